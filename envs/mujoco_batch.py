@@ -1,0 +1,127 @@
+"""A batch of MuJoCo environments that steps in native threads.
+
+One call steps every environment of every task; Python sees arrays, never a single environment.
+What a family adds is its model, its observation and its reward, as functions of the states.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import resources
+from xml.etree import ElementTree
+
+import mujoco
+import numpy as np
+from mujoco import rollout
+from numpy.typing import NDArray
+
+__all__ = ["MujocoBatch", "gymnasium_model"]
+
+Array = NDArray[np.float64]
+
+
+def gymnasium_model(file: str) -> mujoco.MjModel:
+    """A model from Gymnasium's own files, e.g. "half_cheetah.xml".
+
+    Gymnasium's file is read where it is installed, so both step the same physics. The deprecated
+    attribute `settotalmass`, which newer MuJoCo warns of, is carried out here: to the last bit the
+    same model.
+    """
+    path = resources.files("gymnasium").joinpath("envs", "mujoco", "assets", file)
+    root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
+    compiler = root.find("compiler")
+    total_mass = None if compiler is None else compiler.attrib.pop("settotalmass", None)
+    model = mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
+    if total_mass is not None:
+        mujoco.mj_setTotalmass(model, float(total_mass))
+        mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model
+
+
+class MujocoBatch:
+    """Physics states of many environments, stepped together by `mujoco.rollout`.
+
+    Owns the threads, one simulation workspace per thread, and the states. The constraint solver
+    starts cold at each control step, so the result depends on the state and the controls alone:
+    not on the thread, nor on what the environment did before.
+    """
+
+    def __init__(
+        self,
+        models: mujoco.MjModel | Sequence[mujoco.MjModel],
+        batch_size: int,
+        *,
+        frame_skip: int,
+        num_threads: int | None = None,
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            models: one model for all environments, or one for each.
+            batch_size: number of environments B.
+            frame_skip: physics steps per control step.
+            num_threads: native threads; None takes one per core this process may use.
+
+        Raises:
+            ValueError: if the number of models fits neither one nor B.
+        """
+        shared = isinstance(models, mujoco.MjModel)
+        self._models = [models] * batch_size if shared else list(models)
+        if len(self._models) != batch_size:
+            raise ValueError(
+                f"models must be one model or {batch_size} of them, got {len(self._models)}"
+            )
+        model = self._models[0]
+        self.model = model
+        self._frame_skip = frame_skip
+        threads = num_threads or len(os.sched_getaffinity(0))
+        self._pool = rollout.Rollout(nthread=threads)
+        self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
+        size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        self._states = np.zeros((batch_size, size))
+        self._trajectory = np.empty((batch_size, frame_skip, size))
+        self._controls = np.empty((batch_size, frame_skip, model.nu))
+        self._sensors = np.empty((batch_size, frame_skip, model.nsensordata))
+        self._qpos = slice(1, 1 + model.nq)  # a state is [time, qpos, qvel, …]
+        self._qvel = slice(1 + model.nq, 1 + model.nq + model.nv)
+
+    @property
+    def qpos(self) -> Array:
+        """Generalised positions, a view. Shape [B, nq]."""
+        return self._states[:, self._qpos]
+
+    @property
+    def qvel(self) -> Array:
+        """Generalised velocities, a view. Shape [B, nv]."""
+        return self._states[:, self._qvel]
+
+    def set_states(self, qpos: Array, qvel: Array) -> None:
+        """Place every environment at time zero.
+
+        Args:
+            qpos: shape [B, nq].
+            qvel: shape [B, nv].
+        """
+        self._states[:] = 0
+        self._states[:, self._qpos] = qpos
+        self._states[:, self._qvel] = qvel
+
+    def step(self, controls: Array) -> None:
+        """One control step: `frame_skip` physics steps under constant controls, shape [B, nu]."""
+        self._controls[:] = controls[:, None]
+        self._pool.rollout(
+            self._models,
+            self._workspaces,
+            self._states,
+            self._controls,
+            nstep=self._frame_skip,
+            state=self._trajectory,
+            sensordata=self._sensors,
+            skip_checks=True,
+        )
+        self._states[:] = self._trajectory[:, -1]
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.close()

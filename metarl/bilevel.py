@@ -1,0 +1,370 @@
+"""The bilevel core: adapt parameters to many tasks at once, and differentiate through it.
+
+Supervised few-shot learning and meta-reinforcement learning both call `adapt`; they differ in the
+loss and the data they hand in, and in nothing else. Losses and data come from the caller: this
+module knows no model, no environment and no optimiser of the outer loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+__all__ = [
+    "Batch",
+    "InnerLoop",
+    "InnerRule",
+    "Loss",
+    "Params",
+    "PerStep",
+    "adapt",
+    "inner_step",
+    "meta_gradient",
+    "sgd",
+]
+
+Params: TypeAlias = dict[str, Tensor]
+Batch: TypeAlias = Any  # a tensor, or a (named) tuple, list or dict of tensors
+Loss: TypeAlias = Callable[[Params, Batch], Tensor]
+InnerRule: TypeAlias = Callable[[Params, Params], Params]
+
+
+def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
+    """Gradient descent as an inner rule: θ ↦ θ − α g.
+
+    Args:
+        learning_rate: α, one number for all parameters or one entry for each parameter's name.
+
+    Returns:
+        A rule for `InnerLoop`.
+
+    Raises:
+        ValueError: if a rate is not a finite number above zero.
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), eq. 1.
+    """
+    if isinstance(learning_rate, Mapping):
+        rates = dict(learning_rate)
+        return lambda params, grads: {k: p - rates[k] * grads[k] for k, p in params.items()}
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}")
+    return lambda params, grads: {k: p - learning_rate * grads[k] for k, p in params.items()}
+
+
+@dataclass(frozen=True)
+class PerStep:
+    """Support data of their own for each inner step (new episodes after each step, as in RL)."""
+
+    batches: Sequence[Batch]  # one per inner step, tensors [tasks, ...]
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """What adaptation does: the loss it descends, the rule it steps with, how often, and how.
+
+    Raises:
+        ValueError: if a field is out of its range.
+    """
+
+    loss: Loss
+    """loss(params, batch): a scalar for one task (batching "vmap"), or one value per task, shape
+    [tasks], from parameters and data that carry a leading task axis (batching "explicit")."""
+    rule: InnerRule
+    """rule(params, gradients) -> params, elementwise and without memory."""
+    num_steps: int = 1
+    mode: Literal["unrolled", "recurrence", "first_order"] = "unrolled"
+    """How the result depends on the initial parameters when it is differentiated.
+    "unrolled": through a graph of all steps, memory grows with them.
+    "recurrence": the same gradient from one Hessian-vector product per step; memory does not grow.
+    "first_order": the inner gradients count as constants (FOMAML)."""
+    batching: Literal["vmap", "explicit"] = "vmap"
+    """"vmap": any loss of one task. "explicit": the loss itself handles the task axis; faster for
+    multilayer perceptrons on a CPU."""
+    chunk_size: int | None = None
+    """At most this many tasks at a time; None takes all at once."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 0:
+            raise ValueError(f"num_steps must be 0 or more, got {self.num_steps}")
+        if self.mode not in ("unrolled", "recurrence", "first_order"):
+            raise ValueError(
+                f"mode must be 'unrolled', 'recurrence' or 'first_order', got {self.mode!r}"
+            )
+        if self.batching not in ("vmap", "explicit"):
+            raise ValueError(f"batching must be 'vmap' or 'explicit', got {self.batching!r}")
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise ValueError(f"chunk_size must be 1 or more, or None, got {self.chunk_size}")
+
+
+def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
+    """Adapted parameters of all tasks, differentiable with respect to `params`.
+
+        θ_0 = params,   θ_{s+1} = rule(θ_s, ∇ loss(θ_s, support_s)),   s = 0 … num_steps − 1
+
+    Ordinary autograd differentiates the result correctly, whatever layers the loss uses: where
+    torch's own rules would go wrong (the second derivative of a normalisation layer, taken outside
+    `vmap`), the backward pass is computed inside `vmap` here. "unrolled" with explicit batching
+    may be differentiated any number of times, everything else once.
+
+    Args:
+        params: θ_0, shared by all tasks, no task axis. Any device and floating dtype.
+        support: data of all tasks, tensors [tasks, ...]; `PerStep` gives each step its own.
+        inner: loss, rule, number of steps and the way to compute them.
+
+    Returns:
+        θ_S by the names of `params`, each [tasks, ...].
+
+    Raises:
+        ValueError: if `support` is empty, its task axes differ, or a `PerStep` has another length
+            than `inner.num_steps`.
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), alg. 1–3.
+    """
+    batches = one_batch_per_step(support, inner)
+    num_tasks = task_count(batches or [support])
+    if inner.num_steps == 0:
+        return _expanded(params, num_tasks)
+    pieces = [
+        _adapt_chunk(params, [_rows(b, rows) for b in batches], inner)
+        for rows in _chunks(num_tasks, inner.chunk_size)
+    ]
+    if len(pieces) == 1:
+        return pieces[0]
+    return {name: torch.cat([piece[name] for piece in pieces]) for name in params}
+
+
+def inner_step(params: Params, batch: Batch, inner: InnerLoop) -> Params:
+    """One more step of every task from parameters of its own; not differentiable.
+
+    Args:
+        params: θ_s, each [tasks, ...].
+        batch: data of all tasks for this step, tensors [tasks, ...].
+        inner: loss, rule and batching; its `num_steps` is not used.
+
+    Returns:
+        θ_{s+1}, each [tasks, ...], without a graph.
+
+    Raises:
+        ValueError: if the data hold no task axis.
+    """
+    task_count([batch, params])
+    if inner.batching == "vmap":
+        detached = {name: p.detach() for name, p in params.items()}
+        with torch.no_grad():
+            return cast(Params, torch.func.vmap(_task_step(inner))(detached, batch))
+    return _explicit_step(params, batch, inner, create_graph=False)
+
+
+def meta_gradient(
+    params: Params,
+    support: Batch | PerStep,
+    query: Batch,
+    inner: InnerLoop,
+    *,
+    query_loss: Loss | None = None,
+) -> tuple[Tensor, Params]:
+    """Mean query loss after adaptation, per task, and the gradient of its mean over tasks.
+
+        ∇_θ (1/N) Σ_i query_loss(adapt_i(θ), query_i)
+
+    With `inner.chunk_size`, chunks of tasks are adapted and differentiated one after another, so
+    peak memory is that of one chunk.
+
+    Args:
+        params: θ, shared by all tasks.
+        support: as for `adapt`.
+        query: data of all tasks, tensors [tasks, ...].
+        inner: the inner loop.
+        query_loss: the outer loss, of the same kind as `inner.loss`, which is the default.
+
+    Returns:
+        Query loss of each task, shape [tasks]; gradient by the names of `params`.
+
+    Raises:
+        ValueError: as `adapt`, and if `query` has another number of tasks.
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), eq. 1–2.
+    """
+    loss = query_loss or inner.loss
+    batches = one_batch_per_step(support, inner)
+    num_tasks = task_count([*batches, query])
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    total = {name: torch.zeros_like(p) for name, p in params.items()}
+    losses = []
+    with torch.enable_grad():
+        for rows in _chunks(num_tasks, inner.chunk_size):
+            chunk = [_rows(b, rows) for b in batches]
+            part = _rows(query, rows)
+            if chunk:
+                adapted = _adapt_chunk(leaves, chunk, inner)
+            else:
+                adapted = _expanded(leaves, rows.stop - rows.start)
+            chunk_losses = _over_tasks(loss, inner.batching)(adapted, part)
+            grads = torch.autograd.grad(
+                chunk_losses.sum() / num_tasks, list(leaves.values()), allow_unused=True
+            )
+            for name, grad in zip(leaves, grads, strict=True):
+                if grad is not None:
+                    total[name] += grad
+            losses.append(chunk_losses.detach())
+    return torch.cat(losses), total
+
+
+def _adapt_chunk(params: Params, batches: list[Batch], inner: InnerLoop) -> Params:
+    differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in params.values())
+    if inner.batching == "explicit" and inner.mode == "unrolled":
+        return _adapt_with_autograd(params, batches, inner, create_graph=differentiable)
+    names, values = list(params), list(params.values())
+    flat = _Adaptation.apply(inner, batches, names, *values)
+    return dict(zip(names, flat, strict=True))
+
+
+def _adapt_with_autograd(
+    params: Params, batches: list[Batch], inner: InnerLoop, *, create_graph: bool
+) -> Params:
+    """The inner loop on an explicit task axis, recorded on the ordinary autograd tape."""
+    current = _expanded(params, task_count(batches))
+    for batch in batches:
+        current = _explicit_step(current, batch, inner, create_graph=create_graph)
+    return current
+
+
+def _explicit_step(
+    params: Params, batch: Batch, inner: InnerLoop, *, create_graph: bool
+) -> Params:
+    if not create_graph:
+        params = {name: p.detach().requires_grad_() for name, p in params.items()}
+    with torch.enable_grad():
+        grads = torch.autograd.grad(
+            inner.loss(params, batch).sum(),
+            list(params.values()),
+            create_graph=create_graph,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        stepped = inner.rule(params, dict(zip(params, grads, strict=True)))
+    return stepped if create_graph else {name: p.detach() for name, p in stepped.items()}
+
+
+class _Adaptation(torch.autograd.Function):
+    """The inner loop as one differentiable operation whose backward pass stays inside `vmap`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inner: InnerLoop, batches: list[Batch], names: list[str], *values: Tensor
+    ) -> tuple[Tensor, ...]:
+        initial = dict(zip(names, (v.detach() for v in values), strict=True))
+        trajectory = [_expanded(initial, task_count(batches))]
+        step = _over_tasks(_task_step(inner), inner.batching)
+        for batch in batches:
+            trajectory.append(step(trajectory[-1], batch))
+            if inner.mode == "unrolled":  # its backward pass starts from the beginning again
+                trajectory = [trajectory[0], trajectory[-1]]
+        adapted = trajectory.pop()
+        ctx.inner, ctx.batches, ctx.names, ctx.trajectory = inner, batches, names, trajectory[:]
+        return tuple(adapted[name] for name in names)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        inner, batches = ctx.inner, ctx.batches
+        pulled = dict(zip(ctx.names, cotangents, strict=True))
+        if inner.mode == "unrolled":
+            pull = _over_tasks(_task_unrolled_vjp(inner), inner.batching)
+            pulled = pull(ctx.trajectory[0], pulled, *batches)
+        else:
+            pull = _over_tasks(_task_step_vjp(inner), inner.batching)
+            for params, batch in zip(reversed(ctx.trajectory), reversed(batches), strict=True):
+                pulled = pull(params, pulled, batch)
+        return None, None, None, *(pulled[name].sum(0) for name in ctx.names)
+
+
+def _task_step(inner: InnerLoop) -> Callable[[Params, Batch], Params]:
+    def step(params: Params, batch: Batch) -> Params:
+        return inner.rule(params, _gradient(inner.loss)(params, batch))
+
+    return step
+
+
+def _task_step_vjp(inner: InnerLoop) -> Callable[[Params, Params, Batch], Params]:
+    """v ↦ (∂θ_{s+1}/∂θ_s)ᵀ v: for gradient descent v − α H v, H symmetric."""
+
+    def pull(params: Params, cotangent: Params, batch: Batch) -> Params:
+        if inner.mode == "first_order":
+            grads = _gradient(inner.loss)(params, batch)
+            _, rule_vjp = torch.func.vjp(lambda p: inner.rule(p, grads), params)
+            return cast(Params, rule_vjp(cotangent)[0])
+        grads, hessian_product = torch.func.vjp(
+            lambda p: _gradient(inner.loss)(p, batch), params
+        )
+        _, rule_vjp = torch.func.vjp(inner.rule, params, grads)
+        direct, through_gradient = rule_vjp(cotangent)
+        curvature = hessian_product(through_gradient)[0]
+        return {name: direct[name] + curvature[name] for name in params}
+
+    return pull
+
+
+def _task_unrolled_vjp(inner: InnerLoop) -> Callable[..., Params]:
+    def pull(params: Params, cotangent: Params, *batches: Batch) -> Params:
+        def run(initial: Params) -> Params:
+            for batch in batches:
+                initial = _task_step(inner)(initial, batch)
+            return initial
+
+        _, vjp = torch.func.vjp(run, params)
+        return cast(Params, vjp(cotangent)[0])
+
+    return pull
+
+
+def _gradient(loss: Loss) -> Callable[[Params, Batch], Params]:
+    """∇ of the summed loss: of one task inside `vmap`, of each task along an explicit axis."""
+    return cast(
+        Callable[[Params, Batch], Params], torch.func.grad(lambda p, b: loss(p, b).sum())
+    )
+
+
+def _over_tasks(function: Callable[..., Any], batching: str) -> Callable[..., Any]:
+    return torch.func.vmap(function) if batching == "vmap" else function
+
+
+def _expanded(params: Params, num_tasks: int) -> Params:
+    return {name: p.expand(num_tasks, *p.shape) for name, p in params.items()}
+
+
+def one_batch_per_step(support: Batch | PerStep, inner: InnerLoop) -> list[Batch]:
+    if not isinstance(support, PerStep):
+        return [support] * inner.num_steps
+    if len(support.batches) != inner.num_steps:
+        raise ValueError(
+            f"support must have one batch per inner step ({inner.num_steps}), "
+            f"got {len(support.batches)}"
+        )
+    return list(support.batches)
+
+
+def task_count(batches: Sequence[Batch]) -> int:
+    leaves = [leaf for leaf in pytree.tree_leaves(list(batches)) if isinstance(leaf, Tensor)]
+    sizes = {leaf.shape[0] if leaf.dim() else -1 for leaf in leaves}
+    if len(sizes) != 1 or sizes & {-1, 0}:
+        raise ValueError(
+            "support and query must hold tensors whose first axis is one number of tasks above 0, "
+            f"got shapes {[tuple(leaf.shape) for leaf in leaves]}"
+        )
+    return sizes.pop()
+
+
+def _chunks(num_tasks: int, chunk_size: int | None) -> list[slice]:
+    size = chunk_size or num_tasks
+    return [slice(i, min(i + size, num_tasks)) for i in range(0, num_tasks, size)]
+
+
+def _rows(batch: Batch, rows: slice) -> Batch:
+    return pytree.tree_map(lambda leaf: leaf[rows] if isinstance(leaf, Tensor) else leaf, batch)

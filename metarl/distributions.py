@@ -1,0 +1,132 @@
+"""Action distributions: likelihood, divergence, Fisher information, samples.
+
+All functions keep the leading axes of their parameters, so one object holds the distributions of
+all tasks, environments and times.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Categorical", "DiagonalGaussian", "Distribution"]
+
+
+class Distribution(Protocol):
+    """What an algorithm needs of an action distribution; `[...]` are its leading axes."""
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The tensors that a network computed and that define the distribution."""
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Log-density of actions, nats, summed over action dimensions. Shape [...]."""
+
+    def kl_from(self, old: Distribution) -> Tensor:
+        """KL(old ‖ self) in nats. Shape [...]."""
+
+    def fisher_metric(self, tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Fisher information in the outputs times tangents of the outputs."""
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Actions. Shape [..., A], or [...] and int64 for discrete ones."""
+
+    def mode(self) -> Tensor:
+        """The most likely actions."""
+
+    def entropy(self) -> Tensor:
+        """In nats. Shape [...]."""
+
+    def detach(self) -> Distribution:
+        """The same distribution without a graph."""
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """Independent normal distributions over action dimensions."""
+
+    mean: Tensor  # [..., A]
+    log_std: Tensor  # [..., A], or broadcastable to it
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return self.mean, self.log_std
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        standardized = (actions - self.mean) * torch.exp(-self.log_std)
+        per_dimension = standardized.square() * 0.5 + self.log_std
+        return -per_dimension.sum(-1) - 0.5 * math.log(2 * math.pi) * actions.shape[-1]
+
+    def kl_from(self, old: Distribution) -> Tensor:
+        assert isinstance(old, DiagonalGaussian)
+        log_ratio = old.log_std - self.log_std
+        distance = ((old.mean - self.mean) * torch.exp(-self.log_std)).square()
+        return (0.5 * (torch.exp(2 * log_ratio) + distance - 1) - log_ratio).sum(-1)
+
+    def fisher_metric(self, tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        mean_tangent, log_std_tangent = tangents
+        return torch.exp(-2 * self.log_std) * mean_tangent, 2 * log_std_tangent
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(
+            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
+        )
+        return torch.addcmul(self.mean, noise, torch.exp(self.log_std))
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def entropy(self) -> Tensor:
+        per_dimension = self.log_std + 0.5 * math.log(2 * math.pi * math.e)
+        return per_dimension.expand(self.mean.shape).sum(-1)
+
+    def detach(self) -> DiagonalGaussian:
+        return DiagonalGaussian(self.mean.detach(), self.log_std.detach())
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One of finitely many actions, from unnormalised log-probabilities."""
+
+    logits: Tensor  # [..., number of actions]
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return (self.logits,)
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        log_probs = torch.log_softmax(self.logits, -1)
+        return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+    def kl_from(self, old: Distribution) -> Tensor:
+        assert isinstance(old, Categorical)
+        old_log_probs = torch.log_softmax(old.logits, -1)
+        log_probs = torch.log_softmax(self.logits, -1)
+        return (old_log_probs.exp() * (old_log_probs - log_probs)).sum(-1)
+
+    def fisher_metric(self, tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        probs = torch.softmax(self.logits, -1)
+        weighted = probs * tangents[0]
+        return (weighted - probs * weighted.sum(-1, keepdim=True),)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        uniform = torch.rand(
+            self.logits.shape, generator=generator, device=self.logits.device,
+            dtype=self.logits.dtype,
+        )  # fmt: skip
+        exponential = -torch.log1p(-uniform)  # argmin of E_k / p_k is distributed as p
+        return (torch.log(exponential) - self.logits).argmin(-1)
+
+    def mode(self) -> Tensor:
+        return self.logits.argmax(-1)
+
+    def entropy(self) -> Tensor:
+        log_probs = torch.log_softmax(self.logits, -1)
+        return -(log_probs.exp() * log_probs).sum(-1)
+
+    def detach(self) -> Categorical:
+        return Categorical(self.logits.detach())

@@ -1,0 +1,99 @@
+"""A batch of episodes, and the loop that collects it: all tasks and environments in step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from metarl.tasks import BatchEnv
+
+__all__ = ["Actor", "Episodes", "collect"]
+
+Actor: TypeAlias = Callable[[Tensor], Tensor]
+"""Observations [tasks, envs, O] ↦ actions [tasks, envs, A] in the environment's units."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """One episode of each environment, padded to the horizon."""
+
+    observations: Tensor  # [N, E, T + 1, O]; entry t + 1 is what step t led to
+    actions: Tensor  # [N, E, T, A], or [N, E, T] int64
+    rewards: Tensor  # [N, E, T], 0 after the end
+    terminated: Tensor  # [N, E, T] bool
+    truncated: Tensor  # [N, E, T] bool
+    mask: Tensor  # [N, E, T] bool, true up to and with the episode's last step
+
+    @property
+    def returns(self) -> Tensor:
+        """Undiscounted return of each episode, reward units. Shape [N, E]."""
+        return self.rewards.sum(-1)
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps that count, all tasks summed."""
+        return int(self.mask.sum())
+
+    def first_envs(self, num_envs: int) -> Episodes:
+        """The episodes of the first environments of each task, as views."""
+        return Episodes(*(getattr(self, field.name)[:, :num_envs] for field in fields(self)))
+
+
+def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes:
+    """Run one episode in every environment of a batch.
+
+    Args:
+        env: the batch; it is reset first and may be used again afterwards.
+        actor: maps observations to actions; owns its own randomness.
+        generator: draws the initial states. On the CPU.
+
+    Returns:
+        The episodes, on the environment's device.
+
+    Raises:
+        ValueError: if a reward is not finite, with the task and environment it came from.
+    """
+    observation = env.reset(generator)
+    lead, steps = observation.shape[:2], env.horizon
+    observations = observation.new_empty(*lead, steps + 1, observation.shape[-1])
+    observations[:, :, 0] = observation
+    actions: Tensor | None = None
+    rewards = observation.new_empty(*lead, steps)
+    terminated = torch.empty(*lead, steps, dtype=torch.bool, device=observation.device)
+    truncated = torch.empty_like(terminated)
+    for t in range(steps):
+        action = actor(observation)
+        observation, reward, term, trunc = env.step(action)
+        if actions is None:
+            actions = action.new_empty(*lead, steps, *action.shape[2:])
+        actions[:, :, t] = action
+        observations[:, :, t + 1] = observation
+        rewards[:, :, t] = reward
+        terminated[:, :, t] = term
+        truncated[:, :, t] = trunc
+    assert actions is not None
+    mask = _alive(terminated | truncated)
+    _require_finite(rewards, mask)
+    return Episodes(
+        observations, actions, torch.where(mask, rewards, 0), terminated & mask, truncated & mask, mask
+    )
+
+
+def _alive(ends: Tensor) -> Tensor:
+    """True up to and with the first end along time."""
+    ended_before = ends.cumsum(-1) - ends.to(torch.int64)
+    return ended_before == 0
+
+
+def _require_finite(rewards: Tensor, mask: Tensor) -> None:
+    bad = ~torch.isfinite(rewards) & mask
+    if bool(bad.any()):
+        task, env, step = (int(i) for i in bad.nonzero()[0])
+        raise ValueError(
+            f"rewards must be finite, got {float(rewards[task, env, step])} from task {task}, "
+            f"environment {env}, step {step}"
+        )

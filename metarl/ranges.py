@@ -1,0 +1,40 @@
+"""Range checks of settings, each failing with one sentence."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["require_at_least", "require_between"]
+
+
+def require_at_least(name: str, value: int, low: int) -> None:
+    """Refuse a count below `low`.
+
+    Raises:
+        ValueError: naming the setting, what was needed and what came.
+    """
+    if value < low:
+        raise ValueError(f"{name} must be {low} or more, got {value}")
+
+
+def require_between(
+    name: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Refuse a number outside an interval, or one that is not finite.
+
+    Raises:
+        ValueError: naming the setting, what was needed and what came.
+    """
+    above = value > low if open_low else value >= low
+    below = value < high if open_high else value <= high
+    if math.isfinite(value) and above and below:
+        return
+    left, right = "(" if open_low else "[", ")" if open_high or math.isinf(high) else "]"
+    bound = "∞" if math.isinf(high) else f"{high:g}"
+    raise ValueError(f"{name} must lie in {left}{low:g}, {bound}{right}, got {value}")

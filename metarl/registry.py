@@ -1,0 +1,67 @@
+"""Registries: names, one-line descriptions, and where the thing is defined.
+
+An entry is imported when it is asked for, not when it is listed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from metarl.suggestions import unknown_name
+
+__all__ = ["Entry", "Registry"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered thing."""
+
+    name: str
+    entry_point: str  # "module:attribute"
+    description: str
+    variants: tuple[str, ...] = ()
+
+
+class Registry:
+    """Entries by name."""
+
+    def __init__(self, kind: str, entries: tuple[Entry, ...] = ()) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+        for entry in entries:
+            self.register(entry)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def register(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises:
+            ValueError: if the name is taken or the entry point is not "module:attribute".
+        """
+        if entry.name in self._entries:
+            raise ValueError(f"{self.kind} {entry.name!r} is registered already")
+        if entry.entry_point.count(":") != 1:
+            raise ValueError(
+                f"entry_point must read 'module:attribute', got {entry.entry_point!r}"
+            )
+        self._entries[entry.name] = entry
+
+    def get(self, name: str) -> Entry:
+        """The entry of this name.
+
+        Raises:
+            ValueError: if there is none, with the nearest name.
+        """
+        if name not in self._entries:
+            raise ValueError(unknown_name(self.kind, name, self._entries))
+        return self._entries[name]
+
+    def load(self, name: str) -> Any:
+        """The registered object itself."""
+        module, attribute = self.get(name).entry_point.split(":")
+        return getattr(importlib.import_module(module), attribute)

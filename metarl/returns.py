@@ -1,0 +1,106 @@
+"""Return and advantage estimators: pure functions of rewards, values and episode ends.
+
+Time is the last axis; leading axes ([tasks, envs] as a rule) are carried along.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["discounted_returns", "generalized_advantages"]
+
+
+def discounted_returns(rewards: Tensor, ends: Tensor, gamma: float) -> Tensor:
+    """Discounted sum of the rewards up to the episode's end.
+
+        G_t = r_t + γ (1 − end_t) G_{t+1},   G_T = 0
+
+    Args:
+        rewards: r_t. Shape [..., T].
+        ends: bool, true where step t is the last of its episode. Shape [..., T].
+        gamma: γ, discount per step, in [0, 1].
+
+    Returns:
+        G_t, shape [..., T], the dtype of `rewards`.
+
+    Raises:
+        ValueError: if shapes differ or gamma lies outside [0, 1].
+
+    Source: Sutton & Barto 2018, eq. 3.8.
+    """
+    _check(rewards, gamma, ends=ends)
+    keep = gamma * (~ends).to(rewards.dtype)
+    returns = torch.empty_like(rewards)
+    running = torch.zeros_like(rewards[..., 0])
+    for t in reversed(range(rewards.shape[-1])):
+        running = rewards[..., t] + keep[..., t] * running
+        returns[..., t] = running
+    return returns
+
+
+def generalized_advantages(
+    rewards: Tensor,
+    values: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    *,
+    gamma: float,
+    gae_lambda: float,
+    next_values: Tensor | None = None,
+) -> Tensor:
+    """Generalised advantage estimates; termination and truncation count apart.
+
+        A_t = δ_t + γ λ (1 − end_t) A_{t+1},   δ_t = r_t + γ (1 − terminated_t) V'_t − V_t
+
+    where end_t = terminated_t or truncated_t and V'_t is the value of the state that step t
+    leads to: V_{t+1} unless `next_values` says otherwise.
+
+    Args:
+        rewards: r_t. Shape [..., T].
+        values: V_t of the states acted in; the last bootstraps. Shape [..., T + 1].
+        terminated: bool, the task ended: no value follows. Shape [..., T].
+        truncated: bool, the episode was cut: its value still counts. Shape [..., T].
+        gamma: γ, in [0, 1].
+        gae_lambda: λ, in [0, 1].
+        next_values: V'_t, needed where a new episode starts at t + 1. Shape [..., T].
+
+    Returns:
+        A_t, shape [..., T], the dtype of `rewards`.
+
+    Raises:
+        ValueError: if shapes do not fit or gamma or lambda lies outside [0, 1].
+
+    Source: Schulman et al. 2016 (arXiv:1506.02438), eq. 16. Differs: cut at truncation.
+    """
+    _check(rewards, gamma, terminated=terminated, truncated=truncated)
+    if not 0 <= gae_lambda <= 1:
+        raise ValueError(f"gae_lambda must lie in [0, 1], got {gae_lambda}")
+    steps = rewards.shape[-1]
+    if values.shape != (*rewards.shape[:-1], steps + 1):
+        raise ValueError(
+            f"values must have {steps + 1} time steps (rewards has {steps}, plus one to "
+            f"bootstrap), got shape {tuple(values.shape)}"
+        )
+    following = values[..., 1:] if next_values is None else next_values
+    deltas = rewards + gamma * following * (~terminated) - values[..., :-1]
+    keep = gamma * gae_lambda * (~(terminated | truncated)).to(rewards.dtype)
+    advantages = torch.empty_like(rewards)
+    running = torch.zeros_like(rewards[..., 0])
+    for t in reversed(range(steps)):
+        running = deltas[..., t] + keep[..., t] * running
+        advantages[..., t] = running
+    return advantages
+
+
+def _check(rewards: Tensor, gamma: float, **flags: Tensor) -> None:
+    for name, flag in flags.items():
+        if flag.dtype != torch.bool:
+            raise ValueError(f"{name} must be bool, got {flag.dtype}")
+        if flag.shape != rewards.shape:
+            raise ValueError(
+                f"{name} must have the shape of rewards {tuple(rewards.shape)}, "
+                f"got {tuple(flag.shape)}"
+            )
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")

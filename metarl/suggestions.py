@@ -1,0 +1,21 @@
+"""One sentence for an unknown name, with the nearest valid choice."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["unknown_name"]
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
+    """The error sentence: what is unknown, the nearest match, all choices.
+
+    >>> unknown_name("split", "tets", ["train", "test"])
+    "split must be one of train, test, got 'tets'; did you mean 'test'?"
+    """
+    known = list(choices)
+    folded = {choice.casefold(): choice for choice in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
+    return f"{kind} must be one of {', '.join(known)}, got {name!r}{hint}"
