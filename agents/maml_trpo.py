@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ class MAMLTRPO:
     Source: Finn et al. 2017 (arXiv:1703.03400), alg. 3, with the outer step of Schulman et al.
     2015 (arXiv:1502.05477).
     """
+
+    config_type: ClassVar[type[MAMLTRPOConfig]] = MAMLTRPOConfig
 
     def __init__(
         self,

@@ -1,0 +1,94 @@
+"""Any `nn.Module` as a pure function of its parameters, if adaptation can work with it.
+
+Some modules cannot be differentiated twice, cannot be vectorised over tasks, or keep a state that
+adaptation would have to write. They are refused here, before training, with one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["functional_module"]
+
+_RECURRENT = (nn.RNNBase,)
+_ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
+            nn.FeatureAlphaDropout)  # fmt: skip
+
+
+def functional_module(
+    module: nn.Module,
+) -> tuple[Callable[..., Any], dict[str, Tensor]]:
+    """The module as apply(params, *inputs), and its parameters.
+
+    Buffers enter as constants. `apply` may be used inside `vmap` and differentiated twice, which
+    is what `metarl.adapt` with batching "vmap" does with it.
+
+    Args:
+        module: any module without the parts listed under Raises. It is not changed.
+
+    Returns:
+        apply(params, *inputs, **keywords) and a detached copy of the parameters by name.
+
+    Raises:
+        ValueError: if the module has no parameters, updates running batch statistics, drops out
+            at random, holds a fused recurrent layer or fused attention, or reparametrises its
+            weights (spectral norm).
+
+    Example:
+        >>> apply, params = functional_module(nn.Linear(2, 1))
+        >>> apply(params, torch.zeros(3, 2)).shape
+        torch.Size([3, 1])
+    """
+    for name, part in module.named_modules():
+        complaint = _complaint(part)
+        if complaint:
+            raise ValueError(f"module part {name or type(part).__name__!r} {complaint}")
+    params = {name: p.detach().clone() for name, p in module.named_parameters()}
+    if not params:
+        raise ValueError("module must have parameters to adapt, it has none")
+    buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
+
+    def apply(values: dict[str, Tensor], *inputs: Any, **keywords: Any) -> Any:
+        return torch.func.functional_call(module, {**buffers, **values}, inputs, keywords)
+
+    return apply, params
+
+
+def _complaint(part: nn.Module) -> str | None:
+    if isinstance(part, nn.modules.batchnorm._NormBase):
+        if part.training and part.track_running_stats:
+            return (
+                "updates running statistics, which adaptation cannot do for many tasks at once: "
+                "build it with track_running_stats=False, or call .eval() to freeze them"
+            )
+    elif isinstance(part, _RECURRENT):
+        return (
+            "is a fused recurrent layer without second derivatives under vmap: "
+            "use nn.LSTMCell, nn.GRUCell or nn.RNNCell in a loop over time"
+        )
+    elif isinstance(part, _ATTENTION):
+        return (
+            "may run fused attention, which has no second derivative: write the attention with "
+            "torch.matmul and softmax"
+        )
+    elif isinstance(part, _DROPOUT):
+        if part.training and part.p > 0:
+            return "drops units at random, other ones in each pass: set p=0 or call .eval()"
+    elif nn.utils.parametrize.is_parametrized(part) or _has_spectral_norm(part):
+        return (
+            "reparametrises its weights (spectral or weight norm), which keeps a state: "
+            "remove the parametrisation"
+        )
+    return None
+
+
+def _has_spectral_norm(part: nn.Module) -> bool:
+    return any(
+        type(hook).__name__ in ("SpectralNorm", "WeightNorm")
+        for hook in part._forward_pre_hooks.values()
+    )

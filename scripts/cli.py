@@ -1,0 +1,69 @@
+"""The installed command `metarl`: one subcommand per script."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from metarl.scripts.command_line import run
+from metarl.suggestions import unknown_name
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "train": "train an agent on a task family",
+    "evaluate": "adapt a trained agent to unseen tasks and measure it",
+    "fewshot": "train and measure a supervised few-shot learner",
+    "list": "name the agents and environments",
+}
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    run(dispatch)
+
+
+def dispatch(arguments: Sequence[str]) -> None:
+    """Run the subcommand that the first argument names.
+
+    Raises:
+        ValueError: if there is no such command.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        width = max(map(len, _COMMANDS))
+        lines = [f"  {name:{width}}  {text}" for name, text in _COMMANDS.items()]
+        print("usage: metarl COMMAND [OPTIONS]\n\n" + "\n".join(lines))
+        print("\nmetarl COMMAND --help lists a command's options.")
+    elif arguments[0] == "list":
+        list_registered(Console())
+    elif arguments[0] in _COMMANDS:
+        module = importlib.import_module(f"metarl.scripts.{arguments[0]}")
+        module.main(arguments[1:])
+    else:
+        raise ValueError(unknown_name("command", arguments[0], _COMMANDS))
+
+
+def list_registered(console: Console) -> None:
+    """One line for each agent and each variant of each environment."""
+    from metarl.agents import AGENTS
+    from metarl.envs import FAMILIES, make_family
+
+    agents = Table("agent", "", box=None, pad_edge=False)
+    for entry in AGENTS:
+        agents.add_row(entry.name, entry.description)
+    environments = Table("environment", "", box=None, pad_edge=False)
+    for entry in FAMILIES:
+        for variant in entry.variants:
+            family = make_family(f"{entry.name}:{variant}")
+            environments.add_row(family.id, f"{entry.description}; {family.description}")
+    console.print(agents)
+    console.print()
+    console.print(environments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Command lines from typed configurations; every mistake ends in one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+__all__ = ["fail", "parse", "run"]
+
+Config = TypeVar("Config")
+
+
+def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Run a script's main function; what its user did wrong becomes one sentence.
+
+    With METARL_DEBUG set in the environment, the traceback is shown instead.
+    """
+    try:
+        main(sys.argv[1:])
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("METARL_DEBUG"):
+            raise
+        fail(str(error))
+    except FloatingPointError as error:
+        fail(str(error), code=1)
+    except KeyboardInterrupt:
+        fail("stopped", code=130)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(0)
+
+
+def fail(sentence: str, *, code: int = 2) -> NoReturn:
+    """Print one sentence on standard error and exit."""
+    print(f"metarl: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def parse(config_type: type[Config], arguments: Sequence[str], *, program: str) -> Config:
+    """The configuration that a command line describes.
+
+    Args:
+        config_type: a dataclass; its fields and their documentation are the options.
+        arguments: the command line without the program's name.
+        program: how the help names the command.
+
+    Returns:
+        The configuration. `--help` prints the options and exits.
+
+    Raises:
+        ValueError: one sentence about the first mistake.
+    """
+    _refuse_unknown_options(config_type, arguments)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(config_type, args=list(arguments), prog=program)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(_one_sentence(said.getvalue(), program)) from None
+
+
+def option_names(config_type: type[Any]) -> list[str]:
+    """All options of a configuration dataclass, nested ones without a prefix."""
+    names = []
+    for field in dataclasses.fields(config_type):
+        nested = field.default_factory if field.default is dataclasses.MISSING else field.default
+        if dataclasses.is_dataclass(nested):
+            nested_type = nested if isinstance(nested, type) else type(nested)
+            names += option_names(nested_type)
+        else:
+            names.append("--" + field.name.replace("_", "-"))
+    return names
+
+
+def _refuse_unknown_options(config_type: type[Any], arguments: Sequence[str]) -> None:
+    known = option_names(config_type)
+    accepted = {*known, "--help", *(f"--no-{name[2:]}" for name in known)}
+    for argument in arguments:
+        name = argument.split("=")[0].replace("_", "-")
+        if name.startswith("--") and name not in accepted:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else "; --help lists the options"
+            raise ValueError(f"there is no option {argument.split('=')[0]}{hint}")
+
+
+def _one_sentence(message: str, program: str) -> str:
+    """The first paragraph of tyro's framed message, on one line."""
+    lines = [line.strip("│╭╮╰╯ ") for line in message.splitlines()]
+    text = []
+    for line in lines[1:]:
+        if set(line) == {"─"}:
+            break
+        text.append(line)
+    sentence = " ".join(text)
+    missing = re.findall(r"(--[\w-]+) [A-Z]", sentence) if "Missing from" in sentence else []
+    if missing:
+        return f"{' and '.join(missing)} must be given; {program} --help lists the options"
+    return re.sub(r"^Error parsing (?!-)[\w .-]*: ", "", sentence).rstrip(".")
