@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metarl.mlp import Activation, activation_function
-from metarl.ranges import require_at_least, require_between
 from metarl.policy_gradient import InnerObjective
+from metarl.ranges import require_at_least, require_between
 
 __all__ = ["MAMLTRPOConfig"]
 

@@ -40,8 +40,7 @@ _VARIANTS = {
         observe_torso=True,
         horizon=200,
         action_scale=1.0,
-        description="target velocity U(0,2) m/s, 200 steps, observes 20 numbers "
-        "(Finn et al. 2017)",
+        description="target velocity U(0,2) m/s, 200 steps, observes 20 numbers (Finn et al. 2017)",
     ),
     "promp": _Variant(
         max_velocity=3.0,

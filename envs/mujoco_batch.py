@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 from xml.etree import ElementTree
 
 import mujoco
@@ -28,7 +29,7 @@ def gymnasium_model(file: str) -> mujoco.MjModel:
     attribute `settotalmass`, which newer MuJoCo warns of, is carried out here: to the last bit the
     same model.
     """
-    path = resources.files("gymnasium").joinpath("envs", "mujoco", "assets", file)
+    path = resources.files("gymnasium") / "envs" / "mujoco" / "assets" / file
     root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
     compiler = root.find("compiler")
     total_mass = None if compiler is None else compiler.attrib.pop("settotalmass", None)
@@ -66,14 +67,13 @@ class MujocoBatch:
         Raises:
             ValueError: if the number of models fits neither one nor B.
         """
-        shared = isinstance(models, mujoco.MjModel)
-        self._models = [models] * batch_size if shared else list(models)
+        shared = not isinstance(models, Sequence)
+        self._models: list[Any] = [models] * batch_size if shared else list(models)
         if len(self._models) != batch_size:
             raise ValueError(
                 f"models must be one model or {batch_size} of them, got {len(self._models)}"
             )
-        model = self._models[0]
-        self.model = model
+        self.model = model = self._models[0]
         self._frame_skip = frame_skip
         threads = num_threads or len(os.sched_getaffinity(0))
         self._pool = rollout.Rollout(nthread=threads)

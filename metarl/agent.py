@@ -36,6 +36,7 @@ class TrainableAgent(AdaptiveAgent, Protocol):
 
     family: TaskFamily
     config: Any
+    device: torch.device
     num_iterations: int
     num_env_steps: int
 

@@ -44,7 +44,8 @@ def linear_feature_values(
     moment = fitted.mT @ returns.double().flatten(1, 2).unsqueeze(-1)
     weights = torch.linalg.solve(gram, moment)  # [N, F, 1]
     values = features.flatten(1, 2) @ weights
-    return values.view(observations.shape[:-1]).to(returns.dtype)
+    fitted_values: Tensor = values.view(observations.shape[:-1]).to(returns.dtype)
+    return fitted_values
 
 
 def _features(observations: Tensor) -> Tensor:

@@ -157,7 +157,7 @@ def inner_step(params: Params, batch: Batch, inner: InnerLoop) -> Params:
     if inner.batching == "vmap":
         detached = {name: p.detach() for name, p in params.items()}
         with torch.no_grad():
-            return cast(Params, torch.func.vmap(_task_step(inner))(detached, batch))
+            return torch.func.vmap(_task_step(inner))(detached, batch)
     return _explicit_step(params, batch, inner, create_graph=False)
 
 
@@ -235,9 +235,7 @@ def _adapt_with_autograd(
     return current
 
 
-def _explicit_step(
-    params: Params, batch: Batch, inner: InnerLoop, *, create_graph: bool
-) -> Params:
+def _explicit_step(params: Params, batch: Batch, inner: InnerLoop, *, create_graph: bool) -> Params:
     if not create_graph:
         params = {name: p.detach().requires_grad_() for name, p in params.items()}
     with torch.enable_grad():
@@ -298,12 +296,10 @@ def _task_step_vjp(inner: InnerLoop) -> Callable[[Params, Params, Batch], Params
     def pull(params: Params, cotangent: Params, batch: Batch) -> Params:
         if inner.mode == "first_order":
             grads = _gradient(inner.loss)(params, batch)
-            _, rule_vjp = torch.func.vjp(lambda p: inner.rule(p, grads), params)
+            _, rule_vjp = vjp(lambda p: inner.rule(p, grads), params)
             return cast(Params, rule_vjp(cotangent)[0])
-        grads, hessian_product = torch.func.vjp(
-            lambda p: _gradient(inner.loss)(p, batch), params
-        )
-        _, rule_vjp = torch.func.vjp(inner.rule, params, grads)
+        grads, hessian_product = vjp(lambda p: _gradient(inner.loss)(p, batch), params)
+        _, rule_vjp = vjp(inner.rule, params, grads)
         direct, through_gradient = rule_vjp(cotangent)
         curvature = hessian_product(through_gradient)[0]
         return {name: direct[name] + curvature[name] for name in params}
@@ -318,17 +314,24 @@ def _task_unrolled_vjp(inner: InnerLoop) -> Callable[..., Params]:
                 initial = _task_step(inner)(initial, batch)
             return initial
 
-        _, vjp = torch.func.vjp(run, params)
-        return cast(Params, vjp(cotangent)[0])
+        _, run_vjp = vjp(run, params)
+        return cast(Params, run_vjp(cotangent)[0])
 
     return pull
 
 
+def vjp(function: Callable[..., Any], *primals: Params) -> tuple[Any, Callable[..., Any]]:
+    """`torch.func.vjp` of a function of parameters: its value, and cotangents to cotangents."""
+    return cast(tuple[Any, Callable[..., Any]], torch.func.vjp(function, *primals))
+
+
 def _gradient(loss: Loss) -> Callable[[Params, Batch], Params]:
     """∇ of the summed loss: of one task inside `vmap`, of each task along an explicit axis."""
-    return cast(
-        Callable[[Params, Batch], Params], torch.func.grad(lambda p, b: loss(p, b).sum())
-    )
+
+    def total(params: Params, batch: Batch) -> Tensor:
+        return loss(params, batch).sum()
+
+    return torch.func.grad(total)
 
 
 def _over_tasks(function: Callable[..., Any], batching: str) -> Callable[..., Any]:

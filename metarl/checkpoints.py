@@ -11,7 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-__all__ = ["FORMAT_VERSION", "load_checkpoint", "read_header", "save_checkpoint", "write_atomically"]
+__all__ = [
+    "FORMAT_VERSION",
+    "load_checkpoint",
+    "read_header",
+    "save_checkpoint",
+    "write_atomically",
+]
 
 FORMAT_VERSION = 1
 
@@ -72,8 +78,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"checkpoint must be a file, there is none at {path}")
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             header = json.loads((file.metadata() or {})["metarl"])
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise ValueError(f"checkpoint {path} is damaged or not a metarl checkpoint") from error

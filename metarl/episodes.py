@@ -79,7 +79,12 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     mask = _alive(terminated | truncated)
     _require_finite(rewards, mask)
     return Episodes(
-        observations, actions, torch.where(mask, rewards, 0), terminated & mask, truncated & mask, mask
+        observations,
+        actions,
+        torch.where(mask, rewards, 0),
+        terminated & mask,
+        truncated & mask,
+        mask,
     )
 
 

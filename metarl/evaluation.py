@@ -154,8 +154,11 @@ def random_actor(env: BatchEnv, generator: torch.Generator) -> Actor:
     space = env.action_space
     if isinstance(space, gymnasium.spaces.Discrete):
         count, first = int(space.n), int(space.start)
-        return lambda observations: first + torch.randint(
-            count, observations.shape[:2], generator=generator, device=observations.device
+        return lambda observations: (
+            first
+            + torch.randint(
+                count, observations.shape[:2], generator=generator, device=observations.device
+            )
         )
     if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded():
         raise TypeError(f"action_space must be Discrete or a bounded Box, got {space}")

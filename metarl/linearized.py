@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metarl.bilevel import Batch, InnerLoop, Params, PerStep, one_batch_per_step, task_count
+from metarl.bilevel import Batch, InnerLoop, Params, PerStep, one_batch_per_step, task_count, vjp
 
 __all__ = ["LinearizedAdaptation", "linearize_adaptation"]
 
@@ -35,15 +35,15 @@ class LinearizedAdaptation:
         """J_i v_i for each task; v by name, each [tasks, ...]."""
         for step in self.steps:
             curvature = self._hessian_product(step, tangent)
-            _, tangent = torch.func.jvp(
+            tangent = torch.func.jvp(
                 self.inner.rule, (step.params, _detached(step.grads)), (tangent, curvature)
-            )
+            )[1]
         return _detached(tangent)
 
     def pull(self, cotangent: Params) -> Params:
         """J_iᵀ w_i for each task; w by name, each [tasks, ...]."""
         for step in reversed(self.steps):
-            _, rule_vjp = torch.func.vjp(self.inner.rule, step.params, _detached(step.grads))
+            _, rule_vjp = vjp(self.inner.rule, step.params, _detached(step.grads))
             direct, through_gradient = rule_vjp(cotangent)
             curvature = self._hessian_product(step, through_gradient)
             cotangent = {name: direct[name] + curvature[name] for name in direct}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -29,26 +30,34 @@ def activation_function(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def init_mlp(
-    sizes: Sequence[int], generator: torch.Generator, *, gain: float = 1.0
+    sizes: Sequence[int],
+    generator: torch.Generator,
+    *,
+    scheme: Literal["glorot", "fan_in"] = "glorot",
 ) -> dict[str, Tensor]:
-    """Weights uniform after Glorot, biases zero, on the generator's device.
+    """Fresh parameters on the generator's device.
 
     Args:
         sizes: inputs, hidden sizes …, outputs.
         generator: source of randomness.
-        gain: factor on the bound √(6 / (fan in + fan out)).
+        scheme: "glorot": weights U(±√(6 / (fan in + fan out))), biases zero (Glorot & Bengio 2010,
+            eq. 16). "fan_in": weights and biases U(±1 / √fan in), as `torch.nn.Linear` does.
 
     Returns:
         `weight_k` [sizes[k + 1], sizes[k]] and `bias_k` [sizes[k + 1]] for k = 0, 1, …
-
-    Source: Glorot & Bengio 2010, eq. 16.
     """
+
+    def uniform(bound: float, *shape: int) -> Tensor:
+        return bound * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)
+
     params = {}
-    for k, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-        bound = gain * math.sqrt(6 / (fan_in + fan_out))
-        uniform = torch.rand(fan_out, fan_in, generator=generator, device=generator.device)
-        params[f"weight_{k}"] = bound * (2 * uniform - 1)
-        params[f"bias_{k}"] = torch.zeros(fan_out, device=generator.device)
+    for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        if scheme == "glorot":
+            params[f"weight_{k}"] = uniform(math.sqrt(6 / (fan_in + fan_out)), fan_out, fan_in)
+            params[f"bias_{k}"] = torch.zeros(fan_out, device=generator.device)
+        else:
+            params[f"weight_{k}"] = uniform(1 / math.sqrt(fan_in), fan_out, fan_in)
+            params[f"bias_{k}"] = uniform(1 / math.sqrt(fan_in), fan_out)
     return params
 
 

@@ -51,9 +51,7 @@ class GaussianPolicy:
     action_scale: float = 1.0
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        params = init_mlp(
-            (self.observation_size, *self.hidden_sizes, self.action_size), generator
-        )
+        params = init_mlp((self.observation_size, *self.hidden_sizes, self.action_size), generator)
         params["log_std"] = torch.full(
             (self.action_size,), math.log(self.initial_std), device=generator.device
         )

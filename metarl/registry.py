@@ -46,9 +46,7 @@ class Registry:
         if entry.name in self._entries:
             raise ValueError(f"{self.kind} {entry.name!r} is registered already")
         if entry.entry_point.count(":") != 1:
-            raise ValueError(
-                f"entry_point must read 'module:attribute', got {entry.entry_point!r}"
-            )
+            raise ValueError(f"entry_point must read 'module:attribute', got {entry.entry_point!r}")
         self._entries[entry.name] = entry
 
     def get(self, name: str) -> Entry:

@@ -1,9 +1,9 @@
 """A run's directory: resolved configuration, metrics, TensorBoard events, checkpoints.
 
-    config.json        everything that decides the run, versions, the command
-    metrics.jsonl      one line per iteration
-    events.out…        the same for TensorBoard, against environment steps
-    checkpoints/       iteration_000100.safetensors, the newest few
+config.json        everything that decides the run, versions, the command
+metrics.jsonl      one line per iteration
+events.out…        the same for TensorBoard, against environment steps
+checkpoints/       iteration_000100.safetensors, the newest few
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from metarl.checkpoints import write_atomically
 
-__all__ = ["MetricsLog", "RunDirectory", "library_versions"]
+__all__ = ["MetricsLog", "RunDirectory", "library_versions", "read_metrics"]
 
 _KEPT_CHECKPOINTS = 3
 
@@ -103,29 +103,42 @@ class RunDirectory:
 class MetricsLog:
     """Appends metrics to metrics.jsonl and to TensorBoard's event file."""
 
-    def __init__(self, run: RunDirectory, *, num_iterations: int = 0) -> None:
-        """Open the log; lines after `num_iterations` belong to lost work and are dropped."""
+    def __init__(
+        self, run: RunDirectory, *, axis: str = "time/env_steps", num_iterations: int = 0
+    ) -> None:
+        """Open the log; lines after `num_iterations` belong to lost work and are dropped.
+
+        Args:
+            run: where to write.
+            axis: the metric that TensorBoard draws all others against.
+            num_iterations: iterations that the run keeps.
+        """
+        self._axis = axis
         file = run.path / "metrics.jsonl"
-        kept: list[str] = []
-        if file.exists():
-            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines[:num_iterations] if line.endswith("\n")]
-        write_atomically(file, "".join(kept).encode())
+        kept = [row for row in read_metrics(run) if row["iteration"] <= num_iterations]
+        write_atomically(file, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._file = file.open("a", encoding="utf-8")
-        last_step = int(json.loads(kept[-1])["time/env_steps"]) + 1 if kept else 0
-        self._board = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(run.path), purge_step=last_step
-        )
+        first_step = int(kept[-1][axis]) + 1 if kept else 0
+        self._board = SummaryWriter(str(run.path), purge_step=first_step)
 
     def write(self, iteration: int, metrics: dict[str, float]) -> None:
-        """One line, flushed at once; TensorBoard's axis is environment steps."""
-        self._file.write(json.dumps({"iteration": iteration, **metrics}) + "\n")
+        """One line, flushed at once."""
+        row = {"iteration": iteration, **metrics}
+        self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        steps = int(metrics["time/env_steps"])
         for name, value in metrics.items():
-            self._board.add_scalar(name, value, steps)  # type: ignore[no-untyped-call]
+            self._board.add_scalar(name, value, int(row[self._axis]))
 
     def close(self) -> None:
         """Flush and close both files."""
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
+
+
+def read_metrics(run: RunDirectory) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl; a last line that was cut by a crash is left out."""
+    file = run.path / "metrics.jsonl"
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -144,12 +144,13 @@ class TaskFamily(ABC):
         """
 
     def oracle(
-        self, tasks: Tasks, *, device: torch.device | str = "cpu"
+        self,
+        tasks: Tasks,  # noqa: ARG002 - families with an oracle use both
+        *,
+        device: torch.device | str = "cpu",  # noqa: ARG002
     ) -> Callable[[Tensor], Tensor] | None:
         """A reference actor that knows the tasks, [N, E, O] ↦ [N, E, A]; None if there is none."""
         return None
 
     @abstractmethod
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks: ...
-
-

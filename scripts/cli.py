@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
 
 from metarl.scripts.command_line import run
 from metarl.suggestions import unknown_name
@@ -39,7 +35,7 @@ def dispatch(arguments: Sequence[str]) -> None:
         print("usage: metarl COMMAND [OPTIONS]\n\n" + "\n".join(lines))
         print("\nmetarl COMMAND --help lists a command's options.")
     elif arguments[0] == "list":
-        list_registered(Console())
+        list_registered()
     elif arguments[0] in _COMMANDS:
         module = importlib.import_module(f"metarl.scripts.{arguments[0]}")
         module.main(arguments[1:])
@@ -47,23 +43,20 @@ def dispatch(arguments: Sequence[str]) -> None:
         raise ValueError(unknown_name("command", arguments[0], _COMMANDS))
 
 
-def list_registered(console: Console) -> None:
+def list_registered() -> None:
     """One line for each agent and each variant of each environment."""
     from metarl.agents import AGENTS
     from metarl.envs import FAMILIES, make_family
 
-    agents = Table("agent", "", box=None, pad_edge=False)
+    print("agents")
     for entry in AGENTS:
-        agents.add_row(entry.name, entry.description)
-    environments = Table("environment", "", box=None, pad_edge=False)
+        print(f"  {entry.name:22} {entry.description}")
+    print("environments")
     for entry in FAMILIES:
         for variant in entry.variants:
             family = make_family(f"{entry.name}:{variant}")
-            environments.add_row(family.id, f"{entry.description}; {family.description}")
-    console.print(agents)
-    console.print()
-    console.print(environments)
+            print(f"  {family.id:22} {entry.description}: {family.description}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

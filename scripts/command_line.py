@@ -14,7 +14,9 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-__all__ = ["fail", "parse", "run"]
+from metarl.suggestions import unknown_name
+
+__all__ = ["choose", "fail", "option_names", "parse", "run"]
 
 Config = TypeVar("Config")
 
@@ -43,6 +45,24 @@ def fail(sentence: str, *, code: int = 2) -> NoReturn:
     """Print one sentence on standard error and exit."""
     print(f"metarl: {sentence}", file=sys.stderr)
     sys.exit(code)
+
+
+def choose(
+    kind: str, arguments: Sequence[str], choices: Sequence[str], *, program: str
+) -> str | None:
+    """The name that comes first on a command line; None after printing the help it asked for.
+
+    Raises:
+        ValueError: if the name is unknown, with the nearest choice.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: {program} {kind.upper()} [OPTIONS]\n")
+        print(f"{kind.upper()} is one of {', '.join(choices)}.")
+        print(f"{program} {kind.upper()} --help lists its options.")
+        return None
+    if arguments[0] not in choices:
+        raise ValueError(unknown_name(kind, arguments[0], choices))
+    return arguments[0]
 
 
 def parse(config_type: type[Config], arguments: Sequence[str], *, program: str) -> Config:
@@ -103,7 +123,8 @@ def _one_sentence(message: str, program: str) -> str:
             break
         text.append(line)
     sentence = " ".join(text)
-    missing = re.findall(r"(--[\w-]+) [A-Z]", sentence) if "Missing from" in sentence else []
+    missing = re.match(r"Missing from [^:]*: (.*)", sentence)
     if missing:
-        return f"{' and '.join(missing)} must be given; {program} --help lists the options"
+        names = re.findall(r"--[\w-]+(?= [A-Z])", sentence) or missing.group(1).split()[:1]
+        return f"{' and '.join(names)} must be given; {program} --help lists the options"
     return re.sub(r"^Error parsing (?!-)[\w .-]*: ", "", sentence).rstrip(".")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -99,26 +100,30 @@ def print_table(console: Console, evaluation: Evaluation) -> None:
         title=f"{evaluation.environment}, {len(evaluation.tasks)} {evaluation.split} tasks × "
         f"{evaluation.num_episodes} episodes, seed {evaluation.seed}",
         title_justify="left",
+        box=box.SIMPLE,
     )
-    for heading in ("policy", "return [95 % interval]", "gain over before", "gap closed"):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
-    table.add_row("random", _show(evaluation.interval(evaluation.random)), "", "")
+    table.add_column("policy")
+    for heading in ("return", "95 % interval", "gain", "95 % interval", "gap closed"):
+        table.add_column(heading, justify="right")
+    table.add_row("random", *_show(evaluation.interval(evaluation.random)))
     for k in range(evaluation.num_steps + 1):
-        name = "before adaptation" if k == 0 else f"after {k} step{'s' if k > 1 else ''}"
+        returns = _show(evaluation.interval(evaluation.returns[k]))
+        if k == 0:
+            table.add_row("before", *returns)
+            continue
         closed = evaluation.gap_closed(k)
-        table.add_row(
-            name,
-            _show(evaluation.interval(evaluation.returns[k])),
-            _show(evaluation.gain(k)) if k else "",
-            f"{closed:.0%}" if k and closed is not None else "",
-        )
+        share = "" if closed is None else f"{closed:.0%}"
+        name = f"after {k} step{'s' if k > 1 else ''}"
+        table.add_row(name, *returns, *_show(evaluation.gain(k)), share)
     if evaluation.oracle is not None:
-        table.add_row("oracle", _show(evaluation.interval(evaluation.oracle)), "", "100%")
+        table.add_row("oracle", *_show(evaluation.interval(evaluation.oracle)), "", "", "100%")
     console.print(table)
 
 
-def _show(interval: Interval) -> str:
-    return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+def _show(interval: Interval) -> tuple[str, str]:
+    digits = 1 if max(map(abs, interval)) >= 10 else 2
+    mean, low, high = (f"{value:.{digits}f}" for value in interval)
+    return mean, f"{low} … {high}"
 
 
 if __name__ == "__main__":

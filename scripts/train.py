@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from metarl.agent import TrainableAgent
 from metarl.agents import AGENTS
@@ -19,7 +18,8 @@ from metarl.devices import DeviceName, resolve_device
 from metarl.envs import make_family
 from metarl.ranges import require_at_least
 from metarl.runs import MetricsLog, RunDirectory
-from metarl.scripts.command_line import parse, run
+from metarl.scripts.command_line import choose, parse, run
+from metarl.scripts.progress import TrainingProgress
 
 __all__ = ["TrainConfig", "main", "train"]
 
@@ -54,22 +54,20 @@ class TrainConfig:
 
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl train`."""
-    names = [entry.name for entry in AGENTS]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: metarl train AGENT [OPTIONS]\n\nAGENT is one of {', '.join(names)}; "
-              "metarl train AGENT --help lists its options.")  # fmt: skip
+    name = choose("agent", arguments, [e.name for e in AGENTS], program="metarl train")
+    if name is None:
         return
-    agent_type = AGENTS.load(arguments[0])
+    config_type: Any = AGENTS.load(name).config_type
+    options: Any = tyro.conf.OmitArgPrefixes[config_type]
     whole = dataclasses.make_dataclass(
         "Train",
-        [("agent", tyro.conf.OmitArgPrefixes[agent_type.config_type],
-          field(default_factory=agent_type.config_type))],
+        [("agent", options, field(default_factory=config_type))],
         bases=(TrainConfig,),
         frozen=True,
-    )  # fmt: skip
+    )
     whole.__doc__ = TrainConfig.__doc__
-    config: Any = parse(whole, arguments[1:], program=f"metarl train {arguments[0]}")
-    train(arguments[0], config, config.agent)
+    config: Any = parse(whole, arguments[1:], program=f"metarl train {name}")
+    train(name, config, config.agent)
 
 
 def train(agent_name: str, config: TrainConfig, agent_config: Any) -> Path:
@@ -95,9 +93,7 @@ def _create(
     if config.env is None:
         raise ValueError("--env must be given: a family and its variant, see metarl list")
     family = make_family(config.env)
-    agent: TrainableAgent = AGENTS.load(name)(
-        family, agent_config, seed=config.seed, device=device
-    )
+    agent: TrainableAgent = AGENTS.load(name)(family, agent_config, seed=config.seed, device=device)
     resolved = {
         "agent": name,
         "environment": family.id,
@@ -146,48 +142,28 @@ def _train_loop(
     agent: TrainableAgent, config: TrainConfig, directory: RunDirectory, log: MetricsLog
 ) -> None:
     console = Console()
-    console.print(f"{agent.family.id}: {agent.family.description}")
-    console.print(f"run in {directory.path}, device {getattr(agent, 'device', 'cpu')}")
-    with _progress(console) as progress:
-        bar = progress.add_task(
-            "training", total=config.iterations, completed=agent.num_iterations, news=""
-        )
+    console.print(f"{agent.family.id}: {agent.family.description}", soft_wrap=True)
+    console.print(f"run in {directory.path}, policy on {agent.device}", soft_wrap=True)
+    started_at = agent.num_iterations
+    with TrainingProgress(console, total=config.iterations, completed=started_at) as progress:
         while agent.num_iterations < config.iterations:
             metrics = agent.iterate()
             done = agent.num_iterations
             log.write(done, metrics)
-            _report(progress, bar, done, metrics, every=max(1, config.iterations // 20))
+            progress.update(done, _news(metrics))
             if done % config.checkpoint_every == 0 or done == config.iterations:
                 agent.save(directory.checkpoint_path(done))
                 directory.drop_old_checkpoints()
-    console.print(f"{agent.num_env_steps:,} environment steps; evaluate with: "
-                  f"metarl evaluate {directory.path}")  # fmt: skip
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[news]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
+    console.print(
+        f"{agent.num_env_steps:,} environment steps; next: metarl evaluate {directory.path}",
+        soft_wrap=True,
     )
 
 
-def _report(
-    progress: Progress, bar: TaskID, done: int, metrics: dict[str, float], *, every: int
-) -> None:
-    """News beside the bar; where there is no terminal, a line now and then."""
-    news = (
-        f"return {metrics['rollout/support_return']:.1f} → {metrics['rollout/query_return']:.1f}"
-        f"  {metrics['time/env_steps_per_second']:,.0f} steps/s"
-    )
-    if not progress.disable:
-        progress.update(bar, completed=done, news=news)
-    elif done == 1 or done % every == 0:
-        progress.console.print(f"iteration {done}: {news}")
+def _news(metrics: dict[str, float]) -> str:
+    before, after = metrics["rollout/support_return"], metrics["rollout/query_return"]
+    speed = metrics["time/env_steps_per_second"]
+    return f"return {before:.1f} → {after:.1f}  {speed:,.0f} steps/s"
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from metarl.mlp import activation_function, init_mlp, mlp
 from torch import Tensor
+
+from metarl.mlp import activation_function, init_mlp, mlp
 
 SIZES = (3, 7, 5, 2)
 

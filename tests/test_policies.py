@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from torch import Tensor
+
 from metarl.distributions import Categorical, DiagonalGaussian
 from metarl.policies import CategoricalPolicy, GaussianPolicy, make_policy
-from torch import Tensor
 
 GAUSSIAN = GaussianPolicy(3, 2, hidden_sizes=(8, 6), activation="tanh", initial_std=0.7)
 CATEGORICAL = CategoricalPolicy(3, 4, hidden_sizes=(8,), activation="tanh")
@@ -47,8 +48,8 @@ def test_all_tasks_in_one_call_equal_a_loop_over_tasks(policy, middle):
     for task in range(3):
         alone = policy.distribution({k: p[task] for k, p in params.items()}, observations[task])
         for got, expected in zip(together.outputs, alone.outputs, strict=True):
-            got, expected = torch.broadcast_tensors(got[task], expected)
-            torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
+            same = torch.broadcast_tensors(got[task], expected)
+            torch.testing.assert_close(*same, rtol=1e-12, atol=1e-14)
 
 
 @both

@@ -1,9 +1,12 @@
 """Estimators against hand-computed numbers, identities, and sums written from the definition."""
 
+from itertools import product
+
 import pytest
 import torch
-from metarl.returns import discounted_returns, generalized_advantages
 from torch import Tensor
+
+from metarl.returns import discounted_returns, generalized_advantages
 
 GAMMA, LAMBDA = 0.9, 0.8
 
@@ -43,11 +46,11 @@ def test_returns_equal_sums_over_the_rest_of_the_episode():
     batch = random_batch()
     rewards, ends = batch["rewards"], batch["terminated"]
     expected = torch.zeros_like(rewards)
-    for lane in torch.cartesian_prod(torch.arange(3), torch.arange(4)).tolist():
+    for lane in product(range(3), range(4)):
         for t in range(11):
             for k in range(t, 11):
-                expected[*lane, t] += GAMMA ** (k - t) * rewards[*lane, k]
-                if ends[*lane, k]:
+                expected[(*lane, t)] += GAMMA ** (k - t) * rewards[(*lane, k)]
+                if ends[(*lane, k)]:
                     break
     torch.testing.assert_close(
         discounted_returns(rewards, ends, GAMMA), expected, rtol=1e-12, atol=1e-12
@@ -107,12 +110,12 @@ def test_advantages_equal_discounted_sums_of_one_step_errors(own_next_values):
     if not own_next_values:
         batch["next_values"] = batch["values"][..., 1:]
     expected = torch.zeros_like(batch["rewards"])
-    for lane in torch.cartesian_prod(torch.arange(3), torch.arange(4)).tolist():
-        r, v, term, trunc, after = (batch[name][*lane].tolist() for name in batch)
+    for lane in product(range(3), range(4)):
+        r, v, term, trunc, after = (batch[name][lane].tolist() for name in batch)
         for t in range(11):
             for k in range(t, 11):
                 error = r[k] + (0.0 if term[k] else GAMMA * after[k]) - v[k]
-                expected[*lane, t] += (GAMMA * LAMBDA) ** (k - t) * error
+                expected[(*lane, t)] += (GAMMA * LAMBDA) ** (k - t) * error
                 if term[k] or trunc[k]:
                     break
     if not own_next_values:

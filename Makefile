@@ -1,0 +1,54 @@
+# make install   .venv with the package and its tools
+# make demo      trains MAML-TRPO on 2D navigation, evaluates it on unseen tasks, writes a picture
+# make test      lint, types, tests, and the wheel installed elsewhere
+# make test-slow learning tests, minutes each
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo
+
+.PHONY: install demo test lint types wheel test-slow clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/test-tools: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/metarl train maml-trpo --env Navigation2D:maml17 --out $(DEMO)/run --seed 0 \
+		--iterations 100 --hidden-sizes 64 64 --activation tanh
+	$(BIN)/metarl evaluate $(DEMO)/run --num-tasks 40 --steps 3 \
+		--json $(DEMO)/evaluation.json --plot $(DEMO)/adaptation.png
+	@echo "wrote $(DEMO)/adaptation.png and $(DEMO)/evaluation.json"
+
+test: lint types wheel
+	$(BIN)/pytest
+
+lint: .venv/test-tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The packages of one import name lie in several folders; mypy sees them joined by links.
+types: .venv/test-tools
+	rm -rf build/types && mkdir -p build/types/metarl
+	ln -s $(CURDIR)/metarl/* $(CURDIR)/envs $(CURDIR)/agents $(CURDIR)/scripts build/types/metarl/
+	$(BIN)/mypy
+
+wheel: .venv/test-tools
+	rm -rf build/lib build/bdist* build/elsewhere dist
+	$(BIN)/python -m build --wheel --outdir dist . > build/wheel.log 2>&1 || (cat build/wheel.log; false)
+	$(BIN)/pip install --quiet --no-deps --target build/elsewhere dist/*.whl
+	cd build/elsewhere && PYTHONPATH=. ../../$(BIN)/python -W error ../../tests/import_everything.py
+
+test-slow: .venv/test-tools
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf .venv build dist demo *.egg-info

@@ -1,0 +1,155 @@
+"""MAML for supervised regression: the core's second client beside MAML-TRPO."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.bilevel import InnerLoop, Params, adapt, inner_step, meta_gradient, sgd
+from metarl.checkpoints import load_checkpoint, save_checkpoint
+from metarl.fewshot.sinusoid import FewShotBatch, SinusoidTasks
+from metarl.mlp import Activation, activation_function, init_mlp, mlp
+from metarl.ranges import require_at_least, require_between
+from metarl.seeding import torch_generator
+
+__all__ = ["MAML", "MAMLConfig"]
+
+
+@dataclass(frozen=True)
+class MAMLConfig:
+    """Defaults are those of the sinusoid experiment of Finn et al. 2017 (arXiv:1703.03400)."""
+
+    shots: int = 10
+    """Support points per task."""
+    meta_batch_size: int = 25
+    """Tasks per iteration."""
+    num_inner_steps: int = 1
+    """Gradient steps of adaptation in training. 0 pre-trains one net on all tasks."""
+    inner_lr: float = 0.01
+    """Learning rate of adaptation."""
+    mode: Literal["unrolled", "recurrence", "first_order"] = "unrolled"
+    """How the meta-gradient is computed; first_order drops second derivatives."""
+    meta_lr: float = 1e-3
+    """Learning rate of Adam, the outer optimiser."""
+    hidden_sizes: tuple[int, ...] = (40, 40)
+    """Hidden layers."""
+    activation: Activation = "relu"
+    """Between the layers."""
+
+    def __post_init__(self) -> None:
+        for name in ("shots", "meta_batch_size"):
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("num_inner_steps", self.num_inner_steps, 0)
+        for name in ("inner_lr", "meta_lr"):
+            require_between(name, getattr(self, name), 0, float("inf"), open_low=True)
+        for size in self.hidden_sizes:
+            require_at_least("hidden_sizes", size, 1)
+        activation_function(self.activation)
+
+
+class MAML:
+    """A perceptron whose first gradient steps on a new curve fit it.
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), alg. 2.
+    """
+
+    def __init__(
+        self,
+        tasks: SinusoidTasks,
+        config: MAMLConfig | None = None,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.tasks, self.config, self.seed = tasks, config or MAMLConfig(), seed
+        self.device = torch.device(device)
+        sizes = (1, *self.config.hidden_sizes, 1)
+        initial = init_mlp(sizes, torch_generator(seed, "parameters"), scheme="fan_in")
+        self.params: Params = {name: p.to(self.device) for name, p in initial.items()}
+        self.num_iterations = 0
+        self._activation = activation_function(self.config.activation)
+        self._inner = InnerLoop(
+            loss=self._loss,
+            rule=sgd(self.config.inner_lr),
+            num_steps=self.config.num_inner_steps,
+            mode=self.config.mode,
+            batching="explicit",
+        )
+        self._optimizer = torch.optim.Adam(list(self.params.values()), lr=self.config.meta_lr)
+        self._tasks_rng = torch_generator(seed, "tasks", device=self.device)
+
+    def iterate(self) -> dict[str, float]:
+        """One meta-update on fresh tasks."""
+        config = self.config
+        batch = self.tasks.sample(
+            config.meta_batch_size, config.shots, config.shots, self._tasks_rng
+        )
+        losses, grads = meta_gradient(self.params, batch.support, batch.query, self._inner)
+        for name, p in self.params.items():
+            p.grad = grads[name]
+        self._optimizer.step()
+        self.num_iterations += 1
+        loss = float(losses.mean())
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"the query loss of iteration {self.num_iterations} is not finite; "
+                "try a smaller inner_lr or meta_lr"
+            )
+        return {"meta/query_mse": loss}
+
+    def adapt(self, support: tuple[Tensor, Tensor]) -> Params:
+        """Parameters of all tasks after the inner steps; inputs, targets [tasks, shots, 1]."""
+        return adapt(self.params, support, self._inner)
+
+    def predict(self, params: Params, inputs: Tensor) -> Tensor:
+        """Targets for inputs [tasks, points, 1], with parameters that `adapt` returned."""
+        return mlp(params, inputs, self._activation)
+
+    def adaptation_curve(self, batch: FewShotBatch, num_steps: int) -> NDArray[np.float64]:
+        """Query mean squared error of each task after 0 … num_steps steps, [steps + 1, tasks]."""
+        params = adapt(self.params, batch.support, replace(self._inner, num_steps=0))
+        errors = [self._loss(params, batch.query)]
+        for _ in range(num_steps):
+            params = inner_step(params, batch.support, self._inner)
+            errors.append(self._loss(params, batch.query))
+        curve: NDArray[np.float64] = torch.stack(errors).double().cpu().numpy()
+        return curve
+
+    def save(self, path: Path) -> None:
+        """Write parameters, settings and counters."""
+        save_checkpoint(
+            path,
+            self.params,
+            {
+                "agent": "fewshot-maml",
+                "environment": "sinusoid",
+                "seed": self.seed,
+                "config": asdict(self.config),
+                "counters": {"num_iterations": self.num_iterations},
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path, tasks: SinusoidTasks, *, device: torch.device | str = "cpu") -> MAML:
+        """The trained learner of a checkpoint, for adaptation and prediction.
+
+        Raises:
+            ValueError: if the file is no checkpoint of this learner.
+        """
+        tensors, header = load_checkpoint(path, agent="fewshot-maml", environment="sinusoid")
+        settings = {**header["config"], "hidden_sizes": tuple(header["config"]["hidden_sizes"])}
+        learner = cls(tasks, MAMLConfig(**settings), seed=header["seed"], device=device)
+        for name, p in learner.params.items():
+            p.copy_(tensors[name])
+        learner.num_iterations = header["counters"]["num_iterations"]
+        return learner
+
+    def _loss(self, params: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, targets = batch
+        return (mlp(params, inputs, self._activation) - targets).square().mean((-2, -1))

@@ -1,0 +1,174 @@
+"""Checkpoints: what is saved comes back, and nothing else is taken for one."""
+
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from metarl.checkpoints import (
+    FORMAT_VERSION,
+    load_checkpoint,
+    read_header,
+    save_checkpoint,
+    write_atomically,
+)
+
+HEADER = {"agent": "maml-trpo", "environment": "Navigation2D:maml17", "iteration": 3}
+DAMAGED = "checkpoint .* is damaged or not a metarl checkpoint"
+
+
+def tensors() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "weight": torch.randn(4, 3, generator=generator),
+        "exact": torch.randn(5, generator=generator, dtype=torch.float64),
+        "count": torch.tensor(2**40 + 1),
+        "mask": torch.tensor([True, False]),
+        "empty": torch.zeros(0, 2),
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A saved checkpoint."""
+    save_checkpoint(tmp_path / "agent.safetensors", tensors(), HEADER)
+    return tmp_path / "agent.safetensors"
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    return load_checkpoint(path, agent="maml-trpo", environment="Navigation2D:maml17")
+
+
+def test_tensors_come_back_to_the_last_bit(path):
+    loaded, _ = load(path)
+    assert set(loaded) == set(tensors())
+    for name, value in tensors().items():
+        assert loaded[name].dtype == value.dtype
+        assert torch.equal(loaded[name], value)
+
+
+def test_the_header_comes_back_with_the_format_version(path):
+    expected = {"format_version": FORMAT_VERSION, **HEADER}
+    assert load(path)[1] == expected
+    assert read_header(path) == expected
+
+
+def test_parameters_with_a_graph_or_shared_memory_can_be_saved(tmp_path):
+    weight = torch.arange(6.0).view(2, 3).requires_grad_()
+    given = {"weight": weight, "transposed": weight.T, "row": weight[1]}
+    save_checkpoint(tmp_path / "agent", given, HEADER)
+    loaded, _ = load(tmp_path / "agent")
+    for name, value in given.items():
+        assert torch.equal(loaded[name], value)
+        assert not loaded[name].requires_grad
+
+
+def test_a_checkpoint_of_another_agent_is_refused(path):
+    message = "must be of agent 'rl2', it is of 'maml-trpo'"
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(path, agent="rl2", environment="Navigation2D:maml17")
+
+
+def test_a_checkpoint_of_another_environment_is_refused(path):
+    message = "must be of environment 'HalfCheetahVel:promp', it is of 'Navigation2D:maml17'"
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(path, agent="maml-trpo", environment="HalfCheetahVel:promp")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for missing in (tmp_path / "agent.safetensors", tmp_path):
+        message = re.escape(f"checkpoint must be a file, there is none at {missing}")
+        with pytest.raises(ValueError, match=message):
+            read_header(missing)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 40, -1])
+def test_a_truncated_file_is_refused(path, kept):
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=DAMAGED):
+        load(path)
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"\xff" * 100, b"\x00" * 100])
+def test_a_file_of_garbage_is_refused(path, content):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=DAMAGED):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {"other": "{}"}, {"metarl": "no json"}, {"metarl": "[1]"}]
+)
+def test_a_safetensors_file_of_someone_else_is_refused(path, metadata):
+    path.write_bytes(save(tensors(), metadata=metadata))
+    with pytest.raises(ValueError, match=DAMAGED):
+        load(path)
+
+
+@pytest.mark.parametrize("metadata", ['{"agent": "maml-trpo"}', '{"format_version": 999}'])
+def test_another_format_version_is_refused(path, metadata):
+    path.write_bytes(save(tensors(), metadata={"metarl": metadata}))
+    message = rf"checkpoint .* has format (None|999), this version reads {FORMAT_VERSION}"
+    with pytest.raises(ValueError, match=message):
+        read_header(path)
+
+
+class Trap:
+    """Unpickling this leaves a folder behind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_pickle_is_refused_without_running_what_it_holds(path, tmp_path):
+    trap = Trap(tmp_path / "sprung")
+    for write in (pickle.dump, torch.save):
+        with path.open("wb") as file:
+            write(trap, file)
+        with pytest.raises(ValueError, match=DAMAGED):
+            load(path)
+    assert not trap.folder.exists()
+
+
+def failing(*_: object) -> None:
+    raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, monkeypatch, call):
+    before = path.read_bytes()
+    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), failing)
+    with pytest.raises(OSError, match="no space left"):
+        save_checkpoint(path, {"weight": torch.zeros(100)}, HEADER)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_new_file_appears_whole_and_last(path, monkeypatch):
+    before, seen = path.read_bytes(), []
+    replace = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        seen.append((target.read_bytes(), self.read_bytes()))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    write_atomically(path, b"new")
+    assert seen == [(before, b"new")]
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_header_that_json_cannot_hold_leaves_the_old_file(path):
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        save_checkpoint(path, tensors(), {**HEADER, "generator": torch.Generator()})
+    assert path.read_bytes() == before

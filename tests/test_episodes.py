@@ -1,0 +1,163 @@
+"""Collecting episodes from a batch whose episodes end at known, different steps."""
+
+from typing import ClassVar
+
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from metarl.episodes import Episodes, collect
+from metarl.tasks import Step
+
+LENGTHS = torch.tensor([[1, 3], [5, 2]])  # steps of each episode, [tasks, envs]
+TERMINATED = torch.tensor([[True, True], [False, True]])  # the last one is cut at the horizon
+
+
+class Countdown:
+    """Observes (task, env, time); pays 100 task + 10 env + time, and nonsense after the end."""
+
+    autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
+    num_tasks, num_envs, horizon = 2, 2, 5
+    observation_space = spaces.Box(0, 10, (3,))
+    action_space = spaces.Box(-1000, 1000, (1,))
+
+    def __init__(self, nonsense: float = float("nan")) -> None:
+        self.nonsense = nonsense
+        self.reset_with: list[torch.Generator] = []
+        self.actions: list[Tensor] = []
+        self.rewards_at: dict[tuple[int, int, int], float] = {}
+
+    def reset(self, generator: torch.Generator) -> Tensor:
+        self.reset_with.append(generator)
+        self.time = 0
+        return self._observations()
+
+    def step(self, actions: Tensor) -> Step:
+        self.actions.append(actions)
+        self.time += 1
+        tasks, envs, _ = self._observations().unbind(-1)
+        rewards = 100 * tasks + 10 * envs + self.time
+        for (task, env, step), reward in self.rewards_at.items():
+            if step == self.time - 1:
+                rewards[task, env] = reward
+        rewards[self.time > LENGTHS] = self.nonsense
+        over = self.time >= LENGTHS  # stays true after the end
+        cut = torch.full_like(over, self.time >= self.horizon)
+        return Step(self._observations(), rewards, over & TERMINATED, cut)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _observations(self) -> Tensor:
+        tasks, envs = torch.meshgrid(torch.arange(2), torch.arange(2), indexing="ij")
+        time = torch.full_like(tasks, self.time)
+        return torch.stack([tasks, envs, time], -1).double()
+
+
+def actor(observations: Tensor) -> Tensor:
+    """An action that tells which observation it answers: 100 task + 10 env + time."""
+    return (observations * torch.tensor([100.0, 10.0, 1.0])).sum(-1, keepdim=True)
+
+
+def episodes(env: Countdown | None = None) -> Episodes:
+    return collect(env or Countdown(), actor, torch.Generator())
+
+
+def test_the_mask_is_true_up_to_and_with_the_last_step_of_each_episode():
+    assert episodes().mask.tolist() == [
+        [[True, False, False, False, False], [True, True, True, False, False]],
+        [[True, True, True, True, True], [True, True, False, False, False]],
+    ]
+
+
+def test_rewards_follow_their_actions_and_are_zero_after_the_end():
+    assert episodes().rewards.tolist() == [
+        [[1, 0, 0, 0, 0], [11, 12, 13, 0, 0]],
+        [[101, 102, 103, 104, 105], [111, 112, 0, 0, 0]],
+    ]
+
+
+def test_each_episode_ends_once_and_the_kinds_of_end_stay_apart():
+    got = episodes()
+    assert got.terminated.nonzero().tolist() == [[0, 0, 0], [0, 1, 2], [1, 1, 1]]
+    assert got.truncated.nonzero().tolist() == [[1, 0, 4]]
+
+
+def test_returns_and_counts_leave_out_what_comes_after_the_end():
+    got = episodes()
+    assert got.returns.tolist() == [[1, 36], [515, 223]]
+    assert got.num_steps == 11
+
+
+def test_the_observation_at_t_is_acted_on_at_t_and_the_next_one_follows():
+    got = episodes()
+    assert got.observations.shape == (2, 2, 6, 3)
+    assert got.observations[..., 2].tolist() == [[[0, 1, 2, 3, 4, 5]] * 2] * 2
+    assert got.observations[1, 0, 0].tolist() == [1, 0, 0]
+    assert got.actions.shape == (2, 2, 5, 1)
+    expected = actor(got.observations[:, :, :-1].flatten(0, 1)).view(2, 2, 5, 1)
+    assert torch.equal(got.actions, expected)
+
+
+def test_the_environment_gets_the_generator_and_the_very_actions():
+    env, generator = Countdown(), torch.Generator()
+    got = collect(env, actor, generator)
+    assert env.reset_with == [generator]
+    assert torch.equal(torch.stack(env.actions, 2), got.actions)
+
+
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), 1e6])
+def test_what_comes_after_an_end_does_not_matter(nonsense):
+    clean, got = episodes(Countdown(nonsense=0.0)), episodes(Countdown(nonsense))
+    assert torch.equal(got.rewards, clean.rewards)
+    assert torch.equal(got.returns, clean.returns)
+    assert got.num_steps == clean.num_steps
+
+
+@pytest.mark.parametrize(
+    ("reward", "shown"), [(float("nan"), "nan"), (float("inf"), "inf"), (-float("inf"), "-inf")]
+)
+def test_a_reward_that_is_not_finite_names_its_task_environment_and_step(reward, shown):
+    env = Countdown()
+    env.rewards_at = {(1, 0, 3): reward, (1, 1, 1): 0.5}
+    message = f"rewards must be finite, got {shown} from task 1, environment 0, step 3"
+    with pytest.raises(ValueError, match=message):
+        episodes(env)
+
+
+def test_a_bad_reward_of_the_last_step_of_an_episode_counts():
+    env = Countdown()
+    env.rewards_at = {(0, 1, 2): float("nan")}
+    with pytest.raises(ValueError, match="task 0, environment 1, step 2"):
+        episodes(env)
+
+
+def test_a_batch_may_be_collected_from_again():
+    env = Countdown()
+    first, second = episodes(env), episodes(env)
+    assert torch.equal(first.rewards, second.rewards)
+    assert torch.equal(first.observations, second.observations)
+
+
+def test_discrete_actions_keep_their_type_and_have_no_action_axis():
+    got = collect(Countdown(), lambda o: o[..., 2].long() % 3, torch.Generator())
+    assert got.actions.dtype == torch.int64
+    assert got.actions.tolist() == [[[0, 1, 2, 0, 1]] * 2] * 2
+
+
+def test_the_dtype_of_the_environment_is_kept():
+    assert episodes().rewards.dtype == torch.float64
+    assert episodes().observations.dtype == torch.float64
+
+
+def test_the_first_environments_of_each_task_are_views_of_all_fields():
+    got = episodes()
+    part = got.first_envs(1)
+    assert part.returns.tolist() == [[1], [515]]
+    assert part.num_steps == 6
+    for name in ("observations", "actions", "rewards", "terminated", "truncated", "mask"):
+        whole, view = getattr(got, name), getattr(part, name)
+        assert torch.equal(view, whole[:, :1])
+        assert view.data_ptr() == whole.data_ptr()
