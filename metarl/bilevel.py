@@ -221,7 +221,7 @@ def _adapt_chunk(params: Params, batches: list[Batch], inner: InnerLoop) -> Para
     if inner.batching == "explicit" and inner.mode == "unrolled":
         return _adapt_with_autograd(params, batches, inner, create_graph=differentiable)
     names, values = list(params), list(params.values())
-    flat = _Adaptation.apply(inner, batches, names, *values)
+    flat = _Adaptation.apply(inner, batches, names, *values)  # type: ignore[no-untyped-call]
     return dict(zip(names, flat, strict=True))
 
 

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     if name is None:
         return
     config_type: Any = AGENTS.load(name).config_type
-    options: Any = tyro.conf.OmitArgPrefixes[config_type]
+    options: Any = tyro.conf.OmitArgPrefixes[config_type]  # type: ignore[misc] # known at run time
     whole = dataclasses.make_dataclass(
         "Train",
         [("agent", options, field(default_factory=config_type))],

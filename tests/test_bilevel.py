@@ -1,7 +1,5 @@
 """The bilevel core against a plain loop over tasks, finite differences and its own invariants."""
 
-from __future__ import annotations
-
 import math
 import weakref
 from collections.abc import Callable
@@ -44,7 +42,7 @@ whole_and_chunked = pytest.mark.parametrize("chunk_size", [None, 2])
 # The oracle: one task after another, ordinary autograd, no `vmap`.
 
 
-def task_of(batch: Batch, task: int) -> Batch:
+def task_of(batch: Batch, task: int | slice) -> Batch:
     return pytree.tree_map(lambda leaf: leaf[task], batch)
 
 
@@ -172,13 +170,9 @@ def network_loop(layer: str, num_steps: int, first_order: bool) -> tuple[Params,
 @pytest.mark.parametrize("layer", LAYERS)
 @modes
 @one_and_three_steps
-@whole_and_chunked
-def test_meta_gradient_equals_a_loop_over_tasks_for_every_layer(
-    layer: str, mode: Any, num_steps: int, chunk_size: int | None
-) -> None:
+def test_meta_gradient_equals_a_loop_over_tasks_for_every_layer(layer, mode, num_steps):
     loss, params, support, query = network(layer)
-    inner = InnerLoop(loss, STEP, num_steps, mode, "vmap", chunk_size)
-    losses, gradient = meta_gradient(params, support, query, inner)
+    losses, gradient = meta_gradient(params, support, query, InnerLoop(loss, STEP, num_steps, mode))
     _, expected_losses, expected = network_loop(layer, num_steps, mode == "first_order")
     assert_equal_to(losses, expected_losses)
     assert_equal_to(gradient, expected)
@@ -187,25 +181,24 @@ def test_meta_gradient_equals_a_loop_over_tasks_for_every_layer(
 @pytest.mark.parametrize("layer", LAYERS)
 @modes
 @one_and_three_steps
-@whole_and_chunked
-def test_backward_through_adapt_equals_a_loop_over_tasks_for_every_layer(
-    layer: str, mode: Any, num_steps: int, chunk_size: int | None
-) -> None:
+def test_backward_through_adapt_in_chunks_equals_a_loop_over_tasks_for_every_layer(
+    layer, mode, num_steps
+):
     loss, params, support, query = network(layer)
     leaves = {name: p.requires_grad_() for name, p in params.items()}
-    adapted = adapt(leaves, support, InnerLoop(loss, STEP, num_steps, mode, "vmap", chunk_size))
+    adapted = adapt(leaves, support, InnerLoop(loss, STEP, num_steps, mode, chunk_size=2))
     if layer.endswith("cell"):  # torch cannot run these under `vmap` without `grad`
         tasks = [(task_of(adapted, i), task_of(query, i)) for i in range(NUM_TASKS)]
         torch.stack([loss(*task) for task in tasks]).mean().backward()
     else:
         torch.func.vmap(loss)(adapted, query).mean().backward()
     expected_adapted, _, expected = network_loop(layer, num_steps, mode == "first_order")
-    assert_equal_to(dict(adapted), expected_adapted)
+    assert_equal_to(adapted, expected_adapted)
     assert_equal_to({name: p.grad for name, p in leaves.items()}, expected)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_the_second_order_terms_of_every_layer_are_large_enough_to_be_tested(layer: str) -> None:
+def test_the_second_order_terms_of_every_layer_are_large_enough_to_be_tested(layer):
     second_order = network_loop(layer, 1, False)[2]
     assert relative_distance(second_order, network_loop(layer, 1, True)[2]) > 0.01
 
@@ -228,18 +221,11 @@ def mlp_problem(num_batches: int = 2, device: str = "cpu") -> tuple[Params, list
     return params, batches
 
 
-def explicit(loss: Loss, batching: str) -> Loss:
-    """The loss of one task in the form that the batching asks for."""
-    return torch.func.vmap(loss) if batching == "explicit" else loss
-
-
 @batchings
 @modes
 @one_and_three_steps
 @whole_and_chunked
-def test_a_perceptron_equals_a_loop_over_tasks(
-    batching: Any, mode: Any, num_steps: int, chunk_size: int | None
-) -> None:
+def test_a_perceptron_equals_a_loop_over_tasks(batching, mode, num_steps, chunk_size):
     params, (support, query) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, num_steps, mode, batching, chunk_size)
     losses, gradient = meta_gradient(params, support, query, inner)
@@ -251,9 +237,11 @@ def test_a_perceptron_equals_a_loop_over_tasks(
     assert_equal_to(gradient, expected)
 
 
-@one_and_three_steps
-@pytest.mark.parametrize("problem", ["vmap", "explicit", "layer norm"])
-def test_meta_gradient_equals_finite_differences(problem: Any, num_steps: int) -> None:
+@pytest.mark.parametrize(
+    ("problem", "num_steps"),
+    [("vmap", 1), ("vmap", 3), ("explicit", 1), ("explicit", 3), ("layer norm", 3)],
+)
+def test_meta_gradient_equals_finite_differences(problem, num_steps):
     if problem == "layer norm":
         loss, params, support, query = network(problem)
         inner = InnerLoop(loss, STEP, num_steps)
@@ -280,21 +268,16 @@ def test_meta_gradient_equals_finite_differences(problem: Any, num_steps: int) -
 
 
 @batchings
-def test_first_order_equals_second_order_for_a_linear_inner_loss(batching: Any) -> None:
+def test_first_order_equals_second_order_for_a_linear_inner_loss(batching):
     params, (support, query) = mlp_problem()
 
     def linear(values: Params, batch: Batch) -> Tensor:
         return sum((p * batch[1].mean()).sum() for p in values.values())
 
+    loss = torch.func.vmap(linear) if batching == "explicit" else linear
+    loops = [InnerLoop(loss, STEP, 3, mode, batching) for mode in MODES]
     gradients = [
-        meta_gradient(
-            params,
-            support,
-            query,
-            InnerLoop(explicit(linear, batching), STEP, 3, mode, batching),
-            query_loss=mlp_loss,
-        )[1]
-        for mode in MODES
+        meta_gradient(params, support, query, inner, query_loss=mlp_loss)[1] for inner in loops
     ]
     expected = loop(params, [], query, mlp_loss)[2]
     assert relative_distance(gradients[0], expected) > 0.01  # the steps did move
@@ -304,7 +287,7 @@ def test_first_order_equals_second_order_for_a_linear_inner_loss(batching: Any) 
 
 @batchings
 @modes
-def test_zero_steps_are_the_identity(batching: Any, mode: Any) -> None:
+def test_zero_steps_are_the_identity(batching, mode):
     params, (support, query) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, 0, mode, batching)
     leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
@@ -321,9 +304,7 @@ def test_zero_steps_are_the_identity(batching: Any, mode: Any) -> None:
 @batchings
 @modes
 @whole_and_chunked
-def test_a_task_does_not_depend_on_the_data_of_another(
-    batching: Any, mode: Any, chunk_size: int | None
-) -> None:
+def test_a_task_does_not_depend_on_the_data_of_another(batching, mode, chunk_size):
     params, (support, query) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, 2, mode, batching, chunk_size)
     changed = pytree.tree_map(torch.clone, support)
@@ -343,9 +324,7 @@ def test_a_task_does_not_depend_on_the_data_of_another(
 @batchings
 @modes
 @whole_and_chunked
-def test_each_step_may_have_data_of_its_own(
-    batching: Any, mode: Any, chunk_size: int | None
-) -> None:
+def test_each_step_may_have_data_of_its_own(batching, mode, chunk_size):
     params, (first, second, query) = mlp_problem(3)
     inner = InnerLoop(mlp_loss, STEP, 2, mode, batching, chunk_size)
     losses, gradient = meta_gradient(params, PerStep([first, second]), query, inner)
@@ -360,7 +339,7 @@ def test_each_step_may_have_data_of_its_own(
 
 @batchings
 @modes
-def test_any_elementwise_rule_may_be_used(batching: Any, mode: Any) -> None:
+def test_any_elementwise_rule_may_be_used(batching, mode):
     params, (support, query) = mlp_problem()
 
     def rule(values: Params, grads: Params) -> Params:
@@ -375,7 +354,7 @@ def test_any_elementwise_rule_may_be_used(batching: Any, mode: Any) -> None:
 
 @batchings
 @modes
-def test_rates_among_the_parameters_are_learned(batching: Any, mode: Any) -> None:
+def test_rates_among_the_parameters_are_learned(batching, mode):
     params, (support, query) = mlp_problem()
     params = {**params, "rate": torch.full((1,), 0.3, dtype=torch.float64)}
 
@@ -400,7 +379,7 @@ def test_rates_among_the_parameters_are_learned(batching: Any, mode: Any) -> Non
 
 @batchings
 @modes
-def test_the_outer_loss_may_differ_from_the_inner_loss(batching: Any, mode: Any) -> None:
+def test_the_outer_loss_may_differ_from_the_inner_loss(batching, mode):
     params, (support, query) = mlp_problem()
 
     def absolute(values: Params, batch: Batch) -> Tensor:
@@ -417,9 +396,7 @@ def test_the_outer_loss_may_differ_from_the_inner_loss(batching: Any, mode: Any)
 
 @batchings
 @modes
-def test_a_parameter_that_the_loss_ignores_stays_and_gets_its_outer_gradient(
-    batching: Any, mode: Any
-) -> None:
+def test_a_parameter_that_the_loss_ignores_stays_and_gets_its_outer_gradient(batching, mode):
     params, (support, query) = mlp_problem()
     params = {**params, "idle": torch.tensor([2.0, -1.0], dtype=torch.float64)}
 
@@ -438,7 +415,7 @@ def test_a_parameter_that_the_loss_ignores_stays_and_gets_its_outer_gradient(
 
 @batchings
 @modes
-def test_a_parameter_that_needs_no_gradient_adapts_as_well(batching: Any, mode: Any) -> None:
+def test_a_parameter_that_needs_no_gradient_adapts_as_well(batching, mode):
     params, (support, query) = mlp_problem()
     leaves = {
         name: p.clone().requires_grad_(name.startswith("weight")) for name, p in params.items()
@@ -453,7 +430,7 @@ def test_a_parameter_that_needs_no_gradient_adapts_as_well(batching: Any, mode: 
         assert_equal_to(p.grad, expected[name] if name.startswith("weight") else None)
 
 
-def test_an_explicit_unrolled_loop_can_be_differentiated_twice() -> None:
+def test_an_explicit_unrolled_loop_can_be_differentiated_twice():
     params, (support, query) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, 2, "unrolled", "explicit")
 
@@ -467,10 +444,9 @@ def test_an_explicit_unrolled_loop_can_be_differentiated_twice() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "batching"),
-    [(mode, batching) for mode in MODES for batching in BATCHINGS][:1]
-    + [(mode, batching) for mode in MODES[1:] for batching in BATCHINGS],
+    [(m, b) for m in MODES for b in BATCHINGS if (m, b) != ("unrolled", "explicit")],
 )
-def test_all_other_loops_refuse_a_second_derivative(mode: Any, batching: Any) -> None:
+def test_all_other_loops_refuse_a_second_derivative(mode, batching):
     params, (support, query) = mlp_problem()
     leaves = {name: p.requires_grad_() for name, p in params.items()}
     adapted = adapt(leaves, support, InnerLoop(mlp_loss, STEP, 1, mode, batching))
@@ -485,7 +461,7 @@ def test_all_other_loops_refuse_a_second_derivative(mode: Any, batching: Any) ->
 
 @batchings
 @modes
-def test_an_inner_step_is_one_step_of_adapt(batching: Any, mode: Any) -> None:
+def test_an_inner_step_is_one_step_of_adapt(batching, mode):
     params, (first, second) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, 2, mode, batching)
     start = {
@@ -501,9 +477,7 @@ def test_an_inner_step_is_one_step_of_adapt(batching: Any, mode: Any) -> None:
 @batchings
 @modes
 @pytest.mark.parametrize("num_steps", [0, 2])
-def test_the_result_has_a_graph_only_if_parameters_ask_for_one(
-    batching: Any, mode: Any, num_steps: int
-) -> None:
+def test_the_result_has_a_graph_only_if_parameters_ask_for_one(batching, mode, num_steps):
     params, (support, _) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, num_steps, mode, batching)
     assert not any(p.requires_grad for p in adapt(params, support, inner).values())
@@ -514,9 +488,7 @@ def test_the_result_has_a_graph_only_if_parameters_ask_for_one(
 @batchings
 @modes
 @pytest.mark.parametrize("num_steps", [0, 2])
-def test_the_result_has_no_graph_where_gradients_are_off(
-    batching: Any, mode: Any, num_steps: int
-) -> None:
+def test_the_result_has_no_graph_where_gradients_are_off(batching, mode, num_steps):
     params, (support, _) = mlp_problem()
     leaves = {name: p.requires_grad_() for name, p in params.items()}
     with torch.no_grad():
@@ -551,7 +523,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 @batchings
-def test_memory_of_the_recurrence_grows_only_by_the_parameters_it_keeps(batching: Any) -> None:
+def test_memory_of_the_recurrence_grows_only_by_the_parameters_it_keeps(batching):
     params, (support, query) = mlp_problem()
     support, query = (  # many examples, so that graphs outweigh parameters
         pytree.tree_map(lambda leaf: leaf.repeat(1, 16, 1), part) for part in (support, query)
@@ -559,16 +531,16 @@ def test_memory_of_the_recurrence_grows_only_by_the_parameters_it_keeps(batching
 
     def growth(mode: Any) -> int:
         peaks = []
-        for num_steps in (2, 20):
+        for num_steps in (2, 10):
             inner = InnerLoop(mlp_loss, STEP, num_steps, mode, batching)
             with LiveBytes() as bytes_:
                 meta_gradient(params, support, query, inner)
             peaks.append(bytes_.peak)
         return peaks[1] - peaks[0]
 
-    kept = 18 * NUM_TASKS * sum(p.nbytes for p in params.values())
+    kept = 8 * NUM_TASKS * sum(p.nbytes for p in params.values())
     assert growth("recurrence") <= 1.01 * kept
-    assert growth("unrolled") > 10 * kept
+    assert growth("unrolled") > 5 * kept
 
 
 # What is refused.
@@ -576,7 +548,7 @@ def test_memory_of_the_recurrence_grows_only_by_the_parameters_it_keeps(batching
 
 @batchings
 @modes
-def test_rates_by_name_step_each_parameter_by_its_own(batching: Any, mode: Any) -> None:
+def test_rates_by_name_step_each_parameter_by_its_own(batching, mode):
     params, (support, query) = mlp_problem()
     rates = {name: 0.1 * (k + 1) for k, name in enumerate(params)}
     rates["bias_0"] = torch.tensor(0.7, dtype=torch.float64)
@@ -592,13 +564,13 @@ def test_rates_by_name_step_each_parameter_by_its_own(batching: Any, mode: Any) 
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, math.nan, math.inf])
-def test_rates_that_are_not_above_zero_are_refused(rate: float) -> None:
+def test_rates_that_are_not_above_zero_are_refused(rate):
     with pytest.raises(ValueError, match="learning_rate must be a finite number above 0"):
         sgd(rate)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, math.nan, math.inf])
-def test_rates_by_name_that_are_not_above_zero_are_refused(rate: float) -> None:
+def test_rates_by_name_that_are_not_above_zero_are_refused(rate):
     with pytest.raises(ValueError, match=r"learning_rate.*must be a finite number above 0"):
         sgd({"weight_0": 0.1, "bias_0": rate})
 
@@ -607,13 +579,13 @@ def test_rates_by_name_that_are_not_above_zero_are_refused(rate: float) -> None:
     ("field", "value"),
     [("num_steps", -1), ("mode", "second_order"), ("batching", "loop"), ("chunk_size", 0)],
 )
-def test_fields_out_of_range_are_refused(field: str, value: Any) -> None:
+def test_fields_out_of_range_are_refused(field, value):
     with pytest.raises(ValueError, match=f"{field} must be .*got {value!r}"):
         InnerLoop(mlp_loss, STEP, **{field: value})
 
 
 @batchings
-def test_another_number_of_batches_than_steps_is_refused(batching: Any) -> None:
+def test_another_number_of_batches_than_steps_is_refused(batching):
     params, (support, query) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, 2, "unrolled", batching)
     message = r"support must have one batch per inner step \(2\), got 1"
@@ -624,19 +596,19 @@ def test_another_number_of_batches_than_steps_is_refused(batching: Any) -> None:
 
 
 @batchings
-def test_task_axes_that_differ_are_refused(batching: Any) -> None:
+def test_task_axes_that_differ_are_refused(batching):
     params, (support, query) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, 1, "unrolled", batching)
-    fewer = task_of(support, slice(2))  # type: ignore[arg-type]
+    fewer = task_of(support, slice(2))
     message = "first axis is one number of tasks above 0"
     for bad in ((support[0], fewer[1]), PerStep([fewer, support]), torch.tensor(1.0), (), None):
         steps = InnerLoop(mlp_loss, STEP, 2, "unrolled", batching)
         with pytest.raises(ValueError, match=message):
             adapt(params, bad, steps)
     with pytest.raises(ValueError, match=message):
-        adapt(params, task_of(support, slice(0)), inner)  # type: ignore[arg-type]
+        adapt(params, task_of(support, slice(0)), inner)
     with pytest.raises(ValueError, match=message):
-        meta_gradient(params, support, task_of(query, slice(2)), inner)  # type: ignore[arg-type]
+        meta_gradient(params, support, task_of(query, slice(2)), inner)
     with pytest.raises(ValueError, match=message):
         inner_step(adapt(params, support, inner), fewer, inner)
 
@@ -644,7 +616,7 @@ def test_task_axes_that_differ_are_refused(batching: Any) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @modes
-def test_the_gpu_gives_what_the_cpu_gives(mode: Any) -> None:
+def test_the_gpu_gives_what_the_cpu_gives(mode):
     for layer in ("tanh", "layer norm", "batch norm 2d"):
         loss, params, support, query = network(layer, "cuda")
         inner = InnerLoop(loss, STEP, 3, mode)
@@ -654,9 +626,13 @@ def test_the_gpu_gives_what_the_cpu_gives(mode: Any) -> None:
         torch.testing.assert_close(
             (adapted, losses, gradient), expected, rtol=1e-7, atol=1e-10, check_device=False
         )
-    params, (support, query) = mlp_problem(device="cuda")
+    params, (support, _) = mlp_problem(device="cuda")
     inner = InnerLoop(mlp_loss, STEP, 3, mode, "explicit")
-    expected = loop(*mlp_problem()[:1], [mlp_problem()[1][0]] * 3, mlp_problem()[1][1], mlp_loss)
+    on_cpu, (support_on_cpu, _) = mlp_problem()
     torch.testing.assert_close(
-        adapt(params, support, inner), expected[0], rtol=1e-7, atol=1e-10, check_device=False
+        adapt(params, support, inner),
+        adapt(on_cpu, support_on_cpu, inner),
+        rtol=1e-7,
+        atol=1e-10,
+        check_device=False,
     )

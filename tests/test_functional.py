@@ -1,7 +1,5 @@
 """Which modules become pure functions, which are refused, and that the module stays as it was."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest
@@ -62,28 +60,26 @@ PERMITTED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_modules_that_adaptation_cannot_use_are_refused(case: str) -> None:
+def test_modules_that_adaptation_cannot_use_are_refused(case):
     build, reason = REFUSED[case]
     with pytest.raises(ValueError, match=reason):
         functional_module(build())
 
 
-def test_a_refused_part_is_named() -> None:
+def test_a_refused_part_is_named():
     with pytest.raises(ValueError, match=r"module part 'body\.1' drops units"):
-        functional_module(
-            nn.ModuleDict({"body": nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))})
-        )
+        functional_module(nn.ModuleDict({"body": nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))}))
     with pytest.raises(ValueError, match=r"module part 'GRU' is a fused recurrent layer"):
         functional_module(nn.GRU(2, 2))
 
 
-def test_a_module_without_parameters_is_refused() -> None:
+def test_a_module_without_parameters_is_refused():
     with pytest.raises(ValueError, match="module must have parameters to adapt, it has none"):
         functional_module(nn.Sequential(nn.Tanh(), nn.InstanceNorm2d(2)))
 
 
 @pytest.mark.parametrize("case", PERMITTED)
-def test_permitted_modules_give_what_they_gave_before(case: str) -> None:
+def test_permitted_modules_give_what_they_gave_before(case):
     build, shape = PERMITTED[case]
     module = build()
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -93,7 +89,7 @@ def test_permitted_modules_give_what_they_gave_before(case: str) -> None:
     assert list(params) == [name for name, _ in module.named_parameters()]
 
 
-def test_other_parameters_give_what_a_module_with_them_gives() -> None:
+def test_other_parameters_give_what_a_module_with_them_gives():
     apply, params = functional_module(nn.Linear(2, 1))
     values = {"weight": torch.tensor([[2.0, -3.0]]), "bias": torch.tensor([0.5])}
     outputs = apply(values, torch.tensor([[1.0, 1.0], [4.0, 2.0]]))
@@ -101,7 +97,7 @@ def test_other_parameters_give_what_a_module_with_them_gives() -> None:
     assert params.keys() == values.keys()
 
 
-def test_keywords_reach_the_module() -> None:
+def test_keywords_reach_the_module():
     apply, params = functional_module(nn.Bilinear(1, 1, 1, bias=False))
     values = {"weight": torch.full_like(params["weight"], 2.0)}
     assert apply(values, torch.ones(1, 1), input2=torch.full((1, 1), 5.0)).item() == 10
@@ -119,7 +115,7 @@ class Scaled(nn.Module):
         return self.layer(inputs) * self.scale
 
 
-def test_buffers_are_constants() -> None:
+def test_buffers_are_constants():
     module = Scaled()
     apply, params = functional_module(module)
     inputs = torch.ones(1, 2)
@@ -130,7 +126,7 @@ def test_buffers_are_constants() -> None:
     assert torch.equal(apply(params, inputs), before)
 
 
-def test_the_module_stays_as_it_was() -> None:
+def test_the_module_stays_as_it_was():
     module = Scaled()
     state = {name: value.clone() for name, value in module.state_dict().items()}
     apply, params = functional_module(module)
@@ -145,7 +141,7 @@ def test_the_module_stays_as_it_was() -> None:
     assert module.training
 
 
-def test_tied_weights_stay_tied() -> None:
+def test_tied_weights_stay_tied():
     first, second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
     second.weight = first.weight
     apply, params = functional_module(nn.Sequential(first, second))

@@ -1,7 +1,5 @@
 """Products with the Jacobian of adaptation against the Jacobian itself, task by task."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -34,12 +32,8 @@ def problem(num_batches: int) -> tuple[Params, list[Batch], Params, Params]:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     params = {name: normal(*p.shape) for name, p in init_mlp((2, 3, 1), generator).items()}
-    batches = [
-        (normal(NUM_TASKS, 4, 2), normal(NUM_TASKS, 4, 1)) for _ in range(num_batches)
-    ]
-    tangents = [
-        {name: normal(NUM_TASKS, *p.shape) for name, p in params.items()} for _ in range(2)
-    ]
+    batches = [(normal(NUM_TASKS, 4, 2), normal(NUM_TASKS, 4, 1)) for _ in range(num_batches)]
+    tangents = [{name: normal(NUM_TASKS, *p.shape) for name, p in params.items()} for _ in range(2)]
     return params, batches, *tangents
 
 
@@ -81,29 +75,35 @@ def assert_products_equal_the_jacobian(
     for task in range(NUM_TASKS):
         matrix = jacobian(params, batches, task, rule=rule, first_order=mode == "first_order")
         torch.testing.assert_close(
-            task_vector(pushed, task), matrix @ task_vector(tangents[0], task), rtol=1e-9, atol=1e-12
+            task_vector(pushed, task),
+            matrix @ task_vector(tangents[0], task),
+            rtol=1e-9,
+            atol=1e-12,
         )
         torch.testing.assert_close(
-            task_vector(pulled, task), matrix.T @ task_vector(tangents[1], task), rtol=1e-9, atol=1e-12
+            task_vector(pulled, task),
+            matrix.T @ task_vector(tangents[1], task),
+            rtol=1e-9,
+            atol=1e-12,
         )
 
 
 @exact_and_first_order
 @pytest.mark.parametrize("num_steps", [1, 3])
-def test_push_and_pull_equal_products_with_the_jacobian(mode: Any, num_steps: int) -> None:
+def test_push_and_pull_equal_products_with_the_jacobian(mode, num_steps):
     params, batches, *tangents = problem(num_steps)
     assert_products_equal_the_jacobian(params, batches, tuple(tangents), mode)
 
 
 @exact_and_first_order
-def test_push_and_pull_follow_rates_by_name(mode: Any) -> None:
+def test_push_and_pull_follow_rates_by_name(mode):
     params, batches, *tangents = problem(2)
     rule = sgd({name: 0.1 * (k + 1) for k, name in enumerate(params)})
     assert_products_equal_the_jacobian(params, batches, tuple(tangents), mode, rule)
 
 
 @exact_and_first_order
-def test_push_and_pull_follow_any_elementwise_rule(mode: Any) -> None:
+def test_push_and_pull_follow_any_elementwise_rule(mode):
     params, batches, *tangents = problem(2)
 
     def rule(values: Params, grads: Params) -> Params:
@@ -112,13 +112,13 @@ def test_push_and_pull_follow_any_elementwise_rule(mode: Any) -> None:
     assert_products_equal_the_jacobian(params, batches, tuple(tangents), mode, rule)
 
 
-def test_the_recurrence_mode_is_exact_too() -> None:
+def test_the_recurrence_mode_is_exact_too():
     params, batches, *tangents = problem(2)
     assert_products_equal_the_jacobian(params, batches, tuple(tangents), "recurrence")
 
 
 @exact_and_first_order
-def test_push_and_pull_are_adjoint(mode: Any) -> None:
+def test_push_and_pull_are_adjoint(mode):
     params, batches, v, w = problem(3)
     rule = sgd({name: 0.1 * (k + 1) for k, name in enumerate(params)})
     inner = InnerLoop(mlp_loss, rule, 3, mode, "explicit")
@@ -130,7 +130,7 @@ def test_push_and_pull_are_adjoint(mode: Any) -> None:
         torch.testing.assert_close(left, right, rtol=1e-12, atol=0)
 
 
-def test_curvature_counts_only_where_the_mode_asks_for_it() -> None:
+def test_curvature_counts_only_where_the_mode_asks_for_it():
     params, batches, v, _ = problem(1)
     exact, first_order = (
         linearize_adaptation(
@@ -142,7 +142,7 @@ def test_curvature_counts_only_where_the_mode_asks_for_it() -> None:
     assert float((flatten(exact) - flatten(v)).norm() / flatten(v).norm()) > 0.01
 
 
-def test_zero_steps_leave_parameters_and_vectors_as_they_are() -> None:
+def test_zero_steps_leave_parameters_and_vectors_as_they_are():
     params, batches, v, w = problem(1)
     inner = InnerLoop(mlp_loss, STEP, 0, batching="explicit")
     adaptation = linearize_adaptation(params, batches[0], inner)
@@ -154,7 +154,7 @@ def test_zero_steps_leave_parameters_and_vectors_as_they_are() -> None:
 
 
 @exact_and_first_order
-def test_the_adapted_parameters_are_those_of_adapt(mode: Any) -> None:
+def test_the_adapted_parameters_are_those_of_adapt(mode):
     params, batches, *_ = problem(3)
     inner = InnerLoop(mlp_loss, STEP, 3, mode, "explicit")
     adapted = linearize_adaptation(params, PerStep(batches), inner).adapted
@@ -162,7 +162,7 @@ def test_the_adapted_parameters_are_those_of_adapt(mode: Any) -> None:
     assert not any(p.requires_grad for p in adapted.values())
 
 
-def test_products_may_be_taken_again_and_have_no_graph() -> None:
+def test_products_may_be_taken_again_and_have_no_graph():
     params, batches, v, w = problem(2)
     leaves = {name: p.requires_grad_() for name, p in params.items()}
     inner = InnerLoop(mlp_loss, STEP, 2, batching="explicit")
@@ -175,7 +175,7 @@ def test_products_may_be_taken_again_and_have_no_graph() -> None:
     assert all(p.grad is None for p in leaves.values())
 
 
-def test_a_task_does_not_depend_on_the_data_of_another() -> None:
+def test_a_task_does_not_depend_on_the_data_of_another():
     params, batches, v, w = problem(2)
     inner = InnerLoop(mlp_loss, STEP, 2, batching="explicit")
     before = linearize_adaptation(params, PerStep(batches), inner)
@@ -189,7 +189,7 @@ def test_a_task_does_not_depend_on_the_data_of_another() -> None:
         assert not torch.equal(one["weight_0"][1], other["weight_0"][1])
 
 
-def test_a_parameter_that_the_loss_ignores_keeps_its_vectors() -> None:
+def test_a_parameter_that_the_loss_ignores_keeps_its_vectors():
     params, batches, v, w = problem(2)
     idle = torch.tensor([2.0, -1.0], dtype=torch.float64)
     vectors = [{**vector, "idle": idle.expand(NUM_TASKS, 2)} for vector in (v, w)]
@@ -203,13 +203,13 @@ def test_a_parameter_that_the_loss_ignores_keeps_its_vectors() -> None:
     assert torch.equal(adaptation.pull(vectors[1])["idle"], vectors[1]["idle"])
 
 
-def test_vmap_batching_is_refused() -> None:
+def test_vmap_batching_is_refused():
     params, batches, *_ = problem(1)
     with pytest.raises(ValueError, match=r"inner\.batching must be 'explicit'.*got 'vmap'"):
         linearize_adaptation(params, batches[0], InnerLoop(mlp_loss, STEP))
 
 
-def test_another_number_of_batches_than_steps_is_refused() -> None:
+def test_another_number_of_batches_than_steps_is_refused():
     params, batches, *_ = problem(1)
     inner = InnerLoop(mlp_loss, STEP, 2, batching="explicit")
     with pytest.raises(ValueError, match=r"one batch per inner step \(2\), got 1"):

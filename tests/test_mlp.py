@@ -81,19 +81,27 @@ def test_gradients_agree_with_finite_differences_with_and_without_a_task_axis():
     assert not row[1].any()
 
 
-def test_initial_weights_fill_the_glorot_interval_and_biases_are_zero():
-    params = init_mlp((40, 60, 2), generator(), gain=2.0)
+@pytest.mark.parametrize(
+    ("scheme", "weight_bound", "bias_bound"),
+    [("glorot", math.sqrt(6 / 100), 0.0), ("fan_in", 1 / math.sqrt(40), 1 / math.sqrt(40))],
+)
+def test_initial_parameters_fill_the_interval_of_the_scheme(scheme, weight_bound, bias_bound):
+    params = init_mlp((40, 60, 2), generator(), scheme=scheme)
     assert {name: tuple(p.shape) for name, p in params.items()} == {
         "weight_0": (60, 40), "bias_0": (60,), "weight_1": (2, 60), "bias_1": (2,),
     }  # fmt: skip
-    bound = 2 * math.sqrt(6 / 100)
-    weights = params["weight_0"]
-    assert weights.abs().max() <= bound
-    assert weights.min() < -0.99 * bound
-    assert weights.max() > 0.99 * bound
-    assert abs(weights.mean()) < 5 * bound / math.sqrt(3 * weights.numel())
-    assert not params["bias_0"].any()
-    assert not params["bias_1"].any()
+    for name, bound in (("weight_0", weight_bound), ("bias_0", bias_bound)):
+        values = params[name]
+        assert values.abs().max() <= bound
+        assert values.min() <= -0.9 * bound
+        assert values.max() >= 0.9 * bound
+        # five standard errors of the mean of U(−b, b)
+        assert abs(values.mean()) <= 5 * bound / math.sqrt(3 * values.numel())
+
+
+def test_weights_are_glorots_unless_asked_otherwise():
+    plain, glorot = init_mlp(SIZES, generator()), init_mlp(SIZES, generator(), scheme="glorot")
+    assert all(torch.equal(plain[name], glorot[name]) for name in plain)
 
 
 def test_the_generator_alone_decides_the_initial_parameters():

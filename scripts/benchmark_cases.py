@@ -1,0 +1,307 @@
+"""What `benchmark.py` times: each case is set up once and gives a function to run repeatedly.
+
+The peers are written as their users write them; nothing in them is slowed down on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.agents import MAMLTRPO, MAMLTRPOConfig
+from metarl.bilevel import Params, PerStep, adapt
+from metarl.envs import make_family
+from metarl.episodes import collect
+from metarl.fewshot import MAML, MAMLConfig, SinusoidTasks
+from metarl.mlp import mlp
+from metarl.policy_gradient import PolicyBatch, mean_kl
+from metarl.seeding import torch_generator
+from metarl.vectors import flatten, unflatten
+
+__all__ = ["CASES", "Case"]
+
+Case = Callable[..., Callable[[], None]]
+
+_CHEETAH_STEPS = 200
+_NAVIGATION = "Navigation2D:maml17"
+
+
+def cheetah_batch(num_envs: int) -> Callable[[], None]:
+    """Our batch: physics, observation and reward, one tensor of actions per control step."""
+    family = make_family("HalfCheetahVel:promp")
+    env = family.make_batch(family.sample_tasks(num_envs, seed=0), num_envs=1)
+    actions = 2 * torch.rand(_CHEETAH_STEPS, num_envs, 1, 6, generator=_rng()) - 1
+
+    def run() -> None:
+        env.reset(_rng())
+        for action in actions:
+            env.step(action)
+
+    return run
+
+
+def cheetah_open_loop(num_envs: int) -> Callable[[], None]:
+    """The limit: all controls handed to `mujoco.rollout` at once, states alone come back."""
+    from mujoco import rollout
+
+    from metarl.envs.mujoco_batch import gymnasium_model
+
+    model = gymnasium_model("half_cheetah.xml")
+    threads = len(os.sched_getaffinity(0))
+    pool = rollout.Rollout(nthread=threads)
+    workspaces = [mujoco.MjData(model) for _ in range(threads)]
+    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+    state = np.zeros((num_envs, size))
+    actions = 2 * torch.rand(_CHEETAH_STEPS, num_envs, 6, generator=_rng()).double() - 1
+    controls = np.repeat(actions.numpy().transpose(1, 0, 2), 5, axis=1)
+
+    def run() -> None:
+        pool.rollout(model, workspaces, state, controls)
+
+    return run
+
+
+def cheetah_gymnasium(num_envs: int, *, mode: str) -> Callable[[], None]:
+    """Gymnasium's vector environments of HalfCheetah-v5."""
+    env = gymnasium.make_vec("HalfCheetah-v5", num_envs=num_envs, vectorization_mode=mode)
+    actions = _numpy_actions(num_envs)
+
+    def run() -> None:
+        env.reset(seed=0)
+        for action in actions:
+            env.step(action)
+
+    return run
+
+
+def cheetah_subprocesses(num_envs: int) -> Callable[[], None]:
+    """Stable-Baselines3's SubprocVecEnv, one process per environment."""
+    from stable_baselines3.common.vec_env import SubprocVecEnv
+
+    env = SubprocVecEnv([_make_cheetah] * num_envs, start_method="forkserver")
+    actions = _numpy_actions(num_envs)
+
+    def run() -> None:
+        env.reset()
+        for action in actions:
+            env.step(action)
+
+    return run
+
+
+def _make_cheetah() -> gymnasium.Env[Any, Any]:
+    return gymnasium.make("HalfCheetah-v5")
+
+
+def _numpy_actions(num_envs: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).uniform(-1, 1, (_CHEETAH_STEPS, num_envs, 6)).astype(np.float32)
+
+
+def navigation_collect() -> Callable[[], None]:
+    """Our collection: 40 tasks × 20 environments × 100 steps, policy included."""
+    family = make_family(_NAVIGATION)
+    agent = _navigation_agent()
+    env = family.make_batch(family.sample_tasks(40, seed=0), num_envs=20)
+    state = {name: p.contiguous() for name, p in agent.initial_state(40).items()}
+    noise, resets = _rng(), _rng()
+    return lambda: _discard(collect(env, agent.actor(state, noise), resets))
+
+
+def navigation_sync() -> Callable[[], None]:
+    """The same task in NumPy, 800 environments in Gymnasium's SyncVectorEnv, the same policy."""
+    goals = make_family(_NAVIGATION).sample_tasks(40, seed=0).repeat(20, axis=0)
+    env = gymnasium.vector.SyncVectorEnv([partial(_Navigation, goal) for goal in goals])
+    agent = _navigation_agent()
+    act = agent.actor(agent.initial_state(40), _rng())
+
+    def run() -> None:
+        observations, _ = env.reset(seed=0)
+        for _ in range(100):
+            actions = act(torch.from_numpy(observations).view(40, 20, 2)).view(800, 2).numpy()
+            observations, *_ = env.step(actions)
+
+    return run
+
+
+class _Navigation(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """2D navigation as one would write it in NumPy."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-0.1, 0.1, (2,), np.float32)
+
+    def __init__(self, goal: NDArray[np.float64]) -> None:
+        self._goal = goal.astype(np.float32)
+        self._position = np.zeros(2, np.float32)
+        self._time = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self._position, self._time = np.zeros(2, np.float32), 0
+        return self._position, {}
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        self._position = self._position + np.clip(action, -0.1, 0.1)
+        self._time += 1
+        offset = self._position - self._goal
+        reward = -float(np.linalg.norm(offset))
+        terminated = bool((np.abs(offset) < 0.01).all())
+        return self._position, reward, terminated, self._time >= 100, {}
+
+
+def navigation_iteration() -> Callable[[], None]:
+    """A whole iteration of MAML-TRPO, 40 × 20 × 100, settings of the demo."""
+    agent = _navigation_agent()
+    return lambda: _discard(agent.iterate())
+
+
+def navigation_textbook() -> Callable[[], None]:
+    """The same iteration with the textbook Fisher product on all states."""
+    agent = _TextbookTRPO(
+        make_family(_NAVIGATION),
+        MAMLTRPOConfig(hidden_sizes=(64, 64), activation="tanh", chunk_size=None),
+    )
+    return lambda: _discard(agent.iterate())
+
+
+class _TextbookTRPO(MAMLTRPO):
+    """MAML-TRPO whose Fisher product differentiates the KL twice through adaptation."""
+
+    def _fisher_product(
+        self, supports: Sequence[PolicyBatch], query: PolicyBatch
+    ) -> Callable[[Tensor], Tensor]:
+        leaves = {name: p.detach().requires_grad_() for name, p in self.params.items()}
+        adapted = adapt(leaves, PerStep(supports), self._inner)
+        old = self.policy.distribution(adapted, query.observations).detach()
+        kl = mean_kl(self.policy, adapted, query, old).mean()
+        first = torch.autograd.grad(kl, list(leaves.values()), create_graph=True)
+
+        def product(vector: Tensor) -> Tensor:
+            along = unflatten(vector, leaves).values()
+            slope = torch.stack([(g * v).sum() for g, v in zip(first, along, strict=True)]).sum()
+            second = torch.autograd.grad(slope, list(leaves.values()), retain_graph=True)
+            return flatten(dict(zip(leaves, second, strict=True)))
+
+        return product
+
+
+def cheetah_sampling() -> Callable[[], None]:
+    """Sampling of one cheetah iteration: two phases of 40 × 20 × 200 steps, policy included."""
+    family = make_family("HalfCheetahVel:promp")
+    agent = _cheetah_agent()
+    env = family.make_batch(family.sample_tasks(40, seed=0), num_envs=20)
+    noise, resets = _rng(), _rng()
+
+    def run() -> None:
+        for _ in range(2):
+            collect(env, agent.actor(agent.initial_state(40), noise), resets)
+
+    return run
+
+
+def cheetah_update() -> Callable[[], None]:
+    """The meta-update on such a batch."""
+    agent = _cheetah_agent()
+    state = agent.initial_state(40)
+    env = agent.family.make_batch(agent.family.sample_tasks(40, seed=0), num_envs=20)
+    noise, resets = _rng(), _rng()
+    episodes = collect(env, agent.actor(state, noise), resets)
+    support = agent._process(state, episodes)
+    adapted = agent.adapt([episodes])
+    query = agent._process(adapted, collect(env, agent.actor(adapted, noise), resets))
+    initial = agent.params
+
+    def run() -> None:
+        agent.params = initial
+        agent._update([support], query, adapted)
+
+    return run
+
+
+def sinusoid_step() -> Callable[[], None]:
+    """100 meta-updates of sinusoid MAML, 25 tasks, 10-shot."""
+    learner = MAML(SinusoidTasks(), MAMLConfig())
+
+    def run() -> None:
+        for _ in range(100):
+            learner.iterate()
+
+    return run
+
+
+def sinusoid_loop() -> Callable[[], None]:
+    """10 of the same updates with a Python loop over tasks."""
+    learner = MAML(SinusoidTasks(), MAMLConfig())
+    optimizer = torch.optim.Adam(list(learner.params.values()), lr=1e-3)
+    for p in learner.params.values():
+        p.requires_grad_()
+    rng = _rng()
+
+    def loss(params: Params, inputs: Tensor, targets: Tensor) -> Tensor:
+        return (mlp(params, inputs, torch.relu) - targets).square().mean()
+
+    def run() -> None:
+        for _ in range(10):
+            batch = learner.tasks.sample(25, 10, 10, rng)
+            total = torch.zeros(())
+            for task in range(25):
+                first = loss(learner.params, batch.support[0][task], batch.support[1][task])
+                grads = torch.autograd.grad(first, list(learner.params.values()), create_graph=True)
+                adapted = {
+                    name: p - 0.01 * g
+                    for (name, p), g in zip(learner.params.items(), grads, strict=True)
+                }
+                total = total + loss(adapted, batch.query[0][task], batch.query[1][task]) / 25
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+
+    return run
+
+
+def _navigation_agent() -> MAMLTRPO:
+    config = MAMLTRPOConfig(hidden_sizes=(64, 64), activation="tanh")
+    return MAMLTRPO(make_family(_NAVIGATION), config)
+
+
+def _cheetah_agent() -> MAMLTRPO:
+    config = MAMLTRPOConfig(hidden_sizes=(64, 64), activation="tanh")
+    return MAMLTRPO(make_family("HalfCheetahVel:promp"), config)
+
+
+def _rng() -> torch.Generator:
+    return torch_generator(0, "benchmark")
+
+
+def _discard(_: object) -> None:
+    return None
+
+
+CASES: dict[str, tuple[Case, float]] = {
+    # name: (case, how much work one run is, in the unit of its comparison)
+    "cheetah batch": (cheetah_batch, _CHEETAH_STEPS),
+    "cheetah open loop": (cheetah_open_loop, _CHEETAH_STEPS),
+    "cheetah gymnasium": (cheetah_gymnasium, _CHEETAH_STEPS),
+    "cheetah subprocesses": (cheetah_subprocesses, _CHEETAH_STEPS),
+    "navigation collect": (navigation_collect, 80_000),
+    "navigation sync": (navigation_sync, 80_000),
+    "navigation iteration": (navigation_iteration, 1),
+    "navigation textbook": (navigation_textbook, 1),
+    "cheetah sampling": (cheetah_sampling, 1),
+    "cheetah update": (cheetah_update, 1),
+    "sinusoid step": (sinusoid_step, 100),
+    "sinusoid loop": (sinusoid_loop, 10),
+}

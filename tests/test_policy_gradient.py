@@ -1,0 +1,476 @@
+"""Losses and divergences by hand and by loops; the Fisher product against second derivatives."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.baselines import linear_feature_values
+from metarl.bilevel import InnerLoop, Params, PerStep, sgd
+from metarl.distributions import Categorical, DiagonalGaussian, Distribution
+from metarl.episodes import Episodes
+from metarl.linearized import linearize_adaptation
+from metarl.policies import CategoricalPolicy, GaussianPolicy, Policy
+from metarl.policy_gradient import (
+    PolicyBatch,
+    adapted_fisher_product,
+    log_prob_loss,
+    mean_kl,
+    policy_batch,
+    ratio_loss,
+    state_weights,
+)
+from metarl.returns import discounted_returns
+from metarl.vectors import flatten, unflatten
+
+# torch's first forward-mode derivative loads code that uses its own deprecated `torch.jit.script`.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+
+NUM_TASKS, NUM_STATES = 3, 8
+POLICIES: dict[str, Policy] = {
+    "gaussian": GaussianPolicy(2, 2, (3,), "tanh", initial_std=0.7),
+    "scaled gaussian": GaussianPolicy(2, 2, (3,), "tanh", initial_std=0.7, action_scale=5.0),
+    "categorical": CategoricalPolicy(2, 3, (3,), "tanh"),
+}
+LOSSES = {"log_prob": log_prob_loss, "ratio": ratio_loss}
+
+policies = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+losses = pytest.mark.parametrize("make_loss", LOSSES.values(), ids=LOSSES)
+none_or_some_masked = pytest.mark.parametrize("masked", [False, True], ids=["full", "masked"])
+
+
+def parameters(policy: Policy) -> Params:
+    """Initial parameters, shaken so that no entry is zero. float64, no task axis."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: p.double() + 0.3 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        for name, p in policy.init(generator).items()
+    }
+
+
+def expanded(params: Params) -> Params:
+    return {name: p.expand(NUM_TASKS, *p.shape) for name, p in params.items()}
+
+
+def batch_of(policy: Policy, params: Params, seed: int, *, masked: bool = False) -> PolicyBatch:
+    """Actions drawn by the policy; masked batches count 8, 5 and 1 states of the three tasks."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (NUM_TASKS, NUM_STATES)
+    observations = torch.randn(*shape, 2, generator=generator, dtype=torch.float64)
+    behaviour = policy.distribution(expanded(params), observations)
+    actions = behaviour.sample(generator)
+    counted = torch.tensor([8, 5, 1] if masked else [8, 8, 8])
+    return PolicyBatch(
+        observations,
+        actions,
+        behaviour.log_prob(actions),
+        torch.randn(shape, generator=generator, dtype=torch.float64),
+        torch.arange(NUM_STATES) < counted.unsqueeze(-1),
+    )
+
+
+# Losses.
+
+
+def test_the_losses_of_a_biased_coin_are_those_computed_by_hand():
+    policy = CategoricalPolicy(1, 2, hidden_sizes=())
+    params = {
+        "weight_0": torch.zeros(1, 2, 1, dtype=torch.float64),
+        "bias_0": torch.tensor([[0.0, math.log(3.0)]], dtype=torch.float64),  # 1/4 and 3/4
+    }
+    batch = PolicyBatch(
+        observations=torch.ones(1, 3, 1, dtype=torch.float64),
+        actions=torch.tensor([[1, 0, 1]]),
+        log_probs=torch.full((1, 3), math.log(0.5), dtype=torch.float64),
+        advantages=torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64),
+        mask=torch.tensor([[True, True, True]]),
+    )
+    log_prob = -(2.5 * math.log(0.75) - math.log(0.25)) / 3
+    ratio = -(2 * 1.5 - 1 * 0.5 + 0.5 * 1.5) / 3
+    assert log_prob_loss(policy)(params, batch).tolist() == pytest.approx([log_prob], rel=1e-12)
+    assert ratio_loss(policy)(params, batch).tolist() == pytest.approx([ratio], rel=1e-12)
+
+
+def test_the_losses_of_a_normal_distribution_are_those_computed_by_hand():
+    policy = GaussianPolicy(1, 1, hidden_sizes=())
+    params = {
+        "weight_0": torch.tensor([[[2.0]]]),  # mean 2 s
+        "bias_0": torch.tensor([[0.0]]),
+        "log_std": torch.tensor([[math.log(2.0)]]),
+    }
+    batch = PolicyBatch(
+        observations=torch.tensor([[[1.0], [-1.0]]]),
+        actions=torch.tensor([[[4.0], [-2.0]]]),  # one standard deviation away, and the mean
+        log_probs=torch.tensor([[-1.0, -2.0]]),
+        advantages=torch.tensor([[3.0, -2.0]]),
+        mask=torch.tensor([[True, True]]),
+    )
+    at_mean = -math.log(2) - 0.5 * math.log(2 * math.pi)
+    log_prob = -(3 * (at_mean - 0.5) - 2 * at_mean) / 2
+    ratio = -(3 * math.exp(at_mean - 0.5 + 1) - 2 * math.exp(at_mean + 2)) / 2
+    assert log_prob_loss(policy)(params, batch).tolist() == pytest.approx([log_prob])
+    assert ratio_loss(policy)(params, batch).tolist() == pytest.approx([ratio])
+
+
+@policies
+@none_or_some_masked
+def test_both_losses_have_one_gradient_at_the_parameters_that_acted(policy, masked):
+    params = parameters(policy)
+    batch = batch_of(policy, params, 1, masked=masked)
+    leaves = {name: p.clone().requires_grad_() for name, p in expanded(params).items()}
+    gradients = [
+        torch.autograd.grad(make_loss(policy)(leaves, batch).sum(), list(leaves.values()))
+        for make_loss in LOSSES.values()
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+    assert all(float(gradient.abs().max()) > 1e-3 for gradient in gradients[0])
+
+
+@policies
+@losses
+def test_steps_that_are_masked_do_not_count(policy, make_loss):
+    params = parameters(policy)
+    batch = batch_of(policy, params, 1, masked=True)
+    other = batch_of(policy, params, 2)
+    changed = PolicyBatch(
+        *(
+            torch.where(batch.mask.view(*batch.mask.shape, *[1] * (one.dim() - 2)), one, two)
+            for one, two in zip(batch[:4], other[:4], strict=True)
+        ),
+        batch.mask,
+    )
+    results = []
+    for data in (batch, changed):
+        leaves = {name: p.clone().requires_grad_() for name, p in expanded(params).items()}
+        values = make_loss(policy)(leaves, data)
+        results.append((values, *torch.autograd.grad(values.sum(), list(leaves.values()))))
+    assert not torch.equal(batch.observations, changed.observations)
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
+
+
+@policies
+@losses
+def test_the_mean_is_over_the_steps_that_count(policy, make_loss):
+    params = parameters(policy)
+    batch = batch_of(policy, params, 1, masked=True)
+    values = make_loss(policy)(expanded(params), batch)
+    assert values.shape == (NUM_TASKS,)
+    for task in range(NUM_TASKS):
+        kept = batch.mask[task]
+        alone = PolicyBatch(*(part[task : task + 1, kept] for part in batch))
+        one_task = {name: p.unsqueeze(0) for name, p in params.items()}
+        torch.testing.assert_close(
+            values[task], make_loss(policy)(one_task, alone)[0], rtol=1e-12, atol=0
+        )
+
+
+def test_state_weights_sum_to_one_over_the_steps_that_count():
+    mask = torch.tensor([[True, True, False, True], [False, True, False, False]])
+    expected = torch.tensor([[1 / 3, 1 / 3, 0, 1 / 3], [0, 1, 0, 0]])
+    torch.testing.assert_close(state_weights(mask), expected)
+
+
+# Batches.
+
+GAMMA, GAE_LAMBDA = 0.9, 0.8
+
+
+def episodes_of(policy: Policy, params: Params) -> tuple[Episodes, Distribution]:
+    """3 tasks × 2 environments × 4 steps: one ends early, one terminates, the others are cut."""
+    generator = torch.Generator().manual_seed(5)
+    observations = torch.randn(NUM_TASKS, 2, 5, 2, generator=generator, dtype=torch.float64)
+    behaviour = policy.distribution(expanded(params), observations[:, :, :-1])
+    rewards = torch.randn(NUM_TASKS, 2, 4, generator=generator, dtype=torch.float64) + 1
+    terminated = torch.zeros(NUM_TASKS, 2, 4, dtype=torch.bool)
+    truncated = torch.zeros_like(terminated)
+    terminated[0, 0, 1] = terminated[1, 1, 3] = True
+    truncated[:, :, 3] = ~terminated[:, :, 3]
+    truncated[0, 0] = False
+    mask = torch.ones_like(terminated)
+    mask[0, 0, 2:] = False
+    return Episodes(
+        observations,
+        behaviour.sample(generator),
+        torch.where(mask, rewards, 0),
+        terminated,
+        truncated,
+        mask,
+    ), behaviour
+
+
+def batch_from_episodes(policy: Policy, **settings: object) -> tuple[PolicyBatch, Episodes]:
+    episodes, behaviour = episodes_of(policy, parameters(policy))
+    defaults = {
+        "gamma": GAMMA,
+        "gae_lambda": GAE_LAMBDA,
+        "baseline": "linear",
+        "normalize": False,
+        "bootstrap_truncated": False,
+    }
+    return policy_batch(episodes, behaviour, **(defaults | settings)), episodes
+
+
+@policies
+def test_a_batch_holds_the_states_and_actions_of_all_environments_in_time_order(policy):
+    batch, episodes = batch_from_episodes(policy)
+    behaviour = episodes_of(policy, parameters(policy))[1]
+    for env in range(2):
+        rows = slice(4 * env, 4 * env + 4)
+        assert torch.equal(batch.observations[:, rows], episodes.observations[:, env, :4])
+        assert torch.equal(batch.actions[:, rows], episodes.actions[:, env])
+        assert torch.equal(batch.mask[:, rows], episodes.mask[:, env])
+        log_probs = behaviour.log_prob(episodes.actions)[:, env]
+        assert torch.equal(batch.log_probs[:, rows], log_probs)
+    assert batch.advantages.shape == (NUM_TASKS, 8)
+
+
+def test_a_batch_has_no_graph():
+    policy = POLICIES["gaussian"]
+    params = parameters(policy)
+    episodes, _ = episodes_of(policy, params)
+    leaves = {name: p.requires_grad_() for name, p in params.items()}
+    behaviour = policy.distribution(expanded(leaves), episodes.observations[:, :, :-1])
+    batch = policy_batch(
+        episodes,
+        behaviour,
+        gamma=GAMMA,
+        gae_lambda=GAE_LAMBDA,
+        baseline="linear",
+        normalize=True,
+        bootstrap_truncated=False,
+    )
+    assert not any(part.requires_grad for part in batch)
+
+
+@pytest.mark.parametrize("bootstrap_truncated", [False, True])
+def test_advantages_without_a_baseline_are_discounted_returns(bootstrap_truncated):
+    batch, episodes = batch_from_episodes(
+        POLICIES["gaussian"],
+        baseline="none",
+        gae_lambda=1.0,
+        bootstrap_truncated=bootstrap_truncated,
+    )
+    returns = discounted_returns(
+        episodes.rewards, episodes.terminated | episodes.truncated, GAMMA
+    ).flatten(1, 2)
+    counted = episodes.mask.flatten(1, 2)
+    torch.testing.assert_close(batch.advantages[counted], returns[counted])
+
+
+@pytest.mark.parametrize("bootstrap_truncated", [False, True])
+def test_advantages_follow_their_definition_and_count_a_cut_state_only_if_asked(
+    bootstrap_truncated,
+):
+    batch, episodes = batch_from_episodes(
+        POLICIES["gaussian"], bootstrap_truncated=bootstrap_truncated
+    )
+    ends = episodes.terminated | episodes.truncated
+    returns = discounted_returns(episodes.rewards, ends, GAMMA)
+    values = linear_feature_values(episodes.observations, returns, episodes.mask)
+    advantages = batch.advantages.unflatten(1, (2, 4))
+    for task, env, t in episodes.mask.nonzero().tolist():
+        here = (task, env, t)
+        expected, factor = 0.0, 1.0
+        for k in range(t, 4):  # Σ (γλ)^(k − t) δ_k up to the episode's end
+            step = (task, env, k)
+            valued = not episodes.terminated[step] and (
+                bootstrap_truncated or not episodes.truncated[step]
+            )
+            following = GAMMA * float(values[task, env, k + 1]) if valued else 0.0
+            expected += factor * float(episodes.rewards[step] + following - values[step])
+            factor *= GAMMA * GAE_LAMBDA
+            if ends[step]:
+                break
+        assert float(advantages[here]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_advantages_are_standardized_task_by_task_over_the_steps_that_count():
+    policy = POLICIES["gaussian"]
+    plain, _ = batch_from_episodes(policy)
+    batch, _ = batch_from_episodes(policy, normalize=True)
+    for task in range(NUM_TASKS):
+        kept = batch.mask[task]
+        raw, standardized = plain.advantages[task, kept], batch.advantages[task, kept]
+        expected = (raw - raw.mean()) / raw.std(correction=0)
+        torch.testing.assert_close(standardized, expected, rtol=1e-6, atol=1e-6)
+    assert not torch.allclose(plain.advantages, batch.advantages, atol=0.1)
+
+
+def test_a_task_does_not_depend_on_the_episodes_of_another():
+    policy = POLICIES["gaussian"]
+    episodes, behaviour = episodes_of(policy, parameters(policy))
+    settings = {"gamma": GAMMA, "gae_lambda": GAE_LAMBDA, "baseline": "linear"}
+    batches = []
+    for reward in (0.0, 3.0):
+        episodes.rewards[1, 0, 2] += reward
+        batches.append(
+            policy_batch(episodes, behaviour, normalize=True, bootstrap_truncated=False, **settings)
+        )
+    assert torch.equal(batches[0].advantages[[0, 2]], batches[1].advantages[[0, 2]])
+    assert not torch.equal(batches[0].advantages[1], batches[1].advantages[1])
+
+
+# Divergence and Fisher product.
+
+
+def moved_parameters(params: Params) -> Params:
+    """Parameters of their own for each task."""
+    generator = torch.Generator().manual_seed(9)
+    return {
+        name: p + 0.2 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        for name, p in expanded(params).items()
+    }
+
+
+def as_torch(distribution: Distribution, task: int, state: int) -> torch.distributions.Distribution:
+    if isinstance(distribution, Categorical):
+        return torch.distributions.Categorical(logits=distribution.logits[task, state])
+    assert isinstance(distribution, DiagonalGaussian)
+    normal = torch.distributions.Normal(
+        distribution.mean[task, state], distribution.log_std[task, 0].exp()
+    )
+    return torch.distributions.Independent(normal, 1)
+
+
+@policies
+@none_or_some_masked
+def test_mean_kl_is_zero_at_itself_and_flat_there(policy, masked):
+    params = parameters(policy)
+    batch = batch_of(policy, params, 1, masked=masked)
+    leaves = {name: p.clone().requires_grad_() for name, p in expanded(params).items()}
+    old = policy.distribution(expanded(params), batch.observations)
+    kl = mean_kl(policy, leaves, batch, old)
+    gradient = torch.autograd.grad(kl.sum(), list(leaves.values()))
+    torch.testing.assert_close(kl, torch.zeros_like(kl), rtol=0, atol=1e-15)
+    for part in gradient:
+        torch.testing.assert_close(part, torch.zeros_like(part), rtol=0, atol=1e-14)
+
+
+@policies
+@none_or_some_masked
+def test_mean_kl_equals_a_loop_over_states(policy, masked):
+    params = parameters(policy)
+    batch = batch_of(policy, params, 1, masked=masked)
+    old = policy.distribution(expanded(params), batch.observations)
+    moved = moved_parameters(params)
+    new = policy.distribution(moved, batch.observations)
+    kl = mean_kl(policy, moved, batch, old)
+    for task in range(NUM_TASKS):
+        values = [
+            torch.distributions.kl_divergence(as_torch(old, task, s), as_torch(new, task, s))
+            for s in range(NUM_STATES)
+            if batch.mask[task, s]
+        ]
+        torch.testing.assert_close(kl[task], torch.stack(values).mean(), rtol=1e-10, atol=0)
+    assert float(kl.min()) > 1e-3
+
+
+def fisher_problem(
+    policy: Policy, make_loss: object, num_steps: int, masked: bool
+) -> tuple[Params, list[PolicyBatch], PolicyBatch, InnerLoop]:
+    params = parameters(policy)
+    support = [batch_of(policy, params, 10 + k, masked=masked) for k in range(num_steps)]
+    query = batch_of(policy, params, 20, masked=masked)
+    return (
+        params,
+        support,
+        query,
+        InnerLoop(make_loss(policy), sgd(0.3), num_steps, batching="explicit"),
+    )
+
+
+def vectors(params: Params, count: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    size = flatten(params).numel()
+    return torch.randn(count, size, generator=generator, dtype=torch.float64)
+
+
+def textbook_products(
+    policy: Policy,
+    params: Params,
+    support: list[PolicyBatch],
+    query: PolicyBatch,
+    inner: InnerLoop,
+) -> Tensor:
+    """Rows H v, H the second derivative of the mean KL of the adapted policies, as they move away
+    from what they are at θ."""
+    start = flatten(params).requires_grad_()
+    adapted = expanded(unflatten(start, params))
+    for batch in support:
+        grads = torch.autograd.grad(
+            inner.loss(adapted, batch).sum(), list(adapted.values()), create_graph=True
+        )
+        adapted = {k: p - 0.3 * g for (k, p), g in zip(adapted.items(), grads, strict=True)}
+    new = policy.distribution(adapted, query.observations)
+    kl = new.kl_from(new.detach())
+    means = [kl[task, query.mask[task]].mean() for task in range(NUM_TASKS)]
+    (gradient,) = torch.autograd.grad(torch.stack(means).mean(), start, create_graph=True)
+    return torch.stack(
+        [torch.autograd.grad(gradient @ v, start, retain_graph=True)[0] for v in vectors(params)]
+    )
+
+
+def fisher_products(
+    policy: Policy,
+    params: Params,
+    support: list[PolicyBatch],
+    query: PolicyBatch,
+    inner: InnerLoop,
+    *,
+    of: Tensor | None = None,
+) -> Tensor:
+    """Rows F v."""
+    data = PerStep(support) if support else query
+    adaptation = linearize_adaptation(params, data, inner)
+    product = adapted_fisher_product(policy, adaptation, query, params)
+    return torch.stack([product(v) for v in (vectors(params) if of is None else of)])
+
+
+@policies
+@losses
+@pytest.mark.parametrize("num_steps", [1, 2])
+@none_or_some_masked
+def test_the_fisher_product_is_the_second_derivative_of_the_mean_kl(
+    policy, make_loss, num_steps, masked
+):
+    problem = fisher_problem(policy, make_loss, num_steps, masked)
+    expected = textbook_products(policy, *problem)
+    torch.testing.assert_close(
+        fisher_products(policy, *problem), expected, rtol=1e-7, atol=1e-9 * float(expected.max())
+    )
+
+
+@policies
+@pytest.mark.parametrize("num_steps", [0, 2])
+def test_the_fisher_product_is_symmetric_and_positive_semidefinite(policy, num_steps):
+    problem = fisher_problem(policy, log_prob_loss, num_steps, True)
+    identity = torch.eye(flatten(problem[0]).numel(), dtype=torch.float64)
+    fisher = fisher_products(policy, *problem, of=identity)
+    torch.testing.assert_close(fisher, fisher.T, rtol=1e-9, atol=1e-12)
+    eigenvalues = torch.linalg.eigvalsh(fisher)
+    assert float(eigenvalues[-1]) > 0.1
+    assert float(eigenvalues[0]) > -1e-12 * float(eigenvalues[-1])
+
+
+@policies
+def test_curvature_of_the_inner_loss_counts_in_the_fisher_product(policy):
+    *problem, inner = fisher_problem(policy, log_prob_loss, 1, False)
+    exact = fisher_products(policy, *problem, inner)
+    first_order = fisher_products(policy, *problem, replace(inner, mode="first_order"))
+    assert float((exact - first_order).norm() / exact.norm()) > 0.01
+
+
+def test_the_fisher_product_is_that_of_a_share_of_the_states_if_asked():
+    policy = POLICIES["gaussian"]
+    params, support, query, inner = fisher_problem(policy, log_prob_loss, 1, False)
+    masked = query._replace(mask=torch.arange(NUM_STATES).expand_as(query.mask) < 3)
+    share = PolicyBatch(*(part[:, :3] for part in query))
+    torch.testing.assert_close(
+        fisher_products(policy, params, support, share, inner),
+        fisher_products(policy, params, support, masked, inner),
+        rtol=1e-9,
+        atol=1e-12,
+    )
