@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
+from metarl.ranges import require_at_least
 from metarl.suggestions import unknown_name
 from metarl.tasks import Step, TaskFamily, Tasks
 
@@ -22,7 +23,6 @@ _FRAME_SKIP = 5
 _DT_SECONDS = 0.05  # five physics steps of .01
 _RESET_NOISE = 0.1  # Gymnasium's: positions U(−.1, .1), velocities N(0, .1²)
 _CONTROL_COST = 0.05
-_TORSO_HEIGHT = 0.7  # of the torso's frame above the root joints' origin
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ class HalfCheetahBatch:
     def __init__(
         self, tasks: Tasks, num_envs: int, family: HalfCheetahVel, device: torch.device
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
+        require_at_least("num_envs", num_envs, 1)
         self.num_tasks, self.num_envs = len(tasks), num_envs
         self.horizon = family.horizon
         self.observation_space, self.action_space = family.observation_space, family.action_space
@@ -111,6 +110,7 @@ class HalfCheetahBatch:
             self.num_tasks * num_envs,
             frame_skip=_FRAME_SKIP,
         )
+        self._torso_height = self.physics.model.body("torso").pos[2]
         self._targets = np.repeat(tasks[:, 0], num_envs)
         self._observes_torso = family.observes_torso
         self._device = device
@@ -148,7 +148,7 @@ class HalfCheetahBatch:
         parts = [qpos[:, 1:], qvel]
         if self._observes_torso:
             torso = np.zeros((len(qpos), 3))
-            torso[:, 0], torso[:, 2] = qpos[:, 0], qpos[:, 1] + _TORSO_HEIGHT
+            torso[:, 0], torso[:, 2] = qpos[:, 0], qpos[:, 1] + self._torso_height
             parts.append(torso)
         return np.concatenate(parts, axis=1)
 

@@ -17,6 +17,8 @@ import numpy as np
 from mujoco import rollout
 from numpy.typing import NDArray
 
+from metarl.ranges import require_at_least
+
 __all__ = ["MujocoBatch", "gymnasium_model"]
 
 Array = NDArray[np.float64]
@@ -37,6 +39,8 @@ def gymnasium_model(file: str) -> mujoco.MjModel:
     if total_mass is not None:
         mujoco.mj_setTotalmass(model, float(total_mass))
         mujoco.mj_setConst(model, mujoco.MjData(model))
+        model.stat.meaninertia = model.dof_M0.mean()  # mj_setConst leaves these two as they were
+        model.stat.meanmass = model.body_mass[1:].mean()
     return model
 
 
@@ -65,8 +69,12 @@ class MujocoBatch:
             num_threads: native threads; None takes one per core this process may use.
 
         Raises:
-            ValueError: if the number of models fits neither one nor B.
+            ValueError: if a number is below 1, or the number of models fits neither one nor B.
         """
+        require_at_least("batch_size", batch_size, 1)
+        require_at_least("frame_skip", frame_skip, 1)
+        if num_threads is not None:
+            require_at_least("num_threads", num_threads, 1)
         shared = not isinstance(models, Sequence)
         self._models: list[Any] = [models] * batch_size if shared else list(models)
         if len(self._models) != batch_size:
@@ -75,7 +83,7 @@ class MujocoBatch:
             )
         self.model = model = self._models[0]
         self._frame_skip = frame_skip
-        threads = num_threads or len(os.sched_getaffinity(0))
+        threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
         self._pool = rollout.Rollout(nthread=threads)
         self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
         size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)

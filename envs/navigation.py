@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
+from metarl.ranges import require_at_least
 from metarl.suggestions import unknown_name
 from metarl.tasks import Step, TaskFamily, Tasks
 
@@ -99,8 +100,7 @@ class NavigationBatch:
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
 
     def __init__(self, goals: Tensor, num_envs: int, family: Navigation2D) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be 1 or more, got {num_envs}")
+        require_at_least("num_envs", num_envs, 1)
         self.num_tasks, self.num_envs = goals.shape[0], num_envs
         self.horizon = family.horizon
         self.observation_space, self.action_space = family.observation_space, family.action_space

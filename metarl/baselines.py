@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+from metarl.ranges import require_between
 
 __all__ = ["linear_feature_values"]
 
@@ -26,7 +30,7 @@ def linear_feature_values(
         φ·w for every observation, shape [N, E, T + 1], the dtype of `returns`.
 
     Raises:
-        ValueError: if the time axes do not fit.
+        ValueError: if the time axes do not fit or the regularization is not above 0.
 
     Source: Duan et al. 2016 (arXiv:1604.06778), sec. 4 (rllab's LinearFeatureBaseline).
     Differs: solved in float64.
@@ -37,11 +41,13 @@ def linear_feature_values(
             f"observations must have {steps + 1} time steps and mask the shape of returns "
             f"{tuple(returns.shape)}, got {tuple(observations.shape)} and {tuple(mask.shape)}"
         )
+    require_between("regularization", regularization, 0, math.inf, open_low=True)
     features = _features(observations)
-    fitted = (features[:, :, :-1] * mask.unsqueeze(-1)).flatten(1, 2)  # [N, E·T, F]
+    counted = torch.where(mask.unsqueeze(-1), features[:, :, :-1], 0)
+    fitted = counted.flatten(1, 2)  # [N, E·T, F]
     gram = fitted.mT @ fitted
     gram.diagonal(dim1=-2, dim2=-1).add_(regularization)
-    moment = fitted.mT @ returns.double().flatten(1, 2).unsqueeze(-1)
+    moment = fitted.mT @ torch.where(mask, returns, 0).double().flatten(1, 2).unsqueeze(-1)
     weights = torch.linalg.solve(gram, moment)  # [N, F, 1]
     values = features.flatten(1, 2) @ weights
     fitted_values: Tensor = values.view(observations.shape[:-1]).to(returns.dtype)

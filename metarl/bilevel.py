@@ -26,7 +26,10 @@ __all__ = [
     "adapt",
     "inner_step",
     "meta_gradient",
+    "one_batch_per_step",
     "sgd",
+    "task_count",
+    "vjp",
 ]
 
 Params: TypeAlias = dict[str, Tensor]
@@ -40,6 +43,7 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
 
     Args:
         learning_rate: α, one number for all parameters or one entry for each parameter's name.
+            Rates that are to be learned belong among the parameters, with a rule of their own.
 
     Returns:
         A rule for `InnerLoop`.
@@ -51,6 +55,14 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
     """
     if isinstance(learning_rate, Mapping):
         rates = dict(learning_rate)
+        for name, rate in rates.items():
+            if isinstance(rate, Tensor):
+                if rate.requires_grad:
+                    raise ValueError(f"learning_rate of {name!r} must not require gradients")
+            elif not (math.isfinite(rate) and rate > 0):
+                raise ValueError(
+                    f"learning_rate of {name!r} must be a finite number above 0, got {rate}"
+                )
         return lambda params, grads: {k: p - rates[k] * grads[k] for k, p in params.items()}
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}")
@@ -81,7 +93,8 @@ class InnerLoop:
     mode: Literal["unrolled", "recurrence", "first_order"] = "unrolled"
     """How the result depends on the initial parameters when it is differentiated.
     "unrolled": through a graph of all steps, memory grows with them.
-    "recurrence": the same gradient from one Hessian-vector product per step; memory does not grow.
+    "recurrence": the same gradient from one Hessian-vector product per step; memory grows only by
+    one set of parameters per step.
     "first_order": the inner gradients count as constants (FOMAML)."""
     batching: Literal["vmap", "explicit"] = "vmap"
     """"vmap": any loss of one task. "explicit": the loss itself handles the task axis; faster for
@@ -145,7 +158,7 @@ def inner_step(params: Params, batch: Batch, inner: InnerLoop) -> Params:
     Args:
         params: θ_s, each [tasks, ...].
         batch: data of all tasks for this step, tensors [tasks, ...].
-        inner: loss, rule and batching; its `num_steps` is not used.
+        inner: loss, rule and batching; its `num_steps`, `mode` and `chunk_size` are not used.
 
     Returns:
         θ_{s+1}, each [tasks, ...], without a graph.
@@ -205,15 +218,41 @@ def meta_gradient(
                 adapted = _adapt_chunk(leaves, chunk, inner)
             else:
                 adapted = _expanded(leaves, rows.stop - rows.start)
-            chunk_losses = _over_tasks(loss, inner.batching)(adapted, part)
+            chunk_losses, cotangents = _losses_and_gradients(loss, adapted, part, inner.batching)
             grads = torch.autograd.grad(
-                chunk_losses.sum() / num_tasks, list(leaves.values()), allow_unused=True
+                list(adapted.values()),
+                list(leaves.values()),
+                [cotangents[name] / num_tasks for name in adapted],
+                allow_unused=True,
             )
             for name, grad in zip(leaves, grads, strict=True):
                 if grad is not None:
                     total[name] += grad
-            losses.append(chunk_losses.detach())
+            losses.append(chunk_losses)
     return torch.cat(losses), total
+
+
+def _losses_and_gradients(
+    loss: Loss, params: Params, batch: Batch, batching: str
+) -> tuple[Tensor, Params]:
+    """Loss of each task and its gradient in the task's own parameters, without a graph."""
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    if batching == "explicit":
+        losses = loss(leaves, batch)
+        grads = torch.autograd.grad(
+            losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+        )
+        return losses.detach(), dict(zip(leaves, grads, strict=True))
+
+    def with_value(values: Params, part: Batch) -> tuple[Tensor, Tensor]:
+        value = loss(values, part)
+        return value, value
+
+    with torch.no_grad():
+        gradients, losses = torch.func.vmap(torch.func.grad(with_value, has_aux=True))(
+            leaves, batch
+        )
+    return losses, gradients
 
 
 def _adapt_chunk(params: Params, batches: list[Batch], inner: InnerLoop) -> Params:
@@ -236,8 +275,10 @@ def _adapt_with_autograd(
 
 
 def _explicit_step(params: Params, batch: Batch, inner: InnerLoop, *, create_graph: bool) -> Params:
-    if not create_graph:
-        params = {name: p.detach().requires_grad_() for name, p in params.items()}
+    params = {
+        name: p if create_graph and p.requires_grad else p.detach().requires_grad_()
+        for name, p in params.items()
+    }
     with torch.enable_grad():
         grads = torch.autograd.grad(
             inner.loss(params, batch).sum(),
@@ -339,10 +380,17 @@ def _over_tasks(function: Callable[..., Any], batching: str) -> Callable[..., An
 
 
 def _expanded(params: Params, num_tasks: int) -> Params:
+    if not torch.is_grad_enabled():  # a view of a leaf would keep requires_grad
+        params = {name: p.detach() for name, p in params.items()}
     return {name: p.expand(num_tasks, *p.shape) for name, p in params.items()}
 
 
 def one_batch_per_step(support: Batch | PerStep, inner: InnerLoop) -> list[Batch]:
+    """Support data of each inner step.
+
+    Raises:
+        ValueError: if a `PerStep` has another length than `inner.num_steps`.
+    """
     if not isinstance(support, PerStep):
         return [support] * inner.num_steps
     if len(support.batches) != inner.num_steps:
@@ -354,6 +402,11 @@ def one_batch_per_step(support: Batch | PerStep, inner: InnerLoop) -> list[Batch
 
 
 def task_count(batches: Sequence[Batch]) -> int:
+    """The number of tasks, which is the first axis of every tensor.
+
+    Raises:
+        ValueError: if there is no tensor, or first axes are missing, empty or different.
+    """
     leaves = [leaf for leaf in pytree.tree_leaves(list(batches)) if isinstance(leaf, Tensor)]
     sizes = {leaf.shape[0] if leaf.dim() else -1 for leaf in leaves}
     if len(sizes) != 1 or sizes & {-1, 0}:

@@ -83,6 +83,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = json.loads((file.metadata() or {})["metarl"])
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise ValueError(f"checkpoint {path} is damaged or not a metarl checkpoint") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"checkpoint {path} is damaged or not a metarl checkpoint")
     if header.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"checkpoint {path} has format {header.get('format_version')!r}, "

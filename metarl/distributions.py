@@ -30,7 +30,11 @@ class Distribution(Protocol):
         """KL(old ‖ self) in nats. Shape [...]."""
 
     def fisher_metric(self, tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Fisher information in the outputs times tangents of the outputs."""
+        """Fisher information of one state in its outputs, times tangents of the outputs.
+
+        An output that states share, such as a state-independent log_std, enters as if each state
+        had its own: the mean over states of equal terms is that term.
+        """
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Actions. Shape [..., A], or [...] and int64 for discrete ones."""

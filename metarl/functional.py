@@ -1,7 +1,9 @@
 """Any `nn.Module` as a pure function of its parameters, if adaptation can work with it.
 
 Some modules cannot be differentiated twice, cannot be vectorised over tasks, or keep a state that
-adaptation would have to write. They are refused here, before training, with one sentence.
+adaptation would have to write. They are refused here, before training, with one sentence. What a
+module's own `forward` does (`functional.dropout`, fused attention called directly) cannot be seen
+here; torch itself stops at most of it.
 """
 
 from __future__ import annotations
@@ -66,20 +68,19 @@ def _complaint(part: nn.Module) -> str | None:
                 "updates running statistics, which adaptation cannot do for many tasks at once: "
                 "build it with track_running_stats=False, or call .eval() to freeze them"
             )
-    elif isinstance(part, _RECURRENT):
+    if isinstance(part, _RECURRENT):
         return (
             "is a fused recurrent layer without second derivatives under vmap: "
             "use nn.LSTMCell, nn.GRUCell or nn.RNNCell in a loop over time"
         )
-    elif isinstance(part, _ATTENTION):
+    if isinstance(part, _ATTENTION):
         return (
             "may run fused attention, which has no second derivative: write the attention with "
             "torch.matmul and softmax"
         )
-    elif isinstance(part, _DROPOUT):
-        if part.training and part.p > 0:
-            return "drops units at random, other ones in each pass: set p=0 or call .eval()"
-    elif nn.utils.parametrize.is_parametrized(part) or _has_spectral_norm(part):
+    if isinstance(part, _DROPOUT) and part.training and part.p > 0:
+        return "drops units at random, other ones in each pass: set p=0 or call .eval()"
+    if nn.utils.parametrize.is_parametrized(part) or _has_spectral_norm(part):
         return (
             "reparametrises its weights (spectral or weight norm), which keeps a state: "
             "remove the parametrisation"

@@ -35,15 +35,15 @@ class LinearizedAdaptation:
         """J_i v_i for each task; v by name, each [tasks, ...]."""
         for step in self.steps:
             curvature = self._hessian_product(step, tangent)
-            tangent = torch.func.jvp(
-                self.inner.rule, (step.params, _detached(step.grads)), (tangent, curvature)
-            )[1]
+            _, rule_vjp = vjp(self.inner.rule, _detached(step.params), _detached(step.grads))
+            _, rule_jvp = vjp(rule_vjp, _detached(tangent))  # the transpose of the transpose
+            tangent = rule_jvp((tangent, curvature))[0]
         return _detached(tangent)
 
     def pull(self, cotangent: Params) -> Params:
         """J_iᵀ w_i for each task; w by name, each [tasks, ...]."""
         for step in reversed(self.steps):
-            _, rule_vjp = vjp(self.inner.rule, step.params, _detached(step.grads))
+            _, rule_vjp = vjp(self.inner.rule, _detached(step.params), _detached(step.grads))
             direct, through_gradient = rule_vjp(cotangent)
             curvature = self._hessian_product(step, through_gradient)
             cotangent = {name: direct[name] + curvature[name] for name in direct}

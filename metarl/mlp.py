@@ -45,7 +45,13 @@ def init_mlp(
 
     Returns:
         `weight_k` [sizes[k + 1], sizes[k]] and `bias_k` [sizes[k + 1]] for k = 0, 1, …
+
+    Raises:
+        ValueError: if the scheme is unknown.
     """
+
+    if scheme not in ("glorot", "fan_in"):
+        raise ValueError(f"scheme must be 'glorot' or 'fan_in', got {scheme!r}")
 
     def uniform(bound: float, *shape: int) -> Tensor:
         return bound * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metarl.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.mlp import Activation, activation_function, init_mlp, mlp
+from metarl.ranges import require_between
 
 __all__ = ["CategoricalPolicy", "GaussianPolicy", "Policy", "make_policy"]
 
@@ -49,6 +50,10 @@ class GaussianPolicy:
     initial_std: float = 1.0
     min_std: float = 1e-6
     action_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("initial_std", "min_std", "action_scale"):
+            require_between(name, getattr(self, name), 0, math.inf, open_low=True)
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         params = init_mlp((self.observation_size, *self.hidden_sizes, self.action_size), generator)
@@ -105,14 +110,14 @@ def make_policy(
     if len(observation_space.shape) != 1:
         raise TypeError(f"observation_space must be flat, got shape {observation_space.shape}")
     size = observation_space.shape[0]
-    if isinstance(action_space, gymnasium.spaces.Discrete):
+    if isinstance(action_space, gymnasium.spaces.Discrete) and action_space.start == 0:
         return CategoricalPolicy(size, int(action_space.n), hidden_sizes, activation)
     if isinstance(action_space, gymnasium.spaces.Box) and len(action_space.shape) == 1:
         actions = action_space.shape[0]
         return GaussianPolicy(
             size, actions, hidden_sizes, activation, initial_std, min_std, action_scale
         )
-    raise TypeError(f"action_space must be Discrete or a flat Box, got {action_space}")
+    raise TypeError(f"action_space must be Discrete from 0 or a flat Box, got {action_space}")
 
 
 def _perceptron(

@@ -91,9 +91,9 @@ def policy_batch(
     )
 
 
-def state_weights(mask: Tensor) -> Tensor:
+def state_weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Weights of a mean over the steps that count of each task. Shape [N, B], sums to 1."""
-    counts = mask.to(torch.get_default_dtype())
+    counts = mask.to(dtype)
     return counts / counts.sum(-1, keepdim=True)
 
 
@@ -154,11 +154,11 @@ def adapted_fisher_product(
     """
     leaves = {name: p.detach().requires_grad_() for name, p in adaptation.adapted.items()}
     distribution = policy.distribution(leaves, query.observations)
-    weights = state_weights(query.mask).unsqueeze(-1)
+    weights = state_weights(query.mask, query.advantages.dtype).unsqueeze(-1)
     num_tasks = weights.shape[0]
 
     def metric(tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Mean over states; an output that all states share (log_std) enters with weight 1."""
+        """Mean over states; an output that all states share has an axis of length 1, weight 1."""
         products = distribution.detach().fisher_metric(tangents)
         return tuple(p * weights if p.shape[1] == weights.shape[1] else p for p in products)
 
@@ -166,7 +166,7 @@ def adapted_fisher_product(
 
     def product(vector: Tensor) -> Tensor:
         shared = unflatten(vector, like)
-        tangents = {k: v.expand(num_tasks, *v.shape).clone() for k, v in shared.items()}
+        tangents = {k: v.expand(num_tasks, *v.shape) for k, v in shared.items()}
         pushed = adaptation.push(tangents)
         curved = dict(zip(pushed, fisher(list(pushed.values())), strict=True))
         pulled = adaptation.pull(curved)
@@ -182,11 +182,11 @@ def mean_kl(policy: Policy, params: Params, batch: PolicyBatch, old: Distributio
 
 
 def _mean_over_states(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * state_weights(mask)).sum(-1)
+    return (torch.where(mask, values, 0) * state_weights(mask, values.dtype)).sum(-1)
 
 
 def _standardized(values: Tensor, mask: Tensor) -> Tensor:
-    weights = state_weights(mask)
+    weights = state_weights(mask, values.dtype)
     mean = (values * weights).sum(-1, keepdim=True)
     variance = ((values - mean).square() * weights).sum(-1, keepdim=True)
     return (values - mean) / (variance.sqrt() + 1e-8)

@@ -30,11 +30,10 @@ def discounted_returns(rewards: Tensor, ends: Tensor, gamma: float) -> Tensor:
     Source: Sutton & Barto 2018, eq. 3.8.
     """
     _check(rewards, gamma, ends=ends)
-    keep = gamma * (~ends).to(rewards.dtype)
     returns = torch.empty_like(rewards)
     running = torch.zeros_like(rewards[..., 0])
     for t in reversed(range(rewards.shape[-1])):
-        running = rewards[..., t] + keep[..., t] * running
+        running = rewards[..., t] + gamma * torch.where(ends[..., t], 0, running)
         returns[..., t] = running
     return returns
 
@@ -83,12 +82,17 @@ def generalized_advantages(
             f"bootstrap), got shape {tuple(values.shape)}"
         )
     following = values[..., 1:] if next_values is None else next_values
-    deltas = rewards + gamma * following * (~terminated) - values[..., :-1]
-    keep = gamma * gae_lambda * (~(terminated | truncated)).to(rewards.dtype)
+    if following.shape != rewards.shape:
+        raise ValueError(
+            f"next_values must have the shape of rewards {tuple(rewards.shape)}, "
+            f"got {tuple(following.shape)}"
+        )
+    deltas = rewards + gamma * torch.where(terminated, 0, following) - values[..., :-1]
+    ends = terminated | truncated
     advantages = torch.empty_like(rewards)
     running = torch.zeros_like(rewards[..., 0])
     for t in reversed(range(steps)):
-        running = deltas[..., t] + keep[..., t] * running
+        running = deltas[..., t] + gamma * gae_lambda * torch.where(ends[..., t], 0, running)
         advantages[..., t] = running
     return advantages
 

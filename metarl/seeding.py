@@ -7,7 +7,8 @@ not change when a policy draws one number more.
 
 from __future__ import annotations
 
-import zlib
+import hashlib
+import json
 
 import numpy as np
 import torch
@@ -30,9 +31,8 @@ def derive_seed(seed: int, *key: str | int) -> int:
     """
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, got {seed}")
-    words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
-    state = np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)
-    return int(state[0] >> np.uint64(1))
+    digest = hashlib.blake2b(json.dumps([seed, *key]).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def numpy_generator(seed: int, *key: str | int) -> np.random.Generator:

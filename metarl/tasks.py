@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.ranges import require_at_least
 from metarl.seeding import numpy_generator
 from metarl.suggestions import unknown_name
 
@@ -108,8 +109,7 @@ class TaskFamily(ABC):
         """
         if split not in self.splits:
             raise ValueError(unknown_name("split", split, self.splits))
-        if num_tasks < 1:
-            raise ValueError(f"num_tasks must be 1 or more, got {num_tasks}")
+        require_at_least("num_tasks", num_tasks, 1)
         return self._draw_tasks(num_tasks, split, numpy_generator(seed, "tasks", split))
 
     def check_tasks(self, tasks: Tasks) -> Tasks:

@@ -5,6 +5,7 @@ Nothing here knows a policy or a task; vectors are flat, and products come in as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -196,6 +197,6 @@ def backtracking_line_search(
     for k in range(max_steps):
         candidate = params + backtrack_ratio**k * step
         loss, kl = (float(value) for value in evaluate(candidate))
-        if loss < start and kl <= max_kl_nats:  # false for NaN
+        if math.isfinite(loss) and math.isfinite(kl) and loss < start and kl <= max_kl_nats:
             return LineSearchResult(candidate, True, k + 1, loss, kl)
     return LineSearchResult(params, False, max_steps, start, 0.0)

@@ -90,11 +90,11 @@ def test_initial_parameters_fill_the_interval_of_the_scheme(scheme, weight_bound
     assert {name: tuple(p.shape) for name, p in params.items()} == {
         "weight_0": (60, 40), "bias_0": (60,), "weight_1": (2, 60), "bias_1": (2,),
     }  # fmt: skip
-    for name, bound in (("weight_0", weight_bound), ("bias_0", bias_bound)):
+    for name, bound, share in (("weight_0", weight_bound, 0.99), ("bias_0", bias_bound, 0.9)):
         values = params[name]
         assert values.abs().max() <= bound
-        assert values.min() <= -0.9 * bound
-        assert values.max() >= 0.9 * bound
+        assert values.min() <= -share * bound
+        assert values.max() >= share * bound
         # five standard errors of the mean of U(−b, b)
         assert abs(values.mean()) <= 5 * bound / math.sqrt(3 * values.numel())
 

@@ -181,12 +181,12 @@ def test_make_policy_takes_a_categorical_for_discrete_actions():
         (
             spaces.Box(-1, 1, (3,)),
             spaces.MultiBinary(2),
-            r"action_space must be Discrete or a flat Box, got MultiBinary",
+            r"action_space must be Discrete from 0 or a flat Box, got MultiBinary",
         ),
         (
             spaces.Box(-1, 1, (3,)),
             spaces.Box(-1, 1, (2, 2)),
-            r"action_space must be Discrete or a flat Box, got Box",
+            r"action_space must be Discrete from 0 or a flat Box, got Box",
         ),
     ],
 )

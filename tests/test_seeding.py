@@ -12,10 +12,10 @@ from metarl.seeding import derive_seed, numpy_generator, torch_generator
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((0,), 7896617691693857887),
-        ((1,), 3717377837946358015),
-        ((0, "tasks", "train"), 6417090657942181363),
-        ((7, "a", 3), 812549466446453481),
+        ((0,), 6197007067532723406),
+        ((1,), 7818949063157315524),
+        ((0, "tasks", "train"), 2531230619765529212),
+        ((7, "a", 3), 6514329700519366993),
     ],
 )
 def test_seeds_are_the_same_on_every_machine(arguments, expected):
@@ -23,7 +23,9 @@ def test_seeds_are_the_same_on_every_machine(arguments, expected):
 
 
 def test_generators_draw_the_same_numbers_on_every_machine():
-    np.testing.assert_allclose(numpy_generator(0, "a").random(2), [0.90845088, 0.57025804])
+    np.testing.assert_allclose(
+        numpy_generator(0, "a").random(2), [0.7873107914202967, 0.07312141026885555]
+    )
     drawn = torch.rand(2, generator=torch_generator(0, "a"))
     torch.testing.assert_close(drawn, torch.tensor([0.5416, 0.1427]), rtol=0, atol=1e-4)
 
