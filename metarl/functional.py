@@ -62,12 +62,12 @@ def functional_module(
 
 
 def _complaint(part: nn.Module) -> str | None:
-    if isinstance(part, nn.modules.batchnorm._NormBase):
-        if part.training and part.track_running_stats:
-            return (
-                "updates running statistics, which adaptation cannot do for many tasks at once: "
-                "build it with track_running_stats=False, or call .eval() to freeze them"
-            )
+    norm = isinstance(part, nn.modules.batchnorm._NormBase)
+    if norm and part.training and part.track_running_stats:
+        return (
+            "updates running statistics, which adaptation cannot do for many tasks at once: "
+            "build it with track_running_stats=False, or call .eval() to freeze them"
+        )
     if isinstance(part, _RECURRENT):
         return (
             "is a fused recurrent layer without second derivatives under vmap: "
