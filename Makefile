@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO ?= demo
+DEMO ?= demo/$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: install demo test lint types wheel test-slow clean
 
@@ -21,6 +21,7 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+demo: DEMO := $(DEMO)
 demo: .venv/installed
 	$(BIN)/metarl train maml-trpo --env Navigation2D:maml17 --out $(DEMO)/run --seed 0 \
 		--iterations 100 --hidden-sizes 64 64 --activation tanh

@@ -165,7 +165,7 @@ def paper_loop(
         num_tasks = len(batch.support[0])
         loss = sum(query_error(params, batch, task, num_steps) for task in range(num_tasks))
         loss = loss / num_tasks
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         grads = torch.autograd.grad(loss, list(params.values()))
         stepped = {}
         for (name, p), grad in zip(params.items(), grads, strict=True):

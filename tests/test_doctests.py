@@ -1,0 +1,28 @@
+"""The examples in the docstrings do what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import metarl
+
+MODULES = [
+    module.name
+    for package in ("metarl", "metarl.envs", "metarl.agents", "metarl.fewshot", "metarl.scripts")
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}.")
+    if not module.ispkg
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_a_module_hold(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_some_module_has_an_example():
+    finder = doctest.DocTestFinder()
+    examples = [t for t in finder.find(importlib.import_module("metarl.suggestions")) if t.examples]
+    assert examples
+    assert metarl.__doc__

@@ -1,0 +1,509 @@
+"""MAML-TRPO from outside: one update, whole runs, adaptation, prediction, files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.agents import MAMLTRPO, MAMLTRPOConfig
+from metarl.bilevel import Params
+from metarl.distributions import DiagonalGaussian
+from metarl.envs import make_family
+from metarl.envs.navigation import Navigation2D, NavigationBatch
+from metarl.episodes import Episodes, collect
+from metarl.policy_gradient import PolicyBatch, policy_batch
+from metarl.tasks import Step
+
+# torch's first forward-mode derivative loads code that uses its own deprecated `torch.jit.script`.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+
+NAVIGATION = Navigation2D("maml17")
+SMALL: dict[str, Any] = {
+    "meta_batch_size": 3,
+    "num_episodes": 4,
+    "hidden_sizes": (8,),
+    "activation": "tanh",
+    "chunk_size": 2,
+}
+
+
+def agent(*, seed: int = 0, family: Any = NAVIGATION, **settings: Any) -> MAMLTRPO:
+    return MAMLTRPO(family, MAMLTRPOConfig(**{**SMALL, **settings}), seed=seed)
+
+
+def trained(num_iterations: int, **settings: Any) -> MAMLTRPO:
+    return agent(**settings).learn(num_iterations)
+
+
+def copied(params: Params) -> Params:
+    return {name: p.clone() for name, p in params.items()}
+
+
+def equal(one: Params, other: Params) -> bool:
+    """Bit by bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def untimed(metrics: dict[str, float]) -> dict[str, float]:
+    """Without what a clock measured."""
+    measured = ("time/env_steps_per_second", "time/sampling_seconds", "time/update_seconds")
+    return {name: value for name, value in metrics.items() if name not in measured}
+
+
+def history(learner: MAMLTRPO, num_iterations: int) -> list[dict[str, float]]:
+    """The metrics of further iterations."""
+    seen: list[dict[str, float]] = []
+    learner.learn(num_iterations, callback=lambda _, metrics: seen.append(untimed(metrics)))
+    return seen
+
+
+@pytest.fixture
+def phases(monkeypatch) -> list[Episodes]:
+    """The episodes of each phase that training collects, in order."""
+    seen: list[Episodes] = []
+
+    def recording(*arguments: Any) -> Episodes:
+        seen.append(collect(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr("metarl.agents.maml_trpo.collect", recording)
+    return seen
+
+
+# One update, checked task by task against what the public functions and torch say.
+
+
+def batch_of(learner: MAMLTRPO, state: Params, episodes: Episodes) -> PolicyBatch:
+    """The data of a phase, collected with per-task parameters."""
+    behaviour = learner.policy.distribution(state, episodes.observations[:, :, :-1])
+    return policy_batch(
+        episodes,
+        behaviour,
+        gamma=0.99,
+        gae_lambda=1.0,
+        baseline="linear",
+        normalize=True,
+        bootstrap_truncated=False,
+    )
+
+
+def torch_normal(learner: MAMLTRPO, params: Params, observations: Tensor) -> Any:
+    """π(· | observations) of one task, as torch's own distribution."""
+    ours = learner.policy.distribution(params, observations)
+    spread = ours.log_std.exp().expand_as(ours.mean)
+    return torch.distributions.Independent(torch.distributions.Normal(ours.mean, spread), 1)
+
+
+def adapted(learner: MAMLTRPO, shared: Params, support: PolicyBatch, task: int) -> Params:
+    """One step of gradient descent on −mean log π(a | s) A of one task."""
+    leaves = {name: p.clone().requires_grad_() for name, p in shared.items()}
+    counts = support.mask[task]
+    log_probs = torch_normal(learner, leaves, support.observations[task][counts]).log_prob(
+        support.actions[task][counts]
+    )
+    loss = -(log_probs * support.advantages[task][counts]).mean()
+    grads = torch.autograd.grad(loss, list(leaves.values()))
+    moved = zip(shared.items(), grads, strict=True)
+    return {name: p - learner.config.inner_lr * grad for (name, p), grad in moved}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_an_update_raises_the_adapted_surrogate_and_keeps_the_divergence_in_bounds(phases, seed):
+    learner = agent(seed=seed)
+    before = copied(learner.params)
+    shared = learner.initial_state(3)
+    metrics = learner.iterate()
+    support = batch_of(learner, shared, phases[0])
+    acting = [adapted(learner, before, support, task) for task in range(3)]
+    stacked = {name: torch.stack([task[name] for task in acting]) for name in before}
+    query = batch_of(learner, stacked, phases[1])
+
+    gains, divergences = [], []
+    for task, old in enumerate(acting):
+        new = adapted(learner, learner.params, support, task)
+        counts = query.mask[task]
+        observations, actions = query.observations[task][counts], query.actions[task][counts]
+        was, now = (torch_normal(learner, params, observations) for params in (old, new))
+        ratios = torch.exp(now.log_prob(actions) - was.log_prob(actions))
+        gains.append(((ratios - 1) * query.advantages[task][counts]).mean())
+        divergences.append(torch.distributions.kl_divergence(was, now).mean())
+    gain, divergence = float(torch.stack(gains).mean()), float(torch.stack(divergences).mean())
+
+    assert metrics["meta/accepted"] == 1
+    assert gain > 1e-3
+    assert 1e-3 < divergence <= learner.config.max_kl_nats * (1 + 1e-4)
+    assert metrics["meta/improvement"] == pytest.approx(gain, abs=1e-5)
+    assert metrics["meta/kl_nats"] == pytest.approx(divergence, abs=1e-5)
+
+
+def test_the_metrics_of_an_iteration_follow_from_its_episodes(phases):
+    learner = agent(num_inner_steps=2)
+    metrics = learner.iterate()
+    assert len(phases) == 3
+    assert metrics["rollout/support_return"] == pytest.approx(float(phases[0].returns.mean()))
+    assert metrics["rollout/query_return"] == pytest.approx(float(phases[2].returns.mean()))
+    assert metrics["time/env_steps"] == sum(int(episodes.mask.sum()) for episodes in phases)
+    learner.iterate()
+    assert learner.num_env_steps == sum(int(episodes.mask.sum()) for episodes in phases)
+    assert learner.num_iterations == 2
+
+
+def test_a_failed_line_search_leaves_the_parameters_and_says_so(monkeypatch):
+    def uphill(gradient: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return 0.1 * gradient, 0.1 * gradient @ gradient
+
+    monkeypatch.setattr("metarl.agents.maml_trpo.trust_region_step", uphill)
+    learner = agent(line_search_steps=4)
+    before = copied(learner.params)
+    metrics = learner.iterate()
+    assert equal(learner.params, before)
+    assert metrics["meta/accepted"] == 0
+    assert metrics["meta/line_search_steps"] == 4
+    assert metrics["meta/kl_nats"] == metrics["meta/improvement"] == 0
+    assert learner.num_iterations == 1  # the next iteration tries other tasks
+
+
+class Overflowing(Navigation2D):
+    """Rewards are finite, their sum over an episode is not."""
+
+    def make_batch(self, *arguments: Any, **settings: Any) -> NavigationBatch:
+        env = super().make_batch(*arguments, **settings)
+        step = env.step
+        env.step = lambda actions: overflowing(step(actions))
+        return env
+
+
+def overflowing(step: Step) -> Step:
+    return step._replace(rewards=torch.full_like(step.rewards, 2e38))
+
+
+def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_parameters():
+    learner = agent(family=Overflowing("maml17"), num_inner_steps=0, baseline="none")
+    before = copied(learner.params)
+    message = "the meta-gradient of iteration 0 is not finite; a smaller inner_lr"
+    with pytest.raises(FloatingPointError, match=message):
+        learner.learn(1)
+    assert equal(learner.params, before)
+    assert (learner.num_iterations, learner.num_env_steps) == (0, 0)
+
+
+# Whole runs.
+
+
+def test_the_same_seed_gives_the_same_run_to_the_last_bit():
+    first, again = agent(), agent()
+    assert history(first, 3) == history(again, 3)
+    assert equal(first.params, again.params)
+
+
+def test_another_seed_gives_other_parameters_and_other_data():
+    first, other = agent(seed=0), agent(seed=1)
+    assert not torch.equal(first.params["weight_0"], other.params["weight_0"])
+    one, two = history(first, 1)[0], history(other, 1)[0]
+    assert one["rollout/support_return"] != two["rollout/support_return"]
+
+
+def test_iterations_draw_other_tasks_and_other_noise(phases):
+    learner = agent()
+    learner.iterate()
+    learner.iterate()
+    assert not torch.isclose(phases[0].actions, phases[2].actions).any(-1).all(-1).any()
+
+
+def test_a_run_that_was_saved_and_loaded_goes_on_as_if_never_stopped(tmp_path: Path):
+    straight, stopped = agent(seed=3), agent(seed=3)
+    expected = history(straight, 4)
+    seen = history(stopped, 2)
+    stopped.save(tmp_path / "agent")
+    resumed = MAMLTRPO.load(tmp_path / "agent", Navigation2D("maml17"))
+    assert seen + history(resumed, 2) == expected
+    assert equal(resumed.params, straight.params)
+    assert resumed.num_env_steps == straight.num_env_steps
+
+
+def test_saving_does_not_change_the_run(tmp_path: Path):
+    straight, saved = trained(2), trained(1)
+    saved.save(tmp_path / "agent")
+    assert equal(saved.learn(1).params, straight.params)
+
+
+@pytest.mark.parametrize("num_inner_steps", [0, 1, 2])
+def test_any_number_of_inner_steps_trains(phases, num_inner_steps):
+    learner = agent(num_inner_steps=num_inner_steps)
+    before = copied(learner.params)
+    metrics = learner.iterate()
+    assert len(phases) == num_inner_steps + 1
+    assert metrics["meta/accepted"] == 1
+    assert not any(torch.equal(learner.params[name], before[name]) for name in before)
+    same_phase = metrics["rollout/support_return"] == metrics["rollout/query_return"]
+    assert same_phase == (num_inner_steps == 0)
+
+
+def test_a_callback_sees_every_iteration_and_can_end_training():
+    seen: list[tuple[int, float]] = []
+
+    def stop_at_two(learner: MAMLTRPO, metrics: dict[str, float]) -> bool:
+        seen.append((learner.num_iterations, metrics["time/env_steps"]))
+        return learner.num_iterations < 2
+
+    learner = agent().learn(5, callback=stop_at_two)
+    assert [iteration for iteration, _ in seen] == [1, 2]
+    assert seen[-1][1] == learner.num_env_steps
+    learner.learn(1, callback=lambda *_: None)
+    assert learner.num_iterations == 3
+
+
+def test_dropping_second_derivatives_changes_the_step():
+    second_order, first_order = trained(1), trained(1, first_order=True)
+    assert not torch.allclose(second_order.params["weight_0"], first_order.params["weight_0"])
+
+
+def test_the_size_of_chunks_changes_nothing_but_rounding():
+    whole, chunked = trained(1, chunk_size=None), trained(1, chunk_size=2)
+    torch.testing.assert_close(whole.params, chunked.params, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_the_step_is_accepted_with_all_and_with_half_of_the_states_in_the_fisher_matrix(fraction):
+    accepted = [m["meta/accepted"] for m in history(agent(fisher_fraction=fraction), 3)]
+    assert accepted == [1, 1, 1]
+
+
+def test_the_share_of_states_in_the_fisher_matrix_changes_the_step():
+    whole, half = trained(1, fisher_fraction=1.0), trained(1, fisher_fraction=0.5)
+    assert not torch.allclose(whole.params["weight_0"], half.params["weight_0"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
+def test_an_iteration_on_the_gpu_agrees_with_the_cpu(monkeypatch):
+    def sample(distribution: DiagonalGaussian, _: torch.Generator) -> Tensor:
+        drawn = torch.randn(distribution.mean.shape, generator=noise)
+        return distribution.mean + drawn.to(distribution.mean) * distribution.log_std.exp()
+
+    monkeypatch.setattr(DiagonalGaussian, "sample", sample)  # the same numbers on both devices
+    learners, seen = [], []
+    for device in ("cpu", "cuda"):
+        noise = torch.Generator().manual_seed(0)
+        learners.append(MAMLTRPO(NAVIGATION, MAMLTRPOConfig(**SMALL), device=device))
+        seen.append(untimed(learners[-1].iterate()))
+    on_cpu, on_gpu = learners
+    assert all(p.is_cuda for p in on_gpu.params.values())
+    moved = {name: p.cpu() for name, p in on_gpu.params.items()}
+    torch.testing.assert_close(moved, on_cpu.params, rtol=1e-2, atol=1e-3)
+    assert seen[1] == pytest.approx(seen[0], rel=1e-2, abs=1e-3)
+
+
+# Adaptation and prediction.
+
+
+def episodes_of(learner: MAMLTRPO, state: Params, *, seed: int = 0) -> Episodes:
+    """Four episodes of each of three tasks with per-task parameters."""
+    env = NAVIGATION.make_batch(NAVIGATION.sample_tasks(3, seed=1), num_envs=4)
+    noise = torch.Generator().manual_seed(seed)
+    return collect(env, learner.actor(state, noise), torch.Generator())
+
+
+def test_adapting_on_a_list_equals_adapting_step_by_step():
+    learner = trained(1)
+    state, data = learner.initial_state(3), []
+    for seed in range(3):
+        data.append(episodes_of(learner, state, seed=seed))
+        state = learner.adapt_step(state, data[-1])
+    assert equal(learner.adapt(data), state)
+    assert not equal(learner.adapt(data[:2]), state)
+
+
+def test_an_adaptation_step_is_the_gradient_step_of_each_task():
+    learner = agent()
+    episodes = episodes_of(learner, learner.initial_state(3))
+    state = learner.adapt([episodes])
+    support = batch_of(learner, learner.initial_state(3), episodes)
+    for task in range(3):
+        for name, p in adapted(learner, learner.params, support, task).items():
+            torch.testing.assert_close(state[name][task], p, rtol=0, atol=1e-6)
+            assert not torch.allclose(p, learner.params[name], rtol=0, atol=1e-4)
+
+
+def test_adapting_leaves_the_shared_parameters():
+    learner = agent()
+    before = copied(learner.params)
+    learner.adapt([episodes_of(learner, learner.initial_state(3))])
+    assert equal(learner.params, before)
+
+
+def test_both_inner_objectives_take_the_same_first_step():
+    plain, ratio = agent(), agent(inner_objective="likelihood_ratio")
+    assert equal(plain.params, ratio.params)
+    episodes = episodes_of(plain, plain.initial_state(3))
+    first, other = (learner.adapt([episodes]) for learner in (plain, ratio))
+    torch.testing.assert_close(first, other, rtol=1e-5, atol=1e-6)
+
+
+def test_adapting_on_no_episodes_is_refused():
+    with pytest.raises(ValueError, match="episodes must hold one batch per inner step, got none"):
+        agent().adapt([])
+
+
+@pytest.fixture(scope="module")
+def adapted_agent() -> tuple[MAMLTRPO, Params]:
+    """An agent and its parameters for three tasks."""
+    learner = agent()
+    return learner, learner.adapt([episodes_of(learner, learner.initial_state(3))])
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 2), (3, 5, 2), (3, 4, 5, 2)])
+def test_predictions_before_adaptation_keep_the_leading_axes(shape):
+    learner, observations = agent(), torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    actions = learner.predict(observations)
+    assert actions.shape == shape
+    rows = [learner.predict(row) for row in observations.reshape(-1, 2)]
+    torch.testing.assert_close(actions.reshape(-1, 2), torch.stack(rows))
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (3, 5, 2), (3, 4, 5, 2)])
+def test_predictions_after_adaptation_use_the_parameters_of_each_task(adapted_agent, shape):
+    learner, params = adapted_agent
+    observations = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    actions = learner.predict(observations, params)
+    assert actions.shape == shape
+    for task in range(3):
+        own = {name: p[task] for name, p in params.items()}
+        torch.testing.assert_close(actions[task], learner.predict(observations[task], own))
+    assert not torch.allclose(actions, learner.predict(observations))
+
+
+def test_observations_may_be_numpy_arrays():
+    observations = np.array([[0.25, -0.5], [0.0, 1.0]])
+    expected = agent().predict(torch.tensor(observations, dtype=torch.float32))
+    assert torch.equal(agent().predict(observations), expected)
+
+
+def test_drawn_actions_follow_the_generator_and_scatter_around_the_mode():
+    learner, observations = agent(initial_std=0.3), torch.zeros(4000, 2)
+
+    def drawn(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return learner.predict(observations, deterministic=False, generator=generator)
+
+    first, again, other = drawn(0), drawn(0), drawn(1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    noise = first - learner.predict(observations)
+    assert (noise.mean(0).abs() < 5 * 0.3 / math.sqrt(4000)).all()
+    assert noise.std(0).tolist() == pytest.approx([0.3, 0.3], rel=5 / math.sqrt(2 * 4000))
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_actor_and_predict_agree(adapted_agent, deterministic):
+    learner, params = adapted_agent
+    observations = torch.rand((3, 5, 2), generator=torch.Generator().manual_seed(0))
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    acted = learner.actor(params, generators[0], deterministic=deterministic)(observations)
+    predicted = learner.predict(
+        observations, params, deterministic=deterministic, generator=generators[1]
+    )
+    assert torch.equal(acted, predicted)
+
+
+def test_drawing_without_a_generator_is_refused():
+    with pytest.raises(ValueError, match=r"generator must be given .*deterministic=False"):
+        agent().predict(torch.zeros(2), deterministic=False)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5)])
+def test_observations_of_another_size_are_refused(shape):
+    with pytest.raises(ValueError, match="observations must have 2 features last, got shape"):
+        agent().predict(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 2), (4, 5, 2)])
+def test_observations_of_another_number_of_tasks_are_refused(adapted_agent, shape):
+    learner, params = adapted_agent
+    with pytest.raises(ValueError, match="observations must have 3 tasks first, got shape"):
+        learner.predict(torch.zeros(shape), params)
+
+
+# Files and settings.
+
+
+def test_a_loaded_agent_acts_and_adapts_the_same(tmp_path: Path):
+    learner = trained(2, seed=5, num_inner_steps=2)
+    learner.save(tmp_path / "agent")
+    loaded = MAMLTRPO.load(tmp_path / "agent", Navigation2D("maml17"))
+    assert (loaded.config, loaded.seed) == (learner.config, 5)
+    observations = torch.rand((3, 5, 2), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded.predict(observations), learner.predict(observations))
+    episodes = episodes_of(learner, learner.initial_state(3))
+    actions = [one.predict(observations, one.adapt([episodes])) for one in (loaded, learner)]
+    assert torch.equal(*actions)
+
+
+def test_the_checkpoint_of_another_family_is_refused(tmp_path: Path):
+    agent().save(tmp_path / "agent")
+    message = "must be of environment 'HalfCheetahVel:promp', it is of 'Navigation2D:maml17'"
+    with pytest.raises(ValueError, match=message):
+        MAMLTRPO.load(tmp_path / "agent", make_family("HalfCheetahVel:promp"))
+
+
+@pytest.mark.parametrize(("given", "resolved"), [(None, 4.0), (2.0, 2.0)])
+def test_the_action_scale_is_the_variants_unless_it_is_given(tmp_path: Path, given, resolved):
+    scaled = Navigation2D("maml17")
+    scaled.action_scale = 4.0
+    learner, plain = agent(family=scaled, action_scale=given), agent(action_scale=1.0)
+    assert learner.config.action_scale == resolved
+    observations = torch.rand((5, 2), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        learner.predict(observations), plain.predict(observations) / resolved
+    )
+    learner.save(tmp_path / "agent")
+    assert MAMLTRPO.load(tmp_path / "agent", scaled).config.action_scale == resolved
+
+
+OUT_OF_RANGE = [
+    *((name, 0, "must be 1 or more, got 0") for name in
+      ("meta_batch_size", "num_episodes", "cg_iterations", "line_search_steps", "chunk_size")),
+    ("num_inner_steps", -1, "must be 0 or more, got -1"),
+    *((name, value, rf"must lie in \(0, ∞\), got {value}")
+      for name in ("inner_lr", "initial_std", "min_std", "max_kl_nats", "action_scale")
+      for value in (0.0, -1.0, math.inf, math.nan)),
+    ("cg_damping", -1e-9, r"must lie in \[0, ∞\), got -1e-09"),
+    *((name, value, rf"must lie in \[0, 1\], got {value}")
+      for name in ("gamma", "gae_lambda") for value in (-0.1, 1.1)),
+    *(("fisher_fraction", value, rf"must lie in \(0, 1\], got {value}") for value in (0.0, 1.1)),
+    *(("backtrack_ratio", value, rf"must lie in \(0, 1\), got {value}") for value in (0.0, 1.0)),
+    ("hidden_sizes", (8, 0), "must be 1 or more, got 0"),
+    ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
+    ("inner_objective", "ratio", "must be 'log_prob' or 'likelihood_ratio', got 'ratio'"),
+    ("baseline", "net", "must be 'linear' or 'none', got 'net'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "message"), OUT_OF_RANGE)
+def test_settings_out_of_range_are_refused(name, value, message):
+    with pytest.raises(ValueError, match=f"{name} {message}"):
+        MAMLTRPOConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cg_damping": 0.0, "gamma": 0.0, "gae_lambda": 0.0, "fisher_fraction": 1.0},
+        {"gamma": 1.0, "hidden_sizes": (), "chunk_size": 1},
+    ],
+)
+def test_settings_at_the_ends_of_their_ranges_are_accepted(settings):
+    config = MAMLTRPOConfig(**settings)
+    assert {name: getattr(config, name) for name in settings} == settings
+
+
+def test_every_setting_with_a_range_is_checked():
+    checked = {name for name, _, _ in OUT_OF_RANGE}
+    switches = {"first_order", "normalize_advantages", "bootstrap_truncated"}
+    assert checked == set(MAMLTRPOConfig.__dataclass_fields__) - switches

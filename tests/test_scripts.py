@@ -1,0 +1,398 @@
+"""Commands as a person runs them: train, resume, evaluate, few-shot learning, list, mistakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from metarl.agents import AGENTS, MAMLTRPOConfig
+from metarl.checkpoints import read_header
+from metarl.envs import FAMILIES, make_family
+from metarl.evaluation import Evaluation, evaluate_adaptation
+from metarl.fewshot import MAML, SinusoidTasks
+from metarl.runs import RunDirectory, read_metrics
+from metarl.scripts.cli import dispatch
+from metarl.statistics import mean_interval
+
+# torch's first forward-mode derivative loads code that uses its own deprecated `torch.jit.script`.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+
+ROOT = Path(__file__).parents[1]
+TINY = "--meta-batch-size 2 --num-episodes 2 --hidden-sizes 4 --activation tanh --device cpu"
+NAVIGATION = f"train maml-trpo --env Navigation2D:maml17 {TINY} --seed 3 --checkpoint-every 2"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Nets this small lose time on several threads; scripts may set the number and leave it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def metarl(line: str, *paths: Path) -> None:
+    """The command `metarl`; each path replaces one OUT in the line."""
+    rest = iter(paths)
+    dispatch([str(next(rest)) if word == "OUT" else word for word in line.split()])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run of five iterations, never stopped. Tests read it only."""
+    path = tmp_path_factory.mktemp("runs") / "straight"
+    metarl(f"{NAVIGATION} --iterations 5 --out OUT", path)
+    return RunDirectory.open(path)
+
+
+@pytest.fixture
+def copy(run: RunDirectory, tmp_path: Path) -> RunDirectory:
+    """A copy of that run, as a crash in its fifth iteration would have left it."""
+    shutil.copytree(run.path, tmp_path / "copy")
+    stopped = RunDirectory.open(tmp_path / "copy")
+    stopped.checkpoint_path(5).unlink()
+    return stopped
+
+
+def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Without what a clock measured."""
+    return [
+        {k: v for k, v in row.items() if not k.startswith("time/") or k == "time/env_steps"}
+        for row in rows
+    ]
+
+
+# Training.
+
+
+def test_training_writes_what_decides_the_run(run):
+    config = run.config()
+    named = {key: config[key] for key in ("agent", "environment", "seed", "device")}
+    expected = {"agent": "maml-trpo", "environment": "Navigation2D:maml17"}
+    assert named == {**expected, "seed": 3, "device": "cpu"}
+    settings = config["agent_config"]
+    assert settings["meta_batch_size"] == settings["num_episodes"] == 2
+    assert settings["hidden_sizes"] == [4]
+    assert settings["action_scale"] == 1.0  # resolved: the variant's
+    assert set(settings) == set(MAMLTRPOConfig.__dataclass_fields__)
+
+
+def test_training_logs_every_iteration(run):
+    rows = read_metrics(run)
+    assert [row["iteration"] for row in rows] == [1, 2, 3, 4, 5]
+    steps = [row["time/env_steps"] for row in rows]
+    assert steps == sorted(set(steps))
+    assert steps[-1] <= 5 * 2 * 2 * 2 * 100  # iterations, phases, tasks, episodes, horizon
+    for name in ("rollout/support_return", "meta/kl_nats", "time/env_steps_per_second"):
+        assert np.isfinite([row[name] for row in rows]).all()
+
+
+def test_training_logs_the_same_for_tensorboard_against_environment_steps(run):
+    board = EventAccumulator(str(run.path))
+    board.Reload()
+    drawn = [(event.step, event.value) for event in board.Scalars("rollout/query_return")]
+    rows = read_metrics(run)
+    assert [step for step, _ in drawn] == [row["time/env_steps"] for row in rows]
+    expected = [row["rollout/query_return"] for row in rows]
+    assert [value for _, value in drawn] == pytest.approx(expected, rel=1e-6)
+
+
+def test_checkpoints_are_written_now_and_then_and_at_the_end(run):
+    assert {path.name for path in run.checkpoints.iterdir()} == {
+        run.checkpoint_path(iteration).name for iteration in (2, 4, 5)
+    }
+    header = read_header(run.newest_checkpoint())
+    assert header["counters"]["num_iterations"] == 5
+    assert header["counters"]["num_env_steps"] == read_metrics(run)[-1]["time/env_steps"]
+
+
+def test_training_says_what_it_does_and_what_comes_next(capsys, tmp_path):
+    metarl(f"{NAVIGATION} --iterations 2 --out OUT", tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Navigation2D:maml17: goal U(-.5,.5)")
+    assert lines[1] == f"run in {tmp_path / 'run'}, policy on cpu"
+    assert [line.split(":")[0] for line in lines[2:4]] == ["iteration 1/2", "iteration 2/2"]
+    assert lines[-1].endswith(f"environment steps; next: metarl evaluate {tmp_path / 'run'}")
+
+
+def test_the_number_of_threads_can_be_chosen(tmp_path):
+    metarl(f"{NAVIGATION} --iterations 1 --threads 2 --out OUT", tmp_path / "run")
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+
+
+def test_a_directory_that_exists_is_refused(run):
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    with pytest.raises(ValueError, match=f"out must be a new directory, {run.path} exists"):
+        metarl(f"{NAVIGATION} --out OUT", run.path)
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+# Resuming.
+
+
+def test_a_resumed_run_ends_as_if_it_had_never_stopped(run, copy):
+    metarl("train maml-trpo --resume --iterations 5 --device cpu --out OUT", copy.path)
+    final = [one.checkpoint_path(5).read_bytes() for one in (copy, run)]
+    assert final[0] == final[1]
+    assert untimed(read_metrics(copy)) == untimed(read_metrics(run))
+
+
+def test_a_resumed_run_may_repeat_its_own_settings_and_go_further(run, copy):
+    metarl(f"{NAVIGATION} --resume --iterations 6 --out OUT", copy.path)
+    rows = untimed(read_metrics(copy))
+    assert rows[:5] == untimed(read_metrics(run))
+    assert [row["iteration"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert copy.newest_checkpoint() == copy.checkpoint_path(6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--seed 4", "seed of the run to resume is 3, got 4; leave it out"),
+        ("--env HalfCheetahVel:promp", "environment of the run to resume is 'Navigation2D:maml17'"),
+        ("--gamma .5", "gamma of the run to resume is 0.99, got 0.5"),
+        ("--hidden-sizes 5", r"hidden_sizes of the run to resume is \(4,\), got \(5,\)"),
+        ("--first-order", "first_order of the run to resume is False, got True"),
+        ("--iterations 4", "iterations must be more than the 4 that .* has, got 4"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused_and_changes_nothing(copy, options, message):
+    before = {path: path.read_bytes() for path in copy.path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=message):
+        metarl(f"train maml-trpo --resume --device cpu --out OUT {options}", copy.path)
+    after = {path: path.read_bytes() for path in copy.path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_resuming_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="run must be a directory with a config.json"):
+        metarl("train maml-trpo --resume --out OUT", tmp_path / "nowhere")
+
+
+def test_resuming_a_run_without_checkpoints_is_refused(copy):
+    shutil.rmtree(copy.checkpoints)
+    with pytest.raises(ValueError, match=f"run {copy.path} has no checkpoint yet"):
+        metarl("train maml-trpo --resume --out OUT", copy.path)
+
+
+# Evaluating.
+
+EVALUATE = "evaluate OUT --num-tasks 3 --episodes 2 --steps 2 --seed 9 --device cpu"
+
+
+def measured(run: RunDirectory) -> Evaluation:
+    """What `EVALUATE` should find."""
+    family = make_family("Navigation2D:maml17")
+    agent = AGENTS.load("maml-trpo").load(run.checkpoint_path(5), family)
+    return evaluate_adaptation(agent, family, num_tasks=3, num_episodes=2, num_steps=2, seed=9)
+
+
+def test_evaluating_prints_the_table(run, capsys):
+    metarl(EVALUATE, run.path)
+    text = capsys.readouterr().out
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    assert "Navigation2D:maml17, 3 test tasks × 2 episodes, seed 9" in text
+    names = ["random", "before", "after 1 step ", "after 2 steps ", "oracle"]
+    assert [name for name in names if name not in text] == []
+    expected = measured(run)
+    before = next(words for words in lines if words[0] == "before")
+    assert float(before[1]) == pytest.approx(expected.returns[0].mean(), abs=0.051)
+    after = next(words for words in lines if words[:2] == ["after", "2"])
+    assert float(after[3]) == pytest.approx(expected.returns[2].mean(), abs=0.051)
+    assert after[-1] == f"{expected.gap_closed(2):.0%}"
+    assert lines[-1][-1] == "100%"
+
+
+def test_evaluating_writes_json_and_a_picture(run, tmp_path):
+    metarl(f"{EVALUATE} --json OUT --plot OUT", run.path, tmp_path / "a.json", tmp_path / "a.png")
+    written = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert written == measured(run).to_json()
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_checkpoint_file_can_be_evaluated(run, tmp_path):
+    path = run.checkpoint_path(2)
+    metarl(f"{EVALUATE} --split train --json OUT", path, tmp_path / "a.json")
+    written = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert written["split"] == "train"
+    assert written["steps"][0]["returns"] != measured(run).to_json()["steps"][0]["returns"]
+
+
+def test_evaluating_leaves_the_run_as_it_was(run):
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    metarl(EVALUATE, run.path)
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--split tets", "split must be one of train, test, got 'tets'; did you mean 'test'"),
+        ("--num-tasks 0", "num_tasks must be 1 or more, got 0"),
+        ("--steps -1", "steps must be 0 or more, got -1"),
+        ("--json nowhere/a.json", "json must lie in a directory that exists, got nowhere/a.json"),
+        ("--plot nowhere/a.png", "plot must lie in a directory that exists, got nowhere/a.png"),
+    ],
+)
+def test_settings_of_an_evaluation_out_of_range_are_refused(run, options, message):
+    with pytest.raises(ValueError, match=message):
+        metarl(f"evaluate OUT {options}", run.path)
+
+
+def test_evaluating_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="run must be a directory or a checkpoint, there is noth"):
+        metarl("evaluate OUT", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="run must be a directory with a config.json"):
+        metarl("evaluate OUT", tmp_path)
+    (tmp_path / "a.txt").write_text("text", encoding="utf-8")
+    with pytest.raises(ValueError, match="is damaged or not a metarl checkpoint"):
+        metarl("evaluate OUT", tmp_path / "a.txt")
+
+
+def test_evaluating_without_a_run_names_what_is_missing():
+    with pytest.raises(ValueError, match=r"(?i)^run must be given; metarl evaluate --help"):
+        metarl("evaluate")
+
+
+# Few-shot learning.
+
+
+@pytest.fixture(scope="module")
+def fewshot(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    path = tmp_path_factory.mktemp("fewshot") / "run"
+    options = "--dataset sinusoid --hidden-sizes 8 --meta-batch-size 2 --iterations 200"
+    metarl(f"fewshot maml {options} --test-steps 2 --seed 1 --device cpu --out OUT", path)
+    return RunDirectory.open(path)
+
+
+def test_few_shot_training_writes_settings_metrics_and_a_checkpoint(fewshot):
+    config = fewshot.config()
+    assert (config["agent"], config["environment"], config["seed"]) == (
+        "fewshot-maml", "sinusoid", 1,
+    )  # fmt: skip
+    assert config["agent_config"]["hidden_sizes"] == [8]
+    assert [row["iteration"] for row in read_metrics(fewshot)] == [100, 200]
+    learner = MAML.load(fewshot.newest_checkpoint(), SinusoidTasks())
+    assert learner.num_iterations == 200
+
+
+def test_few_shot_testing_writes_the_error_after_each_step(fewshot):
+    written = json.loads((fewshot.path / "evaluation.json").read_text(encoding="utf-8"))
+    assert [step["step"] for step in written["steps"]] == [0, 1, 2]
+    assert written["protocol"]["num_tasks"] == 600
+    learner = MAML.load(fewshot.newest_checkpoint(), SinusoidTasks())
+    batch = SinusoidTasks().sample_for_test(600, 10, torch.Generator().manual_seed(0))
+    for step, errors in zip(written["steps"], learner.adaptation_curve(batch, 2), strict=True):
+        other = mean_interval(errors)  # of other tasks: the intervals must nearly meet
+        assert abs(step["mse"]["mean"] - other.mean) < 2 * (other.high - other.low)
+
+
+def test_few_shot_learning_prints_its_table(capsys, tmp_path):
+    options = "--hidden-sizes 4 --iterations 1 --test-steps 1 --device cpu"
+    metarl(f"fewshot maml {options} --out OUT", tmp_path / "run")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    written = json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
+    for k, words in enumerate(lines[-2:]):
+        assert words[0] == str(k)
+        assert float(words[1]) == pytest.approx(written["steps"][k]["mse"]["mean"], abs=6e-4)
+
+
+# Names and mistakes.
+
+
+def test_list_names_every_agent_and_every_environment_once(capsys):
+    metarl("list")
+    words = capsys.readouterr().out.split()
+    names = [entry.name for entry in AGENTS]
+    names += [f"{entry.name}:{variant}" for entry in FAMILIES for variant in entry.variants]
+    assert {name: words.count(name) for name in names} == dict.fromkeys(names, 1)
+    assert len(names) >= 4
+
+
+@pytest.mark.parametrize("line", ["", "--help", "-h"])
+def test_without_a_command_the_commands_are_listed(capsys, line):
+    metarl(line)
+    text = capsys.readouterr().out
+    assert [name for name in ("train", "evaluate", "fewshot", "list") if name not in text] == []
+
+
+@pytest.mark.parametrize(
+    "line", ["train", "train --help", "fewshot", "train maml-trpo -h", "evaluate -h"]
+)
+def test_every_command_has_help(capsys, line):
+    try:
+        metarl(line)
+    except SystemExit as stop:
+        assert stop.code == 0  # noqa: PT017 - not every command exits
+    assert "usage: metarl" in capsys.readouterr().out
+
+
+MISTAKES = [
+    ("trian", "command must be one of train, .*, got 'trian'; did you mean 'train'"),
+    ("train maml-trop", "agent must be one of .*, got 'maml-trop'; did you mean 'maml-trpo'"),
+    ("fewshot mamml", "learner must be one of maml, got 'mamml'; did you mean 'maml'"),
+    ("train maml-trpo --env Navigatoin2D:maml17 --out OUT", "did you mean 'Navigation2D'"),
+    ("train maml-trpo --env Navigation2D --out OUT", "environment must name its variant, one of"),
+    (
+        "train maml-trpo --env Navigation2D:maml18 --out OUT",
+        "variant of Navigation2D must be one of maml17, got 'maml18'; did you mean 'maml17'",
+    ),
+    ("train maml-trpo --out OUT", "--env must be given: a family and its variant, see metarl list"),
+    ("train maml-trpo --env Navigation2D:maml17", "--out must be given"),
+    ("train maml-trpo --out OUT --gama .9", "there is no option --gama; did you mean --gamma"),
+    ("train maml-trpo --out OUT --gamma 2", r"gamma must lie in \[0, 1\], got 2"),
+    ("train maml-trpo --out OUT --seed x", "--seed.*'x'"),
+    ("train maml-trpo --out OUT --iterations 0", "iterations must be 1 or more, got 0"),
+    ("fewshot maml --out OUT --shots 0", "shots must be 1 or more, got 0"),
+    ("fewshot maml --out OUT --mode second", "'second'.*--mode.*'first_order'"),
+    ("list agents", "list takes no arguments, got 'agents'"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(tmp_path, line, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        metarl(line, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def subprocess_of(*command: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [Path(sys.executable).with_name("metarl"), "train"],
+        [sys.executable, Path("scripts", "train.py")],
+    ],
+    ids=["installed", "script"],
+)
+def test_a_mistake_at_a_terminal_is_one_line_and_exit_code_two(command):
+    ended = subprocess_of(*command, "maml-trop")
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr == (
+        "metarl: agent must be one of "
+        f"{', '.join(entry.name for entry in AGENTS)}, got 'maml-trop'; did you mean 'maml-trpo'?\n"
+    )
