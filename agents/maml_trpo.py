@@ -96,6 +96,8 @@ class MAMLTRPO:
             batching="explicit",
             chunk_size=config.chunk_size,
         )
+        later_lr = config.inner_lr * config.later_lr_factor
+        self._later_inner = replace(self._inner, rule=sgd(later_lr))
         self._surrogate = ratio_loss(self.policy)
 
     def learn(self, num_iterations: int, *, callback: Callback | None = None) -> MAMLTRPO:
@@ -255,9 +257,18 @@ class MAMLTRPO:
 
         return act
 
-    def adapt_step(self, state: Params, episodes: Episodes) -> Params:
-        """Parameters of all tasks after one more inner step on episodes they collected."""
-        return inner_step(state, self._process(state, episodes), self._inner)
+    def adapt_step(self, state: Params, episodes: Episodes, *, step: int = 0) -> Params:
+        """Parameters of all tasks after one more inner step on episodes they collected.
+
+        Args:
+            state: parameters [tasks, ...].
+            episodes: collected with them.
+            step: how many steps led to `state`; from the number trained for on, the learning rate
+                is multiplied by `later_lr_factor`.
+        """
+        trained_for = step < max(1, self.config.num_inner_steps)
+        inner = self._inner if trained_for else self._later_inner
+        return inner_step(state, self._process(state, episodes), inner)
 
     def adapt(self, episodes: Sequence[Episodes]) -> Params:
         """Parameters of all tasks, adapted step by step.
@@ -275,8 +286,8 @@ class MAMLTRPO:
         if not episodes:
             raise ValueError("episodes must hold one batch per inner step, got none")
         state = self.initial_state(episodes[0].rewards.shape[0])
-        for batch in episodes:
-            state = self.adapt_step(state, batch)
+        for step, batch in enumerate(episodes):
+            state = self.adapt_step(state, batch, step=step)
         return state
 
     def predict(

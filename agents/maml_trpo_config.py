@@ -28,6 +28,8 @@ class MAMLTRPOConfig:
     """Gradient steps of adaptation in training. 0 trains one policy for all tasks, plain TRPO."""
     inner_lr: float = 0.1
     """Learning rate of adaptation."""
+    later_lr_factor: float = 0.5
+    """Factor on inner_lr in steps beyond those trained for; the reference's test halves it."""
     inner_objective: InnerObjective = "log_prob"
     """Inner loss: log_prob (REINFORCE with a baseline, maml17) or likelihood_ratio (promp)."""
     first_order: bool = False
@@ -71,7 +73,7 @@ class MAMLTRPOConfig:
         for name in ("meta_batch_size", "num_episodes", "cg_iterations", "line_search_steps"):
             require_at_least(name, getattr(self, name), 1)
         require_at_least("num_inner_steps", self.num_inner_steps, 0)
-        for name in ("inner_lr", "initial_std", "min_std", "max_kl_nats"):
+        for name in ("inner_lr", "later_lr_factor", "initial_std", "min_std", "max_kl_nats"):
             require_between(name, getattr(self, name), 0, float("inf"), open_low=True)
         require_between("cg_damping", self.cg_damping, 0, float("inf"))
         for name in ("gamma", "gae_lambda"):

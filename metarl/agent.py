@@ -27,8 +27,8 @@ class AdaptiveAgent(Protocol):
     ) -> Actor:
         """The policies of all tasks as one function of observations, in environment units."""
 
-    def adapt_step(self, state: Any, episodes: Episodes) -> Any:
-        """The state after one more adaptation step on episodes of each task."""
+    def adapt_step(self, state: Any, episodes: Episodes, *, step: int = 0) -> Any:
+        """The state after one more adaptation step on episodes of each task; `step` came before."""
 
 
 class TrainableAgent(AdaptiveAgent, Protocol):

@@ -137,7 +137,7 @@ def evaluate_adaptation(
         episodes = collect(env, agent.actor(state, noise), resets)
         returns.append(_per_task(episodes.returns))
         if step < num_steps:
-            state = agent.adapt_step(state, episodes)
+            state = agent.adapt_step(state, episodes, step=step)
     random = _returns(env, random_actor(env, noise), resets)
     oracle = family.oracle(tasks, device=device)
     best = None if oracle is None else _returns(env, oracle, resets)

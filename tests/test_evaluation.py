@@ -101,7 +101,7 @@ class Diver:
 
         return act
 
-    def adapt_step(self, state: Tensor, episodes: Episodes) -> Tensor:
+    def adapt_step(self, state: Tensor, episodes: Episodes, *, step: int = 0) -> Tensor:
         self.adapted_on.append(episodes)
         return state - 0.25
 
