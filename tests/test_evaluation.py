@@ -102,6 +102,7 @@ class Diver:
         return act
 
     def adapt_step(self, state: Tensor, episodes: Episodes, *, step: int = 0) -> Tensor:
+        assert step == len(self.adapted_on)
         self.adapted_on.append(episodes)
         return state - 0.25
 
