@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
@@ -132,13 +133,13 @@ class MAMLTRPO:
         phases: list[Episodes] = []
         batches: list[PolicyBatch] = []
         adapted = self.initial_state(config.meta_batch_size)
-        for _ in range(config.num_inner_steps):
+        with closing(env):
+            for _ in range(config.num_inner_steps):
+                phases.append(collect(env, self.actor(adapted, noise), resets))
+                batches.append(self._process(adapted, phases[-1]))
+                adapted = inner_step(adapted, batches[-1], self._inner)
             phases.append(collect(env, self.actor(adapted, noise), resets))
-            batches.append(self._process(adapted, phases[-1]))
-            adapted = inner_step(adapted, batches[-1], self._inner)
-        phases.append(collect(env, self.actor(adapted, noise), resets))
         query = self._process(adapted, phases[-1])
-        env.close()
         collected = time.perf_counter()
 
         metrics = self._update(batches, query, adapted)

@@ -6,6 +6,7 @@ episodes of the policy after k steps, and the same episodes are the data of step
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,15 +134,15 @@ def evaluate_adaptation(
     noise = torch_generator(seed, "evaluation", "actions", device=device)
     state = agent.initial_state(num_tasks)
     returns = []
-    for step in range(num_steps + 1):
-        episodes = collect(env, agent.actor(state, noise), resets)
-        returns.append(_per_task(episodes.returns))
-        if step < num_steps:
-            state = agent.adapt_step(state, episodes, step=step)
-    random = _returns(env, random_actor(env, noise), resets)
-    oracle = family.oracle(tasks, device=device)
-    best = None if oracle is None else _returns(env, oracle, resets)
-    env.close()
+    with closing(env):
+        for step in range(num_steps + 1):
+            episodes = collect(env, agent.actor(state, noise), resets)
+            returns.append(_per_task(episodes.returns))
+            if step < num_steps:
+                state = agent.adapt_step(state, episodes, step=step)
+        random = _returns(env, random_actor(env, noise), resets)
+        oracle = family.oracle(tasks, device=device)
+        best = None if oracle is None else _returns(env, oracle, resets)
     return Evaluation(family.id, split, seed, num_episodes, tasks, np.stack(returns), random, best)
 
 

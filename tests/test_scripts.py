@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -198,20 +199,28 @@ def measured(run: RunDirectory) -> Evaluation:
     return evaluate_adaptation(agent, family, num_tasks=3, num_episodes=2, num_steps=2, seed=9)
 
 
+def numbers(line: str) -> list[float]:
+    """The numbers of a table's row after its name."""
+    return [float(word) for word in re.findall(r"(?<= )-?[\d.]+(?=\s|$)", line.split("step")[-1])]
+
+
 def test_evaluating_prints_the_table(run, capsys):
     metarl(EVALUATE, run.path)
-    text = capsys.readouterr().out
-    lines = [line.split() for line in text.splitlines() if line.strip()]
-    assert "Navigation2D:maml17, 3 test tasks × 2 episodes, seed 9" in text
-    names = ["random", "before", "after 1 step ", "after 2 steps ", "oracle"]
-    assert [name for name in names if name not in text] == []
-    expected = measured(run)
-    before = next(words for words in lines if words[0] == "before")
-    assert float(before[1]) == pytest.approx(expected.returns[0].mean(), abs=0.051)
-    after = next(words for words in lines if words[:2] == ["after", "2"])
-    assert float(after[3]) == pytest.approx(expected.returns[2].mean(), abs=0.051)
-    assert after[-1] == f"{expected.gap_closed(2):.0%}"
-    assert lines[-1][-1] == "100%"
+    title, _, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert title.strip() == "Navigation2D:maml17, 3 test tasks × 2 episodes, seed 9"
+    got = measured(run)
+    expected = {
+        "random": got.interval(got.random),
+        "before": got.interval(got.returns[0]),
+        "after 1 step": (*got.interval(got.returns[1]), *got.gain(1)),
+        "after 2 steps": (*got.interval(got.returns[2]), *got.gain(2)),
+        "oracle": got.interval(got.oracle),
+    }
+    for row, (name, values) in zip(rows, expected.items(), strict=True):
+        assert row.strip().startswith(f"{name} ")
+        assert numbers(row) == pytest.approx(values, abs=0.051)
+    assert rows[3].split()[-1] == f"{got.gap_closed(2):.0%}"
+    assert rows[4].split()[-1] == "100%"
 
 
 def test_evaluating_writes_json_and_a_picture(run, tmp_path):
