@@ -319,10 +319,18 @@ class MAMLTRPO:
             raise ValueError(
                 f"observations must have {size} features last, got shape {tuple(inputs.shape)}"
             )
+        if params is not None and params["bias_0"].dim() > self.params["bias_0"].dim():
+            num_tasks = params["bias_0"].shape[0]
+            if inputs.dim() < 2 or inputs.shape[0] != num_tasks:
+                raise ValueError(
+                    f"observations must have {num_tasks} tasks first, as params has, "
+                    f"got shape {tuple(inputs.shape)}"
+                )
         if not deterministic and generator is None:
             raise ValueError("generator must be given to draw actions (deterministic=False)")
         with torch.no_grad():
-            distribution = self.policy.distribution(params or self.params, inputs)
+            chosen = self.params if params is None else params
+            distribution = self.policy.distribution(chosen, inputs)
             if deterministic:
                 return distribution.mode()
             assert generator is not None

@@ -89,15 +89,20 @@ class RunDirectory:
         Raises:
             ValueError: if there is none.
         """
-        found = sorted(self.checkpoints.glob("iteration_*.safetensors"))
+        found = self._saved()
         if not found:
             raise ValueError(f"run {self.path} has no checkpoint yet")
         return found[-1]
 
     def drop_old_checkpoints(self) -> None:
         """Keep the newest few."""
-        for path in sorted(self.checkpoints.glob("iteration_*.safetensors"))[:-_KEPT_CHECKPOINTS]:
+        for path in self._saved()[:-_KEPT_CHECKPOINTS]:
             path.unlink()
+
+    def _saved(self) -> list[Path]:
+        """Checkpoints, the newest last; by number, since names sort wrongly past six digits."""
+        found = self.checkpoints.glob("iteration_*.safetensors")
+        return sorted(found, key=lambda path: int(path.stem.removeprefix("iteration_")))
 
 
 class MetricsLog:

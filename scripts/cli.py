@@ -35,6 +35,8 @@ def dispatch(arguments: Sequence[str]) -> None:
         print("usage: metarl COMMAND [OPTIONS]\n\n" + "\n".join(lines))
         print("\nmetarl COMMAND --help lists a command's options.")
     elif arguments[0] == "list":
+        if arguments[1:]:
+            raise ValueError(f"list takes no arguments, got {arguments[1]!r}")
         list_registered()
     elif arguments[0] in _COMMANDS:
         module = importlib.import_module(f"metarl.scripts.{arguments[0]}")

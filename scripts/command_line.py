@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import os
 import re
 import sys
@@ -26,8 +27,13 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
 
     With METARL_DEBUG set in the environment, the traceback is shown instead.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         main(sys.argv[1:])
+    except BrokenPipeError:
+        sys.exit(0)
     except (ValueError, TypeError, OSError) as error:
         if os.environ.get("METARL_DEBUG"):
             raise
@@ -36,8 +42,6 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         fail(str(error), code=1)
     except KeyboardInterrupt:
         fail("stopped", code=130)
-    except BrokenPipeError:
-        sys.exit(0)
     sys.exit(0)
 
 
@@ -117,14 +121,15 @@ def _refuse_unknown_options(config_type: type[Any], arguments: Sequence[str]) ->
 def _one_sentence(message: str, program: str) -> str:
     """The first paragraph of tyro's framed message, on one line."""
     lines = [line.strip("│╭╮╰╯ ") for line in message.splitlines()]
-    text = []
-    for line in lines[1:]:
-        if set(line) == {"─"}:
-            break
-        text.append(line)
-    sentence = " ".join(text)
+    body = itertools.dropwhile(_is_ruler, lines[1:])  # a terminal without UTF-8 has one on top
+    sentence = " ".join(itertools.takewhile(lambda line: not _is_ruler(line), body))
+    sentence = re.sub(r"\.\s+Got errors:.*", "", sentence)
     missing = re.match(r"Missing from [^:]*: (.*)", sentence)
     if missing:
         names = re.findall(r"--[\w-]+(?= [A-Z])", sentence) or missing.group(1).split()[:1]
         return f"{' and '.join(names)} must be given; {program} --help lists the options"
     return re.sub(r"^Error parsing (?!-)[\w .-]*: ", "", sentence).rstrip(".")
+
+
+def _is_ruler(line: str) -> bool:
+    return bool(line) and set(line) <= {"─", "-"}

@@ -31,7 +31,7 @@ __all__ = ["EvaluateConfig", "evaluate", "main", "print_table"]
 class EvaluateConfig:
     """Measure a trained agent before and after each adaptation step on unseen tasks."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Directory of the run, or a checkpoint file."""
     split: str = "test"
     """Which tasks: train or test."""
@@ -121,7 +121,8 @@ def print_table(console: Console, evaluation: Evaluation) -> None:
 
 
 def _show(interval: Interval) -> tuple[str, str]:
-    digits = 1 if max(map(abs, interval)) >= 10 else 2
+    largest = max(map(abs, interval))
+    digits = 2 if largest < 10 else 1 if largest < 100 else 0
     mean, low, high = (f"{value:.{digits}f}" for value in interval)
     return mean, f"{low} … {high}"
 

@@ -259,10 +259,13 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
         assert not np.isin(getattr(first, name), getattr(other, name)).any()
 
 
-def test_environments_are_closed_at_the_end():
+def test_environments_are_closed_even_if_the_agent_fails(monkeypatch):
     family = Slope()
     evaluate(Diver(), family=family)
-    assert [batch.closed for batch in family.batches] == [True]
+    monkeypatch.setattr(Diver, "adapt_step", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(Diver(), family=family)
+    assert [batch.closed for batch in family.batches] == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from metarl.agents import MAMLTRPO, MAMLTRPOConfig
 from metarl.envs.navigation import Navigation2D
@@ -13,22 +10,9 @@ from metarl.evaluation import Evaluation, evaluate_adaptation
 from metarl.fewshot import MAML, MAMLConfig, SinusoidTasks
 from metarl.seeding import torch_generator
 
-pytestmark = [
-    pytest.mark.slow,
-    # torch's first forward-mode derivative loads code that uses its deprecated `torch.jit.script`.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated"),
-]
+pytestmark = pytest.mark.slow
 
 three_seeds = pytest.mark.parametrize("seed", [0, 1, 2])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Nets this small lose time on several threads, most of all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def navigate(*, num_inner_steps: int, seed: int) -> Evaluation:

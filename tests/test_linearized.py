@@ -11,9 +11,6 @@ from metarl.linearized import linearize_adaptation
 from metarl.mlp import init_mlp, mlp
 from metarl.vectors import flatten, unflatten
 
-# torch's first forward-mode derivative loads code that uses its own deprecated `torch.jit.script`.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-
 NUM_TASKS = 3
 STEP = sgd(0.2)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,6 @@ from metarl.episodes import Episodes, collect
 from metarl.policy_gradient import PolicyBatch, policy_batch
 from metarl.tasks import Step, Tasks
 
-# torch's first forward-mode derivative loads code that uses its own deprecated `torch.jit.script`.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-
 NAVIGATION = Navigation2D("maml17")
 SMALL: dict[str, Any] = {
     "meta_batch_size": 3,
@@ -33,15 +29,6 @@ SMALL: dict[str, Any] = {
     "activation": "tanh",
     "chunk_size": 2,
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Nets this small lose time on several threads, most of all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def agent(*, seed: int = 0, family: Any = NAVIGATION, **settings: Any) -> MAMLTRPO:
@@ -204,6 +191,18 @@ def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_parameters(
     assert (learner.num_iterations, learner.num_env_steps) == (0, 0)
 
 
+def test_environments_are_closed_even_if_an_iteration_fails(monkeypatch):
+    closed: list[bool] = []
+    monkeypatch.setattr(NavigationBatch, "close", lambda _: closed.append(True))
+    learner = agent()
+    learner.iterate()
+    assert closed == [True]
+    learner.params["bias_1"] += math.nan
+    with pytest.raises(ValueError, match="rewards must be finite, got nan"):
+        learner.iterate()
+    assert closed == [True, True]
+
+
 # Whole runs.
 
 
@@ -335,11 +334,25 @@ def episodes_of(learner: MAMLTRPO, state: Params, *, seed: int = 0) -> Episodes:
 def test_adapting_on_a_list_equals_adapting_step_by_step():
     learner = trained(1)
     state, data = learner.initial_state(3), []
-    for seed in range(3):
-        data.append(episodes_of(learner, state, seed=seed))
-        state = learner.adapt_step(state, data[-1])
+    for step in range(3):
+        data.append(episodes_of(learner, state, seed=step))
+        state = learner.adapt_step(state, data[-1], step=step)
     assert equal(learner.adapt(data), state)
     assert not equal(learner.adapt(data[:2]), state)
+
+
+@pytest.mark.parametrize(
+    ("trained_for", "expected"), [(0, [1, 0.25, 0.25]), (1, [1, 0.25, 0.25]), (2, [1, 1, 0.25])]
+)
+def test_steps_beyond_those_trained_for_are_shorter(trained_for, expected):
+    learner = agent(num_inner_steps=trained_for, later_lr_factor=0.25)
+    state = learner.initial_state(3)
+    episodes = episodes_of(learner, state)
+    full = learner.adapt_step(state, episodes)["weight_0"] - state["weight_0"]
+    for step, factor in enumerate(expected):
+        moved = learner.adapt_step(state, episodes, step=step)["weight_0"] - state["weight_0"]
+        torch.testing.assert_close(moved, factor * full, rtol=1e-3, atol=1e-6)
+    assert full.abs().max() > 1e-3
 
 
 def test_an_adaptation_step_is_the_gradient_step_of_each_task():
@@ -493,7 +506,8 @@ OUT_OF_RANGE = [
       ("meta_batch_size", "num_episodes", "cg_iterations", "line_search_steps", "chunk_size")),
     ("num_inner_steps", -1, "must be 0 or more, got -1"),
     *((name, value, rf"must lie in \(0, ∞\), got {value}")
-      for name in ("inner_lr", "initial_std", "min_std", "max_kl_nats", "action_scale")
+      for name in ("inner_lr", "later_lr_factor", "initial_std", "min_std", "max_kl_nats",
+                   "action_scale")
       for value in (0.0, -1.0, math.inf, math.nan)),
     ("cg_damping", -1e-9, r"must lie in \[0, ∞\), got -1e-09"),
     *((name, value, rf"must lie in \[0, 1\], got {value}")

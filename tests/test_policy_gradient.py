@@ -25,9 +25,6 @@ from metarl.policy_gradient import (
 from metarl.returns import discounted_returns
 from metarl.vectors import flatten, unflatten
 
-# torch's first forward-mode derivative loads code that uses its own deprecated `torch.jit.script`.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-
 NUM_TASKS, NUM_STATES = 3, 8
 POLICIES: dict[str, Policy] = {
     "gaussian": GaussianPolicy(2, 2, (3,), "tanh", initial_std=0.7),

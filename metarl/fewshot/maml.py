@@ -51,6 +51,10 @@ class MAMLConfig:
         for size in self.hidden_sizes:
             require_at_least("hidden_sizes", size, 1)
         activation_function(self.activation)
+        if self.mode not in ("unrolled", "recurrence", "first_order"):
+            raise ValueError(
+                f"mode must be 'unrolled', 'recurrence' or 'first_order', got {self.mode!r}"
+            )
 
 
 class MAML:
@@ -91,16 +95,16 @@ class MAML:
             config.meta_batch_size, config.shots, config.shots, self._tasks_rng
         )
         losses, grads = meta_gradient(self.params, batch.support, batch.query, self._inner)
-        for name, p in self.params.items():
-            p.grad = grads[name]
-        self._optimizer.step()
-        self.num_iterations += 1
         loss = float(losses.mean())
         if not np.isfinite(loss):
             raise FloatingPointError(
                 f"the query loss of iteration {self.num_iterations} is not finite; "
                 "try a smaller inner_lr or meta_lr"
             )
+        for name, p in self.params.items():
+            p.grad = grads[name]
+        self._optimizer.step()
+        self.num_iterations += 1
         return {"meta/query_mse": loss}
 
     def adapt(self, support: tuple[Tensor, Tensor]) -> Params:
