@@ -17,9 +17,6 @@ from statistics import median
 from typing import Annotated, Any
 
 import tyro
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from metarl.checkpoints import write_atomically
 from metarl.ranges import require_at_least
@@ -144,13 +141,11 @@ class Row:
 def main(arguments: Sequence[str]) -> None:
     """The script's command line."""
     config = parse(BenchmarkConfig, arguments, program="python scripts/benchmark.py")
-    console = Console()
     rows = []
     for section in config.sections:
         for comparison in SECTIONS[section]:
             rows.append(_compare(comparison, config))
-            console.print(f"{rows[-1].title}: {rows[-1].ratio:.2f}×", soft_wrap=True)
-    _print_table(console, rows)
+            print(_sentence(rows[-1]), flush=True)
     if config.json is not None:
         content = json.dumps([asdict(row) for row in rows], indent=1)
         write_atomically(config.json, content.encode())
@@ -214,20 +209,13 @@ def _measure(sender: Any, name: str, options: dict[str, Any], repeats: int, thre
     sender.send(Measurement(work / min(seconds), peak))
 
 
-def _print_table(console: Console, rows: Sequence[Row]) -> None:
-    table = Table(box=box.SIMPLE)
-    for heading in ("comparison", "ours", "peer", "ratio", "target", "peak memory, MiB"):
-        table.add_column(heading, justify="left" if heading == "comparison" else "right")
-    for row in rows:
-        table.add_row(
-            f"{row.title} ({row.unit})",
-            f"{row.ours.speed:,.4g}",
-            f"{row.peer.speed:,.4g}",
-            f"{row.ratio:.2f}×",
-            f"≥ {row.target:g}×",
-            f"{row.ours.peak_mebibytes:,.0f} / {row.peer.peak_mebibytes:,.0f}",
-        )
-    console.print(table)
+def _sentence(row: Row) -> str:
+    ratios = ", ".join(f"{ratio:.2f}" for ratio in row.ratios)
+    return (
+        f"{row.title}: {row.ratio:.2f}× (pairs {ratios}; target {row.target:g}×); "
+        f"{row.ours.speed:,.4g} against {row.peer.speed:,.4g} {row.unit}; peak memory "
+        f"{row.ours.peak_mebibytes:,.0f} against {row.peer.peak_mebibytes:,.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

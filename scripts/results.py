@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from metarl.checkpoints import read_header
 from metarl.plots import learning_figure
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.command_line import parse, run
@@ -72,8 +73,10 @@ def publish(runs: Sequence[Path], out: Path) -> Path:
     target.mkdir(parents=True)
     first = directories[0]
     shutil.copy(first.path / "config.json", target)
-    shutil.copy(first.newest_checkpoint(), target / "checkpoint.safetensors")
-    metrics = read_metrics(first)
+    checkpoint = first.newest_checkpoint()
+    shutil.copy(checkpoint, target / "checkpoint.safetensors")
+    trained = read_header(checkpoint)["counters"]["num_iterations"]
+    metrics = [row for row in read_metrics(first) if row["iteration"] <= trained]
     every = -(-len(metrics) // _MOST_LINES)
     thinned = [row for k, row in enumerate(metrics) if k % every == 0 or k == len(metrics) - 1]
     lines = "".join(json.dumps(row) + "\n" for row in thinned)

@@ -167,7 +167,7 @@ def test_the_mean_is_over_the_steps_that_count(policy, make_loss):
 def test_state_weights_sum_to_one_over_the_steps_that_count():
     mask = torch.tensor([[True, True, False, True], [False, True, False, False]])
     expected = torch.tensor([[1 / 3, 1 / 3, 0, 1 / 3], [0, 1, 0, 0]])
-    torch.testing.assert_close(state_weights(mask), expected)
+    torch.testing.assert_close(state_weights(mask, torch.float32), expected)
 
 
 # Batches.
