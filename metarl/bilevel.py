@@ -66,7 +66,9 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
         return lambda params, grads: {k: p - rates[k] * grads[k] for k, p in params.items()}
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}")
-    return lambda params, grads: {k: p - learning_rate * grads[k] for k, p in params.items()}
+    return lambda params, grads: {
+        k: torch.sub(p, grads[k], alpha=learning_rate) for k, p in params.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,9 @@ class MAML:
             mode=self.config.mode,
             batching="explicit",
         )
-        self._optimizer = torch.optim.Adam(list(self.params.values()), lr=self.config.meta_lr)
+        self._optimizer = torch.optim.Adam(
+            list(self.params.values()), lr=self.config.meta_lr, fused=True
+        )
         self._tasks_rng = torch_generator(seed, "tasks", device=self.device)
 
     def iterate(self) -> dict[str, float]:
