@@ -24,7 +24,7 @@ install: .venv/installed
 demo: DEMO := $(DEMO)
 demo: .venv/installed
 	$(BIN)/metarl train maml-trpo --env Navigation2D:maml17 --out $(DEMO)/run --seed 0 \
-		--iterations 100 --hidden-sizes 64 64 --activation tanh
+		--iterations 100 --hidden-sizes 64 64 --activation tanh --max-kl-nats 0.02
 	$(BIN)/metarl evaluate $(DEMO)/run --num-tasks 40 --steps 3 \
 		--json $(DEMO)/evaluation.json --plot $(DEMO)/adaptation.png
 	@echo "wrote $(DEMO)/adaptation.png and $(DEMO)/evaluation.json"
