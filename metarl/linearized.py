@@ -12,7 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metarl.bilevel import Batch, InnerLoop, Params, PerStep, one_batch_per_step, task_count, vjp
+from metarl.bilevel import vjp
+from metarl.inner_loop import (
+    Batch,
+    InnerLoop,
+    Params,
+    PerStep,
+    one_batch_per_step,
+    task_count,
+)
 
 __all__ = ["LinearizedAdaptation", "linearize_adaptation"]
 
