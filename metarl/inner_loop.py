@@ -40,7 +40,8 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
         A rule for `InnerLoop`.
 
     Raises:
-        ValueError: if a rate is not a finite number above zero, or a tensor that requires gradients.
+        ValueError: if a rate is not a finite number above zero, or is a tensor that requires
+            gradients.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), eq. 1.
     """
