@@ -1,158 +1,233 @@
-"""HalfCheetah families: the planar runner on MuJoCo, with a task in its reward."""
+"""HalfCheetah families: the planar runner on MuJoCo, with a task in its reward.
+
+Physics, frame skip and reset noise are Gymnasium's HalfCheetah. No episode terminates.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
-import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
-from torch import Tensor
 
-from metarl.ranges import require_at_least
-from metarl.suggestions import unknown_name
-from metarl.tasks import Step, TaskFamily, Tasks
+from metarl.suggestions import known
+from metarl.tasks import Tasks, listed_tasks, uniform_tasks
 
-from .mujoco_batch import Array, MujocoBatch, gymnasium_model
+from .mujoco_batch import Array, gymnasium_model
+from .mujoco_family import Body, Moves, MujocoFamily, States
 
-__all__ = ["HalfCheetahVel"]
+__all__ = ["HalfCheetahDir", "HalfCheetahDirSparse", "HalfCheetahVel"]
 
-_FRAME_SKIP = 5
-_DT_SECONDS = 0.05  # five physics steps of .01
-_RESET_NOISE = 0.1  # Gymnasium's: positions U(−.1, .1), velocities N(0, .1²)
+_BODY = Body(
+    load=partial(gymnasium_model, "half_cheetah.xml"),
+    frame_skip=5,
+    reset_noise=0.1,
+    velocity_noise="normal",
+)
 _CONTROL_COST = 0.05
+_FINN = "Finn et al. 2017 (arXiv:1703.03400)"
+_ROTHFUSS = "Rothfuss et al. 2019 (arXiv:1810.06784)"
+_RAKELLY = "Rakelly et al. 2019 (arXiv:1903.08254)"
+_ZINTGRAF = "Zintgraf et al. 2020 (arXiv:1910.08348)"
+_CAVIA = "Zintgraf et al. 2019 (arXiv:1810.03642)"
+_DELEU = "Deleu, pytorch-maml-rl"
+_GARAGE = "garage"
+_LEARN2LEARN = "learn2learn"
+_AMAGO = "Grigsby et al. 2024 (arXiv:2310.09971)"
 
 
 @dataclass(frozen=True)
 class _Variant:
-    max_velocity: float  # target velocities are uniform in [0, this], metres per second
-    observe_torso: bool  # append the torso's position (x, y, z), metres
-    horizon: int
-    action_scale: float
-    description: str
+    """Numbers of a variant; a 20-number observation ends with the torso's position."""
+
+    source: str
+    high: float = 0.0  # of the target velocities, metres per second
+    observes_torso: bool = True
+    horizon: int = 200
+    action_scale: float = 1.0
+    gate_metres: float = 0.0  # distance from the start below which running pays nothing
 
 
-_VARIANTS = {
-    "maml17": _Variant(
-        max_velocity=2.0,
-        observe_torso=True,
-        horizon=200,
-        action_scale=1.0,
-        description="target velocity U(0,2) m/s, 200 steps, observes 20 numbers (Finn et al. 2017)",
-    ),
-    "promp": _Variant(
-        max_velocity=3.0,
-        observe_torso=False,
-        horizon=200,
-        action_scale=10.0,
-        description="target velocity U(0,3) m/s, 200 steps, observes 17 numbers, policy actions "
-        "divided by 10 (Rothfuss et al. 2019)",
-    ),
+_VEL = {
+    "maml17": _Variant(_FINN, 2.0),
+    "cavia": _Variant(_CAVIA, 2.0),
+    "pytorch-maml-rl": _Variant(_DELEU, 2.0, horizon=100, action_scale=10.0),
+    "garage": _Variant(_GARAGE, 2.0, horizon=100, action_scale=10.0),
+    "promp": _Variant(_ROTHFUSS, 3.0, observes_torso=False, action_scale=10.0),
+    "pearl": _Variant(_RAKELLY, 3.0),
+    "varibad": _Variant(_ZINTGRAF, 3.0),
+    "amago": _Variant(_AMAGO, 3.0, observes_torso=False, horizon=1000),
+    "ldm": _Variant("Lee and Chung 2021 (arXiv:2110.13524)", 3.5),
 }
 
+_DIR = {
+    "maml17": _Variant(_FINN),
+    "pytorch-maml-rl": _Variant(_DELEU, horizon=100, action_scale=10.0),
+    "garage": _Variant(_GARAGE, horizon=100, action_scale=10.0),
+    "learn2learn": _Variant(_LEARN2LEARN, horizon=100),
+    "promp": _Variant(_ROTHFUSS, observes_torso=False, action_scale=10.0),
+    "pearl": _Variant(_RAKELLY),
+    "varibad": _Variant(_ZINTGRAF),
+}
 
-class HalfCheetahVel(TaskFamily):
+_DIR_SPARSE = {
+    "hyperx": _Variant("Zintgraf et al. 2021 (arXiv:2010.01062)", gate_metres=5.0),
+    "hyper": _Variant("Beck et al. 2022 (arXiv:2210.11348)", gate_metres=10.0),
+}
+
+# Lee and Chung 2021: training velocities at both ends, test velocities in between.
+_LDM_TRAIN_STARTS, _LDM_TRAIN_WIDTH = (0.0, 3.0), 0.5
+_LDM_TEST = np.arange(0.25, 3.5, 0.5)[:, None]
+
+
+def _set_numbers(family: MujocoFamily, variant: str, numbers: _Variant) -> None:
+    family.variant, family.source = variant, numbers.source
+    family.horizon, family.action_scale = numbers.horizon, numbers.action_scale
+    size = 20 if numbers.observes_torso else 17
+    family.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+    family.observation_description = "joint angles and velocities" + (
+        ", torso position" if numbers.observes_torso else ""
+    )
+    family.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
+
+
+def _observe(states: States, *, torso: bool) -> Array:
+    """qpos without the root's x, then qvel; the torso's position (x, 0, z) if asked for."""
+    parts = [states.qpos[:, 1:], states.qvel]
+    if torso:
+        position = np.zeros((len(states.qpos), 3))
+        height = _BODY.load().body("torso").pos[2]
+        position[:, 0], position[:, 2] = states.qpos[:, 0], states.qpos[:, 1] + height
+        parts.append(position)
+    return np.concatenate(parts, axis=1)
+
+
+def _velocity(moves: Moves) -> Array:
+    """Δx of the root joint per second, metres per second. Shape [B]."""
+    moved: Array = moves.qpos[:, 0] - moves.qpos_before[:, 0]
+    return moved / _BODY.dt_seconds
+
+
+def _control_cost(moves: Moves) -> Array:
+    cost: Array = _CONTROL_COST * np.square(moves.controls).sum(axis=1)
+    return cost
+
+
+class HalfCheetahVel(MujocoFamily):
     """Run forward at a hidden target velocity.
 
         r = −|v − v*| − 0.05 ‖a‖²,   v = Δx / 0.05 s of the root joint
 
-    Task: v* in m/s, shape [1]. Observation: qpos without the root's x, then qvel (17 numbers);
-    variant maml17 appends the torso's position. Action: torques in [−1, 1], [6]. No termination.
-    Physics, frame skip and reset noise are those of Gymnasium's HalfCheetah.
+    Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [6].
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; Rothfuss et al. 2019 (arXiv:1810.06784).
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
     Differs: the torso's position belongs to the same instant as the rest of the observation
     (it was one physics step older), and is the frame's, not the centre of mass.
     """
 
     name: ClassVar[str] = "HalfCheetahVel"
+    variants: ClassVar[tuple[str, ...]] = tuple(_VEL)
+    body: ClassVar[Body] = _BODY
 
     def __init__(self, variant: str) -> None:
-        if variant not in _VARIANTS:
-            raise ValueError(unknown_name("variant of HalfCheetahVel", variant, _VARIANTS))
-        self.variant = variant
-        numbers = _VARIANTS[variant]
-        self.observes_torso = numbers.observe_torso
-        self.description = numbers.description
-        self.horizon = numbers.horizon
-        self.action_scale = numbers.action_scale
-        self.task_space = spaces.Box(0.0, numbers.max_velocity, (1,), np.float64)
-        size = 20 if numbers.observe_torso else 17
-        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
+        numbers = known("variant of HalfCheetahVel", variant, _VEL)
+        _set_numbers(self, variant, numbers)
+        self._observes_torso = numbers.observes_torso
+        self.task_space = spaces.Box(0.0, numbers.high, (1,), np.float64)
+        self.task_description = f"target velocity U(0, {numbers.high:g}) m/s"
+        if variant == "ldm":
+            self.ood_splits = ("test",)
+            self.task_description = "target velocity U([0, .5] ∪ [3, 3.5]), test .25, .75, … 3.25"
 
-    def make_batch(
-        self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
-    ) -> HalfCheetahBatch:
-        return HalfCheetahBatch(self.check_tasks(tasks), num_envs, self, torch.device(device))
+    def observe(self, states: States) -> Array:
+        return _observe(states, torso=self._observes_torso)
+
+    def reward(self, moves: Moves) -> Array:
+        return -np.abs(_velocity(moves) - moves.tasks[:, 0]) - _control_cost(moves)
 
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test velocities come from one distribution
-        return rng.uniform(self.task_space.low, self.task_space.high, (num_tasks, 1))
+        if self.variant != "ldm":  # train and test velocities come from one distribution
+            return uniform_tasks(self.task_space, num_tasks, rng)
+        if split == "test":
+            return listed_tasks(_LDM_TEST, num_tasks, rng)
+        ends = rng.choice(_LDM_TRAIN_STARTS, (num_tasks, 1))
+        return ends + rng.uniform(0, _LDM_TRAIN_WIDTH, (num_tasks, 1))
 
 
-class HalfCheetahBatch:
-    """All cheetahs of all tasks: physics on the CPU's threads, results on the caller's device."""
+class HalfCheetahDir(MujocoFamily):
+    """Run forward or backward, whichever is asked for.
 
-    autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
+        r = d v − 0.05 ‖a‖²,   d = −1 or +1,   v = Δx / 0.05 s of the root joint
 
-    def __init__(
-        self, tasks: Tasks, num_envs: int, family: HalfCheetahVel, device: torch.device
-    ) -> None:
-        require_at_least("num_envs", num_envs, 1)
-        self.num_tasks, self.num_envs = len(tasks), num_envs
-        self.horizon = family.horizon
-        self.observation_space, self.action_space = family.observation_space, family.action_space
-        self.physics = MujocoBatch(
-            gymnasium_model("half_cheetah.xml"),
-            self.num_tasks * num_envs,
-            frame_skip=_FRAME_SKIP,
+    Task: 0 backward, 1 forward, shape [1]. Action: torques in [−1, 1], [6].
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
+    """
+
+    name: ClassVar[str] = "HalfCheetahDir"
+    variants: ClassVar[tuple[str, ...]] = tuple(_DIR)
+    body: ClassVar[Body] = _BODY
+    same_tasks_in_splits = True
+
+    def __init__(self, variant: str) -> None:
+        numbers = known("variant of HalfCheetahDir", variant, _DIR)
+        _set_numbers(self, variant, numbers)
+        self._observes_torso = numbers.observes_torso
+        self.task_space = spaces.Discrete(2)
+        self.task_description = "direction backward or forward"
+
+    def observe(self, states: States) -> Array:
+        return _observe(states, torso=self._observes_torso)
+
+    def reward(self, moves: Moves) -> Array:
+        return (2 * moves.tasks[:, 0] - 1) * _velocity(moves) - _control_cost(moves)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # there are two tasks
+        return _draw_directions(self.variant, num_tasks, rng)
+
+
+class HalfCheetahDirSparse(MujocoFamily):
+    """Run forward or backward; running pays only far from the start.
+
+        r = [|x| ≥ gate] d v − 0.05 ‖a‖²
+
+    Task: 0 backward, 1 forward, shape [1]. x is the root joint's position after the step.
+
+    Source: Zintgraf et al. 2021 (arXiv:2010.01062), app.; Beck et al. 2022 (arXiv:2210.11348).
+    """
+
+    name: ClassVar[str] = "HalfCheetahDirSparse"
+    variants: ClassVar[tuple[str, ...]] = tuple(_DIR_SPARSE)
+    body: ClassVar[Body] = _BODY
+    same_tasks_in_splits = True
+
+    def __init__(self, variant: str) -> None:
+        numbers = known("variant of HalfCheetahDirSparse", variant, _DIR_SPARSE)
+        _set_numbers(self, variant, numbers)
+        self._gate = numbers.gate_metres
+        self.task_space = spaces.Discrete(2)
+        self.task_description = (
+            f"direction backward or forward, paid from {self._gate:g} m off the start on"
         )
-        self._torso_height = self.physics.model.body("torso").pos[2]
-        self._targets = np.repeat(tasks[:, 0], num_envs)
-        self._observes_torso = family.observes_torso
-        self._device = device
-        self._time = 0
 
-    def reset(self, generator: torch.Generator) -> Tensor:
-        shape = (self.num_tasks * self.num_envs, 9)
-        uniform = torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
-        normal = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
-        qpos = self.physics.model.qpos0 + _RESET_NOISE * (2 * uniform - 1)
-        self.physics.set_states(qpos, _RESET_NOISE * normal)
-        self._time = 0
-        return self._to_tensor(self._observations())
+    def observe(self, states: States) -> Array:
+        return _observe(states, torso=True)
 
-    def step(self, actions: Tensor) -> Step:
-        self._time += 1
-        controls = actions.detach().reshape(-1, 6).to("cpu", torch.float64).clamp(-1, 1).numpy()
-        before = self.physics.qpos[:, 0].copy()
-        self.physics.step(controls)
-        velocity = (self.physics.qpos[:, 0] - before) / _DT_SECONDS
-        rewards = -np.abs(velocity - self._targets) - _CONTROL_COST * np.square(controls).sum(1)
-        never = torch.zeros(self.num_tasks, self.num_envs, dtype=torch.bool, device=self._device)
-        return Step(
-            self._to_tensor(self._observations()),
-            self._to_tensor(rewards),
-            never,
-            torch.full_like(never, self._time >= self.horizon),
-        )
+    def reward(self, moves: Moves) -> Array:
+        running = (2 * moves.tasks[:, 0] - 1) * _velocity(moves)
+        far = np.abs(moves.qpos[:, 0]) >= self._gate
+        return np.where(far, running, 0.0) - _control_cost(moves)
 
-    def close(self) -> None:
-        self.physics.close()
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # there are two tasks
+        return _draw_directions(self.variant, num_tasks, rng)
 
-    def _observations(self) -> Array:
-        qpos, qvel = self.physics.qpos, self.physics.qvel
-        parts = [qpos[:, 1:], qvel]
-        if self._observes_torso:
-            torso = np.zeros((len(qpos), 3))
-            torso[:, 0], torso[:, 2] = qpos[:, 0], qpos[:, 1] + self._torso_height
-            parts.append(torso)
-        return np.concatenate(parts, axis=1)
 
-    def _to_tensor(self, rows: Array) -> Tensor:
-        """[N·E, …] float64 ↦ [N, E, …] float32 on the caller's device."""
-        values = torch.from_numpy(rows).to(self._device, torch.float32)
-        return values.view(self.num_tasks, self.num_envs, *rows.shape[1:])
+def _draw_directions(variant: str, num_tasks: int, rng: np.random.Generator) -> Tasks:
+    """Random directions; pearl's two tasks are taken in turn."""
+    if variant == "pearl":
+        return listed_tasks(np.array([[0.0], [1.0]]), num_tasks, rng)
+    return uniform_tasks(spaces.Discrete(2), num_tasks, rng)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 from xml.etree import ElementTree
@@ -24,12 +25,13 @@ __all__ = ["MujocoBatch", "gymnasium_model"]
 Array = NDArray[np.float64]
 
 
+@cache
 def gymnasium_model(file: str) -> mujoco.MjModel:
     """A model from Gymnasium's own files, e.g. "half_cheetah.xml".
 
     Gymnasium's file is read where it is installed, so both step the same physics. The deprecated
     attribute `settotalmass`, which newer MuJoCo warns of, is carried out here: to the last bit the
-    same model.
+    same model. The same object is given every time: copy it before you change it.
     """
     path = resources.files("gymnasium") / "envs" / "mujoco" / "assets" / file
     root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
@@ -76,21 +78,24 @@ class MujocoBatch:
         if num_threads is not None:
             require_at_least("num_threads", num_threads, 1)
         shared = not isinstance(models, Sequence)
-        self._models: list[Any] = [models] * batch_size if shared else list(models)
-        if len(self._models) != batch_size:
+        self.models: list[Any] = [models] * batch_size if shared else list(models)
+        if len(self.models) != batch_size:
             raise ValueError(
-                f"models must be one model or {batch_size} of them, got {len(self._models)}"
+                f"models must be one model or {batch_size} of them, got {len(self.models)}"
             )
-        self.model = model = self._models[0]
+        self.model = model = self.models[0]
         self._frame_skip = frame_skip
         threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        threads = min(threads, batch_size)
         self._pool = rollout.Rollout(nthread=threads)
         self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
         size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         self._states = np.zeros((batch_size, size))
         self._trajectory = np.empty((batch_size, frame_skip, size))
         self._controls = np.empty((batch_size, frame_skip, model.nu))
-        self._sensors = np.empty((batch_size, frame_skip, model.nsensordata))
+        self._sensors = np.zeros((batch_size, frame_skip, model.nsensordata))
+        self._least_seconds = (frame_skip - 0.5) * model.opt.timestep
+        self._due_seconds = np.zeros(batch_size)
         self._qpos = slice(1, 1 + model.nq)  # a state is [time, qpos, qvel, …]
         self._qvel = slice(1 + model.nq, 1 + model.nq + model.nv)
 
@@ -104,22 +109,50 @@ class MujocoBatch:
         """Generalised velocities, a view. Shape [B, nv]."""
         return self._states[:, self._qvel]
 
-    def set_states(self, qpos: Array, qvel: Array) -> None:
-        """Place every environment at time zero.
+    @property
+    def sensors(self) -> Array:
+        """Sensor readings of the last physics step, a view; 0 after `set_states`. Shape [B, ns]."""
+        return self._sensors[:, -1]
+
+    def set_states(self, qpos: Array, qvel: Array, where: NDArray[np.bool_] | None = None) -> None:
+        """Place environments at time zero.
 
         Args:
             qpos: shape [B, nq].
             qvel: shape [B, nv].
+            where: bool [B], which environments; None places all.
         """
-        self._states[:] = 0
-        self._states[:, self._qpos] = qpos
-        self._states[:, self._qvel] = qvel
+        chosen = slice(None) if where is None else where
+        self._states[chosen] = 0
+        self._states[chosen, self._qpos] = qpos[chosen]
+        self._states[chosen, self._qvel] = qvel[chosen]
+        self._sensors[chosen] = 0
+
+    def set_models(self, models: Sequence[mujoco.MjModel]) -> None:
+        """Other models, one for each environment, of the same shape as before.
+
+        Raises:
+            ValueError: if their number is not B.
+        """
+        if len(models) != len(self._states):
+            raise ValueError(f"models must be {len(self._states)}, got {len(models)}")
+        self.models = list(models)
+
+    def diverged(self) -> NDArray[np.bool_] | None:
+        """Which environments MuJoCo put back in the last step, bool [B]; None: none.
+
+        MuJoCo does so when a position, velocity or acceleration is not finite or huge; the clock
+        then starts anew.
+        """
+        late = self._states[:, 0] < self._due_seconds
+        return late if late.any() else None
 
     def step(self, controls: Array) -> None:
         """One control step: `frame_skip` physics steps under constant controls, shape [B, nu]."""
+        np.add(self._states[:, 0], self._least_seconds, out=self._due_seconds)
         self._controls[:] = controls[:, None]
         self._pool.rollout(
-            self._models,
+            self.models,
             self._workspaces,
             self._states,
             self._controls,

@@ -27,6 +27,7 @@ class Episodes:
     terminated: Tensor  # [N, E, T] bool
     truncated: Tensor  # [N, E, T] bool
     mask: Tensor  # [N, E, T] bool, true up to and with the episode's last step
+    success: Tensor | None = None  # [N, E, T] bool, where the family defines success
 
     @property
     def returns(self) -> Tensor:
@@ -40,7 +41,10 @@ class Episodes:
 
     def first_envs(self, num_envs: int) -> Episodes:
         """The episodes of the first environments of each task, as views."""
-        return Episodes(*(getattr(self, field.name)[:, :num_envs] for field in fields(self)))
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Episodes(
+            **{k: part if part is None else part[:, :num_envs] for k, part in parts.items()}
+        )
 
 
 def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes:
@@ -65,9 +69,10 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     rewards = observation.new_empty(*lead, steps)
     terminated = torch.empty(*lead, steps, dtype=torch.bool, device=observation.device)
     truncated = torch.empty_like(terminated)
+    success: Tensor | None = None
     for t in range(steps):
         action = actor(observation)
-        observation, reward, term, trunc = env.step(action)
+        observation, reward, term, trunc, reached = env.step(action)
         if actions is None:
             actions = action.new_empty(*lead, steps, *action.shape[2:])
         actions[:, :, t] = action
@@ -75,6 +80,9 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
         rewards[:, :, t] = reward
         terminated[:, :, t] = term
         truncated[:, :, t] = trunc
+        if reached is not None:
+            success = torch.zeros_like(terminated) if success is None else success
+            success[:, :, t] = reached
     assert actions is not None
     mask = _alive(terminated | truncated)
     _require_finite(rewards, mask)
@@ -85,6 +93,7 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
         terminated & mask,
         truncated & mask,
         mask,
+        None if success is None else success & mask,
     )
 
 

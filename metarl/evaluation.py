@@ -141,8 +141,7 @@ def evaluate_adaptation(
             if step < num_steps:
                 state = agent.adapt_step(state, episodes, step=step)
         random = _returns(env, random_actor(env, noise), resets)
-        oracle = family.oracle(tasks, device=device)
-        best = None if oracle is None else _returns(env, oracle, resets)
+        best = _oracle_returns(env, resets)
     return Evaluation(family.id, split, seed, num_episodes, tasks, np.stack(returns), random, best)
 
 
@@ -171,6 +170,19 @@ def random_actor(env: BatchEnv, generator: torch.Generator) -> Actor:
         return low.to(uniform) + (high - low).to(uniform) * uniform
 
     return act
+
+
+def _oracle_returns(env: BatchEnv, resets: torch.Generator) -> Returns | None:
+    env.reset(resets)
+    if env.oracle_actions() is None:
+        return None
+
+    def act(observations: Tensor) -> Tensor:  # noqa: ARG001 - the oracle sees the state itself
+        actions = env.oracle_actions()
+        assert actions is not None
+        return actions
+
+    return _returns(env, act, resets)
 
 
 def _returns(env: BatchEnv, actor: Actor, resets: torch.Generator) -> Returns:

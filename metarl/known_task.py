@@ -5,8 +5,7 @@ A policy trained here needs no adaptation; it is the ceiling for agents that mus
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -15,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
+from metarl.task_spaces import normalized_rows, space_bounds
 from metarl.tasks import BatchEnv, Step, TaskFamily, Tasks
 
 __all__ = ["KnownTask"]
@@ -30,18 +30,19 @@ class KnownTask(TaskFamily):
 
     def __init__(self, family: TaskFamily) -> None:
         self._family = family
-        self.variant = family.variant
-        self.splits = family.splits  # type: ignore[misc] # this family's are the wrapped one's
-        self.description = f"{family.description}; observes the task"
-        self.task_space = family.task_space
+        self.variant, self.horizon = family.variant, family.horizon
+        self.splits, self.ood_splits = family.splits, family.ood_splits
+        self.same_tasks_in_splits = family.same_tasks_in_splits
+        self.task_description = family.task_description
+        self.observation_description = f"{family.observation_description}, the task"
+        self.source, self.warning = family.source, family.warning
+        self.task_space, self.action_space = family.task_space, family.action_space
+        self.action_scale = family.action_scale
         inner = family.observation_space
-        size = family.task_space.shape[0]
+        size = len(space_bounds(family.task_space)[0])
         low = np.concatenate([inner.low, np.full(size, -1.0)]).astype(np.float32)
         high = np.concatenate([inner.high, np.full(size, 1.0)]).astype(np.float32)
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
-        self.action_space = family.action_space
-        self.horizon = family.horizon
-        self.action_scale = family.action_scale
 
     @property
     def id(self) -> str:
@@ -51,21 +52,7 @@ class KnownTask(TaskFamily):
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
     ) -> BatchEnv:
         batch = self._family.make_batch(tasks, num_envs=num_envs, device=device)
-        appended = torch.from_numpy(self.normalized(tasks)).to(device, torch.float32)
-        return _KnownTaskBatch(batch, appended, self.observation_space)
-
-    def oracle(
-        self, tasks: Tasks, *, device: torch.device | str = "cpu"
-    ) -> Callable[[Tensor], Tensor] | None:
-        actor = self._family.oracle(tasks, device=device)
-        size = self._family.observation_space.shape[0]
-        return None if actor is None else lambda observations: actor(observations[..., :size])
-
-    def normalized(self, tasks: Tasks) -> Tasks:
-        """Tasks in units of the task space, [N, D] in [−1, 1]."""
-        low, high = self.task_space.low, self.task_space.high
-        scaled: Tasks = 2 * (self.check_tasks(tasks) - low) / (high - low) - 1
-        return scaled
+        return _KnownTaskBatch(batch, tasks, self, torch.device(device))
 
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         return self._family._draw_tasks(num_tasks, split, rng)
@@ -74,20 +61,34 @@ class KnownTask(TaskFamily):
 class _KnownTaskBatch:
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
 
-    def __init__(self, batch: BatchEnv, tasks: Tensor, observation_space: spaces.Box) -> None:
-        self._batch = batch
+    def __init__(
+        self, batch: BatchEnv, tasks: Tasks, family: KnownTask, device: torch.device
+    ) -> None:
+        self._batch, self._family, self._device = batch, family, device
         self.num_tasks, self.num_envs = batch.num_tasks, batch.num_envs
         self.horizon = batch.horizon
-        self.observation_space = observation_space
-        self.action_space: gymnasium.Space[object] = batch.action_space
-        self._tasks = tasks.unsqueeze(1).expand(-1, self.num_envs, -1)  # [N, E, D]
+        self.observation_space = family.observation_space
+        self.action_space: gymnasium.Space[Any] = batch.action_space
+        self._keep_tasks(tasks)
 
-    def reset(self, generator: torch.Generator) -> Tensor:
-        return torch.cat([self._batch.reset(generator), self._tasks], -1)
+    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+        return torch.cat([self._batch.reset(generator, where), self._tasks], -1)
 
     def step(self, actions: Tensor) -> Step:
         step = self._batch.step(actions)
         return step._replace(observations=torch.cat([step.observations, self._tasks], -1))
 
+    def set_tasks(self, tasks: Tasks) -> None:
+        self._batch.set_tasks(tasks)
+        self._keep_tasks(tasks)
+
+    def oracle_actions(self) -> Tensor | None:
+        return self._batch.oracle_actions()
+
     def close(self) -> None:
         self._batch.close()
+
+    def _keep_tasks(self, tasks: Tasks) -> None:
+        rows = normalized_rows(self._family.task_space, self._family.check_tasks(tasks))
+        appended = torch.from_numpy(rows).to(self._device, torch.float32)
+        self._tasks = appended.unsqueeze(1).expand(-1, self.num_envs, -1)  # [N, E, D]

@@ -6,11 +6,11 @@ An entry is imported when it is asked for, not when it is listed.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from metarl.suggestions import unknown_name
+from metarl.suggestions import known
 
 __all__ = ["Entry", "Registry"]
 
@@ -20,9 +20,17 @@ class Entry:
     """One registered thing."""
 
     name: str
-    entry_point: str  # "module:attribute"
+    entry_point: str | Callable[..., Any]
+    """The thing itself, or "module:attribute", imported when it is asked for."""
     description: str
     variants: tuple[str, ...] = ()
+
+    def load(self) -> Any:
+        """The registered object."""
+        if not isinstance(self.entry_point, str):
+            return self.entry_point
+        module, attribute = self.entry_point.split(":")
+        return getattr(importlib.import_module(module), attribute)
 
 
 class Registry:
@@ -37,6 +45,9 @@ class Registry:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
     def register(self, entry: Entry) -> None:
         """Add an entry.
 
@@ -45,8 +56,9 @@ class Registry:
         """
         if entry.name in self._entries:
             raise ValueError(f"{self.kind} {entry.name!r} is registered already")
-        if entry.entry_point.count(":") != 1:
-            raise ValueError(f"entry_point must read 'module:attribute', got {entry.entry_point!r}")
+        point = entry.entry_point
+        if isinstance(point, str) and point.count(":") != 1:
+            raise ValueError(f"entry_point must read 'module:attribute', got {point!r}")
         self._entries[entry.name] = entry
 
     def get(self, name: str) -> Entry:
@@ -55,11 +67,8 @@ class Registry:
         Raises:
             ValueError: if there is none, with the nearest name.
         """
-        if name not in self._entries:
-            raise ValueError(unknown_name(self.kind, name, self._entries))
-        return self._entries[name]
+        return known(self.kind, name, self._entries)
 
     def load(self, name: str) -> Any:
         """The registered object itself."""
-        module, attribute = self.get(name).entry_point.split(":")
-        return getattr(importlib.import_module(module), attribute)
+        return self.get(name).load()

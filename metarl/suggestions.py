@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-__all__ = ["unknown_name"]
+__all__ = ["known", "unknown_name"]
+
+Value = TypeVar("Value")
+
+
+def known(kind: str, name: str, choices: Mapping[str, Value]) -> Value:
+    """The choice of this name.
+
+    Raises:
+        ValueError: if there is none, with the nearest.
+    """
+    if name not in choices:
+        raise ValueError(unknown_name(kind, name, choices))
+    return choices[name]
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:

@@ -6,8 +6,7 @@ An agent knows this interface and no concrete family; a family knows no agent.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -20,11 +19,18 @@ from torch import Tensor
 from metarl.ranges import require_at_least
 from metarl.seeding import numpy_generator
 from metarl.suggestions import unknown_name
+from metarl.task_spaces import Tasks, TaskSpace, check_rows, space_bounds
 
-__all__ = ["BatchEnv", "Step", "TaskFamily", "Tasks"]
-
-Tasks = NDArray[np.float64]
-"""Points of a family's task space, one row a task. Shape [N, D]."""
+__all__ = [
+    "BatchEnv",
+    "RendersBatch",
+    "Step",
+    "TaskFamily",
+    "TaskSpace",
+    "Tasks",
+    "listed_tasks",
+    "uniform_tasks",
+]
 
 
 class Step(NamedTuple):
@@ -34,13 +40,15 @@ class Step(NamedTuple):
     rewards: Tensor  # [N, E]
     terminated: Tensor  # [N, E] bool
     truncated: Tensor  # [N, E] bool
+    success: Tensor | None = None  # [N, E] bool, where the family defines success
 
 
 class BatchEnv(Protocol):
     """All environments of all tasks, stepping together.
 
     The meaning is Gymnasium's `VectorEnv` with autoreset disabled: an environment whose episode
-    has ended may be stepped on, must stay finite, and what it gives then does not count.
+    has ended may be stepped on, must stay finite, and what it gives then does not count, until
+    `reset` begins its next episode.
     """
 
     autoreset_mode: ClassVar[AutoresetMode]
@@ -50,48 +58,92 @@ class BatchEnv(Protocol):
     horizon: int
     """Steps after which every episode is truncated."""
     observation_space: spaces.Box
-    action_space: gymnasium.Space[object]
+    action_space: gymnasium.Space[Any]
 
-    def reset(self, generator: torch.Generator) -> Tensor:
-        """Begin an episode everywhere.
+    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+        """Begin an episode everywhere, or in some environments only.
 
         Args:
-            generator: draws the initial states, on the CPU.
+            generator: on the CPU; the source of chance for this reset and for the steps after it.
+            where: bool [N, E], true where an episode begins; None begins one everywhere. The
+                first reset must be of all.
 
         Returns:
-            Observations, shape [N, E, O].
+            Observations of all environments, shape [N, E, O].
         """
 
     def step(self, actions: Tensor) -> Step:
         """Advance every environment by one control step.
 
         Args:
-            actions: in the environment's units, clipped to its action space. Shape [N, E, A].
+            actions: in the environment's units, clipped to its action space. Shape [N, E, A], or
+                [N, E] int64 for discrete actions.
+        """
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Pose other tasks, as many as before, shape [N, D]; where a row changed, reset is due.
+
+        Raises:
+            ValueError: if a task lies outside the task space, or the number of tasks changes.
+        """
+
+    def oracle_actions(self) -> Tensor | None:
+        """Best known actions in the present states, by an actor that knows task and state.
+
+        Shaped as the actions of `step`; None if the family has no oracle.
         """
 
     def close(self) -> None:
-        """Free threads and memory; the batch is not used again."""
+        """Free threads, processes and memory; the batch is not used again."""
+
+
+@runtime_checkable
+class RendersBatch(Protocol):
+    """A batch that can draw its environments."""
+
+    def render(self, task: int, env: int) -> NDArray[np.uint8]:
+        """A picture of one environment, shape [height, width, 3]."""
 
 
 class TaskFamily(ABC):
     """A distribution over tasks; its variant fixes every number that a paper left open."""
 
     name: ClassVar[str]
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
     variant: str
-    description: str
-    """One line: range, horizon, observation, source."""
-    task_space: spaces.Box
+    splits: tuple[str, ...] = ("train", "test")
+    ood_splits: tuple[str, ...] = ()
+    """Splits whose tasks lie outside the distribution of the split "train"."""
+    same_tasks_in_splits: bool = False
+    """True where the source trains and tests on the same few tasks."""
+    task_description: str
+    """What a task is and its range, in a few words."""
+    observation_description: str
+    """What is observed, in a few words."""
+    source: str
+    warning: str = ""
+    """What a reader must know before comparing numbers; empty for most."""
+    task_space: TaskSpace
     observation_space: spaces.Box
-    action_space: gymnasium.Space[object]
+    """Flat, float32; what is discrete is one-hot."""
+    action_space: gymnasium.Space[Any]
     horizon: int
-    action_scale: float
+    action_scale: float = 1.0
     """What the variant's source divides a policy's actions by before they reach the actuators."""
 
     @property
     def id(self) -> str:
         """The name that `make_family` takes: family and variant."""
         return f"{self.name}:{self.variant}"
+
+    @property
+    def description(self) -> str:
+        """One line: tasks, horizon, observation, source."""
+        size = self.observation_space.shape[0]
+        numbers = f"{size} number{'s' if size > 1 else ''}"
+        observation = f"observes {self.observation_description} ({numbers})"
+        scale = "" if self.action_scale == 1 else f"; policy actions ÷ {self.action_scale:g}"
+        text = f"{self.task_description}; {self.horizon} steps; {observation}{scale}; {self.source}"
+        return f"{text}. Warning: {self.warning}" if self.warning else text
 
     def sample_tasks(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
         """Draw tasks with a generator of their own: the same seed, the same tasks, anywhere.
@@ -112,21 +164,13 @@ class TaskFamily(ABC):
         require_at_least("num_tasks", num_tasks, 1)
         return self._draw_tasks(num_tasks, split, numpy_generator(seed, "tasks", split))
 
-    def check_tasks(self, tasks: Tasks) -> Tasks:
+    def check_tasks(self, tasks: object) -> Tasks:
         """The tasks as float64 [N, D], if they all lie in the task space.
 
         Raises:
             ValueError: otherwise.
         """
-        rows = np.asarray(tasks, dtype=np.float64)
-        size = self.task_space.shape[0]
-        if rows.ndim != 2 or rows.shape[1] != size or not len(rows):
-            raise ValueError(f"tasks must have shape [tasks, {size}], got {rows.shape}")
-        inside = (rows >= self.task_space.low) & (rows <= self.task_space.high)
-        if not inside.all():
-            bad = rows[~inside.all(axis=1)][0].tolist()
-            raise ValueError(f"tasks must lie in {self.task_space}, got {bad}")
-        return rows
+        return check_rows(self.task_space, tasks)
 
     @abstractmethod
     def make_batch(
@@ -143,14 +187,23 @@ class TaskFamily(ABC):
             ValueError: if a task lies outside the task space.
         """
 
-    def oracle(
-        self,
-        tasks: Tasks,  # noqa: ARG002 - families with an oracle use both
-        *,
-        device: torch.device | str = "cpu",  # noqa: ARG002
-    ) -> Callable[[Tensor], Tensor] | None:
-        """A reference actor that knows the tasks, [N, E, O] ↦ [N, E, A]; None if there is none."""
-        return None
-
     @abstractmethod
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks: ...
+
+
+def uniform_tasks(space: TaskSpace, num_tasks: int, rng: np.random.Generator) -> Tasks:
+    """Tasks uniform over a whole task space. Shape [N, D]."""
+    low, high = space_bounds(space)
+    shape = (num_tasks, len(low))
+    if isinstance(space, spaces.Box):
+        return rng.uniform(low, high, shape)
+    drawn = rng.integers(low.astype(np.int64), high.astype(np.int64), shape, endpoint=True)
+    return drawn.astype(np.float64)
+
+
+def listed_tasks(points: Tasks, num_tasks: int, rng: np.random.Generator) -> Tasks:
+    """Tasks from a list [M, D] in random order: all of them before one comes again."""
+    rounds = -(-num_tasks // len(points))
+    order = np.concatenate([rng.permutation(len(points)) for _ in range(rounds)])
+    drawn: Tasks = points[order[:num_tasks]]
+    return drawn

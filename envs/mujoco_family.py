@@ -1,0 +1,229 @@
+"""Families on MuJoCo: the batch of all tasks and environments steps in native threads.
+
+A family says in pure functions of arrays what is observed and rewarded; physics, resets and time
+are here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.ranges import require_at_least
+from metarl.tasks import Step, TaskFamily, Tasks
+
+from .mujoco_batch import Array, MujocoBatch
+from .mujoco_picture import draw_state
+
+__all__ = ["Body", "Moves", "MujocoFamily", "MujocoFamilyBatch", "States"]
+
+
+@dataclass(frozen=True)
+class Body:
+    """A robot: its model and how its episodes begin."""
+
+    load: Callable[[], mujoco.MjModel]
+    """Gives the model, the same object every time."""
+    frame_skip: int
+    """Physics steps per control step."""
+    reset_noise: float
+    """Half width of the uniform noise on the initial positions."""
+    velocity_noise: Literal["normal", "uniform"]
+    """Initial velocities: normal with standard deviation `reset_noise`, or uniform."""
+
+    @property
+    def dt_seconds(self) -> float:
+        """Length of a control step."""
+        return float(self.load().opt.timestep) * self.frame_skip
+
+
+@dataclass(frozen=True)
+class States:
+    """Where all B = N·E environments are."""
+
+    qpos: Array  # [B, nq]
+    qvel: Array  # [B, nv]
+    sensors: Array  # [B, ns], of the last physics step, 0 at the start of an episode
+    tasks: Tasks  # [B, D]
+
+
+@dataclass(frozen=True)
+class Moves(States):
+    """One control step of all environments: where it led, and from where."""
+
+    qpos_before: Array  # [B, nq]
+    controls: Array  # [B, nu], as applied: clipped to the action space
+
+
+class MujocoFamily(TaskFamily):
+    """A task family on MuJoCo.
+
+    The functions below see all environments at once, as arrays whose first axis is B = N·E, and
+    must not change them.
+    """
+
+    body: ClassVar[Body]
+    action_space: spaces.Box
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The model that all tasks share; not to be changed by the caller."""
+        return self.body.load()
+
+    def task_models(self, tasks: Tasks) -> Sequence[mujoco.MjModel] | None:  # noqa: ARG002
+        """One model for each task [N, D] where dynamics vary; None: all share `model`."""
+        return None
+
+    @abstractmethod
+    def observe(self, states: States) -> Array:
+        """Observations, shape [B, O]."""
+
+    @abstractmethod
+    def reward(self, moves: Moves) -> Array:
+        """Rewards of one control step, shape [B]."""
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        """Which episodes ended with this step, bool [B]; None: they never do."""
+        return None
+
+    def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Best known actions [N, E, A] of one who knows the tasks; None without an oracle.
+
+        Args:
+            observations: [N, E, O].
+            tasks: [N, 1, D], on the same device.
+        """
+        return None
+
+    def make_batch(
+        self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
+    ) -> MujocoFamilyBatch:
+        return MujocoFamilyBatch(self, tasks, num_envs, torch.device(device))
+
+
+class MujocoFamilyBatch:
+    """All environments of all tasks: physics on the CPU's threads, results on the caller's device.
+
+    An environment whose physics diverge (MuJoCo then puts it back to the model's own position)
+    terminates, with reward 0 for that step.
+    """
+
+    autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
+
+    def __init__(
+        self, family: MujocoFamily, tasks: Tasks, num_envs: int, device: torch.device
+    ) -> None:
+        require_at_least("num_envs", num_envs, 1)
+        rows = family.check_tasks(tasks)
+        self._family, self._device = family, device
+        self.num_tasks, self.num_envs, self.horizon = len(rows), num_envs, family.horizon
+        self.observation_space = family.observation_space
+        self.action_space: gymnasium.Space[Any] = family.action_space
+        self._size = self.num_tasks * num_envs
+        models = family.task_models(rows)
+        self.physics = MujocoBatch(
+            family.model if models is None else [m for m in models for _ in range(num_envs)],
+            self._size,
+            frame_skip=family.body.frame_skip,
+        )
+        self._low, self._high = (
+            torch.from_numpy(bound.astype(np.float64))
+            for bound in (family.action_space.low, family.action_space.high)
+        )
+        self._time = torch.zeros(self.num_tasks, num_envs, dtype=torch.int64, device=device)
+        self._never = torch.zeros_like(self._time, dtype=torch.bool)
+        self._keep_tasks(rows)
+
+    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+        body, model = self._family.body, self.physics.model
+        position = _uniform((self._size, model.nq), generator)
+        shape = (self._size, model.nv)
+        if body.velocity_noise == "normal":
+            velocity = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
+        else:
+            velocity = _uniform(shape, generator)
+        chosen = None if where is None else where.reshape(-1).cpu().numpy()
+        self.physics.set_states(
+            model.qpos0 + body.reset_noise * position, body.reset_noise * velocity, chosen
+        )
+        if where is None:
+            self._time = torch.zeros_like(self._time)
+        else:
+            self._time = self._time.masked_fill(where, 0)
+        self._observations = self._to_tensor(self._family.observe(self._states()))
+        return self._observations
+
+    def step(self, actions: Tensor) -> Step:
+        family, physics = self._family, self.physics
+        flat = actions.detach().reshape(self._size, -1).to("cpu", torch.float64)
+        controls = torch.clamp(flat, self._low, self._high).numpy()
+        before = physics.qpos.copy()
+        physics.step(controls)
+        lost = physics.diverged()
+        moves = Moves(physics.qpos, physics.qvel, physics.sensors, self._rows, before, controls)
+        rewards, ends = family.reward(moves), family.terminated(moves)
+        if lost is not None:
+            rewards = np.where(lost, 0.0, rewards)
+            ends = lost if ends is None else ends | lost
+        self._time = self._time + 1
+        self._observations = self._to_tensor(family.observe(moves))
+        return Step(
+            self._observations,
+            self._to_tensor(rewards),
+            self._never if ends is None else self._grid(torch.from_numpy(ends)),
+            self._time >= self.horizon,
+        )
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        rows = self._family.check_tasks(tasks)
+        if len(rows) != self.num_tasks:
+            raise ValueError(f"tasks must be {self.num_tasks} as before, got {len(rows)}")
+        models = self._family.task_models(rows)
+        if models is not None:
+            self.physics.set_models([m for m in models for _ in range(self.num_envs)])
+        self._keep_tasks(rows)
+
+    def oracle_actions(self) -> Tensor | None:
+        tasks = torch.from_numpy(self._tasks).to(self._device, torch.float32)
+        return self._family.best_actions(self._observations, tasks.unsqueeze(1))
+
+    def render(self, task: int, env: int) -> NDArray[np.uint8]:
+        """A picture of one environment, shape [height, width, 3]."""
+        index = task * self.num_envs + env
+        physics = self.physics
+        return draw_state(physics.models[index], physics.qpos[index], physics.qvel[index])
+
+    def close(self) -> None:
+        self.physics.close()
+
+    def _keep_tasks(self, rows: Tasks) -> None:
+        self._tasks = rows
+        self._rows = np.repeat(rows, self.num_envs, axis=0)
+
+    def _states(self) -> States:
+        physics = self.physics
+        return States(physics.qpos, physics.qvel, physics.sensors, self._rows)
+
+    def _to_tensor(self, rows: Array) -> Tensor:
+        """[B, …] float64 ↦ [N, E, …] float32 on the caller's device."""
+        return self._grid(torch.from_numpy(rows).to(self._device, torch.float32))
+
+    def _grid(self, rows: Tensor) -> Tensor:
+        return rows.to(self._device).view(self.num_tasks, self.num_envs, *rows.shape[1:])
+
+
+def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Array:
+    """Numbers in [−1, 1)."""
+    drawn: Array = torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
+    return 2 * drawn - 1

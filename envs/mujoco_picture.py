@@ -1,0 +1,57 @@
+"""Pictures of MuJoCo states, off screen."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["draw_state"]
+
+_HEIGHT, _WIDTH = 240, 320
+
+
+def draw_state(
+    model: mujoco.MjModel, qpos: NDArray[np.float64], qvel: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """What a camera that follows the robot sees, shape [240, 320, 3].
+
+    Raises:
+        RuntimeError: if this machine cannot draw off screen.
+    """
+    data = mujoco.MjData(model)
+    data.qpos[:], data.qvel[:] = qpos, qvel
+    mujoco.mj_forward(model, data)
+    renderer = _renderer(model)
+    renderer.update_scene(data, camera=_camera(model))
+    picture: NDArray[np.uint8] = renderer.render().copy()
+    return picture
+
+
+@lru_cache(maxsize=2)  # a renderer holds a drawing context, slow to make
+def _renderer(model: mujoco.MjModel) -> Any:
+    try:
+        return mujoco.Renderer(model, _HEIGHT, _WIDTH)
+    except Exception as error:
+        raise RuntimeError(
+            "MuJoCo cannot draw off screen here; on a machine without a display set MUJOCO_GL=egl "
+            "(it needs the libraries libegl1, libgl1, libgles2)"
+        ) from error
+
+
+def _camera(model: mujoco.MjModel) -> Any:
+    """The model's own tracking camera, or one that follows its first body."""
+    if model.ncam and model.cam_mode[0] in (
+        mujoco.mjtCamLight.mjCAMLIGHT_TRACK,
+        mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
+    ):
+        return 0
+    camera = mujoco.MjvCamera()
+    camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+    camera.trackbodyid = 1
+    camera.distance = 3 * model.stat.extent
+    camera.azimuth, camera.elevation = 90, -20
+    return camera

@@ -1,0 +1,88 @@
+"""Points of a task space as rows of numbers: bounds, checks, and the way there and back.
+
+A task space is a flat Box, a Discrete or a MultiDiscrete; a row holds a point as float64 numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+__all__ = [
+    "TaskSpace",
+    "Tasks",
+    "check_rows",
+    "normalized_rows",
+    "point_of_row",
+    "row_of_point",
+    "space_bounds",
+]
+
+TaskSpace: TypeAlias = spaces.Box | spaces.Discrete | spaces.MultiDiscrete
+
+Tasks: TypeAlias = NDArray[np.float64]
+"""Points of a family's task space, one row a task. Shape [N, D]."""
+
+
+def space_bounds(space: TaskSpace) -> tuple[Tasks, Tasks]:
+    """Lowest and highest point of a task space, both included. Shapes [D].
+
+    Raises:
+        TypeError: for other spaces, or a Box that is not flat.
+    """
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return space.low.astype(np.float64), space.high.astype(np.float64)
+    if isinstance(space, spaces.Discrete):
+        low = np.array([float(space.start)])
+        return low, low + int(space.n) - 1
+    if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
+        low = space.start.astype(np.float64)
+        return low, low + space.nvec.astype(np.float64) - 1
+    raise TypeError(f"task_space must be a flat Box, Discrete or MultiDiscrete, got {space}")
+
+
+def check_rows(space: TaskSpace, tasks: object) -> Tasks:
+    """The tasks as float64 [N, D], if they all lie in the space.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    rows = np.asarray(tasks, dtype=np.float64)
+    low, high = space_bounds(space)
+    if rows.ndim != 2 or rows.shape[1] != len(low) or not len(rows):
+        raise ValueError(f"tasks must have shape [tasks, {len(low)}], got {rows.shape}")
+    inside = (rows >= low) & (rows <= high)
+    if not isinstance(space, spaces.Box):
+        inside &= rows == np.round(rows)
+    if not inside.all():
+        bad = rows[~inside.all(axis=1)][0].tolist()
+        raise ValueError(f"tasks must lie in {space}, got {bad}")
+    return rows
+
+
+def normalized_rows(space: TaskSpace, rows: Tasks) -> Tasks:
+    """Rows in units of the space: its low is −1, its high 1 (0 where the two are one)."""
+    low, high = space_bounds(space)
+    width = np.where(high > low, high - low, 1)
+    scaled: Tasks = np.where(high > low, 2 * (rows - low) / width - 1, 0.0)
+    return scaled
+
+
+def point_of_row(space: TaskSpace, row: NDArray[np.float64]) -> object:
+    """A row [D] as Gymnasium's space writes its points: an array, or one integer."""
+    if isinstance(space, spaces.Discrete):
+        return np.int64(row[0])
+    return np.asarray(row, dtype=space.dtype)
+
+
+def row_of_point(space: TaskSpace, point: object) -> NDArray[np.float64]:
+    """A point of the space, shape [D] or one integer, as a row.
+
+    Raises:
+        ValueError: if it lies outside.
+    """
+    row: NDArray[np.float64] = np.atleast_1d(np.asarray(point, dtype=np.float64))
+    return np.asarray(check_rows(space, row[None])[0], dtype=np.float64)
