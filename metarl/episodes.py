@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -41,10 +41,9 @@ class Episodes:
 
     def first_envs(self, num_envs: int) -> Episodes:
         """The episodes of the first environments of each task, as views."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Episodes(
-            **{k: part if part is None else part[:, :num_envs] for k, part in parts.items()}
-        )
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {name: None if part is None else part[:, :num_envs] for name, part in parts.items()}
+        return Episodes(**kept)
 
 
 def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes:
