@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
@@ -29,7 +29,7 @@ from metarl.policy_gradient import (
     ratio_loss,
 )
 from metarl.seeding import derive_seed, torch_generator
-from metarl.tasks import TaskFamily
+from metarl.tasks import BatchEnv, TaskFamily, Tasks
 from metarl.trust_region import backtracking_line_search, trust_region_step
 from metarl.vectors import flatten, unflatten
 
@@ -88,6 +88,7 @@ class MAMLTRPO:
         self.params: Params = {name: p.to(self.device) for name, p in initial.items()}
         self.num_iterations = 0
         self.num_env_steps = 0
+        self._env: BatchEnv | None = None
         objective = {"log_prob": log_prob_loss, "likelihood_ratio": ratio_loss}
         self._inner = InnerLoop(
             loss=objective[config.inner_objective](self.policy),
@@ -127,13 +128,12 @@ class MAMLTRPO:
         tasks = self.family.sample_tasks(
             config.meta_batch_size, seed=derive_seed(self.seed, "iteration", key)
         )
-        env = self.family.make_batch(tasks, num_envs=config.num_episodes, device=self.device)
         resets = torch_generator(self.seed, "resets", key)
         noise = torch_generator(self.seed, "actions", key, device=self.device)
         phases: list[Episodes] = []
         batches: list[PolicyBatch] = []
         adapted = self.initial_state(config.meta_batch_size)
-        with closing(env):
+        with self._posed(tasks) as env:
             for _ in range(config.num_inner_steps):
                 phases.append(collect(env, self.actor(adapted, noise), resets))
                 batches.append(self._process(adapted, phases[-1]))
@@ -155,6 +155,27 @@ class MAMLTRPO:
             "time/sampling_seconds": collected - started,
             "time/update_seconds": time.perf_counter() - collected,
         }
+
+    def close(self) -> None:
+        """Free the training environments; the next iteration makes them anew."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    @contextmanager
+    def _posed(self, tasks: Tasks) -> Iterator[BatchEnv]:
+        """The training environments with these tasks, kept from one iteration to the next."""
+        if self._env is None:
+            self._env = self.family.make_batch(
+                tasks, num_envs=self.config.num_episodes, device=self.device
+            )
+        else:
+            self._env.set_tasks(tasks)
+        try:
+            yield self._env
+        except BaseException:
+            self.close()
+            raise
 
     def _update(
         self, supports: Sequence[PolicyBatch], query: PolicyBatch, adapted: Params

@@ -10,6 +10,8 @@ from metarl.registry import Entry, Registry
 from metarl.suggestions import unknown_name
 from metarl.tasks import TaskFamily
 
+from .gymnasium_ids import gymnasium_id, register_gymnasium_id
+
 __all__ = ["FAMILIES", "family_ids", "make_family", "register_family"]
 
 _PLUGIN_GROUP = "metarl.families"
@@ -19,18 +21,19 @@ FAMILIES = Registry("environment")
 
 def _add(name: str, module: str, description: str, *variants: str) -> None:
     FAMILIES.register(Entry(name, f"metarl.envs.{module}:{name}", description, variants))
+    register_gymnasium_id(name)
 
 
 _add("Navigation2D", "navigation", "a point in the plane walks to a hidden goal", "maml17")
 _add("PointRobot", "navigation", "a point walks from anywhere to a hidden goal", "pearl")
 _add(
     "SparsePointRobot",
-    "navigation",
+    "point_robots",
     "a point looks for a hidden goal on a half circle, paid near it only",
     *("pearl", "varibad", "borel", "metacure"),
 )
-_add("CornerPoint", "navigation", "a point looks for the one paid corner of four", "promp")
-_add("WindyPoint", "navigation", "a point walks to a known goal in unknown wind", "borel", "pomdp")
+_add("CornerPoint", "point_robots", "a point looks for the one paid corner of four", "promp")
+_add("WindyPoint", "windy_point", "a point walks to a known goal in unknown wind", "borel", "pomdp")
 _add("GridNavigation", "grids", "a walker looks for a hidden goal cell", "varibad")
 _add("DarkRoom", "grids", "a walker in the dark looks for a hidden goal cell", "dpt", "ad")
 _add("KeyToDoor", "grids", "a walker in the dark looks for a key, then for a door", "ad")
@@ -130,6 +133,8 @@ def register_family(
 ) -> None:
     """Make a family of your own known by name, as `make_family` and the command line use it.
 
+    Gymnasium knows it as "metarl/NAME-v0".
+
     Args:
         name: of the family, without a colon.
         factory: gives the family of a variant: its class, a function, or "module:attribute",
@@ -138,13 +143,15 @@ def register_family(
         variants: the variants' names, one or more.
 
     Raises:
-        ValueError: if the name is taken or holds ":" or "+", or there is no variant.
+        ValueError: if the name is taken or not one that ids can hold, or there is no variant.
     """
     if not name or set(name) & set(":+"):
         raise ValueError(f"name must hold neither ':' nor '+' and not be empty, got {name!r}")
     if not variants:
         raise ValueError(f"variants of {name} must name one variant or more, got none")
+    gymnasium_id(name)  # refuses a name that Gymnasium could not read
     FAMILIES.register(Entry(name, factory, description, tuple(variants)))
+    register_gymnasium_id(name)
 
 
 def family_ids() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Physics, frame skip and reset noise are Gymnasium's HalfCheetah. No episode term
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar
 
 import numpy as np
@@ -98,10 +98,15 @@ def _observe(states: States, *, torso: bool) -> Array:
     parts = [states.qpos[:, 1:], states.qvel]
     if torso:
         position = np.zeros((len(states.qpos), 3))
-        height = _BODY.load().body("torso").pos[2]
-        position[:, 0], position[:, 2] = states.qpos[:, 0], states.qpos[:, 1] + height
+        position[:, 0], position[:, 2] = states.qpos[:, 0], states.qpos[:, 1] + _torso_height()
         parts.append(position)
     return np.concatenate(parts, axis=1)
+
+
+@cache
+def _torso_height() -> float:
+    """Of the torso's frame above the ground where the root joints are 0, metres."""
+    return float(_BODY.load().body("torso").pos[2])
 
 
 def _velocity(moves: Moves) -> Array:

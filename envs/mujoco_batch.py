@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
 import mujoco
@@ -20,21 +20,25 @@ from numpy.typing import NDArray
 
 from metarl.ranges import require_at_least
 
-__all__ = ["MujocoBatch", "gymnasium_model"]
+__all__ = ["Array", "MujocoBatch", "gymnasium_model", "gymnasium_xml"]
 
-Array = NDArray[np.float64]
+Array: TypeAlias = NDArray[np.float64]
+
+
+def gymnasium_xml(file: str) -> ElementTree.Element:
+    """The root of a model file where Gymnasium is installed, e.g. "half_cheetah.xml"."""
+    path = resources.files("gymnasium") / "envs" / "mujoco" / "assets" / file
+    return ElementTree.fromstring(path.read_text(encoding="utf-8"))
 
 
 @cache
 def gymnasium_model(file: str) -> mujoco.MjModel:
-    """A model from Gymnasium's own files, e.g. "half_cheetah.xml".
+    """A model from Gymnasium's own files, so that both step the same physics.
 
-    Gymnasium's file is read where it is installed, so both step the same physics. The deprecated
-    attribute `settotalmass`, which newer MuJoCo warns of, is carried out here: to the last bit the
-    same model. The same object is given every time: copy it before you change it.
+    The deprecated attribute `settotalmass`, which newer MuJoCo warns of, is carried out here: to
+    the last bit the same model. The same object is given every time: copy it before you change it.
     """
-    path = resources.files("gymnasium") / "envs" / "mujoco" / "assets" / file
-    root = ElementTree.fromstring(path.read_text(encoding="utf-8"))
+    root = gymnasium_xml(file)
     compiler = root.find("compiler")
     total_mass = None if compiler is None else compiler.attrib.pop("settotalmass", None)
     model = mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
@@ -60,6 +64,7 @@ class MujocoBatch:
         batch_size: int,
         *,
         frame_skip: int,
+        sensing: mujoco.MjModel | None = None,
         num_threads: int | None = None,
     ) -> None:
         """Start the threads.
@@ -68,6 +73,8 @@ class MujocoBatch:
             models: one model for all environments, or one for each.
             batch_size: number of environments B.
             frame_skip: physics steps per control step.
+            sensing: the model with sensors added and a one-stage integrator, whose readings are
+                wanted; None senses nothing.
             num_threads: native threads; None takes one per core this process may use.
 
         Raises:
@@ -85,19 +92,20 @@ class MujocoBatch:
             )
         self.model = model = self.models[0]
         self._frame_skip = frame_skip
-        threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
-        threads = min(threads, batch_size)
+        cores = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        threads = min(cores, batch_size)
         self._pool = rollout.Rollout(nthread=threads)
         self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
         size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         self._states = np.zeros((batch_size, size))
         self._trajectory = np.empty((batch_size, frame_skip, size))
-        self._controls = np.empty((batch_size, frame_skip, model.nu))
-        self._sensors = np.zeros((batch_size, frame_skip, model.nsensordata))
-        self._least_seconds = (frame_skip - 0.5) * model.opt.timestep
-        self._due_seconds = np.zeros(batch_size)
+        self._controls = np.zeros((batch_size, frame_skip, model.nu))
         self._qpos = slice(1, 1 + model.nq)  # a state is [time, qpos, qvel, …]
         self._qvel = slice(1 + model.nq, 1 + model.nq + model.nv)
+        self._start_seconds = frame_skip * model.opt.timestep  # not 0: see `diverged`
+        self._least_seconds = (frame_skip - 0.5) * model.opt.timestep
+        self._due_seconds = np.zeros(batch_size)
+        self._sensor = None if sensing is None else _Sensor(sensing, batch_size, threads, size)
 
     @property
     def qpos(self) -> Array:
@@ -111,11 +119,15 @@ class MujocoBatch:
 
     @property
     def sensors(self) -> Array:
-        """Sensor readings of the last physics step, a view; 0 after `set_states`. Shape [B, ns]."""
-        return self._sensors[:, -1]
+        """Readings in the present states, a view. Shape [B, ns], with ns = 0 without `sensing`.
+
+        Forces are those that act under the controls of the last step; under none after
+        `set_states`.
+        """
+        return self._states[:, :0] if self._sensor is None else self._sensor.readings[:, 0]
 
     def set_states(self, qpos: Array, qvel: Array, where: NDArray[np.bool_] | None = None) -> None:
-        """Place environments at time zero.
+        """Place environments at the start of an episode.
 
         Args:
             qpos: shape [B, nq].
@@ -124,9 +136,11 @@ class MujocoBatch:
         """
         chosen = slice(None) if where is None else where
         self._states[chosen] = 0
+        self._states[chosen, 0] = self._start_seconds
         self._states[chosen, self._qpos] = qpos[chosen]
         self._states[chosen, self._qvel] = qvel[chosen]
-        self._sensors[chosen] = 0
+        self._controls[chosen] = 0
+        self._sense()
 
     def set_models(self, models: Sequence[mujoco.MjModel]) -> None:
         """Other models, one for each environment, of the same shape as before.
@@ -142,9 +156,10 @@ class MujocoBatch:
         """Which environments MuJoCo put back in the last step, bool [B]; None: none.
 
         MuJoCo does so when a position, velocity or acceleration is not finite or huge; the clock
-        then starts anew.
+        then starts anew from 0, which an episode's clock never shows: it starts a control step
+        later.
         """
-        late = self._states[:, 0] < self._due_seconds
+        late: NDArray[np.bool_] = self._states[:, 0] < self._due_seconds
         return late if late.any() else None
 
     def step(self, controls: Array) -> None:
@@ -158,11 +173,45 @@ class MujocoBatch:
             self._controls,
             nstep=self._frame_skip,
             state=self._trajectory,
-            sensordata=self._sensors,
             skip_checks=True,
         )
         self._states[:] = self._trajectory[:, -1]
+        self._sense()
 
     def close(self) -> None:
         """End the threads."""
         self._pool.close()
+
+    def _sense(self) -> None:
+        if self._sensor is not None:
+            self._sensor.read(self._pool, self._states, self._controls[:, 0])
+
+
+class _Sensor:
+    """Reads sensors in given states: MuJoCo evaluates them at the start of a physics step.
+
+    A model of its own, so that the sensors cost one evaluation per control step and not one per
+    stage of the integrator.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, batch_size: int, threads: int, state_size: int
+    ) -> None:
+        self._models = [model] * batch_size
+        self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
+        self._controls = np.zeros((batch_size, 1, model.nu))
+        self._next_states = np.empty((batch_size, 1, state_size))  # where the step leads: not used
+        self.readings = np.zeros((batch_size, 1, model.nsensordata))
+
+    def read(self, pool: rollout.Rollout, states: Array, controls: Array) -> None:
+        self._controls[:, 0] = controls
+        pool.rollout(
+            self._models,
+            self._workspaces,
+            states,
+            self._controls,
+            nstep=1,
+            state=self._next_states,
+            sensordata=self.readings,
+            skip_checks=True,
+        )

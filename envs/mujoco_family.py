@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import gymnasium
@@ -26,7 +27,17 @@ from metarl.tasks import Step, TaskFamily, Tasks
 from .mujoco_batch import Array, MujocoBatch
 from .mujoco_picture import draw_state
 
-__all__ = ["Body", "Moves", "MujocoFamily", "MujocoFamilyBatch", "States"]
+__all__ = ["Body", "Moves", "MujocoFamily", "MujocoFamilyBatch", "Senses", "States"]
+
+
+@dataclass(frozen=True)
+class Senses:
+    """What a robot's families see beyond positions and velocities."""
+
+    load: Callable[[], mujoco.MjModel]
+    """Gives the model with sensors, the same object every time (see `mujoco_sensors`)."""
+    read: Callable[[Array], Array]
+    """Readings [B, ns] ↦ what observation and reward use of them, [B, m]."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +52,9 @@ class Body:
     """Half width of the uniform noise on the initial positions."""
     velocity_noise: Literal["normal", "uniform"]
     """Initial velocities: normal with standard deviation `reset_noise`, or uniform."""
+    senses: Senses | None = None
 
-    @property
+    @cached_property
     def dt_seconds(self) -> float:
         """Length of a control step."""
         return float(self.load().opt.timestep) * self.frame_skip
@@ -54,7 +66,7 @@ class States:
 
     qpos: Array  # [B, nq]
     qvel: Array  # [B, nv]
-    sensors: Array  # [B, ns], of the last physics step, 0 at the start of an episode
+    sensed: Array  # [B, m], what the body's senses read here; m = 0 without senses
     tasks: Tasks  # [B, D]
 
 
@@ -63,6 +75,7 @@ class Moves(States):
     """One control step of all environments: where it led, and from where."""
 
     qpos_before: Array  # [B, nq]
+    sensed_before: Array  # [B, m]
     controls: Array  # [B, nu], as applied: clipped to the action space
 
 
@@ -95,6 +108,10 @@ class MujocoFamily(TaskFamily):
 
     def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:  # noqa: ARG002
         """Which episodes ended with this step, bool [B]; None: they never do."""
+        return None
+
+    def success(self, moves: Moves) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        """Which environments succeeded in this step, bool [B]; None: the family does not say."""
         return None
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor | None:  # noqa: ARG002
@@ -131,21 +148,25 @@ class MujocoFamilyBatch:
         self.observation_space = family.observation_space
         self.action_space: gymnasium.Space[Any] = family.action_space
         self._size = self.num_tasks * num_envs
+        self._low = family.action_space.low.astype(np.float64)
+        self._high = family.action_space.high.astype(np.float64)
+        senses = family.body.senses
+        self._read = None if senses is None else senses.read
         models = family.task_models(rows)
         self.physics = MujocoBatch(
-            family.model if models is None else [m for m in models for _ in range(num_envs)],
+            family.model if models is None else self._for_each_env(models),
             self._size,
             frame_skip=family.body.frame_skip,
-        )
-        self._low, self._high = (
-            torch.from_numpy(bound.astype(np.float64))
-            for bound in (family.action_space.low, family.action_space.high)
+            sensing=None if senses is None else senses.load(),
         )
         self._time = torch.zeros(self.num_tasks, num_envs, dtype=torch.int64, device=device)
         self._never = torch.zeros_like(self._time, dtype=torch.bool)
+        self._observations: Tensor | None = None
         self._keep_tasks(rows)
 
     def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+        if where is not None:
+            self._last_observations()  # the first reset must be of all
         body, model = self._family.body, self.physics.model
         position = _uniform((self._size, model.nq), generator)
         shape = (self._size, model.nv)
@@ -157,32 +178,41 @@ class MujocoFamilyBatch:
         self.physics.set_states(
             model.qpos0 + body.reset_noise * position, body.reset_noise * velocity, chosen
         )
+        self._sensed = self._sense()
         if where is None:
             self._time = torch.zeros_like(self._time)
         else:
             self._time = self._time.masked_fill(where, 0)
-        self._observations = self._to_tensor(self._family.observe(self._states()))
+        states = States(self.physics.qpos, self.physics.qvel, self._sensed, self._rows)
+        self._observations = self._floats(self._family.observe(states))
         return self._observations
 
     def step(self, actions: Tensor) -> Step:
+        self._last_observations()
         family, physics = self._family, self.physics
-        flat = actions.detach().reshape(self._size, -1).to("cpu", torch.float64)
-        controls = torch.clamp(flat, self._low, self._high).numpy()
-        before = physics.qpos.copy()
+        flat = actions.detach().to("cpu", torch.float64).reshape(self._size, -1).numpy()
+        controls = np.minimum(np.maximum(flat, self._low), self._high)
+        before, sensed_before = physics.qpos.copy(), self._sensed
         physics.step(controls)
-        lost = physics.diverged()
-        moves = Moves(physics.qpos, physics.qvel, physics.sensors, self._rows, before, controls)
+        self._sensed = self._sense()
+        moves = Moves(
+            *(physics.qpos, physics.qvel, self._sensed, self._rows),
+            *(before, sensed_before, controls),
+        )
         rewards, ends = family.reward(moves), family.terminated(moves)
+        lost = physics.diverged()
         if lost is not None:
             rewards = np.where(lost, 0.0, rewards)
             ends = lost if ends is None else ends | lost
+        reached = family.success(moves)
         self._time = self._time + 1
-        self._observations = self._to_tensor(family.observe(moves))
+        self._observations = self._floats(family.observe(moves))
         return Step(
             self._observations,
-            self._to_tensor(rewards),
+            self._floats(rewards),
             self._never if ends is None else self._grid(torch.from_numpy(ends)),
             self._time >= self.horizon,
+            None if reached is None else self._grid(torch.from_numpy(reached)),
         )
 
     def set_tasks(self, tasks: Tasks) -> None:
@@ -191,12 +221,12 @@ class MujocoFamilyBatch:
             raise ValueError(f"tasks must be {self.num_tasks} as before, got {len(rows)}")
         models = self._family.task_models(rows)
         if models is not None:
-            self.physics.set_models([m for m in models for _ in range(self.num_envs)])
+            self.physics.set_models(self._for_each_env(models))
         self._keep_tasks(rows)
 
     def oracle_actions(self) -> Tensor | None:
         tasks = torch.from_numpy(self._tasks).to(self._device, torch.float32)
-        return self._family.best_actions(self._observations, tasks.unsqueeze(1))
+        return self._family.best_actions(self._last_observations(), tasks.unsqueeze(1))
 
     def render(self, task: int, env: int) -> NDArray[np.uint8]:
         """A picture of one environment, shape [height, width, 3]."""
@@ -211,13 +241,22 @@ class MujocoFamilyBatch:
         self._tasks = rows
         self._rows = np.repeat(rows, self.num_envs, axis=0)
 
-    def _states(self) -> States:
-        physics = self.physics
-        return States(physics.qpos, physics.qvel, physics.sensors, self._rows)
+    def _for_each_env(self, models: Sequence[mujoco.MjModel]) -> list[mujoco.MjModel]:
+        return [model for model in models for _ in range(self.num_envs)]
 
-    def _to_tensor(self, rows: Array) -> Tensor:
-        """[B, …] float64 ↦ [N, E, …] float32 on the caller's device."""
-        return self._grid(torch.from_numpy(rows).to(self._device, torch.float32))
+    def _sense(self) -> Array:
+        """What the senses read in the present states, an array of its own."""
+        readings = self.physics.sensors
+        return readings if self._read is None else self._read(readings)
+
+    def _last_observations(self) -> Tensor:
+        if self._observations is None:
+            raise RuntimeError("the batch must be reset before its first step")
+        return self._observations
+
+    def _floats(self, rows: Array) -> Tensor:
+        """[B, …] float64 ↦ [N, E, …] float32 on the caller's device, a copy."""
+        return self._grid(torch.from_numpy(rows.astype(np.float32)))
 
     def _grid(self, rows: Tensor) -> Tensor:
         return rows.to(self._device).view(self.num_tasks, self.num_envs, *rows.shape[1:])

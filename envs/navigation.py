@@ -1,4 +1,4 @@
-"""2D navigation: a point in the plane walks to a goal it is not told."""
+"""Navigation with a dense reward: a point in the plane walks to a goal it is not told."""
 
 from __future__ import annotations
 
@@ -8,36 +8,56 @@ from typing import ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.suggestions import known
 from metarl.tasks import Tasks, uniform_tasks
 
+from .plane import both, distance, draw_point, moved, shortest_way, uniform_points, use_plane
 from .tensor_family import TensorFamily, Transition
 
-__all__ = ["Navigation2D"]
+__all__ = ["Navigation2D", "PointRobot"]
 
 
 @dataclass(frozen=True)
 class _Variant:
     goal_range: float  # goals are uniform in the square of this half width
     max_step: float  # bound on each coordinate of an action
-    goal_tolerance: float  # an episode ends when both coordinates are nearer than this
     horizon: int
-    action_scale: float
     source: str
+    goal_tolerance: float = 0.0  # an episode ends when both coordinates are nearer than this
+    action_scale: float = 1.0
 
 
-_VARIANTS = {
+_NAVIGATION = {
     "maml17": _Variant(
         goal_range=0.5,
         max_step=0.1,
-        goal_tolerance=0.01,
         horizon=100,
-        action_scale=1.0,
         source="Finn et al. 2017 (arXiv:1703.03400)",
+        goal_tolerance=0.01,
     ),
 }
+
+_POINT_ROBOT = {
+    "pearl": _Variant(
+        goal_range=1.0,
+        max_step=0.1,
+        horizon=20,
+        source="Rakelly et al. 2019 (arXiv:1903.08254)",
+        action_scale=10.0,
+    ),
+}
+
+
+def _set_numbers(family: TensorFamily, variant: str, numbers: _Variant) -> None:
+    family.variant, family.source = variant, numbers.source
+    family.horizon, family.action_scale = numbers.horizon, numbers.action_scale
+    goal = numbers.goal_range
+    family.task_description = f"goal U(−{goal:g}, {goal:g})²"
+    family.task_space = spaces.Box(-goal, goal, (2,), np.float64)
+    use_plane(family, numbers.max_step)
 
 
 class Navigation2D(TensorFamily):
@@ -50,18 +70,11 @@ class Navigation2D(TensorFamily):
     """
 
     name: ClassVar[str] = "Navigation2D"
-    variants: ClassVar[tuple[str, ...]] = tuple(_VARIANTS)
+    variants: ClassVar[tuple[str, ...]] = tuple(_NAVIGATION)
 
     def __init__(self, variant: str) -> None:
-        self._numbers = numbers = known("variant of Navigation2D", variant, _VARIANTS)
-        self.variant, self.source = variant, numbers.source
-        self.task_description = f"goal U(−{numbers.goal_range:g}, {numbers.goal_range:g})²"
-        self.observation_description = "the position"
-        self.horizon = numbers.horizon
-        self.action_scale = numbers.action_scale
-        self.task_space = spaces.Box(-numbers.goal_range, numbers.goal_range, (2,), np.float64)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
-        self.action_space = spaces.Box(-numbers.max_step, numbers.max_step, (2,), np.float32)
+        self._numbers = known("variant of Navigation2D", variant, _NAVIGATION)
+        _set_numbers(self, variant, self._numbers)
 
     def initial_states(
         self, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator
@@ -73,17 +86,60 @@ class Navigation2D(TensorFamily):
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
         del generator
-        reach = self._numbers.max_step
-        positions = states + actions.clamp(-reach, reach)
+        positions = moved(states, actions, self._numbers.max_step)
         offset = positions - parameters
-        reached = (offset.abs() < self._numbers.goal_tolerance).all(-1)
+        reached = both(offset.abs() < self._numbers.goal_tolerance)
         return Transition(positions, -torch.linalg.vector_norm(offset, dim=-1), reached)
 
     def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
-        """The longest allowed displacement towards the goal, in each coordinate."""
         del time
-        reach = self._numbers.max_step
-        return (parameters - states).clamp(-reach, reach)
+        return shortest_way(states, parameters, self._numbers.max_step)
+
+    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+        return draw_point(state, task, half_width=1.0, others=[(0, 0)])
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # train and test goals come from one distribution
+        return uniform_tasks(self.task_space, num_tasks, rng)
+
+
+class PointRobot(TensorFamily):
+    """A point starts anywhere in a square; the reward is minus its distance to a hidden goal.
+
+    Task: the goal, shape [2]. Observation: the position, [2]. Action: the displacement, [2],
+    clipped. The start is uniform in the goals' square, and no episode ends before the horizon.
+
+    Source: Rakelly et al. 2019 (arXiv:1903.08254), `PointEnv` of their code. Differs: goals are
+    drawn for every seed; the code drew 100 once, 80 to train on and 20 to test.
+    """
+
+    name: ClassVar[str] = "PointRobot"
+    variants: ClassVar[tuple[str, ...]] = tuple(_POINT_ROBOT)
+
+    def __init__(self, variant: str) -> None:
+        self._numbers = known("variant of PointRobot", variant, _POINT_ROBOT)
+        _set_numbers(self, variant, self._numbers)
+
+    def initial_states(
+        self, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator
+    ) -> Tensor:
+        del parameters
+        corner = self._numbers.goal_range
+        return uniform_points((-corner, -corner), (corner, corner), shape, generator)
+
+    def transition(
+        self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
+    ) -> Transition:
+        del generator
+        positions = moved(states, actions, self._numbers.max_step)
+        return Transition(positions, -distance(positions, parameters))
+
+    def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
+        del time
+        return shortest_way(states, parameters, self._numbers.max_step)
+
+    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+        return draw_point(state, task, half_width=2.0)
 
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test goals come from one distribution

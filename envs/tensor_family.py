@@ -73,6 +73,10 @@ class TensorFamily(TaskFamily):
         """
         raise NotImplementedError(f"{self.id} has no picture")
 
+    @property
+    def has_picture(self) -> bool:
+        return type(self).draw is not TensorFamily.draw
+
     def make_batch(
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
     ) -> TensorBatch:

@@ -43,5 +43,8 @@ class TrainableAgent(AdaptiveAgent, Protocol):
     def iterate(self) -> dict[str, float]:
         """One training iteration; what happened, by name."""
 
+    def close(self) -> None:
+        """Free the training environments."""
+
     def save(self, path: Path | str) -> None:
         """Write a checkpoint."""

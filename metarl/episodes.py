@@ -41,9 +41,11 @@ class Episodes:
 
     def first_envs(self, num_envs: int) -> Episodes:
         """The episodes of the first environments of each task, as views."""
-        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        kept = {name: None if part is None else part[:, :num_envs] for name, part in parts.items()}
-        return Episodes(**kept)
+        cut: dict[str, Any] = {}
+        for field in fields(self):
+            part = getattr(self, field.name)
+            cut[field.name] = None if part is None else part[:, :num_envs]
+        return Episodes(**cut)
 
 
 def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes:

@@ -145,6 +145,11 @@ class TaskFamily(ABC):
         text = f"{self.task_description}; {self.horizon} steps; {observation}{scale}; {self.source}"
         return f"{text}. Warning: {self.warning}" if self.warning else text
 
+    @property
+    def has_picture(self) -> bool:
+        """False where batches have a method `render` that draws nothing."""
+        return True
+
     def sample_tasks(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
         """Draw tasks with a generator of their own: the same seed, the same tasks, anywhere.
 

@@ -11,10 +11,11 @@ from metarl.suggestions import unknown_name
 __all__ = ["main"]
 
 _COMMANDS = {
-    "train": "train an agent on a task family",
-    "evaluate": "adapt a trained agent to unseen tasks and measure it",
-    "fewshot": "train and measure a supervised few-shot learner",
-    "list": "name the agents and environments",
+    "train": ("train", "train an agent on a task family"),
+    "evaluate": ("evaluate", "adapt a trained agent to unseen tasks and measure it"),
+    "fewshot": ("fewshot", "train and measure a supervised few-shot learner"),
+    "list": ("listing", "name the agents and environments"),
+    "check": ("check_env", "prove a task family sound, your own for instance"),
 }
 
 
@@ -31,33 +32,15 @@ def dispatch(arguments: Sequence[str]) -> None:
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, _COMMANDS))
-        lines = [f"  {name:{width}}  {text}" for name, text in _COMMANDS.items()]
+        lines = [f"  {name:{width}}  {text}" for name, (_, text) in _COMMANDS.items()]
         print("usage: metarl COMMAND [OPTIONS]\n\n" + "\n".join(lines))
         print("\nmetarl COMMAND --help lists a command's options.")
-    elif arguments[0] == "list":
-        if arguments[1:]:
-            raise ValueError(f"list takes no arguments, got {arguments[1]!r}")
-        list_registered()
+        print("--import MODULE before or behind a command makes families of your own known.")
     elif arguments[0] in _COMMANDS:
-        module = importlib.import_module(f"metarl.scripts.{arguments[0]}")
+        module = importlib.import_module(f"metarl.scripts.{_COMMANDS[arguments[0]][0]}")
         module.main(arguments[1:])
     else:
         raise ValueError(unknown_name("command", arguments[0], _COMMANDS))
-
-
-def list_registered() -> None:
-    """One line for each agent and each variant of each environment."""
-    from metarl.agents import AGENTS
-    from metarl.envs import FAMILIES, make_family
-
-    print("agents")
-    for entry in AGENTS:
-        print(f"  {entry.name:22} {entry.description}")
-    print("environments")
-    for entry in FAMILIES:
-        for variant in entry.variants:
-            family = make_family(f"{entry.name}:{variant}")
-            print(f"  {family.id:22} {entry.description}: {family.description}")
 
 
 if __name__ == "__main__":

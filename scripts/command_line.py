@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import importlib
 import io
 import itertools
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 from metarl.suggestions import unknown_name
 
-__all__ = ["choose", "fail", "option_names", "parse", "run"]
+__all__ = ["choose", "fail", "import_named_modules", "option_names", "parse", "run"]
 
 Config = TypeVar("Config")
 
@@ -31,7 +33,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        main(sys.argv[1:])
+        main(import_named_modules(sys.argv[1:]))
     except BrokenPipeError:
         sys.exit(0)
     except (ValueError, TypeError, OSError) as error:
@@ -43,6 +45,46 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     except KeyboardInterrupt:
         fail("stopped", code=130)
     sys.exit(0)
+
+
+def import_named_modules(arguments: Sequence[str]) -> list[str]:
+    """Import what `--import MODULE` names, a user's own families for instance; the rest is left.
+
+    Modules are looked for in the working directory first.
+
+    Raises:
+        ValueError: if no module is named, there is none of the name, or importing it fails.
+    """
+    rest, names = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument == "--import":
+            names.append(next(remaining, ""))
+        elif argument.startswith("--import="):
+            names.append(argument.removeprefix("--import="))
+        else:
+            rest.append(argument)
+    if names:
+        sys.path.insert(0, str(Path.cwd()))
+    for name in names:
+        _import_module(name)
+    return rest
+
+
+def _import_module(name: str) -> None:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"--import must name a module, as an import statement does, got {name!r}")
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.split(".", maxsplit=1)[0] and error.name != name:
+            raise ValueError(f"module {name!r} needs {error.name!r}, which is missing") from error
+        raise ValueError(
+            f"--import must name a module that exists, got {name!r}; "
+            "it is looked for in the working directory and among installed packages"
+        ) from error
+    except Exception as error:  # the user's own code may fail in any way
+        raise ValueError(f"module {name!r} failed: {type(error).__name__}: {error}") from error
 
 
 def fail(sentence: str, *, code: int = 2) -> NoReturn:

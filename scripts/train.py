@@ -84,6 +84,7 @@ def train(agent_name: str, config: TrainConfig, agent_config: Any) -> Path:
         _train_loop(agent, config, directory, log)
     finally:
         log.close()
+        agent.close()
     return directory.path
 
 

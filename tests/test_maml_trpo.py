@@ -16,7 +16,8 @@ from metarl.agents import MAMLTRPO, MAMLTRPOConfig
 from metarl.bilevel import Params
 from metarl.distributions import DiagonalGaussian
 from metarl.envs import make_family
-from metarl.envs.navigation import Navigation2D, NavigationBatch
+from metarl.envs.navigation import Navigation2D
+from metarl.envs.tensor_family import TensorBatch
 from metarl.episodes import Episodes, collect
 from metarl.policy_gradient import PolicyBatch, policy_batch
 from metarl.tasks import Step, Tasks
@@ -170,7 +171,7 @@ def test_a_failed_line_search_leaves_the_parameters_and_says_so(monkeypatch):
 class Overflowing(Navigation2D):
     """Rewards are finite, their sum over an episode is not."""
 
-    def make_batch(self, *arguments: Any, **settings: Any) -> NavigationBatch:
+    def make_batch(self, *arguments: Any, **settings: Any) -> TensorBatch:
         env = super().make_batch(*arguments, **settings)
         step = env.step
         env.step = lambda actions: overflowing(step(actions))
@@ -191,16 +192,21 @@ def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_parameters(
     assert (learner.num_iterations, learner.num_env_steps) == (0, 0)
 
 
-def test_environments_are_closed_even_if_an_iteration_fails(monkeypatch):
-    closed: list[bool] = []
-    monkeypatch.setattr(NavigationBatch, "close", lambda _: closed.append(True))
+def test_environments_are_kept_until_an_iteration_fails_or_the_agent_is_closed(monkeypatch):
+    closed: list[TensorBatch] = []
+    monkeypatch.setattr(TensorBatch, "close", lambda env: closed.append(env))
     learner = agent()
+    learner.learn(2)
+    assert closed == []
+    learner.close()
+    learner.close()
+    assert len(closed) == 1
     learner.iterate()
-    assert closed == [True]
     learner.params["bias_1"] += math.nan
     with pytest.raises(ValueError, match="rewards must be finite, got nan"):
         learner.iterate()
-    assert closed == [True, True]
+    assert len(closed) == 2
+    assert closed[0] is not closed[1]
 
 
 # Whole runs.
@@ -220,9 +226,10 @@ def test_another_seed_gives_other_parameters():
 class Remembering(Navigation2D):
     """Remembers the tasks it was asked for."""
 
-    def make_batch(self, tasks: Tasks, **settings: Any) -> NavigationBatch:
-        self.tasks = [*getattr(self, "tasks", []), tasks]
-        return super().make_batch(tasks, **settings)
+    def check_tasks(self, tasks: object) -> Tasks:
+        rows = super().check_tasks(tasks)
+        self.tasks = [*getattr(self, "tasks", []), rows]
+        return rows
 
 
 def test_every_iteration_of_every_seed_draws_tasks_and_noise_of_its_own(phases):

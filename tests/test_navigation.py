@@ -1,4 +1,4 @@
-"""2D navigation: rewards and ends by hand, and the oracle against a random walk."""
+"""Navigation with a dense reward: rewards, starts and ends by hand, and the oracle."""
 
 import math
 
@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.envs.navigation import Navigation2D, NavigationBatch
+from metarl.envs.navigation import Navigation2D, PointRobot
+from metarl.envs.tensor_family import TensorBatch
 from metarl.episodes import Episodes, collect
 
 FAMILY = Navigation2D("maml17")
+ROBOT = PointRobot("pearl")
 
 
-def batch(*goals: tuple[float, float], num_envs: int = 1) -> NavigationBatch:
+def batch(*goals: tuple[float, float], num_envs: int = 1) -> TensorBatch:
     env = FAMILY.make_batch(np.array(goals), num_envs=num_envs)
     env.reset(torch.Generator())
     return env
@@ -26,6 +28,11 @@ def move(x: float, y: float) -> Tensor:
 
 def run(goals: list[tuple[float, float]], actor, num_envs: int = 1) -> Episodes:
     return collect(FAMILY.make_batch(goals, num_envs=num_envs), actor, torch.Generator())
+
+
+def run_oracle(family, tasks, num_envs: int = 1) -> Episodes:
+    env = family.make_batch(tasks, num_envs=num_envs)
+    return collect(env, lambda _: env.oracle_actions(), torch.Generator().manual_seed(0))
 
 
 def random_walk(seed: int = 0):
@@ -99,7 +106,7 @@ def test_observations_handed_out_are_not_changed_by_later_steps():
 def test_the_oracle_earns_the_hand_computed_return():
     # (0, 0) → (.1, −.1) → (.2, −.2) → (.25, −.3) → (.25, −.4) → (.25, −.5), the goal
     goals = [(0.25, -0.5)]
-    got = run(goals, FAMILY.oracle(goals))
+    got = run_oracle(FAMILY, goals)
     expected = -(math.hypot(0.15, 0.4) + math.hypot(0.05, 0.3) + 0.2 + 0.1)
     assert float(got.returns) == pytest.approx(expected, abs=1e-5)
     assert got.num_steps == 5
@@ -109,20 +116,103 @@ def test_the_oracle_earns_the_hand_computed_return():
 
 def test_the_oracle_beats_a_random_walk_on_every_task():
     goals = FAMILY.sample_tasks(20, split="test", seed=0)
-    oracle, walk = run(goals, FAMILY.oracle(goals)), run(goals, random_walk())
+    oracle, walk = run_oracle(FAMILY, goals), run(goals, random_walk())
     assert (oracle.returns > walk.returns).all()
     assert oracle.returns.mean() > -3
     assert walk.returns.mean() < -10
     assert oracle.terminated.any(-1).all()
 
 
-def test_the_oracle_knows_its_tasks_apart_and_refuses_others():
-    actor = FAMILY.oracle([[0.5, -0.5], [0.03, 0.0]])
-    actions = actor(torch.zeros(2, 2, 2))
+def test_the_oracle_knows_its_tasks_and_states_apart():
+    env = FAMILY.make_batch([[0.5, -0.5], [0.03, 0.0]], num_envs=2)
+    env.reset(torch.Generator())
     expected = torch.tensor([[[0.1, -0.1]] * 2, [[0.03, 0.0]] * 2])
-    torch.testing.assert_close(actions, expected)
-    with pytest.raises(ValueError, match="tasks must lie in Box"):
-        FAMILY.oracle([[0.7, 0.0]])
+    torch.testing.assert_close(env.oracle_actions(), expected)
+    env.step(torch.tensor([[[0.0, 0.0]] * 2, [[0.0, 0.0], [0.1, 0.02]]]))
+    expected[1, 1] = torch.tensor([-0.07, -0.02])
+    torch.testing.assert_close(env.oracle_actions(), expected)
+
+
+@pytest.mark.parametrize("family", [FAMILY, ROBOT], ids=lambda family: family.id)
+def test_a_reset_of_some_environments_leaves_the_others_bit_equal(family):
+    goals = family.sample_tasks(2, seed=0)
+    where = torch.tensor([[True, False, False], [False, False, True]])
+    steps = []
+    for reset in (False, True):
+        env = family.make_batch(goals, num_envs=3)
+        env.reset(torch.Generator().manual_seed(0))
+        walk = random_walk()
+        for _ in range(5):
+            env.step(walk(torch.empty(2, 3, 2)))
+        if reset:
+            env.reset(torch.Generator().manual_seed(1), where)
+        steps.append(env.step(walk(torch.empty(2, 3, 2))))
+    before, after = steps
+    for name in ("observations", "rewards"):
+        one, other = getattr(before, name), getattr(after, name)
+        assert torch.equal(one[~where], other[~where])
+        assert (one[where] != other[where]).all()
+
+
+def test_a_reset_of_some_environments_restarts_their_clocks_alone():
+    env = batch((0.5, 0.5), num_envs=2)
+    for _ in range(60):
+        env.step(torch.zeros(1, 2, 2))
+    env.reset(torch.Generator(), torch.tensor([[True, False]]))
+    for _ in range(39):
+        assert not env.step(torch.zeros(1, 2, 2)).truncated.any()
+    assert env.step(torch.zeros(1, 2, 2)).truncated.tolist() == [[False, True]]
+
+
+def test_a_picture_shows_the_agent_where_it_is():
+    env = batch((0.3, 0.4))
+    before = env.render(0, 0)
+    assert before.shape == (240, 240, 3)
+    env.step(move(0.1, 0.0))
+    assert not np.array_equal(before, env.render(0, 0))
+
+
+def test_the_point_robot_starts_anywhere_in_the_square_of_the_goals():
+    env = ROBOT.make_batch(np.zeros((2, 2)), num_envs=2000)
+    starts = env.reset(torch.Generator().manual_seed(0))
+    assert torch.equal(starts, env.reset(torch.Generator().manual_seed(0)))
+    assert not torch.equal(starts, env.reset(torch.Generator().manual_seed(1)))
+    assert starts.amin() < -0.99
+    assert starts.amax() > 0.99
+    assert (starts.abs() <= 1).all()
+    assert starts.mean(dim=(0, 1)).abs().max() < 0.05
+
+
+def test_the_point_robot_is_paid_minus_its_distance_and_never_ends_early():
+    env = ROBOT.make_batch([[0.6, -0.8]], num_envs=1)
+    start = env.reset(torch.Generator().manual_seed(0))
+    step = env.step(move(0.5, -0.05))
+    torch.testing.assert_close(step.observations, start + move(0.1, -0.05))
+    away = step.observations[0, 0] - torch.tensor([0.6, -0.8])
+    assert float(step.rewards) == pytest.approx(-math.hypot(*away.tolist()), abs=1e-6)
+    got = run_oracle(ROBOT, [[0.0, 0.0]], num_envs=50)
+    assert not got.terminated.any()
+    assert got.truncated.sum(-1).eq(1).all()
+    assert got.mask.sum(-1).eq(20).all()
+
+
+def test_the_oracle_of_the_point_robot_earns_the_return_computed_from_its_start():
+    goals = np.array([[0.6, -0.8], [-1.0, 0.3]])
+    got = run_oracle(ROBOT, goals, num_envs=3)
+    for (task, env), earned in np.ndenumerate(got.returns.numpy()):
+        dx, dy = np.abs(got.observations[task, env, 0].double().numpy() - goals[task])
+        expected = -sum(
+            math.hypot(max(dx - 0.1 * t, 0), max(dy - 0.1 * t, 0)) for t in range(1, 21)
+        )
+        assert earned == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("family", "scale"), [(FAMILY, 1.0), (ROBOT, 10.0)])
+def test_a_family_states_its_numbers(family, scale):
+    assert family.action_scale == scale
+    assert family.horizon == {1.0: 100, 10.0: 20}[scale]
+    assert family.task_space.high.tolist() == {1.0: [0.5, 0.5], 10.0: [1.0, 1.0]}[scale]
+    assert (family.splits, family.same_tasks_in_splits) == (("train", "test"), False)
 
 
 def test_changing_one_task_leaves_the_others_bit_equal():

@@ -1,0 +1,338 @@
+"""Some environments of a batch and the arrays they share with it: what a worker process runs.
+
+The same code steps a batch without workers, inside the process that asks. Here is no torch tensor,
+no chance and no decision about episodes: which environments to reset or step, with which seeds and
+actions, stands in the arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
+from numpy.typing import NDArray
+
+__all__ = [
+    "DONE",
+    "FAILED",
+    "RENDER",
+    "RESET",
+    "STEP",
+    "Arrays",
+    "Layout",
+    "Picture",
+    "PosesTasks",
+    "Shard",
+    "serve",
+]
+
+# What parent and worker send each other: one byte, and for some a payload behind it.
+RESET, STEP, RENDER = b"r", b"s", b"p"
+DONE, FAILED = b"d", b"f"
+
+_ALIGNMENT = 64  # bytes; arrays begin on cache lines of their own
+
+Env: TypeAlias = gymnasium.Env[Any, Any]
+Row: TypeAlias = NDArray[np.float64]
+Picture: TypeAlias = NDArray[np.uint8] | str
+"""A picture [height, width, 3], or why there is none."""
+
+
+class PosesTasks(Protocol):
+    """What a worker needs of a family; it is pickled to the worker."""
+
+    has_success: bool
+
+    def make_env(self, task: Row) -> Env:
+        """An environment that `apply_task` can set to this task, shape [D]."""
+
+    def env_kind(self, task: Row) -> Hashable:
+        """Tasks of one kind can be posed by one environment."""
+
+    def apply_task(self, env: Env, task: Row) -> None:
+        """Pose a task in an environment made for its kind."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What parent and workers share; B = N·E environments, task by task, in W workers."""
+
+    tasks: NDArray[np.float64]  # [N, D]
+    is_new_task: NDArray[np.bool_]  # [B], the task has not been applied yet
+    chosen: NDArray[np.bool_]  # [B], which environments the next command is for
+    seeds: NDArray[np.int64]  # [B]
+    actions: NDArray[Any]  # [B, A…]
+    observations: NDArray[np.float32]  # [B, O]
+    rewards: NDArray[np.float32]  # [B]
+    terminated: NDArray[np.bool_]  # [B]
+    truncated: NDArray[np.bool_]  # [B]
+    success: NDArray[np.bool_]  # [B]
+    busy_with: NDArray[np.int64]  # [W], the environment a worker is in; −1: in none
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shapes of the shared arrays, and how they lie in one block of memory."""
+
+    num_tasks: int
+    num_envs: int
+    num_shards: int
+    task_size: int
+    observation_size: int
+    action_shape: tuple[int, ...]
+    action_dtype: str
+
+    @property
+    def batch_size(self) -> int:
+        """B = N·E."""
+        return self.num_tasks * self.num_envs
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory for all arrays."""
+        return sum(_padded_bytes(shape, dtype) for shape, dtype in self._shapes().values())
+
+    def arrays(self, memory: Any) -> Arrays:
+        """The arrays as views of a block of `num_bytes` bytes."""
+        views, start = {}, 0
+        for name, (shape, dtype) in self._shapes().items():
+            count = int(np.prod(shape))
+            views[name] = np.frombuffer(memory, dtype, count, start).reshape(shape)
+            start += _padded_bytes(shape, dtype)
+        return Arrays(**views)
+
+    def shard(self, number: int) -> range:
+        """The environments of one shard, in consecutive order; sizes differ by one at most."""
+        bounds = [self.batch_size * k // self.num_shards for k in (number, number + 1)]
+        return range(*bounds)
+
+    def _shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        batch = (self.batch_size,)
+        return {
+            "tasks": ((self.num_tasks, self.task_size), "float64"),
+            "is_new_task": (batch, "bool"),
+            "chosen": (batch, "bool"),
+            "seeds": (batch, "int64"),
+            "actions": (batch + self.action_shape, self.action_dtype),
+            "observations": ((*batch, self.observation_size), "float32"),
+            "rewards": (batch, "float32"),
+            "terminated": (batch, "bool"),
+            "truncated": (batch, "bool"),
+            "success": (batch, "bool"),
+            "busy_with": ((self.num_shards,), "int64"),
+        }
+
+
+def _padded_bytes(shape: Sequence[int], dtype: str) -> int:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+class Shard:
+    """Environments next to each other in a batch, stepped one after another.
+
+    An exception of an environment leaves through the method that met it; `busy_with` then names
+    the environment.
+    """
+
+    def __init__(self, family: PosesTasks, layout: Layout, arrays: Arrays, number: int) -> None:
+        self._family, self._layout, self._arrays, self._number = family, layout, arrays, number
+        self._indices = layout.shard(number)
+        self._envs: dict[int, Env] = {}
+        self._kinds: dict[int, Hashable] = {}
+        self._spare: defaultdict[Hashable, list[Env]] = defaultdict(list)
+        self._nested: dict[int, spaces.Space[Any]] = {}  # what must be flattened
+
+    def make(self) -> None:
+        """Make the environments for their first tasks."""
+        for index in self._enter(self._indices):
+            self._place(index, self._family.env_kind(self._task(index)))
+
+    def reset(self) -> None:
+        """Begin an episode in the chosen environments; a new task is applied before."""
+        arrays = self._arrays
+        chosen = self._chosen()
+        self._change_kinds([index for index in chosen if arrays.is_new_task[index]])
+        for index in self._enter(chosen):
+            env = self._envs[index]
+            if arrays.is_new_task[index]:
+                self._family.apply_task(env, self._task(index))
+                arrays.is_new_task[index] = False
+            observation, _ = env.reset(seed=int(arrays.seeds[index]))
+            flat = self._flat(index, observation)
+            if np.shape(flat) != arrays.observations[index].shape:
+                raise ValueError(
+                    f"observations must have shape {arrays.observations[index].shape} as the "
+                    f"space says, got {np.shape(flat)}"
+                )
+            arrays.observations[index] = flat
+
+    def step(self) -> None:
+        """Step the chosen environments."""
+        arrays, envs, first = self._arrays, self._envs, self._indices.start
+        actions = arrays.actions[first : self._indices.stop].copy()  # an environment may keep its
+        has_success, nested = self._family.has_success, self._nested
+        for index in self._enter(self._chosen()):
+            observation, reward, terminated, truncated, info = envs[index].step(
+                actions[index - first]
+            )
+            arrays.observations[index] = (
+                self._flat(index, observation) if nested else observation
+            )
+            arrays.rewards[index] = reward
+            arrays.terminated[index] = terminated
+            arrays.truncated[index] = truncated
+            if has_success:
+                arrays.success[index] = info["success"]
+
+    def render(self, index: int) -> Picture:
+        """A picture of one environment."""
+        env = self._envs[index]
+        if env.render_mode != "rgb_array":
+            return "its environment was not made to draw one"
+        picture: Any = None
+        for _ in self._enter([index]):
+            try:
+                picture = env.render()
+            except DependencyNotInstalled as error:
+                picture = str(error)
+        return picture if isinstance(picture, str) else np.asarray(picture, dtype=np.uint8)
+
+    def close(self) -> None:
+        """Close all environments, whatever they say."""
+        for env in [*self._envs.values(), *(env for envs in self._spare.values() for env in envs)]:
+            with contextlib.suppress(Exception):
+                env.close()
+        self._envs.clear()
+        self._spare.clear()
+
+    def _task(self, index: int) -> Row:
+        return self._arrays.tasks[index // self._layout.num_envs].copy()
+
+    def _chosen(self) -> list[int]:
+        first, stop = self._indices.start, self._indices.stop
+        chosen: list[int] = (np.flatnonzero(self._arrays.chosen[first:stop]) + first).tolist()
+        return chosen
+
+    def _enter(self, indices: Sequence[int]) -> Iterator[int]:
+        """The indices, each noted in `busy_with` while its environment is at work."""
+        busy_with, number = self._arrays.busy_with, self._number
+        for index in indices:
+            busy_with[number] = index
+            yield index
+        busy_with[number] = -1
+
+    def _change_kinds(self, indices: Sequence[int]) -> None:
+        """Give those whose new task is of another kind an environment of that kind.
+
+        Environments that were in use before are kept and used again.
+        """
+        kinds = {index: self._family.env_kind(self._task(index)) for index in indices}
+        moved = {index: kind for index, kind in kinds.items() if kind != self._kinds[index]}
+        for index in moved:
+            self._spare[self._kinds[index]].append(self._envs.pop(index))
+        for index in self._enter(list(moved)):
+            self._place(index, moved[index])
+
+    def _place(self, index: int, kind: Hashable) -> None:
+        spare = self._spare[kind]
+        env = spare.pop() if spare else self._family.make_env(self._task(index))
+        self._envs[index], self._kinds[index] = env, kind
+        space, size = env.observation_space, spaces.flatdim(env.observation_space)
+        if size != self._layout.observation_size:
+            raise ValueError(
+                f"observations of all tasks must have {self._layout.observation_size} numbers, "
+                f"got {size} from {env}"
+            )
+        if isinstance(space, spaces.Box) and len(space.shape) == 1:
+            self._nested.pop(index, None)
+        else:
+            self._nested[index] = space
+
+    def _flat(self, index: int, observation: Any) -> Any:
+        space = self._nested.get(index)
+        return observation if space is None else spaces.flatten(space, observation)
+
+
+def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> None:
+    """Main function of a worker: obey the parent's commands until it hangs up.
+
+    The first message is the pickled family; each is answered by DONE, or by FAILED and a traceback,
+    after which the worker ends.
+
+    Args:
+        connection: to the parent.
+        memory: the block that holds the arrays.
+        layout: of the arrays.
+        number: which shard is this worker's.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    shard: Shard | None = None
+    try:
+        family = _receive(connection)
+        if family is None:
+            return
+        arrays = layout.arrays(memory)
+        shard = Shard(pickle.loads(family), layout, arrays, number)
+        shard.make()
+        _answer(connection, DONE)
+        while (message := _receive(connection)) is not None:
+            _answer(connection, DONE + _obey(shard, message))
+    except BaseException:  # an environment may raise anything, SystemExit included
+        _answer(connection, FAILED + traceback.format_exc().encode())
+    finally:
+        if shard is not None:
+            shard.close()
+        connection.close()
+
+
+def _obey(shard: Shard, message: bytes) -> bytes:
+    if message == STEP:
+        shard.step()
+    elif message == RESET:
+        shard.reset()
+    else:
+        return pickle.dumps(shard.render(pickle.loads(message.removeprefix(RENDER))))
+    return b""
+
+
+def _receive(connection: Connection) -> bytes | None:
+    """The next message; None when the parent has hung up."""
+    try:
+        return connection.recv_bytes()
+    except (EOFError, OSError):
+        return None
+
+
+def _answer(connection: Connection, message: bytes) -> None:
+    with contextlib.suppress(OSError):  # the parent has hung up; the next receive tells
+        connection.send_bytes(message)
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent ends, even from within an environment that hangs.
+
+    The sentinel tells at once, unless a process forked off the parent holds its other end open; so
+    the parent is looked for each second as well.
+    """
+    parent = parent_process()
+    assert parent is not None
+    while not wait([parent.sentinel], timeout=1.0):
+        if os.getppid() != parent.pid:
+            break
+    os._exit(1)

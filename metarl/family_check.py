@@ -1,0 +1,68 @@
+"""Proof that a task family is sound: what `metarl check` and tests of one's own family run.
+
+Each check tries one promise of the contract in `metarl.tasks` and says what it tried; a promise
+that is broken is shown by its first counterexample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from metarl.family_promises import PROMISES, BrokenPromiseError, NotApplicableError, Trial
+from metarl.ranges import require_at_least
+from metarl.tasks import TaskFamily
+
+__all__ = ["Check", "check_family", "require_sound"]
+
+Outcome = Literal["passed", "failed", "skipped"]
+
+
+class Check(NamedTuple):
+    """One promise, whether it held, and what was tried or the first counterexample."""
+
+    name: str
+    outcome: Outcome
+    detail: str
+
+
+def check_family(
+    family: TaskFamily, *, num_tasks: int = 4, num_envs: int = 3, seed: int = 0
+) -> list[Check]:
+    """Try every promise of a task family.
+
+    Args:
+        family: the family.
+        num_tasks: tasks in each trial, 2 or more.
+        num_envs: environments of each task.
+        seed: of tasks, initial states and actions.
+
+    Returns:
+        One entry a promise, in a fixed order; an error of the family's own counts as broken.
+    """
+    require_at_least("num_tasks", num_tasks, 2)
+    trial = Trial(family, num_envs, seed, family.sample_tasks(num_tasks, seed=seed))
+    return [_try(name, check, trial) for name, check in PROMISES.items()]
+
+
+def require_sound(family: TaskFamily, *, seed: int = 0) -> None:
+    """Raise unless every promise holds: `check_family` for a test.
+
+    Raises:
+        AssertionError: naming each broken promise with its counterexample.
+    """
+    broken = [c for c in check_family(family, seed=seed) if c.outcome == "failed"]
+    if broken:
+        lines = "; ".join(f"{c.name}: {c.detail}" for c in broken)
+        raise AssertionError(f"{family.id} is not sound: {lines}")
+
+
+def _try(name: str, check: Callable[[Trial], str], trial: Trial) -> Check:
+    try:
+        return Check(name, "passed", check(trial))
+    except NotApplicableError as reason:
+        return Check(name, "skipped", str(reason))
+    except BrokenPromiseError as counterexample:
+        return Check(name, "failed", str(counterexample))
+    except Exception as error:  # a family under test may fail in any way; the others still run
+        return Check(name, "failed", f"{type(error).__name__}: {error}")
