@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 
@@ -83,13 +84,13 @@ _add(
 )
 _add(
     "AntGoal",
-    "ant",
+    "ant_goals",
     "a four-legged robot on MuJoCo walks to a hidden goal",
     *("maml17", "pytorch-maml-rl", "promp", "pearl", "varibad", "ldm"),
 )
 _add(
     "AntGoalSparse",
-    "ant",
+    "ant_goals",
     "a four-legged robot on MuJoCo looks for a hidden goal, paid near it only",
     *("hyperx", "metacure"),
 )
@@ -143,15 +144,31 @@ def register_family(
         variants: the variants' names, one or more.
 
     Raises:
-        ValueError: if the name is taken or not one that ids can hold, or there is no variant.
+        ValueError: if the name is taken or not one that ids can hold, or no variant is named, one
+            twice, or one that ids cannot hold.
+        TypeError: if `variants` is a string.
     """
-    if not name or set(name) & set(":+"):
-        raise ValueError(f"name must hold neither ':' nor '+' and not be empty, got {name!r}")
-    if not variants:
-        raise ValueError(f"variants of {name} must name one variant or more, got none")
     gymnasium_id(name)  # refuses a name that Gymnasium could not read
-    FAMILIES.register(Entry(name, factory, description, tuple(variants)))
+    names = _variant_names(name, variants)
+    FAMILIES.register(Entry(name, factory, description, names))
     register_gymnasium_id(name)
+
+
+def _variant_names(family: str, variants: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(variants, str):
+        raise TypeError(f"variants of {family} must be a sequence of names, got {variants!r}")
+    names = tuple(variants)
+    if not names:
+        raise ValueError(f"variants of {family} must name one variant or more, got none")
+    for variant in names:
+        if not re.fullmatch(r"[\w.-]+", variant):
+            raise ValueError(
+                f"variants of {family} must hold letters, digits, '_', '-' and '.' only, "
+                f"got {variant!r}"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"variants of {family} must differ, got {', '.join(names)}")
+    return names
 
 
 def family_ids() -> tuple[str, ...]:
@@ -168,7 +185,10 @@ def make_family(family_id: str) -> TaskFamily:
 
     Raises:
         ValueError: if the family or the variant is unknown, or no variant is named: one name
-            stands for several tasks in the literature, so there is no default.
+            stands for several tasks in the literature, so there is no default; or if the family
+            calls itself otherwise than it is registered, as its results could then not be found.
+        ImportError: if it needs a package that is not installed.
+        TypeError: if what is registered gives no `TaskFamily`.
     """
     name, _, rest = family_id.partition(":")
     variant, plus, suffix = rest.partition("+")
@@ -182,11 +202,29 @@ def make_family(family_id: str) -> TaskFamily:
         raise ValueError(unknown_name(f"variant of {name}", variant, entry.variants))
     if plus and suffix != "task":
         raise ValueError(f"only '+task' may follow a variant, got {family_id!r}")
-    family: TaskFamily = entry.load()(variant)
+    family = entry.load()(variant)
+    if not isinstance(family, TaskFamily):
+        raise TypeError(f"{name} must give a TaskFamily, got {type(family).__name__}")
+    if family.id != f"{name}:{variant}":
+        raise ValueError(
+            f"the family of {name}:{variant} calls itself {family.id!r}; its `name` and `variant` "
+            "must be those it is registered under"
+        )
     return KnownTask(family) if plus else family
 
 
 def _load_plugins() -> None:
-    """Import what installed packages name in the entry-point group "metarl.families"."""
+    """Import what installed packages name in the entry-point group "metarl.families".
+
+    Raises:
+        ImportError: if that fails, with the package's name.
+    """
     for plugin in entry_points(group=_PLUGIN_GROUP):
-        plugin.load()
+        try:
+            plugin.load()
+        except Exception as error:  # the package's own code may fail in any way
+            package = plugin.dist.name if plugin.dist else plugin.value
+            raise ImportError(
+                f"families of package {package!r} could not be imported "
+                f"({type(error).__name__}: {error}); repair or uninstall it"
+            ) from error

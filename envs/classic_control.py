@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .gymnasium_family import GymnasiumFamily
 
-__all__ = ["CartPoleMass", "PendulumMass"]
+__all__ = ["CartPoleMass", "PendulumMass", "pendulum_torques"]
 
 _RLLIB = "RLlib (ray-project/ray, rllib/examples)"
 

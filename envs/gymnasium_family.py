@@ -192,6 +192,6 @@ def _flat_box(space: gymnasium.Space[Any]) -> spaces.Box:
 def _action_space(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
     """The space itself, if agents here have actions of its kind."""
     is_box = isinstance(space, spaces.Box) and len(space.shape) == 1
-    if is_box and np.issubdtype(space.dtype, np.floating) or isinstance(space, spaces.Discrete):
+    if (is_box and np.issubdtype(space.dtype, np.floating)) or isinstance(space, spaces.Discrete):
         return space
     raise ValueError(f"actions must be a flat Box of floats or Discrete, got {space}")

@@ -11,10 +11,12 @@ from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
+from torch import Tensor
 
 from metarl.suggestions import known
 from metarl.tasks import Tasks, listed_tasks, uniform_tasks
 
+from .half_cheetah_oracle import velocity_actions
 from .mujoco_batch import Array, gymnasium_model
 from .mujoco_family import Body, Moves, MujocoFamily, States
 
@@ -59,7 +61,7 @@ _VEL = {
     "pearl": _Variant(_RAKELLY, 3.0),
     "varibad": _Variant(_ZINTGRAF, 3.0),
     "amago": _Variant(_AMAGO, 3.0, observes_torso=False, horizon=1000),
-    "ldm": _Variant("Lee and Chung 2021 (arXiv:2110.13524)", 3.5),
+    "ldm": _Variant("Lee and Chung 2021 (arXiv:2105.13524)", 3.5),
 }
 
 _DIR = {
@@ -151,6 +153,10 @@ class HalfCheetahVel(MujocoFamily):
 
     def reward(self, moves: Moves) -> Array:
         return -np.abs(_velocity(moves) - moves.tasks[:, 0]) - _control_cost(moves)
+
+    def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor:
+        """A trained policy that is told the velocity; see `half_cheetah_oracle`."""
+        return velocity_actions(observations[..., :17], tasks)
 
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self.variant != "ldm":  # train and test velocities come from one distribution

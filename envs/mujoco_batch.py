@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from metarl.ranges import require_at_least
 
-__all__ = ["Array", "MujocoBatch", "gymnasium_model", "gymnasium_xml"]
+__all__ = ["Array", "MujocoBatch", "gymnasium_model", "gymnasium_xml", "refresh_constants"]
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -44,10 +44,20 @@ def gymnasium_model(file: str) -> mujoco.MjModel:
     model = mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
     if total_mass is not None:
         mujoco.mj_setTotalmass(model, float(total_mass))
-        mujoco.mj_setConst(model, mujoco.MjData(model))
-        model.stat.meaninertia = model.dof_M0.mean()  # mj_setConst leaves these two as they were
-        model.stat.meanmass = model.body_mass[1:].mean()
+        refresh_constants(model, mujoco.MjData(model))
     return model
+
+
+def refresh_constants(model: mujoco.MjModel, scratch: mujoco.MjData) -> None:
+    """Derive anew what follows from masses and inertias, after these were written to.
+
+    Args:
+        model: changed in place.
+        scratch: data of a model of the same shape; it is overwritten.
+    """
+    mujoco.mj_setConst(model, scratch)
+    model.stat.meaninertia = model.dof_M0.mean()  # mj_setConst leaves these two as they were
+    model.stat.meanmass = model.body_mass[1:].mean()
 
 
 class MujocoBatch:
@@ -125,6 +135,11 @@ class MujocoBatch:
         `set_states`.
         """
         return self._states[:, :0] if self._sensor is None else self._sensor.readings[:, 0]
+
+    @property
+    def controls(self) -> Array:
+        """Controls of the last step, a view; 0 after `set_states`. Shape [B, nu]."""
+        return self._controls[:, 0]
 
     def set_states(self, qpos: Array, qvel: Array, where: NDArray[np.bool_] | None = None) -> None:
         """Place environments at the start of an episode.

@@ -68,6 +68,7 @@ class States:
     qvel: Array  # [B, nv]
     sensed: Array  # [B, m], what the body's senses read here; m = 0 without senses
     tasks: Tasks  # [B, D]
+    controls: Array  # [B, nu], that led here, clipped to the action space; 0 at an episode's start
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,6 @@ class Moves(States):
 
     qpos_before: Array  # [B, nq]
     sensed_before: Array  # [B, m]
-    controls: Array  # [B, nu], as applied: clipped to the action space
 
 
 class MujocoFamily(TaskFamily):
@@ -143,7 +143,7 @@ class MujocoFamilyBatch:
     ) -> None:
         require_at_least("num_envs", num_envs, 1)
         rows = family.check_tasks(tasks)
-        self._family, self._device = family, device
+        self._family, self._device, self._on_cpu = family, device, device.type == "cpu"
         self.num_tasks, self.num_envs, self.horizon = len(rows), num_envs, family.horizon
         self.observation_space = family.observation_space
         self.action_space: gymnasium.Space[Any] = family.action_space
@@ -159,8 +159,8 @@ class MujocoFamilyBatch:
             frame_skip=family.body.frame_skip,
             sensing=None if senses is None else senses.load(),
         )
-        self._time = torch.zeros(self.num_tasks, num_envs, dtype=torch.int64, device=device)
-        self._never = torch.zeros_like(self._time, dtype=torch.bool)
+        self._time = np.zeros(self._size, np.int64)
+        self._never = np.zeros(self._size, np.bool_)
         self._observations: Tensor | None = None
         self._keep_tasks(rows)
 
@@ -179,40 +179,33 @@ class MujocoFamilyBatch:
             model.qpos0 + body.reset_noise * position, body.reset_noise * velocity, chosen
         )
         self._sensed = self._sense()
-        if where is None:
-            self._time = torch.zeros_like(self._time)
-        else:
-            self._time = self._time.masked_fill(where, 0)
-        states = States(self.physics.qpos, self.physics.qvel, self._sensed, self._rows)
-        self._observations = self._floats(self._family.observe(states))
+        self._time[slice(None) if chosen is None else chosen] = 0
+        self._observations = self._floats(self._family.observe(States(*self._here())))
         return self._observations
 
     def step(self, actions: Tensor) -> Step:
         self._last_observations()
         family, physics = self._family, self.physics
-        flat = actions.detach().to("cpu", torch.float64).reshape(self._size, -1).numpy()
+        flat = actions.numpy(force=True).reshape(self._size, -1)
         controls = np.minimum(np.maximum(flat, self._low), self._high)
         before, sensed_before = physics.qpos.copy(), self._sensed
         physics.step(controls)
         self._sensed = self._sense()
-        moves = Moves(
-            *(physics.qpos, physics.qvel, self._sensed, self._rows),
-            *(before, sensed_before, controls),
-        )
+        moves = Moves(*self._here(), before, sensed_before)
         rewards, ends = family.reward(moves), family.terminated(moves)
         lost = physics.diverged()
         if lost is not None:
             rewards = np.where(lost, 0.0, rewards)
             ends = lost if ends is None else ends | lost
         reached = family.success(moves)
-        self._time = self._time + 1
+        self._time += 1
         self._observations = self._floats(family.observe(moves))
         return Step(
             self._observations,
             self._floats(rewards),
-            self._never if ends is None else self._grid(torch.from_numpy(ends)),
-            self._time >= self.horizon,
-            None if reached is None else self._grid(torch.from_numpy(reached)),
+            self._grid(self._never.copy() if ends is None else ends),
+            self._grid(self._time >= self.horizon),
+            None if reached is None else self._grid(reached),
         )
 
     def set_tasks(self, tasks: Tasks) -> None:
@@ -232,7 +225,7 @@ class MujocoFamilyBatch:
         """A picture of one environment, shape [height, width, 3]."""
         index = task * self.num_envs + env
         physics = self.physics
-        return draw_state(physics.models[index], physics.qpos[index], physics.qvel[index])
+        return draw_state(self._family.model, physics.qpos[index], physics.qvel[index])
 
     def close(self) -> None:
         self.physics.close()
@@ -243,6 +236,11 @@ class MujocoFamilyBatch:
 
     def _for_each_env(self, models: Sequence[mujoco.MjModel]) -> list[mujoco.MjModel]:
         return [model for model in models for _ in range(self.num_envs)]
+
+    def _here(self) -> tuple[Array, Array, Array, Tasks, Array]:
+        """The fields of `States`."""
+        physics = self.physics
+        return physics.qpos, physics.qvel, self._sensed, self._rows, physics.controls
 
     def _sense(self) -> Array:
         """What the senses read in the present states, an array of its own."""
@@ -256,10 +254,12 @@ class MujocoFamilyBatch:
 
     def _floats(self, rows: Array) -> Tensor:
         """[B, …] float64 ↦ [N, E, …] float32 on the caller's device, a copy."""
-        return self._grid(torch.from_numpy(rows.astype(np.float32)))
+        return self._grid(rows.astype(np.float32))
 
-    def _grid(self, rows: Tensor) -> Tensor:
-        return rows.to(self._device).view(self.num_tasks, self.num_envs, *rows.shape[1:])
+    def _grid(self, rows: NDArray[Any]) -> Tensor:
+        """[B, …] ↦ [N, E, …] on the caller's device."""
+        grid = torch.from_numpy(rows.reshape(self.num_tasks, self.num_envs, *rows.shape[1:]))
+        return grid if self._on_cpu else grid.to(self._device)
 
 
 def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Array:

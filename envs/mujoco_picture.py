@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["draw_state"]
 
 _HEIGHT, _WIDTH = 240, 320
+_DISTANCE_METRES = 4.0
 
 
 def draw_state(
@@ -34,7 +36,9 @@ def draw_state(
 @lru_cache(maxsize=2)  # a renderer holds a drawing context, slow to make
 def _renderer(model: mujoco.MjModel) -> Any:
     try:
-        return mujoco.Renderer(model, _HEIGHT, _WIDTH)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error below says it all
+            return mujoco.Renderer(model, _HEIGHT, _WIDTH)
     except Exception as error:
         raise RuntimeError(
             "MuJoCo cannot draw off screen here; on a machine without a display set MUJOCO_GL=egl "
@@ -44,14 +48,13 @@ def _renderer(model: mujoco.MjModel) -> Any:
 
 def _camera(model: mujoco.MjModel) -> Any:
     """The model's own tracking camera, or one that follows its first body."""
-    if model.ncam and model.cam_mode[0] in (
-        mujoco.mjtCamLight.mjCAMLIGHT_TRACK,
-        mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
-    ):
-        return 0
+    following = (mujoco.mjtCamLight.mjCAMLIGHT_TRACK, mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM)
+    for index in range(model.ncam):
+        if mujoco.mjtCamLight(model.cam_mode[index]) in following:
+            return index
     camera = mujoco.MjvCamera()
     camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
     camera.trackbodyid = 1
-    camera.distance = 3 * model.stat.extent
+    camera.distance = _DISTANCE_METRES
     camera.azimuth, camera.elevation = 90, -20
     return camera

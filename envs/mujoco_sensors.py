@@ -19,21 +19,15 @@ from .mujoco_batch import Array, gymnasium_xml
 __all__ = [
     "Motion",
     "contact_forces",
+    "cross",
     "motion",
     "sensing_model",
 ]
 
-# Sensors of one body: name in MJCF and number of readings.
-_MOTION = (
-    ("framepos", 3),
-    ("framexaxis", 3),
-    ("frameyaxis", 3),
-    ("framezaxis", 3),
-    ("framelinvel", 3),
-    ("frameangvel", 3),
-)
-_CONTACT_SIZE, _MOTION_SIZE = 9, sum(size for _, size in _MOTION)
-_MASS_CENTRE = slice(0, 3)  # the first readings
+# Sensors of how a body moves, as MJCF names them; each reads a vector.
+_MOTION = ("framepos", "framexaxis", "frameyaxis", "framezaxis", "framelinvel", "frameangvel")
+_CONTACT_SIZE = 9
+_CENTRE_SIZE = 3  # readings of the robot's centre of mass, the first
 
 
 @cache
@@ -65,7 +59,7 @@ def sensing_model(file: str, *, moving: bool = False) -> mujoco.MjModel:
             sensors, "contact", body1=name, data="force torque pos", reduce="netforce"
         )
     for name in names if moving else ():
-        for kind, _ in _MOTION:
+        for kind in _MOTION:
             ElementTree.SubElement(sensors, kind, objtype="body", objname=name)
     model = mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
     model.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
@@ -88,41 +82,45 @@ def contact_forces(readings: Array, num_bodies: int) -> Array:
     Returns:
         N·m and N, shape [B, num_bodies + 1, 6].
     """
-    of_bodies = readings[:, 3 : 3 + num_bodies * _CONTACT_SIZE].reshape(-1, num_bodies, 3, 3)
-    force, torque, point = of_bodies[:, :, 0], of_bodies[:, :, 1], of_bodies[:, :, 2]
+    width = num_bodies * _CONTACT_SIZE
+    force, torque, point = _by_component(readings[:, _CENTRE_SIZE:][:, :width], num_bodies)
+    centre = readings[:, :_CENTRE_SIZE].T[:, :, None]
     wrenches = np.zeros((len(readings), num_bodies + 1, 6))
     # The sensor's force is the one that the body exerts on what it touches.
-    wrenches[:, 1:, :3] = -torque - _cross(point - readings[:, None, _MASS_CENTRE], force)
-    wrenches[:, 1:, 3:] = -force
+    wrenches[:, 1:, :3] = -(torque + cross(point - centre, force)).transpose(1, 2, 0)
+    wrenches[:, 1:, 3:] = -force.transpose(1, 2, 0)
     return wrenches
 
 
 class Motion(NamedTuple):
-    """Where the bodies are and how they move, in the world's frame; num_bodies without world."""
+    """Where the bodies are and how they move, in the world's frame; the world is left out.
 
-    mass_centre: Array  # of the whole robot, [B, 3]
-    positions: Array  # of each body's centre of mass, [B, bodies, 3]
-    rotations: Array  # columns are the axes of each body's inertia, [B, bodies, 3, 3]
-    velocities: Array  # of each body's centre of mass, [B, bodies, 3]
-    spins: Array  # angular velocities, [B, bodies, 3]
+    The three components come first: arithmetic on long contiguous rows is several times as fast.
+    """
+
+    mass_centre: Array  # of the whole robot, [3, B, 1]
+    positions: Array  # of each body's centre of mass, [3, B, bodies]
+    axes: Array  # of each body's inertia, [3 axes, 3 components, B, bodies]
+    velocities: Array  # of each body's centre of mass, [3, B, bodies]
+    spins: Array  # angular velocities, [3, B, bodies]
 
 
 def motion(readings: Array, num_bodies: int) -> Motion:
     """What the sensors of a `moving` model say about its bodies, from readings [B, ns]."""
-    start = 3 + num_bodies * _CONTACT_SIZE
-    of_bodies = readings[:, start:].reshape(-1, num_bodies, _MOTION_SIZE // 3, 3)
-    return Motion(
-        readings[:, _MASS_CENTRE],
-        of_bodies[:, :, 0],
-        np.swapaxes(of_bodies[:, :, 1:4], 2, 3),
-        of_bodies[:, :, 4],
-        of_bodies[:, :, 5],
-    )
+    start = _CENTRE_SIZE + num_bodies * _CONTACT_SIZE
+    vectors = _by_component(readings[:, start:], num_bodies)
+    centre = readings[:, :_CENTRE_SIZE].T[:, :, None]
+    return Motion(centre, vectors[0], vectors[1:4], vectors[4], vectors[5])
 
 
-def _cross(a: Array, b: Array) -> Array:
-    """a × b along the last axis; several times as fast as NumPy's on small arrays."""
-    product = np.empty(np.broadcast_shapes(a.shape, b.shape))
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        product[..., i] = a[..., j] * b[..., k] - a[..., k] * b[..., j]
-    return product
+def cross(a: Array, b: Array) -> Array:
+    """a × b along the first axis."""
+    x, y, z = a
+    u, v, w = b
+    return np.stack([y * w - z * v, z * u - x * w, x * v - y * u])
+
+
+def _by_component(readings: Array, num_bodies: int) -> Array:
+    """Vectors of each body, [B, bodies·V·3] ↦ [V, 3, B, bodies]."""
+    vectors = readings.reshape(len(readings), num_bodies, -1, 3).transpose(2, 3, 0, 1)
+    return np.ascontiguousarray(vectors)

@@ -158,7 +158,7 @@ class CornerPoint(TensorFamily):
     task_description = "one of four corners (±2, ±2)"
     warning = (
         "steps back into the unpaid zone cost nothing: the oracle goes to and fro at its edge and "
-        "earns 15, while walking to the corner, as is meant, earns 2.5"
+        "earns 15, while walking to the corner, as is meant, earns 2.6"
     )
     horizon = 100
     action_scale = 50.0  # their policies act in ±10, which is mapped to ±.2

@@ -80,7 +80,7 @@ class WorkerBatch:
         if timeout_seconds <= 0:
             raise ValueError(f"timeout_seconds must be above 0, got {timeout_seconds}")
         rows = family.check_tasks(tasks)
-        self._family, self._device, self._tasks = family, device, rows
+        self._family, self._device = family, device
         self.num_tasks, self.num_envs, self.horizon = len(rows), num_envs, family.horizon
         self.observation_space = family.observation_space
         self.action_space: gymnasium.Space[Any] = family.action_space
@@ -139,12 +139,12 @@ class WorkerBatch:
         rows = self._family.check_tasks(tasks)
         if len(rows) != self.num_tasks:
             raise ValueError(f"tasks must be {self.num_tasks} as before, got {len(rows)}")
-        changed = (rows != self._tasks).any(axis=1)
+        changed = (rows != self._arrays.tasks).any(axis=1)
         self._arrays.is_new_task[np.repeat(changed, self.num_envs)] = True
-        self._arrays.tasks[:] = self._tasks = rows
+        self._arrays.tasks[:] = rows
 
     def oracle_actions(self) -> Tensor | None:
-        tasks = torch.from_numpy(self._tasks).to(self._device, torch.float32)
+        tasks = torch.tensor(self._arrays.tasks, dtype=torch.float32, device=self._device)
         return self._family.best_actions(self._last_observations(), tasks.unsqueeze(1))
 
     def render(self, task: int, env: int) -> NDArray[np.uint8]:
@@ -203,6 +203,6 @@ def _layout(family: GymnasiumFamily, tasks: Tasks, num_envs: int, num_shards: in
         num_shards=num_shards,
         task_size=tasks.shape[1],
         observation_size=family.observation_space.shape[0],
-        action_shape=actions.shape if is_box else (),
+        action_shape=(actions.shape or ()) if is_box else (),
         action_dtype=str(actions.dtype) if is_box else "int64",
     )

@@ -97,7 +97,7 @@ class InProcess:
     def _errors_named(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             index = int(self._arrays.busy_with[0])
             self.close()
             place = "" if index < 0 else f", in {_place(self._layout, self._arrays, index)}"
@@ -105,6 +105,7 @@ class InProcess:
                 f"this process failed while {doing}{place}:\n{traceback.format_exc()}",
                 *_task_and_env(self._layout, index),
             ) from error
+
 
 @dataclass(frozen=True)
 class _Worker:
@@ -156,8 +157,8 @@ class WorkerPool:
                     process.start()
                 theirs.close()
                 self._selector.register(ours, selectors.EVENT_READ, worker)
-            self._tell(pickled, "starting")
-            self._hear("starting", max(timeout_seconds, _START_SECONDS))
+            self._tell(pickled, "starting", self._workers)
+            self._hear("starting", max(timeout_seconds, _START_SECONDS), self._workers)
 
     @property
     def is_closed(self) -> bool:
@@ -191,9 +192,12 @@ class WorkerPool:
         self._finalizer()
 
     def _ask(self, command: bytes, doing: str) -> None:
+        """Give the command to those workers that have a chosen environment."""
+        chosen, shard = self._arrays.chosen, self._layout.shard
+        asked = [w for w in self._workers if chosen[_slice(shard(w.number))].any()]
         with self._closed_on_error():
-            self._tell(command, doing)
-            self._hear(doing, self._timeout_seconds)
+            self._tell(command, doing, asked)
+            self._hear(doing, self._timeout_seconds, asked)
 
     @contextlib.contextmanager
     def _closed_on_error(self) -> Iterator[None]:
@@ -203,19 +207,16 @@ class WorkerPool:
             self.close()
             raise
 
-    def _tell(self, message: bytes, doing: str, whom: Sequence[_Worker] | None = None) -> None:
-        for worker in self._workers if whom is None else whom:
+    def _tell(self, message: bytes, doing: str, asked: Sequence[_Worker]) -> None:
+        for worker in asked:
             try:
                 worker.connection.send_bytes(message)
             except OSError:
                 if not worker.connection.poll():  # else it has left a last word
                     raise self._death(worker, doing) from None
 
-    def _hear(
-        self, doing: str, timeout_seconds: float, whom: Sequence[_Worker] | None = None
-    ) -> list[bytes]:
-        """Wait for the answers of all; their payloads."""
-        asked = self._workers if whom is None else whom
+    def _hear(self, doing: str, timeout_seconds: float, asked: Sequence[_Worker]) -> list[bytes]:
+        """Wait for the answers of all who were asked; their payloads."""
         answers: dict[int, bytes] = {}
         seen = self._arrays.busy_with.copy()
         while len(answers) < len(asked):
@@ -247,10 +248,10 @@ class WorkerPool:
         doing: str,
         timeout_seconds: float,
     ) -> None:
-        """Raise if one is still in the environment that it was in before."""
+        """Raise if one is still where it was before."""
         for worker in waiting:
             index, place = self._where(worker)
-            if index in (-1, seen[worker.number]):
+            if index == seen[worker.number] and not worker.connection.poll():
                 worker.process.kill()
                 raise WorkerError(
                     f"worker {worker.number} gave no answer for {timeout_seconds:g} s while "
@@ -278,9 +279,12 @@ class WorkerPool:
         return index, f"outside its environments, which are {' to '.join(ends)}"
 
 
+def _slice(indices: range) -> slice:
+    return slice(indices.start, indices.stop)
+
+
 def shared_memory(layout: Layout) -> Any:
-    """Zeroed memory for the arrays that spawned processes can share; it is freed with its last
-    user."""
+    """Zeroed memory that spawned processes can share; it is freed with its last user."""
     return get_context("spawn").RawArray(ctypes.c_uint8, layout.num_bytes)
 
 

@@ -190,9 +190,7 @@ class Shard:
             observation, reward, terminated, truncated, info = envs[index].step(
                 actions[index - first]
             )
-            arrays.observations[index] = (
-                self._flat(index, observation) if nested else observation
-            )
+            arrays.observations[index] = self._flat(index, observation) if nested else observation
             arrays.rewards[index] = reward
             arrays.terminated[index] = terminated
             arrays.truncated[index] = truncated
@@ -221,7 +219,8 @@ class Shard:
         self._spare.clear()
 
     def _task(self, index: int) -> Row:
-        return self._arrays.tasks[index // self._layout.num_envs].copy()
+        row: Row = self._arrays.tasks[index // self._layout.num_envs].copy()
+        return row
 
     def _chosen(self) -> list[int]:
         first, stop = self._indices.start, self._indices.stop

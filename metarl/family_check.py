@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from metarl.family_promises import PROMISES, BrokenPromiseError, NotApplicableError, Trial
+from metarl.family_promises import PROMISES
+from metarl.family_trial import BrokenPromiseError, NotApplicableError, Trial
 from metarl.ranges import require_at_least
 from metarl.tasks import TaskFamily
 
@@ -34,14 +35,24 @@ def check_family(
     Args:
         family: the family.
         num_tasks: tasks in each trial, 2 or more.
-        num_envs: environments of each task.
-        seed: of tasks, initial states and actions.
+        num_envs: environments of each task, 2 or more.
+        seed: of tasks, initial states and actions, 0 or more.
 
     Returns:
-        One entry a promise, in a fixed order; an error of the family's own counts as broken.
+        One entry a promise, in a fixed order; an error of the family's own counts as broken. If
+        no tasks can be drawn, that alone.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
     require_at_least("num_tasks", num_tasks, 2)
-    trial = Trial(family, num_envs, seed, family.sample_tasks(num_tasks, seed=seed))
+    require_at_least("num_envs", num_envs, 2)
+    require_at_least("seed", seed, 0)
+    try:
+        tasks = family.sample_tasks(num_tasks, seed=seed)
+    except Exception as error:
+        return [Check("tasks can be drawn", "failed", f"{type(error).__name__}: {error}")]
+    trial = Trial(family, num_envs, seed, tasks)
     return [_try(name, check, trial) for name, check in PROMISES.items()]
 
 

@@ -13,7 +13,14 @@ from metarl.evaluation import random_actor
 from metarl.seeding import torch_generator
 from metarl.tasks import BatchEnv, Step, TaskFamily, Tasks
 
-__all__ = ["BrokenPromiseError", "NotApplicableError", "Trial", "kept_step", "require", "start_step"]
+__all__ = [
+    "BrokenPromiseError",
+    "NotApplicableError",
+    "Trial",
+    "kept_step",
+    "require",
+    "start_step",
+]
 
 
 class BrokenPromiseError(Exception):

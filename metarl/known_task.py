@@ -54,6 +54,9 @@ class KnownTask(TaskFamily):
         batch = self._family.make_batch(tasks, num_envs=num_envs, device=device)
         return _KnownTaskBatch(batch, tasks, self, torch.device(device))
 
+    def check_tasks(self, tasks: object) -> Tasks:
+        return self._family.check_tasks(tasks)
+
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         return self._family._draw_tasks(num_tasks, split, rng)
 

@@ -26,11 +26,18 @@ class Entry:
     variants: tuple[str, ...] = ()
 
     def load(self) -> Any:
-        """The registered object."""
+        """The registered object.
+
+        Raises:
+            ImportError: if its module has nothing of the name, or cannot be imported itself.
+        """
         if not isinstance(self.entry_point, str):
             return self.entry_point
         module, attribute = self.entry_point.split(":")
-        return getattr(importlib.import_module(module), attribute)
+        loaded = importlib.import_module(module)
+        if not hasattr(loaded, attribute):
+            raise ImportError(f"{self.name}: module {module!r} has no {attribute!r}")
+        return getattr(loaded, attribute)
 
 
 class Registry:

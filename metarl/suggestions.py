@@ -28,8 +28,8 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
     >>> unknown_name("split", "tets", ["train", "test"])
     "split must be one of train, test, got 'tets'; did you mean 'test'?"
     """
-    known = list(choices)
-    folded = {choice.casefold(): choice for choice in known}
+    names = list(choices)
+    folded = {choice.casefold(): choice for choice in names}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
-    return f"{kind} must be one of {', '.join(known)}, got {name!r}{hint}"
+    return f"{kind} must be one of {', '.join(names)}, got {name!r}{hint}"

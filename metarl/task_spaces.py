@@ -45,12 +45,12 @@ def space_bounds(space: TaskSpace) -> tuple[Tasks, Tasks]:
 
 
 def check_rows(space: TaskSpace, tasks: object) -> Tasks:
-    """The tasks as float64 [N, D], if they all lie in the space.
+    """The tasks as float64 [N, D], copied, if they all lie in the space.
 
     Raises:
         ValueError: otherwise.
     """
-    rows = np.asarray(tasks, dtype=np.float64)
+    rows: Tasks = np.array(tasks, dtype=np.float64)
     low, high = space_bounds(space)
     if rows.ndim != 2 or rows.shape[1] != len(low) or not len(rows):
         raise ValueError(f"tasks must have shape [tasks, {len(low)}], got {rows.shape}")
@@ -72,10 +72,10 @@ def normalized_rows(space: TaskSpace, rows: Tasks) -> Tasks:
 
 
 def point_of_row(space: TaskSpace, row: NDArray[np.float64]) -> object:
-    """A row [D] as Gymnasium's space writes its points: an array, or one integer."""
+    """A row [D] as Gymnasium's space writes its points: an array of its own, or one integer."""
     if isinstance(space, spaces.Discrete):
         return np.int64(row[0])
-    return np.asarray(row, dtype=space.dtype)
+    return np.array(row, dtype=space.dtype)
 
 
 def row_of_point(space: TaskSpace, point: object) -> NDArray[np.float64]:

@@ -170,7 +170,7 @@ class TaskFamily(ABC):
         return self._draw_tasks(num_tasks, split, numpy_generator(seed, "tasks", split))
 
     def check_tasks(self, tasks: object) -> Tasks:
-        """The tasks as float64 [N, D], if they all lie in the task space.
+        """The tasks as float64 [N, D], copied, if they all lie in the task space.
 
         Raises:
             ValueError: otherwise.

@@ -129,7 +129,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         if self._ended is None and not where.all():
             raise ResetNeeded("the first reset must be of all environments")
         if seed is not None and not isinstance(seed, int):
-            raise ValueError(f"seed must be one integer, for all environments, got {seed!r}")
+            raise ValueError(f"seed must be one Python integer, for all environments, got {seed!r}")
         super().reset(seed=seed)
         observations = self._begin(where, rows)
         self._ended = np.zeros_like(where) if self._ended is None else self._ended & ~where
@@ -187,7 +187,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         if not np.array_equal(rows, self._rows):
             self._batch.set_tasks(rows)
             self._rows = rows
-        mask = None if where.all() else torch.from_numpy(where).to(self._device).unsqueeze(1)
+        mask = None if where.all() else torch.tensor(where, device=self._device).unsqueeze(1)
         return _array(self._batch.reset(torch_generator(seed, "episodes"), mask))
 
     def _infos(self, success: Array | None, where: Mask) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -20,78 +20,11 @@ import tyro
 
 from metarl.checkpoints import write_atomically
 from metarl.ranges import require_at_least
+from metarl.scripts.benchmark_sections import SECTIONS, Comparison, Limit
 from metarl.scripts.command_line import parse, run
 from metarl.suggestions import unknown_name
 
 __all__ = ["BenchmarkConfig", "main"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two cases whose speeds are compared; the target is for ours over the peer's."""
-
-    title: str
-    ours: str
-    peer: str
-    target: float
-    ours_options: dict[str, Any] = field(default_factory=dict)
-    peer_options: dict[str, Any] = field(default_factory=dict)
-    unit: str = "steps/s"
-
-
-def _cheetah(title: str, peer: str, target: float, num_envs: int, **options: Any) -> Comparison:
-    return Comparison(
-        f"HalfCheetah × {num_envs} against {title}",
-        "cheetah batch",
-        peer,
-        target,
-        {"num_envs": num_envs},
-        {"num_envs": num_envs, **options},
-        "control steps of the batch/s",
-    )
-
-
-SECTIONS: dict[str, tuple[Comparison, ...]] = {
-    "cheetah": (
-        _cheetah("SubprocVecEnv", "cheetah subprocesses", 6, 16),
-        _cheetah("AsyncVectorEnv", "cheetah gymnasium", 1, 16, mode="async"),
-        _cheetah("SyncVectorEnv", "cheetah gymnasium", 1, 16, mode="sync"),
-        _cheetah("the open-loop limit", "cheetah open loop", 0.85, 800),
-    ),
-    "navigation": (
-        Comparison(
-            "2D navigation collection against SyncVectorEnv × 800",
-            "navigation collect",
-            "navigation sync",
-            100,
-        ),
-    ),
-    "update": (
-        Comparison(
-            "2D navigation iteration against the textbook Fisher product",
-            "navigation iteration",
-            "navigation textbook",
-            5,
-            unit="iterations/s",
-        ),
-        Comparison(
-            "cheetah meta-update against its sampling",
-            "cheetah update",
-            "cheetah sampling",
-            1,
-            unit="iterations/s",
-        ),
-    ),
-    "sinusoid": (
-        Comparison(
-            "sinusoid meta-step against a loop over tasks",
-            "sinusoid step",
-            "sinusoid loop",
-            15,
-            unit="meta-steps/s",
-        ),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -106,6 +39,8 @@ class BenchmarkConfig:
     """Timed runs per process after a warm-up; the fastest counts."""
     threads: int = 2
     """Threads of torch."""
+    envpool_python: str | None = None
+    """A Python in which EnvPool is installed; without one, comparisons with it are left out."""
     json: Path | None = None
     """Write the numbers here."""
 
@@ -127,15 +62,19 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison's outcome."""
+    """What came of a comparison, or of a case with a target of its own."""
 
     title: str
     unit: str
     ours: Measurement
-    peer: Measurement
-    ratio: float  # median over pairs
-    ratios: tuple[float, ...]
-    target: float
+    peer: Measurement | None
+    ratios: tuple[float, ...]  # of the pairs; empty without a peer
+    target: str
+
+    @property
+    def ratio(self) -> float:
+        """The median over the pairs."""
+        return median(self.ratios)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -143,12 +82,29 @@ def main(arguments: Sequence[str]) -> None:
     config = parse(BenchmarkConfig, arguments, program="python scripts/benchmark.py")
     rows = []
     for section in config.sections:
-        for comparison in SECTIONS[section]:
-            rows.append(_compare(comparison, config))
+        for entry in SECTIONS[section]:
+            if isinstance(entry, Comparison) and entry.peer == "envpool":
+                if config.envpool_python is None:
+                    print(f"{entry.title}: left out, --envpool-python names no Python", flush=True)
+                    continue
+                entry.peer_options["python"] = config.envpool_python
+            rows.append(_row(entry, config))
             print(_sentence(rows[-1]), flush=True)
     if config.json is not None:
         content = json.dumps([asdict(row) for row in rows], indent=1)
         write_atomically(config.json, content.encode())
+
+
+def _row(entry: Comparison | Limit, config: BenchmarkConfig) -> Row:
+    if isinstance(entry, Comparison):
+        return _compare(entry, config)
+    measured = [_in_fresh_process(entry.case, entry.options, config) for _ in range(config.pairs)]
+    target = "none"
+    if entry.least_speed is not None:
+        target = f"{entry.least_speed:,.4g} {entry.unit}"
+    elif entry.most_mebibytes is not None:
+        target = f"at most {entry.most_mebibytes:,.0f} MiB"
+    return Row(entry.title, entry.unit, _middle(measured), None, (), target)
 
 
 def _compare(comparison: Comparison, config: BenchmarkConfig) -> Row:
@@ -156,15 +112,13 @@ def _compare(comparison: Comparison, config: BenchmarkConfig) -> Row:
     for _ in range(config.pairs):
         ours.append(_in_fresh_process(comparison.ours, comparison.ours_options, config))
         peers.append(_in_fresh_process(comparison.peer, comparison.peer_options, config))
-    ratios = tuple(a.speed / b.speed for a, b in zip(ours, peers, strict=True))
     return Row(
         comparison.title,
         comparison.unit,
         _middle(ours),
         _middle(peers),
-        median(ratios),
-        ratios,
-        comparison.target,
+        tuple(a.speed / b.speed for a, b in zip(ours, peers, strict=True)),
+        f"{comparison.target:g}×",
     )
 
 
@@ -194,11 +148,12 @@ def _in_fresh_process(name: str, options: dict[str, Any], config: BenchmarkConfi
 def _measure(sender: Any, name: str, options: dict[str, Any], repeats: int, threads: int) -> None:
     import torch
 
-    from metarl.scripts.benchmark_cases import CASES
+    from metarl.scripts.benchmark_cases import LEARNING_CASES
+    from metarl.scripts.benchmark_environments import ENVIRONMENT_CASES
 
     torch.set_num_threads(threads)
-    case, work = CASES[name]
-    step = case(**options)
+    case = (ENVIRONMENT_CASES | LEARNING_CASES)[name]
+    step, work = case.set_up(**options), case.amount(options)
     step()
     seconds = []
     for _ in range(repeats):
@@ -210,11 +165,15 @@ def _measure(sender: Any, name: str, options: dict[str, Any], repeats: int, thre
 
 
 def _sentence(row: Row) -> str:
+    ours = f"{row.ours.speed:,.4g} {row.unit} ({1e6 / row.ours.speed:,.3g} µs each)"
+    memory = f"{row.ours.peak_mebibytes:,.0f}"
+    if row.peer is None:
+        return f"{row.title}: {ours}, peak memory {memory} MiB (target {row.target})"
     ratios = ", ".join(f"{ratio:.2f}" for ratio in row.ratios)
     return (
-        f"{row.title}: {row.ratio:.2f}× (pairs {ratios}; target {row.target:g}×); "
+        f"{row.title}: {row.ratio:.2f}× (pairs {ratios}; target {row.target}); "
         f"{row.ours.speed:,.4g} against {row.peer.speed:,.4g} {row.unit}; peak memory "
-        f"{row.ours.peak_mebibytes:,.0f} against {row.peer.peak_mebibytes:,.0f} MiB"
+        f"{memory} against {row.peer.peak_mebibytes:,.0f} MiB"
     )
 
 

@@ -1,17 +1,15 @@
-"""What `benchmark.py` times: each case is set up once and gives a function to run repeatedly.
+"""Learning, as `benchmark.py` times it: collection, updates, few-shot steps, and their peers.
 
 The peers are written as their users write them; nothing in them is slowed down on purpose.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -25,86 +23,13 @@ from metarl.episodes import collect
 from metarl.fewshot import MAML, MAMLConfig, SinusoidTasks
 from metarl.mlp import mlp
 from metarl.policy_gradient import PolicyBatch, mean_kl
+from metarl.scripts.benchmark_case import Case
 from metarl.seeding import torch_generator
 from metarl.vectors import flatten, unflatten
 
-__all__ = ["CASES", "Case"]
+__all__ = ["LEARNING_CASES"]
 
-Case = Callable[..., Callable[[], None]]
-
-_CHEETAH_STEPS = 200
 _NAVIGATION = "Navigation2D:maml17"
-
-
-def cheetah_batch(num_envs: int) -> Callable[[], None]:
-    """Our batch: physics, observation and reward, one tensor of actions per control step."""
-    family = make_family("HalfCheetahVel:promp")
-    env = family.make_batch(family.sample_tasks(num_envs, seed=0), num_envs=1)
-    actions = 2 * torch.rand(_CHEETAH_STEPS, num_envs, 1, 6, generator=_rng()) - 1
-
-    def run() -> None:
-        env.reset(_rng())
-        for action in actions:
-            env.step(action)
-
-    return run
-
-
-def cheetah_open_loop(num_envs: int) -> Callable[[], None]:
-    """The limit: all controls handed to `mujoco.rollout` at once, states alone come back."""
-    from mujoco import rollout
-
-    from metarl.envs.mujoco_batch import gymnasium_model
-
-    model = gymnasium_model("half_cheetah.xml")
-    threads = len(os.sched_getaffinity(0))
-    pool = rollout.Rollout(nthread=threads)
-    workspaces = [mujoco.MjData(model) for _ in range(threads)]
-    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
-    state = np.zeros((num_envs, size))
-    actions = 2 * torch.rand(_CHEETAH_STEPS, num_envs, 6, generator=_rng()).double() - 1
-    controls = np.repeat(actions.numpy().transpose(1, 0, 2), 5, axis=1)
-
-    def run() -> None:
-        pool.rollout(model, workspaces, state, controls)
-
-    return run
-
-
-def cheetah_gymnasium(num_envs: int, *, mode: str) -> Callable[[], None]:
-    """Gymnasium's vector environments of HalfCheetah-v5."""
-    env = gymnasium.make_vec("HalfCheetah-v5", num_envs=num_envs, vectorization_mode=mode)
-    actions = _numpy_actions(num_envs)
-
-    def run() -> None:
-        env.reset(seed=0)
-        for action in actions:
-            env.step(action)
-
-    return run
-
-
-def cheetah_subprocesses(num_envs: int) -> Callable[[], None]:
-    """Stable-Baselines3's SubprocVecEnv, one process per environment."""
-    from stable_baselines3.common.vec_env import SubprocVecEnv
-
-    env = SubprocVecEnv([_make_cheetah] * num_envs, start_method="forkserver")
-    actions = _numpy_actions(num_envs)
-
-    def run() -> None:
-        env.reset()
-        for action in actions:
-            env.step(action)
-
-    return run
-
-
-def _make_cheetah() -> gymnasium.Env[Any, Any]:
-    return gymnasium.make("HalfCheetah-v5")
-
-
-def _numpy_actions(num_envs: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).uniform(-1, 1, (_CHEETAH_STEPS, num_envs, 6)).astype(np.float32)
 
 
 def navigation_collect() -> Callable[[], None]:
@@ -290,18 +215,13 @@ def _discard(_: object) -> None:
     return None
 
 
-CASES: dict[str, tuple[Case, float]] = {
-    # name: (case, how much work one run is, in the unit of its comparison)
-    "cheetah batch": (cheetah_batch, _CHEETAH_STEPS),
-    "cheetah open loop": (cheetah_open_loop, _CHEETAH_STEPS),
-    "cheetah gymnasium": (cheetah_gymnasium, _CHEETAH_STEPS),
-    "cheetah subprocesses": (cheetah_subprocesses, _CHEETAH_STEPS),
-    "navigation collect": (navigation_collect, 80_000),
-    "navigation sync": (navigation_sync, 80_000),
-    "navigation iteration": (navigation_iteration, 1),
-    "navigation textbook": (navigation_textbook, 1),
-    "cheetah sampling": (cheetah_sampling, 1),
-    "cheetah update": (cheetah_update, 1),
-    "sinusoid step": (sinusoid_step, 100),
-    "sinusoid loop": (sinusoid_loop, 10),
+LEARNING_CASES: dict[str, Case] = {
+    "navigation collect": Case(navigation_collect, 80_000),
+    "navigation sync": Case(navigation_sync, 80_000),
+    "navigation iteration": Case(navigation_iteration, 1),
+    "navigation textbook": Case(navigation_textbook, 1),
+    "cheetah sampling": Case(cheetah_sampling, 1),
+    "cheetah update": Case(cheetah_update, 1),
+    "sinusoid step": Case(sinusoid_step, 100),
+    "sinusoid loop": Case(sinusoid_loop, 10),
 }

@@ -14,6 +14,7 @@ from metarl.envs import family_ids, make_family
 from metarl.family_check import Check, check_family
 from metarl.ranges import require_at_least
 from metarl.scripts.command_line import parse, run
+from metarl.tasks import TaskFamily
 
 __all__ = ["CheckConfig", "main"]
 
@@ -46,10 +47,10 @@ class CheckConfig:
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl check`."""
     config = parse(CheckConfig, arguments, program="metarl check")
-    families = [make_family(name) for name in (family_ids() if config.all else config.families)]
     console, broken = Console(), 0
+    families = _all_families(console) if config.all else list(map(make_family, config.families))
     for family in families:
-        console.print(f"{family.id}: {family.description}", soft_wrap=True, markup=False)
+        console.print(family.id, soft_wrap=True, markup=False)
         checks = check_family(
             family, num_tasks=config.num_tasks, num_envs=config.num_envs, seed=config.seed
         )
@@ -60,6 +61,17 @@ def main(arguments: Sequence[str]) -> None:
         console.print(f"{broken} promise{'s' if broken > 1 else ''} broken", style="red")
         sys.exit(1)
     console.print(f"{len(families)} famil{'ies are' if len(families) > 1 else 'y is'} sound")
+
+
+def _all_families(console: Console) -> list[TaskFamily]:
+    """Every registered family whose package is installed; the others are said to be left out."""
+    families = []
+    for name in family_ids():
+        try:
+            families.append(make_family(name))
+        except ImportError as missing:
+            console.print(f"{name} is left out: {missing}", soft_wrap=True, markup=False)
+    return families
 
 
 def _print(console: Console, check: Check) -> None:

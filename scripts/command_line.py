@@ -36,7 +36,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         main(import_named_modules(sys.argv[1:]))
     except BrokenPipeError:
         sys.exit(0)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get("METARL_DEBUG"):
             raise
         fail(str(error))
@@ -72,17 +72,17 @@ def import_named_modules(arguments: Sequence[str]) -> list[str]:
 
 
 def _import_module(name: str) -> None:
-    if not all(part.isidentifier() for part in name.split(".")):
+    if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
         raise ValueError(f"--import must name a module, as an import statement does, got {name!r}")
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name.split(".", maxsplit=1)[0] and error.name != name:
-            raise ValueError(f"module {name!r} needs {error.name!r}, which is missing") from error
-        raise ValueError(
-            f"--import must name a module that exists, got {name!r}; "
-            "it is looked for in the working directory and among installed packages"
-        ) from error
+        if f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"--import must name a module that exists, got {name!r}; "
+                "it is looked for in the working directory and among installed packages"
+            ) from error
+        raise ValueError(f"module {name!r} needs what is missing: {error}") from error
     except Exception as error:  # the user's own code may fail in any way
         raise ValueError(f"module {name!r} failed: {type(error).__name__}: {error}") from error
 

@@ -1,5 +1,6 @@
 """Collecting episodes from a batch whose episodes end at known, different steps."""
 
+from dataclasses import fields
 from typing import ClassVar
 
 import pytest
@@ -9,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from metarl.episodes import Episodes, collect
-from metarl.tasks import Step
+from metarl.tasks import Step, Tasks
 
 LENGTHS = torch.tensor([[1, 3], [5, 2]])  # steps of each episode, [tasks, envs]
 TERMINATED = torch.tensor([[True, True], [False, True]])  # the last one is cut at the horizon
@@ -23,13 +24,14 @@ class Countdown:
     observation_space = spaces.Box(0, 10, (3,))
     action_space = spaces.Box(-1000, 1000, (1,))
 
-    def __init__(self, nonsense: float = float("nan")) -> None:
-        self.nonsense = nonsense
+    def __init__(self, nonsense: float = float("nan"), *, succeeds_at: int = 0) -> None:
+        self.nonsense, self.succeeds_at = nonsense, succeeds_at
         self.reset_with: list[torch.Generator] = []
         self.actions: list[Tensor] = []
         self.rewards_at: dict[tuple[int, int, int], float] = {}
 
-    def reset(self, generator: torch.Generator) -> Tensor:
+    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+        assert where is None
         self.reset_with.append(generator)
         self.time = 0
         return self._observations()
@@ -45,7 +47,14 @@ class Countdown:
         rewards[self.time > LENGTHS] = self.nonsense
         over = self.time >= LENGTHS  # stays true after the end
         cut = torch.full_like(over, self.time >= self.horizon)
-        return Step(self._observations(), rewards, over & TERMINATED, cut)
+        success = torch.full_like(over, self.time == self.succeeds_at) if self.succeeds_at else None
+        return Step(self._observations(), rewards, over & TERMINATED, cut, success)
+
+    def set_tasks(self, tasks: Tasks) -> None:  # noqa: ARG002
+        raise AssertionError("episodes are of the tasks there are")
+
+    def oracle_actions(self) -> Tensor | None:
+        return None
 
     def close(self) -> None:
         """Nothing to free."""
@@ -147,17 +156,28 @@ def test_discrete_actions_keep_their_type_and_have_no_action_axis():
     assert got.actions.tolist() == [[[0, 1, 2, 0, 1]] * 2] * 2
 
 
+def test_success_is_kept_where_the_family_defines_it_and_ends_with_the_episode():
+    got = episodes(Countdown(succeeds_at=2))
+    assert got.success.nonzero().tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 1]]  # not [0, 0]
+    assert got.success.dtype == torch.bool
+
+
+def test_without_success_there_is_none():
+    assert episodes().success is None
+    assert episodes().first_envs(1).success is None
+
+
 def test_the_dtype_of_the_environment_is_kept():
     assert episodes().rewards.dtype == torch.float64
     assert episodes().observations.dtype == torch.float64
 
 
 def test_the_first_environments_of_each_task_are_views_of_all_fields():
-    got = episodes()
+    got = episodes(Countdown(succeeds_at=2))
     part = got.first_envs(1)
     assert part.returns.tolist() == [[1], [515]]
     assert part.num_steps == 6
-    for name in ("observations", "actions", "rewards", "terminated", "truncated", "mask"):
-        whole, view = getattr(got, name), getattr(part, name)
+    for field in fields(got):
+        whole, view = getattr(got, field.name), getattr(part, field.name)
         assert torch.equal(view, whole[:, :1])
         assert view.data_ptr() == whole.data_ptr()

@@ -30,7 +30,8 @@ class Slope(TaskFamily):
     """
 
     name: ClassVar[str] = "Slope"
-    variant, description, horizon, action_scale = "one", "pays v · action", HORIZON, 1.0
+    variant, horizon, source = "one", HORIZON, "this test"
+    task_description, observation_description = "slope v", "nothing but chance"
     task_space = spaces.Box(-1, 1, (1,), np.float64)
     observation_space = spaces.Box(0, 1, (1,))
     action_space = spaces.Box(-1, 1, (1,))
@@ -41,43 +42,50 @@ class Slope(TaskFamily):
 
     def make_batch(self, tasks: Tasks, *, num_envs: int, device: object = "cpu") -> SlopeBatch:
         assert device == "cpu"
-        self.batches.append(SlopeBatch(torch.as_tensor(self.check_tasks(tasks)), num_envs))
+        slopes = torch.as_tensor(self.check_tasks(tasks))
+        self.batches.append(SlopeBatch(slopes, num_envs, has_oracle=self.has_oracle))
         return self.batches[-1]
-
-    def oracle(self, tasks: Tasks, *, device: object = "cpu") -> Actor | None:
-        assert device == "cpu"
-        best = torch.as_tensor(tasks).sign().unsqueeze(1)
-        return best.expand_as if self.has_oracle else None
 
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         return rng.uniform(0.1, 1, (num_tasks, 1)) * (1 if split == "train" else -1)
 
 
 class SlopeBatch:
-    """All steps of all slopes, in float64."""
+    """All steps of all slopes, in float64; where slopes flip, they change sign at every step."""
 
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
-    horizon = HORIZON
+    horizon, flip = HORIZON, False
     observation_space, action_space = Slope.observation_space, Slope.action_space
 
-    def __init__(self, slopes: Tensor, num_envs: int) -> None:
+    def __init__(self, slopes: Tensor, num_envs: int, *, has_oracle: bool) -> None:
         self.num_tasks, self.num_envs = len(slopes), num_envs
-        self._slopes, self.closed = slopes, False
+        self._slopes, self._has_oracle, self.closed = slopes, has_oracle, False
 
-    def reset(self, generator: torch.Generator) -> Tensor:
+    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
         assert not self.closed
+        assert where is None
         self._time, shape = 0, (self.num_tasks, self.num_envs, 1)
         self._observations = torch.rand(shape, generator=generator, dtype=torch.float64)
         return self._observations
 
     def step(self, actions: Tensor) -> Step:
+        rewards = self._present_slopes() * actions.squeeze(-1)
         self._time += 1
-        rewards = self._slopes * actions.squeeze(-1)
         never = torch.zeros_like(rewards, dtype=torch.bool)
         return Step(self._observations, rewards, never, never | (self._time >= HORIZON))
 
+    def set_tasks(self, tasks: Tasks) -> None:  # noqa: ARG002
+        raise AssertionError("an evaluation has one set of tasks")
+
+    def oracle_actions(self) -> Tensor | None:
+        best = self._present_slopes().sign().unsqueeze(1)
+        return best.expand(-1, self.num_envs, 1) if self._has_oracle else None
+
     def close(self) -> None:
         self.closed = True
+
+    def _present_slopes(self) -> Tensor:  # [N, 1]
+        return -self._slopes if self.flip and self._time % 2 else self._slopes
 
 
 class Diver:
@@ -222,6 +230,12 @@ def test_tasks_come_from_the_test_split_unless_another_is_asked_for():
 
 
 def test_the_oracle_row_is_the_best_return_of_each_task():
+    got = evaluate(Diver())
+    np.testing.assert_allclose(got.oracle, HORIZON * np.abs(got.tasks[:, 0]))
+
+
+def test_the_oracle_is_asked_in_every_state(monkeypatch):
+    monkeypatch.setattr(SlopeBatch, "flip", True)
     got = evaluate(Diver())
     np.testing.assert_allclose(got.oracle, HORIZON * np.abs(got.tasks[:, 0]))
 

@@ -1,5 +1,6 @@
 """The cheetah and the batched physics under it, against Gymnasium's HalfCheetah."""
 
+import copy
 import re
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -12,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.envs.half_cheetah import HalfCheetahBatch, HalfCheetahVel
-from metarl.envs.mujoco_batch import MujocoBatch, gymnasium_model
+from metarl.envs.half_cheetah import HalfCheetahDir, HalfCheetahDirSparse, HalfCheetahVel
+from metarl.envs.mujoco_batch import MujocoBatch, gymnasium_model, refresh_constants
+from metarl.envs.mujoco_family import Moves, MujocoFamilyBatch
 
 Array = NDArray[np.float64]
-Make = Callable[..., HalfCheetahBatch]
+Make = Callable[..., MujocoFamilyBatch]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -36,7 +38,7 @@ def make() -> Iterator[Make]:
 
     def make_batch(
         tasks: list[float], num_envs: int = 1, variant: str = "maml17"
-    ) -> HalfCheetahBatch:
+    ) -> MujocoFamilyBatch:
         family = HalfCheetahVel(variant)
         made.append(family.make_batch(np.array(tasks)[:, None], num_envs=num_envs))
         made[-1].reset(generator())
@@ -78,7 +80,7 @@ def run(physics: MujocoBatch, steps: int = 30) -> Array:
     return np.array(visited)
 
 
-def random_actions(env: HalfCheetahBatch, source: torch.Generator, scale: float = 1.0) -> Tensor:
+def random_actions(env: MujocoFamilyBatch, source: torch.Generator, scale: float = 1.0) -> Tensor:
     uniform = torch.rand(env.num_tasks, env.num_envs, 6, generator=source, dtype=torch.float64)
     return scale * (2 * uniform - 1)
 
@@ -152,12 +154,70 @@ def test_the_observation_has_the_layout_of_the_variant(make, variant, size):
             torch.testing.assert_close(flat[i, 17:], torso, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("variant", "scale"), [("maml17", 1.0), ("promp", 10.0)])
-def test_the_variants_carry_their_published_numbers(variant, scale):
+@pytest.mark.parametrize("variant", HalfCheetahVel.variants)
+def test_the_variants_carry_their_published_numbers(variant):
+    """Highest velocity, steps, observation and action scale, from the field's papers and code."""
+    high, horizon, size, scale = {
+        "maml17": (2, 200, 20, 1),
+        "cavia": (2, 200, 20, 1),
+        "pytorch-maml-rl": (2, 100, 20, 10),
+        "garage": (2, 100, 20, 10),
+        "promp": (3, 200, 17, 10),
+        "pearl": (3, 200, 20, 1),
+        "varibad": (3, 200, 20, 1),
+        "amago": (3, 1000, 17, 1),
+        "ldm": (3.5, 200, 20, 1),
+    }[variant]
     family = HalfCheetahVel(variant)
-    assert (family.horizon, family.action_scale) == (200, scale)
-    assert family.task_space.high.tolist() == [{"maml17": 2.0, "promp": 3.0}[variant]]
-    assert family.task_space.low.tolist() == [0.0]
+    assert (family.horizon, family.action_scale) == (horizon, scale)
+    assert family.observation_space.shape == (size,)
+    assert (family.task_space.low.tolist(), family.task_space.high.tolist()) == ([0], [high])
+    tasks = family.sample_tasks(400, seed=0)
+    assert tasks.min() < 0.05 * high
+    assert tasks.max() > 0.95 * high
+
+
+def test_the_test_velocities_of_ldm_lie_between_its_training_velocities():
+    family = HalfCheetahVel("ldm")
+    train = family.sample_tasks(400, seed=0)
+    assert ((train <= 0.5) | (train >= 3.0)).all()
+    assert 150 < (train > 1).sum() < 250
+    test = family.sample_tasks(7, split="test", seed=0)
+    assert sorted(test[:, 0]) == [0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25]
+    assert family.ood_splits == ("test",)
+
+
+def moved_by(family, metres: float, x: float, task: float) -> float:
+    """The reward of a control step over so many metres that ends at x, under ‖a‖² = 1.25."""
+    qpos = np.zeros((1, 9))
+    qpos[0, 0] = x
+    controls = np.array([[0.5, -1.0, 0, 0, 0, 0]])
+    nothing = np.zeros((1, 0))
+    before = qpos - np.eye(9)[:1] * metres
+    tasks = np.array([[task]])
+    moves = Moves(qpos, np.zeros((1, 9)), nothing, tasks, controls, before, nothing)
+    return float(family.reward(moves)[0])
+
+
+@pytest.mark.parametrize("variant", HalfCheetahDir.variants)
+def test_running_the_asked_way_pays_its_velocity(variant):
+    family = HalfCheetahDir(variant)
+    assert moved_by(family, 0.1, x=0.1, task=1) == pytest.approx(2 - 0.0625)
+    assert moved_by(family, 0.1, x=0.1, task=0) == pytest.approx(-2 - 0.0625)
+
+
+def test_the_two_directions_of_pearl_come_in_turn():
+    tasks = HalfCheetahDir("pearl").sample_tasks(10, seed=0)[:, 0]
+    assert (tasks.reshape(5, 2).sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize(("variant", "gate"), [("hyperx", 5.0), ("hyper", 10.0)])
+def test_sparse_running_pays_from_the_gate_on_in_both_directions(variant, gate):
+    family = HalfCheetahDirSparse(variant)
+    assert moved_by(family, 0.1, x=gate - 0.01, task=1) == pytest.approx(-0.0625)
+    assert moved_by(family, 0.1, x=gate, task=1) == pytest.approx(2 - 0.0625)
+    assert moved_by(family, -0.1, x=-gate, task=0) == pytest.approx(2 - 0.0625)
+    assert moved_by(family, -0.1, x=-gate, task=1) == pytest.approx(-2 - 0.0625)
 
 
 def test_actions_are_clipped_before_they_act_and_before_they_cost(make):
@@ -193,7 +253,7 @@ def test_initial_states_have_the_noise_of_gymnasium(make):
     assert abs(qvel.mean(0)).max() < 5 * 0.1 / np.sqrt(2000)
 
 
-def episode(env: HalfCheetahBatch, seed: int) -> tuple[Tensor, Tensor]:
+def episode(env: MujocoFamilyBatch, seed: int) -> tuple[Tensor, Tensor]:
     """Observations and rewards of twenty random steps, time last but one and last."""
     source = generator(seed)
     steps = [env.reset(generator(seed))]
@@ -256,10 +316,10 @@ def test_setting_states_copies_them(make_physics):
 
 
 def heavier(factor: float) -> mujoco.MjModel:
-    model = gymnasium_model("half_cheetah.xml")
+    model = copy.copy(gymnasium_model("half_cheetah.xml"))
     model.body_mass[:] *= factor
     model.body_inertia[:] *= factor
-    mujoco.mj_setConst(model, mujoco.MjData(model))
+    refresh_constants(model, mujoco.MjData(model))
     return model
 
 

@@ -29,6 +29,23 @@ def test_nothing_is_imported_before_it_is_asked_for():
         registry.load("Missing")
 
 
+def test_the_thing_itself_may_be_registered():
+    registry = Registry("thing", (Entry("Fraction", fractions.Fraction, "a ratio"),))
+    assert registry.load("Fraction") is fractions.Fraction
+
+
+def test_what_a_module_does_not_hold_is_named():
+    registry = Registry("thing", (Entry("Thing", "fractions:Fractoin", "misspelt"),))
+    with pytest.raises(ImportError, match="^Thing: module 'fractions' has no 'Fractoin'$"):
+        registry.load("Thing")
+
+
+def test_a_registry_knows_its_names():
+    registry = Registry("thing", (FRACTION,))
+    assert "Fraction" in registry
+    assert "Missing" not in registry
+
+
 def test_registries_do_not_share_entries():
     first, second = Registry("thing"), Registry("thing")
     first.register(FRACTION)

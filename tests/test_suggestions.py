@@ -2,7 +2,7 @@
 
 import pytest
 
-from metarl.suggestions import unknown_name
+from metarl.suggestions import known, unknown_name
 
 
 def test_the_sentence_names_the_kind_all_choices_and_what_came():
@@ -31,3 +31,13 @@ def test_nothing_is_suggested_where_nothing_is_near():
 def test_choices_may_come_from_an_iterator_that_is_read_once():
     sentence = unknown_name("split", "tran", (name for name in ("train", "test")))
     assert sentence == "split must be one of train, test, got 'tran'; did you mean 'train'?"
+
+
+def test_a_known_name_gives_what_it_names():
+    assert known("variant", "far", {"near": 1, "far": 2}) == 2
+
+
+def test_an_unknown_name_is_an_error_with_that_sentence():
+    message = "^variant must be one of near, far, got 'fra'; did you mean 'far'\\?$"
+    with pytest.raises(ValueError, match=message):
+        known("variant", "fra", {"near": 1, "far": 2})

@@ -6,6 +6,7 @@ from itertools import pairwise
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
@@ -16,7 +17,7 @@ from metarl.gymnasium_env import TaskEnv
 from metarl.vector_env import TaskVectorEnv
 
 GOALS = np.array([[0.1, 0.1], [0.25, -0.1], [-0.45, 0.3], [0.5, 0.5]])
-GAINS = np.array([[1.0], [0.5], [1.0], [0.0]])  # the last one never moves: truncated at 100
+GAINS = np.array([[1.0], [0.3], [1.0], [0.0]])  # the last one never moves: truncated at 100
 MODES = list(AutoresetMode)
 
 
@@ -54,7 +55,7 @@ def assert_equal(ours, theirs):
         assert ours.keys() == theirs.keys()
         for key, value in ours.items():
             assert_equal(value, theirs[key])
-    elif isinstance(ours, np.ndarray) and ours.dtype == object:
+    elif isinstance(ours, tuple) or (isinstance(ours, np.ndarray) and ours.dtype == object):
         for one, other in zip(ours, theirs, strict=True):
             assert_equal(one, other)
     elif isinstance(ours, np.ndarray):
@@ -85,7 +86,7 @@ def test_each_autoreset_mode_gives_what_gymnasiums_loop_over_environments_gives(
         if mode is AutoresetMode.DISABLED and ended.any():
             observations, infos = ours.reset(options={"reset_mask": ended})
             assert_equal((observations, infos), theirs.reset(options={"reset_mask": ended.copy()}))
-    assert ends[0] > ends[1] > ends[2] > ends[3] >= 2  # they end at different steps
+    assert ends[0] > ends[2] > ends[1] > ends[3] >= 2  # they end at different steps
 
 
 def test_tasks_drawn_anew_are_equal_to_the_loops_when_they_are_given_to_it():
@@ -326,7 +327,7 @@ def test_an_option_that_does_not_fit_is_refused_and_changes_nothing(options, mes
 
 
 def test_a_seed_for_each_environment_is_refused():
-    with pytest.raises(ValueError, match="seed must be one integer, for all environments, got "):
+    with pytest.raises(ValueError, match="seed must be one Python integer, for all environments"):
         navigation().reset(seed=[1, 2, 3, 4])
 
 
@@ -348,7 +349,9 @@ def test_without_autoreset_an_ended_episode_cannot_go_on():
     envs.reset(options={"reset_mask": np.array([True, False, False, False])})
     with pytest.raises(ResetNeeded, match="episodes of environments 2 have ended"):
         envs.step(np.zeros((4, 2)))
-    envs.reset()
+    everywhere = np.ones(4, bool)
+    everywhere.flags.writeable = False
+    envs.reset(options={"reset_mask": everywhere})
     envs.step(np.zeros((4, 2)))
 
 
@@ -360,6 +363,7 @@ def test_actions_of_another_shape_are_refused():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_simulator_on_the_gpu_gives_arrays_as_one_on_the_cpu():
     ours, theirs = navigation(device="cuda", tasks=GOALS), navigation(tasks=GOALS)
     observations, _ = ours.reset(seed=0)

@@ -1,0 +1,157 @@
+"""What `benchmark.py` compares with what, and the target of each ratio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["SECTIONS", "Comparison", "Limit"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cases whose speeds are compared; the target is for ours over the peer's."""
+
+    title: str
+    ours: str
+    peer: str
+    target: float
+    ours_options: dict[str, Any] = field(default_factory=dict)
+    peer_options: dict[str, Any] = field(default_factory=dict)
+    unit: str = "env steps/s"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One case with a target of its own: a speed to reach, or a memory to stay under."""
+
+    title: str
+    case: str
+    options: dict[str, Any]
+    least_speed: float | None = None
+    most_mebibytes: float | None = None
+    unit: str = "env steps/s"
+
+
+def _against(
+    title: str, ours: str, num_envs: int, peer: str, target: float, **peer_options: Any
+) -> Comparison:
+    return Comparison(
+        title,
+        "batch",
+        peer,
+        target,
+        {"env": ours, "num_envs": num_envs},
+        {"num_envs": num_envs, **peer_options},
+    )
+
+
+_CHEETAH, _ANT, _WALKER = "HalfCheetahVel:promp", "AntDir:promp", "Walker2DRandParams:pearl"
+_SIZES = (16, 64, 256, 1024, 4096)
+
+SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
+    "cheetah": (
+        _against(
+            "HalfCheetah × 16 against SubprocVecEnv",
+            *(_CHEETAH, 16, "subprocesses", 6),
+            env="HalfCheetah-v5",
+        ),
+        _against(
+            "HalfCheetah × 16 against AsyncVectorEnv",
+            *(_CHEETAH, 16, "gymnasium", 1),
+            env="HalfCheetah-v5",
+            mode="async",
+        ),
+        _against(
+            "HalfCheetah × 16 against SyncVectorEnv",
+            *(_CHEETAH, 16, "gymnasium", 1),
+            env="HalfCheetah-v5",
+            mode="sync",
+        ),
+        _against("HalfCheetah × 800 against the open-loop limit", _CHEETAH, 800, "open loop", 0.85),
+    ),
+    "envs": (
+        _against(
+            "HalfCheetah × 64 against EnvPool",
+            *(_CHEETAH, 64, "envpool", 1.3),
+            env="HalfCheetah-v4",
+        ),
+        _against("Ant × 64 against EnvPool", _ANT, 64, "envpool", 1.3, env="Ant-v4"),
+        _against("Ant × 16 against SubprocVecEnv", _ANT, 16, "subprocesses", 6, env="Ant-v5"),
+        Comparison(
+            "Walker × 256, a model each, against one shared model",
+            *("batch", "batch", 0.85),
+            {"env": _WALKER, "num_envs": 256},
+            {"env": "Walker2DVel:promp", "num_envs": 256},
+        ),
+        _against(
+            "CartPole × 64 in 2 workers against AsyncVectorEnv",
+            *("CartPoleMass:rllib", 64, "gymnasium", 3),
+            env="CartPole-v1",
+            mode="async",
+        ),
+        *(
+            Limit(
+                f"{env} × 4096",
+                "batch",
+                {"env": env, "num_envs": 4096, "num_tasks": 64},
+                least_speed=target,
+            )
+            for env, target in (
+                ("Bandit:n100-k10", 5e6),
+                ("Navigation2D:maml17", 5e6),
+                ("TabularMDP:rl2", 2e6),
+                ("GridNavigation:varibad", 2e6),
+                ("DarkRoom:dpt", 2e6),
+            )
+        ),
+        Limit(
+            "HalfCheetah × 4096",
+            *("batch", {"env": _CHEETAH, "num_envs": 4096, "num_tasks": 64}),
+            most_mebibytes=2048,
+        ),
+        Limit(
+            "Walker × 1000, a model each",
+            *("batch", {"env": _WALKER, "num_envs": 1000}),
+            most_mebibytes=2048,
+        ),
+    ),
+    "growth": tuple(
+        Limit(f"{env} × {size}", "batch", {"env": env, "num_envs": size, "num_tasks": 16})
+        for env in (_CHEETAH, _ANT, "Navigation2D:maml17", "TabularMDP:rl2")
+        for size in _SIZES
+    ),
+    "navigation": (
+        Comparison(
+            "2D navigation collection against SyncVectorEnv × 800",
+            "navigation collect",
+            "navigation sync",
+            100,
+        ),
+    ),
+    "update": (
+        Comparison(
+            "2D navigation iteration against the textbook Fisher product",
+            "navigation iteration",
+            "navigation textbook",
+            5,
+            unit="iterations/s",
+        ),
+        Comparison(
+            "cheetah meta-update against its sampling",
+            "cheetah update",
+            "cheetah sampling",
+            1,
+            unit="iterations/s",
+        ),
+    ),
+    "sinusoid": (
+        Comparison(
+            "sinusoid meta-step against a loop over tasks",
+            "sinusoid step",
+            "sinusoid loop",
+            15,
+            unit="meta-steps/s",
+        ),
+    ),
+}

@@ -1,0 +1,99 @@
+"""A family that does as it is told, well or badly; workers import it by name."""
+
+import os
+import signal
+import time
+from multiprocessing import parent_process
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from metarl.envs.gymnasium_family import GymnasiumFamily
+
+RAISE, EXIT, DIE, HANG = 2, 3, 4, 5  # actions
+
+
+class Counter(gymnasium.Env):
+    """Observes its task, the step, what it drew at reset and what it drew in this step.
+
+    Ends by itself after 6 steps; refuses to be stepped after that.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
+    action_space = spaces.Discrete(6)
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(self, kind: int, render_mode: str | None = None) -> None:
+        self.kind, self.render_mode, self.offset = kind, render_mode, 0.0
+        self.steps, self.num_tasks_applied = 6, 0
+
+    def reset(self, *, seed=None, options=None):  # noqa: ARG002
+        super().reset(seed=seed)
+        self.start, self.steps = self.np_random.uniform(), 0
+        return self.observe(), {}
+
+    def step(self, action):
+        if self.steps == 6:
+            raise RuntimeError("stepped after the end")
+        misbehave(action)
+        self.steps += 1
+        info = {"success": float(self.steps == 3)}
+        return self.observe(), self.offset + action, False, self.steps == 6, info
+
+    def observe(self):
+        return np.array([self.offset, self.steps, self.start, self.np_random.uniform()])
+
+    def render(self):
+        ignores = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        return np.array([[[torch.get_num_threads(), ignores, self.kind, self.num_tasks_applied]]])
+
+
+def misbehave(action: int) -> None:
+    if action == RAISE:
+        raise KeyError("the cup is empty")
+    if action == EXIT:
+        raise SystemExit(3)
+    if action == DIE:
+        os._exit(7)
+    if action == HANG:
+        time.sleep(100)
+
+
+class Counters(GymnasiumFamily):
+    """Tasks: an offset, and one of two kinds of environment."""
+
+    name = "Counters"
+    variants = ("tiny",)
+    task_space = spaces.Box(np.array([-5.0, 0.0]), np.array([5.0, 1.0]), dtype=np.float64)
+    task_description = "an offset, a kind"
+    observation_description = "all there is"
+    source = "this test"
+    has_success = True
+    horizon = 5
+
+    def __init__(self, num_workers: int | None = 0, horizon: int = 5) -> None:
+        self.num_workers, self.horizon = num_workers, horizon
+        self.timeout_seconds = 0.5
+        super().__init__("tiny")
+
+    def make_env(self, task):
+        return Counter(self.env_kind(task), render_mode="rgb_array")
+
+    def env_kind(self, task):
+        return int(task[1])
+
+    def apply_task(self, env, task):
+        assert env.kind == self.env_kind(task)
+        env.offset = float(task[0])
+        env.num_tasks_applied += 1
+
+
+class Unmakable(Counters):
+    """Whose environments can be made here, but not in a worker."""
+
+    def make_env(self, task):
+        if parent_process() is not None:
+            raise OSError("no licence for this simulator")
+        return super().make_env(task)
