@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.bilevel import InnerLoop, Params, PerStep, adapt, inner_step, meta_gradient, sgd
-from metarl.checkpoints import load_checkpoint, save_checkpoint
+from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, select_tensors
 from metarl.episodes import Actor, Episodes, collect
+from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.linearized import linearize_adaptation
 from metarl.policies import make_policy
 from metarl.policy_gradient import (
@@ -29,6 +30,7 @@ from metarl.policy_gradient import (
     ratio_loss,
 )
 from metarl.seeding import derive_seed, torch_generator
+from metarl.stored_settings import read_settings
 from metarl.tasks import BatchEnv, TaskFamily, Tasks
 from metarl.trust_region import backtracking_line_search, trust_region_step
 from metarl.vectors import flatten, unflatten
@@ -36,6 +38,8 @@ from metarl.vectors import flatten, unflatten
 from .maml_trpo_config import MAMLTRPOConfig
 
 __all__ = ["MAMLTRPO"]
+
+_REMEDY = "a smaller inner_lr keeps adapted policies near their data"
 
 Metrics = dict[str, float]
 Callback = Callable[["MAMLTRPO", Metrics], bool | None]
@@ -113,7 +117,8 @@ class MAMLTRPO:
             The agent itself.
 
         Raises:
-            FloatingPointError: if a gradient is not finite; the parameters stay as they were.
+            FloatingPointError: if an observation, a reward, a loss, a gradient or a parameter is
+                not finite; the parameters stay as they were.
         """
         for _ in range(num_iterations):
             metrics = self.iterate()
@@ -122,22 +127,29 @@ class MAMLTRPO:
         return self
 
     def iterate(self) -> Metrics:
-        """One iteration of training; what happened, by name."""
+        """One iteration of training; what happened, by name. Raises as `learn` does."""
+        tasks = self.family.sample_tasks(
+            self.config.meta_batch_size,
+            seed=derive_seed(self.seed, "iteration", self.num_iterations),
+        )
+        with in_iteration(self.num_iterations + 1, tasks):
+            return self._iterate(tasks)
+
+    def _iterate(self, tasks: Tasks) -> Metrics:
         started = time.perf_counter()
         config, key = self.config, self.num_iterations
-        tasks = self.family.sample_tasks(
-            config.meta_batch_size, seed=derive_seed(self.seed, "iteration", key)
-        )
         resets = torch_generator(self.seed, "resets", key)
         noise = torch_generator(self.seed, "actions", key, device=self.device)
         phases: list[Episodes] = []
         batches: list[PolicyBatch] = []
         adapted = self.initial_state(config.meta_batch_size)
         with self._posed(tasks) as env:
+            require_finite_params("parameter", self.params)
             for _ in range(config.num_inner_steps):
                 phases.append(collect(env, self.actor(adapted, noise), resets))
                 batches.append(self._process(adapted, phases[-1]))
                 adapted = inner_step(adapted, batches[-1], self._inner)
+                require_finite_tasks("adapted parameters", *adapted.values(), remedy=_REMEDY)
             phases.append(collect(env, self.actor(adapted, noise), resets))
         query = self._process(adapted, phases[-1])
         collected = time.perf_counter()
@@ -189,8 +201,9 @@ class MAMLTRPO:
         losses, grads = meta_gradient(
             self.params, support, query, inner, query_loss=self._surrogate
         )
+        require_finite_tasks("query loss", losses, remedy=_REMEDY)
+        require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
         gradient = flatten(grads)
-        self._require_finite(gradient)
         step, expected = trust_region_step(
             gradient,
             self._fisher_product(supports, query),
@@ -249,13 +262,6 @@ class MAMLTRPO:
             normalize=config.normalize_advantages,
             bootstrap_truncated=config.bootstrap_truncated,
         )
-
-    def _require_finite(self, gradient: Tensor) -> None:
-        if not bool(torch.isfinite(gradient).all()):
-            raise FloatingPointError(
-                f"the meta-gradient of iteration {self.num_iterations} is not finite; "
-                "a smaller inner_lr keeps adapted policies near their data"
-            )
 
     def initial_state(self, num_tasks: int) -> Params:
         """The policy before adaptation, once for each task: parameters [tasks, ...]."""
@@ -358,7 +364,12 @@ class MAMLTRPO:
             return distribution.sample(generator)
 
     def save(self, path: Path | str) -> None:
-        """Write a checkpoint: parameters and counters. The file is replaced in one step."""
+        """Write a checkpoint: parameters and counters. The file is replaced in one step.
+
+        Raises:
+            FloatingPointError: if a parameter is not finite; nothing is written.
+        """
+        require_finite_params("parameter", self.params)
         counters = {"num_iterations": self.num_iterations, "num_env_steps": self.num_env_steps}
         header = {
             "agent": "maml-trpo",
@@ -367,7 +378,8 @@ class MAMLTRPO:
             "config": asdict(self.config),
             "counters": counters,
         }
-        save_checkpoint(Path(path), self.params, header)
+        tensors = {f"parameters/{name}": p for name, p in self.params.items()}
+        save_checkpoint(Path(path), tensors, header)
 
     @classmethod
     def load(
@@ -378,12 +390,11 @@ class MAMLTRPO:
         Raises:
             ValueError: if the file is no checkpoint, of another agent or of another family.
         """
-        tensors, header = load_checkpoint(Path(path), agent="maml-trpo", environment=family.id)
-        settings = header["config"]
-        settings["hidden_sizes"] = tuple(settings["hidden_sizes"])  # JSON knows lists only
-        config = MAMLTRPOConfig(**settings)
+        path = Path(path)
+        tensors, header = load_checkpoint(path, agent="maml-trpo", environment=family.id)
+        config = read_settings(MAMLTRPOConfig, header["config"], where=f"checkpoint {path}")
         agent = cls(family, config, seed=header["seed"], device=device)
-        agent.params = {name: tensors[name].to(agent.device) for name in agent.params}
-        agent.num_iterations = header["counters"]["num_iterations"]
-        agent.num_env_steps = header["counters"]["num_env_steps"]
+        agent.params = select_tensors(path, tensors, "parameters", agent.params)
+        agent.num_iterations = read_counter(path, header, "num_iterations")
+        agent.num_env_steps = read_counter(path, header, "num_env_steps")
         return agent

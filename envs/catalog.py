@@ -12,6 +12,7 @@ from metarl.suggestions import unknown_name
 from metarl.tasks import TaskFamily
 
 from .gymnasium_ids import gymnasium_id, register_gymnasium_id
+from .metaworld_tasks import VARIANTS as METAWORLD_VARIANTS
 
 __all__ = ["FAMILIES", "family_ids", "make_family", "register_family"]
 
@@ -121,7 +122,7 @@ _add(
     "MetaWorld",
     "metaworld",
     "manipulation tasks of Meta-World, goals hidden (needs metarl-toolkit[metaworld])",
-    *("ml1-reach", "ml1-push", "ml1-pick-place", "ml10", "ml25", "ml45"),
+    *METAWORLD_VARIANTS,
 )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from metarl.checkpoints import load_checkpoint
+from metarl.checkpoints import load_checkpoint, select_tensors
 from metarl.policies import GaussianPolicy
 
 __all__ = ["velocity_actions"]
@@ -50,4 +50,5 @@ def _policy(device: torch.device) -> tuple[GaussianPolicy, dict[str, Tensor]]:
         config["activation"],
         action_scale=config["action_scale"],
     )
-    return policy, {name: p.to(device) for name, p in tensors.items()}
+    like = {name: p.to(device) for name, p in policy.init(torch.Generator()).items()}
+    return policy, select_tensors(_FILE, tensors, "parameters", like)

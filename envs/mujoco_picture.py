@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
+import sys
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -35,15 +39,34 @@ def draw_state(
 
 @lru_cache(maxsize=2)  # a renderer holds a drawing context, slow to make
 def _renderer(model: mujoco.MjModel) -> Any:
+    _use_egl_without_a_display()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says it all
-            return mujoco.Renderer(model, _HEIGHT, _WIDTH)
+            renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
     except Exception as error:
         raise RuntimeError(
-            "MuJoCo cannot draw off screen here; on a machine without a display set MUJOCO_GL=egl "
-            "(it needs the libraries libegl1, libgl1, libgles2)"
+            "MuJoCo cannot draw off screen here; on a machine without a display it needs the "
+            "libraries libegl1, libgl1 and libgles2"
         ) from error
+    # Freed before MuJoCo's own clean-up at exit, which was registered earlier and so runs later.
+    atexit.register(renderer.close)
+    return renderer
+
+
+def _use_egl_without_a_display() -> None:
+    """Let MuJoCo draw through EGL where GLFW, its default, would find no display.
+
+    MuJoCo itself reads MUJOCO_GL when it is imported, which may have happened long before.
+    """
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("MUJOCO_GL"):
+        return
+    contexts = getattr(sys.modules[mujoco.Renderer.__module__], "gl_context", None)
+    with contextlib.suppress(Exception):  # without EGL the renderer says what is missing
+        from mujoco.egl import GLContext
+
+        if contexts is not None:
+            contexts.GLContext = GLContext
 
 
 def _camera(model: mujoco.MjModel) -> Any:

@@ -1,60 +1,79 @@
-"""Checkpoints: one safetensors file with the tensors and a JSON header. Loading runs no code."""
+"""Checkpoints: one safetensors file with the tensors and a JSON header. Loading runs no code.
+
+The header names agent, environment, seed, resolved settings, counters, library versions and a
+checksum over every byte of the file. Tensors are grouped by the first part of their names:
+"parameters/weight_0", "optimizer/step/weight_0".
+
+There is no state of random generators in it, on purpose: every stream is derived from the seed,
+its purpose and the iteration (see `metarl.seeding`), no environment lives from one iteration to
+the next with a state that counts, and checkpoints are taken between iterations. So the counters
+are all that is needed to go on to the same bit.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
+
+from metarl.durable_files import write_atomically
+from metarl.versions import library_versions
 
 __all__ = [
     "FORMAT_VERSION",
     "load_checkpoint",
+    "read_counter",
     "read_header",
     "save_checkpoint",
+    "select_tensors",
     "write_atomically",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_UNCHECKED_VERSION = 1  # had no checksum, and parameters without a group
+_NO_CHECKSUM = "0" * 64
+_NEEDED: dict[str, type] = {"seed": int, "config": dict, "counters": dict}
+_UNREADABLE = (SafetensorError, LookupError, ValueError, TypeError, RuntimeError, AttributeError)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader finds the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+class _Checkpoint(NamedTuple):
+    tensors: dict[str, Tensor]
+    header: dict[str, Any]
 
 
-def save_checkpoint(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and header in one step.
 
     Args:
         path: the file; its folder must exist.
-        tensors: by name, any device.
-        header: what JSON can hold.
+        tensors: by name, any device; names are "group/name".
+        header: what JSON can hold: `agent`, `environment`, `seed`, `config` and `counters`, which
+            `load_checkpoint` asks for; the versions are added.
     """
     stored = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    text = json.dumps({"format_version": FORMAT_VERSION, **header})
-    write_atomically(path, save(stored, metadata={"metarl": text}))
+    whole = {
+        "format_version": FORMAT_VERSION,
+        "checksum": _NO_CHECKSUM,
+        **{k: v for k, v in header.items() if k not in ("format_version", "checksum")},
+        "versions": library_versions(),
+    }
+    content = save(stored, metadata={"metarl": json.dumps(whole)})
+    write_atomically(path, content.replace(_NO_CHECKSUM.encode(), _checksum(content).encode(), 1))
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a checkpoint.
+    """The header of a checkpoint, whose every byte has been checked.
 
     Raises:
-        ValueError: if the file is missing, damaged, or no checkpoint of this format.
+        ValueError: if the file is missing, damaged, or no checkpoint of a known format.
     """
-    return _read(path)[1]
+    return _read(path).header
 
 
 def load_checkpoint(
@@ -63,7 +82,8 @@ def load_checkpoint(
     """Tensors on the CPU, and the header, of a checkpoint of this agent and environment.
 
     Raises:
-        ValueError: as `read_header`, and if agent or environment differ.
+        ValueError: as `read_header`, and if agent or environment differ, or the header lacks
+            seed, settings or counters.
     """
     tensors, header = _read(path)
     for kind, wanted in (("agent", agent), ("environment", environment)):
@@ -71,23 +91,106 @@ def load_checkpoint(
             raise ValueError(
                 f"checkpoint {path} must be of {kind} {wanted!r}, it is of {header.get(kind)!r}"
             )
+    for key, needed in _NEEDED.items():
+        if not isinstance(header.get(key), needed):
+            raise ValueError(f"checkpoint {path} does not say its {key}, so it cannot be used")
     return tensors, header
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def select_tensors(
+    path: Path, tensors: Mapping[str, Tensor], group: str, like: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of one group, on the devices of those whose place they take.
+
+    Args:
+        path: the checkpoint, for messages.
+        tensors: what `load_checkpoint` gave.
+        group: the first part of the names, such as "parameters".
+        like: tensors by name without the group, whose shapes and types are needed.
+
+    Raises:
+        ValueError: if one is missing or of another shape or type.
+    """
+    chosen = {}
+    for name, wanted in like.items():
+        found = tensors.get(f"{group}/{name}")
+        if found is None or found.shape != wanted.shape or found.dtype != wanted.dtype:
+            held = "nothing" if found is None else f"{found.dtype} {list(found.shape)}"
+            raise ValueError(
+                f"checkpoint {path} must hold {group}/{name} as {wanted.dtype} "
+                f"{list(wanted.shape)}, it holds {held}"
+            )
+        chosen[name] = found.to(wanted.device)
+    return chosen
+
+
+def read_counter(path: Path, header: Mapping[str, Any], name: str) -> int:
+    """A counter of a checkpoint's header.
+
+    Raises:
+        ValueError: if it is missing or no whole number.
+    """
+    count = header["counters"].get(name)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise ValueError(f"checkpoint {path} must count {name}, it says {count!r}")
+    return count
+
+
+def _read(path: Path) -> _Checkpoint:
     if not path.is_file():
         raise ValueError(f"checkpoint must be a file, there is none at {path}")
+    content = path.read_bytes()
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            header = json.loads((file.metadata() or {})["metarl"])
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(f"checkpoint {path} is damaged or not a metarl checkpoint") from error
-    if not isinstance(header, dict):
-        raise ValueError(f"checkpoint {path} is damaged or not a metarl checkpoint")
-    if header.get("format_version") != FORMAT_VERSION:
+        header = _header(content)
+    except _UNREADABLE as error:
+        raise ValueError(f"checkpoint {path} {_fault(content)}") from error
+    version = header.get("format_version")
+    if version not in (_UNCHECKED_VERSION, FORMAT_VERSION):
         raise ValueError(
-            f"checkpoint {path} has format {header.get('format_version')!r}, "
-            f"this version reads {FORMAT_VERSION}"
+            f"checkpoint {path} has format {version!r}, this version reads "
+            f"{_UNCHECKED_VERSION} and {FORMAT_VERSION}"
         )
-    return tensors, header
+    if version == FORMAT_VERSION:
+        _require_checksum(path, content, header.pop("checksum", None))
+    try:
+        tensors = load(content)
+    except _UNREADABLE as error:
+        raise ValueError(f"checkpoint {path} {_fault(content)}") from error
+    if version == _UNCHECKED_VERSION:
+        tensors = {f"parameters/{name}": value for name, value in tensors.items()}
+    return _Checkpoint(tensors, header)
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """Our JSON text in the JSON text that begins a safetensors file behind its length."""
+    length = int.from_bytes(content[:8], "little")
+    outer = json.loads(content[8 : 8 + length].decode())
+    header = json.loads(outer["__metadata__"]["metarl"])
+    if not isinstance(header, dict):
+        raise TypeError("the header must be a JSON object")
+    return header
+
+
+def _require_checksum(path: Path, content: bytes, stored: object) -> None:
+    if isinstance(stored, str) and len(stored) == len(_NO_CHECKSUM) and stored.isascii():
+        unsigned = content.replace(stored.encode(), _NO_CHECKSUM.encode(), 1)
+        if _checksum(unsigned) == stored:
+            return
+    raise ValueError(
+        f"checkpoint {path} is damaged or was altered: its checksum does not fit its content"
+    )
+
+
+def _checksum(content: bytes) -> str:
+    """Of a whole file in which the checksum's own place holds zeros."""
+    return hashlib.blake2b(content, digest_size=len(_NO_CHECKSUM) // 2).hexdigest()
+
+
+def _fault(content: bytes) -> str:
+    """What is wrong with a file that does not read as safetensors."""
+    if content.startswith((b"PK\x03\x04", b"\x80")):
+        return (
+            "is a pickle, as torch.save writes; loading one can run any code, so it is refused: "
+            "metarl's checkpoints are safetensors files"
+        )
+    return "is damaged or not a metarl checkpoint"

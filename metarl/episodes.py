@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from metarl.finite import NonFiniteError
 from metarl.tasks import BatchEnv
 
 __all__ = ["Actor", "Episodes", "collect"]
@@ -60,10 +61,13 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
         The episodes, on the environment's device.
 
     Raises:
-        ValueError: if a reward is not finite, with the task and environment it came from.
+        NonFiniteError: a ValueError, if an observation or a reward is not finite, with the task
+            and environment it came from.
+        ValueError: if they have another shape than [N, E, O] and [N, E].
     """
     observation = env.reset(generator)
-    lead, steps = observation.shape[:2], env.horizon
+    lead, steps = (env.num_tasks, env.num_envs), env.horizon
+    _require_shape("observations", observation, (*lead, *env.observation_space.shape))
     observations = observation.new_empty(*lead, steps + 1, observation.shape[-1])
     observations[:, :, 0] = observation
     actions: Tensor | None = None
@@ -74,6 +78,8 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     for t in range(steps):
         action = actor(observation)
         observation, reward, term, trunc, reached = env.step(action)
+        _require_shape("observations", observation, (*lead, observations.shape[-1]))
+        _require_shape("rewards", reward, lead)
         if actions is None:
             actions = action.new_empty(*lead, steps, *action.shape[2:])
         actions[:, :, t] = action
@@ -86,7 +92,9 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
             success[:, :, t] = reached
     assert actions is not None
     mask = _alive(terminated | truncated)
-    _require_finite(rewards, mask)
+    finite_rewards = torch.isfinite(rewards) | ~mask
+    _require_finite("observations", torch.isfinite(observations).all(-1), observations)
+    _require_finite("rewards", finite_rewards, rewards)
     return Episodes(
         observations,
         actions,
@@ -104,11 +112,22 @@ def _alive(ends: Tensor) -> Tensor:
     return ended_before == 0
 
 
-def _require_finite(rewards: Tensor, mask: Tensor) -> None:
-    bad = ~torch.isfinite(rewards) & mask
-    if bool(bad.any()):
-        task, env, step = (int(i) for i in bad.nonzero()[0])
+def _require_shape(name: str, given: Tensor, needed: Sequence[int]) -> None:
+    if given.shape != torch.Size(needed):
         raise ValueError(
-            f"rewards must be finite, got {float(rewards[task, env, step])} from task {task}, "
-            f"environment {env}, step {step}"
+            f"{name} of the environment must have shape {list(needed)}, got {list(given.shape)}"
         )
+
+
+def _require_finite(name: str, finite: Tensor, values: Tensor) -> None:
+    """Values [N, E, T, ...] where `finite` [N, E, T] is false are refused."""
+    if bool(finite.all()):
+        return
+    task, env, step = (int(i) for i in (~finite).nonzero()[0])
+    value = values[task, env, step]
+    shown = value[~torch.isfinite(value)].flatten()[0]
+    raise NonFiniteError(
+        f"{name} must be finite, got {float(shown)} from task {task}, environment {env}, "
+        f"step {step}",
+        task,
+    )

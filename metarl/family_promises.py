@@ -12,6 +12,7 @@ import pickle
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from metarl.family_comparisons import (
 )
 from metarl.family_trial import BrokenPromiseError, NotApplicableError, Trial, require
 from metarl.task_spaces import check_rows, space_bounds
-from metarl.tasks import RendersBatch, Step, TaskFamily
+from metarl.tasks import RendersBatch, Step, TaskFamily, Tasks
 
 __all__ = ["PROMISES"]
 
@@ -192,18 +193,19 @@ def _wrong_tasks_are_refused(trial: Trial) -> str:
     beyond, missing = trial.tasks.copy(), trial.tasks.copy()
     beyond[-1] = np.where(np.isfinite(high), high + 1, np.nan)
     missing[-1] = np.nan
+    make_batch = partial(trial.family.make_batch, num_envs=1)
     with trial.batch() as env:
         for rows, what in ((beyond, f"task {beyond[-1].tolist()}"), (missing, "a task of nan")):
-            _require_refusal(lambda rows=rows: trial.family.make_batch(rows, num_envs=1), what)
-            _require_refusal(lambda rows=rows: env.set_tasks(rows), f"{what}, set later,")
+            _require_refusal(make_batch, rows, what)
+            _require_refusal(env.set_tasks, rows, f"{what}, set later,")
         fewer = trial.tasks[:-1]
-        _require_refusal(lambda: env.set_tasks(fewer), f"a set of {len(fewer)} tasks in a batch")
+        _require_refusal(env.set_tasks, fewer, f"a set of {len(fewer)} tasks in a batch")
     return "a task beyond the space, one of nan, and one task fewer"
 
 
-def _require_refusal(use: Callable[[], object], what: str) -> None:
+def _require_refusal(use: Callable[[Tasks], object], rows: Tasks, what: str) -> None:
     try:
-        use()
+        use(rows)
     except ValueError:
         return
     raise BrokenPromiseError(f"{what} was not refused by a ValueError")

@@ -58,7 +58,7 @@ class Trial:
     @property
     def num_steps(self) -> int:
         """Steps of a short run: enough to see physics and noise."""
-        return min(self.family.horizon, 20)
+        return min(self.family.horizon, 12)
 
     @contextmanager
     def batch(self, tasks: Tasks | None = None, num_envs: int | None = None) -> Iterator[BatchEnv]:
@@ -94,5 +94,10 @@ def start_step(observations: Tensor) -> Step:
 
 def kept_step(step: Step) -> Step:
     """A copy that the batch cannot overwrite."""
-    success = None if step.success is None else step.success.clone()
-    return Step(*(part.clone() for part in step[:4]), success)
+    return Step(
+        step.observations.clone(),
+        step.rewards.clone(),
+        step.terminated.clone(),
+        step.truncated.clone(),
+        None if step.success is None else step.success.clone(),
+    )

@@ -6,6 +6,7 @@ the median over the pairs. Memory is the peak of the process, imports included.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import multiprocessing
 import resource
@@ -83,16 +84,26 @@ def main(arguments: Sequence[str]) -> None:
     rows = []
     for section in config.sections:
         for entry in SECTIONS[section]:
-            if isinstance(entry, Comparison) and entry.peer == "envpool":
-                if config.envpool_python is None:
-                    print(f"{entry.title}: left out, --envpool-python names no Python", flush=True)
-                    continue
-                entry.peer_options["python"] = config.envpool_python
+            missing = _missing(section, entry, config)
+            if missing:
+                print(f"{entry.title}: left out, {missing}", flush=True)
+                continue
             rows.append(_row(entry, config))
             print(_sentence(rows[-1]), flush=True)
     if config.json is not None:
         content = json.dumps([asdict(row) for row in rows], indent=1)
         write_atomically(config.json, content.encode())
+
+
+def _missing(section: str, entry: Comparison | Limit, config: BenchmarkConfig) -> str:
+    """What this comparison needs and does not have; otherwise it is ready to run."""
+    if isinstance(entry, Comparison) and entry.peer == "envpool":
+        if config.envpool_python is None:
+            return "--envpool-python names no Python"
+        entry.peer_options["python"] = config.envpool_python
+    if section == "metaworld" and importlib.util.find_spec("metaworld") is None:
+        return "metaworld is not installed in this Python"
+    return ""
 
 
 def _row(entry: Comparison | Limit, config: BenchmarkConfig) -> Row:

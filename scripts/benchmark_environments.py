@@ -83,6 +83,34 @@ def gymnasium_vector(env: str, num_envs: int, mode: str) -> Callable[[], None]:
     return run
 
 
+def metaworld_vector(task: str, num_envs: int) -> Callable[[], None]:
+    """Gymnasium's AsyncVectorEnv of Meta-World's own environment."""
+    import metaworld  # noqa: F401 - registers its environments
+
+    make = partial(gymnasium.make, "Meta-World/MT1", env_name=task, disable_env_checker=True)
+    environments = gymnasium.vector.AsyncVectorEnv([make] * num_envs, context="spawn")
+    actions = _actions(environments.single_action_space, num_envs)
+
+    def run() -> None:
+        environments.reset(seed=0)
+        for action in actions:
+            environments.step(action)
+
+    return run
+
+
+def building(env: str, num_envs: int) -> Callable[[], None]:
+    """Make a family and its environments, ready to step."""
+
+    def run() -> None:
+        family = make_family(env)
+        made = family.make_batch(family.sample_tasks(num_envs, seed=0), num_envs=1)
+        made.reset(torch_generator(0, "benchmark"))
+        made.close()
+
+    return run
+
+
 def subprocesses(env: str, num_envs: int) -> Callable[[], None]:
     """Stable-Baselines3's SubprocVecEnv, one process per environment."""
     from stable_baselines3.common.vec_env import SubprocVecEnv
@@ -159,5 +187,7 @@ ENVIRONMENT_CASES: dict[str, Case] = {
     "open loop": Case(open_loop, _env_steps),
     "gymnasium": Case(gymnasium_vector, _env_steps),
     "subprocesses": Case(subprocesses, _env_steps),
+    "metaworld vector": Case(metaworld_vector, _env_steps),
+    "building": Case(building, 1),
     "envpool": Case(envpool, _env_steps),
 }

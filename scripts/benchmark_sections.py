@@ -116,6 +116,19 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
             most_mebibytes=2048,
         ),
     ),
+    "metaworld": (
+        _against(
+            "Meta-World reach × 16 in 2 workers against AsyncVectorEnv",
+            *("MetaWorld:ml1-reach", 16, "metaworld vector", 1.5),
+            task="reach-v3",
+        ),
+        Limit(
+            "making the 10 training environments of ML10",
+            *("building", {"env": "MetaWorld:ml10", "num_envs": 10}),
+            least_speed=1 / 3,
+            unit="times/s",
+        ),
+    ),
     "growth": tuple(
         Limit(f"{env} × {size}", "batch", {"env": env, "num_envs": size, "num_tasks": 16})
         for env in (_CHEETAH, _ANT, "Navigation2D:maml17", "TabularMDP:rl2")

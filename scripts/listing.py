@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -14,6 +15,7 @@ from gymnasium import spaces
 
 from metarl.agents import AGENTS
 from metarl.envs import FAMILIES, family_ids, make_family
+from metarl.registry import Entry
 from metarl.scripts.command_line import parse, run
 from metarl.task_spaces import TaskSpace
 from metarl.tasks import TaskFamily
@@ -48,25 +50,31 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _print_environments() -> None:
-    ids = family_ids()
-    width = max(map(len, ids))
+    width = max(map(len, family_ids()))
     print("environments")
     for entry in FAMILIES:
         print(f"  {entry.name}: {entry.description}")
-        for variant in entry.variants:
-            name = f"{entry.name}:{variant}"
-            print(f"    {name:{width}}  {_described(name)}")
+        try:
+            families = _families(entry)
+        except ImportError as missing:  # an optional package
+            print(f"    {_span(entry)}: {missing}")
+            continue
+        for family in families:
+            print(f"    {family.id:{width}}  {family.description}")
 
 
-def _described(family_id: str) -> str:
-    try:
-        return make_family(family_id).description
-    except ImportError as missing:  # an optional package
-        return str(missing)
+def _families(entry: Entry) -> list[TaskFamily]:
+    return [make_family(f"{entry.name}:{variant}") for variant in entry.variants]
+
+
+def _span(entry: Entry) -> str:
+    """The variants in a few words."""
+    first, last = entry.variants[0], entry.variants[-1]
+    return f"{len(entry.variants)} variants, {first} … {last}" if first != last else first
 
 
 def environments_page() -> str:
-    """All registered families as Markdown, a table of variants for each."""
+    """All registered families as Markdown: what is posed and paid, and a table of variants."""
     lines = [
         "# Environments",
         "",
@@ -78,50 +86,44 @@ def environments_page() -> str:
     family_ids()  # makes families of installed packages known
     for entry in FAMILIES:
         lines += [f"## {entry.name}", "", f"{entry.description[0].upper()}{entry.description[1:]}."]
-        lines += ["", "| variant | task | task space | steps | observation | action | actions ÷ "]
-        lines[-1] += "| splits | source |"
-        lines.append("|---|---|---|---|---|---|---|---|---|")
-        lines += [_row(entry.name, variant) for variant in entry.variants]
-        lines.append("")
-        lines += _warnings(entry.name, entry.variants)
+        try:
+            lines += ["", "```", inspect.getdoc(entry.load()) or "", "```", ""]
+            lines += _table(_families(entry))
+        except ImportError as missing:
+            lines += ["", f"{_span(entry)}. {missing}.", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(name: str, variant: str) -> str:
-    try:
-        family = make_family(f"{name}:{variant}")
-    except ImportError as missing:
-        return f"| `{variant}` | {missing} |" + " |" * 7
-    splits = [f"{s} (out of distribution)" if s in family.ood_splits else s for s in family.splits]
-    cells = [
-        f"`{variant}`",
-        family.task_description,
-        _space(family.task_space),
-        str(family.horizon),
-        f"{family.observation_description} [{family.observation_space.shape[0]}]",
-        _space(family.action_space),
-        f"{family.action_scale:g}",
-        ", ".join(splits),
-        family.source,
-    ]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _warnings(name: str, variants: Sequence[str]) -> list[str]:
-    lines = []
-    for variant in variants:
-        warning = _warning(f"{name}:{variant}")
-        if warning:
-            lines += [f"**{variant}**: {warning}.", ""]
+def _table(families: Sequence[TaskFamily]) -> list[str]:
+    headings = ("variant", "task", "task space", "steps", "observation", "action", "actions ÷")
+    lines = [_line((*headings, "splits", "source")), _line(["---"] * 9)]
+    lines += [_row(family) for family in families]
+    lines.append("")
+    for family in families:
+        if family.warning:
+            lines += [f"**{family.variant}**: {family.warning}.", ""]
     return lines
 
 
-def _warning(family_id: str) -> str:
-    try:
-        family: TaskFamily = make_family(family_id)
-    except ImportError:
-        return ""
-    return family.warning
+def _row(family: TaskFamily) -> str:
+    splits = [f"{s} (out of distribution)" if s in family.ood_splits else s for s in family.splits]
+    return _line(
+        (
+            f"`{family.variant}`",
+            family.task_description,
+            _space(family.task_space),
+            str(family.horizon),
+            f"{family.observation_description} [{family.observation_space.shape[0]}]",
+            _space(family.action_space),
+            f"{family.action_scale:g}",
+            ", ".join(splits),
+            family.source,
+        )
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _space(space: TaskSpace | spaces.Space[object]) -> str:
@@ -133,7 +135,8 @@ def _space(space: TaskSpace | spaces.Space[object]) -> str:
     if isinstance(space, spaces.Box):
         low, high = sorted(set(space.low.ravel())), sorted(set(space.high.ravel()))
         if len(low) == len(high) == 1:
-            return f"[{low[0]:g}, {high[0]:g}]^{space.shape[0]}"
+            power = f"^{space.shape[0]}" if space.shape[0] > 1 else ""
+            return f"[{low[0]:g}, {high[0]:g}]{power}"
         return f"box of {space.shape[0]} numbers"
     return str(space)
 

@@ -109,10 +109,12 @@ def table(out: Path) -> str:
 
 def _row(folder: Path, evaluations: list[dict[str, Any]]) -> str:
     environment = evaluations[0]["environment"]
-    steps = [_pooled([e["steps"][k] for e in evaluations]) for k in range(4)]
+    measured = len(evaluations[0]["steps"])
+    steps = [_pooled([e["steps"][k] for e in evaluations]) for k in range(min(4, measured))]
+    steps += [""] * (4 - len(steps))
     random = _pooled([e["random"] for e in evaluations])
     has_oracle = evaluations[0]["oracle"] is not None
-    oracle = _pooled([e["oracle"] for e in evaluations]) if has_oracle else "none; bound 0"
+    oracle = _pooled([e["oracle"] for e in evaluations]) if has_oracle else "none"
     link = f"[{folder.name}]({folder.parent.name}/{folder.name})"
     count = f"{len(evaluations[0]['tasks'])} × {len(evaluations)}"
     cells = [environment, link, count, random, *steps, oracle, _PUBLISHED.get(environment, "")]

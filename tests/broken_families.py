@@ -252,17 +252,16 @@ class DeafToTasks(OwnBatch):
     batch = DeafBatch
 
 
-class OddClockBatch(TensorBatch):
-    """Truncates when a function of its clock says so."""
-
-    def is_over(self) -> Tensor:
-        return self._time >= self.horizon
-
+class LateBatch(TensorBatch):
     def step(self, actions: Tensor) -> Step:
-        return super().step(actions)._replace(truncated=self.is_over())
+        return super().step(actions)._replace(truncated=self._time > self.horizon)
 
 
-class OneClockBatch(OddClockBatch):
+class Late(OwnBatch):
+    batch = LateBatch
+
+
+class OneClockBatch(TensorBatch):
     """One clock for all environments, which any reset sets to 0."""
 
     ticks = 0
@@ -271,18 +270,10 @@ class OneClockBatch(OddClockBatch):
         self.ticks = 0
         return super().reset(generator, where)
 
-    def is_over(self) -> Tensor:
+    def step(self, actions: Tensor) -> Step:
         self.ticks += 1
-        return torch.full_like(self._never, self.ticks >= self.horizon)
-
-
-class LateBatch(OddClockBatch):
-    def is_over(self) -> Tensor:
-        return self._time > self.horizon
-
-
-class Late(OwnBatch):
-    batch = LateBatch
+        over = torch.full_like(self._never, self.ticks >= self.horizon)
+        return super().step(actions)._replace(truncated=over)
 
 
 class OneClock(OwnBatch):
@@ -299,6 +290,8 @@ class NotFiniteInTheEnd(Walk):
 
 
 class WalksAway(Walk):
+    name = "WalksAway"
+
     def best_actions(self, states: Tensor, parameters: Any, time: Tensor) -> Tensor | None:
         return -super().best_actions(states, parameters, time)
 
@@ -360,6 +353,7 @@ class Counts(Walk):
 class Plain(Walk):
     """No oracle, no picture, and the same tasks in both splits."""
 
+    name = "Plain"
     same_tasks_in_splits = True
     best_actions = TensorFamily.best_actions
     draw = TensorFamily.draw

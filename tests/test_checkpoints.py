@@ -1,7 +1,9 @@
 """Checkpoints: what is saved comes back, and nothing else is taken for one."""
 
+import json
 import os
 import pickle
+import random
 import re
 from pathlib import Path
 
@@ -10,16 +12,27 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from metarl.agents import MAMLTRPO
 from metarl.checkpoints import (
     FORMAT_VERSION,
     load_checkpoint,
+    read_counter,
     read_header,
     save_checkpoint,
+    select_tensors,
     write_atomically,
 )
+from metarl.envs import make_family
+from metarl.versions import library_versions
 
-HEADER = {"agent": "maml-trpo", "environment": "Navigation2D:maml17", "iteration": 3}
-DAMAGED = "checkpoint .* is damaged or not a metarl checkpoint"
+HEADER = {
+    "agent": "maml-trpo",
+    "environment": "Navigation2D:maml17",
+    "seed": 3,
+    "config": {"gamma": 0.99},
+    "counters": {"num_iterations": 3},
+}
+DAMAGED = r"^checkpoint \S+ is damaged or (not a metarl checkpoint|was altered: its checksum .*)$"
 
 
 def tensors() -> dict[str, Tensor]:
@@ -53,7 +66,7 @@ def test_tensors_come_back_to_the_last_bit(path):
 
 
 def test_the_header_comes_back_with_the_format_version(path):
-    expected = {"format_version": FORMAT_VERSION, **HEADER}
+    expected = {"format_version": FORMAT_VERSION, **HEADER, "versions": library_versions()}
     assert load(path)[1] == expected
     assert read_header(path) == expected
 
@@ -94,6 +107,108 @@ def test_a_truncated_file_is_refused(path, kept):
         load(path)
 
 
+def test_every_flipped_bit_and_every_cut_is_found(path):
+    content = path.read_bytes()
+    load(path)
+    rng = random.Random(0)
+    places = rng.sample(range(8 * len(content)), 200)
+    for place in places:
+        altered = bytearray(content)
+        altered[place // 8] ^= 1 << place % 8
+        path.write_bytes(altered)
+        with pytest.raises(ValueError, match=r"^checkpoint \S+ (is damaged|has format)"):
+            load(path)
+    for length in rng.sample(range(len(content)), 50):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=DAMAGED):
+            load(path)
+    path.write_bytes(content + b"\0")
+    with pytest.raises(ValueError, match=DAMAGED):
+        load(path)
+
+
+def test_a_header_that_was_edited_is_refused(path):
+    content = path.read_bytes()
+    assert content.count(b"0.99") == 1
+    path.write_bytes(content.replace(b"0.99", b"0.98"))
+    with pytest.raises(ValueError, match="its checksum does not fit its content"):
+        load(path)
+
+
+def test_a_checkpoint_without_a_checksum_is_refused(path):
+    path.write_bytes(save(tensors(), metadata={"metarl": json.dumps({"format_version": 2})}))
+    with pytest.raises(ValueError, match="its checksum does not fit its content"):
+        load(path)
+
+
+def test_saving_the_same_gives_the_same_bytes(path, tmp_path):
+    save_checkpoint(tmp_path / "again", tensors(), HEADER)
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_a_loaded_header_can_be_saved_again(path, tmp_path):
+    loaded, header = load(path)
+    save_checkpoint(tmp_path / "again", loaded, header)
+    assert load(tmp_path / "again")[1] == header
+
+
+@pytest.mark.parametrize("missing", ["seed", "config", "counters"])
+def test_a_header_without_what_an_agent_needs_is_refused(path, missing):
+    save_checkpoint(path, tensors(), {k: v for k, v in HEADER.items() if k != missing})
+    with pytest.raises(ValueError, match=f"does not say its {missing}, so it cannot be used"):
+        load(path)
+
+
+@pytest.mark.parametrize("count", [None, -1, True, 2.5, "3"])
+def test_a_counter_that_is_no_count_is_refused(path, count):
+    header = {"counters": {"num_iterations": count}}
+    with pytest.raises(ValueError, match=f"must count num_iterations, it says {count!r}"):
+        read_counter(path, header, "num_iterations")
+
+
+def test_tensors_of_a_group_are_selected_by_name():
+    found = {"parameters/a": torch.ones(2), "optimizer/a": torch.zeros(2)}
+    selected = select_tensors(Path("x"), found, "parameters", {"a": torch.zeros(2)})
+    assert list(selected) == ["a"]
+    assert selected["a"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("found", "held"),
+    [
+        ({}, "nothing"),
+        ({"parameters/a": torch.ones(3)}, r"torch.float32 \[3\]"),
+        ({"parameters/a": torch.ones(2, dtype=torch.float64)}, r"torch.float64 \[2\]"),
+    ],
+)
+def test_tensors_of_another_shape_or_type_are_refused(found, held):
+    message = rf"checkpoint x must hold parameters/a as torch.float32 \[2\], it holds {held}"
+    with pytest.raises(ValueError, match=message):
+        select_tensors(Path("x"), found, "parameters", {"a": torch.zeros(2)})
+
+
+# Earlier versions.
+
+ROOT = Path(__file__).parents[1]
+OLD = ROOT / "tests" / "data" / "checkpoint_v1.safetensors"
+
+
+def test_a_checkpoint_of_format_1_is_still_loaded():
+    loaded, header = load_checkpoint(OLD, agent="maml-trpo", environment="Navigation2D:maml17")
+    assert header["format_version"] == 1
+    assert {name.split("/")[0] for name in loaded} == {"parameters"}
+    agent = MAMLTRPO.load(OLD, make_family("Navigation2D:maml17"))
+    assert (agent.num_iterations, agent.seed) == (2, 5)
+    assert torch.equal(agent.params["weight_0"], loaded["parameters/weight_0"])
+
+
+@pytest.mark.parametrize("result", sorted(ROOT.glob("results/*/maml-trpo/checkpoint.safetensors")))
+def test_published_checkpoints_can_be_loaded(result):
+    header = read_header(result)
+    agent = MAMLTRPO.load(result, make_family(header["environment"]))
+    assert agent.num_iterations == header["counters"]["num_iterations"] > 0
+
+
 @pytest.mark.parametrize("content", [b"garbage", b"\xff" * 100, b"\x00" * 100])
 def test_a_file_of_garbage_is_refused(path, content):
     path.write_bytes(content)
@@ -113,7 +228,7 @@ def test_a_safetensors_file_of_someone_else_is_refused(path, metadata):
 @pytest.mark.parametrize("metadata", ['{"agent": "maml-trpo"}', '{"format_version": 999}'])
 def test_another_format_version_is_refused(path, metadata):
     path.write_bytes(save(tensors(), metadata={"metarl": metadata}))
-    message = rf"checkpoint .* has format (None|999), this version reads {FORMAT_VERSION}"
+    message = rf"checkpoint .* has format (None|999), this version reads 1 and {FORMAT_VERSION}"
     with pytest.raises(ValueError, match=message):
         read_header(path)
 
@@ -133,7 +248,7 @@ def test_a_pickle_is_refused_without_running_what_it_holds(path, tmp_path):
     for write in (pickle.dump, torch.save):
         with path.open("wb") as file:
             write(trap, file)
-        with pytest.raises(ValueError, match=DAMAGED):
+        with pytest.raises(ValueError, match=r"is a pickle, as torch\.save writes; .* refused"):
             load(path)
     assert not trap.folder.exists()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,14 @@ import pytest
 import tyro
 
 from metarl.ranges import require_at_least
-from metarl.scripts.command_line import choose, fail, option_names, parse, run
+from metarl.scripts.command_line import (
+    choose,
+    fail,
+    import_named_modules,
+    option_names,
+    parse,
+    run,
+)
 
 
 @dataclass(frozen=True)
@@ -180,6 +188,77 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
         choose("agent", ["mamml"], ["maml", "rl2"], program="metarl go")
 
 
+# Modules of one's own.
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Writes a module into the working directory; it is forgotten after the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+
+    def write_module(name: str, text: str = "") -> None:
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+
+    yield write_module
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "line", ["--import mine_a go --fast", "go --fast --import=mine_a", "go --import mine_a --fast"]
+)
+def test_a_named_module_is_imported_and_the_rest_of_the_line_is_left(write, line):
+    write("mine_a", "SEEN = True")
+    assert import_named_modules(line.split()) == ["go", "--fast"]
+    assert sys.modules["mine_a"].SEEN
+
+
+def test_several_modules_are_imported_in_order_and_packages_too(write):
+    write("mine_b", "ORDER = ['mine_b']")
+    write("mine_package/__init__")
+    write("mine_package/part", "import mine_b; mine_b.ORDER.append('part')")
+    assert import_named_modules(["--import", "mine_b", "--import", "mine_package.part"]) == []
+    assert sys.modules["mine_b"].ORDER == ["mine_b", "part"]
+
+
+def test_without_a_module_nothing_is_imported_nor_looked_for_elsewhere():
+    path = list(sys.path)
+    assert import_named_modules(["go", "--imports", "x"]) == ["go", "--imports", "x"]
+    assert sys.path == path
+
+
+LOOKED_FOR = "it is looked for in the working directory and among installed packages"
+MODULES = [
+    ("--import", "--import must name a module, as an import statement does, got ''"),
+    ("--import=", "--import must name a module, as an import statement does, got ''"),
+    ("--import a/b", "--import must name a module, as an import statement does, got 'a/b'"),
+    ("--import broken.py", "--import must name a module, as an import .* does, got 'broken[.]py'"),
+    ("--import --fast", "--import must name a module, as an import statement does, got '--fast'"),
+    ("--import no_such", f"--import must name a module that exists, got 'no_such'; {LOOKED_FOR}"),
+    ("--import no_such.part.x", "--import must name a module that exists, got 'no_such.part.x'; "),
+    ("--import empty.part", "--import must name a module that exists, got 'empty.part'; "),
+    ("--import needy", "module 'needy' needs what is missing: No module named 'no_such_library'"),
+    ("--import broken", "module 'broken' failed: ZeroDivisionError: division by zero"),
+    ("--import wrong", "module 'wrong' failed: SyntaxError: "),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), MODULES, ids=[line for line, _ in MODULES])
+def test_a_module_that_cannot_be_imported_is_named_with_the_reason(write, line, message):
+    write("empty")
+    write("needy", "import no_such_library")
+    write("broken", "1 / 0")
+    write("wrong", "def")
+    with pytest.raises(ValueError, match=f"^{message}") as caught:
+        import_named_modules(line.split())
+    assert "\n" not in str(caught.value)
+
+
 # How a script ends.
 
 
@@ -199,6 +278,16 @@ def raising(error: BaseException) -> Any:
     return main
 
 
+def test_a_script_does_not_see_the_modules_that_are_imported_for_it(monkeypatch, write):
+    write("mine_c", "SEEN = True")
+    seen: list[str] = []
+    monkeypatch.setattr(sys, "argv", ["go", "--import", "mine_c", "--fast"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run(seen.extend)
+    assert seen == ["--fast"]
+    assert sys.modules["mine_c"].SEEN
+
+
 def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys):
     seen: list[str] = []
     assert ends_with(seen.extend, monkeypatch) == 0
@@ -211,6 +300,7 @@ def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys
     [
         (ValueError("seed must be 0 or more, got -1"), 2, "seed must be 0 or more, got -1"),
         (TypeError("space must be a Box"), 2, "space must be a Box"),
+        (ImportError("it needs the package x"), 2, "it needs the package x"),
         (PermissionError(13, "Permission denied", "a"), 2, "[Errno 13] Permission denied: 'a'"),
         (FloatingPointError("the loss is not finite"), 1, "the loss is not finite"),
         (KeyboardInterrupt(), 130, "stopped"),

@@ -143,6 +143,45 @@ def test_a_bad_reward_of_the_last_step_of_an_episode_counts():
         episodes(env)
 
 
+class Misshapen(Countdown):
+    """One of its tensors has an axis too many."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def step(self, actions: Tensor) -> Step:
+        step = super().step(actions)
+        return step._replace(**{self.name: getattr(step, self.name).unsqueeze(0)})
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("observations", r"\[2, 2, 3\], got \[1, 2, 2, 3\]"),
+        ("rewards", r"\[2, 2\], got \[1, 2, 2\]"),
+    ],
+)
+def test_observations_and_rewards_of_another_shape_are_refused(name, shapes):
+    with pytest.raises(ValueError, match=f"^{name} of the environment must have shape {shapes}$"):
+        episodes(Misshapen(name))
+
+
+def test_an_observation_that_is_not_finite_names_where_it_came_from(monkeypatch):
+    observe = Countdown._observations
+
+    def spoilt(env: Countdown) -> Tensor:
+        observations = observe(env)
+        if env.time == 4:
+            observations[1, 0, 2] = float("-inf")
+        return observations
+
+    monkeypatch.setattr(Countdown, "_observations", spoilt)
+    message = "observations must be finite, got -inf from task 1, environment 0, step 4"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        episodes()
+
+
 def test_a_batch_may_be_collected_from_again():
     env = Countdown()
     first, second = episodes(env), episodes(env)

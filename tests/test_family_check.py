@@ -271,7 +271,7 @@ def test_requiring_soundness_passes_a_sound_family_and_names_what_is_broken():
     both = families.WalksAway()
     both.source = ""
     message = (
-        "^Walk:plain is not sound: the family describes itself: source must be a text, is ''; "
+        "^WalksAway:plain is not sound: the family describes itself: source must be a text, is ''; "
         "the oracle beats random actions: the oracle earned "
     )
     with pytest.raises(AssertionError, match=message):

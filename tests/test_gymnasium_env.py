@@ -329,8 +329,14 @@ def test_closing_twice_does_no_harm():
     env.close()
 
 
+class Mine(Navigation2D):
+    """A family of one's own."""
+
+    name = "Mine"
+
+
 def test_a_family_of_ones_own_gets_an_id():
-    register_family("Mine", Navigation2D, description="my own", variants=["maml17"])
+    register_family("Mine", Mine, description="my own", variants=["maml17"])
     try:
         env = gymnasium.make("metarl/Mine-v0", variant="maml17", task=GOAL)
         np.testing.assert_array_equal(env.reset()[1]["task"], GOAL)

@@ -228,4 +228,4 @@ def test_a_machine_that_cannot_draw_says_what_helps():
     done = draw("disable", "SwimmerVel:promp")
     assert done.returncode == 1
     assert "MuJoCo cannot draw off screen here" in done.stderr
-    assert "set MUJOCO_GL=egl" in done.stderr
+    assert "it needs the libraries libegl1, libgl1 and libgles2" in done.stderr

@@ -36,7 +36,7 @@ def test_the_thing_itself_may_be_registered():
 
 def test_what_a_module_does_not_hold_is_named():
     registry = Registry("thing", (Entry("Thing", "fractions:Fractoin", "misspelt"),))
-    with pytest.raises(ImportError, match="^Thing: module 'fractions' has no 'Fractoin'$"):
+    with pytest.raises(ImportError, match=r"^Thing: module 'fractions' has no 'Fractoin'$"):
         registry.load("Thing")
 
 

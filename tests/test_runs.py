@@ -1,18 +1,30 @@
 """Run directories: never overwritten, resumed without lost or doubled lines."""
 
+import errno
 import json
+import multiprocessing
+import os
 import platform
 import re
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metarl.runs import MetricsLog, RunDirectory, library_versions, read_metrics
+from metarl.checkpoints import read_header, save_checkpoint
+from metarl.durable_files import create_whole, locked
+from metarl.runs import BestCheckpoint, MetricsLog, RunDirectory, library_versions, read_metrics
 
-CONFIG = {"agent": "maml-trpo", "seed": 3, "agent_config": {"gamma": 0.99}}
+CONFIG: dict[str, Any] = {
+    "agent": "maml-trpo",
+    "environment": "Navigation2D:maml17",
+    "seed": 3,
+    "agent_config": {"gamma": 0.99},
+}
 
 
 @pytest.fixture
@@ -41,9 +53,22 @@ def events(run: RunDirectory, name: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in board.Scalars(name)]
 
 
+def save(run: RunDirectory, iteration: int, **others: Any) -> Path:
+    """A small checkpoint of this run, or with other entries of the header one of another's."""
+    header = {
+        **{name: CONFIG[name] for name in ("agent", "environment", "seed")},
+        "config": CONFIG["agent_config"],
+        "counters": {"num_iterations": iteration},
+        **others,
+    }
+    path = run.checkpoint_path(iteration)
+    save_checkpoint(path, {"parameters/weight": torch.full((2,), float(iteration))}, header)
+    return path
+
+
 def add_checkpoints(run: RunDirectory, *iterations: int) -> None:
     for iteration in iterations:
-        run.checkpoint_path(iteration).touch()
+        save(run, iteration)
 
 
 def kept(run: RunDirectory) -> set[str]:
@@ -82,6 +107,44 @@ def test_what_exists_is_never_overwritten(tmp_path, kind):
         assert RunDirectory.open(path).config()["seed"] == 3
 
 
+def test_a_new_run_can_hold_the_checkpoint_of_the_untrained_agent(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", CONFIG, save=lambda path: path.write_bytes(b"new"))
+    assert run.checkpoint_path(0).read_bytes() == b"new"
+
+
+def test_a_run_that_cannot_be_made_whole_is_not_made_at_all(tmp_path):
+    def save(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        RunDirectory.create(tmp_path / "run", CONFIG, save=save)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_of_a_new_run_is_swept_up_and_what_a_living_one_makes_is_not(
+    tmp_path,
+):
+    for name in (".run.1.new", ".run.2.new"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+    with locked(tmp_path / ".run.2.new"):
+        RunDirectory.create(tmp_path / "run", CONFIG)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", ".run.2.new"}
+
+
+def test_of_two_that_make_the_same_directory_the_second_is_refused(tmp_path):
+    def fill(folder: Path) -> None:
+        (folder / "mine").touch()
+        if not (tmp_path / "run").exists():
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run" / "theirs").touch()
+
+    with pytest.raises(ValueError, match="out must be a new directory"):
+        create_whole(tmp_path / "run", fill)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["theirs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_folders_above_a_new_run_are_made(tmp_path):
     run = RunDirectory.create(tmp_path / "a" / "b", CONFIG)
     assert RunDirectory.open(tmp_path / "a" / "b").config() == run.config()
@@ -101,14 +164,124 @@ def test_a_damaged_config_is_named(run, content):
         RunDirectory.open(run.path).config()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"agent": None}, "'agent' must be a text, got None"),
+        ({"environment": 5}, "'environment' must be a text, got 5"),
+        ({"seed": "3"}, "'seed' must be a whole number, got '3'"),
+        ({"seed": True}, "'seed' must be a whole number, got True"),
+        ({"agent_config": [1]}, r"'agent_config' must be an object, got \[1\]"),
+    ],
+)
+def test_a_config_that_does_not_say_what_was_trained_is_refused(run, change, message):
+    run.write_config({**CONFIG, **change})
+    with pytest.raises(ValueError, match=rf"config\.json is damaged: {message}"):
+        run.config()
+
+
+def test_a_config_that_is_no_object_is_refused(run):
+    (run.path / "config.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"config\.json is damaged: it must hold a JSON object"):
+        run.config()
+
+
+def test_the_directory_of_several_seeds_names_one_of_its_runs(tmp_path):
+    (tmp_path / "seeds.json").touch()
+    (tmp_path / "seed_4").mkdir()
+    with pytest.raises(ValueError, match=r"run must be of one seed.*name one, such as .*/seed_4"):
+        RunDirectory.open(tmp_path)
+
+
+# One process at a time.
+
+
+def hold(path: Path, held: Any, release: Any) -> None:
+    with RunDirectory(path).writing():
+        held.set()
+        release.wait(30)
+
+
+def test_a_run_is_held_by_one_process_and_free_again_when_that_is_killed(run):
+    context = multiprocessing.get_context("fork")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(run.path, held, release))
+    process.start()
+    assert held.wait(30)
+    with (
+        pytest.raises(ValueError, match=f"run {run.path} is being written by another process"),
+        run.writing(),
+    ):
+        pass
+    process.kill()
+    process.join()
+    with run.writing():
+        pass
+
+
+def test_what_a_killed_process_left_half_written_is_swept_up(run):
+    for path in (run.path / ".config.json.7.tmp", run.checkpoints / ".iteration_000010.7.tmp"):
+        path.touch()
+    (run.path / "notes.tmp").touch()
+    with run.writing():
+        left = {path.name for path in run.path.rglob("*tmp")}
+    assert left == {"notes.tmp"}
+
+
+# Checkpoints.
+
+
 @pytest.mark.parametrize("iterations", [(8, 100, 20), (999_999, 1_000_000, 20)])
 def test_the_newest_checkpoint_is_the_one_with_the_most_iterations(run, iterations):
     add_checkpoints(run, *iterations)
     assert run.newest_checkpoint() == run.checkpoint_path(max(iterations))
 
 
+def test_a_damaged_newest_checkpoint_is_refused_and_the_newest_good_one_named(run):
+    add_checkpoints(run, 10, 20, 30, 40)
+    for iteration in (30, 40):
+        path = run.checkpoint_path(iteration)
+        path.write_bytes(path.read_bytes()[:-1])
+    message = (
+        f"{run.checkpoint_path(40)} is damaged.*; the newest good one is "
+        f"{run.checkpoint_path(20)}: to go on from it, move the other away"
+    )
+    with pytest.raises(ValueError, match=message):
+        run.newest_checkpoint()
+
+
+def test_without_a_good_checkpoint_none_is_named(run):
+    run.checkpoint_path(10).touch()
+    with pytest.raises(ValueError, match=r"is damaged or not .*; there is no good one before it"):
+        run.newest_checkpoint()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"seed": 4},
+        {"agent": "rl2"},
+        {"environment": "PointRobot:pearl"},
+        {"config": {"gamma": 0.9}},
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(run, others):
+    save(run, 10, **others)
+    message = f"is of another run: its {next(iter(others))} differs"
+    with pytest.raises(ValueError, match=message):
+        run.newest_checkpoint()
+
+
+@pytest.mark.parametrize("counters", [{"num_iterations": 10}, {}, None])
+def test_a_checkpoint_in_the_place_of_another_is_refused(run, counters):
+    save(run, 20, counters=counters)
+    with pytest.raises(ValueError, match=r"holds iteration (10|None), not that of its name"):
+        run.newest_checkpoint()
+
+
 def test_a_run_without_a_checkpoint_says_so(run):
     (run.checkpoints / "notes.txt").touch()
+    (run.checkpoints / "iteration_x.safetensors").touch()
     with pytest.raises(ValueError, match=f"run {run.path} has no checkpoint yet"):
         run.newest_checkpoint()
 
@@ -183,3 +356,100 @@ def test_tensorboard_forgets_what_a_resumed_run_drops(run):
     write(run, 1, 2, 3, 4)
     write(run, 3, resumed_at=2, value=8.0)
     assert events(run, "meta/kl_nats") == [(100, 0.125), (200, 0.25), (300, 8.0)]
+
+
+def test_a_full_disk_leaves_no_half_line(run, monkeypatch):
+    log = MetricsLog(run, tracker="none")
+    log.write(1, row(1))
+    write_raw = log._file.write
+
+    class Full:
+        """A file on a disk with room for ten more bytes."""
+
+        def __init__(self) -> None:
+            self.room = 10
+
+        def write(self, data: bytes) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written, self.room = write_raw(data[: self.room]), 0
+            return written
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(file, name)
+
+    file = log._file
+    monkeypatch.setattr(log, "_file", Full())
+    with pytest.raises(OSError, match="No space left"):
+        log.write(2, row(2))
+    monkeypatch.undo()
+    assert (run.path / "metrics.jsonl").read_bytes().endswith(b"}\n")
+    log.write(2, row(2, value=5.0))
+    log.close()
+    assert [line["meta/kl_nats"] for line in read_metrics(run)] == [0.125, 5.0]
+
+
+@pytest.mark.parametrize("line", ["half\n", "[1]\n", '{"kl": 1}\n', '{"iteration": "x"}\n'])
+def test_a_damaged_line_before_the_last_is_named(run, line):
+    write(run, 1)
+    with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(line)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged in line 2"):
+        read_metrics(run)
+
+
+# The best checkpoint.
+
+
+def scored(run: RunDirectory, scores: dict[int, float], *, resumed_at: int = 0) -> None:
+    """Iterations with these scores; a checkpoint every two."""
+    log = MetricsLog(run, num_iterations=resumed_at, tracker="none")
+    best = BestCheckpoint(run, lambda line: line["score"], window=2)
+    for iteration, score in scores.items():
+        line = {"score": score, "time/env_steps": iteration}
+        log.write(iteration, line)
+        best.add({"iteration": iteration, **line})
+        if iteration % 2 == 0:
+            save(run, iteration)
+            best.offer(iteration)
+            run.drop_old_checkpoints()
+    log.close()
+
+
+def best_iteration(run: RunDirectory) -> int:
+    return int(read_header(run.best_checkpoint)["counters"]["num_iterations"])
+
+
+def test_the_best_checkpoint_is_that_with_the_best_mean_since_the_one_before(run):
+    scored(run, {1: 0.0, 2: 9.0, 3: 5.0, 4: 5.0, 5: 0.0, 6: 9.5, 7: 1.0, 8: 1.0, 9: 2.0, 10: 1.0})
+    assert best_iteration(run) == 4  # means 4.5, 5, 4.75, 1, 1.5
+    assert not run.checkpoint_path(4).exists()
+
+
+def test_the_best_checkpoint_is_a_second_name_of_the_same_file(run):
+    scored(run, {1: 0.0, 2: 1.0})
+    assert run.best_checkpoint.samefile(run.checkpoint_path(2))
+
+
+def test_without_hard_links_the_best_checkpoint_is_a_copy(run, monkeypatch):
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", unsupported)
+    scored(run, {1: 0.0, 2: 1.0})
+    assert not run.best_checkpoint.samefile(run.checkpoint_path(2))
+    assert run.best_checkpoint.read_bytes() == run.checkpoint_path(2).read_bytes()
+
+
+@pytest.mark.parametrize(("later", "best"), [(4.0, 2), (6.0, 6)])
+def test_a_resumed_run_knows_what_the_best_was(run, later, best):
+    scored(run, {1: 5.0, 2: 5.0, 3: 0.0, 4: 1.0, 5: 100.0})
+    scored(run, {5: later, 6: later}, resumed_at=4)
+    assert best_iteration(run) == best
+
+
+def test_a_best_checkpoint_that_is_damaged_is_replaced(run):
+    scored(run, {1: 5.0, 2: 5.0})
+    run.best_checkpoint.write_bytes(b"damaged")
+    scored(run, {3: 1.0, 4: 1.0}, resumed_at=2)
+    assert best_iteration(run) == 4

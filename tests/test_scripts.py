@@ -1,15 +1,12 @@
-"""Commands as a person runs them: train, resume, evaluate, few-shot learning, list, mistakes."""
+"""Commands as a person runs them: train, resume, evaluate, few-shot learning."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +15,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from metarl.agents import AGENTS, MAMLTRPOConfig
 from metarl.checkpoints import read_header
-from metarl.envs import FAMILIES, make_family
+from metarl.envs import make_family
 from metarl.evaluation import Evaluation, evaluate_adaptation
 from metarl.fewshot import MAML, SinusoidTasks
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.cli import dispatch
 from metarl.statistics import mean_interval
 
-ROOT = Path(__file__).parents[1]
 TINY = "--meta-batch-size 2 --num-episodes 2 --hidden-sizes 4 --activation tanh --device cpu"
 NAVIGATION = f"train maml-trpo --env Navigation2D:maml17 {TINY} --seed 3 --checkpoint-every 2"
 
@@ -108,7 +104,7 @@ def test_the_newest_checkpoints_are_kept_and_the_last_is_of_the_end(run):
 def test_training_says_what_it_does_and_what_comes_next(capsys, tmp_path):
     metarl(f"{NAVIGATION} --iterations 2 --out OUT", tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Navigation2D:maml17: goal U(-.5,.5)")
+    assert lines[0].startswith("Navigation2D:maml17: goal U(−0.5, 0.5)²; 100 steps; ")
     assert lines[1] == f"run in {tmp_path / 'run'}, policy on cpu"
     assert [line.split(":")[0] for line in lines[2:4]] == ["iteration 1/2", "iteration 2/2"]
     assert lines[-1].endswith(f"environment steps; next: metarl evaluate {tmp_path / 'run'}")
@@ -308,93 +304,3 @@ def test_few_shot_learning_prints_its_table(capsys, tmp_path):
     for k, words in enumerate(lines[-2:]):
         assert words[0] == str(k)
         assert float(words[1]) == pytest.approx(written["steps"][k]["mse"]["mean"], abs=6e-4)
-
-
-# Names and mistakes.
-
-
-def test_list_names_every_agent_and_every_environment_once(capsys):
-    metarl("list")
-    words = capsys.readouterr().out.split()
-    names = [entry.name for entry in AGENTS]
-    names += [f"{entry.name}:{variant}" for entry in FAMILIES for variant in entry.variants]
-    assert {name: words.count(name) for name in names} == dict.fromkeys(names, 1)
-    assert len(names) >= 4
-
-
-@pytest.mark.parametrize("line", ["", "--help", "-h"])
-def test_without_a_command_the_commands_are_listed(capsys, line):
-    metarl(line)
-    text = capsys.readouterr().out
-    assert [name for name in ("train", "evaluate", "fewshot", "list") if name not in text] == []
-
-
-@pytest.mark.parametrize(
-    "line", ["train", "train --help", "fewshot", "train maml-trpo -h", "evaluate -h"]
-)
-def test_every_command_has_help(capsys, line):
-    try:
-        metarl(line)
-    except SystemExit as stop:
-        assert stop.code == 0  # noqa: PT017 - not every command exits
-    assert "usage: metarl" in capsys.readouterr().out
-
-
-MISTAKES = [
-    ("trian", "command must be one of train, .*, got 'trian'; did you mean 'train'"),
-    ("train maml-trop", "agent must be one of .*, got 'maml-trop'; did you mean 'maml-trpo'"),
-    ("fewshot mamml", "learner must be one of maml, got 'mamml'; did you mean 'maml'"),
-    ("train maml-trpo --env Navigatoin2D:maml17 --out OUT", "did you mean 'Navigation2D'"),
-    ("train maml-trpo --env Navigation2D --out OUT", "environment must name its variant, one of"),
-    (
-        "train maml-trpo --env Navigation2D:maml18 --out OUT",
-        "variant of Navigation2D must be one of maml17, got 'maml18'; did you mean 'maml17'",
-    ),
-    ("train maml-trpo --out OUT", "--env must be given: a family and its variant, see metarl list"),
-    ("train maml-trpo --env Navigation2D:maml17", "--out must be given"),
-    ("train maml-trpo --out OUT --gama .9", "there is no option --gama; did you mean --gamma"),
-    ("train maml-trpo --out OUT --gamma 2", r"gamma must lie in \[0, 1\], got 2"),
-    ("train maml-trpo --out OUT --seed x", "--seed.*'x'"),
-    ("train maml-trpo --out OUT --iterations 0", "iterations must be 1 or more, got 0"),
-    ("fewshot maml --out OUT --shots 0", "shots must be 1 or more, got 0"),
-    ("fewshot maml --out OUT --mode second", "'second'.*--mode.*'first_order'"),
-    ("list agents", "list takes no arguments, got 'agents'"),
-]
-
-
-@pytest.mark.parametrize(("line", "message"), MISTAKES, ids=[line for line, _ in MISTAKES])
-def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(tmp_path, line, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        metarl(line, tmp_path / "out")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
-
-
-def subprocess_of(*command: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(word) for word in command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        [Path(sys.executable).with_name("metarl"), "train"],
-        [sys.executable, Path("scripts", "train.py")],
-    ],
-    ids=["installed", "script"],
-)
-def test_a_mistake_at_a_terminal_is_one_line_and_exit_code_two(command):
-    ended = subprocess_of(*command, "maml-trop")
-    assert ended.returncode == 2
-    assert ended.stdout == ""
-    assert ended.stderr == (
-        "metarl: agent must be one of "
-        f"{', '.join(entry.name for entry in AGENTS)}, got 'maml-trop'; did you mean 'maml-trpo'?\n"
-    )

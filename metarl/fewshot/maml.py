@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.bilevel import InnerLoop, Params, adapt, inner_step, meta_gradient, sgd
-from metarl.checkpoints import load_checkpoint, save_checkpoint
+from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, select_tensors
 from metarl.fewshot.sinusoid import FewShotBatch, SinusoidTasks
+from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.mlp import Activation, activation_function, init_mlp, mlp
 from metarl.ranges import require_at_least, require_between
 from metarl.seeding import torch_generator
+from metarl.stored_settings import read_settings
 
 __all__ = ["MAML", "MAMLConfig"]
+
+_ADAM = ("step", "exp_avg", "exp_avg_sq")  # what torch keeps for each parameter
+_REMEDY = "try a smaller inner_lr or meta_lr"
 
 
 @dataclass(frozen=True)
@@ -88,26 +93,26 @@ class MAML:
         self._optimizer = torch.optim.Adam(
             list(self.params.values()), lr=self.config.meta_lr, fused=True
         )
-        self._tasks_rng = torch_generator(seed, "tasks", device=self.device)
 
     def iterate(self) -> dict[str, float]:
-        """One meta-update on fresh tasks."""
+        """One meta-update on fresh tasks.
+
+        Raises:
+            FloatingPointError: if a loss or a gradient is not finite; the parameters stay as they
+                were.
+        """
         config = self.config
-        batch = self.tasks.sample(
-            config.meta_batch_size, config.shots, config.shots, self._tasks_rng
-        )
+        chance = torch_generator(self.seed, "tasks", self.num_iterations, device=self.device)
+        batch = self.tasks.sample(config.meta_batch_size, config.shots, config.shots, chance)
         losses, grads = meta_gradient(self.params, batch.support, batch.query, self._inner)
-        loss = float(losses.mean())
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"the query loss of iteration {self.num_iterations} is not finite; "
-                "try a smaller inner_lr or meta_lr"
-            )
+        with in_iteration(self.num_iterations + 1):
+            require_finite_tasks("query loss", losses, remedy=_REMEDY)
+            require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
         for name, p in self.params.items():
             p.grad = grads[name]
         self._optimizer.step()
         self.num_iterations += 1
-        return {"meta/query_mse": loss}
+        return {"meta/query_mse": float(losses.mean())}
 
     def adapt(self, support: tuple[Tensor, Tensor]) -> Params:
         """Parameters of all tasks after the inner steps; inputs, targets [tasks, shots, 1]."""
@@ -128,10 +133,17 @@ class MAML:
         return curve
 
     def save(self, path: Path) -> None:
-        """Write parameters, settings and counters."""
+        """Write parameters, optimiser, settings and counters.
+
+        Raises:
+            FloatingPointError: if a parameter is not finite; nothing is written.
+        """
+        require_finite_params("parameter", self.params)
+        groups = {"parameters": self.params, **self._optimizer_state()}
+        tensors = {f"{group}/{name}": t for group, ts in groups.items() for name, t in ts.items()}
         save_checkpoint(
             path,
-            self.params,
+            tensors,
             {
                 "agent": "fewshot-maml",
                 "environment": "sinusoid",
@@ -143,18 +155,40 @@ class MAML:
 
     @classmethod
     def load(cls, path: Path, tasks: SinusoidTasks, *, device: torch.device | str = "cpu") -> MAML:
-        """The trained learner of a checkpoint, for adaptation and prediction.
+        """The learner of a checkpoint; it goes on as if it had never been stopped.
+
+        One of format 1 holds no optimiser; its learner adapts and predicts, but `iterate` begins
+        with a fresh optimiser.
 
         Raises:
             ValueError: if the file is no checkpoint of this learner.
         """
         tensors, header = load_checkpoint(path, agent="fewshot-maml", environment="sinusoid")
-        settings = {**header["config"], "hidden_sizes": tuple(header["config"]["hidden_sizes"])}
-        learner = cls(tasks, MAMLConfig(**settings), seed=header["seed"], device=device)
+        config = read_settings(MAMLConfig, header["config"], where=f"checkpoint {path}")
+        learner = cls(tasks, config, seed=header["seed"], device=device)
+        held = select_tensors(path, tensors, "parameters", learner.params)
         for name, p in learner.params.items():
-            p.copy_(tensors[name])
-        learner.num_iterations = header["counters"]["num_iterations"]
+            p.copy_(held[name])
+        learner.num_iterations = read_counter(path, header, "num_iterations")
+        if header["format_version"] > 1:
+            learner._restore_optimizer(path, tensors)
         return learner
+
+    def _optimizer_state(self) -> dict[str, Params]:
+        """Adam's step counts and moments, by group; before the first step they are zeros."""
+        groups: dict[str, Params] = {f"optimizer/{kind}": {} for kind in _ADAM}
+        for name, p in self.params.items():
+            state = self._optimizer.state.get(p, {})
+            for kind in _ADAM:
+                empty = torch.zeros((), device=p.device) if kind == "step" else torch.zeros_like(p)
+                groups[f"optimizer/{kind}"][name] = state.get(kind, empty)
+        return groups
+
+    def _restore_optimizer(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        for group, like in self._optimizer_state().items():
+            held = select_tensors(path, tensors, group, like)
+            for name, p in self.params.items():
+                self._optimizer.state[p][group.removeprefix("optimizer/")] = held[name]
 
     def _loss(self, params: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
         inputs, targets = batch

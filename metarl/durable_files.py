@@ -1,0 +1,120 @@
+"""Files and directories that survive a crash: whole or not there, and held by one process."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["create_whole", "locked", "read_json_object", "sync_folder", "write_atomically"]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step: a reader finds the old content or the new, never a part.
+
+    The new content is on the disk before it takes the name, and the name before this returns.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # the calls above know no name
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder reach the disk, where its file system can do so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems do not know it
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """What a JSON file holds, if that is an object.
+
+    Raises:
+        ValueError: otherwise, with the file named.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged: it must hold a JSON object")
+    return content
+
+
+def create_whole(path: Path, fill: Callable[[Path], None]) -> None:
+    """Make a directory that appears with all its content or not at all.
+
+    It is filled under a hidden name beside its place; what a process that was killed left there
+    is removed.
+
+    Raises:
+        ValueError: if something is there already.
+    """
+    exists = ValueError(
+        f"out must be a new directory, {path} exists; "
+        "choose another, or continue that run with --resume"
+    )
+    if path.exists():
+        raise exists
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.new"):
+        _remove_abandoned(left)
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
+    hidden.mkdir()
+    try:
+        with locked(hidden):
+            fill(hidden)
+            try:
+                hidden.rename(path)
+            except OSError as error:
+                raise exists from error
+            sync_folder(path.parent)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a directory for this process; the lock goes with the process, however that ends.
+
+    Raises:
+        ValueError: if another process holds it.
+    """
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"run {folder} is being written by another process; "
+                "wait until that has ended, or choose another --out"
+            ) from error
+        yield
+
+
+def _remove_abandoned(folder: Path) -> None:
+    try:
+        with locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    except (ValueError, OSError):
+        return  # its maker is alive

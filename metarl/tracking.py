@@ -1,0 +1,130 @@
+"""Where metrics go beside metrics.jsonl: TensorBoard, Weights & Biases, trackio, or nowhere.
+
+The package of a tracker is imported when it is chosen, not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+__all__ = ["Tracker", "TrackerName", "open_tracker"]
+
+TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
+_PROJECT = "metarl"
+
+
+class Tracker(Protocol):
+    """What an experiment tracker must do."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record numbers by name at a step; steps grow."""
+
+    def close(self) -> None:
+        """Send what is left and end."""
+
+
+def open_tracker(
+    name: TrackerName, folder: Path, *, config: Mapping[str, Any], first_step: int = 0
+) -> Tracker:
+    """The tracker of this name for one run.
+
+    Args:
+        name: which.
+        folder: of the run; its name is the run's, and local files go there.
+        config: shown beside the run.
+        first_step: what an earlier part of the run recorded from this step on is forgotten, where
+            the tracker can forget (TensorBoard).
+
+    Raises:
+        ImportError: if its package is not installed.
+        ValueError: if there is no such tracker.
+    """
+    if name == "none":
+        return _Nowhere()
+    if name == "tensorboard":
+        return _TensorBoard(folder, first_step)
+    if name == "wandb":
+        return _WandB(folder, config)
+    if name == "trackio":
+        return _Trackio(folder, config)
+    raise ValueError(f"tracker must be tensorboard, wandb, trackio or none, got {name!r}")
+
+
+class _Nowhere:
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _TensorBoard:
+    """Event files in the run's folder."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WandB:
+    """Weights & Biases; a resumed run goes on under the id that its folder's path gives it.
+
+    The project is WANDB_PROJECT or "metarl". Steps that the service has seen are not overwritten.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self._run = _package("wandb").init(
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
+            name=folder.name,
+            id=hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest(),
+            resume="allow",
+            dir=str(folder),
+            config=dict(config),
+        )
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _Trackio:
+    """trackio; a resumed run goes on under the name of its folder."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self._run = _package("trackio").init(
+            project=os.environ.get("TRACKIO_PROJECT", _PROJECT),
+            name=folder.name,
+            resume="allow",
+            config=dict(config),
+        )
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"tracker {name} needs the package {name}, which cannot be imported ({error}); "
+            f"install it with pip install {name}, or choose --tracker tensorboard"
+        ) from error

@@ -1,0 +1,22 @@
+"""Versions of what decides a number, kept beside every result."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from importlib import metadata
+
+__all__ = ["library_versions"]
+
+_NAMES = ("metarl-toolkit", "torch", "numpy", "gymnasium", "mujoco")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions by distribution name, and Python's."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = ((name, metadata.version(name)) for name in _NAMES)
+    return (("python", platform.python_version()), *found)

@@ -1,0 +1,165 @@
+"""Commands run for the fault campaign: in this process, or in a forked one that can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metarl.scripts.cli import dispatch
+from metarl.scripts.command_line import run
+
+__all__ = ["Ended", "Forked", "Row", "command", "count_file_operations", "kill_at_file_operation"]
+
+_FILE_EVENTS = ("open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir")
+
+
+class Row(NamedTuple):
+    """One line of the campaign's table."""
+
+    what: str
+    tried: int
+    as_wanted: int
+    meaning: str
+    """What had to happen."""
+    failures: tuple[str, ...] = ()
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def fault_of_refusal(self, code: int = 2) -> str:
+        """Empty if the command was refused by one sentence and this exit code, else what it did."""
+        if self.code != code:
+            return f"exit code {self.code} instead of {code}: {self.err.strip()[-300:]}"
+        lines = self.err.strip().splitlines()
+        if len(lines) != 1 or not lines[0].startswith("metarl: "):
+            return f"said {self.err[-500:]!r}"
+        return ""
+
+
+def command(arguments: Sequence[str]) -> Ended:
+    """The command `metarl` in this process."""
+    out, err, before, code = io.StringIO(), io.StringIO(), sys.argv, 0
+    sys.argv = ["metarl", *arguments]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            run(dispatch)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 99
+    except Exception:  # what a user would see as a traceback
+        code = 99
+        err.write(traceback.format_exc())
+    finally:
+        sys.argv = before
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class Forked:
+    """The command `metarl` in a copy of this process, which has imported everything."""
+
+    pid: int
+    log: Path
+
+    @classmethod
+    def start(
+        cls,
+        arguments: Sequence[str],
+        log: Path,
+        *,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> Forked:
+        """Start it.
+
+        Args:
+            arguments: of the command.
+            log: takes what it prints.
+            prepare: called in the copy first.
+        """
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid:
+            return cls(pid, log)
+        code = 99
+        try:
+            os.setpgid(0, 0)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what does not go through Python
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            prepare()
+            ended = command(arguments)
+            code = ended.code
+            log.write_text(ended.out + ended.err, encoding="utf-8")
+        finally:
+            os._exit(code)
+
+    def wait(self) -> int:
+        """The exit code when it ends; −9 if it was killed."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def wait_until(self, condition: Callable[[], bool]) -> bool:
+        """Whether the condition came true before the process ended (it is not reaped)."""
+        while not condition():
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return condition()
+            time.sleep(0.002)
+        return True
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+
+def kill_at_file_operation(folder: Path, number: int) -> Callable[[], None]:
+    """For `prepare`: SIGKILL at the start of this operation on files in a folder, from 1."""
+
+    def prepare() -> None:
+        count = 0
+
+        def note() -> None:
+            nonlocal count
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        _watch(folder, note)
+
+    return prepare
+
+
+def count_file_operations(folder: Path, result: Path) -> Callable[[], None]:
+    """For `prepare`: how many operations on files in a folder there were goes into a file."""
+
+    def prepare() -> None:
+        descriptor = os.open(result, os.O_WRONLY | os.O_CREAT)
+        _watch(folder, lambda: os.write(descriptor, b"."))
+
+    return prepare
+
+
+def _watch(folder: Path, note: Callable[[], Any]) -> None:
+    """Call `note` before every operation of this process on files in a folder, fsync included."""
+    name, fsync = str(folder), os.fsync
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _FILE_EVENTS and any(name in str(argument) for argument in arguments[:2]):
+            note()
+
+    def noted_fsync(descriptor: int) -> None:
+        note()
+        fsync(descriptor)
+
+    sys.addaudithook(hook)
+    os.fsync = noted_fsync

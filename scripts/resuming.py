@@ -1,0 +1,105 @@
+"""What a run was started with, read back from its config.json, and what may change at a resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from metarl.durable_files import read_json_object
+from metarl.ranges import require_at_least
+from metarl.runs import RunDirectory, library_versions
+from metarl.stored_settings import read_settings
+from metarl.tracking import TrackerName
+
+__all__ = ["StoredRun", "given_options", "note_resume", "read_run", "refuse_changes", "settled"]
+
+_KEPT = ("seed", "device", "iterations", "checkpoint_every", "threads", "tracker", "test_steps")
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """The part of config.json that a resume reads; runs of earlier versions lack the later ones."""
+
+    agent: str
+    environment: str
+    seed: int
+    agent_config: dict[str, Any]
+    device: str = "auto"
+    iterations: int = 100
+    checkpoint_every: int = 10
+    threads: int = 0
+    tracker: TrackerName = "tensorboard"
+    seeds: int = 1
+    test_steps: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "checkpoint_every", "seeds"):
+            require_at_least(name, getattr(self, name), 1)
+        for name in ("seed", "threads", "test_steps"):
+            require_at_least(name, getattr(self, name), 0)
+
+
+def read_run(file: Path) -> StoredRun:
+    """What config.json or seeds.json says.
+
+    Raises:
+        ValueError: if it is damaged, or a setting is missing, of another type or out of range.
+    """
+    return read_settings(
+        StoredRun, read_json_object(file), where=f"{file} is damaged", others_allowed=True
+    )
+
+
+def given_options(arguments: Sequence[str]) -> frozenset[str]:
+    """The settings that a command line names, also those it gives at their defaults.
+
+    >>> sorted(given_options(["--out", "a", "--no-first-order", "--hidden_sizes=8"]))
+    ['first_order', 'hidden_sizes', 'out']
+    """
+    words = (word.split("=")[0] for word in arguments if word.startswith("--"))
+    names = (word[2:].replace("-", "_") for word in words)
+    return frozenset(name.removeprefix("no_") for name in names)
+
+
+def settled(config: Config, stored: StoredRun, given: Collection[str]) -> Config:
+    """The command's configuration with the run's own settings wherever none was given."""
+    assert dataclasses.is_dataclass(config)
+    assert not isinstance(config, type)
+    fields = {field.name for field in dataclasses.fields(config)} & set(_KEPT) - set(given)
+    return dataclasses.replace(config, **{name: getattr(stored, name) for name in fields})
+
+
+def refuse_changes(
+    given: Collection[str], asked: Mapping[str, Any], kept: Mapping[str, Any]
+) -> None:
+    """Refuse a setting that was given and is not the run's own.
+
+    Args:
+        given: names on the command line.
+        asked: what they were given as, by name, resolved.
+        kept: the run's own.
+
+    Raises:
+        ValueError: naming the first that differs.
+    """
+    for name in asked:
+        if name in given and asked[name] != kept.get(name):
+            raise ValueError(
+                f"{name} of the run to resume is {kept.get(name)!r}, got {asked[name]!r}; "
+                "leave it out, or start a new run"
+            )
+
+
+def note_resume(directory: RunDirectory, settings: dict[str, Any], iteration: int) -> None:
+    """Keep in config.json that the run was resumed, with what settings and versions."""
+    config = directory.config()
+    resumed = config.get("resumed")
+    entry = {"iteration": iteration, "command": sys.argv, "versions": library_versions()}
+    history = [*(resumed if isinstance(resumed, list) else []), entry]
+    directory.write_config({**config, **settings, "resumed": history})
