@@ -20,12 +20,14 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
+from .mujoco_picture import draw
+
 __all__ = ["goal_bounds", "make_sawyer", "pose", "scripted_actions"]
 
 Array = NDArray[np.float64]
 
 _MAX_COMPILED = 16  # models kept to copy from, 21 MB each
-_WIDTH, _HEIGHT, _CAMERA = 320, 240, "corner2"
+_CAMERA = "corner2"
 
 
 def make_sawyer(task_name: str, reward_version: str) -> Any:
@@ -38,9 +40,6 @@ def make_sawyer(task_name: str, reward_version: str) -> Any:
     return _quick_class(task_name)(
         reward_function_version=reward_version,
         render_mode="rgb_array",
-        camera_name=_CAMERA,
-        width=_WIDTH,
-        height=_HEIGHT,
     )
 
 
@@ -175,12 +174,9 @@ class _Quick:
     def render(self) -> NDArray[np.uint8]:
         """A picture [height, width, 3]; Meta-World's cameras hang upside down."""
         try:
-            picture: NDArray[np.uint8] = super().render()  # type: ignore[misc]  # of MujocoEnv
-        except Exception as error:  # whatever the drawing library raises
-            raise DependencyNotInstalled(
-                "MuJoCo cannot draw off screen here; on a machine without a display set "
-                "MUJOCO_GL=egl (it needs the libraries libegl1, libgl1, libgles2)"
-            ) from error
+            picture = draw(self.model, self.data, _CAMERA)
+        except RuntimeError as error:
+            raise DependencyNotInstalled(str(error)) from error
         return picture[::-1, ::-1]
 
 

@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["draw_state"]
+__all__ = ["draw", "draw_state"]
 
 _HEIGHT, _WIDTH = 240, 320
 _DISTANCE_METRES = 4.0
@@ -31,8 +31,17 @@ def draw_state(
     data = mujoco.MjData(model)
     data.qpos[:], data.qvel[:] = qpos, qvel
     mujoco.mj_forward(model, data)
+    return draw(model, data, _camera(model))
+
+
+def draw(model: mujoco.MjModel, data: mujoco.MjData, camera: Any) -> NDArray[np.uint8]:
+    """What a camera sees, given as an object, a name or an index. Shape [240, 320, 3].
+
+    Raises:
+        RuntimeError: if this machine cannot draw off screen.
+    """
     renderer = _renderer(model)
-    renderer.update_scene(data, camera=_camera(model))
+    renderer.update_scene(data, camera=camera)
     picture: NDArray[np.uint8] = renderer.render().copy()
     return picture
 

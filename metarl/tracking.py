@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-__all__ = ["Tracker", "TrackerName", "open_tracker"]
+__all__ = ["Tracker", "TrackerName", "open_tracker", "require_tracker"]
 
 TrackerName = Literal["tensorboard", "wandb", "trackio", "none"]
 _PROJECT = "metarl"
@@ -53,6 +53,16 @@ def open_tracker(
     if name == "trackio":
         return _Trackio(folder, config)
     raise ValueError(f"tracker must be tensorboard, wandb, trackio or none, got {name!r}")
+
+
+def require_tracker(name: TrackerName) -> None:
+    """Refuse a tracker whose package is missing, before anything is made for it.
+
+    Raises:
+        ImportError: with what to install.
+    """
+    if name in ("wandb", "trackio"):
+        _package(name)
 
 
 class _Nowhere:

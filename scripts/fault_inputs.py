@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from metarl.agents.maml_trpo_config import MAMLTRPOConfig
+from metarl.fewshot import MAMLConfig
 from metarl.runs import RunDirectory
 from metarl.scripts.evaluate import EvaluateConfig
 from metarl.scripts.fault_kills import FEWSHOT, MAML_TRPO
 from metarl.scripts.fault_processes import Row, command
-from metarl.scripts.fewshot import FewShotConfig, MAMLConfig
+from metarl.scripts.fewshot import FewShotConfig
 from metarl.scripts.train import TrainConfig
 
 __all__ = ["command_lines", "configs", "damaged_checkpoints"]
@@ -158,7 +159,7 @@ def _malformed(fields: list[Any], valid: list[str], rng: random.Random) -> list[
     if kind == 0:  # a letter too many
         place = rng.randrange(2, len(option) + 1)
         return [*valid, option[:place] + rng.choice("xqz") + option[place:], "1"]
-    if kind == 1:
+    if kind == 1 and _kind(field) != "tuple":  # no sizes at all are a net without hidden layers
         return [*valid, option]
     if kind == 2:
         return [*valid, rng.choice(["stray", "7", "a b"])]

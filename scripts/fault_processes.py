@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import resource
 import signal
 import sys
 import time
@@ -101,6 +102,7 @@ class Forked:
             prepare()
             ended = command(arguments)
             code = ended.code
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
             log.write_text(ended.out + ended.err, encoding="utf-8")
         finally:
             os._exit(code)
@@ -157,9 +159,9 @@ def _watch(folder: Path, note: Callable[[], Any]) -> None:
         if event in _FILE_EVENTS and any(name in str(argument) for argument in arguments[:2]):
             note()
 
-    def noted_fsync(descriptor: int) -> None:
+    def noted_fsync(fd: Any) -> None:
         note()
-        fsync(descriptor)
+        fsync(fd)
 
     sys.addaudithook(hook)
     os.fsync = noted_fsync

@@ -37,7 +37,7 @@ from metarl.scripts.training import TrainingPlan, TrainingStopped, run_training,
 from metarl.seeding import torch_generator
 from metarl.statistics import mean_interval
 from metarl.stored_settings import read_settings
-from metarl.tracking import TrackerName
+from metarl.tracking import TrackerName, require_tracker
 
 __all__ = ["FewShotConfig", "main", "train"]
 
@@ -106,6 +106,7 @@ def train(config: FewShotConfig, *, given: Collection[str] = ()) -> tuple[MAML, 
         TrainingStopped: if training ended before its last iteration.
         ValueError: if a setting or the run to resume is not as it must be.
     """
+    require_tracker(config.tracker)
     if config.resume:
         directory = RunDirectory.open(config.out)
         config = _settled(config, read_run(directory.path / "config.json"), given)

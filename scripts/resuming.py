@@ -51,9 +51,7 @@ def read_run(file: Path) -> StoredRun:
     Raises:
         ValueError: if it is damaged, or a setting is missing, of another type or out of range.
     """
-    return read_settings(
-        StoredRun, read_json_object(file), where=f"{file} is damaged", others_allowed=True
-    )
+    return read_settings(StoredRun, read_json_object(file), where=str(file), others_allowed=True)
 
 
 def given_options(arguments: Sequence[str]) -> frozenset[str]:

@@ -32,7 +32,7 @@ from metarl.scripts.resuming import (
 )
 from metarl.scripts.training import TrainingPlan, TrainingStopped, run_training, tidy_up
 from metarl.stored_settings import read_settings
-from metarl.tracking import TrackerName
+from metarl.tracking import TrackerName, require_tracker
 
 __all__ = ["TrainConfig", "main", "train"]
 
@@ -190,6 +190,7 @@ def _settled_request(request: _Request, stored: StoredRun) -> _Request:
 
 
 def _prepare(config: TrainConfig) -> torch.device:
+    require_tracker(config.tracker)
     if config.threads:
         torch.set_num_threads(config.threads)
     return resolve_device(config.device)

@@ -182,6 +182,56 @@ def test_an_observation_that_is_not_finite_names_where_it_came_from(monkeypatch)
         episodes()
 
 
+def test_an_observation_that_is_not_finite_names_its_task_environment_and_step(monkeypatch):
+    def observations(env: Countdown) -> Tensor:
+        seen = torch.zeros(2, 2, 3)
+        if env.time == 2:
+            seen[1, 0, 1] = float("inf")
+        return seen
+
+    monkeypatch.setattr(Countdown, "_observations", observations)
+    message = "observations must be finite, got inf from task 1, environment 0, step 2"
+    with pytest.raises(FloatingPointError, match=message):
+        episodes(Countdown(nonsense=0.0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "at", "name", "needed"),
+    [
+        ((2, 2, 4), 0, "observations", r"\[2, 2, 3\]"),
+        ((2, 1, 3), 1, "observations", r"\[2, 2, 3\]"),
+    ],
+)
+def test_observations_of_another_shape_are_refused(monkeypatch, shape, at, name, needed):
+    def observations(env: Countdown) -> Tensor:
+        return torch.zeros(shape if env.time == at else (2, 2, 3))
+
+    monkeypatch.setattr(Countdown, "_observations", observations)
+    monkeypatch.setattr(Countdown, "step", lambda env, _: advanced(env))
+    message = rf"{name} of the environment must have shape {needed}, got"
+    with pytest.raises(ValueError, match=message):
+        episodes(Countdown())
+
+
+def advanced(env: Countdown) -> Step:
+    env.time += 1
+    never = torch.zeros(2, 2, dtype=torch.bool)
+    return Step(env._observations(), torch.zeros(2, 2), never, never)
+
+
+def test_rewards_that_would_be_spread_over_environments_are_refused(monkeypatch):
+    step = Countdown.step
+
+    def one_reward_per_task(env: Countdown, actions: Tensor) -> Step:
+        whole = step(env, actions)
+        return whole._replace(rewards=whole.rewards[:, :1])
+
+    monkeypatch.setattr(Countdown, "step", one_reward_per_task)
+    message = r"rewards of the environment must have shape \[2, 2\], got \[2, 1\]"
+    with pytest.raises(ValueError, match=message):
+        episodes(Countdown())
+
+
 def test_a_batch_may_be_collected_from_again():
     env = Countdown()
     first, second = episodes(env), episodes(env)

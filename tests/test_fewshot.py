@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
@@ -276,3 +278,52 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_parameters():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         MAMLConfig(**settings)
+
+
+# Going on.
+
+
+@pytest.mark.parametrize("stops", [(0,), (2,), (1, 3)])
+def test_a_learner_that_was_saved_and_loaded_goes_on_as_if_never_stopped(tmp_path: Path, stops):
+    straight, resumed = learner(seed=3), learner(seed=3)
+    expected = [straight.iterate() for _ in range(5)]
+    seen = []
+    for iteration in range(5):
+        if iteration in stops:
+            resumed.save(tmp_path / "maml")
+            resumed = MAML.load(tmp_path / "maml", TASKS)
+        seen.append(resumed.iterate())
+    assert seen == expected
+    assert all(torch.equal(p, straight.params[name]) for name, p in resumed.params.items())
+
+
+def test_every_iteration_of_every_seed_draws_tasks_of_its_own():
+    tasks = Recorded()
+    for seed in (0, 1):
+        maml = learner(tasks=tasks, seed=seed)
+        maml.iterate()
+        maml.iterate()
+    inputs = torch.cat([batch.support[0].flatten() for batch in tasks.batches])
+    assert inputs.unique().numel() == inputs.numel()
+
+
+def test_a_checkpoint_of_format_1_still_predicts(tmp_path: Path):
+    maml = trained(2)
+    maml.save(tmp_path / "maml")
+    tensors, header = load_checkpoint(
+        tmp_path / "maml", agent="fewshot-maml", environment="sinusoid"
+    )
+    plain = {k.removeprefix("parameters/"): v for k, v in tensors.items() if "optim" not in k}
+    old = json.dumps({**header, "format_version": 1})
+    (tmp_path / "old").write_bytes(save(plain, metadata={"metarl": old}))
+    loaded = MAML.load(tmp_path / "old", TASKS)
+    assert loaded.num_iterations == 2
+    assert all(torch.equal(p, maml.params[name]) for name, p in loaded.params.items())
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path):
+    maml = trained(1)
+    maml.params["bias_0"] += math.nan
+    with pytest.raises(FloatingPointError, match="parameter bias_0 must be finite"):
+        maml.save(tmp_path / "maml")
+    assert not (tmp_path / "maml").exists()
