@@ -49,6 +49,46 @@ def batch(env: str, num_envs: int, num_tasks: int | None = None) -> Callable[[],
     return run
 
 
+def restarting_batch(env: str, num_envs: int) -> Callable[[], None]:
+    """Our batch where episodes are short: whatever has ended is reset after each step."""
+    family = make_family(env)
+    environments = family.make_batch(family.sample_tasks(num_envs, seed=0), num_envs=1)
+    actor = random_actor(environments, torch_generator(0, "benchmark"))
+    actions = [actor(torch.zeros(num_envs, 1, 1)) for _ in range(_num_steps(num_envs))]
+
+    def run() -> None:
+        chance = torch_generator(0, "benchmark")
+        environments.reset(chance)
+        for action in actions:
+            step = environments.step(action)
+            ended = step.terminated | step.truncated
+            if ended.any():
+                environments.reset(chance, ended)
+
+    return run
+
+
+def walker_physics(num_envs: int, shared: bool) -> Callable[[], None]:
+    """Physics of the random-dynamics walker: a model for each environment, or one for all."""
+    from metarl.envs.mujoco_batch import MujocoBatch
+    from metarl.envs.random_dynamics import Walker2DRandParams
+
+    family = Walker2DRandParams("pearl")
+    models = family.task_models(family.sample_tasks(num_envs, seed=0))
+    assert models is not None
+    one_each = family.model if shared else models
+    physics = MujocoBatch(one_each, num_envs, frame_skip=family.body.frame_skip)
+    zeros = np.zeros((num_envs, physics.model.nv))
+    actions = _actions(family.action_space, num_envs)
+
+    def run() -> None:
+        physics.set_states(np.tile(physics.model.qpos0, (num_envs, 1)), zeros)
+        for action in actions:
+            physics.step(action)
+
+    return run
+
+
 def open_loop(num_envs: int) -> Callable[[], None]:
     """The limit: all controls handed to `mujoco.rollout` at once, states alone come back."""
     from mujoco import rollout
@@ -184,6 +224,8 @@ def _env_steps(options: dict[str, Any]) -> float:
 
 ENVIRONMENT_CASES: dict[str, Case] = {
     "batch": Case(batch, _env_steps),
+    "restarting batch": Case(restarting_batch, _env_steps),
+    "walker physics": Case(walker_physics, _env_steps),
     "open loop": Case(open_loop, _env_steps),
     "gymnasium": Case(gymnasium_vector, _env_steps),
     "subprocesses": Case(subprocesses, _env_steps),

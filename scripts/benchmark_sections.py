@@ -80,15 +80,15 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
         _against("Ant × 16 against SubprocVecEnv", _ANT, 16, "subprocesses", 6, env="Ant-v5"),
         Comparison(
             "Walker × 256, a model each, against one shared model",
-            *("batch", "batch", 0.85),
-            {"env": _WALKER, "num_envs": 256},
-            {"env": "Walker2DVel:promp", "num_envs": 256},
+            *("walker physics", "walker physics", 0.85),
+            {"num_envs": 256, "shared": False},
+            {"num_envs": 256, "shared": True},
         ),
-        _against(
-            "CartPole × 64 in 2 workers against AsyncVectorEnv",
-            *("CartPoleMass:rllib", 64, "gymnasium", 3),
-            env="CartPole-v1",
-            mode="async",
+        Comparison(
+            "CartPole × 64 in 2 workers against AsyncVectorEnv, both restarting",
+            *("restarting batch", "gymnasium", 3),
+            {"env": "CartPoleMass:rllib", "num_envs": 64},
+            {"env": "CartPole-v1", "num_envs": 64, "mode": "async"},
         ),
         *(
             Limit(
