@@ -4,9 +4,10 @@ import re
 import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
 
-from metarl.envs import make_family
+from metarl.envs import FAMILIES, gymnasium_id, make_family
 from metarl.family_check import require_sound
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -30,11 +31,14 @@ def test_an_example_runs(example):
 def test_the_family_of_the_readme_is_sound(monkeypatch, tmp_path):
     (tmp_path / "pendulums.py").write_text(FAMILY, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import pendulums  # noqa: F401 - the module just written
+    import pendulums  # noqa: PLC0415 - the module just written
 
-    monkeypatch.setattr("pendulums.Pendulums.num_workers", 0)
-    require_sound(make_family("Pendulums:wide"))
-    sys.modules.pop("pendulums")
+    try:
+        monkeypatch.setattr(pendulums.Pendulums, "num_workers", 0)
+        require_sound(make_family("Pendulums:wide"))
+    finally:
+        del sys.modules["pendulums"], FAMILIES._entries["Pendulums"]
+        del gymnasium.registry[gymnasium_id("Pendulums")]
 
 
 def test_the_family_of_the_readme_is_short():
