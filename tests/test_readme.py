@@ -31,7 +31,7 @@ def test_an_example_runs(example):
 def test_the_family_of_the_readme_is_sound(monkeypatch, tmp_path):
     (tmp_path / "pendulums.py").write_text(FAMILY, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import pendulums  # noqa: PLC0415 - the module just written
+    import pendulums
 
     try:
         monkeypatch.setattr(pendulums.Pendulums, "num_workers", 0)
