@@ -1,5 +1,6 @@
 """A program that survives an interrupt and ends, or is killed, without closing its batch."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny_environments import Counters
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have it ignored
     batch = Counters(num_workers=1).make_batch([[1.0, 0.0]], num_envs=2)
     batch.reset(torch.Generator())
     try:
