@@ -14,5 +14,10 @@ AGENTS = Registry(
             "metarl.agents.maml_trpo:MAMLTRPO",
             "gradient steps on each task, meta-trained with a trust region (Finn et al. 2017)",
         ),
+        Entry(
+            "rl2",
+            "metarl.agents.rl2:RL2",
+            "a memory that lasts over the episodes of a trial (Duan et al. 2016)",
+        ),
     ),
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
@@ -20,6 +19,7 @@ from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, s
 from metarl.episodes import Actor, Episodes, collect
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.linearized import linearize_adaptation
+from metarl.players import GradientPlayer
 from metarl.policies import make_policy
 from metarl.policy_gradient import (
     PolicyBatch,
@@ -31,7 +31,8 @@ from metarl.policy_gradient import (
 )
 from metarl.seeding import derive_seed, torch_generator
 from metarl.stored_settings import read_settings
-from metarl.tasks import BatchEnv, TaskFamily, Tasks
+from metarl.tasks import TaskFamily, Tasks
+from metarl.training_batch import TrainingBatch
 from metarl.trust_region import backtracking_line_search, trust_region_step
 from metarl.vectors import flatten, unflatten
 
@@ -57,6 +58,7 @@ class MAMLTRPO:
     """
 
     config_type: ClassVar[type[MAMLTRPOConfig]] = MAMLTRPOConfig
+    remembers: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -92,7 +94,7 @@ class MAMLTRPO:
         self.params: Params = {name: p.to(self.device) for name, p in initial.items()}
         self.num_iterations = 0
         self.num_env_steps = 0
-        self._env: BatchEnv | None = None
+        self._training = TrainingBatch(family, num_envs=config.num_episodes, device=self.device)
         objective = {"log_prob": log_prob_loss, "likelihood_ratio": ratio_loss}
         self._inner = InnerLoop(
             loss=objective[config.inner_objective](self.policy),
@@ -143,7 +145,7 @@ class MAMLTRPO:
         phases: list[Episodes] = []
         batches: list[PolicyBatch] = []
         adapted = self.initial_state(config.meta_batch_size)
-        with self._posed(tasks) as env:
+        with self._training.posing(tasks) as env:
             require_finite_params("parameter", self.params)
             for _ in range(config.num_inner_steps):
                 phases.append(collect(env, self.actor(adapted, noise), resets))
@@ -170,24 +172,7 @@ class MAMLTRPO:
 
     def close(self) -> None:
         """Free the training environments; the next iteration makes them anew."""
-        if self._env is not None:
-            self._env.close()
-            self._env = None
-
-    @contextmanager
-    def _posed(self, tasks: Tasks) -> Iterator[BatchEnv]:
-        """The training environments with these tasks, kept from one iteration to the next."""
-        if self._env is None:
-            self._env = self.family.make_batch(
-                tasks, num_envs=self.config.num_episodes, device=self.device
-            )
-        else:
-            self._env.set_tasks(tasks)
-        try:
-            yield self._env
-        except BaseException:
-            self.close()
-            raise
+        self._training.close()
 
     def _update(
         self, supports: Sequence[PolicyBatch], query: PolicyBatch, adapted: Params
@@ -262,6 +247,11 @@ class MAMLTRPO:
             normalize=config.normalize_advantages,
             bootstrap_truncated=config.bootstrap_truncated,
         )
+
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> GradientPlayer:
+        """Begin with tasks it knows nothing of; `adapt` of the player is one inner step."""
+        del num_envs  # the policy of a task is one for all its environments
+        return GradientPlayer(self, num_tasks, generator)
 
     def initial_state(self, num_tasks: int) -> Params:
         """The policy before adaptation, once for each task: parameters [tasks, ...]."""

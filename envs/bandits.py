@@ -24,6 +24,46 @@ __all__ = ["Bandit", "DependentBandit", "ElevenArmBandit"]
 _WANG = "Wang et al. 2016 (arXiv:1611.05763)"
 
 
+def _set_pulls(family: TensorFamily, pulls: int, arms: int) -> None:
+    family.horizon, family.behaviour = pulls, "choices"
+    family.observation_description = "nothing, a constant 0"
+    # Gymnasium warns of a Box whose ends are equal, so this one is wider than its one point.
+    family.observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)
+    family.action_space = spaces.Discrete(arms)
+
+
+# Methods that the families below share: each names those it takes.
+
+
+def _constant_states(
+    family: TensorFamily, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator
+) -> Tensor:
+    """The state, as the observation, is a constant 0. Shape [N, E, 1]."""
+    del family, generator
+    return parameters.new_zeros(*shape, 1)
+
+
+def _pull(
+    family: TensorFamily,
+    states: Tensor,
+    actions: Tensor,
+    parameters: Tensor,
+    generator: torch.Generator,
+) -> Transition:
+    """Pays 1 with the probability of the arm pulled, else 0; actions [N, E], parameters [N, k]."""
+    del family
+    require_action_indices(actions, states.shape[:2])
+    uniform = torch.rand(actions.shape, generator=generator, device=actions.device)
+    rewards = (uniform < parameters.gather(1, actions)).to(parameters.dtype)
+    return Transition(states, rewards)
+
+
+def _best_arms(family: TensorFamily, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
+    """The arm that pays best [N, E], the first of several; parameters [N, k]."""
+    del family, states
+    return parameters.argmax(dim=1, keepdim=True).expand_as(time)
+
+
 class Bandit(TensorFamily):
     """Arms that pay 1 with a hidden probability of their own, else 0.
 
@@ -44,6 +84,10 @@ class Bandit(TensorFamily):
     source = "Duan et al. 2016 (arXiv:1611.02779)"
     warning = "published returns are the best of a training run, not its last"
 
+    initial_states = _constant_states
+    transition = _pull
+    best_actions = _best_arms
+
     def __init__(self, variant: str) -> None:
         pulls, arms = known("variant of Bandit", variant, self._sizes)
         self.variant = variant
@@ -54,22 +98,6 @@ class Bandit(TensorFamily):
     def prepare(self, tasks: Tensor) -> Tensor:
         """Probability of each arm, shape [N, k]."""
         return tasks
-
-    def initial_states(
-        self, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator
-    ) -> Tensor:
-        del generator
-        return parameters.new_zeros(*shape, 1)
-
-    def transition(
-        self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
-    ) -> Transition:
-        return Transition(states, _pull(actions, states, parameters, generator))
-
-    def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
-        """The arm of the highest probability."""
-        del states
-        return _best_arms(parameters, time)
 
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test probabilities come from one distribution
@@ -119,6 +147,10 @@ class DependentBandit(TensorFamily):
     variants: ClassVar[tuple[str, ...]] = tuple(_PAIRS)
     source = _WANG
 
+    initial_states = _constant_states
+    transition = _pull
+    best_actions = _best_arms
+
     def __init__(self, variant: str) -> None:
         self._pair = pair = known("variant of DependentBandit", variant, _PAIRS)
         self.variant = variant
@@ -133,22 +165,6 @@ class DependentBandit(TensorFamily):
         better = self._pair.better
         first = tasks if better is None else torch.where(tasks == 0, better, 1 - better)
         return torch.cat([first, 1 - first], dim=1)
-
-    def initial_states(
-        self, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator
-    ) -> Tensor:
-        del generator
-        return parameters.new_zeros(*shape, 1)
-
-    def transition(
-        self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
-    ) -> Transition:
-        return Transition(states, _pull(actions, states, parameters, generator))
-
-    def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
-        """The arm of the higher probability."""
-        del states
-        return _best_arms(parameters, time)
 
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # both come from one distribution
@@ -176,6 +192,9 @@ class ElevenArmBandit(TensorFamily):
     warning = "some accounts pay 1, not 1.1, for arms that are not the target"
     task_description = "which of ten arms pays 5, the others pay 1.1, an eleventh tells which"
 
+    initial_states = _constant_states
+    best_actions = _best_arms
+
     def __init__(self, variant: str) -> None:
         self.source = known("variant of ElevenArmBandit", variant, self._sources)
         self.variant = variant
@@ -188,12 +207,6 @@ class ElevenArmBandit(TensorFamily):
         payoffs = others.scatter(1, tasks.to(torch.int64), 5.0)
         return torch.cat([payoffs, 0.1 * (tasks + 1)], dim=1)
 
-    def initial_states(
-        self, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator
-    ) -> Tensor:
-        del generator
-        return parameters.new_zeros(*shape, 1)
-
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
@@ -201,33 +214,6 @@ class ElevenArmBandit(TensorFamily):
         require_action_indices(actions, states.shape[:2])
         return Transition(states, parameters.gather(1, actions))
 
-    def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
-        """The target."""
-        del states
-        return _best_arms(parameters, time)
-
     def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # there are ten tasks
         return uniform_tasks(self.task_space, num_tasks, rng)
-
-
-def _set_pulls(family: TensorFamily, pulls: int, arms: int) -> None:
-    family.horizon = pulls
-    family.observation_description = "nothing, a constant 0"
-    # Gymnasium warns of a Box whose ends are equal, so this one is wider than its one point.
-    family.observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)
-    family.action_space = spaces.Discrete(arms)
-
-
-def _pull(
-    arms: Tensor, states: Tensor, probabilities: Tensor, generator: torch.Generator
-) -> Tensor:
-    """1 with the probability of the arm pulled [N, E], else 0; probabilities [N, k]."""
-    require_action_indices(arms, states.shape[:2])
-    uniform = torch.rand(arms.shape, generator=generator, device=arms.device)
-    return (uniform < probabilities.gather(1, arms)).to(probabilities.dtype)
-
-
-def _best_arms(payoffs: Tensor, like: Tensor) -> Tensor:
-    """The best of the arms [N, k] for each environment, the first of several. Shape [N, E]."""
-    return payoffs.argmax(dim=1, keepdim=True).expand_as(like)

@@ -41,7 +41,7 @@ class _Room(NamedTuple):
 
 
 def _use_grid(family: TensorFamily, size: int) -> None:
-    family.observation_description = "the cell (x, y)"
+    family.observation_description, family.behaviour = "the cell (x, y)", "path"
     family.observation_space = spaces.Box(0.0, size - 1.0, (2,), np.float32)
     family.action_space = spaces.Discrete(5)
 

@@ -22,7 +22,7 @@ __all__ = ["both", "distance", "draw_point", "moved", "shortest_way", "uniform_p
 
 def use_plane(family: TensorFamily, reach: float) -> None:
     """Set what a family of points observes, and its actions: ±`reach` in each coordinate."""
-    family.observation_description = "the position"
+    family.observation_description, family.behaviour = "the position", "path"
     family.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     family.action_space = spaces.Box(-reach, reach, (2,), np.float32)
 

@@ -60,6 +60,7 @@ class TabularMDP(TensorFamily):
     )
     task_description = "mean rewards N(1, 1), transitions Dirichlet(1) of 10 states and 5 actions"
     observation_description = "the state, one-hot"
+    behaviour = "choices"
     horizon = _HORIZON
 
     def __init__(self, variant: str) -> None:

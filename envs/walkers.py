@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 _SOURCE = {"promp": "Rothfuss et al. 2019 (arXiv:1810.06784)"}
-_ACTION_SCALE = 10.0
 
 _WALKER = Body(
     load=partial(gymnasium_model, "walker2d.xml"),
@@ -73,6 +72,16 @@ def control_cost(moves: Moves, weight: float) -> Array:
     return cost
 
 
+def _set_numbers(
+    family: MujocoFamily, variant: str, *, observation_size: int, num_motors: int
+) -> None:
+    family.source = known(f"variant of {family.name}", variant, _SOURCE)
+    family.variant = variant
+    family.horizon, family.action_scale = 200, 10.0
+    family.observation_space = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
+    family.action_space = spaces.Box(-1.0, 1.0, (num_motors,), np.float32)
+
+
 class Walker2DVel(MujocoFamily):
     """Walk forward at a hidden target velocity.
 
@@ -89,15 +98,10 @@ class Walker2DVel(MujocoFamily):
     body: ClassVar[Body] = _WALKER
     task_description = "target velocity U(0, 10) m/s"
     observation_description = "joint angles and velocities clipped to ±10"
-    horizon = 200
-    action_scale = _ACTION_SCALE
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of Walker2DVel", variant, _SOURCE)
-        self.variant = variant
+        _set_numbers(self, variant, observation_size=17, num_motors=6)
         self.task_space = spaces.Box(0.0, 10.0, (1,), np.float64)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (17,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
 
     def observe(self, states: States) -> Array:
         return walker_observation(states)
@@ -131,15 +135,10 @@ class Walker2DDir(MujocoFamily):
     same_tasks_in_splits = True
     task_description = "direction backward or forward"
     observation_description = "joint angles and velocities clipped to ±10"
-    horizon = 200
-    action_scale = _ACTION_SCALE
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of Walker2DDir", variant, _SOURCE)
-        self.variant = variant
+        _set_numbers(self, variant, observation_size=17, num_motors=6)
         self.task_space = spaces.Discrete(2)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (17,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
 
     def observe(self, states: States) -> Array:
         return walker_observation(states)
@@ -173,15 +172,10 @@ class SwimmerVel(MujocoFamily):
     task_description = "target velocity U(0.1, 0.2) m/s"
     observation_description = "joint angles and velocities"
     warning = "ProMP's code pays |v − v*|, the wrong sign; its returns do not compare"
-    horizon = 200
-    action_scale = _ACTION_SCALE
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of SwimmerVel", variant, _SOURCE)
-        self.variant = variant
+        _set_numbers(self, variant, observation_size=8, num_motors=2)
         self.task_space = spaces.Box(0.1, 0.2, (1,), np.float64)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (8,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def observe(self, states: States) -> Array:
         return np.concatenate([states.qpos[:, 2:], states.qvel], axis=1)

@@ -7,28 +7,41 @@ from typing import Any, Protocol
 
 import torch
 
-from metarl.episodes import Actor, Episodes
+from metarl.episodes import Episodes
 from metarl.tasks import TaskFamily
+from metarl.trials import TrialActor
 
-__all__ = ["AdaptiveAgent", "TrainableAgent"]
+__all__ = ["AdaptiveAgent", "Player", "TrainableAgent"]
+
+
+class Player(TrialActor, Protocol):
+    """An agent at work on tasks it knows nothing of at first, all tasks at once."""
+
+    def adapt(self, episodes: Episodes) -> None:
+        """Learn from a batch of episodes of each task, [tasks, envs, ...], before the next act.
+
+        One whose memory learns while it acts has nothing to do here, and is never asked to.
+        """
 
 
 class AdaptiveAgent(Protocol):
-    """Something that acts and adapts, for all tasks at once.
+    """Something that acts and adapts: all that an evaluation knows of it."""
 
-    A state is whatever the agent knows of each task; its meaning is the agent's own.
-    """
+    @property
+    def remembers(self) -> bool:
+        """Whether it learns while it acts, so that a task's episodes must follow one another.
 
-    def initial_state(self, num_tasks: int) -> Any:
-        """The state before any data of the tasks."""
+        One that does not learns in `adapt` alone, from episodes that may be played side by side.
+        """
 
-    def actor(
-        self, state: Any, generator: torch.Generator, *, deterministic: bool = False
-    ) -> Actor:
-        """The policies of all tasks as one function of observations, in environment units."""
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
+        """Begin with tasks it knows nothing of.
 
-    def adapt_step(self, state: Any, episodes: Episodes, *, step: int = 0) -> Any:
-        """The state after one more adaptation step on episodes of each task; `step` came before."""
+        Args:
+            num_tasks: N.
+            num_envs: E, environments of each task; each has a memory of its own, if any.
+            generator: of the actions, on the agent's device.
+        """
 
 
 class TrainableAgent(AdaptiveAgent, Protocol):

@@ -206,14 +206,15 @@ def _explicit_step(params: Params, batch: Batch, inner: InnerLoop, *, create_gra
         for name, p in params.items()
     }
     with torch.enable_grad():
+        moved = _split(params, inner)[0]
         grads = torch.autograd.grad(
             inner.loss(params, batch).sum(),
-            list(params.values()),
+            list(moved.values()),
             create_graph=create_graph,
             allow_unused=True,
             materialize_grads=True,
         )
-        stepped = inner.rule(params, dict(zip(params, grads, strict=True)))
+        stepped = inner.rule(params, dict(zip(moved, grads, strict=True)))
     return stepped if create_graph else {name: p.detach() for name, p in stepped.items()}
 
 
@@ -252,7 +253,7 @@ class _Adaptation(torch.autograd.Function):
 
 def _task_step(inner: InnerLoop) -> Callable[[Params, Batch], Params]:
     def step(params: Params, batch: Batch) -> Params:
-        return inner.rule(params, _gradient(inner.loss)(params, batch))
+        return inner.rule(params, _gradient(inner)(params, batch))
 
     return step
 
@@ -262,10 +263,10 @@ def _task_step_vjp(inner: InnerLoop) -> Callable[[Params, Params, Batch], Params
 
     def pull(params: Params, cotangent: Params, batch: Batch) -> Params:
         if inner.mode == "first_order":
-            grads = _gradient(inner.loss)(params, batch)
+            grads = _gradient(inner)(params, batch)
             _, rule_vjp = vjp(lambda p: inner.rule(p, grads), params)
             return cast(Params, rule_vjp(cotangent)[0])
-        grads, hessian_product = vjp(lambda p: _gradient(inner.loss)(p, batch), params)
+        grads, hessian_product = vjp(lambda p: _gradient(inner)(p, batch), params)
         _, rule_vjp = vjp(inner.rule, params, grads)
         direct, through_gradient = rule_vjp(cotangent)
         curvature = hessian_product(through_gradient)[0]
@@ -292,13 +293,28 @@ def vjp(function: Callable[..., Any], *primals: Params) -> tuple[Any, Callable[.
     return cast(tuple[Any, Callable[..., Any]], torch.func.vjp(function, *primals))
 
 
-def _gradient(loss: Loss) -> Callable[[Params, Batch], Params]:
+def _gradient(inner: InnerLoop) -> Callable[[Params, Batch], Params]:
     """∇ of the summed loss: of one task inside `vmap`, of each task along an explicit axis."""
 
-    def total(params: Params, batch: Batch) -> Tensor:
-        return loss(params, batch).sum()
+    def total(moved: Params, fixed: Params, batch: Batch) -> Tensor:
+        return inner.loss({**fixed, **moved}, batch).sum()
 
-    return torch.func.grad(total)
+    def gradient(params: Params, batch: Batch) -> Params:
+        moved, fixed = _split(params, inner)
+        return cast(Params, torch.func.grad(total)(moved, fixed, batch))
+
+    return gradient
+
+
+def _split(params: Params, inner: InnerLoop) -> tuple[Params, Params]:
+    """The parameters that the rule moves by gradients, and the others."""
+    if inner.adapted is None:
+        return params, {}
+    missing = [name for name in inner.adapted if name not in params]
+    if missing:
+        raise ValueError(f"adapted must name parameters, there is no {missing[0]!r}")
+    moved = {name: p for name, p in params.items() if name in inner.adapted}
+    return moved, {name: p for name, p in params.items() if name not in moved}
 
 
 def _over_tasks(function: Callable[..., Any], batching: str) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Categorical", "DiagonalGaussian", "Distribution"]
+__all__ = ["Categorical", "DiagonalGaussian", "Distribution", "MultiCategorical", "draw"]
 
 
 class Distribution(Protocol):
@@ -134,3 +134,54 @@ class Categorical:
 
     def detach(self) -> Categorical:
         return Categorical(self.logits.detach())
+
+
+@dataclass(frozen=True)
+class MultiCategorical:
+    """Several independent choices, each from unnormalised log-probabilities of its own."""
+
+    logits: Tensor  # [..., sum of sizes], the choices one after another
+    sizes: tuple[int, ...]  # number of options of each choice
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return (self.logits,)
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        parts = zip(self._choices(), actions.unbind(-1), strict=True)
+        return torch.stack([choice.log_prob(action) for choice, action in parts]).sum(0)
+
+    def kl_from(self, old: Distribution) -> Tensor:
+        assert isinstance(old, MultiCategorical)
+        pairs = zip(self._choices(), old._choices(), strict=True)
+        return torch.stack([new.kl_from(before) for new, before in pairs]).sum(0)
+
+    def fisher_metric(self, tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        pairs = zip(self._choices(), tangents[0].split(self.sizes, -1), strict=True)
+        return (torch.cat([choice.fisher_metric((part,))[0] for choice, part in pairs], -1),)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        return torch.stack([choice.sample(generator) for choice in self._choices()], -1)
+
+    def mode(self) -> Tensor:
+        return torch.stack([choice.mode() for choice in self._choices()], -1)
+
+    def entropy(self) -> Tensor:
+        return torch.stack([choice.entropy() for choice in self._choices()]).sum(0)
+
+    def detach(self) -> MultiCategorical:
+        return MultiCategorical(self.logits.detach(), self.sizes)
+
+    def _choices(self) -> list[Categorical]:
+        return [Categorical(part) for part in self.logits.split(self.sizes, -1)]
+
+
+def draw(distribution: Distribution, deterministic: Tensor, generator: torch.Generator) -> Tensor:
+    """Actions: the most likely one where `deterministic` [...] is true, drawn elsewhere."""
+    if bool(deterministic.all()):
+        return distribution.mode()
+    actions = distribution.sample(generator)
+    if not bool(deterministic.any()):
+        return actions
+    wanted = deterministic.view(*deterministic.shape, *(1,) * (actions.dim() - deterministic.dim()))
+    return torch.where(wanted, distribution.mode(), actions)

@@ -12,7 +12,7 @@ from torch import Tensor
 from metarl.finite import NonFiniteError
 from metarl.tasks import BatchEnv
 
-__all__ = ["Actor", "Episodes", "collect"]
+__all__ = ["Actor", "Episodes", "collect", "require_env_shape", "require_finite_rollout"]
 
 Actor: TypeAlias = Callable[[Tensor], Tensor]
 """Observations [tasks, envs, O] ↦ actions [tasks, envs, A] in the environment's units."""
@@ -67,7 +67,7 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     """
     observation = env.reset(generator)
     lead, steps = (env.num_tasks, env.num_envs), env.horizon
-    _require_shape("observations", observation, (*lead, *env.observation_space.shape))
+    require_env_shape("observations", observation, (*lead, *env.observation_space.shape))
     observations = observation.new_empty(*lead, steps + 1, observation.shape[-1])
     observations[:, :, 0] = observation
     actions: Tensor | None = None
@@ -78,8 +78,8 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     for t in range(steps):
         action = actor(observation)
         observation, reward, term, trunc, reached = env.step(action)
-        _require_shape("observations", observation, (*lead, observations.shape[-1]))
-        _require_shape("rewards", reward, lead)
+        require_env_shape("observations", observation, (*lead, observations.shape[-1]))
+        require_env_shape("rewards", reward, lead)
         if actions is None:
             actions = action.new_empty(*lead, steps, *action.shape[2:])
         actions[:, :, t] = action
@@ -93,8 +93,8 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     assert actions is not None
     mask = _alive(terminated | truncated)
     finite_rewards = torch.isfinite(rewards) | ~mask
-    _require_finite("observations", torch.isfinite(observations).all(-1), observations)
-    _require_finite("rewards", finite_rewards, rewards)
+    require_finite_rollout("observations", torch.isfinite(observations).all(-1), observations)
+    require_finite_rollout("rewards", finite_rewards, rewards)
     return Episodes(
         observations,
         actions,
@@ -112,15 +112,20 @@ def _alive(ends: Tensor) -> Tensor:
     return ended_before == 0
 
 
-def _require_shape(name: str, given: Tensor, needed: Sequence[int]) -> None:
+def require_env_shape(name: str, given: Tensor, needed: Sequence[int]) -> None:
+    """Refuse a tensor that an environment gave in another shape, with a ValueError."""
     if given.shape != torch.Size(needed):
         raise ValueError(
             f"{name} of the environment must have shape {list(needed)}, got {list(given.shape)}"
         )
 
 
-def _require_finite(name: str, finite: Tensor, values: Tensor) -> None:
-    """Values [N, E, T, ...] where `finite` [N, E, T] is false are refused."""
+def require_finite_rollout(name: str, finite: Tensor, values: Tensor) -> None:
+    """Refuse values [N, E, T, ...] if `finite` [N, E, T] is false anywhere.
+
+    Raises:
+        NonFiniteError: with the first such value, its task, environment and step.
+    """
     if bool(finite.all()):
         return
     task, env, step = (int(i) for i in (~finite).nonzero()[0])

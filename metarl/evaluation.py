@@ -1,194 +1,221 @@
-"""Adaptation to unseen tasks: returns before and after each step, beside the references.
+"""What an evaluation measured: raw returns of every run, task and episode, and their statistics.
 
-The protocol is that of Finn et al. 2017: the return after k steps is the mean over stochastic
-episodes of the policy after k steps, and the same episodes are the data of step k + 1.
+`metarl.evaluator` measures; nothing here plays.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from metarl.agent import AdaptiveAgent
-from metarl.episodes import Actor, collect
-from metarl.seeding import derive_seed, torch_generator
-from metarl.statistics import Interval, mean_interval
-from metarl.tasks import BatchEnv, TaskFamily, Tasks
+from metarl.bootstrap import Estimate, stratified_bootstrap
+from metarl.evaluation_protocol import EvaluationProtocol
+from metarl.statistics import interquartile_mean, mean_score, probability_of_improvement
+from metarl.stored_settings import read_settings
 
-__all__ = ["Evaluation", "evaluate_adaptation", "random_actor"]
+__all__ = ["Evaluation", "Measured", "Metric", "Scores"]
 
-Returns = NDArray[np.float64]
+FORMAT = 2
+Scores = NDArray[np.float64]
+Metric = Literal["return", "success"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Episodes played, the leading axes their meaning's."""
+
+    returns: Scores  # [..., N, M], undiscounted
+    success: Scores | None = None  # [..., N, M], 1 where an episode succeeded at any step, else 0
+
+    def metric(self, name: Metric) -> Scores:
+        """Returns, or success.
+
+        Raises:
+            ValueError: if success is asked for and the family defines none.
+        """
+        if name == "return":
+            return self.returns
+        if self.success is None:
+            raise ValueError("metric must be 'return', this family defines no success")
+        return self.success
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """Refuse returns or success of another shape, or not finite, with a ValueError."""
+        _require_shape(f"returns of {name}", self.returns, shape)
+        if self.success is not None:
+            _require_shape(f"success of {name}", self.success, shape)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Raw returns of every task, from which all statistics come."""
+    """How an agent's runs fared on the same tasks, stage by stage, and others beside them."""
 
     environment: str
-    split: str
-    seed: int
-    num_episodes: int  # per task and step
-    tasks: Tasks  # [N, D]
-    returns: Returns  # [steps + 1, N], mean over episodes; row k is after k steps
-    random: Returns  # [N], actions uniform over the action space
-    oracle: Returns | None  # [N], an actor that knows the tasks
+    agent: str
+    protocol: EvaluationProtocol
+    tasks: Scores  # [N, D]
+    runs: tuple[str, ...]
+    """What was measured, R names: directories or checkpoints."""
+    stages: tuple[str, ...]
+    """What the stages are called, S + 1 names."""
+    measured: Measured  # [R, S + 1, N, M]
+    references: Mapping[str, Measured] = field(default_factory=dict)
+    """Others on the same tasks, by name, [R', N, M]: random, oracle, agents after the last
+    stage."""
 
-    @property
-    def num_steps(self) -> int:
-        """Adaptation steps."""
-        return len(self.returns) - 1
+    def scores(self, stage: int, metric: Metric = "return") -> Scores:
+        """The reported number of each run and task at a stage. Shape [R, N]."""
+        return self._reported(self.measured.metric(metric)[:, stage])
 
-    def interval(self, values: Returns) -> Interval:
-        """Mean over tasks with a 95 % bootstrap interval."""
-        return mean_interval(values, seed=self.seed)
+    def reference(self, name: str, metric: Metric = "return") -> Scores:
+        """The reported number of a reference for each of its runs and tasks. Shape [R', N]."""
+        return self._reported(self.references[name].metric(metric))
 
-    def gain(self, step: int) -> Interval:
-        """Return after `step` steps minus the return before, task by task."""
-        return self.interval(self.returns[step] - self.returns[0])
+    def estimate(self, scores: Scores) -> Estimate:
+        """Mean of scores [R, N] with a 95 % stratified-bootstrap interval."""
+        return stratified_bootstrap(mean_score, scores, seed=self.protocol.seed)
 
-    def gap_closed(self, step: int) -> float | None:
+    def middle(self, scores: Scores) -> Estimate:
+        """Interquartile mean of scores [R, N] with a 95 % stratified-bootstrap interval."""
+        return stratified_bootstrap(interquartile_mean, scores, seed=self.protocol.seed)
+
+    def gain(self, stage: int, metric: Metric = "return") -> Estimate:
+        """What a stage has over the stage before any adaptation, run by run and task by task."""
+        return self.estimate(self.scores(stage, metric) - self.scores(0, metric))
+
+    def improvement(self, stage: int, metric: Metric = "return") -> Estimate:
+        """Probability that a run at a stage beats a run before adaptation on the same task."""
+        return stratified_bootstrap(
+            probability_of_improvement,
+            self.scores(stage, metric),
+            self.scores(0, metric),
+            seed=self.protocol.seed,
+        )
+
+    def gap_closed(self, stage: int) -> float | None:
         """Share of the gap between the return before adaptation and the oracle's.
 
-        None without an oracle, or where the policy is as good as the oracle before adapting.
+        None without an oracle, or where the agent is as good as the oracle before adapting.
         """
-        if self.oracle is None:
+        if "oracle" not in self.references:
             return None
-        gap = float(self.oracle.mean() - self.returns[0].mean())
-        return float(self.returns[step].mean() - self.returns[0].mean()) / gap if gap > 0 else None
+        before = float(self.scores(0).mean())
+        gap = float(self.reference("oracle").mean()) - before
+        return (float(self.scores(stage).mean()) - before) / gap if gap > 0 else None
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What was measured: the return always, success where the family defines it."""
+        return ("return",) if self.measured.success is None else ("return", "success")
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it: per-task returns and the statistics made from them."""
-        steps = [
-            {
-                "step": k,
-                "returns": self.returns[k].tolist(),
-                "mean": self.interval(self.returns[k])._asdict(),
-                "gain": self.gain(k)._asdict(),
-                "gap_closed": self.gap_closed(k),
-            }
-            for k in range(self.num_steps + 1)
-        ]
+        """Everything as plain lists, numbers and text; statistics beside the raw numbers."""
         return {
+            "format": FORMAT,
             "environment": self.environment,
-            "split": self.split,
-            "seed": self.seed,
-            "protocol": {
-                "num_tasks": len(self.tasks),
-                "num_steps": self.num_steps,
-                "episodes_per_step": self.num_episodes,
-                "policy": "stochastic",
-                "return": "undiscounted sum of rewards, mean over episodes",
-                "interval": "95 % percentile bootstrap over tasks",
-            },
+            "agent": self.agent,
+            "protocol": asdict(self.protocol),
+            "shares_episodes": self.protocol.shares_episodes,
+            "runs": list(self.runs),
             "tasks": self.tasks.tolist(),
-            "steps": steps,
-            "random": self._reference(self.random),
-            "oracle": None if self.oracle is None else self._reference(self.oracle),
+            "stages": list(self.stages),
+            "measured": _raw(self.measured),
+            "references": {name: _raw(other) for name, other in self.references.items()},
+            "statistics": {metric: self._statistics(metric) for metric in self.metrics},
         }
 
-    def _reference(self, returns: Returns) -> dict[str, Any]:
-        return {"returns": returns.tolist(), "mean": self.interval(returns)._asdict()}
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], *, where: str = "evaluation") -> Evaluation:
+        """The evaluation that `to_json` described.
 
-
-def evaluate_adaptation(
-    agent: AdaptiveAgent,
-    family: TaskFamily,
-    *,
-    num_tasks: int = 40,
-    num_steps: int = 3,
-    num_episodes: int = 20,
-    split: str = "test",
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-) -> Evaluation:
-    """Adapt an agent to tasks it was not trained on and measure it before and after each step.
-
-    Args:
-        agent: acts and adapts for all tasks at once.
-        family: where the tasks come from.
-        num_tasks: N.
-        num_steps: adaptation steps.
-        num_episodes: per task, before each step and after the last.
-        split: of the tasks.
-        seed: of tasks, initial states and actions; independent of the training seed's streams.
-        device: the agent's device.
-
-    Returns:
-        Per-task returns of the agent, of random actions, and of the oracle if there is one.
-
-    Raises:
-        ValueError: if a number is out of range or the split unknown.
-    """
-    if num_steps < 0:
-        raise ValueError(f"num_steps must be 0 or more, got {num_steps}")
-    tasks = family.sample_tasks(num_tasks, split=split, seed=derive_seed(seed, "evaluation"))
-    env = family.make_batch(tasks, num_envs=num_episodes, device=device)
-    resets = torch_generator(seed, "evaluation", "resets")
-    noise = torch_generator(seed, "evaluation", "actions", device=device)
-    state = agent.initial_state(num_tasks)
-    returns = []
-    with closing(env):
-        for step in range(num_steps + 1):
-            episodes = collect(env, agent.actor(state, noise), resets)
-            returns.append(_per_task(episodes.returns))
-            if step < num_steps:
-                state = agent.adapt_step(state, episodes, step=step)
-        random = _returns(env, random_actor(env, noise), resets)
-        best = _oracle_returns(env, resets)
-    return Evaluation(family.id, split, seed, num_episodes, tasks, np.stack(returns), random, best)
-
-
-def random_actor(env: BatchEnv, generator: torch.Generator) -> Actor:
-    """Actions uniform over the action space.
-
-    Raises:
-        TypeError: if the action space is neither a bounded Box nor Discrete.
-    """
-    space = env.action_space
-    if isinstance(space, gymnasium.spaces.Discrete):
-        count, first = int(space.n), int(space.start)
-        return lambda observations: (
-            first
-            + torch.randint(
-                count, observations.shape[:2], generator=generator, device=observations.device
+        Raises:
+            ValueError: if something is missing, of another shape or of an earlier format.
+        """
+        if content.get("format") != FORMAT:
+            raise ValueError(
+                f"{where} must have format {FORMAT}, got {content.get('format')!r}; "
+                "measure again with metarl evaluate RUN --json FILE"
             )
-        )
-    if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded():
-        raise TypeError(f"action_space must be Discrete or a bounded Box, got {space}")
-    low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+        protocol = read_settings(EvaluationProtocol, content.get("protocol"), where=where)
+        try:
+            made = cls(
+                environment=str(content["environment"]),
+                agent=str(content["agent"]),
+                protocol=protocol,
+                tasks=np.array(content["tasks"], dtype=np.float64),
+                runs=_names(content["runs"]),
+                stages=_names(content["stages"]),
+                measured=_read(content["measured"]),
+                references={name: _read(raw) for name, raw in content["references"].items()},
+            )
+            made._check()
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{where} is damaged: {type(error).__name__}: {error}") from error
+        return made
 
-    def act(observations: Tensor) -> Tensor:
-        shape = (*observations.shape[:2], *space.shape)
-        uniform = torch.rand(shape, generator=generator, device=observations.device)
-        return low.to(uniform) + (high - low).to(uniform) * uniform
+    def _check(self) -> None:
+        """Refuse parts that do not fit each other."""
+        protocol = self.protocol
+        shape = (protocol.num_tasks, protocol.evaluation_episodes)
+        if len(self.stages) != protocol.num_stages:
+            raise ValueError(f"stages must be {protocol.num_stages}, got {len(self.stages)}")
+        _require_shape("tasks", self.tasks, (protocol.num_tasks, *(self.tasks.shape[1:2] or (1,))))
+        self.measured.check("measured", (len(self.runs), protocol.num_stages, *shape))
+        for name, other in self.references.items():
+            other.check(name, (*other.returns.shape[:1], *shape))
 
-    return act
+    def _reported(self, episodes: Scores) -> Scores:
+        """From episodes [..., N, M] to the number that counts for each task."""
+        last = self.protocol.reported == "last"
+        reported: Scores = episodes[..., -1] if last else episodes.mean(-1)
+        return reported
+
+    def _statistics(self, metric: Metric) -> dict[str, Any]:
+        stages = [
+            {
+                "stage": name,
+                "episodes_before": self.protocol.episodes_before(k),
+                "mean": self.estimate(self.scores(k, metric))._asdict(),
+                "interquartile_mean": self.middle(self.scores(k, metric))._asdict(),
+                "gain": self.gain(k, metric)._asdict(),
+                "probability_of_improvement": self.improvement(k, metric)._asdict(),
+                "gap_closed": self.gap_closed(k) if metric == "return" else None,
+            }
+            for k, name in enumerate(self.stages)
+        ]
+        others = {
+            name: self.estimate(self.reference(name, metric))._asdict()
+            for name, other in self.references.items()
+            if metric == "return" or other.success is not None
+        }
+        return {"stages": stages, "references": others}
 
 
-def _oracle_returns(env: BatchEnv, resets: torch.Generator) -> Returns | None:
-    env.reset(resets)
-    if env.oracle_actions() is None:
-        return None
-
-    def act(observations: Tensor) -> Tensor:  # noqa: ARG001 - the oracle sees the state itself
-        actions = env.oracle_actions()
-        assert actions is not None
-        return actions
-
-    return _returns(env, act, resets)
+def _require_shape(name: str, values: Scores, shape: tuple[int, ...]) -> None:
+    if values.shape != shape or not values.size:
+        raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must be finite")
 
 
-def _returns(env: BatchEnv, actor: Actor, resets: torch.Generator) -> Returns:
-    return _per_task(collect(env, actor, resets).returns)
+def _names(raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list):
+        raise TypeError(f"a list of names was expected, got {raw!r}")
+    return tuple(str(name) for name in raw)
 
 
-def _per_task(returns: Tensor) -> Returns:
-    means: Returns = returns.double().mean(dim=1).cpu().numpy()
-    return means
+def _raw(part: Measured) -> dict[str, Any]:
+    success = None if part.success is None else part.success.tolist()
+    return {"returns": part.returns.tolist(), "success": success}
+
+
+def _read(raw: Mapping[str, Any]) -> Measured:
+    success = raw["success"]
+    return Measured(
+        np.array(raw["returns"], dtype=np.float64),
+        None if success is None else np.array(success, dtype=np.float64),
+    )

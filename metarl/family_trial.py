@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metarl.evaluation import random_actor
+from metarl.players import random_actor
 from metarl.seeding import torch_generator
 from metarl.tasks import BatchEnv, Step, TaskFamily, Tasks
 

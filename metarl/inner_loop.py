@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -37,7 +37,7 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
             Rates that are to be learned belong among the parameters, with a rule of their own.
 
     Returns:
-        A rule for `InnerLoop`.
+        A rule for `InnerLoop`. Parameters without a gradient stay as they are.
 
     Raises:
         ValueError: if a rate is not a finite number above zero, or is a tensor that requires
@@ -55,11 +55,14 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
                 raise ValueError(
                     f"learning_rate of {name!r} must be a finite number above 0, got {rate}"
                 )
-        return lambda params, grads: {k: p - rates[k] * grads[k] for k, p in params.items()}
+        return lambda params, grads: {
+            k: p - rates[k] * grads[k] if k in grads else p for k, p in params.items()
+        }
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}")
     return lambda params, grads: {
-        k: torch.sub(p, grads[k], alpha=learning_rate) for k, p in params.items()
+        k: torch.sub(p, grads[k], alpha=learning_rate) if k in grads else p
+        for k, p in params.items()
     }
 
 
@@ -95,6 +98,9 @@ class InnerLoop:
     multilayer perceptrons on a CPU."""
     chunk_size: int | None = None
     """At most this many tasks at a time; None takes all at once."""
+    adapted: Collection[str] | None = None
+    """Names of the parameters whose gradients the rule gets (a head, a context); None: all. The
+    gradients of the others are not computed, so that what stays put costs nothing."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 0:

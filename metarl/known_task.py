@@ -37,7 +37,7 @@ class KnownTask(TaskFamily):
         self.observation_description = f"{family.observation_description}, the task"
         self.source, self.warning = family.source, family.warning
         self.task_space, self.action_space = family.task_space, family.action_space
-        self.action_scale = family.action_scale
+        self.action_scale, self.behaviour = family.action_scale, family.behaviour
         inner = family.observation_space
         size = len(space_bounds(family.task_space)[0])
         low = np.concatenate([inner.low, np.full(size, -1.0)]).astype(np.float32)

@@ -35,6 +35,7 @@ __all__ = [
     "BestCheckpoint",
     "MetricsLog",
     "RunDirectory",
+    "command_words",
     "library_versions",
     "read_metrics",
 ]
@@ -76,7 +77,7 @@ class RunDirectory:
             new.checkpoints.mkdir()
             if save is not None:
                 save(new.checkpoint_path(0))
-            new.write_config({**config, "versions": library_versions(), "command": sys.argv})
+            new.write_config({**config, "versions": library_versions(), "command": command_words()})
 
         create_whole(path, fill)
         return cls(path)
@@ -309,6 +310,12 @@ class MetricsLog:
         """Flush and close file and tracker."""
         self._file.close()
         self._tracker.close()
+
+
+def command_words() -> list[str]:
+    """The command that runs now: the program's name without its folder, then its arguments."""
+    program, *arguments = sys.argv
+    return [Path(program).name, *arguments]
 
 
 def read_metrics(run: RunDirectory) -> list[dict[str, float]]:

@@ -24,6 +24,7 @@ from metarl.bootstrap import (
 __all__ = [
     "Interval",
     "mean_interval",
+    "normal_interval",
     "mean_score",
     "median_score",
     "interquartile_mean",
@@ -68,6 +69,25 @@ def mean_interval(
     picks = rng.integers(0, sample.size, (num_resamples, sample.size))
     low, high = percentile_ends(sample[picks].mean(axis=1), confidence)
     return Interval(float(sample.mean()), float(low), float(high))
+
+
+def normal_interval(values: ArrayLike) -> Interval:
+    """Mean ± 1.96 s/√n, s² the sample variance (divided by n − 1): as few-shot papers report.
+
+    Of one value the interval is that value.
+
+    Raises:
+        ValueError: if `values` is not a non-empty vector of finite numbers.
+
+    >>> normal_interval([1.0, 2.0, 3.0, 6.0]).mean
+    3.0
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or not sample.size or not np.isfinite(sample).all():
+        raise ValueError(f"values must be a non-empty vector of finite numbers, got {values!r}")
+    mean = float(sample.mean())
+    half = 1.96 * float(sample.std(ddof=1)) / np.sqrt(sample.size) if sample.size > 1 else 0.0
+    return Interval(mean, float(mean - half), float(mean + half))
 
 
 def mean_score(scores: ArrayLike) -> Values:

@@ -6,7 +6,7 @@ An agent knows this interface and no concrete family; a family knows no agent.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -23,6 +23,7 @@ from metarl.task_spaces import Tasks, TaskSpace, check_rows, space_bounds
 
 __all__ = [
     "BatchEnv",
+    "Behaviour",
     "RendersBatch",
     "Step",
     "TaskFamily",
@@ -31,6 +32,11 @@ __all__ = [
     "listed_tasks",
     "uniform_tasks",
 ]
+
+
+Behaviour: TypeAlias = Literal["path", "choices", "video"]
+"""What is worth a look in an episode: where the agent went, the first two numbers observed being a
+place in the plane; which of a few actions it chose; or how it looked, if it can be drawn."""
 
 
 class Step(NamedTuple):
@@ -127,6 +133,7 @@ class TaskFamily(ABC):
     """Flat, float32; what is discrete is one-hot."""
     action_space: gymnasium.Space[Any]
     horizon: int
+    behaviour: Behaviour = "video"
     action_scale: float = 1.0
     """What the variant's source divides a policy's actions by before they reach the actuators."""
 

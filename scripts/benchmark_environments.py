@@ -18,7 +18,7 @@ import torch
 from gymnasium import spaces
 
 from metarl.envs import make_family
-from metarl.evaluation import random_actor
+from metarl.players import random_actor
 from metarl.scripts.benchmark_case import Case
 from metarl.seeding import torch_generator
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import tyro
-from numpy.typing import NDArray
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from metarl.checkpoints import read_header
 from metarl.devices import DeviceName, resolve_device
-from metarl.durable_files import write_atomically
-from metarl.fewshot import MAML, MAMLConfig, SinusoidTasks
+from metarl.durable_files import read_json_object
+from metarl.fewshot.batches import FewShotTasks
+from metarl.fewshot.catalog import DATASETS, make_tasks
+from metarl.fewshot.evaluation import evaluate_fewshot
+from metarl.fewshot.learners import LEARNERS, recipe
+from metarl.fewshot.settings import FewShotSettings
+from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.command_line import choose, fail, parse, run
+from metarl.scripts.evaluate_fewshot import print_table, write_json
 from metarl.scripts.resuming import (
     StoredRun,
     given_options,
@@ -34,16 +36,14 @@ from metarl.scripts.resuming import (
     settled,
 )
 from metarl.scripts.training import TrainingPlan, TrainingStopped, run_training, tidy_up
-from metarl.seeding import torch_generator
-from metarl.statistics import mean_interval
 from metarl.stored_settings import read_settings
 from metarl.tracking import TrackerName, require_tracker
 
 __all__ = ["FewShotConfig", "main", "train"]
 
-_LEARNERS = ("maml",)
-_NUM_TEST_TASKS = 600
-_LOG_EVERY = 100
+_LOG_EVERY = {"regression": 100, "classification": 50}
+_DEFAULT_DATASET = "sinusoid"
+_DEFAULT_OF_CLASSIFIERS = "glyphs"
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,10 @@ class FewShotConfig:
 
     out: Path
     """Directory of the run; it must be new, except with --resume."""
-    maml: tyro.conf.OmitArgPrefixes[MAMLConfig] = field(default_factory=MAMLConfig)
-    dataset: Literal["sinusoid"] = "sinusoid"
-    """Where tasks come from."""
+    dataset: str = _DEFAULT_DATASET
+    """Where tasks come from, as metarl fewshot --list names it; it decides the other defaults."""
+    data_dir: Path | None = None
+    """Folder of the data sets that are files."""
     iterations: int = 20_000
     """Meta-updates."""
     test_steps: int = 10
@@ -63,8 +64,8 @@ class FewShotConfig:
     """Of parameters and tasks."""
     device: DeviceName = "auto"
     """Where everything is computed."""
-    threads: int = 1
-    """Threads of torch on the CPU; these nets are too small for more than one."""
+    threads: int = 0
+    """Threads of torch on the CPU; 0: one for perceptrons, torch's choice for convolutions."""
     checkpoint_every: int = 1000
     """Iterations between checkpoints; the last one is always written."""
     tracker: TrackerName = "tensorboard"
@@ -73,33 +74,42 @@ class FewShotConfig:
     """Continue the run in --out with its own settings; one that is complete is measured again."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "threads", "checkpoint_every"):
+        for name in ("iterations", "checkpoint_every"):
             require_at_least(name, getattr(self, name), 1)
-        for name in ("seed", "test_steps"):
+        for name in ("seed", "test_steps", "threads"):
             require_at_least(name, getattr(self, name), 0)
 
 
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl fewshot`."""
-    name = choose("learner", arguments, _LEARNERS, program="metarl fewshot")
+    if list(arguments) == ["--list"]:
+        _print_list()
+        return
+    learners = [entry.name for entry in LEARNERS]
+    name = choose("learner", arguments, learners, program="metarl fewshot")
     if name is None:
         return
-    config = parse(FewShotConfig, arguments[1:], program=f"metarl fewshot {name}")
+    config, settings = _parsed(name, arguments[1:])
     try:
-        learner, config = train(config, given=given_options(arguments[1:]))
+        training, config = train(name, config, settings, given=given_options(arguments[1:]))
     except TrainingStopped as stop:
         if os.environ.get("METARL_DEBUG"):
             raise
         fail(str(stop), code=stop.exit_code)
-    curve = _test(learner, config)
-    _print_table(Console(), learner, curve)
+    evaluation = evaluate_fewshot(training, num_steps=config.test_steps, seed=config.seed)
+    write_json(evaluation, config.out / "evaluation.json")
+    print_table(Console(), evaluation)
 
 
-def train(config: FewShotConfig, *, given: Collection[str] = ()) -> tuple[MAML, FewShotConfig]:
+def train(
+    name: str, config: FewShotConfig, settings: FewShotSettings, *, given: Collection[str] = ()
+) -> tuple[FewShotTraining, FewShotConfig]:
     """Train or resume; the learner, and the settings it ended with.
 
     Args:
+        name: of the learner.
         config: of the command.
+        settings: of the learner.
         given: settings that were named; at a resume all others are the run's own.
 
     Raises:
@@ -108,54 +118,118 @@ def train(config: FewShotConfig, *, given: Collection[str] = ()) -> tuple[MAML, 
     """
     require_tracker(config.tracker)
     if config.resume:
-        directory = RunDirectory.open(config.out)
-        config = _settled(config, read_run(directory.path / "config.json"), given)
-        with directory.writing():
-            learner = _load(directory, config)
-            if learner.num_iterations < config.iterations:
-                note_resume(directory, _loop_settings(config), learner.num_iterations)
-                _run(learner, directory, config)
-            else:
-                tidy_up(directory, _plan(config), learner.num_iterations)
-        return learner, config
+        return _resume(name, config, settings, given)
+    config, settings = _resolved(config, settings)
     torch.set_num_threads(config.threads)
     device = resolve_device(config.device)
-    learner = MAML(SinusoidTasks(), config.maml, seed=config.seed, device=device)
-    resolved: dict[str, Any] = {
-        "agent": "fewshot-maml",
+    training = FewShotTraining(name, _tasks(config), settings, seed=config.seed, device=device)
+    described: dict[str, Any] = {
+        "agent": f"fewshot-{name}",
         "environment": config.dataset,
         "seed": config.seed,
         **_loop_settings(config),
-        "agent_config": dataclasses.asdict(config.maml),
+        "data_dir": None if config.data_dir is None else str(config.data_dir),
+        "agent_config": dataclasses.asdict(settings),
+        "protocol": {**training.tasks.protocol, **training.learner.facts()},
     }
-    directory = RunDirectory.create(config.out, resolved, save=learner.save)
+    directory = RunDirectory.create(config.out, described, save=training.save)
     with directory.writing():
-        _run(learner, directory, config)
-    return learner, config
+        _run(training, directory, config)
+    return training, config
 
 
-def _settled(config: FewShotConfig, stored: StoredRun, given: Collection[str]) -> FewShotConfig:
+def _resume(
+    name: str, config: FewShotConfig, settings: FewShotSettings, given: Collection[str]
+) -> tuple[FewShotTraining, FewShotConfig]:
+    directory = RunDirectory.open(config.out)
+    file = directory.path / "config.json"
+    config = _settled(name, config, settings, read_run(file), given)
+    held = read_json_object(file).get("data_dir")
+    if config.data_dir is None and isinstance(held, str):
+        config = dataclasses.replace(config, data_dir=Path(held))
+    with directory.writing():
+        training = _load(name, directory, config)
+        if training.num_iterations < config.iterations:
+            note_resume(directory, _loop_settings(config), training.num_iterations)
+            _run(training, directory, config)
+        else:
+            tidy_up(directory, _plan(training, config), training.num_iterations)
+    return training, config
+
+
+def _parsed(name: str, arguments: Sequence[str]) -> tuple[FewShotConfig, FewShotSettings]:
+    """The command's settings and the learner's; defaults are the recipe of the data set."""
+    dataset = _named_dataset(name, arguments)
+    default = recipe(name, dataset)
+    options: Any = tyro.conf.OmitArgPrefixes[type(default)]
+    whole = dataclasses.make_dataclass(
+        "FewShot",
+        [("learner", options, field(default_factory=lambda: default)), ("dataset", str, dataset)],
+        bases=(FewShotConfig,),
+        frozen=True,
+    )
+    whole.__doc__ = FewShotConfig.__doc__
+    config: Any = parse(whole, arguments, program=f"metarl fewshot {name}")
+    return config, config.learner
+
+
+def _named_dataset(name: str, arguments: Sequence[str]) -> str:
+    """The data set that a command line names, or the learner's default.
+
+    Raises:
+        ValueError: if there is none of the name.
+    """
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    if "--dataset" in words[:-1]:
+        return DATASETS.get(words[words.index("--dataset") + 1]).name
+    return _DEFAULT_DATASET if LEARNERS.load(name).has_steps else _DEFAULT_OF_CLASSIFIERS
+
+
+def _resolved(
+    config: FewShotConfig, settings: FewShotSettings
+) -> tuple[FewShotConfig, FewShotSettings]:
+    """Both with what depends on the rest written out."""
+    if settings.schedule != "constant" and settings.decay_iterations is None:
+        settings = dataclasses.replace(settings, decay_iterations=config.iterations)
+    threads = config.threads or (1 if settings.backbone == "mlp" else torch.get_num_threads())
+    return dataclasses.replace(config, threads=threads), settings
+
+
+def _tasks(config: FewShotConfig) -> FewShotTasks:
+    return make_tasks(
+        config.dataset, data_dir=config.data_dir, device=resolve_device(config.device)
+    )
+
+
+def _settled(
+    name: str,
+    config: FewShotConfig,
+    settings: FewShotSettings,
+    stored: StoredRun,
+    given: Collection[str],
+) -> FewShotConfig:
     """The run's own settings with those given that may change; others given are refused."""
-    asked = {"agent": "fewshot-maml", "environment": config.dataset, "seed": config.seed}
-    named = {"agent", "environment", *given}
+    asked = {"agent": f"fewshot-{name}", "environment": config.dataset, "seed": config.seed}
+    named = {"agent", *given} | ({"environment"} if "dataset" in given else set())
     refuse_changes(named, asked, vars(stored))
     where = f"{config.out}: agent_config"
-    kept = read_settings(MAMLConfig, stored.agent_config, where=where)
-    refuse_changes(given, vars(config.maml), vars(kept))
-    return dataclasses.replace(settled(config, stored, given), maml=kept)
+    kept = read_settings(type(settings), stored.agent_config, where=where)
+    refuse_changes(given, vars(settings), vars(kept))
+    return dataclasses.replace(settled(config, stored, given), dataset=stored.environment)
 
 
-def _load(directory: RunDirectory, config: FewShotConfig) -> MAML:
+def _load(name: str, directory: RunDirectory, config: FewShotConfig) -> FewShotTraining:
     checkpoint = directory.newest_checkpoint()
-    torch.set_num_threads(config.threads)
-    learner = MAML.load(checkpoint, SinusoidTasks(), device=resolve_device(config.device))
-    is_complete = learner.num_iterations >= config.iterations
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    device = resolve_device(config.device)
+    training = FewShotTraining.load(checkpoint, name, _tasks(config), device=device)
+    is_complete = training.num_iterations >= config.iterations
     if not is_complete and read_header(checkpoint)["format_version"] == 1:
         raise ValueError(
             f"checkpoint {checkpoint} is of an earlier version and holds no optimiser: it can be "
             "measured, but not trained on; start a new run"
         )
-    return learner
+    return training
 
 
 def _loop_settings(config: FewShotConfig) -> dict[str, Any]:
@@ -170,80 +244,78 @@ def _loop_settings(config: FewShotConfig) -> dict[str, Any]:
     }
 
 
-def _plan(config: FewShotConfig) -> TrainingPlan:
+def _plan(training: FewShotTraining, config: FewShotConfig) -> TrainingPlan:
+    kind = training.learner.problem.kind
+    score: Callable[[Mapping[str, float]], float] = _accuracy
+    if kind == "regression":
+        score = _minus_error
     return TrainingPlan(
         config.iterations,
         config.checkpoint_every,
-        score=lambda metrics: -metrics["meta/query_mse"],
+        score=score,
         news=_news,
         axis="time/iterations",
-        log_every=_LOG_EVERY,
+        log_every=_LOG_EVERY[kind],
         tracker=config.tracker,
     )
 
 
-def _run(learner: MAML, directory: RunDirectory, config: FewShotConfig) -> None:
-    rows = [r for r in read_metrics(directory) if r["iteration"] <= learner.num_iterations]
+def _run(training: FewShotTraining, directory: RunDirectory, config: FewShotConfig) -> None:
+    rows = [r for r in read_metrics(directory) if r["iteration"] <= training.num_iterations]
     before = rows[-1].get("time/seconds", 0.0) if rows else 0.0
-    run_training(_Timed(learner, before), directory, _plan(config), Console())
+    console, plan = Console(), _plan(training, config)
+    facts = training.learner.facts()
+    console.print(
+        f"fewshot {training.name} on {training.tasks.name}, batch norm {facts['batch_norm']}, "
+        f"{'transductive' if facts['transductive'] else 'not transductive'}; "
+        f"run in {directory.path}, on {training.device}",
+        soft_wrap=True,
+    )
+    run_training(_Timed(training, before, plan.log_every), directory, plan, console)
 
 
 class _Timed:
-    """A learner whose metrics tell the time, that of earlier parts of the run counted."""
+    """A learner whose metrics tell the time, earlier parts of the run counted, and validation."""
 
-    def __init__(self, learner: MAML, seconds_before: float) -> None:
-        self._learner, self.save = learner, learner.save
+    def __init__(self, training: FewShotTraining, seconds_before: float, log_every: int) -> None:
+        self._training, self.save = training, training.save
+        self._log_every = log_every
         self._started = time.perf_counter() - seconds_before
 
     @property
     def num_iterations(self) -> int:
-        return self._learner.num_iterations
+        return self._training.num_iterations
 
     def iterate(self) -> dict[str, float]:
-        metrics = self._learner.iterate()
+        metrics = self._training.iterate()
+        if self.num_iterations % self._log_every == 0:
+            metrics |= self._training.validate()
         seconds = time.perf_counter() - self._started
         return {**metrics, "time/iterations": self.num_iterations, "time/seconds": seconds}
 
 
+def _accuracy(metrics: Mapping[str, float]) -> float:
+    return metrics["validation/accuracy"]
+
+
+def _minus_error(metrics: Mapping[str, float]) -> float:
+    return -metrics["meta/query_mse"]
+
+
 def _news(metrics: Mapping[str, float]) -> str:
     speed = metrics["time/iterations"] / metrics["time/seconds"]
-    return f"query MSE {metrics['meta/query_mse']:.3f}  {speed:,.0f} updates/s"
+    if "meta/query_mse" in metrics:
+        return f"query MSE {metrics['meta/query_mse']:.3f}  {speed:,.0f} updates/s"
+    share = metrics["validation/accuracy"]
+    return f"loss {metrics['meta/query_loss']:.3f}  accuracy {share:.1%}  {speed:,.2g} updates/s"
 
 
-def _test(learner: MAML, config: FewShotConfig) -> NDArray[Any]:
-    """Query error of each test task after each step; also written to the run's directory."""
-    rng = torch_generator(config.seed, "test", device=learner.device)
-    batch = learner.tasks.sample_for_test(_NUM_TEST_TASKS, config.maml.shots, rng)
-    curve = learner.adaptation_curve(batch, config.test_steps)
-    steps = [
-        {"step": k, "mse": mean_interval(errors, seed=config.seed)._asdict()}
-        for k, errors in enumerate(curve)
-    ]
-    protocol = {
-        "num_tasks": _NUM_TEST_TASKS,
-        "shots": config.maml.shots,
-        "query": "100 even points over the inputs",
-        "interval": "95 % percentile bootstrap over tasks",
-    }
-    content = json.dumps(
-        {"dataset": config.dataset, "protocol": protocol, "steps": steps}, indent=1
-    )
-    write_atomically(config.out / "evaluation.json", content.encode())
-    return curve
-
-
-def _print_table(console: Console, learner: MAML, curve: NDArray[Any]) -> None:
-    table = Table(
-        title=f"sinusoid, {learner.config.shots}-shot, {curve.shape[1]} test tasks",
-        title_justify="left",
-        box=box.SIMPLE,
-    )
-    for heading in ("gradient steps", "query MSE", "95 % interval"):
-        table.add_column(heading, justify="right")
-    for k, errors in enumerate(curve):
-        mean, low, high = mean_interval(errors)
-        table.add_row(str(k), f"{mean:.3f}", f"{low:.3f} … {high:.3f}")
-    console.print(table)
+def _print_list() -> None:
+    for heading, registry in (("learners", LEARNERS), ("data sets", DATASETS)):
+        print(heading)
+        width = max(len(entry.name) for entry in registry)
+        for entry in registry:
+            print(f"  {entry.name:{width}}  {entry.description}")
 
 
 if __name__ == "__main__":

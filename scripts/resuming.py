@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 from metarl.durable_files import read_json_object
 from metarl.ranges import require_at_least
-from metarl.runs import RunDirectory, library_versions
+from metarl.runs import RunDirectory, command_words, library_versions
 from metarl.stored_settings import read_settings
 from metarl.tracking import TrackerName
 
@@ -98,6 +97,6 @@ def note_resume(directory: RunDirectory, settings: dict[str, Any], iteration: in
     """Keep in config.json that the run was resumed, with what settings and versions."""
     config = directory.config()
     resumed = config.get("resumed")
-    entry = {"iteration": iteration, "command": sys.argv, "versions": library_versions()}
+    entry = {"iteration": iteration, "command": command_words(), "versions": library_versions()}
     history = [*(resumed if isinstance(resumed, list) else []), entry]
     directory.write_config({**config, **settings, "resumed": history})

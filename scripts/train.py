@@ -233,7 +233,7 @@ def _plan(config: TrainConfig) -> TrainingPlan:
     return TrainingPlan(
         config.iterations,
         config.checkpoint_every,
-        score=lambda metrics: metrics["rollout/query_return"],
+        score=lambda metrics: metrics.get("rollout/trial_return", metrics["rollout/query_return"]),
         news=_news,
         tracker=config.tracker,
     )

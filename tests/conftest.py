@@ -1,10 +1,43 @@
-"""Settings of the whole test run."""
+"""Settings of the whole test run, and the runs that several test files begin with."""
+
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+sys.path.append(str(Path(__file__).parent))  # where test files find what they share
+
+from short_runs import CONFIG, ROBOT, metarl
+
+from metarl.runs import RunDirectory
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """The nets of the tests are too small to gain from more threads, and lose on a busy machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """A run that has only begun."""
+    return RunDirectory.create(tmp_path / "run", CONFIG)
+
+
+@pytest.fixture(scope="session")
+def robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six iterations, never stopped. Tests read it only."""
+    out = tmp_path_factory.mktemp("robot") / "straight"
+    metarl(f"{ROBOT} --iterations 6 --checkpoint-every 2", out)
+    return out
+
+
+@pytest.fixture
+def half(robot: Path, tmp_path: Path) -> Path:
+    """A copy of that run as a kill in its fifth iteration would have left it."""
+    out = tmp_path / "half"
+    shutil.copytree(robot, out)
+    RunDirectory(out).checkpoint_path(6).unlink()
+    return out

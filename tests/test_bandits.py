@@ -12,8 +12,8 @@ from metarl.envs.bandits import Bandit, DependentBandit, ElevenArmBandit
 from metarl.envs.catalog import FAMILIES, make_family
 from metarl.envs.tensor_family import TensorBatch
 from metarl.episodes import Episodes, collect
-from metarl.evaluation import random_actor
 from metarl.family_check import require_sound
+from metarl.players import random_actor
 from metarl.tasks import TaskFamily
 
 

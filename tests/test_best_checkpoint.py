@@ -2,39 +2,12 @@
 
 import errno
 import os
-from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
+from short_runs import save
 
-from metarl.checkpoints import read_header, save_checkpoint
+from metarl.checkpoints import read_header
 from metarl.runs import BestCheckpoint, MetricsLog, RunDirectory
-
-CONFIG: dict[str, Any] = {
-    "agent": "maml-trpo",
-    "environment": "Navigation2D:maml17",
-    "seed": 3,
-    "agent_config": {"gamma": 0.99},
-}
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory.create(tmp_path / "run", CONFIG)
-
-
-def save(run: RunDirectory, iteration: int, **others: Any) -> Path:
-    """A small checkpoint of this run, or with other entries of the header one of another's."""
-    header = {
-        **{name: CONFIG[name] for name in ("agent", "environment", "seed")},
-        "config": CONFIG["agent_config"],
-        "counters": {"num_iterations": iteration},
-        **others,
-    }
-    path = run.checkpoint_path(iteration)
-    save_checkpoint(path, {"parameters/weight": torch.full((2,), float(iteration))}, header)
-    return path
 
 
 def scored(run: RunDirectory, scores: dict[int, float], *, resumed_at: int = 0) -> None:

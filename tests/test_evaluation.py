@@ -1,140 +1,148 @@
-"""Evaluation by hand-made numbers, and of an agent and a family whose returns are known exactly."""
+"""What an evaluation says of known returns, beside sums done by hand and plain NumPy; and JSON."""
 
 from __future__ import annotations
 
+import copy
 import json
-import math
-from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
-from torch import Tensor
 
-from metarl.episodes import Actor, Episodes
-from metarl.evaluation import Evaluation, evaluate_adaptation, random_actor
-from metarl.statistics import mean_interval
-from metarl.tasks import Step, TaskFamily, Tasks
+from metarl.evaluation import Evaluation, Measured
+from metarl.evaluation_protocol import EvaluationProtocol
 
-HORIZON = 3
-NUM_TASKS, NUM_EPISODES = 4, 5
-
-
-class Slope(TaskFamily):
-    """One number v a task; a step pays v · action, so that the best action is the sign of v.
-
-    v is above zero in the train split and below in the test split. Observations are random.
-    """
-
-    name: ClassVar[str] = "Slope"
-    variant, horizon, source = "one", HORIZON, "this test"
-    task_description, observation_description = "slope v", "nothing but chance"
-    task_space = spaces.Box(-1, 1, (1,), np.float64)
-    observation_space = spaces.Box(0, 1, (1,))
-    action_space = spaces.Box(-1, 1, (1,))
-
-    def __init__(self, *, has_oracle: bool = True) -> None:
-        self.has_oracle = has_oracle
-        self.batches: list[SlopeBatch] = []
-
-    def make_batch(self, tasks: Tasks, *, num_envs: int, device: object = "cpu") -> SlopeBatch:
-        assert device == "cpu"
-        slopes = torch.as_tensor(self.check_tasks(tasks))
-        self.batches.append(SlopeBatch(slopes, num_envs, has_oracle=self.has_oracle))
-        return self.batches[-1]
-
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        return rng.uniform(0.1, 1, (num_tasks, 1)) * (1 if split == "train" else -1)
+PROTOCOL = EvaluationProtocol(
+    num_tasks=3, exploration_episodes=2, adaptation_steps=2, evaluation_episodes=2, seed=7
+)
+TASKS = np.array([[0.5], [0.25], [-1.0]])
+MEANS = np.array(  # of two runs at three stages on three tasks
+    [
+        [[-8.0, -10.0, -12.0], [-2.0, -4.0, -6.0], [-1.0, -5.0, 0.0]],
+        [[-9.0, -10.0, -11.0], [-3.0, -4.0, -5.0], [-2.0, -4.0, 0.0]],
+    ]
+)
+APART = np.array([-1.0, 1.0])  # of the two episodes from their mean
 
 
-class SlopeBatch:
-    """All steps of all slopes, in float64; where slopes flip, they change sign at every step."""
-
-    autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
-    horizon, flip = HORIZON, False
-    observation_space, action_space = Slope.observation_space, Slope.action_space
-
-    def __init__(self, slopes: Tensor, num_envs: int, *, has_oracle: bool) -> None:
-        self.num_tasks, self.num_envs = len(slopes), num_envs
-        self._slopes, self._has_oracle, self.closed = slopes, has_oracle, False
-
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
-        assert not self.closed
-        assert where is None
-        self._time, shape = 0, (self.num_tasks, self.num_envs, 1)
-        self._observations = torch.rand(shape, generator=generator, dtype=torch.float64)
-        return self._observations
-
-    def step(self, actions: Tensor) -> Step:
-        rewards = self._present_slopes() * actions.squeeze(-1)
-        self._time += 1
-        never = torch.zeros_like(rewards, dtype=torch.bool)
-        return Step(self._observations, rewards, never, never | (self._time >= HORIZON))
-
-    def set_tasks(self, tasks: Tasks) -> None:  # noqa: ARG002
-        raise AssertionError("an evaluation has one set of tasks")
-
-    def oracle_actions(self) -> Tensor | None:
-        best = self._present_slopes().sign().unsqueeze(1)
-        return best.expand(-1, self.num_envs, 1) if self._has_oracle else None
-
-    def close(self) -> None:
-        self.closed = True
-
-    def _present_slopes(self) -> Tensor:  # [N, 1]
-        return -self._slopes if self.flip and self._time % 2 else self._slopes
-
-
-class Diver:
-    """Acts with its state, one number a task; every adaptation step lowers it by .25."""
-
-    def __init__(self, noise: float = 0.0) -> None:
-        self.noise = noise
-        self.adapted_on: list[Episodes] = []
-
-    def initial_state(self, num_tasks: int) -> Tensor:
-        return torch.zeros(num_tasks, dtype=torch.float64)
-
-    def actor(
-        self, state: Tensor, generator: torch.Generator, *, deterministic: bool = False
-    ) -> Actor:
-        assert not deterministic
-
-        def act(observations: Tensor) -> Tensor:
-            drawn = torch.randn(observations.shape, generator=generator, dtype=torch.float64)
-            return state.view(-1, 1, 1) + self.noise * (drawn + observations)
-
-        return act
-
-    def adapt_step(self, state: Tensor, episodes: Episodes, *, step: int = 0) -> Tensor:
-        assert step == len(self.adapted_on)
-        self.adapted_on.append(episodes)
-        return state - 0.25
-
-
-def evaluate(agent: Diver, *, family: Slope | None = None, **settings: object) -> Evaluation:
-    sizes = {"num_tasks": NUM_TASKS, "num_episodes": NUM_EPISODES, "num_steps": 2}
-    return evaluate_adaptation(agent, family or Slope(), **{**sizes, **settings})
-
-
-def by_hand(*, oracle: list[float] | None = None) -> Evaluation:
+def by_hand(
+    *,
+    num_runs: int = 2,
+    oracle: list[float] | None = None,
+    success: bool = False,
+    reported: Any = "mean",
+) -> Evaluation:
     """Three tasks, two steps: means −10, −4 and −2."""
+    returns = MEANS[:num_runs, ..., None] + APART
+    reached = (returns > -4).astype(np.float64) if success else None
+    references = {"random": Measured(np.array([[-20.0, -30.0, -40.0]])[..., None] + APART)}
+    if oracle is not None:
+        references["oracle"] = Measured(np.array([oracle])[..., None] + APART)
     return Evaluation(
         environment="Slope:one",
-        split="test",
-        seed=7,
-        num_episodes=5,
-        tasks=np.array([[0.5], [0.25], [-1.0]]),
-        returns=np.array([[-8.0, -10.0, -12.0], [-2.0, -4.0, -6.0], [-1.0, -5.0, 0.0]]),
-        random=np.array([-20.0, -30.0, -40.0]),
-        oracle=None if oracle is None else np.array(oracle),
+        agent="slider",
+        protocol=EvaluationProtocol(**{**vars(PROTOCOL), "reported": reported}),
+        tasks=TASKS,
+        runs=("a", "b")[:num_runs],
+        stages=("before", "after 1 step", "after 2 steps"),
+        measured=Measured(returns, reached),
+        references=references,
     )
 
 
-# Statistics of known returns.
+def stratified_ends(scores: np.ndarray, statistic: Any, *, runs: bool) -> np.ndarray:
+    """Ends of the bootstrap interval from its definition, one resample after another."""
+    rng, draws = np.random.default_rng(123), []
+    num_runs, num_tasks = scores.shape
+    for _ in range(4000):
+        if runs:  # every task draws its runs
+            columns = [rng.choice(scores[:, m], num_runs) for m in range(num_tasks)]
+            sample = np.stack(columns, axis=1)
+        else:  # whole tasks are drawn
+            sample = scores[:, rng.choice(num_tasks, num_tasks)]
+        draws.append(statistic(sample))
+    return np.quantile(draws, [0.025, 0.975])
+
+
+def middle_half(scores: np.ndarray) -> float:
+    ordered = np.sort(scores, axis=None)
+    cut = ordered.size // 4
+    return float(ordered[cut : ordered.size - cut].mean())
+
+
+# What counts of the episodes.
+
+
+def test_the_reported_number_is_the_mean_of_the_episodes_or_the_last():
+    made, last = by_hand(), by_hand(reported="last")
+    for k in range(3):
+        np.testing.assert_array_equal(made.scores(k), MEANS[:, k])
+        np.testing.assert_array_equal(last.scores(k), MEANS[:, k] + 1)
+    np.testing.assert_array_equal(made.reference("random"), [[-20, -30, -40]])
+    np.testing.assert_array_equal(last.reference("random"), [[-19, -29, -39]])
+
+
+def test_success_is_reported_as_returns_are():
+    made = by_hand(success=True)
+    assert made.metrics == ("return", "success")
+    expected = (MEANS[:, 2, :, None] + APART > -4).mean(-1)
+    np.testing.assert_array_equal(made.scores(2, "success"), expected)
+    assert expected.tolist() == [[1, 0, 1], [1, 0.5, 1]]
+
+
+def test_a_family_without_success_has_the_return_only():
+    assert by_hand().metrics == ("return",)
+    with pytest.raises(ValueError, match="metric must be 'return', this family defines no success"):
+        by_hand().scores(0, "success")
+
+
+# Statistics.
+
+
+def test_means_are_those_of_all_runs_and_tasks():
+    made = by_hand()
+    assert [made.estimate(made.scores(k)).value for k in range(3)] == pytest.approx([-10, -4, -2])
+    # the middle 4 of 6: of −6 −5 −4 −4 −3 −2 and of −5 −4 −2 −1 0 0
+    assert made.middle(made.scores(1)).value == pytest.approx(-4)
+    assert made.middle(made.scores(2)).value == pytest.approx((-4 - 2 - 1 + 0) / 4)
+
+
+@pytest.mark.parametrize("num_runs", [1, 2])
+def test_intervals_are_those_of_a_bootstrap_written_from_its_definition(num_runs):
+    rng = np.random.default_rng(0)
+    returns = rng.normal(size=(5 * num_runs - 4, 3, 3, 2)) * [[1.0], [2.0], [3.0]]
+    made = by_hand(num_runs=1)
+    runs = tuple(f"run {r}" for r in range(len(returns)))
+    made = Evaluation(**{**vars(made), "runs": runs, "measured": Measured(returns)})
+    for k, scores in enumerate(returns.mean(-1).swapaxes(0, 1)):
+        for name, statistic in (("estimate", np.mean), ("middle", middle_half)):
+            got = getattr(made, name)(made.scores(k))
+            ends = stratified_ends(scores, statistic, runs=num_runs > 1)
+            assert got.value == pytest.approx(statistic(scores))
+            assert got.resampled == ("runs" if num_runs > 1 else "tasks")
+            width = ends[1] - ends[0]
+            assert width > 0.3
+            np.testing.assert_allclose([got.low, got.high], ends, atol=0.12 * width)
+
+
+def test_the_gain_is_taken_run_by_run_and_task_by_task():
+    made = by_hand()
+    assert made.gain(0)[:3] == (0, 0, 0)
+    assert made.gain(1)[:3] == (6, 6, 6)  # the same everywhere: nothing is uncertain
+    gain = made.gain(2)
+    assert gain.value == pytest.approx(((7 + 5 + 12) + (7 + 6 + 11)) / 6)
+    # of each task the mean of two draws of its two runs: 7 | 5 … 6 | 11 … 12
+    assert (gain.low, gain.high) == pytest.approx(((7 + 5 + 11) / 3, (7 + 6 + 12) / 3))
+
+
+def test_the_probability_of_improvement_is_counted_in_pairs_of_runs():
+    made = by_hand()
+    assert made.improvement(1).value == 1
+    assert made.improvement(0).value == pytest.approx(0.5)
+    mixed = by_hand()
+    mixed.measured.returns[:, 1, 0] = [[-8.5, -8.5], [-10, -10]]  # before: −8, −9
+    # of the pairs on the first task only −8.5 > −9 wins
+    assert mixed.improvement(1).value == pytest.approx((0.25 + 1 + 1) / 3)
 
 
 def test_the_gap_closed_is_the_share_of_the_way_to_the_oracle():
@@ -148,202 +156,117 @@ def test_there_is_no_gap_to_close_without_a_better_oracle(oracle):
     assert by_hand(oracle=oracle).gap_closed(1) is None
 
 
-def test_the_gain_is_taken_task_by_task():
-    made = by_hand()
-    assert made.gain(0) == (0, 0, 0)
-    assert made.gain(1) == (6, 6, 6)  # the same on every task: nothing is uncertain
-    gains = np.array([7.0, 5.0, 12.0])
-    assert made.gain(2) == mean_interval(gains, seed=7)
-    assert made.gain(2).mean == pytest.approx(8)
-    assert made.gain(2).low < 8 < made.gain(2).high
-
-
-def test_the_number_of_steps_is_one_less_than_the_rows():
-    assert by_hand().num_steps == 2
+# JSON.
 
 
 def test_json_holds_every_number_and_comes_back_as_it_was():
-    made = by_hand(oracle=[0.0, -1.0, 1.0])
-    content = made.to_json()
-    assert json.loads(json.dumps(content, allow_nan=False)) == content
-    assert content["tasks"] == [[0.5], [0.25], [-1.0]]
-    assert [step["returns"] for step in content["steps"]] == made.returns.tolist()
-    assert content["random"]["returns"] == [-20, -30, -40]
-    assert content["oracle"]["returns"] == [0, -1, 1]
-    named = {key: content[key] for key in ("environment", "split", "seed")}
-    assert named == {"environment": "Slope:one", "split": "test", "seed": 7}
-    protocol = content["protocol"]
-    sizes = [protocol[key] for key in ("num_tasks", "num_steps", "episodes_per_step")]
-    assert sizes == [3, 2, 5]
+    made = by_hand(oracle=[0.0, -1.0, 1.0], success=True)
+    text = json.dumps(made.to_json(), allow_nan=False)
+    again = Evaluation.from_json(json.loads(text))
+    assert again.to_json() == made.to_json()
+    np.testing.assert_array_equal(again.measured.returns, made.measured.returns)
+    np.testing.assert_array_equal(again.measured.success, made.measured.success)
+    np.testing.assert_array_equal(again.tasks, TASKS)
+    assert again.references["oracle"].success is None
+    for name in ("environment", "agent", "protocol", "runs", "stages"):
+        assert getattr(again, name) == getattr(made, name)
+
+
+def test_json_names_what_was_measured_and_how():
+    content = by_hand().to_json()
+    assert content["format"] == 2
+    assert content["environment"] == "Slope:one"
+    assert content["agent"] == "slider"
+    assert content["protocol"] == vars(PROTOCOL)
+    assert content["shares_episodes"] is True
+    assert content["measured"]["returns"][1][0] == [[-10, -8], [-11, -9], [-12, -10]]
+    assert content["measured"]["success"] is None
+    assert content["references"]["random"]["returns"] == [[[-21, -19], [-31, -29], [-41, -39]]]
 
 
 def test_the_statistics_in_json_follow_from_the_returns_in_it():
-    content = by_hand(oracle=[0.0, -1.0, 1.0]).to_json()
-    before = np.array(content["steps"][0]["returns"])
-    for k, step in enumerate(content["steps"]):
-        returns = np.array(step["returns"])
-        assert step["step"] == k
-        assert step["mean"] == mean_interval(returns, seed=7)._asdict()
-        assert step["gain"] == mean_interval(returns - before, seed=7)._asdict()
-        assert step["gap_closed"] == pytest.approx((returns.mean() + 10) / 10)
-    for name, mean in (("random", -30), ("oracle", 0)):
-        assert content[name]["mean"] == mean_interval(content[name]["returns"], seed=7)._asdict()
-        assert content[name]["mean"]["mean"] == mean
+    content = by_hand(oracle=[0.0, -1.0, 1.0], success=True).to_json()
+    made = Evaluation.from_json(content)
+    for metric in ("return", "success"):
+        told = content["statistics"][metric]
+        key = "returns" if metric == "return" else "success"
+        raw = np.array(content["measured"][key]).mean(-1)
+        for k, stage in enumerate(told["stages"]):
+            scores = raw[:, k]
+            assert stage["stage"] == made.stages[k]
+            assert stage["episodes_before"] == 2 * k
+            assert stage["mean"]["value"] == pytest.approx(scores.mean())
+            assert stage["mean"]["resampled"] == "runs"
+            assert stage["interquartile_mean"]["value"] == pytest.approx(middle_half(scores))
+            assert stage["gain"]["value"] == pytest.approx((scores - raw[:, 0]).mean())
+            better = (scores[:, None] > raw[None, :, 0]).mean()
+            equal = (scores[:, None] == raw[None, :, 0]).mean()
+            improved = stage["probability_of_improvement"]["value"]
+            assert improved == pytest.approx(better + equal / 2)
+            assert (stage["gap_closed"] is None) == (metric == "success")
+    assert [s["gap_closed"] for s in content["statistics"]["return"]["stages"]] == pytest.approx(
+        [0, 0.6, 0.8]
+    )
+    others = content["statistics"]["return"]["references"]
+    assert {name: other["value"] for name, other in others.items()} == {"random": -30, "oracle": 0}
+    assert content["statistics"]["success"]["references"] == {}
 
 
-def test_json_without_an_oracle_says_so():
-    content = by_hand().to_json()
-    assert content["oracle"] is None
-    assert [step["gap_closed"] for step in content["steps"]] == [None] * 3
+def without(key: str) -> Any:
+    return lambda content: content.pop(key)
 
 
-# Adaptation to tasks.
+def put(value: object, *keys: Any) -> Any:
+    """A change of JSON: a value at a place."""
 
+    def change(content: dict[str, Any]) -> None:
+        *path, last = keys
+        for key in path:
+            content = content[key]
+        content[last] = value
 
-def test_the_return_after_each_step_is_that_of_the_policy_after_it():
-    got = evaluate(Diver(), num_steps=3)
-    slopes = got.tasks[:, 0]
-    for k, row in enumerate(got.returns):
-        np.testing.assert_allclose(row, HORIZON * slopes * -0.25 * k, atol=1e-12)
-    assert got.returns.shape == (4, NUM_TASKS)
-
-
-def test_the_episodes_of_a_step_are_the_data_of_the_next():
-    agent = Diver(noise=1.0)
-    got = evaluate(agent)
-    assert len(agent.adapted_on) == 2  # nothing is adapted on the last ones
-    for row, episodes in zip(got.returns, agent.adapted_on, strict=False):
-        assert episodes.rewards.shape == (NUM_TASKS, NUM_EPISODES, HORIZON)
-        np.testing.assert_array_equal(row, episodes.returns.mean(1).numpy())
-
-
-@pytest.mark.parametrize(("split", "sign"), [("train", 1), ("test", -1)])
-def test_tasks_are_those_of_the_split(split, sign):
-    got = evaluate(Diver(), split=split)
-    assert (np.sign(got.tasks) == sign).all()
-    assert got.tasks.shape == (NUM_TASKS, 1)
-    assert got.split == split
-
-
-def test_tasks_come_from_the_test_split_unless_another_is_asked_for():
-    assert evaluate_adaptation(Diver(), Slope(), num_tasks=2, num_steps=0).split == "test"
-
-
-def test_the_oracle_row_is_the_best_return_of_each_task():
-    got = evaluate(Diver())
-    np.testing.assert_allclose(got.oracle, HORIZON * np.abs(got.tasks[:, 0]))
-
-
-def test_the_oracle_is_asked_in_every_state(monkeypatch):
-    monkeypatch.setattr(SlopeBatch, "flip", True)
-    got = evaluate(Diver())
-    np.testing.assert_allclose(got.oracle, HORIZON * np.abs(got.tasks[:, 0]))
-
-
-def test_a_family_without_an_oracle_has_no_oracle_row():
-    assert evaluate(Diver(), family=Slope(has_oracle=False)).oracle is None
-
-
-def test_the_random_row_is_that_of_actions_uniform_over_the_action_space():
-    got = evaluate(Diver(), num_tasks=500, num_episodes=4)
-    deviations = np.abs(got.tasks[:, 0]) * math.sqrt(HORIZON / 3 / 4)  # Var U(−1, 1) = 1/3
-    standardized = got.random / deviations
-    assert abs(standardized.mean()) < 5 / math.sqrt(500)
-    assert standardized.std() == pytest.approx(1, abs=5 / math.sqrt(2 * 500))
-
-
-def test_the_evaluation_remembers_how_it_was_made():
-    got = evaluate(Diver(), seed=5)
-    assert (got.environment, got.seed, got.num_episodes) == ("Slope:one", 5, NUM_EPISODES)
-    assert got.num_steps == 2
-
-
-def test_without_steps_the_agent_is_measured_and_never_adapted():
-    agent = Diver(noise=1.0)
-    got = evaluate(agent, num_steps=0)
-    assert got.returns.shape == (1, NUM_TASKS)
-    assert agent.adapted_on == []
-    np.testing.assert_array_equal(got.returns[0], evaluate(Diver(noise=1.0)).returns[0])
-
-
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others():
-    first, again, other = (evaluate(Diver(noise=1.0), seed=seed) for seed in (0, 0, 1))
-    for name in ("tasks", "returns", "random", "oracle"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
-        assert not np.isin(getattr(first, name), getattr(other, name)).any()
-
-
-def test_environments_are_closed_even_if_the_agent_fails(monkeypatch):
-    family = Slope()
-    evaluate(Diver(), family=family)
-    monkeypatch.setattr(Diver, "adapt_step", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        evaluate(Diver(), family=family)
-    assert [batch.closed for batch in family.batches] == [True, True]
+    return change
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("change", "message"),
     [
-        ({"num_steps": -1}, "num_steps must be 0 or more, got -1"),
-        ({"num_tasks": 0}, "num_tasks must be 1 or more, got 0"),
-        ({"split": "tets"}, "split must be one of train, test, got 'tets'; did you mean 'test'"),
-        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        (without("tasks"), "here is damaged: KeyError: 'tasks'"),
+        (without("runs"), "here is damaged: KeyError: 'runs'"),
+        (without("protocol"), "here must be a JSON object, got None"),
+        (put("many", "protocol", "num_tasks"), "here: num_tasks must be a whole number, got 'many"),
+        (put(0, "protocol", "num_tasks"), "here: num_tasks must be 1 or more, got 0"),
+        (put("a", "runs"), "here is damaged: TypeError: a list of names was expected, got 'a'"),
+        (
+            put(["a"], "runs"),
+            r"returns of measured must have shape \(1, 3, 3, 2\), got \(2, ",
+        ),
+        (put(["a"], "stages"), "here is damaged: ValueError: stages must be 3, got 1"),
+        (put(4, "protocol", "adaptation_steps"), "stages must be 5, got 3"),
+        (put([[1.0]], "tasks"), r"tasks must have shape \(3, 1\), got \(1, 1\)"),
+        (put([1.0, 2.0, 3.0], "tasks"), r"tasks must have shape \(3, 1\), got \(3,\)"),
+        (put(1.0, "tasks"), r"tasks must have shape \(3, 1\), got \(\)"),
+        (put([[1], [2, 3]], "measured", "returns"), "here is damaged: ValueError: setting an arr"),
+        (put(None, "measured"), "here is damaged: TypeError: 'NoneType' object is not subscript"),
+        (put([1.0], "measured", "success"), r"success of measured must have shape \(2, 3, 3, 2\)"),
+        (put([], "references"), "here is damaged: AttributeError: 'list' object has no attribute"),
+        (
+            put(3.0, "references", "random", "returns"),
+            r"returns of random must have shape \(3, 2\)",
+        ),
+        (
+            put(float("nan"), "measured", "returns", 0, 0, 0, 0),
+            "here is damaged: ValueError: returns of measured must be finite",
+        ),
+        (
+            put(1, "format"),
+            "here must have format 2, got 1; measure again with metarl evaluate RUN --json FILE",
+        ),
+        (without("format"), "here must have format 2, got None"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message):
+def test_damaged_json_is_refused_in_one_sentence(change, message):
+    content = copy.deepcopy(by_hand().to_json())
+    change(content)
     with pytest.raises(ValueError, match=message):
-        evaluate(Diver(), **settings)
-
-
-# The random policy.
-
-
-def random_actions(space: spaces.Space, *, num_tasks: int = 2, num_envs: int = 10_000) -> Tensor:
-    actor = random_actor(SimpleNamespace(action_space=space), torch.Generator().manual_seed(0))
-    return actor(torch.zeros(num_tasks, num_envs, 7))
-
-
-def test_random_actions_of_a_box_are_uniform_between_its_bounds():
-    low, high = np.array([-1.0, 2.0], np.float32), np.array([0.5, 6.0], np.float32)
-    actions = random_actions(spaces.Box(low, high))
-    assert actions.shape == (2, 10_000, 2)
-    for k in range(2):
-        values = actions[..., k].flatten().numpy()
-        counts, _ = np.histogram(values, bins=10, range=(low[k], high[k]))
-        assert counts.sum() == 20_000  # none outside
-        assert np.abs(counts - 2000).max() < 5 * math.sqrt(2000 * 0.9)
-    correlation = np.corrcoef(actions.flatten(0, 1).T.numpy())[0, 1]
-    assert abs(correlation) < 5 / math.sqrt(20_000)
-
-
-def test_random_discrete_actions_are_uniform_over_the_choices():
-    actions = random_actions(spaces.Discrete(4, start=-1))
-    assert actions.shape == (2, 10_000)
-    assert actions.dtype == torch.int64
-    values, counts = actions.unique(return_counts=True)
-    assert values.tolist() == [-1, 0, 1, 2]
-    assert (counts - 5000).abs().max() < 5 * math.sqrt(5000 * 0.75)
-
-
-def test_random_actions_are_drawn_anew_and_follow_the_generator():
-    env = SimpleNamespace(action_space=spaces.Box(-1, 1, (2,)))
-    observations = torch.zeros(2, 3, 1)
-    actor = random_actor(env, torch.Generator().manual_seed(3))
-    first, second = actor(observations), actor(observations)
-    assert not torch.isin(first, second).any()
-    again = random_actor(env, torch.Generator().manual_seed(3))
-    assert torch.equal(again(observations), first)
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        spaces.Box(-np.inf, 1, (2,)),
-        spaces.Box(0, np.inf, (1,)),
-        spaces.MultiDiscrete([2, 3]),
-    ],
-)
-def test_a_space_without_a_uniform_distribution_is_refused(space):
-    with pytest.raises(TypeError, match="action_space must be Discrete or a bounded Box, got"):
-        random_actions(space)
+        Evaluation.from_json(content, where="here")

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from family_runs import last_step_without_and_with_reset, run_oracle
 from torch import Tensor
 
 from metarl.envs.grids import DarkRoom, GridNavigation, KeyToDoor
-from metarl.episodes import Episodes, collect
 
 GRID, DPT, AD, DOOR = GridNavigation("varibad"), DarkRoom("dpt"), DarkRoom("ad"), KeyToDoor("ad")
 every_family = pytest.mark.parametrize("family", [GRID, DPT, AD, DOOR], ids=lambda f: f.id)
@@ -20,11 +20,6 @@ MOVES = {
 }
 SIZES = {GRID: 5, DPT: 10, AD: 9, DOOR: 9}
 RIGHT, LEFT, UP, DOWN, STAY = range(5)  # in the dark
-
-
-def run_oracle(family, tasks, num_envs: int = 1) -> Episodes:
-    env = family.make_batch(tasks, num_envs=num_envs)
-    return collect(env, lambda _: env.oracle_actions(), torch.Generator().manual_seed(0))
 
 
 def act(*actions: int) -> Tensor:
@@ -198,18 +193,9 @@ def test_each_family_states_its_numbers_and_is_cut_at_its_horizon(family):
 @every_family
 def test_a_reset_of_some_environments_leaves_the_others_bit_equal(family):
     where = torch.tensor([[True, False, False], [False, False, True]])
-    tasks, generator = family.sample_tasks(2, seed=0), torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
     actions = [torch.randint(5, (2, 3), generator=generator) for _ in range(10)]
-    steps = []
-    for reset in (False, True):
-        env = family.make_batch(tasks, num_envs=3)
-        env.reset(torch.Generator().manual_seed(0))
-        for action in actions[:9]:
-            env.step(action)
-        if reset:
-            env.reset(torch.Generator().manual_seed(1), where)
-        steps.append(env.step(actions[9]))
-    before, after = steps
+    before, after = last_step_without_and_with_reset(family, actions, where)
     assert torch.equal(before.observations[~where], after.observations[~where])
     assert torch.equal(before.rewards[~where], after.rewards[~where])
     assert not torch.equal(before.observations[where], after.observations[where])

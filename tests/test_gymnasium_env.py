@@ -11,6 +11,7 @@ import pytest
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
+from tiny_environments import Drawn, Near
 
 from metarl.envs import FAMILIES, TensorFamily, gymnasium_id, make_env, make_family, register_family
 from metarl.envs.navigation import Navigation2D
@@ -23,24 +24,6 @@ IDS = [
     "HalfCheetahDirSparse:hyperx",
 ]
 GOAL = np.array([0.3, 0.4])
-
-
-class Near(Navigation2D):
-    """Navigation where less than 0.2 from the goal counts as success."""
-
-    def make_batch(self, tasks, *, num_envs, device="cpu"):
-        batch = super().make_batch(tasks, num_envs=num_envs, device=device)
-        step = batch.step
-        batch.step = lambda actions: (s := step(actions))._replace(success=s.rewards > -0.2)
-        return batch
-
-
-class Drawn(Navigation2D):
-    """Navigation with a picture that tells the position."""
-
-    def draw(self, state, task):
-        del task
-        return np.full((4, 5, 3), round(1000 * float(state[0])), np.uint8)
 
 
 class Undrawn(Navigation2D):
@@ -257,7 +240,7 @@ def test_a_picture_shows_the_present_state():
     env.step(np.array([0.05, 0.0]))
     picture = env.render()
     assert picture.shape == (4, 5, 3)
-    assert picture[0, 0, 0] == 50
+    assert picture[0, 0, 0] == 105
     assert TaskEnv(Drawn("maml17")).render() is None
 
 

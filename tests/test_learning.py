@@ -6,7 +6,9 @@ import pytest
 
 from metarl.agents import MAMLTRPO, MAMLTRPOConfig
 from metarl.envs.navigation import Navigation2D
-from metarl.evaluation import Evaluation, evaluate_adaptation
+from metarl.evaluation import Evaluation
+from metarl.evaluation_protocol import EvaluationProtocol
+from metarl.evaluator import evaluate
 from metarl.fewshot import MAML, MAMLConfig, SinusoidTasks
 from metarl.seeding import torch_generator
 
@@ -26,7 +28,7 @@ def navigate(*, num_inner_steps: int, seed: int) -> Evaluation:
         activation="tanh",
     )
     agent = MAMLTRPO(family, config, seed=seed).learn(40 // (num_inner_steps + 1))
-    return evaluate_adaptation(agent, family, num_steps=num_inner_steps, seed=seed)
+    return evaluate(agent, family, EvaluationProtocol(adaptation_steps=num_inner_steps, seed=seed))
 
 
 @three_seeds
@@ -34,13 +36,13 @@ def test_navigation_to_unseen_goals_is_learned_in_one_gradient_step(seed):
     """Measured: −19 after the step, −41 before it, −40 with one policy, −63 at random."""
     adaptive = navigate(num_inner_steps=1, seed=seed)
     fixed = navigate(num_inner_steps=0, seed=seed)  # one policy for all goals
-    before, after = adaptive.returns.mean(axis=1)
+    before, after = (adaptive.scores(k).mean() for k in (0, 1))
     assert after > before + 12
     assert adaptive.gain(1).low > 10
-    assert after > fixed.returns[0].mean() + 12
-    assert after > adaptive.random.mean() + 30
+    assert after > fixed.scores(0).mean() + 12
+    assert after > adaptive.reference("random").mean() + 30
     assert adaptive.gap_closed(1) > 0.35
-    assert (adaptive.returns[1] > adaptive.returns[0]).mean() > 0.75  # of the goals
+    assert adaptive.improvement(1).value > 0.75  # of the goals
 
 
 def errors_on_sinusoids(*, num_inner_steps: int, seed: int) -> tuple[float, float]:

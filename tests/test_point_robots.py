@@ -6,22 +6,18 @@ import re
 import numpy as np
 import pytest
 import torch
+from family_runs import last_step_without_and_with_reset, run_oracle
 from torch import Tensor
 
 from metarl.envs.point_robots import CornerPoint, SparsePointRobot
 from metarl.envs.windy_point import WindyPoint
-from metarl.episodes import Episodes, collect
+from metarl.episodes import collect
 
 SPARSE = {variant: SparsePointRobot(variant) for variant in SparsePointRobot.variants}
 WINDY = {variant: WindyPoint(variant) for variant in WindyPoint.variants}
 CORNERS = CornerPoint("promp")
 ALL = [*SPARSE.values(), CORNERS, *WINDY.values()]
 every_family = pytest.mark.parametrize("family", ALL, ids=lambda family: family.id)
-
-
-def run_oracle(family, tasks, num_envs: int = 1) -> Episodes:
-    env = family.make_batch(tasks, num_envs=num_envs)
-    return collect(env, lambda _: env.oracle_actions(), torch.Generator().manual_seed(0))
 
 
 def point(x: float, y: float) -> Tensor:
@@ -278,18 +274,9 @@ def test_episodes_are_cut_at_the_horizon_and_end_in_no_other_way(family):
 @every_family
 def test_a_reset_of_some_environments_leaves_the_others_bit_equal(family):
     where = torch.tensor([[True, False, False], [False, False, True]])
-    tasks, generator = family.sample_tasks(2, seed=0), torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
     actions = [0.2 * torch.rand(2, 3, 2, generator=generator) - 0.1 for _ in range(6)]
-    steps = []
-    for reset in (False, True):
-        env = family.make_batch(tasks, num_envs=3)
-        env.reset(torch.Generator().manual_seed(0))
-        for action in actions[:5]:
-            env.step(action)
-        if reset:
-            env.reset(torch.Generator().manual_seed(1), where)
-        steps.append(env.step(actions[5]))
-    before, after = steps
+    before, after = last_step_without_and_with_reset(family, actions, where)
     assert torch.equal(before.observations[~where], after.observations[~where])
     assert torch.equal(before.rewards[~where], after.rewards[~where])
     assert (before.observations[where] != after.observations[where]).all()

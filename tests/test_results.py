@@ -1,6 +1,7 @@
 """Publishing runs: what is copied, what is refused, and the table."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ TRAIN = (
     "train maml-trpo --env Navigation2D:maml17 --meta-batch-size 2 --num-episodes 2 "
     "--hidden-sizes 4 --device cpu --iterations 2"
 )
+PUBLISHED = Path(__file__).parents[1] / "results"
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,13 @@ def test_a_run_without_an_evaluation_is_refused(tmp_path):
     dispatch([*TRAIN.split(), "--out", str(path)])
     with pytest.raises(ValueError, match=r"has no evaluation\.json; write it with metarl evaluate"):
         publish([path], tmp_path / "results")
+
+
+def test_published_commands_name_no_folder_of_the_machine_they_ran_on():
+    files = list(PUBLISHED.glob("*/*/config.json"))
+    assert files
+    for file in files:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        for command in [config["command"], *(r["command"] for r in config.get("resumed", ()))]:
+            assert command[0] == "metarl"
+            assert not any(Path(word).is_absolute() for word in command)

@@ -12,24 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from short_runs import CONFIG, save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metarl.checkpoints import save_checkpoint
 from metarl.durable_files import create_whole, locked
-from metarl.runs import MetricsLog, RunDirectory, library_versions, read_metrics
-
-CONFIG: dict[str, Any] = {
-    "agent": "maml-trpo",
-    "environment": "Navigation2D:maml17",
-    "seed": 3,
-    "agent_config": {"gamma": 0.99},
-}
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory.create(tmp_path / "run", CONFIG)
+from metarl.runs import MetricsLog, RunDirectory, command_words, library_versions, read_metrics
+from metarl.scripts.resuming import note_resume
 
 
 def row(iteration: int, value: float | None = None) -> dict[str, float]:
@@ -53,19 +41,6 @@ def events(run: RunDirectory, name: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in board.Scalars(name)]
 
 
-def save(run: RunDirectory, iteration: int, **others: Any) -> Path:
-    """A small checkpoint of this run, or with other entries of the header one of another's."""
-    header = {
-        **{name: CONFIG[name] for name in ("agent", "environment", "seed")},
-        "config": CONFIG["agent_config"],
-        "counters": {"num_iterations": iteration},
-        **others,
-    }
-    path = run.checkpoint_path(iteration)
-    save_checkpoint(path, {"parameters/weight": torch.full((2,), float(iteration))}, header)
-    return path
-
-
 def add_checkpoints(run: RunDirectory, *iterations: int) -> None:
     for iteration in iterations:
         save(run, iteration)
@@ -77,9 +52,18 @@ def kept(run: RunDirectory) -> set[str]:
 
 def test_a_new_run_holds_its_config_its_command_and_the_versions(run):
     stored = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
-    assert stored == {**CONFIG, "versions": library_versions(), "command": sys.argv}
+    assert stored == {**CONFIG, "versions": library_versions(), "command": command_words()}
     assert run.config() == stored
     assert run.checkpoints.is_dir()
+
+
+def test_a_command_is_kept_without_the_folder_of_its_program(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/opt/tools/bin/metarl", "train", "--out", "runs/a"])
+    run = RunDirectory.create(tmp_path / "run", CONFIG)
+    assert run.config()["command"] == ["metarl", "train", "--out", "runs/a"]
+    monkeypatch.setattr(sys, "argv", ["/opt/tools/bin/metarl", "train", "--resume"])
+    note_resume(run, {}, 4)
+    assert run.config()["resumed"][0]["command"] == ["metarl", "train", "--resume"]
 
 
 def test_the_versions_are_those_of_what_decides_a_number():

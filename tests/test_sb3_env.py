@@ -11,6 +11,7 @@ pytest.importorskip("stable_baselines3")
 from stable_baselines3 import PPO
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from tiny_environments import Drawn, Near
 
 from metarl.envs import as_sb3_vec_env, make_family
 from metarl.envs.navigation import Navigation2D
@@ -21,24 +22,6 @@ from metarl.vector_env import TaskVectorEnv
 
 GOALS = np.array([[0.1, 0.1], [0.25, -0.1], [0.5, 0.5]])
 GAINS = np.array([[1.0], [0.5], [0.0]])  # the last one never moves: truncated at 100
-
-
-class Near(Navigation2D):
-    """Navigation where less than 0.2 from the goal counts as success."""
-
-    def make_batch(self, tasks, *, num_envs, device="cpu"):
-        batch = super().make_batch(tasks, num_envs=num_envs, device=device)
-        step = batch.step
-        batch.step = lambda actions: (s := step(actions))._replace(success=s.rewards > -0.2)
-        return batch
-
-
-class Drawn(Navigation2D):
-    """Navigation with a picture that tells the goal."""
-
-    def draw(self, state, task):
-        del state
-        return np.full((4, 4, 3), round(100 * float(task[0])), np.uint8)
 
 
 def navigation(num_envs: int = 3, **settings) -> TaskVecEnv:
@@ -230,8 +213,8 @@ def test_pictures_are_tiled():
     envs = of_family(Drawn("maml17"), 2, tasks=GOALS[:2], render_mode="rgb_array")
     envs.reset()
     picture = envs.render()
-    assert picture.shape == (8, 4, 3)
-    assert (picture[0, 0, 0], picture[4, 0, 0]) == (10, 25)
+    assert picture.shape == (8, 5, 3)
+    assert (picture[0, 0, 1], picture[4, 0, 1]) == (110, 125)
     assert navigation().get_images() == [None] * 3
 
 

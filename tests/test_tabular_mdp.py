@@ -13,8 +13,8 @@ from metarl.envs.catalog import FAMILIES
 from metarl.envs.tabular_mdp import TabularMDP
 from metarl.envs.tensor_family import TensorBatch
 from metarl.episodes import Episodes, collect
-from metarl.evaluation import random_actor
 from metarl.family_check import require_sound
+from metarl.players import random_actor
 
 FAMILY = TabularMDP("rl2")
 Rows = NDArray[np.float64]

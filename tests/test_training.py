@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,24 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from short_runs import ROBOT, metarl
 
 from metarl.agents import MAMLTRPO
 from metarl.envs.navigation import PointRobot
 from metarl.runs import RunDirectory, read_metrics
-from metarl.scripts.cli import dispatch
 from metarl.scripts.fault_kills import fingerprint
-
-TINY = "--meta-batch-size 2 --num-episodes 2 --hidden-sizes 4 --cg-iterations 2"
-ROBOT = f"train maml-trpo --env PointRobot:pearl {TINY} --device cpu --seed 3 --tracker none"
-SINUSOID = (
-    "fewshot maml --meta-batch-size 2 --hidden-sizes 4 --shots 3 --test-steps 1 --device cpu "
-    "--seed 3 --tracker none"
-)
-RESUME = {"train": "train maml-trpo --resume", "fewshot": "fewshot maml --resume"}
-
-
-def metarl(line: str, out: Path) -> None:
-    dispatch([*line.split(), "--out", str(out)])
 
 
 def stopped(line: str, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -39,23 +26,6 @@ def stopped(line: str, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[i
     code = stop.value.code
     assert isinstance(code, int)
     return code, capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of six iterations, never stopped. Tests read it only."""
-    out = tmp_path_factory.mktemp("robot") / "straight"
-    metarl(f"{ROBOT} --iterations 6 --checkpoint-every 2", out)
-    return out
-
-
-@pytest.fixture
-def half(robot: Path, tmp_path: Path) -> Path:
-    """A copy of that run as a kill in its fifth iteration would have left it."""
-    out = tmp_path / "half"
-    shutil.copytree(robot, out)
-    RunDirectory(out).checkpoint_path(6).unlink()
-    return out
 
 
 # Signals.

@@ -10,6 +10,7 @@ import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space
+from tiny_environments import Drawn, Near
 
 from metarl.envs import make_family, make_vector_env
 from metarl.envs.navigation import Navigation2D
@@ -19,24 +20,6 @@ from metarl.vector_env import TaskVectorEnv
 GOALS = np.array([[0.1, 0.1], [0.25, -0.1], [-0.45, 0.3], [0.5, 0.5]])
 GAINS = np.array([[1.0], [0.3], [1.0], [0.0]])  # the last one never moves: truncated at 100
 MODES = list(AutoresetMode)
-
-
-class Near(Navigation2D):
-    """Navigation where less than 0.2 from the goal counts as success."""
-
-    def make_batch(self, tasks, *, num_envs, device="cpu"):
-        batch = super().make_batch(tasks, num_envs=num_envs, device=device)
-        step = batch.step
-        batch.step = lambda actions: (s := step(actions))._replace(success=s.rewards > -0.2)
-        return batch
-
-
-class Drawn(Navigation2D):
-    """Navigation with a picture that tells the goal."""
-
-    def draw(self, state, task):
-        del state
-        return np.full((4, 5, 3), round(100 * float(task[0])), np.uint8)
 
 
 def navigation(num_envs: int = 4, **settings) -> TaskVectorEnv:
@@ -275,7 +258,7 @@ def test_pictures_come_one_for_each_environment():
     envs = TaskVectorEnv(Drawn("maml17"), 2, tasks=GOALS[:2], render_mode="rgb_array")
     assert envs.metadata["render_modes"] == ["rgb_array"]
     envs.reset(seed=0)
-    assert [picture[0, 0, 0] for picture in envs.render()] == [10, 25]
+    assert [picture[0, 0, 1] for picture in envs.render()] == [110, 125]
     assert TaskVectorEnv(Drawn("maml17"), 2).render() is None
 
 

@@ -1,4 +1,4 @@
-"""A family that does as it is told, well or badly; workers import it by name."""
+"""Families that do as they are told, well or badly; workers import them by name."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 
 from metarl.envs.gymnasium_family import GymnasiumFamily
+from metarl.envs.navigation import Navigation2D
 
 RAISE, EXIT, DIE, HANG = 2, 3, 4, 5  # actions
 
@@ -97,3 +98,21 @@ class Unmakable(Counters):
         if parent_process() is not None:
             raise OSError("no licence for this simulator")
         return super().make_env(task)
+
+
+class Near(Navigation2D):
+    """Navigation where less than 0.2 from the goal counts as success."""
+
+    def make_batch(self, tasks, *, num_envs, device="cpu"):
+        batch = super().make_batch(tasks, num_envs=num_envs, device=device)
+        step = batch.step
+        batch.step = lambda actions: (s := step(actions))._replace(success=s.rewards > -0.2)
+        return batch
+
+
+class Drawn(Navigation2D):
+    """Navigation with a picture whose red tells the position, its green the goal: 100 (1 + x)."""
+
+    def draw(self, state, task):
+        red, green = (round(100 * (1 + float(point[0]))) for point in (state, task))
+        return np.full((4, 5, 3), (red, green, 0), np.uint8)

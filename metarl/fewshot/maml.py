@@ -1,195 +1,228 @@
-"""MAML for supervised regression: the core's second client beside MAML-TRPO."""
+"""MAML and its kin: gradient steps on the support set, from a start that is learned.
+
+FOMAML, BOIL, Meta-SGD, MAML++ and learned momentum are the same algorithm with other settings:
+which parameters move, at whose rates, and what of the path is differentiated.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.bilevel import InnerLoop, Params, adapt, inner_step, meta_gradient, sgd
-from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, select_tensors
-from metarl.fewshot.sinusoid import FewShotBatch, SinusoidTasks
-from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
-from metarl.mlp import Activation, activation_function, init_mlp, mlp
+from metarl.bilevel import InnerLoop, Params, adapt, inner_step, meta_gradient
+from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.inner_rates import RateKind, make_rates
+from metarl.fewshot.learner import Moment, Parts, joined, norm_facts, over_tasks, parts_of
+from metarl.fewshot.problem import Problem, task_losses
+from metarl.fewshot.settings import FewShotSettings, require_choice, require_one_head
 from metarl.ranges import require_at_least, require_between
-from metarl.seeding import torch_generator
-from metarl.stored_settings import read_settings
 
-__all__ = ["MAML", "MAMLConfig"]
-
-_ADAM = ("step", "exp_avg", "exp_avg_sq")  # what torch keeps for each parameter
-_REMEDY = "try a smaller inner_lr or meta_lr"
+__all__ = ["MAML", "AdaptedTasks", "MAMLConfig"]
 
 
 @dataclass(frozen=True)
-class MAMLConfig:
+class MAMLConfig(FewShotSettings):
     """Defaults are those of the sinusoid experiment of Finn et al. 2017 (arXiv:1703.03400)."""
 
-    shots: int = 10
-    """Support points per task."""
-    meta_batch_size: int = 25
-    """Tasks per iteration."""
     num_inner_steps: int = 1
     """Gradient steps of adaptation in training. 0 pre-trains one net on all tasks."""
     inner_lr: float = 0.01
-    """Learning rate of adaptation."""
+    """Learning rate of adaptation, or where learned rates start; of the mean loss of all points."""
     mode: Literal["unrolled", "recurrence", "first_order"] = "unrolled"
     """How the meta-gradient is computed; first_order drops second derivatives."""
-    meta_lr: float = 1e-3
-    """Learning rate of Adam, the outer optimiser."""
-    hidden_sizes: tuple[int, ...] = (40, 40)
-    """Hidden layers."""
-    activation: Activation = "relu"
-    """Between the layers."""
+    adapted: Literal["all", "body"] = "all"
+    """What adaptation moves: all layers, or all but the head (BOIL)."""
+    rates: RateKind = "fixed"
+    """Learning rates: fixed, or learned per-parameter, per-layer-per-step, or with momentum."""
+    multi_step_iterations: int = 0
+    """Iterations over which the query losses after every step count, ever less (MAML++)."""
+    first_order_iterations: int = 0
+    """Iterations at the start without second derivatives (MAML++)."""
 
     def __post_init__(self) -> None:
-        for name in ("shots", "meta_batch_size"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("num_inner_steps", self.num_inner_steps, 0)
-        for name in ("inner_lr", "meta_lr"):
-            require_between(name, getattr(self, name), 0, float("inf"), open_low=True)
-        for size in self.hidden_sizes:
-            require_at_least("hidden_sizes", size, 1)
-        activation_function(self.activation)
-        if self.mode not in ("unrolled", "recurrence", "first_order"):
+        super().__post_init__()
+        for name in ("num_inner_steps", "multi_step_iterations", "first_order_iterations"):
+            require_at_least(name, getattr(self, name), 0)
+        require_between("inner_lr", self.inner_lr, 0, float("inf"), open_low=True)
+        modes = ("unrolled", "recurrence", "first_order")
+        if self.mode not in modes:
             raise ValueError(
                 f"mode must be 'unrolled', 'recurrence' or 'first_order', got {self.mode!r}"
             )
+        require_choice("adapted", self.adapted, ("all", "body"))
+        kinds = ("fixed", "per-parameter", "per-layer-per-step", "momentum")
+        require_choice("rates", self.rates, kinds)
+        require_one_head(self)
+
+
+class AdaptedTasks(NamedTuple):
+    """Parameters of each task, and the data that normalisation may need."""
+
+    params: Params
+    """By name, each [tasks, ...]."""
+    support: LabelledSet
 
 
 class MAML:
-    """A perceptron whose first gradient steps on a new curve fit it.
+    """Model-agnostic meta-learning: a start from which a few gradient steps go far.
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), alg. 2.
+    Source: Finn et al. 2017 (arXiv:1703.03400), alg. 2; with other settings Raghu et al. 2020,
+    Oh et al. 2021 (arXiv:2008.08882, BOIL), Li et al. 2017 (arXiv:1707.03141, Meta-SGD), Antoniou
+    et al. 2019 (arXiv:1810.09502, MAML++). Batch norm's scale and offset are meta-learned and not
+    adapted, as in MAML's code. Differs from MAML++: one weight falls linearly for every step but
+    the last, from 1/S to 0, and batch norm's running statistics are not kept (see `batch_norm`).
     """
 
-    def __init__(
-        self,
-        tasks: SinusoidTasks,
-        config: MAMLConfig | None = None,
-        *,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.tasks, self.config, self.seed = tasks, config or MAMLConfig(), seed
-        self.device = torch.device(device)
-        sizes = (1, *self.config.hidden_sizes, 1)
-        initial = init_mlp(sizes, torch_generator(seed, "parameters"), scheme="fan_in")
-        self.params: Params = {name: p.to(self.device) for name, p in initial.items()}
-        self.num_iterations = 0
-        self._activation = activation_function(self.config.activation)
+    config_type: ClassVar[type[MAMLConfig]] = MAMLConfig
+    has_steps: ClassVar[bool] = True
+
+    def __init__(self, config: MAMLConfig, problem: Problem) -> None:
+        """For a problem with as many outputs as the episodes have classes."""
+        self.config, self.problem = config, problem
+        per_step = config.batch_norm == "per-step"
+        self._slots = config.num_inner_steps + 1 if per_step else 1
+        self.backbone = config.make_backbone(
+            problem, problem.num_outputs, num_slots=self._slots
+        )
+        fixed = self.backbone.norm_names
+        if config.adapted == "body":
+            fixed += self.backbone.head_names
+        names = self.backbone.init(torch.Generator())
+        self._adapted = tuple(name for name in names if name not in fixed)
+        self._rates = make_rates(
+            config.rates,
+            config.inner_lr,
+            config.num_inner_steps,
+            self.backbone.norm_names if per_step else (),
+        )
+        everything = set(self._adapted) == set(names) and config.rates == "fixed"
         self._inner = InnerLoop(
-            loss=self._loss,
-            rule=sgd(self.config.inner_lr),
-            num_steps=self.config.num_inner_steps,
-            mode=self.config.mode,
-            batching="explicit",
+            loss=self._support_loss,
+            rule=self._rates.rule,
+            num_steps=config.num_inner_steps,
+            mode=config.mode,
+            batching=self.backbone.batching,
+            chunk_size=config.chunk_size,
+            adapted=None if everything else self._adapted,
         )
-        self._optimizer = torch.optim.Adam(
-            list(self.params.values()), lr=self.config.meta_lr, fused=True
-        )
 
-    def iterate(self) -> dict[str, float]:
-        """One meta-update on fresh tasks.
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of the net, and rates if they are learned."""
+        params = self.backbone.init(generator)
+        return params | self._rates.init(params, self._adapted)
 
-        Raises:
-            FloatingPointError: if a loss or a gradient is not finite; the parameters stay as they
-                were.
-        """
-        config = self.config
-        chance = torch_generator(self.seed, "tasks", self.num_iterations, device=self.device)
-        batch = self.tasks.sample(config.meta_batch_size, config.shots, config.shots, chance)
-        losses, grads = meta_gradient(self.params, batch.support, batch.query, self._inner)
-        with in_iteration(self.num_iterations + 1):
-            require_finite_tasks("query loss", losses, remedy=_REMEDY)
-            require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
-        for name, p in self.params.items():
-            p.grad = grads[name]
-        self._optimizer.step()
-        self.num_iterations += 1
-        return {"meta/query_mse": float(losses.mean())}
+    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
+        """Query loss after the inner steps, [tasks]."""
+        outputs = self.predict(self.adapt(params, batch.support), *_inputs_and_mask(batch.query))
+        return task_losses(self.problem.kind, outputs, batch.query.targets, batch.query.mask)
 
-    def adapt(self, support: tuple[Tensor, Tensor]) -> Params:
-        """Parameters of all tasks after the inner steps; inputs, targets [tasks, shots, 1]."""
-        return adapt(self.params, support, self._inner)
+    def meta_gradient(
+        self, params: Params, batch: FewShotBatch, moment: Moment
+    ) -> tuple[Tensor, Params]:
+        """Losses after the last step [tasks]; the gradient by the core, in chunks of tasks."""
+        inner = self._inner
+        if moment.iteration < self.config.first_order_iterations:
+            inner = replace(inner, mode="first_order")
+        start = params | self._rates.working(params, self._adapted)
+        support, query = parts_of(batch.support), self._query_parts(batch)
+        total = {name: torch.zeros_like(p) for name, p in params.items()}
+        for num_steps, weight in self._step_weights(moment.iteration):
+            losses, grads = meta_gradient(
+                start,
+                support,
+                query,
+                replace(inner, num_steps=num_steps),
+                query_loss=self._query_loss,
+            )
+            total = {name: g + weight * grads[name] for name, g in total.items()}
+        return losses, total
 
-    def predict(self, params: Params, inputs: Tensor) -> Tensor:
-        """Targets for inputs [tasks, points, 1], with parameters that `adapt` returned."""
-        return mlp(params, inputs, self._activation)
+    def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
+        """Parameters of all tasks after the inner steps, differentiable by `params`."""
+        start = params | self._rates.working(params, self._adapted)
+        return AdaptedTasks(adapt(start, parts_of(support), self._inner), support)
 
-    def adaptation_curve(self, batch: FewShotBatch, num_steps: int) -> NDArray[np.float64]:
-        """Query mean squared error of each task after 0 … num_steps steps, [steps + 1, tasks]."""
-        params = adapt(self.params, batch.support, replace(self._inner, num_steps=0))
-        errors = [self._loss(params, batch.query)]
+    def trajectory(
+        self, params: Params, support: LabelledSet, num_steps: int
+    ) -> Iterator[AdaptedTasks]:
+        """Parameters of all tasks after 0 … num_steps steps, without a graph."""
+        parts = parts_of(support)
+        start = params | self._rates.working(params, self._adapted)
+        with torch.no_grad():
+            current = adapt(start, parts, replace(self._inner, num_steps=0))
+        yield AdaptedTasks(current, support)
         for _ in range(num_steps):
-            params = inner_step(params, batch.support, self._inner)
-            errors.append(self._loss(params, batch.query))
-        curve: NDArray[np.float64] = torch.stack(errors).double().cpu().numpy()
-        return curve
+            current = inner_step(current, parts, self._inner)
+            yield AdaptedTasks(current, support)
 
-    def save(self, path: Path) -> None:
-        """Write parameters, optimiser, settings and counters.
+    def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [tasks, points, ways] or predictions [tasks, points, D]."""
+        if self.config.batch_norm != "support":
+            return self._logits(adapted.params, inputs, mask)
+        both, counts = joined(adapted.support, inputs, mask, "support")
+        return self._logits(adapted.params, both, counts)[:, adapted.support.inputs.shape[1] :]
 
-        Raises:
-            FloatingPointError: if a parameter is not finite; nothing is written.
-        """
-        require_finite_params("parameter", self.params)
-        groups = {"parameters": self.params, **self._optimizer_state()}
-        tensors = {f"{group}/{name}": t for group, ts in groups.items() for name, t in ts.items()}
-        save_checkpoint(
-            path,
-            tensors,
-            {
-                "agent": "fewshot-maml",
-                "environment": "sinusoid",
-                "seed": self.seed,
-                "config": asdict(self.config),
-                "counters": {"num_iterations": self.num_iterations},
-            },
-        )
+    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
+        """Means over tasks, and over the support set before and the query set after adaptation."""
+        if self.config.batch_norm != "running" or not self.backbone.norm_names:
+            return {}
+        measure = self.backbone.statistics
+        with torch.no_grad():
+            *_, adapted = self.trajectory(params, batch.support, self.config.num_inner_steps)
+            first = over_tasks(
+                measure, self.backbone, *_inputs_and_mask(batch.support), shared=params
+            )
+            last = over_tasks(
+                measure, self.backbone, adapted.params, *_inputs_and_mask(batch.query)
+            )
+        return {name: (first[name] + last[name]).mean(0) / 2 for name in last}
 
-    @classmethod
-    def load(cls, path: Path, tasks: SinusoidTasks, *, device: torch.device | str = "cpu") -> MAML:
-        """The learner of a checkpoint; it goes on as if it had never been stopped.
+    def facts(self) -> ProtocolFacts:
+        """How it adapts, and what batch norm means."""
+        config = self.config
+        return {
+            "adaptation": f"gradient steps ({config.num_inner_steps} in training), "
+            f"rate {config.inner_lr:g} on the mean loss, {config.rates}",
+            "adapted": config.adapted,
+            **norm_facts(config, passes="apart"),
+        }
 
-        One of format 1 holds no optimiser; its learner adapts and predicts, but `iterate` begins
-        with a fresh optimiser.
+    def _step_weights(self, iteration: int) -> list[tuple[int, float]]:
+        """After how many steps query losses count, and how much; the last step comes last."""
+        last, horizon = self.config.num_inner_steps, self.config.multi_step_iterations
+        if last == 0 or iteration >= horizon:
+            return [(last, 1.0)]
+        early = (1 - iteration / horizon) / last
+        return [*((step, early) for step in range(1, last)), (last, 1 - early * (last - 1))]
 
-        Raises:
-            ValueError: if the file is no checkpoint of this learner.
-        """
-        tensors, header = load_checkpoint(path, agent="fewshot-maml", environment="sinusoid")
-        config = read_settings(MAMLConfig, header["config"], where=f"checkpoint {path}")
-        learner = cls(tasks, config, seed=header["seed"], device=device)
-        held = select_tensors(path, tensors, "parameters", learner.params)
-        for name, p in learner.params.items():
-            p.copy_(held[name])
-        learner.num_iterations = read_counter(path, header, "num_iterations")
-        if header["format_version"] > 1:
-            learner._restore_optimizer(path, tensors)
-        return learner
+    def _logits(self, params: Params, inputs: Tensor, counts: Tensor | None) -> Tensor:
+        logits: Tensor = over_tasks(self.backbone.logits, self.backbone, params, inputs, counts)
+        return logits
 
-    def _optimizer_state(self) -> dict[str, Params]:
-        """Adam's step counts and moments, by group; before the first step they are zeros."""
-        groups: dict[str, Params] = {f"optimizer/{kind}": {} for kind in _ADAM}
-        for name, p in self.params.items():
-            state = self._optimizer.state.get(p, {})
-            for kind in _ADAM:
-                empty = torch.zeros((), device=p.device) if kind == "step" else torch.zeros_like(p)
-                groups[f"optimizer/{kind}"][name] = state.get(kind, empty)
-        return groups
+    def _support_loss(self, params: Params, parts: Parts) -> Tensor:
+        inputs, targets, *mask = parts
+        outputs = self.backbone.logits(params, inputs, *mask)
+        return task_losses(self.problem.kind, outputs, targets, *mask)
 
-    def _restore_optimizer(self, path: Path, tensors: dict[str, Tensor]) -> None:
-        for group, like in self._optimizer_state().items():
-            held = select_tensors(path, tensors, group, like)
-            for name, p in self.params.items():
-                self._optimizer.state[p][group.removeprefix("optimizer/")] = held[name]
+    def _query_parts(self, batch: FewShotBatch) -> Parts:
+        """What the query loss needs: under "support" the inputs of both sets."""
+        if self.config.batch_norm != "support" or self.backbone.batching == "explicit":
+            return parts_of(batch.query)
+        both, counts = joined(batch.support, *_inputs_and_mask(batch.query), "support")
+        assert counts is not None
+        return both, counts, *parts_of(batch.query)[1:]
 
-    def _loss(self, params: Params, batch: tuple[Tensor, Tensor]) -> Tensor:
-        inputs, targets = batch
-        return (mlp(params, inputs, self._activation) - targets).square().mean((-2, -1))
+    def _query_loss(self, params: Params, parts: Parts) -> Tensor:
+        if self.config.batch_norm != "support" or self.backbone.batching == "explicit":
+            return self._support_loss(params, parts)
+        both, counts, targets, *mask = parts
+        outputs = self.backbone.logits(params, both, counts)[-targets.shape[0] :]
+        return task_losses(self.problem.kind, outputs, targets, *mask)
+
+
+def _inputs_and_mask(points: LabelledSet) -> tuple[Tensor, Tensor | None]:
+    return points.inputs, points.mask

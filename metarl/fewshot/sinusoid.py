@@ -4,49 +4,68 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["FewShotBatch", "SinusoidTasks"]
+from metarl.fewshot.batches import EpisodeShape, FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.ranges import require_at_least
+from metarl.suggestions import unknown_name
 
-
-class FewShotBatch(NamedTuple):
-    """Support and query of all tasks, each a pair (inputs, targets)."""
-
-    support: tuple[Tensor, Tensor]  # [tasks, shots, 1] both
-    query: tuple[Tensor, Tensor]  # [tasks, queries, 1] both
+__all__ = ["SinusoidTasks", "require_curves", "uniform"]
 
 
 @dataclass(frozen=True)
 class SinusoidTasks:
     """Tasks y = A sin(x − φ) with amplitude A ~ U(.1, 5), phase φ ~ U(0, π), x ~ U(−5, 5).
 
+    All splits draw from the same distribution; what tells them apart is the generator's seed.
+
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.1.
     """
+
+    name: ClassVar[str] = "sinusoid"
+    kind: ClassVar[Literal["regression"]] = "regression"
+    input_shape: ClassVar[tuple[int, ...]] = (1,)
+    splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
     amplitude_range: tuple[float, float] = (0.1, 5.0)
     phase_range: tuple[float, float] = (0.0, math.pi)
     input_range: tuple[float, float] = (-5.0, 5.0)
 
+    @property
+    def protocol(self) -> ProtocolFacts:
+        """The three ranges, and that the splits do not differ."""
+        ranges = {
+            "amplitude": self.amplitude_range,
+            "phase": self.phase_range,
+            "input": self.input_range,
+        }
+        drawn = {name: f"uniform {low:g} … {high:g}" for name, (low, high) in ranges.items()}
+        return {**drawn, "split": "one distribution for all"}
+
     def sample(
-        self, num_tasks: int, shots: int, queries: int, generator: torch.Generator
+        self, num_tasks: int, shape: EpisodeShape, *, split: str, generator: torch.Generator
     ) -> FewShotBatch:
-        """Draw tasks and their points.
+        """Draw tasks and their points, all at random.
 
         Args:
             num_tasks: N.
-            shots: support points per task, drawn at random.
-            queries: query points per task, drawn at random.
+            shape: one way; shots and queries per task.
+            split: one of `splits`.
             generator: its device is the batch's.
+
+        Raises:
+            ValueError: if the split is unknown or the shape has more than one way.
         """
+        require_curves(self.name, self.splits, num_tasks, shape, split)
         amplitude, phase = self._draw_tasks(num_tasks, generator)
-        support = _uniform((num_tasks, shots, 1), self.input_range, generator)
-        query = _uniform((num_tasks, queries, 1), self.input_range, generator)
+        support = uniform((num_tasks, shape.shots, 1), self.input_range, generator)
+        query = uniform((num_tasks, shape.queries, 1), self.input_range, generator)
         return FewShotBatch(
-            (support, amplitude * torch.sin(support - phase)),
-            (query, amplitude * torch.sin(query - phase)),
+            LabelledSet(support, amplitude * torch.sin(support - phase)),
+            LabelledSet(query, amplitude * torch.sin(query - phase)),
         )
 
     def sample_for_test(
@@ -54,24 +73,40 @@ class SinusoidTasks:
     ) -> FewShotBatch:
         """Tasks whose query is an even grid over the inputs: the error of the whole curve."""
         amplitude, phase = self._draw_tasks(num_tasks, generator)
-        support = _uniform((num_tasks, shots, 1), self.input_range, generator)
+        support = uniform((num_tasks, shots, 1), self.input_range, generator)
         grid = torch.linspace(*self.input_range, grid_points, device=generator.device)
         query = grid.view(1, -1, 1).expand(num_tasks, -1, -1)
         return FewShotBatch(
-            (support, amplitude * torch.sin(support - phase)),
-            (query, amplitude * torch.sin(query - phase)),
+            LabelledSet(support, amplitude * torch.sin(support - phase)),
+            LabelledSet(query, amplitude * torch.sin(query - phase)),
         )
 
     def _draw_tasks(self, num_tasks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         shape = (num_tasks, 1, 1)
         return (
-            _uniform(shape, self.amplitude_range, generator),
-            _uniform(shape, self.phase_range, generator),
+            uniform(shape, self.amplitude_range, generator),
+            uniform(shape, self.phase_range, generator),
         )
 
 
-def _uniform(
+def uniform(
     shape: tuple[int, ...], bounds: tuple[float, float], generator: torch.Generator
 ) -> Tensor:
+    """Numbers uniform between two bounds, on the generator's device."""
     low, high = bounds
     return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+
+
+def require_curves(
+    name: str, splits: tuple[str, ...], num_tasks: int, shape: EpisodeShape, split: str
+) -> None:
+    """Refuse what no regression task can be drawn for.
+
+    Raises:
+        ValueError: if the split is unknown, or the shape has more than one way.
+    """
+    if split not in splits:
+        raise ValueError(unknown_name("split", split, splits))
+    require_at_least("num_tasks", num_tasks, 1)
+    if shape.ways != 1:
+        raise ValueError(f"ways must be 1 for {name}, which is regression, got {shape.ways}")

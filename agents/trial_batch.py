@@ -1,0 +1,86 @@
+"""Trials as a learner of policies with memory needs them: time first, rewards made advantages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from metarl.action_encoding import encode_actions, encoded_size
+from metarl.distributions import Distribution
+from metarl.returns import generalized_advantages
+from metarl.task_spaces import Tasks, TaskSpace, normalized_rows
+from metarl.trials import Trials
+
+__all__ = ["TrialBatch", "forget_others", "task_numbers", "task_size", "time_first", "trial_gae"]
+
+
+@dataclass(frozen=True)
+class TrialBatch:
+    """What an update learns from; B trials of T steps."""
+
+    inputs: Tensor  # [T, B, I], normalised
+    told: Tensor  # [T, B, V], what the values are told
+    cleared: Tensor | None  # [T, B] bool, where the memory is cleared; None: nowhere
+    actions: Tensor  # [T, B, A], or [T, B] int64
+    log_probs: Tensor  # [T, B], of the policy that acted, nats
+    values: Tensor  # [T, B], before the update
+    advantages: Tensor  # [T, B]
+    returns: Tensor  # [T, B], what the values should be
+    mask: Tensor  # [T, B] bool
+    old: Distribution  # of the policy that acted, [T, B]
+
+    def rows(self, rows: Tensor) -> TrialBatch:
+        """Some of the trials; `old` stays that of all, as no update asks for a part of it."""
+        chosen: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            chosen[field.name] = value.index_select(1, rows) if torch.is_tensor(value) else value
+        return TrialBatch(**chosen)
+
+
+def time_first(values: Tensor) -> Tensor:
+    """[N, E, T, ...] ↦ [T, N · E, ...]."""
+    return values.flatten(0, 1).transpose(0, 1)
+
+
+def trial_gae(trials: Trials, rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
+    """Advantages [T, B] over whole trials: no value follows a trial's end, one does an episode's.
+
+    Args:
+        trials: whose ends count.
+        rewards: [T, B], in the units of the values.
+        values: [T, B].
+        gamma: discount per step.
+        lam: λ.
+    """
+    mask = time_first(trials.mask).T  # [B, T]
+    following = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
+    last = mask & ~following
+    padded = torch.cat([values.T, values.new_zeros(values.shape[1], 1)], dim=1)
+    never = torch.zeros_like(last)
+    return generalized_advantages(rewards.T, padded, last, never, gamma=gamma, gae_lambda=lam).T
+
+
+def forget_others(inputs: Tensor, cleared: Tensor, observation_size: int) -> Tensor:
+    """Inputs [..., I] whose parts behind the observation are 0 where the memory is cleared."""
+    later = inputs[..., observation_size:].masked_fill(cleared.unsqueeze(-1), 0)
+    return torch.cat([inputs[..., :observation_size], later], dim=-1)
+
+
+def task_size(space: TaskSpace) -> int:
+    """Numbers that `task_numbers` gives for a task."""
+    return encoded_size(space)
+
+
+def task_numbers(space: TaskSpace, tasks: Tasks) -> Tensor:
+    """Tasks [B, D] as numbers for a network: boxes in [−1, 1], what is discrete one-hot."""
+    if isinstance(space, gymnasium.spaces.Box):
+        return torch.as_tensor(normalized_rows(space, tasks), dtype=torch.float32)
+    indices = torch.as_tensor(tasks, dtype=torch.int64)
+    if isinstance(space, gymnasium.spaces.Discrete):
+        indices = indices.squeeze(-1)
+    return encode_actions(space, indices)

@@ -1,0 +1,131 @@
+"""Points indexed by class, packed on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metarl.fewshot.stored_points import Encoding
+
+__all__ = ["ClassData", "data_of_classes", "data_of_labels"]
+
+_STORED = {
+    "float32": torch.float32,
+    "uint8": torch.uint8,
+    "bits": torch.uint8,
+    "counts": torch.int8,
+}
+
+
+@dataclass(frozen=True)
+class ClassData:
+    """Classes and their points; a point may belong to several classes, and classes differ in size.
+
+    Make one with `data_of_labels` or `data_of_classes`, which check what they are given.
+    """
+
+    points: Tensor
+    """[points, width] as `encoding` keeps them."""
+    members: Tensor
+    """Rows of `points`, class after class, int64."""
+    starts: Tensor
+    """Where each class begins in `members`, int64 [classes]."""
+    counts: Tensor
+    """How many members each class has, int64 [classes]."""
+    class_names: tuple[str, ...]
+    encoding: Encoding
+    input_shape: tuple[int, ...]
+    """Shape of one decoded point."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the packed points and their index."""
+        held = (self.points, self.members, self.starts, self.counts)
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+    def of(self, classes: Sequence[int]) -> ClassData:
+        """Some of the classes, in the order given; the points are shared, not copied."""
+        rows = torch.tensor(list(classes), dtype=torch.int64, device=self.points.device)
+        names = tuple(self.class_names[c] for c in classes)
+        return replace(self, starts=self.starts[rows], counts=self.counts[rows], class_names=names)
+
+    def to(self, device: torch.device | str) -> ClassData:
+        """The same data on a device."""
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("points", "members", "starts", "counts")
+        }
+        return replace(self, **moved)
+
+
+def data_of_labels(
+    points: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str],
+    *,
+    encoding: Encoding,
+    input_shape: tuple[int, ...],
+) -> ClassData:
+    """Points that have one class each.
+
+    Args:
+        points: [points, width].
+        labels: int64 [points], each in 0 … classes − 1.
+        class_names: one for each class.
+        encoding: how `points` are kept.
+        input_shape: of one decoded point.
+
+    Raises:
+        ValueError: if a label is out of range or missing, or a point is not finite.
+    """
+    if labels.dim() != 1 or len(labels) != len(points):
+        raise ValueError(
+            f"labels must be one for each of the {len(points)} points, "
+            f"got shape {tuple(labels.shape)}"
+        )
+    if labels.dtype.is_floating_point or labels.dtype in (torch.bool, torch.complex64):
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    outside = (labels < 0) | (labels >= len(class_names))
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0, 0])
+        raise ValueError(
+            f"labels must lie in 0 … {len(class_names) - 1}, label {row} is {int(labels[row])}"
+        )
+    _require_storable(points, encoding)
+    members = torch.sort(labels, stable=True).indices
+    counts = torch.bincount(labels, minlength=len(class_names))
+    starts, names = counts.cumsum(0) - counts, tuple(class_names)
+    return ClassData(points, members, starts, counts, names, encoding, input_shape)
+
+
+def data_of_classes(
+    points: Tensor,
+    rows: Sequence[Tensor],
+    class_names: Sequence[str],
+    *,
+    encoding: Encoding,
+    input_shape: tuple[int, ...],
+) -> ClassData:
+    """Classes given as rows of `points`, which may share points.
+
+    Raises:
+        ValueError: if a point is not finite.
+    """
+    _require_storable(points, encoding)
+    counts = torch.tensor([len(part) for part in rows])
+    starts, names = counts.cumsum(0) - counts, tuple(class_names)
+    members = torch.cat(list(rows))
+    return ClassData(points, members, starts, counts, names, encoding, input_shape)
+
+
+def _require_storable(points: Tensor, encoding: Encoding) -> None:
+    assert points.dim() == 2
+    assert points.dtype == _STORED[encoding]
+    if points.dtype.is_floating_point:
+        bad = ~torch.isfinite(points).all(1)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0, 0])
+            raise ValueError(f"inputs must be finite, point {row} holds NaN or infinity")

@@ -1,0 +1,208 @@
+"""Few-shot episodes from packed classes: N-way K-shot, fixed or with ways and shots that vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metarl.fewshot.batches import EpisodeShape, FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.class_data import ClassData
+from metarl.fewshot.episode_draws import draw_classes, draw_members, draw_pairs, split_episode
+from metarl.fewshot.stored_points import decode, quarter_turns
+from metarl.ranges import require_at_least
+from metarl.suggestions import known, unknown_name
+
+__all__ = ["ClassTasks", "EpisodeRanges", "Rotations", "require_same_device"]
+
+Rotations = Literal["none", "drawn", "classes"]
+"""none: pictures as they are. drawn: each class of an episode is turned by 0, 90, 180 or 270°,
+drawn anew every time (MAML). classes: each of the four turns is a class of its own (Vinyals)."""
+
+
+@dataclass(frozen=True)
+class EpisodeRanges:
+    """Episodes whose ways and shots vary from task to task, each uniform over a range.
+
+    Raises:
+        ValueError: if a range is empty or a count is below 1.
+    """
+
+    ways: tuple[int, int]
+    """Fewest and most classes."""
+    shots: tuple[int, int]
+    """Fewest and most support points per class."""
+    queries: int
+    """Query points per class, the same for all."""
+
+    def __post_init__(self) -> None:
+        for name in ("ways", "shots"):
+            low, high = getattr(self, name)
+            require_at_least(name, low, 1)
+            if high < low:
+                raise ValueError(f"{name} must be (fewest, most), got ({low}, {high})")
+        require_at_least("queries", self.queries, 1)
+
+    @property
+    def largest(self) -> EpisodeShape:
+        """The shape that holds every episode."""
+        return EpisodeShape(self.ways[1], self.shots[1], self.queries)
+
+
+class ClassTasks:
+    """Classification tasks made of the classes of a split.
+
+    Args:
+        name: as the catalog names it.
+        splits: what loads each split's classes, called when the split is first drawn from.
+        input_shape: of one point.
+        protocol: what decides the numbers; what the rotations mean is added.
+        rotations: what becomes of pictures that are turned.
+        pairs: True where a task is one pair of classes (2i, 2i + 1), negative and positive.
+    """
+
+    kind: Literal["classification"] = "classification"
+
+    def __init__(
+        self,
+        name: str,
+        splits: Mapping[str, Callable[[], ClassData]],
+        *,
+        input_shape: tuple[int, ...],
+        protocol: ProtocolFacts,
+        rotations: Rotations = "none",
+        pairs: bool = False,
+    ) -> None:
+        if rotations not in ("none", "drawn", "classes"):
+            raise ValueError(unknown_name("rotations", rotations, ("none", "drawn", "classes")))
+        self.name, self.input_shape = name, input_shape
+        self.splits = tuple(splits)
+        self.protocol: ProtocolFacts = {**protocol, "rotations": rotations}
+        self._load, self._loaded = dict(splits), dict[str, ClassData]()
+        self._rotations, self._pairs = rotations, pairs
+        if rotations != "none":
+            quarter_turns(input_shape, "cpu")  # refuses what cannot be turned
+
+    def data(self, split: str) -> ClassData:
+        """The classes of a split, loaded the first time they are asked for.
+
+        Raises:
+            ValueError: if there is no such split.
+        """
+        load = known("split", split, self._load)
+        if split not in self._loaded:
+            self._loaded[split] = load()
+        return self._loaded[split]
+
+    def sample(
+        self, num_tasks: int, shape: EpisodeShape, *, split: str, generator: torch.Generator
+    ) -> FewShotBatch:
+        """Draw episodes: classes differ within a task, points within a class; the order is random.
+
+        Raises:
+            ValueError: if the split is unknown, has too few classes or points, or the generator is
+                on another device than the data.
+        """
+        require_at_least("num_tasks", num_tasks, 1)
+        return split_episode(self._draw(num_tasks, shape, split, generator), shape)
+
+    def sample_variable(
+        self, num_tasks: int, ranges: EpisodeRanges, *, split: str, generator: torch.Generator
+    ) -> FewShotBatch:
+        """Draw episodes of varying ways and shots, padded to the largest and masked.
+
+        A task with `w` ways has the classes 0 … w − 1. Inputs that do not count are zero.
+
+        Raises:
+            ValueError: as `sample`, for the largest shape.
+        """
+        batch = self.sample(num_tasks, ranges.largest, split=split, generator=generator)
+        ways, shots = (
+            _uniform(num_tasks, bounds, generator) for bounds in (ranges.ways, ranges.shots)
+        )
+        most_ways, most_shots = ranges.largest.ways, ranges.largest.shots
+        device = generator.device
+        has_class = torch.arange(most_ways, device=device) < ways.unsqueeze(-1)
+        has_shot = torch.arange(most_shots, device=device) < shots.unsqueeze(-1)
+        support = (has_class.unsqueeze(-1) & has_shot.unsqueeze(-2)).flatten(1)
+        query = has_class.repeat_interleave(ranges.queries, dim=1)
+        return FewShotBatch(_masked(batch.support, support), _masked(batch.query, query))
+
+    def _draw(
+        self, num_tasks: int, shape: EpisodeShape, split: str, generator: torch.Generator
+    ) -> Tensor:
+        """Points of all episodes, [N, ways, shots + queries, *input_shape] float32."""
+        data = self.data(split)
+        num_points = shape.shots + shape.queries
+        self._require_enough(data, split, shape)
+        require_same_device(generator, data.points.device)
+        classes, turns = self._draw_classes(num_tasks, len(data.counts), shape.ways, generator)
+        members = draw_members(data.counts[classes], num_points, generator)
+        rows = data.members[data.starts[classes].unsqueeze(-1) + members]
+        sources = None
+        if turns is not None:
+            table = quarter_turns(self.input_shape, data.points.device)
+            sources = table[turns].unsqueeze(2)
+        points = decode(data.points[rows], data.encoding, sources)
+        return points.unflatten(-1, self.input_shape)
+
+    def _draw_classes(
+        self, num_tasks: int, num_classes: int, ways: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Classes [N, ways] and their quarter turns, None where nothing is turned."""
+        if self._pairs:
+            return draw_pairs(num_tasks, num_classes, generator), None
+        if self._rotations == "classes":
+            drawn = draw_classes(num_tasks, 4 * num_classes, ways, generator)
+            return drawn // 4, drawn % 4
+        classes = draw_classes(num_tasks, num_classes, ways, generator)
+        if self._rotations == "none":
+            return classes, None
+        turns = torch.randint(4, classes.shape, generator=generator, device=generator.device)
+        return classes, turns
+
+    def _require_enough(self, data: ClassData, split: str, shape: EpisodeShape) -> None:
+        if self._pairs and shape.ways != 2:
+            raise ValueError(
+                f"ways must be 2 for {self.name}, whose tasks are negative or positive, "
+                f"got {shape.ways}"
+            )
+        num_classes = len(data.counts) * (4 if self._rotations == "classes" else 1)
+        if shape.ways > num_classes:
+            raise ValueError(
+                f"ways must be {num_classes} or less: split {split!r} of {self.name} has "
+                f"{num_classes} classes, got {shape.ways}"
+            )
+        fewest = int(data.counts.argmin())
+        count, needed = int(data.counts[fewest]), shape.shots + shape.queries
+        if count < needed:
+            raise ValueError(
+                f"class {data.class_names[fewest]!r} of split {split!r} of {self.name} has {count} "
+                f"points and an episode needs {needed} ({shape.shots} shots + {shape.queries} "
+                "queries); ask for fewer, or leave the class out"
+            )
+
+
+def require_same_device(generator: torch.Generator, device: torch.device) -> None:
+    """Refuse a generator on another kind of device than the data.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if generator.device.type != device.type:
+        raise ValueError(
+            f"generator must be on the device of the data, {device}, it is on {generator.device}"
+        )
+
+
+def _uniform(num_tasks: int, bounds: tuple[int, int], generator: torch.Generator) -> Tensor:
+    low, high = bounds
+    return torch.randint(low, high + 1, (num_tasks,), generator=generator, device=generator.device)
+
+
+def _masked(points: LabelledSet, mask: Tensor) -> LabelledSet:
+    absent = ~mask.view(*mask.shape, *[1] * (points.inputs.dim() - 2))
+    return LabelledSet(points.inputs.masked_fill(absent, 0), points.targets, mask)

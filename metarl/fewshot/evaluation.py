@@ -1,0 +1,164 @@
+"""A trained few-shot learner on unseen tasks: accuracy or error after each adaptation step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metarl.fewshot.batches import EpisodeShape, FewShotBatch, FewShotTasks, ProtocolFacts
+from metarl.fewshot.problem import accuracies, task_losses
+from metarl.fewshot.training import FewShotTraining
+from metarl.ranges import require_at_least
+from metarl.seeding import torch_generator
+from metarl.statistics import Interval, normal_interval
+
+__all__ = ["FewShotEvaluation", "evaluate_fewshot"]
+
+_TASKS_AT_ONCE = 50  # of pictures; curves are taken all at once
+_QUERIES = 15  # per class, as most papers test
+
+
+@dataclass(frozen=True)
+class FewShotEvaluation:
+    """Scores of all tasks, and everything that decided them."""
+
+    learner: str
+    dataset: str
+    metric: Literal["accuracy", "mse"]
+    steps: tuple[int, ...]
+    """Adaptation steps before each row of scores; one row, called 1, without inner steps."""
+    scores: NDArray[np.float64]
+    """[rows, tasks]."""
+    protocol: ProtocolFacts
+
+    def intervals(self) -> list[Interval]:
+        """Mean ± 1.96 s/√n over the tasks, of each row."""
+        return [normal_interval(row) for row in self.scores]
+
+    def to_json(self) -> dict[str, Any]:
+        """Means, intervals and the score of every task, with the protocol in full."""
+        rows = zip(self.steps, self.intervals(), self.scores, strict=True)
+        return {
+            "learner": self.learner,
+            "dataset": self.dataset,
+            "protocol": self.protocol,
+            "steps": [
+                {"step": step, self.metric: interval._asdict(), "scores": row.tolist()}
+                for step, interval, row in rows
+            ],
+        }
+
+
+class _CurveTasks(Protocol):
+    """Regression whose tests ask for the whole curve."""
+
+    def sample_for_test(
+        self, num_tasks: int, shots: int, generator: torch.Generator
+    ) -> FewShotBatch: ...
+
+
+def evaluate_fewshot(
+    training: FewShotTraining,
+    *,
+    num_tasks: int = 600,
+    num_steps: int = 10,
+    split: str = "test",
+    shots: int | None = None,
+    queries: int | None = None,
+    seed: int = 0,
+) -> FewShotEvaluation:
+    """Adapt to unseen tasks, always the same for a seed, and measure the query.
+
+    Args:
+        training: the learner.
+        num_tasks: 1 or more.
+        num_steps: adaptation steps, each measured; ignored by learners without inner steps.
+        split: of the data.
+        shots: support points per class; None: the learner's own.
+        queries: query points per class; None: 15. Curves are measured on a grid.
+        seed: of the tasks.
+
+    Raises:
+        ValueError: if a count is out of range, or the split has too few classes or points.
+    """
+    require_at_least("num_tasks", num_tasks, 1)
+    require_at_least("num_steps", num_steps, 0)
+    problem, tasks = training.learner.problem, training.tasks
+    shape = training.config.test_shape(problem)
+    shape = replace(shape, shots=shots or shape.shots, queries=queries or _QUERIES)
+    has_grid = problem.kind == "regression" and hasattr(tasks, "sample_for_test")
+    if has_grid:
+        chance = torch_generator(seed, "test", device=training.device)
+        curves = cast(_CurveTasks, tasks)
+        batches = iter([curves.sample_for_test(num_tasks, shape.shots, chance)])
+    else:
+        batches = _batches(tasks, num_tasks, shape, split, seed, training.device)
+    parts = [_scores(training, batch, num_steps) for batch in batches]
+    scores: NDArray[np.float64] = np.concatenate(parts, axis=1)
+    has_steps = training.learner.has_steps
+    protocol: ProtocolFacts = {
+        "num_tasks": num_tasks,
+        "split": split,
+        "ways": shape.ways,
+        "shots": shape.shots,
+        "query": "100 even points over the inputs" if has_grid else f"{shape.queries} per class",
+        "seed": seed,
+        "iterations": training.num_iterations,
+        "interval": "mean ± 1.96 s/√n over tasks",
+        **training.learner.facts(),
+        **{f"data_{name}": fact for name, fact in tasks.protocol.items()},
+    }
+    return FewShotEvaluation(
+        training.name,
+        tasks.name,
+        "mse" if problem.kind == "regression" else "accuracy",
+        tuple(range(len(scores))) if has_steps else (1,),
+        scores,
+        protocol,
+    )
+
+
+def _batches(
+    tasks: FewShotTasks,
+    num_tasks: int,
+    shape: EpisodeShape,
+    split: str,
+    seed: int,
+    device: torch.device,
+) -> Iterator[FewShotBatch]:
+    """Tasks by parts, the same whatever their number."""
+    for start in range(0, num_tasks, _TASKS_AT_ONCE):
+        chance = torch_generator(seed, "test", start, device=device)
+        batch = tasks.sample(_TASKS_AT_ONCE, shape, split=split, generator=chance)
+        count = min(_TASKS_AT_ONCE, num_tasks - start)
+        support, query = (
+            part._replace(
+                inputs=part.inputs[:count],
+                targets=part.targets[:count],
+                mask=None if part.mask is None else part.mask[:count],
+            )
+            for part in batch
+        )
+        yield FewShotBatch(support, query)
+
+
+def _scores(
+    training: FewShotTraining, batch: FewShotBatch, num_steps: int
+) -> NDArray[np.float64]:
+    """Score of each task after each step, [rows, tasks]."""
+    learner, params = training.learner, training.evaluation_params
+    rows = []
+    with torch.no_grad():
+        for adapted in learner.trajectory(params, batch.support, num_steps):
+            outputs = learner.predict(adapted, batch.query.inputs, batch.query.mask)
+            if learner.problem.kind == "regression":
+                rows.append(task_losses("regression", outputs, *batch.query[1:]))
+            else:
+                rows.append(accuracies(outputs, *batch.query[1:]))
+    scores: NDArray[np.float64] = torch.stack(rows).double().cpu().numpy()
+    return scores

@@ -1,0 +1,128 @@
+"""iMAML: the meta-gradient at the end of a regularised descent, whatever path led there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metarl.bilevel import InnerLoop, Params, adapt, inner_step
+from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.learner import Moment, Parts, joined, norm_facts, over_tasks, parts_of
+from metarl.fewshot.maml import AdaptedTasks
+from metarl.fewshot.problem import Problem, task_losses
+from metarl.fewshot.settings import FewShotSettings, require_one_head, require_shared_norm
+from metarl.ranges import require_at_least, require_between
+from metarl.trust_region import conjugate_gradient
+from metarl.vectors import flatten, unflatten
+
+__all__ = ["IMAML", "IMAMLConfig", "implicit_gradient"]
+
+_ANCHOR = "anchor/"
+
+
+@dataclass(frozen=True)
+class IMAMLConfig(FewShotSettings):
+    """Settings of implicit MAML."""
+
+    num_inner_steps: int = 16
+    """Gradient steps of adaptation; memory does not grow with them."""
+    inner_lr: float = 0.01
+    """Learning rate of adaptation, of the mean loss of all points."""
+    regularization: float = 1.0
+    """λ: adaptation descends the loss plus λ/2 times the squared distance from the start."""
+    cg_iterations: int = 5
+    """Conjugate-gradient iterations for the implicit gradient."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least("num_inner_steps", self.num_inner_steps, 0)
+        require_at_least("cg_iterations", self.cg_iterations, 1)
+        for name in ("inner_lr", "regularization"):
+            require_between(name, getattr(self, name), 0, float("inf"), open_low=True)
+        require_shared_norm(self)
+        require_one_head(self)
+
+
+class IMAML:
+    """MAML whose inner problem is a regularised minimum, differentiated implicitly.
+
+        φ = argmin L_support(φ) + λ/2 ‖φ − θ‖²,   dL_query/dθ = (I + H/λ)⁻¹ ∇L_query(φ)
+
+    H is the support loss's Hessian at φ. All parameters are adapted, batch norm's too.
+
+    Source: Rajeswaran et al. 2019 (arXiv:1909.04630), eq. 3 and 6, alg. 1–2. Differs: the tasks'
+    systems are solved as one of block-diagonal form, by common conjugate-gradient steps.
+    """
+
+    config_type: ClassVar[type[IMAMLConfig]] = IMAMLConfig
+    has_steps: ClassVar[bool] = True
+
+    def __init__(self, config: IMAMLConfig, problem: Problem) -> None:
+        """For a problem with as many outputs as the episodes have classes."""
+        self.config, self.problem = config, problem
+        self.backbone = config.make_backbone(problem, problem.num_outputs)
+        self._names = tuple(self.backbone.init(torch.Generator()))
+        self._inner = InnerLoop(
+            loss=self._support_loss,
+            rule=self._proximal_step,
+            num_steps=config.num_inner_steps,
+            batching=self.backbone.batching,
+            chunk_size=config.chunk_size,
+            adapted=self._names,
+        )
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of the net."""
+        return self.backbone.init(generator)
+
+    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
+        """Query loss after the inner steps, [tasks]; autograd differentiates the path itself."""
+        query = batch.query
+        outputs = self.predict(self.adapt(params, batch.support), query.inputs, query.mask)
+        return task_losses(self.problem.kind, outputs, query.targets, query.mask)
+
+    def meta_gradient(
+        self, params: Params, batch: FewShotBatch, moment: Moment  # noqa: ARG002 - no schedule
+    ) -> tuple[Tensor, Params]:
+        """Losses [tasks] and the implicit gradient of their mean."""
+        with torch.no_grad():
+            adapted = self.adapt(params, batch.support)
+        leaves = {name: p.detach().requires_grad_() for name, p in adapted.params.items()}
+        found = AdaptedTasks(leaves, batch.support)
+        with torch.enable_grad():
+            query = batch.query
+            outputs = self.predict(found, query.inputs, query.mask)
+            losses = task_losses(self.problem.kind, outputs, query.targets, query.mask)
+            moved = {name: leaves[name] for name in self._names}
+            target = _gradients(losses.sum(), moved, create_graph=False)
+            support = over_tasks(
+                self._support_loss, self.backbone, leaves, *self._wrapped(batch.support)
+            )
+            slope = _gradients(support.sum(), moved, create_graph=True)
+        solved = implicit_gradient(slope, moved, target, self.config)
+        return losses.detach(), {name: g.mean(0) for name, g in solved.items()}
+
+    def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
+        """Parameters of all tasks after the inner steps."""
+        adapted = adapt(self._anchored(params), parts_of(support), self._inner)
+        return AdaptedTasks(_without_anchors(adapted), support)
+
+    def trajectory(
+        self, params: Params, support: LabelledSet, num_steps: int
+    ) -> Iterator[AdaptedTasks]:
+        """Parameters of all tasks after 0 … num_steps steps, without a graph."""
+        parts = parts_of(support)
+        with torch.no_grad():
+            current = adapt(self._anchored(params), parts, replace(self._inner, num_steps=0))
+        yield AdaptedTasks(_without_anchors(current), support)
+        for _ in range(num_steps):
+            current = inner_step(current, parts, self._inner)
+            yield AdaptedTasks(_without_anchors(current), support)
+
+    def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [tasks, points, ways] or predictions [tasks, points, D]."""
+        return task_logits(self.backbone, adapted, inputs, mask, self.config.batch_norm)

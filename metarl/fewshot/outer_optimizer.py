@@ -1,0 +1,101 @@
+"""The outer optimiser of every few-shot learner: Adam or SGD on named tensors, with a schedule.
+
+Its state can be written down and read back, so that training goes on to the same bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from metarl.bilevel import Params
+from metarl.checkpoints import select_tensors
+from metarl.fewshot.settings import FewShotSettings, OptimizerName, ScheduleName
+
+__all__ = ["OuterOptimizer", "scheduled_rate"]
+
+_KEPT: dict[OptimizerName, tuple[str, ...]] = {
+    "adam": ("step", "exp_avg", "exp_avg_sq"),  # what torch keeps for each parameter
+    "sgd": (),
+}
+_LAST_SHARE = 0.01  # of the cosine schedule
+
+
+def scheduled_rate(
+    schedule: ScheduleName, rate: float, iteration: int, decay_iterations: int
+) -> float:
+    """Learning rate of an iteration.
+
+        linear  α (1 − t/T);   cosine  α (0.01 + 0.99 (1 + cos(π t/T)) / 2);   halving  α 2^−⌊t/T⌋
+
+    Args:
+        schedule: which; linear and cosine stay where they are after T.
+        rate: α.
+        iteration: t, counted from 0.
+        decay_iterations: T.
+    """
+    share = min(iteration / decay_iterations, 1.0)
+    if schedule == "linear":
+        return rate * (1 - share)
+    if schedule == "cosine":
+        return rate * (_LAST_SHARE + (1 - _LAST_SHARE) * (1 + math.cos(math.pi * share)) / 2)
+    if schedule == "halving":
+        return float(rate * 0.5 ** (iteration // decay_iterations))
+    return rate
+
+
+class OuterOptimizer:
+    """Steps parameters in place along gradients that are handed in."""
+
+    def __init__(self, params: Params, config: FewShotSettings) -> None:
+        """For these very tensors."""
+        self._params, self._config = params, config
+        values = list(params.values())
+        self._torch: torch.optim.Optimizer
+        if config.optimizer == "adam":
+            self._torch = torch.optim.Adam(values, lr=config.meta_lr, fused=True)
+        else:
+            self._torch = torch.optim.SGD(values, lr=config.meta_lr)
+
+    def step(self, grads: Params, iteration: int) -> None:
+        """Descend, each entry of the gradients clipped if the settings say so."""
+        config = self._config
+        rate = scheduled_rate(
+            config.schedule, config.meta_lr, iteration, config.decay_iterations or 1
+        )
+        for group in self._torch.param_groups:
+            group["lr"] = rate
+        for name, p in self._params.items():
+            p.grad = grads[name]
+            if config.clip_gradient is not None:
+                p.grad = p.grad.clamp(-config.clip_gradient, config.clip_gradient)
+        self._torch.step()
+
+    def state(self) -> dict[str, Params]:
+        """Counts and moments by group; before the first step they are zeros."""
+        groups: dict[str, Params] = {f"optimizer/{kind}": {} for kind in self._kinds}
+        for name, p in self._params.items():
+            held = self._torch.state.get(p, {})
+            for kind in self._kinds:
+                empty = torch.zeros((), device=p.device) if kind == "step" else torch.zeros_like(p)
+                groups[f"optimizer/{kind}"][name] = held.get(kind, empty)
+        return groups
+
+    def restore(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Take the state of a checkpoint.
+
+        Raises:
+            ValueError: if a tensor is missing or of another shape or type.
+        """
+        for group, like in self.state().items():
+            held = select_tensors(path, dict(tensors), group, like)
+            for name, p in self._params.items():
+                self._torch.state[p][group.removeprefix("optimizer/")] = held[name]
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        return _KEPT[self._config.optimizer]

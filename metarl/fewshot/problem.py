@@ -1,0 +1,60 @@
+"""What a learner is told of a data set, and how its outputs are judged."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+__all__ = ["Problem", "accuracies", "mean_over_points", "point_losses", "task_losses"]
+
+Kind = Literal["classification", "regression"]
+
+
+class Problem(NamedTuple):
+    """Inputs and outputs of a few-shot problem."""
+
+    kind: Kind
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    """Classes of an episode, or numbers to predict."""
+
+
+def point_losses(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Loss of each point, of one task or with leading axes.
+
+        classification  −log softmax(outputs)[target];   regression  mean over D of (output − target)²
+
+    Args:
+        kind: of the problem.
+        outputs: [..., points, ways] logits, or [..., points, D].
+        targets: int64 [..., points], or [..., points, D].
+
+    Returns:
+        Shape [..., points].
+    """
+    if kind == "regression":
+        return (outputs - targets).square().mean(-1)
+    return -outputs.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def task_losses(kind: Kind, outputs: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean loss over the points that count: a scalar of one task, [tasks] of all.
+
+    The mean over ways × shots points; code that sums over ways and divides by the shots, as MAML's
+    does, needs a learning rate smaller by the number of ways for the same step.
+    """
+    return mean_over_points(point_losses(kind, outputs, targets), mask)
+
+
+def mean_over_points(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the last axis of the values that count, [..., points] to [...]."""
+    if mask is None:
+        return values.mean(-1)
+    counts = mask.to(values.dtype)
+    return (values * counts).sum(-1) / counts.sum(-1).clamp_min(1)
+
+
+def accuracies(outputs: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Share of points whose largest logit is the target's, [..., points, ways] to [...]."""
+    return mean_over_points((outputs.argmax(-1) == targets).to(outputs.dtype), mask)

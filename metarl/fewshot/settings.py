@@ -1,0 +1,184 @@
+"""What every few-shot learner is trained with, whatever it is: episodes, optimiser, net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from metarl.fewshot.backbones import Backbone, ConvNet, Perceptron, Pooling
+from metarl.fewshot.batch_norm import BATCH_NORMS, BatchNorm
+from metarl.fewshot.batches import EpisodeShape
+from metarl.fewshot.problem import Problem
+from metarl.mlp import Activation, activation_function
+from metarl.ranges import require_at_least, require_between
+from metarl.suggestions import unknown_name
+
+__all__ = [
+    "FewShotSettings",
+    "OptimizerName",
+    "ScheduleName",
+    "require_choice",
+    "require_classes",
+    "require_one_head",
+    "require_shared_norm",
+]
+
+OptimizerName = Literal["adam", "sgd"]
+ScheduleName = Literal["constant", "linear", "cosine", "halving"]
+
+
+@dataclass(frozen=True)
+class FewShotSettings:
+    """Shared by all learners; the defaults are those of sinusoid regression."""
+
+    ways: int = 5
+    """Classes of an episode; regression has one."""
+    shots: int = 10
+    """Support points per class."""
+    queries: int | None = None
+    """Query points per class; None: as many as shots."""
+    train_ways: int | None = None
+    """Classes of a training episode; None: as in the test."""
+    train_shots: int | None = None
+    """Support points per class in training; None: as in the test."""
+    meta_batch_size: int = 25
+    """Tasks per iteration."""
+    meta_lr: float = 1e-3
+    """Learning rate of the outer optimiser."""
+    optimizer: OptimizerName = "adam"
+    """The outer optimiser."""
+    schedule: ScheduleName = "constant"
+    """Of meta_lr: constant; linear to 0; cosine to a hundredth; halved every decay_iterations."""
+    decay_iterations: int | None = None
+    """Iterations the schedule runs over (halving: between halvings); None: those of the run."""
+    clip_gradient: float | None = None
+    """Bound on each entry of the meta-gradient; None: none."""
+    backbone: Literal["mlp", "conv"] = "mlp"
+    """The net: a perceptron, or blocks of convolutions for pictures."""
+    hidden_sizes: tuple[int, ...] = (40, 40)
+    """Hidden layers of the perceptron."""
+    activation: Activation = "relu"
+    """Between the perceptron's layers."""
+    filters: tuple[int, ...] = (64, 64, 64, 64)
+    """Filters of each block of convolutions."""
+    pooling: Pooling = "max"
+    """Down-sampling of the blocks: max-pooling, or convolutions of stride 2."""
+    batch_norm: BatchNorm = "batch"
+    """Whose statistics the blocks normalise by: batch (transductive), support, running, per-step."""
+    chunk_size: int | None = None
+    """At most this many tasks at a time, to save memory; None: all at once."""
+
+    def __post_init__(self) -> None:
+        for name in ("ways", "shots", "meta_batch_size"):
+            require_at_least(name, getattr(self, name), 1)
+        for name in ("queries", "train_ways", "train_shots", "decay_iterations", "chunk_size"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
+        require_between("meta_lr", self.meta_lr, 0, float("inf"), open_low=True)
+        if self.clip_gradient is not None:
+            require_between("clip_gradient", self.clip_gradient, 0, float("inf"), open_low=True)
+        for name in ("hidden_sizes", "filters"):
+            for size in getattr(self, name):
+                require_at_least(name, size, 1)
+        if not self.filters:
+            raise ValueError("filters must name one block or more, got ()")
+        activation_function(self.activation)
+        require_choice("optimizer", self.optimizer, ("adam", "sgd"))
+        require_choice("schedule", self.schedule, ("constant", "linear", "cosine", "halving"))
+        require_choice("backbone", self.backbone, ("mlp", "conv"))
+        require_choice("pooling", self.pooling, ("max", "stride"))
+        require_choice("batch_norm", self.batch_norm, BATCH_NORMS)
+
+    def test_shape(self, problem: Problem) -> EpisodeShape:
+        """Episodes of the test."""
+        ways = self.ways if problem.kind == "classification" else 1
+        return EpisodeShape(ways, self.shots, self.queries or self.shots)
+
+    def train_shape(self, problem: Problem) -> EpisodeShape:
+        """Episodes of training."""
+        shape = self.test_shape(problem)
+        ways = self.train_ways or shape.ways
+        return replace(shape, ways=ways, shots=self.train_shots or shape.shots)
+
+    def make_backbone(
+        self, problem: Problem, num_outputs: int, *, num_slots: int = 1, num_context: int = 0
+    ) -> Backbone:
+        """The net for a problem.
+
+        Args:
+            problem: whose inputs it takes.
+            num_outputs: of its head; 0: no head.
+            num_slots: scales and offsets of batch norm for each inner step.
+            num_context: length of the context it is modulated by.
+
+        Raises:
+            ValueError: if convolutions are asked for and the inputs are no pictures.
+        """
+        if self.backbone == "mlp":
+            shape = problem.input_shape
+            return Perceptron(
+                shape, num_outputs, self.hidden_sizes, self.activation, num_context=num_context
+            )
+        if len(problem.input_shape) != 3:
+            raise ValueError(
+                f"backbone conv needs pictures (channels, height, width), the inputs are "
+                f"{problem.input_shape}; use mlp"
+            )
+        channels, height, width = problem.input_shape
+        return ConvNet(
+            (channels, height, width),
+            num_outputs,
+            self.filters,
+            self.pooling,
+            num_slots=num_slots,
+            num_context=num_context,
+        )
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        ValueError: with the nearest.
+    """
+    if value not in choices:
+        raise ValueError(unknown_name(name, value, choices))
+
+
+def require_one_head(config: FewShotSettings) -> None:
+    """Refuse training episodes of more ways than a head has outputs.
+
+    Raises:
+        ValueError: if the ways of training and test differ.
+    """
+    if config.train_ways not in (None, config.ways):
+        raise ValueError(
+            f"train_ways must equal ways ({config.ways}) where a head has one output per class, "
+            f"got {config.train_ways}"
+        )
+
+
+def require_classes(learner: str, problem: Problem) -> None:
+    """Refuse regression.
+
+    Raises:
+        ValueError: naming learners that can do it.
+    """
+    if problem.kind != "classification":
+        raise ValueError(
+            f"learner {learner} needs classes, the data set is regression; "
+            "maml, reptile, cavia or imaml can learn it"
+        )
+
+
+def require_shared_norm(config: FewShotSettings) -> None:
+    """Refuse batch norm by steps where steps leave the net as it is.
+
+    Raises:
+        ValueError: naming the others.
+    """
+    if config.batch_norm == "per-step":
+        raise ValueError(
+            "batch_norm must be batch, support or running where inner steps do not pass through it, "
+            "got 'per-step'"
+        )

@@ -1,0 +1,195 @@
+"""One training class for all few-shot learners: it owns what changes, the learners do not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.bilevel import Params
+from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, select_tensors
+from metarl.fewshot.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabelledSet
+from metarl.fewshot.learner import Adapted, FewShotLearner, Moment
+from metarl.fewshot.learners import LEARNERS, recipe
+from metarl.fewshot.outer_optimizer import OuterOptimizer
+from metarl.fewshot.problem import Problem, accuracies
+from metarl.fewshot.settings import FewShotSettings
+from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
+from metarl.seeding import torch_generator
+from metarl.stored_settings import read_settings
+
+__all__ = ["FewShotTraining"]
+
+_REMEDY = "try a smaller inner_lr or meta_lr"
+_MOMENTUM = 0.1  # of running statistics
+_VALIDATION_TASKS = 100
+_AGENT = "fewshot-"
+
+
+class FewShotTraining:
+    """A learner's parameters, its outer optimiser and its counters.
+
+    Tasks of iteration k come from the seed and k, and the best of a run is judged on validation
+    tasks of the seed; so a run that was stopped goes on to the same bit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tasks: FewShotTasks,
+        config: FewShotSettings | None = None,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """An untrained learner.
+
+        Args:
+            name: of the learner, as `metarl fewshot --list` has it.
+            tasks: where training tasks come from.
+            config: settings, of the learner's type; None: the recipe for the data set.
+            seed: of parameters and tasks.
+            device: where everything is computed; the data's own.
+
+        Raises:
+            ValueError: if there is no such learner, or it cannot learn this problem.
+            TypeError: if the settings are another learner's.
+        """
+        learner_type = LEARNERS.load(name)
+        config = config or recipe(name, tasks.name)
+        if not isinstance(config, learner_type.config_type):
+            raise TypeError(
+                f"config must be a {learner_type.config_type.__name__} for {name}, "
+                f"got a {type(config).__name__}"
+            )
+        self.name, self.tasks, self.config, self.seed = name, tasks, config, seed
+        self.device = torch.device(device)
+        self.learner: FewShotLearner = learner_type(config, self._problem())
+        initial = self.learner.init(torch_generator(seed, "parameters"))  # the same on any device
+        self.params: Params = {key: p.to(self.device) for key, p in initial.items()}
+        self.running = self._initial_statistics()
+        self.num_iterations = 0
+        self._optimizer = OuterOptimizer(self.params, config)
+
+    @property
+    def evaluation_params(self) -> Params:
+        """Parameters, and the running statistics that only evaluation uses."""
+        return {**self.params, **self.running}
+
+    def iterate(self) -> dict[str, float]:
+        """One meta-update on fresh tasks.
+
+        Raises:
+            FloatingPointError: if a loss or a gradient is not finite; the parameters stay as they
+                were.
+        """
+        shape = self.config.train_shape(self.learner.problem)
+        batch = self._sample(self.config.meta_batch_size, shape, "train", self.num_iterations)
+        chance = torch_generator(self.seed, "updates", self.num_iterations, device=self.device)
+        moment = Moment(self.num_iterations, chance)
+        losses, grads = self.learner.meta_gradient(self.params, batch, moment)
+        with in_iteration(self.num_iterations + 1):
+            require_finite_tasks("query loss", losses, remedy=_REMEDY)
+            require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
+        statistics = self.learner.statistics(self.params, batch)
+        self._optimizer.step(grads, self.num_iterations)
+        for name, values in statistics.items():
+            self.running[name].lerp_(values, _MOMENTUM)
+        self.num_iterations += 1
+        unit = "mse" if self.learner.problem.kind == "regression" else "loss"
+        return {f"meta/query_{unit}": float(losses.mean())}
+
+    def validate(self) -> dict[str, float]:
+        """Accuracy on validation tasks, always the same ones; {} for regression."""
+        if self.learner.problem.kind == "regression":
+            return {}
+        shape = self.config.test_shape(self.learner.problem)
+        batch = self._sample(_VALIDATION_TASKS, shape, "validation", 0)
+        with torch.no_grad():
+            logits = self.predict(self.adapt(batch.support), batch.query)
+        shares = accuracies(logits, batch.query.targets, batch.query.mask)
+        return {"validation/accuracy": float(shares.mean())}
+
+    def adapt(self, support: LabelledSet) -> Adapted:
+        """What the learner knows of each task after its support set, tensors [tasks, ...]."""
+        return self.learner.adapt(self.evaluation_params, support)
+
+    def predict(self, adapted: Adapted, query: LabelledSet) -> torch.Tensor:
+        """Logits [tasks, points, ways] or predictions [tasks, points, D]; no target is used."""
+        return self.learner.predict(adapted, query.inputs, query.mask)
+
+    def save(self, path: Path) -> None:
+        """Write parameters, statistics, optimiser, settings and counters.
+
+        Raises:
+            FloatingPointError: if a parameter is not finite; nothing is written.
+        """
+        require_finite_params("parameter", self.params)
+        groups = {"parameters": self.params, "running": self.running, **self._optimizer.state()}
+        tensors = {f"{group}/{name}": t for group, ts in groups.items() for name, t in ts.items()}
+        save_checkpoint(
+            path,
+            tensors,
+            {
+                "agent": _AGENT + self.name,
+                "environment": self.tasks.name,
+                "seed": self.seed,
+                "config": asdict(self.config),
+                "counters": {"num_iterations": self.num_iterations},
+            },
+        )
+
+    @classmethod
+    def load(
+        cls, path: Path, name: str, tasks: FewShotTasks, *, device: torch.device | str = "cpu"
+    ) -> FewShotTraining:
+        """The learner of a checkpoint; it goes on as if it had never been stopped.
+
+        One of format 1 holds no optimiser; its learner adapts and predicts, but `iterate` begins
+        with a fresh optimiser.
+
+        Raises:
+            ValueError: if the file is no checkpoint of this learner on this data set.
+        """
+        config_type: Any = LEARNERS.load(name).config_type
+        tensors, header = load_checkpoint(path, agent=_AGENT + name, environment=tasks.name)
+        config = read_settings(config_type, header["config"], where=f"checkpoint {path}")
+        training = cls(name, tasks, config, seed=header["seed"], device=device)
+        for group, mine in (("parameters", training.params), ("running", training.running)):
+            held = select_tensors(path, tensors, group, mine)
+            for key, p in mine.items():
+                p.copy_(held[key])
+        training.num_iterations = read_counter(path, header, "num_iterations")
+        if header["format_version"] > 1:
+            training._optimizer.restore(path, tensors)
+        return training
+
+    def _sample(
+        self, num_tasks: int, shape: EpisodeShape, split: str, iteration: int
+    ) -> FewShotBatch:
+        key = "tasks" if split == "train" else split
+        chance = torch_generator(self.seed, key, iteration, device=self.device)
+        return self.tasks.sample(num_tasks, shape, split=split, generator=chance)
+
+    def _problem(self) -> Problem:
+        """Inputs and outputs; a task is drawn to see how many numbers regression asks for."""
+        tasks, config = self.tasks, self.config
+        if tasks.kind == "classification":
+            return Problem(tasks.kind, tasks.input_shape, config.ways)
+        batch = self._sample(1, EpisodeShape(1, 1, 1), "train", 0)
+        return Problem(tasks.kind, tasks.input_shape, batch.query.targets.shape[-1])
+
+    def _initial_statistics(self) -> Params:
+        """Means of zero and variances of one, where running statistics are kept."""
+        problem = self.learner.problem
+        shape = replace(self.config.train_shape(problem), shots=1, queries=1)
+        if self.config.batch_norm != "running" or self.config.backbone == "mlp":
+            return {}
+        batch = self._sample(1, shape, "train", 0)
+        found = self.learner.statistics(self.params, batch)
+        return {
+            name: torch.zeros_like(v) if "mean" in name else torch.ones_like(v)
+            for name, v in found.items()
+        }

@@ -1,0 +1,237 @@
+"""Memories: what carries a task's history from one moment of a trial to the next.
+
+Each is a pure function of its parameters, in two forms that agree: `step` for acting, one moment
+at a time, and `sequence` for training, all moments at once. The transformer is in
+`metarl.transformer`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+__all__ = ["GRU", "LSTM", "Memory", "MemoryState", "NoMemory", "segments"]
+
+Params: TypeAlias = dict[str, Tensor]
+MemoryState: TypeAlias = tuple[Tensor, ...]
+
+
+class Memory(Protocol):
+    """A memory as pure functions of its parameters; B trials side by side."""
+
+    @property
+    def output_size(self) -> int:
+        """Features it gives per moment."""
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters on the generator's device."""
+
+    def start(self, params: Params, batch_size: int) -> MemoryState:
+        """What is remembered when nothing has happened yet."""
+
+    def step(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        """Live through one moment.
+
+        Args:
+            params: from `init`.
+            inputs: shape [B, I].
+            state: from `start` or an earlier step.
+            cleared: bool [B], true where all is forgotten before this moment; None: nowhere.
+
+        Returns:
+            Features [B, H] and the new state.
+        """
+
+    def sequence(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        """Live through T moments: inputs [T, B, I], cleared [T, B]; features [T, B, H]."""
+
+
+@dataclass(frozen=True)
+class NoMemory:
+    """Nothing is remembered: the features are the inputs."""
+
+    input_size: int
+
+    @property
+    def output_size(self) -> int:
+        return self.input_size
+
+    def init(self, generator: torch.Generator) -> Params:
+        del generator
+        return {}
+
+    def start(self, params: Params, batch_size: int) -> MemoryState:
+        del params, batch_size
+        return ()
+
+    def step(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        del params, cleared
+        return inputs, state
+
+    def sequence(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        del params, cleared
+        return inputs, state
+
+
+@dataclass(frozen=True)
+class GRU:
+    """Gated recurrent unit; the state is its output.
+
+        r = σ(W_ir x + W_hr h + b_r),   z = σ(W_iz x + W_hz h + b_z)
+        n = tanh(W_in x + b_in + r (W_hn h + b_hn)),   h' = (1 − z) n + z h
+
+    Source: Cho et al. 2014 (arXiv:1406.1078), in the form of `torch.nn.GRU`.
+    """
+
+    input_size: int
+    size: int
+
+    @property
+    def output_size(self) -> int:
+        return self.size
+
+    def init(self, generator: torch.Generator) -> Params:
+        return _recurrent_params(self.input_size, self.size, 3, generator)
+
+    def start(self, params: Params, batch_size: int) -> MemoryState:
+        return (params["weight_hh"].new_zeros(batch_size, self.size),)
+
+    def step(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        (hidden,) = _kept(state, cleared)
+        hidden = torch.gru_cell(inputs, hidden, *_weights(params))
+        return hidden, (hidden,)
+
+    def sequence(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        def run(part: Tensor, now: MemoryState) -> tuple[Tensor, MemoryState]:
+            outputs, last = torch.gru(
+                part, now[0].unsqueeze(0), _weights(params), True, 1, 0.0, False, False, False
+            )
+            return outputs, (last.squeeze(0),)
+
+        return _in_segments(run, inputs, state, cleared)
+
+
+@dataclass(frozen=True)
+class LSTM:
+    """Long short-term memory; the state is output and cell.
+
+        i, f, o = σ(W_i· x + W_h· h + b_·),   g = tanh(W_ig x + W_hg h + b_g)
+        c' = f c + i g,   h' = o tanh(c')
+
+    Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, in the form
+    of `torch.nn.LSTM`.
+    """
+
+    input_size: int
+    size: int
+
+    @property
+    def output_size(self) -> int:
+        return self.size
+
+    def init(self, generator: torch.Generator) -> Params:
+        return _recurrent_params(self.input_size, self.size, 4, generator)
+
+    def start(self, params: Params, batch_size: int) -> MemoryState:
+        zeros = params["weight_hh"].new_zeros(batch_size, self.size)
+        return zeros, zeros
+
+    def step(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        hidden, cell = torch.lstm_cell(inputs, _kept(state, cleared), *_weights(params))
+        return hidden, (hidden, cell)
+
+    def sequence(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        def run(part: Tensor, now: MemoryState) -> tuple[Tensor, MemoryState]:
+            before = [s.unsqueeze(0) for s in now]
+            outputs, hidden, cell = torch.lstm(
+                part, before, _weights(params), True, 1, 0.0, False, False, False
+            )
+            return outputs, (hidden.squeeze(0), cell.squeeze(0))
+
+        return _in_segments(run, inputs, state, cleared)
+
+
+def segments(cleared: Tensor | None, num_steps: int) -> Iterator[tuple[int, int]]:
+    """Stretches of time within which nothing is forgotten anywhere, as (first, beyond last).
+
+    >>> list(segments(torch.tensor([[False, False], [False, True], [False, False]]), 3))
+    [(0, 1), (1, 3)]
+    """
+    starts = {0}
+    if cleared is not None:
+        starts |= set(cleared.any(dim=1).nonzero().flatten().tolist())
+    yield from pairwise([*sorted(starts), num_steps])
+
+
+def _in_segments(
+    run: Callable[[Tensor, MemoryState], tuple[Tensor, MemoryState]],
+    inputs: Tensor,
+    state: MemoryState,
+    cleared: Tensor | None,
+) -> tuple[Tensor, MemoryState]:
+    """A sequence piece by piece, forgetting between the pieces."""
+    outputs = []
+    for first, end in segments(cleared, len(inputs)):
+        state = _kept(state, None if cleared is None else cleared[first])
+        part, state = run(inputs[first:end], state)
+        outputs.append(part)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs), state
+
+
+def _kept(state: MemoryState, cleared: Tensor | None) -> MemoryState:
+    if cleared is None:
+        return state
+    return tuple(torch.where(cleared.unsqueeze(-1), 0, part) for part in state)
+
+
+def _weights(params: Params) -> list[Tensor]:
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return [params[name] for name in names]
+
+
+def _recurrent_params(
+    input_size: int, size: int, num_gates: int, generator: torch.Generator
+) -> Params:
+    """Input weights and biases U(±1/√size) as torch has them; recurrent weights orthogonal.
+
+    Orthogonal recurrent weights: Saxe et al. 2014 (arXiv:1312.6120).
+    """
+    device, bound = generator.device, 1 / math.sqrt(size)
+
+    def uniform(*shape: int) -> Tensor:
+        return bound * (2 * torch.rand(shape, generator=generator, device=device) - 1)
+
+    def orthogonal() -> Tensor:
+        drawn = torch.randn(size, size, generator=generator, device=device)
+        basis, triangle = torch.linalg.qr(drawn)
+        return basis * torch.sign(triangle.diagonal())
+
+    rows = num_gates * size
+    return {
+        "weight_ih": uniform(rows, input_size),
+        "weight_hh": torch.cat([orthogonal() for _ in range(num_gates)]),
+        "bias_ih": uniform(rows),
+        "bias_hh": uniform(rows),
+    }

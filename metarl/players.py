@@ -1,0 +1,227 @@
+"""Players of all kinds: agents that adapt by gradient steps, references, and objects of a user.
+
+Each is what an evaluation plays with; see `metarl.agent`. Those of Stable-Baselines3 are in
+`metarl.sb3_player`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from metarl.agent import AdaptiveAgent, Player
+from metarl.episodes import Actor, Episodes
+from metarl.tasks import BatchEnv
+from metarl.trials import Moment
+
+__all__ = [
+    "GradientAgent",
+    "GradientPlayer",
+    "StatelessPlayer",
+    "as_agent",
+    "chosen",
+    "random_actor",
+    "unadapted",
+]
+
+
+class GradientAgent(Protocol):
+    """An agent whose knowledge of the tasks is a value, replaced by each adaptation step."""
+
+    def initial_state(self, num_tasks: int) -> Any:
+        """The state before any data of the tasks."""
+
+    def actor(
+        self, state: Any, generator: torch.Generator, *, deterministic: bool = False
+    ) -> Actor:
+        """The policies of all tasks as one function of observations, in environment units."""
+
+    def adapt_step(self, state: Any, episodes: Episodes, *, step: int = 0) -> Any:
+        """The state after one more adaptation step on episodes of each task; `step` came before."""
+
+
+class GradientPlayer:
+    """Plays for an agent that adapts between batches of episodes."""
+
+    def __init__(self, agent: GradientAgent, num_tasks: int, generator: torch.Generator) -> None:
+        self._agent, self._generator = agent, generator
+        self._state, self._steps = agent.initial_state(num_tasks), 0
+        self._make_actors()
+
+    def act(self, moment: Moment) -> Tensor:
+        """Actions of the policies adapted so far."""
+        return chosen(moment, self._stochastic, self._deterministic)
+
+    def adapt(self, episodes: Episodes) -> None:
+        """One adaptation step."""
+        self._state = self._agent.adapt_step(self._state, episodes, step=self._steps)
+        self._steps += 1
+        self._make_actors()
+
+    def _make_actors(self) -> None:
+        self._stochastic = self._agent.actor(self._state, self._generator)
+        self._deterministic = self._agent.actor(self._state, self._generator, deterministic=True)
+
+
+class StatelessPlayer:
+    """Plays a fixed function of the observations; it never learns."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+
+    def act(self, moment: Moment) -> Tensor:
+        """The function's actions."""
+        return self._actor(moment.observations)
+
+    def adapt(self, episodes: Episodes) -> None:
+        """Nothing is learnt."""
+
+
+def chosen(
+    moment: Moment,
+    stochastic: Callable[[Tensor], Tensor],
+    deterministic: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Each environment's action by the way it is asked for."""
+    wanted = moment.deterministic
+    if not bool(wanted.any()):
+        return stochastic(moment.observations)
+    best = deterministic(moment.observations)
+    if bool(wanted.all()):
+        return best
+    drawn = stochastic(moment.observations)
+    return torch.where(wanted.view(*wanted.shape, *(1,) * (best.dim() - 2)), best, drawn)
+
+
+class _UserPlayer:
+    """Plays for an object that has `act(observations)` and may have `adapt(episodes)`."""
+
+    def __init__(self, player: Any) -> None:
+        self._player = player
+
+    def act(self, moment: Moment) -> Tensor:
+        actions = torch.as_tensor(self._player.act(moment.observations))
+        return actions.to(moment.observations.device)
+
+    def adapt(self, episodes: Episodes) -> None:
+        if hasattr(self._player, "adapt"):
+            self._player.adapt(episodes)
+
+
+class _UserAgent:
+    def __init__(self, make_player: Callable[[int, int], Any]) -> None:
+        self._make_player = make_player
+
+    remembers = False
+
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
+        del generator  # the object draws as it likes
+        player = self._make_player(num_tasks, num_envs)
+        if not callable(getattr(player, "act", None)):
+            raise TypeError(
+                "agent must make a player with a method act(observations), "
+                f"got one of type {type(player).__name__}"
+            )
+        return _UserPlayer(player)
+
+
+def as_agent(make_player: Callable[[int, int], Any]) -> AdaptiveAgent:
+    """An agent of your own for an evaluation.
+
+    Args:
+        make_player: (num_tasks, num_envs) ↦ a new object with `act(observations)`, from
+            observations [N, E, O] to actions [N, E, A] (int64 [N, E] for discrete ones), and, if
+            it learns, `adapt(episodes)`, called with each batch of `Episodes` before the next.
+
+    Example:
+        >>> class Still:
+        ...     def act(self, observations):
+        ...         return torch.zeros(*observations.shape[:2], 2)
+        >>> agent = as_agent(lambda num_tasks, num_envs: Still())
+        >>> agent.remembers
+        False
+    """
+    return _UserAgent(make_player)
+
+
+class _Unadapted:
+    """Plays as another does, and learns nothing."""
+
+    def __init__(self, player: Player) -> None:
+        self._player = player
+
+    def act(self, moment: Moment) -> Tensor:
+        return self._player.act(moment)
+
+    def adapt(self, episodes: Episodes) -> None:
+        """Nothing is learnt."""
+
+
+class _UnadaptedAgent:
+    remembers = False
+
+    def __init__(self, agent: AdaptiveAgent) -> None:
+        self._agent = agent
+
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
+        return _Unadapted(self._agent.play(num_tasks, num_envs, generator))
+
+
+def unadapted(agent: AdaptiveAgent) -> AdaptiveAgent:
+    """The agent as it is before any data of a task, whatever it is shown.
+
+    Raises:
+        ValueError: if it remembers, so that it learns whenever it acts.
+    """
+    if agent.remembers:
+        raise ValueError("agent must be without memory, one with memory adapts whenever it acts")
+    return _UnadaptedAgent(agent)
+
+
+def random_actor(env: BatchEnv, generator: torch.Generator) -> Actor:
+    """Actions uniform over the action space.
+
+    Raises:
+        TypeError: if the action space is neither a bounded Box, Discrete nor MultiDiscrete.
+    """
+    space = env.action_space
+    if isinstance(space, gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete):
+        return _random_indices(space, generator)
+    if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded():
+        raise TypeError(
+            f"action_space must be Discrete, MultiDiscrete or a bounded Box, got {space}"
+        )
+    low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+
+    def act(observations: Tensor) -> Tensor:
+        shape = (*observations.shape[:2], *space.shape)
+        uniform = torch.rand(shape, generator=generator, device=observations.device)
+        return low.to(uniform) + (high - low).to(uniform) * uniform
+
+    return act
+
+
+def _random_indices(
+    space: gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete, generator: torch.Generator
+) -> Actor:
+    if isinstance(space, gymnasium.spaces.Discrete):
+        count, first = int(space.n), int(space.start)
+
+        def act(observations: Tensor) -> Tensor:
+            lead, device = observations.shape[:2], observations.device
+            return first + torch.randint(count, lead, generator=generator, device=device)
+
+        return act
+    counts, starts = torch.as_tensor(space.nvec), torch.as_tensor(space.start)
+
+    def act_many(observations: Tensor) -> Tensor:
+        device = observations.device
+        shape = (*observations.shape[:2], *counts.shape)
+        uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+        return starts.to(device) + (uniform * counts.to(device)).to(torch.int64)
+
+    return act_many

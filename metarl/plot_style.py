@@ -1,0 +1,110 @@
+"""How the figures look: one size, one palette, and SVG that follows its page into the dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = [
+    "INK",
+    "MUTED",
+    "PALETTE",
+    "STYLES",
+    "figure_svg",
+    "legend_below",
+    "new_figure",
+    "shown_number",
+    "spread",
+    "styled",
+]
+
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#a87b00", "#5a7fd6")
+"""Colours that eyes of every kind tell apart, on white and on black (after Okabe and Ito 2008)."""
+STYLES = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ((0, (5, 1, 1, 1)), "v"), ("-", "x"))
+"""Lines and markers that go with the colours, so that no colour has to be told apart."""
+INK, MUTED = "#1b1c1e", "#6b6f76"
+_DARK_INK, _DARK_MUTED = "#e8e9eb", "#a2a7af"
+
+_WIDTH_INCHES, _HEIGHT_INCHES = 4.8, 3.4
+_STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.limits": (-4, 6),
+    "axes.formatter.useoffset": False,
+    "grid.color": MUTED,
+    "grid.alpha": 0.2,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "metarl",
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The settings under which figures are made and saved."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def new_figure(*, rows: int = 1, columns: int = 1, height: float = _HEIGHT_INCHES) -> Figure:
+    """An empty figure that can be read at 360 pixels; call it within `styled`.
+
+    Args:
+        rows: of axes.
+        columns: of axes; the width is the same for all.
+        height: of each row, in inches.
+    """
+    figure = Figure(figsize=(_WIDTH_INCHES, height * rows), layout="constrained")
+    figure.subplots(rows, columns)
+    return figure
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """The axes' labels under the figure, where they cover nothing."""
+    columns = 3 if all(len(label) < 16 for label in axes.get_legend_handles_labels()[1]) else 2
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
+
+
+def figure_svg(figure: Figure) -> str:
+    """The figure as SVG whose text and lines are light where the reader prefers a dark page."""
+    buffer = io.StringIO()
+    with styled():
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    for color, name in ((INK, "ink"), (MUTED, "muted")):
+        drawn = drawn.replace(color, f"var(--{name})")
+    style = (
+        f"<style>svg{{--ink:{INK};--muted:{MUTED}}}@media(prefers-color-scheme:dark)"
+        f"{{svg{{--ink:{_DARK_INK};--muted:{_DARK_MUTED}}}}}</style>"
+    )
+    return re.sub(r"(<svg\b[^>]*>)", lambda match: match.group(1) + style, drawn, count=1)
+
+
+def shown_number(value: float) -> str:
+    """Three digits that count, with a true minus sign."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Lowest and highest value with a margin; never of no width."""
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin
