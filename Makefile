@@ -1,5 +1,5 @@
 # make install   .venv with the package and its tools
-# make demo      trains MAML-TRPO on 2D navigation, evaluates it on unseen tasks, writes a picture
+# make demo      trains MAML-TRPO on 2D navigation, evaluates it on unseen tasks, writes a report
 # make test      lint, types, tests, and the wheel installed elsewhere
 # make test-slow learning tests, minutes each
 # make test-metaworld  Meta-World and the rest on the older MuJoCo it pins, in .venv-metaworld
@@ -26,9 +26,8 @@ demo: DEMO := $(DEMO)
 demo: .venv/installed
 	$(BIN)/metarl train maml-trpo --env Navigation2D:maml17 --out $(DEMO)/run --seed 0 \
 		--iterations 100 --hidden-sizes 64 64 --activation tanh --max-kl-nats 0.02
-	$(BIN)/metarl evaluate $(DEMO)/run --num-tasks 40 --steps 3 \
-		--json $(DEMO)/evaluation.json --plot $(DEMO)/adaptation.png
-	@echo "wrote $(DEMO)/adaptation.png and $(DEMO)/evaluation.json"
+	$(BIN)/metarl evaluate $(DEMO)/run
+	$(BIN)/metarl report $(DEMO)/run --out $(DEMO)/report.html
 
 test: lint types wheel
 	$(BIN)/pytest

@@ -1,7 +1,7 @@
 """Known rules for Bernoulli bandits whose arms pay with p ~ U(0, 1): references for an evaluation.
 
-Each counts the successes and failures of every arm and pulls the arm of the highest score, one at
-random of several. Parameters that Duan et al. 2016 tuned, separately for every number of pulls and
+Each counts the successes and failures of every arm and pulls the arm of the highest score, the
+first of several. Parameters that Duan et al. 2016 tuned, separately for every number of pulls and
 arms, are arguments; the exact grids are those of their code (rllab, `sandbox/rocky`). The exact
 optimum is in `bandit_optima`.
 
@@ -124,14 +124,26 @@ class BanditPlayer:
 class Greedy(BanditReference):
     """The arm of the highest posterior mean, (s + 1) / (n + 2).
 
-    Source: Duan et al. 2016 (arXiv:1611.02779), sec. 3.1. Differs: of arms that are equal it
-    takes one at random, not the first.
+    Arms of equal mean may differ in what is known of them, so ties matter: taking one at random
+    explores more than taking the first does, as an arm that disappointed can come before fresh
+    ones. The source takes the first.
+
+    Source: Duan et al. 2016 (arXiv:1611.02779), sec. 3.1.
     """
 
     title = "greedy"
 
+    def __init__(
+        self, family: TaskFamily, *, random_ties: bool = False, num_episodes: int = 1
+    ) -> None:
+        """Whether ties are broken at random, else by the first; the rest as for every rule."""
+        super().__init__(family, num_episodes=num_episodes)
+        self._random_ties = random_ties
+
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
-        return random_argmax(counts.means, generator)
+        if self._random_ties:
+            return random_argmax(counts.means, generator)
+        return counts.means.argmax(-1)
 
 
 class EpsilonGreedy(BanditReference):
@@ -142,16 +154,14 @@ class EpsilonGreedy(BanditReference):
 
     title = "ε-greedy"
 
-    def __init__(
-        self, family: TaskFamily, *, epsilon: float = 0.1, num_episodes: int = 1
-    ) -> None:
+    def __init__(self, family: TaskFamily, *, epsilon: float = 0.1, num_episodes: int = 1) -> None:
         """ε in [0, 1]; the rest as for every rule."""
         super().__init__(family, num_episodes=num_episodes)
         require_between("epsilon", epsilon, 0, 1)
         self._epsilon = epsilon
 
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
-        best = random_argmax(counts.means, generator)
+        best = counts.means.argmax(-1)
         return explore(best, self.num_arms, self._epsilon, generator)
 
 
@@ -179,10 +189,11 @@ class UCB1(BanditReference):
         self._c, self._prior_count = c, prior_count
 
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        del generator
         pulls = counts.pulls + 2 * self._prior_count
         width = self._c * (2 * torch.tensor(max(counts.total, 1)).log() / pulls).sqrt()
         bounds = (counts.successes + self._prior_count) / pulls + width
-        return random_argmax(torch.where(pulls > 0, bounds, torch.inf), generator)
+        return torch.where(pulls > 0, bounds, torch.inf).argmax(-1)
 
 
 class ThompsonSampling(BanditReference):
@@ -195,7 +206,7 @@ class ThompsonSampling(BanditReference):
 
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
         draws = draw_beta(counts.successes + 1, counts.failures + 1, generator)
-        return random_argmax(draws, generator)
+        return draws.argmax(-1)
 
 
 class OptimisticThompsonSampling(BanditReference):
@@ -210,9 +221,7 @@ class OptimisticThompsonSampling(BanditReference):
 
     title = "optimistic Thompson sampling"
 
-    def __init__(
-        self, family: TaskFamily, *, num_samples: int = 20, num_episodes: int = 1
-    ) -> None:
+    def __init__(self, family: TaskFamily, *, num_samples: int = 20, num_episodes: int = 1) -> None:
         """M, 1 or more; the rest as for every rule."""
         super().__init__(family, num_episodes=num_episodes)
         require_at_least("num_samples", num_samples, 1)
@@ -226,7 +235,7 @@ class OptimisticThompsonSampling(BanditReference):
         density = torch.xlogy(successes, draws) + torch.special.xlog1py(failures, -draws)
         likeliest = density.sum(-1).argmax(0)  # [N, E]
         picked = likeliest[None, ..., None].expand(1, *counts.successes.shape)
-        return random_argmax(draws.gather(0, picked)[0], generator)
+        return draws.gather(0, picked)[0].argmax(-1)
 
 
 class Gittins(BanditReference):
@@ -249,9 +258,10 @@ class Gittins(BanditReference):
         require_between("discount", self._discount, 0, 1, open_high=True)
 
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        del generator
         device = counts.successes.device
         table = _discounted_table(self._discount, self.num_pulls, device)
-        return random_argmax(table[counts.pulls.long(), counts.successes.long()], generator)
+        return table[counts.pulls.long(), counts.successes.long()].argmax(-1)
 
 
 class FiniteHorizonGittins(BanditReference):
@@ -272,8 +282,10 @@ class FiniteHorizonGittins(BanditReference):
             )
 
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
-        table = _finite_table(self.num_pulls, counts.successes.device)[self.num_pulls - counts.total]
-        return random_argmax(table[counts.pulls.long(), counts.successes.long()], generator)
+        del generator
+        tables = _finite_table(self.num_pulls, counts.successes.device)
+        table = tables[self.num_pulls - counts.total]
+        return table[counts.pulls.long(), counts.successes.long()].argmax(-1)
 
 
 @lru_cache(maxsize=8)

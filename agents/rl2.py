@@ -11,13 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metarl.action_heads import ActionHead
 from metarl.adam import Adam
 from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, select_tensors
 from metarl.distributions import Distribution, draw
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.inner_loop import Params
-from metarl.memories import GRU, LSTM, Memory, MemoryState, NoMemory
+from metarl.memories import MemoryState
 from metarl.ppo import masked_mean, standardized
 from metarl.returns import discounted_returns
 from metarl.running_moments import RunningMoments
@@ -25,14 +24,13 @@ from metarl.seeding import derive_seed, torch_generator
 from metarl.stored_settings import read_settings
 from metarl.tasks import TaskFamily, Tasks
 from metarl.training_batch import TrainingBatch
-from metarl.transformer import Transformer
 from metarl.trial_inputs import TrialInputs
-from metarl.trial_policies import TrialPolicy
 from metarl.trials import Moment, Trials, collect_trials
 
 from .rl2_config import RL2Config
+from .rl2_policy import make_policy, trial_steps
 from .rl2_updates import Learner, ppo_update, trpo_update
-from .trial_batch import TrialBatch, forget_others, task_numbers, task_size, time_first, trial_gae
+from .trial_batch import TrialBatch, forget_others, task_numbers, time_first, trial_gae
 
 __all__ = ["RL2"]
 
@@ -74,7 +72,7 @@ class RL2:
         self.family, self.config, self.seed = family, config, seed
         self.device = torch.device(device)
         self.inputs = TrialInputs(family.observation_space, family.action_space)
-        self.policy = _make_policy(family, config, self.inputs)
+        self.policy = make_policy(family, config, self.inputs)
         initial = self.policy.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params: Params = {k: p.to(self.device).requires_grad_() for k, p in initial.items()}
         self._adam = Adam(self.params, epsilon=1e-5)
@@ -135,11 +133,12 @@ class RL2:
                 num_episodes=config.num_episodes,
             )
         collected = time.perf_counter()
+        self._see_returns(trials)
         batch, metrics = self._process(trials, tasks)
         update = {"ppo": ppo_update, "trpo": trpo_update}[config.optimizer]
         learner = Learner(self.policy, self.params, self._adam, self._annealed())
         metrics |= update(learner, batch, torch_generator(self.seed, "minibatches", key))
-        self._see(trials)
+        self._see_inputs(trials)
         self.num_iterations += 1
         steps = trials.num_steps
         self.num_env_steps += steps
@@ -198,30 +197,33 @@ class RL2:
         self, moment: Moment, state: MemoryState | None
     ) -> tuple[Distribution, MemoryState]:
         """The policies of all environments at one moment, [N · E], and the memory after it."""
-        inputs = self._normalized(self.inputs.encode(moment)).flatten(0, 1)
+        inputs = self.inputs.encode(moment).flatten(0, 1)
         if state is None:
             state = self.policy.start(self.params, len(inputs))
         cleared = None
         if self.config.clear_each_episode and moment.previous_actions is not None:
             cleared = moment.episode_ended.flatten()
-            inputs = forget_others(inputs, cleared, moment.observations.shape[-1])
+            inputs = forget_others(inputs, cleared, self.policy.observation_size)
         return self.policy.step(self.params, self._shown(inputs), state, cleared)
 
     def _shown(self, inputs: Tensor) -> Tensor:
-        """What the policy may see of the inputs [..., I]: without a memory the observation."""
-        return inputs if self.remembers else inputs[..., : self.policy.observation_size]
+        """What the policy sees of the inputs [..., I], normalised; without memory observations."""
+        shown = self._normalized(inputs)
+        if not self.remembers:
+            shown = shown[..., : self.policy.observation_size]
+        return shown.contiguous()
 
     @torch.no_grad()
     def _process(self, trials: Trials, tasks: Tasks) -> tuple[TrialBatch, Metrics]:
         """Advantages and everything else that an update needs, from the policy that acted."""
         config, params = self.config, self.params
-        inputs = self._normalized(time_first(self.inputs.encode_trials(trials)))
+        inputs = time_first(self.inputs.encode_trials(trials))
         cleared = None
         if config.clear_each_episode:
             ends = time_first(trials.episode_ends)
             cleared = torch.cat([torch.zeros_like(ends[:1]), ends[:-1]])
             inputs = forget_others(inputs, cleared, self.policy.observation_size)
-        inputs = self._shown(inputs).contiguous()
+        inputs = self._shown(inputs)
         mask, actions = time_first(trials.mask), time_first(trials.actions)
         told = self._told(tasks, *mask.shape)
         start = self.policy.start(params, mask.shape[1])
@@ -249,7 +251,7 @@ class RL2:
 
     def _told(self, tasks: Tasks, num_steps: int, num_trials: int) -> Tensor:
         """What the values are told: how much of the trial is over and, if wanted, the task."""
-        over = torch.arange(num_steps, device=self.device) / _trial_steps(self.family, self.config)
+        over = torch.arange(num_steps, device=self.device) / trial_steps(self.family, self.config)
         told = over.view(-1, 1, 1).expand(num_steps, num_trials, 1)
         if not self.config.value_sees_task:
             return told
@@ -270,14 +272,20 @@ class RL2:
             return 1.0
         return float((self._earned.variance + 1e-8).rsqrt())
 
-    def _see(self, trials: Trials) -> None:
-        """Take the trials' inputs and returns into the statistics, for the iterations to come."""
-        if self.config.normalize_observations:
-            self._seen = self._seen.updated(self.inputs.encode_trials(trials)[trials.mask])
+    def _see_returns(self, trials: Trials) -> None:
+        """Take the trials' returns into the statistics that rewards are divided by."""
         if self.config.normalize_rewards:
             never = torch.zeros_like(trials.mask)
             returns = discounted_returns(trials.rewards, never, self.config.gamma)
             self._earned = self._earned.updated(returns[trials.mask].unsqueeze(-1))
+
+    def _see_inputs(self, trials: Trials) -> None:
+        """Take what was observed into the statistics, for the iterations to come.
+
+        Not before the update: it must see the inputs as the policy that acted saw them.
+        """
+        if self.config.normalize_observations:
+            self._seen = self._seen.updated(self.inputs.encode_trials(trials)[trials.mask])
 
     def _annealed(self) -> RL2Config:
         """The settings of the present iteration."""
@@ -368,47 +376,3 @@ class RL2Player:
 
     def adapt(self, episodes: object) -> None:
         """Nothing: it has learnt from them as it lived through them."""
-
-
-def _trial_steps(family: TaskFamily, config: RL2Config) -> int:
-    return family.horizon * config.num_episodes
-
-
-def _make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> TrialPolicy:
-    observation_size = family.observation_space.shape[0]
-    input_size = observation_size if config.memory == "none" else inputs.size
-    encoded_size = config.encoder_sizes[-1] if config.encoder_sizes else input_size
-    return TrialPolicy(
-        input_size=input_size,
-        observation_size=observation_size,
-        memory=_make_memory(encoded_size, _trial_steps(family, config), config),
-        head=ActionHead(
-            family.action_space,
-            config.initial_std,
-            config.min_std,
-            config.action_scale or family.action_scale,
-        ),
-        encoder_sizes=config.encoder_sizes,
-        hidden_sizes=config.hidden_sizes,
-        value_hidden_sizes=config.value_hidden_sizes,
-        activation=config.activation,
-        hypernetwork=config.head == "hypernetwork",
-        separate_value=config.optimizer == "trpo",
-        told_size=1 + (task_size(family.task_space) if config.value_sees_task else 0),
-    )
-
-
-def _make_memory(input_size: int, length: int, config: RL2Config) -> Memory:
-    if config.memory == "gru":
-        return GRU(input_size, config.memory_size)
-    if config.memory == "lstm":
-        return LSTM(input_size, config.memory_size)
-    if config.memory == "none":
-        return NoMemory(input_size)
-    return Transformer(
-        input_size,
-        config.memory_size,
-        length=length,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-    )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarl.adam import Adam
 from metarl.distributions import Distribution
@@ -180,7 +182,7 @@ def _fisher_product(
     rows = torch.arange(count, device=batch.mask.device)
     share = batch.rows(rows)
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+    with torch.enable_grad(), _twice_differentiable():
         distribution = _distribution(policy, leaves, share)
         weights = (share.mask / share.mask.sum()).unsqueeze(-1)
 
@@ -195,6 +197,13 @@ def _fisher_product(
         return flatten(dict(zip(params, curved, strict=True)))
 
     return product
+
+
+@contextmanager
+def _twice_differentiable() -> Iterator[None]:
+    """Without the fused kernels, whose backward passes have no derivative."""
+    with torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> float:

@@ -9,7 +9,16 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from metarl.behaviour import Choices, Paths
-from metarl.plot_style import INK, MUTED, PALETTE, STYLES, legend_below, new_figure, shown_number, styled
+from metarl.plot_style import (
+    INK,
+    MUTED,
+    PALETTE,
+    STYLES,
+    legend_below,
+    new_figure,
+    shown_number,
+    styled,
+)
 
 __all__ = ["best_choice_figure", "best_share", "choices_figure", "paths_figure"]
 
@@ -102,7 +111,9 @@ def best_share(choices: Choices) -> NDArray[np.float64]:
     counts = choices.chosen >= 0
     agree = (choices.chosen == choices.best) & counts
     running = counts.sum((1, 2))
-    share: NDArray[np.float64] = np.where(running, agree.sum((1, 2)) / np.maximum(running, 1), np.nan)
+    share: NDArray[np.float64] = np.where(
+        running, agree.sum((1, 2)) / np.maximum(running, 1), np.nan
+    )
     return share
 
 

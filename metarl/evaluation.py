@@ -5,19 +5,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metarl.bootstrap import Estimate, stratified_bootstrap
+from metarl.durable_files import read_json_object, write_atomically
 from metarl.evaluation_protocol import EvaluationProtocol
 from metarl.statistics import interquartile_mean, mean_score, probability_of_improvement
 from metarl.stored_settings import read_settings
 
-__all__ = ["Evaluation", "Measured", "Metric", "Scores"]
+__all__ = [
+    "Evaluation",
+    "Measured",
+    "Metric",
+    "Scores",
+    "read_evaluations",
+    "write_evaluations",
+]
 
 FORMAT = 2
 Scores = NDArray[np.float64]
@@ -193,6 +203,29 @@ class Evaluation:
             if metric == "return" or other.success is not None
         }
         return {"stages": stages, "references": others}
+
+
+def write_evaluations(file: Path, evaluations: Sequence[Evaluation]) -> None:
+    """Write evaluations, one of each split for instance, to a JSON file in one step."""
+    content = {"evaluations": [evaluation.to_json() for evaluation in evaluations]}
+    write_atomically(file, json.dumps(content, indent=1).encode())
+
+
+def read_evaluations(file: Path) -> tuple[Evaluation, ...]:
+    """What `write_evaluations` wrote.
+
+    Raises:
+        ValueError: if the file is missing, damaged or of an earlier format.
+    """
+    if not file.is_file():
+        raise ValueError(f"evaluation must be a file, there is none at {file}")
+    stored = read_json_object(file).get("evaluations")
+    if not isinstance(stored, list) or not all(isinstance(one, dict) for one in stored):
+        raise ValueError(
+            f"{file} must hold evaluations of format {FORMAT}, it is damaged or older; "
+            "measure again with metarl evaluate RUN --json FILE"
+        )
+    return tuple(Evaluation.from_json(one, where=str(file)) for one in stored)
 
 
 def _require_shape(name: str, values: Scores, shape: tuple[int, ...]) -> None:

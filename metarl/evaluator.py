@@ -11,14 +11,14 @@ from torch import Tensor
 
 from metarl.agent import AdaptiveAgent, Player
 from metarl.episodes import Actor, Episodes, collect
-from metarl.evaluation import Evaluation, Measured
+from metarl.evaluation import Evaluation, Measured, Scores
 from metarl.evaluation_protocol import EvaluationProtocol
 from metarl.players import random_actor
 from metarl.seeding import derive_seed, torch_generator
 from metarl.tasks import BatchEnv, TaskFamily, Tasks
 from metarl.trials import Moment, Trials, collect_trials
 
-__all__ = ["evaluate", "play_stages", "stage_names"]
+__all__ = ["evaluate", "evaluation_tasks", "play_stages", "stage_names"]
 
 
 def evaluate(
@@ -53,8 +53,7 @@ def evaluate(
     runs = agents if isinstance(agents, Mapping) else {name: agents}
     if not runs:
         raise ValueError("agents must hold at least one run, got none")
-    split, seed = protocol.split, derive_seed(protocol.seed, "evaluation")
-    tasks = family.sample_tasks(protocol.num_tasks, split=split, seed=seed)
+    tasks = evaluation_tasks(family, protocol)
     stage = _Stage(family, tasks, protocol, torch.device(device))
     others = {"random": stage.play_random()}
     oracle = stage.play_oracle()
@@ -74,6 +73,16 @@ def evaluate(
         measured=_stacked([stage.play(agent) for agent in runs.values()]),
         references=others,
     )
+
+
+def evaluation_tasks(family: TaskFamily, protocol: EvaluationProtocol) -> Tasks:
+    """The tasks that an evaluation measures on, [N, D].
+
+    Raises:
+        ValueError: if the split is unknown.
+    """
+    seed = derive_seed(protocol.seed, "evaluation")
+    return family.sample_tasks(protocol.num_tasks, split=protocol.split, seed=seed)
 
 
 def stage_names(protocol: EvaluationProtocol, *, remembers: bool) -> tuple[str, ...]:
@@ -234,12 +243,12 @@ def _measured_trials(trials: Trials) -> Measured:
     )
 
 
-def _array(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    array: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = values.double().cpu().numpy()
+def _array(values: Tensor) -> Scores:
+    array: Scores = values.double().cpu().numpy()
     return array
 
 
-def _each(part: Measured, change: Callable[[np.ndarray], np.ndarray]) -> Measured:  # type: ignore[type-arg] # any shape
+def _each(part: Measured, change: Callable[[Scores], Scores]) -> Measured:
     return Measured(change(part.returns), None if part.success is None else change(part.success))
 
 

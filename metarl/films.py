@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +117,7 @@ def write_film(path: Path, frames: Sequence[Picture], *, frames_per_second: floa
         path.write_bytes(film)
         return
     try:
-        import imageio_ffmpeg
+        imageio_ffmpeg = importlib.import_module("imageio_ffmpeg")  # it has no types
     except ImportError as error:
         raise ImportError(
             "MP4 needs the package imageio-ffmpeg; install it, or choose .gif, .webp or .png"

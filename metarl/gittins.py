@@ -52,11 +52,11 @@ def discounted_indices(discount: float, num_pulls: int, *, resolution: int = 500
     worth = (_posterior_means(last).unsqueeze(-1) - rates).clamp(min=0)  # A [s, λ]
     for n in range(last - 1, -1, -1):
         p = _posterior_means(n).unsqueeze(-1)
-        later = p * worth[1:] + (1 - p) * worth[:-1]
-        gained = (1 - discount) * (p - rates) + discount * later
+        later = torch.lerp(worth[:-1], worth[1:], p)
+        gained = later.mul_(discount).add_((1 - discount) * p).sub_((1 - discount) * rates)
         if n <= num_pulls:
             table[n, : n + 1] = _zero_crossings(gained, rates)
-        worth = gained.clamp(min=0)
+        worth = gained.clamp_(min=0)
     return table
 
 
@@ -91,11 +91,11 @@ def finite_horizon_indices(horizon: int, *, resolution: int = 500) -> Tensor:
     for left in range(1, horizon + 1):
         size = horizon - left + 1
         chance = p[:size, :size]
-        later = chance * worth[1 : size + 1, 1 : size + 1]
-        gained = chance - rates + later + (1 - chance) * worth[1 : size + 1, :size]
+        failed, succeeded = worth[1 : size + 1, :size], worth[1 : size + 1, 1 : size + 1]
+        gained = torch.lerp(failed, succeeded, chance).add_(chance).sub_(rates)
         crossings = _zero_crossings(gained, rates)
         table[left, :size, :size] = torch.tril(crossings).to(table)
-        worth = gained.clamp(min=0)
+        worth = gained.clamp_(min=0)
     return table
 
 
@@ -113,7 +113,7 @@ def _lookahead(discount: float) -> int:
 
 
 def _zero_crossings(values: Tensor, rates: Tensor) -> Tensor:
-    """Where decreasing functions of λ, [..., λ], cross 0, between the first and the last λ. [...]"""
+    """Where decreasing functions of λ cross 0, in [0, 1]. Shape [..., λ] ↦ [...]."""
     above = (values > 0).sum(-1).clamp(1, len(rates) - 1).unsqueeze(-1)
     high, low = values.gather(-1, above - 1), values.gather(-1, above)
     share = (high / (high - low)).clamp(0, 1)

@@ -21,6 +21,10 @@ __all__ = ["GRU", "LSTM", "Memory", "MemoryState", "NoMemory", "segments"]
 Params: TypeAlias = dict[str, Tensor]
 MemoryState: TypeAlias = tuple[Tensor, ...]
 
+_ONE_LAYER = (True, 1, 0.0, True, False, False)
+"""What `torch.gru` and `torch.lstm` are told: biases, one layer, no dropout, training (without it
+cuDNN keeps nothing for the backward pass), one direction, time first."""
+
 
 class Memory(Protocol):
     """A memory as pure functions of its parameters; B trials side by side."""
@@ -121,9 +125,7 @@ class GRU:
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
         def run(part: Tensor, now: MemoryState) -> tuple[Tensor, MemoryState]:
-            outputs, last = torch.gru(
-                part, now[0].unsqueeze(0), _weights(params), True, 1, 0.0, False, False, False
-            )
+            outputs, last = torch.gru(part, now[0].unsqueeze(0), _weights(params), *_ONE_LAYER)
             return outputs, (last.squeeze(0),)
 
         return _in_segments(run, inputs, state, cleared)
@@ -165,9 +167,7 @@ class LSTM:
     ) -> tuple[Tensor, MemoryState]:
         def run(part: Tensor, now: MemoryState) -> tuple[Tensor, MemoryState]:
             before = [s.unsqueeze(0) for s in now]
-            outputs, hidden, cell = torch.lstm(
-                part, before, _weights(params), True, 1, 0.0, False, False, False
-            )
+            outputs, hidden, cell = torch.lstm(part, before, _weights(params), *_ONE_LAYER)
             return outputs, (hidden.squeeze(0), cell.squeeze(0))
 
         return _in_segments(run, inputs, state, cleared)

@@ -35,8 +35,8 @@ def action_values(rewards: Tensor, transitions: Tensor, horizon: int) -> Tensor:
     """
     later = optimal_plan(rewards, transitions, horizon).values[..., 1:, :]  # [..., T, S]
     expected = transitions.flatten(-3, -2) @ later.transpose(-2, -1)  # [..., S · A, T]
-    expected = expected.transpose(-2, -1).unflatten(-1, rewards.shape[-2:])
-    return rewards.unsqueeze(-3) + expected
+    lead, pairs = rewards.shape[:-2], rewards.shape[-2:]
+    return rewards.unsqueeze(-3) + expected.transpose(-2, -1).reshape(*lead, horizon, *pairs)
 
 
 def bonus_action_values(
@@ -70,7 +70,11 @@ def bonus_action_values(
 
 
 def extended_action_values(
-    rewards: Tensor, transitions: Tensor, reward_slack: Tensor, transition_slack: Tensor, horizon: int
+    rewards: Tensor,
+    transitions: Tensor,
+    reward_slack: Tensor,
+    transition_slack: Tensor,
+    horizon: int,
 ) -> Tensor:
     """Values of actions in the best process that confidence sets allow.
 

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ INK, MUTED = "#1b1c1e", "#6b6f76"
 _DARK_INK, _DARK_MUTED = "#e8e9eb", "#a2a7af"
 
 _WIDTH_INCHES, _HEIGHT_INCHES = 4.8, 3.4
-_STYLE = {
+_STYLE: Any = {  # newer versions of matplotlib list the keys in a type, older ones do not
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.edgecolor": MUTED,
@@ -86,7 +87,9 @@ def figure_svg(figure: Figure) -> str:
     """The figure as SVG whose text and lines are light where the reader prefers a dark page."""
     buffer = io.StringIO()
     with styled():
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     for color, name in ((INK, "ink"), (MUTED, "muted")):

@@ -165,9 +165,7 @@ def _draw_estimates(
 ) -> None:
     line, marker = STYLES[index % len(STYLES)]
     color = PALETTE[index % len(PALETTE)]
-    axes.plot(
-        at, [m.value for m in means], color=color, linestyle=line, marker=marker, label=label
-    )
+    axes.plot(at, [m.value for m in means], color=color, linestyle=line, marker=marker, label=label)
     low, high = [m.low for m in means], [m.high for m in means]
     axes.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
     axes.vlines(at, low, high, color=color, linewidth=1.2)

@@ -37,8 +37,9 @@ def draw_dirichlet(concentrations: Tensor, generator: torch.Generator) -> Tensor
     Returns:
         Distributions over the last axis, shape [..., S].
     """
-    # Draws that underflow to 0 all at once, which needs α far below 1, leave a point of chance.
     gammas = torch._standard_gamma(concentrations, generator=generator)
+    # Where α is far below 1 all of them may underflow to 0.
+    gammas = gammas.clamp(min=torch.finfo(gammas.dtype).tiny)
     return gammas / gammas.sum(-1, keepdim=True)
 
 
@@ -88,6 +89,7 @@ def observed(
     states: Tensor,
     actions: Tensor,
     rewards: Tensor,
+    *,
     next_states: Tensor,
     goes_on: Tensor,
 ) -> MDPPosterior:

@@ -15,7 +15,7 @@ from metarl.plot_style import MUTED, PALETTE, STYLES, legend_below, new_figure, 
 from metarl.plots import agent_labels
 from metarl.task_spaces import Tasks
 
-__all__ = ["profile_figure", "shown_parameters", "task_figure"]
+__all__ = ["profile_figure", "profile_scores", "shown_parameters", "task_figure"]
 
 _MOST_PANELS = 4
 _NUM_THRESHOLDS = 101
@@ -78,7 +78,7 @@ def profile_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """
     if not evaluations:
         raise ValueError("evaluations must hold one at least, got none")
-    scores = _scores_by_label(evaluations)
+    scores = profile_scores(evaluations)
     low, high = spread([float(v) for matrix in scores.values() for v in matrix.flat])
     thresholds = np.linspace(low, high, _NUM_THRESHOLDS)
     seed = evaluations[0].protocol.seed
@@ -98,7 +98,8 @@ def profile_figure(evaluations: Sequence[Evaluation]) -> Figure:
     return figure
 
 
-def _scores_by_label(evaluations: Sequence[Evaluation]) -> dict[str, Scores]:
+def profile_scores(evaluations: Sequence[Evaluation]) -> dict[str, Scores]:
+    """The returns [runs, tasks] behind each curve of `profile_figure`."""
     if len(evaluations) == 1:
         (only,) = evaluations
         last = only.protocol.adaptation_steps

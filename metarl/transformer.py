@@ -24,8 +24,10 @@ class Transformer:
 
         x ← x + W_o attention(LN(x)),   x ← x + MLP(LN(x)),   features = LN(x)
 
-    with learned positions, one per step of the trial. The state is the cache of keys and values
-    [L, B, heads, length, d], written in place, and the step's number.
+    with learned positions, one per step since the start or the last clearing. The state is the
+    cache of keys and values [L, B, heads, length, d], written in place, the step's number and,
+    once something was cleared, the step where each trial's memory begins. `sequence` keeps no
+    cache, so that no step can follow it.
 
     Source: Vaswani et al. 2017 (arXiv:1706.03762); normalisation first as in Radford et al. 2019;
     as a meta-learner's memory: Mishra et al. 2018 (arXiv:1707.03141), Melo 2022 (arXiv:2206.06614).
@@ -73,20 +75,24 @@ class Transformer:
         head = self.size // self.num_heads
         shape = (self.num_layers, batch_size, self.num_heads, self.length, head)
         like = params["embed"]
-        begin = torch.zeros(batch_size, dtype=torch.int64, device=like.device)
-        return like.new_empty(shape), like.new_empty(shape), torch.tensor(0), begin
+        return like.new_empty(shape), like.new_empty(shape), torch.tensor(0)
 
     def step(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        keys, values, number, begin = state
+        if not state:
+            raise ValueError("state must come from `start` or `step`, got that of a sequence")
+        keys, values, number, *begins = state
         now = int(number)
         self._require_room(now + 1)
+        position, visible = params["positions"][now], None
         if cleared is not None:
-            begin = torch.where(cleared, now, begin)
-        times = torch.arange(now + 1, device=inputs.device)
-        visible = None if cleared is None else (times >= begin.unsqueeze(1))[:, None, None]
-        x = functional.linear(inputs, params["embed"]) + params["positions"][now]
+            begins = [torch.where(cleared, now, begins[0] if begins else 0)]
+        if begins:
+            times = torch.arange(now + 1, device=inputs.device)
+            visible = (times >= begins[0].unsqueeze(1))[:, None, None]
+            position = params["positions"][now - begins[0]]
+        x = functional.linear(inputs, params["embed"]) + position
         for k in range(self.num_layers):
             query, key, value = self._heads(params, x.unsqueeze(0), k)
             keys[k, :, :, now], values[k, :, :, now] = key[:, :, 0], value[:, :, 0]
@@ -94,24 +100,28 @@ class Transformer:
                 query, keys[k, :, :, : now + 1], values[k, :, :, : now + 1], attn_mask=visible
             )
             x = self._after_attention(params, x.unsqueeze(0), mixed, k).squeeze(0)
-        return self._norm(params, x, "last"), (keys, values, number + 1, begin)
+        return self._norm(params, x, "last"), (keys, values, number + 1, *begins)
 
     def sequence(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        if int(state[2]):
+        if not state or int(state[2]):
             raise ValueError("a transformer's sequence must begin at the start of the trial")
         steps = len(inputs)
         self._require_room(steps)
-        visible = None if cleared is None else _same_stretch(cleared)
-        x = functional.linear(inputs, params["embed"]) + params["positions"][:steps, None]
+        positions, visible = params["positions"][:steps, None], None
+        if cleared is not None:
+            visible = _same_stretch(cleared)
+            since = visible.sum(-1).squeeze(1).T - 1  # [T, B], steps since the last clearing
+            positions = params["positions"][since]
+        x = functional.linear(inputs, params["embed"]) + positions
         for k in range(self.num_layers):
             query, key, value = self._heads(params, x, k)
             mixed = functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=visible, is_causal=visible is None
             )
             x = self._after_attention(params, x, mixed, k)
-        return self._norm(params, x, "last"), state
+        return self._norm(params, x, "last"), ()
 
     def _heads(self, params: Params, x: Tensor, k: int) -> tuple[Tensor, ...]:
         """Queries, keys and values [B, heads, T, d] of moments [T, B, size]."""

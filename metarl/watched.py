@@ -1,8 +1,13 @@
-"""A batch of environments that lets someone look on at some of its episodes."""
+"""Someone looks on at some of an agent's episodes, played as in an evaluation.
+
+What is noted down and what becomes of it is in `behaviour`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import gymnasium
@@ -12,9 +17,15 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.tasks import BatchEnv, Step
+from metarl.agent import AdaptiveAgent
+from metarl.episodes import collect
+from metarl.evaluation_protocol import EvaluationProtocol
+from metarl.evaluator import play_stages, stage_names
+from metarl.seeding import torch_generator
+from metarl.tasks import BatchEnv, Step, TaskFamily, Tasks
+from metarl.trials import collect_trials
 
-__all__ = ["Onlooker", "Places", "WatchedBatch"]
+__all__ = ["Onlooker", "Places", "WatchedBatch", "WatchedPlay"]
 
 Indices = NDArray[np.int64]
 
@@ -39,8 +50,8 @@ class Onlooker(Protocol):
     def look(self, where: Places, observations: Tensor) -> None:
         """States were reached, the first of an episode included; observations [N, E, O]."""
 
-    def note(self, where: Places, actions: Tensor, rewards: Tensor, best: Tensor | None) -> None:
-        """Actions were taken at `where`; rewards [N, E], and what the oracle would have done."""
+    def note(self, where: Places, actions: Tensor, rewards: Tensor) -> None:
+        """Actions were taken there, and paid rewards [N, E]."""
 
 
 class WatchedBatch:
@@ -85,9 +96,9 @@ class WatchedBatch:
         return observations
 
     def step(self, actions: Tensor) -> Step:
-        best, before = self._batch.oracle_actions(), self._places(self._running)
+        before = self._places(self._running)
         step = self._batch.step(actions)
-        self._onlooker.note(before, actions, step.rewards, best)
+        self._onlooker.note(before, actions, step.rewards)
         moved = self._running.copy()
         self._time += moved
         self._running &= ~(step.terminated | step.truncated).cpu().numpy()
@@ -109,3 +120,95 @@ class WatchedBatch:
         task, env = np.nonzero(chosen & watched & self._seen)
         stage = np.array([self._stages[k] for k in self._episode[task, env]], dtype=np.int64)
         return Places(stage, task, env, self._time[task, env])
+
+
+@dataclass(frozen=True)
+class WatchedPlay:
+    """Who plays what, and which of it is watched: S stages, N tasks, E episodes of each."""
+
+    agent: AdaptiveAgent
+    family: TaskFamily
+    tasks: Tasks  # [N, D]
+    protocol: EvaluationProtocol  # its number of tasks and its split are not used
+    stages: tuple[int, ...]  # in rising order; 0 is before adaptation
+    num_episodes: int  # the most of each task; the first ones
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        last = self.protocol.adaptation_steps
+        if not self.stages or min(self.stages) < 0 or max(self.stages) > last:
+            raise ValueError(f"stages must be numbers from 0 to {last}, got {list(self.stages)}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(S, N, E)."""
+        return len(self.stages), len(self.tasks), self.num_kept
+
+    @property
+    def num_kept(self) -> int:
+        """E."""
+        if self.agent.remembers:
+            return self.num_episodes
+        return min(self.num_episodes, self.protocol.evaluation_episodes)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """What the stages are called."""
+        names = stage_names(self.protocol, remembers=self.agent.remembers)
+        return tuple(names[stage] for stage in self.stages)
+
+    def make_batch(self) -> BatchEnv:
+        """The environments to play in."""
+        protocol, kept = self.protocol, self.num_kept
+        together = max(protocol.exploration_episodes, protocol.evaluation_episodes)
+        num_envs = kept if self.agent.remembers else together
+        return self.family.make_batch(self.tasks, num_envs=num_envs, device=self.device)
+
+    def show(self, env: BatchEnv, onlooker: Onlooker) -> None:
+        """Let someone look on at the stages asked for."""
+        if self.agent.remembers:
+            for k, stage in enumerate(self.stages):
+                self._run_trials(env, onlooker, k, self.protocol.episodes_before(stage))
+            return
+        resets_per_stage = 1 if self.protocol.shares_episodes else 2
+        shown = {stage * resets_per_stage: k for k, stage in enumerate(self.stages)}
+        watched = WatchedBatch(env, onlooker, shown, num_envs=self.num_kept)
+        for _ in play_stages(self.agent, watched, self.protocol, *self._chance()):
+            pass
+
+    def _run_trials(self, env: BatchEnv, onlooker: Onlooker, k: int, before: int) -> None:
+        """One trial of each environment, up to the episode that counts."""
+        watched = WatchedBatch(env, onlooker, {before: k}, num_envs=self.num_kept)
+        resets, noise = self._chance()
+        collect_trials(
+            watched,
+            self.agent.play(env.num_tasks, env.num_envs, noise),
+            resets,
+            num_episodes=before + 1,
+            num_exploratory=before if self.protocol.deterministic else None,
+        )
+
+    def _chance(self) -> tuple[torch.Generator, torch.Generator]:
+        seed = self.protocol.seed
+        return (
+            torch_generator(seed, "evaluation", "resets"),
+            torch_generator(seed, "evaluation", "actions", device=self.device),
+        )
+
+    def show_oracle(self, onlooker: Onlooker) -> bool:
+        """Let someone look on at the oracle; false if the family has none.
+
+        Where starts are drawn, they are those of the agent before adaptation.
+        """
+        with closing(self.make_batch()) as env:
+            env.reset(self._chance()[0])
+            if env.oracle_actions() is None:
+                return False
+            watched = WatchedBatch(env, onlooker, {0: 0}, num_envs=self.num_kept)
+            collect(watched, lambda _: _known(env.oracle_actions()), self._chance()[0])
+        return True
+
+
+def _known(actions: Tensor | None) -> Tensor:
+    assert actions is not None
+    return actions

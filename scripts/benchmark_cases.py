@@ -20,7 +20,7 @@ from metarl.agents import MAMLTRPO, MAMLTRPOConfig
 from metarl.bilevel import Params, PerStep, adapt
 from metarl.envs import make_family
 from metarl.episodes import collect
-from metarl.fewshot import MAML, MAMLConfig, SinusoidTasks
+from metarl.fewshot import EpisodeShape, FewShotTraining, MAMLConfig, SinusoidTasks
 from metarl.mlp import mlp
 from metarl.policy_gradient import PolicyBatch, mean_kl
 from metarl.scripts.benchmark_case import Case
@@ -158,7 +158,7 @@ def cheetah_update() -> Callable[[], None]:
 
 def sinusoid_step() -> Callable[[], None]:
     """100 meta-updates of sinusoid MAML, 25 tasks, 10-shot."""
-    learner = MAML(SinusoidTasks(), MAMLConfig())
+    learner = FewShotTraining("maml", SinusoidTasks(), MAMLConfig())
 
     def run() -> None:
         for _ in range(100):
@@ -169,7 +169,7 @@ def sinusoid_step() -> Callable[[], None]:
 
 def sinusoid_loop() -> Callable[[], None]:
     """10 of the same updates with a Python loop over tasks."""
-    learner = MAML(SinusoidTasks(), MAMLConfig())
+    learner = FewShotTraining("maml", SinusoidTasks(), MAMLConfig())
     optimizer = torch.optim.Adam(list(learner.params.values()), lr=1e-3)
     for p in learner.params.values():
         p.requires_grad_()
@@ -180,16 +180,20 @@ def sinusoid_loop() -> Callable[[], None]:
 
     def run() -> None:
         for _ in range(10):
-            batch = learner.tasks.sample(25, 10, 10, rng)
+            batch = learner.tasks.sample(25, EpisodeShape(1, 10, 10), split="train", generator=rng)
             total = torch.zeros(())
             for task in range(25):
-                first = loss(learner.params, batch.support[0][task], batch.support[1][task])
+                first = loss(
+                    learner.params, batch.support.inputs[task], batch.support.targets[task]
+                )
                 grads = torch.autograd.grad(first, list(learner.params.values()), create_graph=True)
                 adapted = {
                     name: p - 0.01 * g
                     for (name, p), g in zip(learner.params.items(), grads, strict=True)
                 }
-                total = total + loss(adapted, batch.query[0][task], batch.query[1][task]) / 25
+                total = (
+                    total + loss(adapted, batch.query.inputs[task], batch.query.targets[task]) / 25
+                )
             optimizer.zero_grad()
             total.backward()
             optimizer.step()

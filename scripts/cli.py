@@ -13,6 +13,8 @@ __all__ = ["main"]
 _COMMANDS = {
     "train": ("train", "train an agent on a task family"),
     "evaluate": ("evaluate", "adapt a trained agent to unseen tasks and measure it"),
+    "report": ("report", "write one page about runs: tables, curves, behaviour"),
+    "play": ("play", "show an agent on one task, as a picture that moves"),
     "fewshot": ("fewshot", "train and measure a supervised few-shot learner"),
     "list": ("listing", "name the agents and environments"),
     "check": ("check_env", "prove a task family sound, your own for instance"),

@@ -13,13 +13,22 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 from metarl.suggestions import unknown_name
 
-__all__ = ["choose", "fail", "import_named_modules", "option_names", "parse", "run"]
+__all__ = [
+    "choose",
+    "fail",
+    "import_module",
+    "import_named_modules",
+    "option_names",
+    "parse",
+    "run",
+]
 
 Config = TypeVar("Config")
 
@@ -67,19 +76,30 @@ def import_named_modules(arguments: Sequence[str]) -> list[str]:
     if names:
         sys.path.insert(0, str(Path.cwd()))
     for name in names:
-        _import_module(name)
+        import_module(name, asked_by="--import")
     return rest
 
 
-def _import_module(name: str) -> None:
+def import_module(name: str, *, asked_by: str) -> ModuleType:
+    """A user's module.
+
+    Args:
+        name: as an import statement has it.
+        asked_by: the option that named it, as messages begin.
+
+    Raises:
+        ValueError: if there is none of the name, or importing it fails in any way.
+    """
     if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
-        raise ValueError(f"--import must name a module, as an import statement does, got {name!r}")
+        raise ValueError(
+            f"{asked_by} must name a module, as an import statement does, got {name!r}"
+        )
     try:
-        importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if f"{name}.".startswith(f"{error.name}."):
             raise ValueError(
-                f"--import must name a module that exists, got {name!r}; "
+                f"{asked_by} must name a module that exists, got {name!r}; "
                 "it is looked for in the working directory and among installed packages"
             ) from error
         raise ValueError(f"module {name!r} needs what is missing: {error}") from error

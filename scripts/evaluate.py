@@ -1,130 +1,177 @@
-"""Adapt a trained agent to unseen tasks: `metarl evaluate RUN`."""
+"""Measure agents on unseen tasks: `metarl evaluate TARGET [TARGET ...]`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import importlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from metarl.agents import AGENTS
-from metarl.checkpoints import read_header, write_atomically
+from metarl.agent import AdaptiveAgent
+from metarl.checkpoints import read_header
 from metarl.devices import DeviceName, resolve_device
-from metarl.envs import make_family
-from metarl.evaluation import Evaluation, evaluate_adaptation
+from metarl.durable_files import read_json_object
+from metarl.evaluation import Evaluation, write_evaluations
+from metarl.evaluation_protocol import EvaluationProtocol, preset
+from metarl.evaluator import evaluate as evaluate_agents
 from metarl.plots import adaptation_figure
-from metarl.ranges import require_at_least
-from metarl.runs import RunDirectory
 from metarl.scripts.command_line import parse, run
-from metarl.statistics import Interval
+from metarl.scripts.evaluation_tables import print_evaluation
+from metarl.scripts.evaluation_targets import (
+    Targets,
+    fixed_agents,
+    load_targets,
+    untrained_agents,
+)
+from metarl.scripts.resuming import given_options
 
-__all__ = ["EvaluateConfig", "evaluate", "main", "print_table"]
+__all__ = ["EvaluateConfig", "evaluate", "main"]
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a trained agent before and after each adaptation step on unseen tasks."""
+    """Measure agents before and after each adaptation step, or episode by episode.
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Directory of the run, or a checkpoint file."""
-    split: str = "test"
-    """Which tasks: train or test."""
-    num_tasks: int = 40
-    """Tasks."""
-    steps: int = 3
-    """Adaptation steps."""
-    episodes: int = 20
-    """Episodes per task, before each step and after the last."""
-    seed: int = 0
-    """Of tasks, initial states and actions."""
+    A TARGET is the directory of a run, or of several seeds; a checkpoint; MODEL.zip of
+    Stable-Baselines3, with --sb3 and --env; or module:attribute, with --env: something that,
+    called with the family, gives an agent, an object with act(observations) and perhaps
+    adapt(episodes), or a function (num_tasks, num_envs) of such objects. Several targets are
+    runs of one agent. Splits outside the training distribution are measured besides, unless
+    --split names one.
+    """
+
+    targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TARGET ...")]
+    """What is measured."""
+    preset: str | None = None
+    """What the options below begin with: maml (as shown), pearl, varibad or metaworld. Without
+    it maml, or varibad for agents that remember."""
+    protocol: tyro.conf.OmitArgPrefixes[EvaluationProtocol] = field(
+        default_factory=EvaluationProtocol
+    )
+    env: str | None = None
+    """Family and variant; by default that of the run, else one with spaces like it."""
+    multi_task: str | None = None
+    """A target beside the others: a policy trained on all tasks, measured without adaptation."""
+    scratch: bool = False
+    """Beside the others: a fresh policy for each task, which takes MAML-TRPO's steps on the same
+    test data."""
+    sb3: str | None = None
+    """The class of targets MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Open such a
+    file only if you trust where it came from: loading one can run any code."""
     device: DeviceName = "auto"
-    """Where the policy is computed."""
+    """Where the agents compute."""
     json: Path | None = None
-    """Write per-task returns and statistics here."""
+    """Write raw returns and statistics here; by default to evaluation.json in the target, if that
+    is one directory."""
     plot: Path | None = None
     """Write a picture of the adaptation curve here (PNG)."""
 
     def __post_init__(self) -> None:
-        for name in ("num_tasks", "episodes"):
-            require_at_least(name, getattr(self, name), 1)
-        for name in ("steps", "seed"):
-            require_at_least(name, getattr(self, name), 0)
+        if self.preset is not None:
+            preset(self.preset)
         for name in ("json", "plot"):
             path = getattr(self, name)
             if path is not None and not path.absolute().parent.is_dir():
                 raise ValueError(f"{name} must lie in a directory that exists, got {path}")
+        models = [word for word in (*self.targets, self.multi_task or "") if word.endswith(".zip")]
+        if self.sb3 is not None and not models:
+            raise ValueError("sb3 must come with a target MODEL.zip, got none")
+
+    @property
+    def json_file(self) -> Path | None:
+        """Where the numbers go."""
+        if self.json is None and len(self.targets) == 1 and Path(self.targets[0]).is_dir():
+            return Path(self.targets[0]) / "evaluation.json"
+        return self.json
 
 
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl evaluate`."""
+    if any(_is_fewshot(word) for word in arguments):
+        importlib.import_module("metarl.scripts.evaluate_fewshot").main(arguments)
+        return
     config = parse(EvaluateConfig, arguments, program="metarl evaluate")
-    evaluation = evaluate(config)
-    print_table(Console(), evaluation)
-    if config.json is not None:
-        write_atomically(config.json, json.dumps(evaluation.to_json(), indent=1).encode())
+    evaluations = evaluate(config, given=given_options(arguments))
+    console = Console()
+    for evaluation in evaluations:
+        print_evaluation(console, evaluation)
+    if config.json_file is not None:
+        write_evaluations(config.json_file, evaluations)
+        console.print(f"wrote {config.json_file}", soft_wrap=True)
     if config.plot is not None:
-        adaptation_figure(evaluation).savefig(config.plot, dpi=150)
+        adaptation_figure(evaluations).savefig(config.plot, dpi=150)
 
 
-def evaluate(config: EvaluateConfig) -> Evaluation:
-    """Load the newest checkpoint and measure it."""
-    path = config.run
-    if not path.exists():
-        raise ValueError(f"run must be a directory or a checkpoint, there is nothing at {path}")
-    checkpoint = RunDirectory.open(path).newest_checkpoint() if path.is_dir() else path
-    header = read_header(checkpoint)
-    family = make_family(header["environment"])
+def evaluate(config: EvaluateConfig, *, given: Collection[str]) -> list[Evaluation]:
+    """Load the targets and measure them on each split.
+
+    Args:
+        config: of the command.
+        given: settings that were named; the others of the protocol are those of the preset.
+
+    Raises:
+        ValueError: if a target cannot be used, or a setting does not fit.
+    """
     device = resolve_device(config.device)
-    agent = AGENTS.load(header["agent"]).load(checkpoint, family, device=device)
-    return evaluate_adaptation(
-        agent,
-        family,
-        num_tasks=config.num_tasks,
-        num_steps=config.steps,
-        num_episodes=config.episodes,
-        split=config.split,
-        seed=config.seed,
-        device=device,
-    )
+    targets = load_targets(config.targets, env=config.env, sb3=config.sb3, device=device)
+    protocol = _protocol(config, targets, given)
+    references = _references(config, targets, protocol)
+    family = targets.family
+    splits = (protocol.split, *(() if "split" in given else family.ood_splits))
+    return [
+        evaluate_agents(
+            targets.agents,
+            family,
+            replace(protocol, split=split),
+            name=targets.kind,
+            references=references,
+            device=device,
+        )
+        for split in dict.fromkeys(splits)
+    ]
 
 
-def print_table(console: Console, evaluation: Evaluation) -> None:
-    """The adaptation table: returns, gain over the policy before, share of the gap closed."""
-    table = Table(
-        title=f"{evaluation.environment}, {len(evaluation.tasks)} {evaluation.split} tasks × "
-        f"{evaluation.num_episodes} episodes, seed {evaluation.seed}",
-        title_justify="left",
-        box=box.SIMPLE,
-    )
-    table.add_column("policy")
-    for heading in ("return", "95 % interval", "gain", "95 % interval", "gap closed"):
-        table.add_column(heading, justify="right")
-    table.add_row("random", *_show(evaluation.interval(evaluation.random)))
-    for k in range(evaluation.num_steps + 1):
-        returns = _show(evaluation.interval(evaluation.returns[k]))
-        if k == 0:
-            table.add_row("before", *returns)
-            continue
-        closed = evaluation.gap_closed(k)
-        share = "" if closed is None else f"{closed:.0%}"
-        name = f"after {k} step{'s' if k > 1 else ''}"
-        table.add_row(name, *returns, *_show(evaluation.gain(k)), share)
-    if evaluation.oracle is not None:
-        table.add_row("oracle", *_show(evaluation.interval(evaluation.oracle)), "", "", "100%")
-    console.print(table)
+def _protocol(
+    config: EvaluateConfig, targets: Targets, given: Collection[str]
+) -> EvaluationProtocol:
+    """That of the preset, with what was named in its place."""
+    remembers = all(agent.remembers for agent in targets.agents.values())
+    chosen = preset(config.preset or ("varibad" if remembers else "maml"))
+    names = {part.name for part in fields(EvaluationProtocol)} & set(given)
+    return replace(chosen, **{name: getattr(config.protocol, name) for name in names})
 
 
-def _show(interval: Interval) -> tuple[str, str]:
-    largest = max(map(abs, interval))
-    digits = 2 if largest < 10 else 1 if largest < 100 else 0
-    mean, low, high = (f"{value:.{digits}f}" for value in interval)
-    return mean, f"{low} … {high}"
+def _references(
+    config: EvaluateConfig, targets: Targets, protocol: EvaluationProtocol
+) -> dict[str, Mapping[str, AdaptiveAgent]]:
+    """The agents to measure beside the targets."""
+    device, family = resolve_device(config.device), targets.family
+    others: dict[str, Mapping[str, AdaptiveAgent]] = {}
+    if config.multi_task is not None:
+        found = load_targets((config.multi_task,), env=family.id, sb3=config.sb3, device=device)
+        others["multi-task"] = fixed_agents(found)
+    if config.scratch:
+        others["from scratch"] = untrained_agents(targets, seed=protocol.seed, device=device)
+    return others
+
+
+def _is_fewshot(word: str) -> bool:
+    """Whether an argument is a run, or a checkpoint, of a few-shot learner."""
+    path = Path(word)
+    try:
+        if path.is_dir():
+            agent = read_json_object(path / "config.json").get("agent")
+        elif path.suffix == ".safetensors":
+            agent = read_header(path).get("agent")
+        else:
+            return False
+    except (OSError, ValueError):  # what is wrong with it is told later
+        return False
+    return isinstance(agent, str) and agent.startswith("fewshot-")
 
 
 if __name__ == "__main__":

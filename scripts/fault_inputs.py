@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from metarl.agents.maml_trpo_config import MAMLTRPOConfig
+from metarl.evaluation_protocol import EvaluationProtocol
 from metarl.fewshot import MAMLConfig
 from metarl.runs import RunDirectory
 from metarl.scripts.evaluate import EvaluateConfig
@@ -136,7 +137,7 @@ def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
             [TrainConfig, MAMLTRPOConfig], ["--env", "PointRobot:pearl", "--out", str(out)],
         ),
         ("fewshot", "maml"): ([FewShotConfig, MAMLConfig], ["--out", str(out)]),
-        ("evaluate",): ([EvaluateConfig], [str(run.path), "--device", "cpu"]),
+        ("evaluate",): ([EvaluateConfig, EvaluationProtocol], [str(run.path), "--device", "cpu"]),
     }  # fmt: skip
     failures: list[str] = []
     for number in range(count):

@@ -16,7 +16,7 @@ from metarl.scripts.fault_processes import (
     kill_at_file_operation,
 )
 
-__all__ = ["FEWSHOT", "Learner", "MAML_TRPO", "fingerprint", "kills"]
+__all__ = ["FEWSHOT", "MAML_TRPO", "RL2", "Learner", "fingerprint", "kills"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,14 @@ MAML_TRPO = Learner(
     "maml-trpo",
     ("train", "maml-trpo"),
     f"{_ON_CPU} --env PointRobot:pearl --num-episodes 2 --cg-iterations 2 --line-search-steps 4",
+    iterations=8,
+    checkpoint_every=2,
+)
+RL2 = Learner(
+    "rl2",
+    ("train", "rl2"),
+    f"{_ON_CPU} --env GridNavigation:varibad --num-episodes 2 --memory-size 4 --num-minibatches 2 "
+    "--normalize-observations",
     iterations=8,
     checkpoint_every=2,
 )

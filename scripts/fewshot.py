@@ -161,10 +161,10 @@ def _parsed(name: str, arguments: Sequence[str]) -> tuple[FewShotConfig, FewShot
     """The command's settings and the learner's; defaults are the recipe of the data set."""
     dataset = _named_dataset(name, arguments)
     default = recipe(name, dataset)
-    options: Any = tyro.conf.OmitArgPrefixes[type(default)]
+    options: Any = tyro.conf.OmitArgPrefixes[type(default)]  # type: ignore[misc] # known at run time
     whole = dataclasses.make_dataclass(
         "FewShot",
-        [("learner", options, field(default_factory=lambda: default)), ("dataset", str, dataset)],
+        [("learner", options, field(default=default)), ("dataset", str, dataset)],
         bases=(FewShotConfig,),
         frozen=True,
     )

@@ -2,30 +2,61 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 __all__ = ["TrainingProgress"]
 
+_LINES = 20
+
 
 class TrainingProgress:
-    """Shows how far a training run is and its latest news."""
+    """Shows how far a training run is, its latest news, the time it took and the time left.
 
-    def __init__(self, console: Console, *, total: int, completed: int = 0) -> None:
-        self._console, self._total = console, total
-        self._every = max(1, total // 20)
+    Time left is at the mean speed since this process began, whatever a resumed run did before.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        total: int,
+        completed: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin; the bar appears when the progress is entered as a context.
+
+        Args:
+            console: a terminal gets a bar, anything else a line at the first iteration, at every
+                twentieth part of all, and at the last.
+            total: iterations in all.
+            completed: iterations done before.
+            clock: tells the time in seconds.
+        """
+        self._console, self._total, self._clock = console, total, clock
+        self._every = max(1, total // _LINES)
+        self._first, self._began = completed, clock()
+        whole = Column(no_wrap=True)
         self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[news]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.completed}/{task.total}", table_column=whole),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=5)),
+            TextColumn("{task.fields[news]}", table_column=whole),
+            TimeElapsedColumn(table_column=whole),
+            TextColumn("{task.fields[left]}", table_column=whole),
             console=console,
             disable=not console.is_terminal,
+            expand=True,
+            get_time=clock,
         )
-        self._task = self._bar.add_task("training", total=total, completed=completed, news="")
+        self._task = self._bar.add_task(
+            "training", total=total, completed=completed, news="", left=""
+        )
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -41,7 +72,19 @@ class TrainingProgress:
 
     def update(self, done: int, news: str) -> None:
         """`done` iterations are over; `news` in a few words."""
+        elapsed = self._clock() - self._began
+        left = _clock_time(elapsed / max(1, done - self._first) * (self._total - done))
         if self._console.is_terminal:
-            self._bar.update(self._task, completed=done, news=news)
-        elif done == 1 or done % self._every == 0:
-            self._console.print(f"iteration {done}/{self._total}: {news}", soft_wrap=True)
+            self._bar.update(self._task, completed=done, news=news, left=f"{left} left")
+        elif done in (1, self._total) or done % self._every == 0:
+            times = f"{_clock_time(elapsed)} elapsed, {left} left"
+            self._console.print(f"iteration {done}/{self._total}: {news}  {times}", soft_wrap=True)
+
+
+def _clock_time(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> _clock_time(3725.4)
+    '1:02:05'
+    """
+    return str(timedelta(seconds=round(seconds)))

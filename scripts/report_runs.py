@@ -10,37 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from metarl.agent import AdaptiveAgent
 from metarl.agents import AGENTS
+from metarl.devices import DeviceName
 from metarl.durable_files import read_json_object
-from metarl.envs import make_family
-from metarl.evaluation import Evaluation, Measured
-from metarl.evaluator import evaluate
+from metarl.evaluation import Evaluation, Measured, read_evaluations
 from metarl.runs import RunDirectory, read_metrics
+from metarl.scripts.evaluate import EvaluateConfig, evaluate
+from metarl.scripts.evaluation_targets import expanded
 
-__all__ = ["AgentRuns", "ReportedRun", "group_runs", "load_agent", "pool_runs", "read_runs"]
+__all__ = ["AgentRuns", "ReportedRun", "group_runs", "pool_runs", "read_runs"]
 
 _MOST_SETTINGS_NAMED = 3
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """One training run and what was measured of it."""
+    """One training run."""
 
     directory: RunDirectory
     config: dict[str, Any]
     metrics: list[dict[str, float]]
-    evaluations: tuple[Evaluation, ...]
-    """One a split."""
-    measured_now: bool
-    """Whether it had no evaluation.json, so that this report measured it."""
 
     @property
-    def environment(self) -> str:
-        """The id of its task family."""
-        return str(self.config["environment"])
+    def path(self) -> str:
+        """Where it is, as the user said."""
+        return str(self.directory.path)
 
 
 @dataclass(frozen=True)
@@ -48,44 +43,43 @@ class AgentRuns:
     """The seeds of one agent with the same settings on one environment."""
 
     name: str
+    environment: str
     runs: tuple[ReportedRun, ...]
     evaluations: tuple[Evaluation, ...]
-    """Those of its runs, pooled where tasks and protocol are the same."""
+    """One a split, or more where runs were measured differently."""
+    measured_now: tuple[str, ...] = ()
+    """Directories without an evaluation.json, which this report measured."""
 
 
-def read_runs(paths: Sequence[Path], *, device: torch.device) -> list[ReportedRun]:
-    """The runs in these directories; one that holds several seeds stands for all of them.
+def read_runs(paths: Sequence[Path], *, device: DeviceName) -> list[AgentRuns]:
+    """The runs in each directory; one that holds several seeds stands for all of them.
 
-    Those without an evaluation.json are measured by the default protocol. One that an earlier
-    version wrote counts as none.
-
-    Raises:
-        ValueError: if there is no run, one is named twice, or a file is damaged.
-    """
-    folders = [folder for path in paths for folder in _seeds(path)]
-    names = [folder.resolve() for folder in folders]
-    if not folders or len(set(names)) != len(names):
-        raise ValueError(f"run must be given, and none twice, got {', '.join(map(str, paths))}")
-    return [_read_run(RunDirectory.open(folder), device) for folder in folders]
-
-
-def load_agent(run: ReportedRun, *, device: torch.device) -> AdaptiveAgent:
-    """The agent of the newest checkpoint.
+    Without an evaluation.json, or with one that an earlier version wrote, they are measured as
+    `metarl evaluate` does by itself.
 
     Raises:
-        ValueError: if there is none that is whole, or the agent is unknown.
+        ValueError: if there is no run, one is named twice or is of no agent, or a file is damaged.
     """
-    return _load(run.directory, run.config, device)
+    folders = [folder for path in paths for folder in expanded(str(path))]
+    if not folders:
+        raise ValueError("run must be given: the directory of one, or of several seeds")
+    if len({Path(folder).resolve() for folder in folders}) != len(folders):
+        raise ValueError(f"run must not be given twice, got {' '.join(map(str, paths))}")
+    return [_read(path, device) for path in paths]
 
 
-def group_runs(runs: Sequence[ReportedRun]) -> dict[str, list[AgentRuns]]:
-    """Agents by environment; runs that differ in nothing but the seed are one agent."""
-    groups: dict[str, dict[str, list[ReportedRun]]] = {}
-    for run in runs:
-        settings = json.dumps([run.config["agent"], run.config["agent_config"]], sort_keys=True)
-        groups.setdefault(run.environment, {}).setdefault(settings, []).append(run)
+def group_runs(sources: Sequence[AgentRuns]) -> dict[str, list[AgentRuns]]:
+    """Agents by environment; runs that differ in nothing but the seed become one agent."""
+    by_settings: dict[tuple[str, str], list[AgentRuns]] = {}
+    for source in sources:
+        config = source.runs[0].config
+        settings = json.dumps([config["agent"], config["agent_config"]], sort_keys=True)
+        by_settings.setdefault((source.environment, settings), []).append(source)
+    merged = [_merged(same) for same in by_settings.values()]
+    environments = dict.fromkeys(source.environment for source in merged)
     return {
-        environment: _named(list(agents.values())) for environment, agents in groups.items()
+        environment: _named([agent for agent in merged if agent.environment == environment])
+        for environment in environments
     }
 
 
@@ -102,72 +96,73 @@ def pool_runs(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return pooled
 
 
-def _seeds(path: Path) -> list[Path]:
-    if not (path / "seeds.json").is_file():
-        return [path]
-    return sorted(folder.parent for folder in path.glob("seed_*/config.json"))
+def _read(path: Path, device: DeviceName) -> AgentRuns:
+    """What one directory holds."""
+    runs = tuple(_read_run(RunDirectory.open(Path(folder))) for folder in expanded(str(path)))
+    config = runs[0].config
+    stored = _stored(path / "evaluation.json")
+    request = EvaluateConfig(targets=(str(path),), device=device)
+    evaluations = stored or tuple(evaluate(request, given=()))
+    measured_now = () if stored else (str(path),)
+    return AgentRuns(config["agent"], config["environment"], runs, evaluations, measured_now)
 
 
-def _read_run(directory: RunDirectory, device: torch.device) -> ReportedRun:
+def _read_run(directory: RunDirectory) -> ReportedRun:
     config = directory.config()
-    stored = _stored_evaluations(directory.path / "evaluation.json")
-    evaluations = stored or (_measure(directory, config, device),)
-    return ReportedRun(directory, config, read_metrics(directory), evaluations, not stored)
+    if config["agent"] not in AGENTS:
+        raise ValueError(
+            f"run must be of one of the agents {', '.join(entry.name for entry in AGENTS)}, "
+            f"{directory.path} is of {config['agent']!r}"
+        )
+    return ReportedRun(directory, config, read_metrics(directory))
 
 
-def _stored_evaluations(file: Path) -> tuple[Evaluation, ...]:
-    """What a run's evaluation.json holds; nothing if there is none of this format."""
-    if not file.is_file():
+def _stored(file: Path) -> tuple[Evaluation, ...]:
+    """What an evaluation.json holds; nothing if there is none, or one of an earlier version."""
+    if not file.is_file() or "evaluations" not in read_json_object(file):
         return ()
-    listed = read_json_object(file).get("evaluations")
-    if not isinstance(listed, list):
-        return ()
-    return tuple(Evaluation.from_json(content, where=str(file)) for content in listed)
+    return read_evaluations(file)
 
 
-def _measure(directory: RunDirectory, config: dict[str, Any], device: torch.device) -> Evaluation:
-    agent = _load(directory, config, device)
-    family = make_family(config["environment"])
-    name = directory.path.name
-    return dataclasses.replace(
-        evaluate({name: agent}, family, name=config["agent"], device=device), runs=(name,)
+def _merged(sources: Sequence[AgentRuns]) -> AgentRuns:
+    """Several directories of the same agent as one."""
+    first = sources[0]
+    evaluations = [dataclasses.replace(e, agent=s.name) for s in sources for e in s.evaluations]
+    return AgentRuns(
+        first.name,
+        first.environment,
+        tuple(run for source in sources for run in source.runs),
+        tuple(pool_runs(evaluations)),
+        tuple(path for source in sources for path in source.measured_now),
     )
 
 
-def _load(
-    directory: RunDirectory, config: dict[str, Any], device: torch.device
-) -> AdaptiveAgent:
-    family = make_family(config["environment"])
-    agent: AdaptiveAgent = AGENTS.load(config["agent"]).load(
-        directory.newest_checkpoint(), family, device=device
-    )
-    return agent
-
-
-def _named(groups: list[list[ReportedRun]]) -> list[AgentRuns]:
-    """Each group by its agent's name, with the settings that tell it from others of the name."""
+def _named(agents: Sequence[AgentRuns]) -> list[AgentRuns]:
+    """Agents of one name told apart by the settings in which they differ."""
     named = []
-    for runs in groups:
-        agent = str(runs[0].config["agent"])
-        same = [g[0].config["agent_config"] for g in groups if g[0].config["agent"] == agent]
-        settings = _telling(runs[0].config["agent_config"], same)
-        name = f"{agent} ({settings})" if settings else agent
-        pooled = pool_runs([e for run in runs for e in run.evaluations])
-        evaluations = tuple(dataclasses.replace(e, agent=name) for e in pooled)
-        named.append(AgentRuns(name, tuple(runs), evaluations))
+    for agent in agents:
+        same = [other for other in agents if other.name == agent.name]
+        settings = _telling(_settings(agent), *map(_settings, same))
+        name = f"{agent.name} ({settings})" if settings else agent.name
+        evaluations = tuple(dataclasses.replace(e, agent=name) for e in agent.evaluations)
+        named.append(dataclasses.replace(agent, name=name, evaluations=evaluations))
     return named
 
 
-def _telling(own: dict[str, Any], all_settings: list[dict[str, Any]]) -> str:
+def _settings(agent: AgentRuns) -> dict[str, Any]:
+    settings: dict[str, Any] = agent.runs[0].config["agent_config"]
+    return settings
+
+
+def _telling(own: dict[str, Any], *others: dict[str, Any]) -> str:
     """The first settings that are not the same in all."""
-    keys = [key for key in own if any(other.get(key) != own[key] for other in all_settings)]
+    keys = [key for key in own if any(other.get(key) != own[key] for other in others)]
     return ", ".join(f"{key} {own[key]}" for key in keys[:_MOST_SETTINGS_NAMED])
 
 
 def _alike(one: Evaluation, other: Evaluation) -> bool:
     return (
-        one.environment == other.environment
-        and one.agent == other.agent
+        one.agent == other.agent
         and one.protocol == other.protocol
         and one.stages == other.stages
         and one.metrics == other.metrics

@@ -52,7 +52,7 @@ def test_every_command_has_help(capsys, line):
 MISTAKES = [
     ("trian", "command must be one of train, .*, got 'trian'; did you mean 'train'"),
     ("train maml-trop", "agent must be one of .*, got 'maml-trop'; did you mean 'maml-trpo'"),
-    ("fewshot mamml", "learner must be one of maml, got 'mamml'; did you mean 'maml'"),
+    ("fewshot mamml", "learner must be one of maml, .*, got 'mamml'; did you mean 'maml'"),
     ("train maml-trpo --env Navigatoin2D:maml17 --out OUT", "did you mean 'Navigation2D'"),
     ("train maml-trpo --env Navigation2D --out OUT", "environment must name its variant, one of"),
     (

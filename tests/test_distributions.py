@@ -7,9 +7,16 @@ import torch
 from torch import Tensor
 from torch import distributions as reference
 
-from metarl.distributions import Categorical, DiagonalGaussian
+from metarl.distributions import (
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    MultiCategorical,
+    draw,
+)
 
 SHAPE = (2, 3, 4)  # tasks, envs, action dimensions or number of actions
+SIZES = (2, 4, 3)  # options of each choice of a multi-discrete action
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -28,6 +35,17 @@ def categorical(seed: int) -> Categorical:
     return Categorical(2 * randn(*SHAPE, seed=seed))
 
 
+def multi_categorical(seed: int) -> MultiCategorical:
+    return MultiCategorical(2 * randn(*SHAPE[:2], sum(SIZES), seed=seed), SIZES)
+
+
+def with_outputs(like: Distribution, *outputs: Tensor) -> Distribution:
+    """The same kind of distribution from other outputs."""
+    if isinstance(like, MultiCategorical):
+        return MultiCategorical(*outputs, like.sizes)
+    return type(like)(*outputs)
+
+
 def oracle(distribution: DiagonalGaussian | Categorical) -> reference.Distribution:
     if isinstance(distribution, Categorical):
         return reference.Categorical(logits=distribution.logits)
@@ -40,6 +58,7 @@ def assert_equal(got: Tensor, expected: Tensor) -> None:
 
 
 both = pytest.mark.parametrize("make", [gaussian, categorical])
+every = pytest.mark.parametrize("make", [gaussian, categorical, multi_categorical])
 
 
 @both
@@ -78,12 +97,12 @@ def test_a_log_std_that_all_states_share_broadcasts():
     assert_equal(shared.sample(generator(4)), full.sample(generator(4)))
 
 
-@both
+@every
 def test_fisher_metric_is_the_hessian_of_the_kl_in_the_outputs(make):
     old = make(0)
 
     def total_kl(*outputs: Tensor) -> Tensor:
-        return type(old)(*outputs).kl_from(old).sum()
+        return with_outputs(old, *outputs).kl_from(old).sum()
 
     tangents = tuple(randn(*o.shape, seed=10 + k) for k, o in enumerate(old.outputs))
     _, expected = torch.autograd.functional.hvp(total_kl, old.outputs, tangents)
@@ -128,7 +147,7 @@ def test_the_same_generator_seed_gives_the_same_samples(make):
     assert first.shape == oracle(distribution).batch_shape + oracle(distribution).event_shape
 
 
-@both
+@every
 def test_the_mode_has_the_highest_density(make):
     distribution = make(0)
     at_mode = distribution.log_prob(distribution.mode())
@@ -136,18 +155,88 @@ def test_the_mode_has_the_highest_density(make):
         assert (at_mode >= distribution.log_prob(distribution.sample(generator(seed)))).all()
 
 
-@both
+@every
 def test_a_detached_distribution_is_the_same_without_a_graph(make):
     outputs = tuple(o.requires_grad_() for o in make(0).outputs)
-    attached = type(make(0))(*outputs)
+    attached = with_outputs(make(0), *outputs)
     assert all(o.requires_grad for o in attached.outputs)
     for got, exact in zip(attached.detach().outputs, outputs, strict=True):
         assert not got.requires_grad
         assert torch.equal(got, exact)
 
 
-@both
+@every
 def test_gradients_of_log_prob_agree_with_finite_differences(make):
     actions = make(1).sample(generator())
     outputs = tuple(o.requires_grad_() for o in make(0).outputs)
-    assert torch.autograd.gradcheck(lambda *o: type(make(0))(*o).log_prob(actions), outputs)
+    assert torch.autograd.gradcheck(lambda *o: with_outputs(make(0), *o).log_prob(actions), outputs)
+
+
+# Several choices at once.
+
+
+def choices(distribution: MultiCategorical) -> list[reference.Categorical]:
+    """Torch's distribution of each choice."""
+    return [reference.Categorical(logits=part) for part in distribution.logits.split(SIZES, -1)]
+
+
+def test_independent_choices_add_up():
+    new, old = multi_categorical(0), multi_categorical(1)
+    actions = old.sample(generator())
+    parts, others = choices(new), choices(old)
+    log_probs = [part.log_prob(actions[..., k]) for k, part in enumerate(parts)]
+    assert_equal(new.log_prob(actions), torch.stack(log_probs).sum(0))
+    assert_equal(new.entropy(), torch.stack([part.entropy() for part in parts]).sum(0))
+    divergences = [
+        reference.kl_divergence(other, part) for part, other in zip(parts, others, strict=True)
+    ]
+    assert_equal(new.kl_from(old), torch.stack(divergences).sum(0))
+
+
+def test_one_choice_is_a_categorical():
+    logits, tangent = randn(*SHAPE, seed=0), randn(*SHAPE, seed=1)
+    one, many = Categorical(logits), MultiCategorical(logits, (4,))
+    actions = one.sample(generator())
+    assert torch.equal(many.sample(generator()).squeeze(-1), actions)
+    assert_equal(many.log_prob(actions.unsqueeze(-1)), one.log_prob(actions))
+    assert_equal(many.fisher_metric((tangent,))[0], one.fisher_metric((tangent,))[0])
+
+
+def test_samples_of_several_choices_have_their_joint_frequencies():
+    count = 40_000
+    probs = [torch.tensor(p, dtype=torch.float64) for p in ([0.9, 0.1], [0.2, 0.5, 0.3])]
+    logits = torch.cat([p.log() for p in probs]).expand(count, 5)
+    samples = MultiCategorical(logits, (2, 3)).sample(generator())
+    assert samples.dtype == torch.int64
+    assert samples.shape == (count, 2)
+    joint = torch.outer(*probs).flatten()
+    frequencies = torch.bincount(3 * samples[:, 0] + samples[:, 1], minlength=6) / count
+    assert ((frequencies - joint).abs() < 5 * (joint * (1 - joint) / count).sqrt()).all()
+
+
+def test_the_mode_of_several_choices_is_that_of_each():
+    logits = torch.tensor([[0.0, 1.0, 5.0, -1.0, 4.0], [2.0, 1.0, 0.0, 3.0, -4.0]])
+    assert MultiCategorical(logits, (2, 3)).mode().tolist() == [[1, 0], [0, 1]]
+
+
+# Drawn here, most likely there.
+
+
+@every
+def test_draw_takes_the_mode_where_it_is_wanted_and_a_sample_elsewhere(make):
+    distribution = make(0)
+    wanted = torch.tensor([[True, False, False], [False, True, False]])
+    actions = draw(distribution, wanted, generator(5))
+    assert torch.equal(actions[wanted], distribution.mode()[wanted])
+    assert torch.equal(actions[~wanted], distribution.sample(generator(5))[~wanted])
+
+
+@every
+def test_draw_is_the_sample_or_the_mode_where_all_want_the_same(make):
+    distribution = make(0)
+    everywhere = torch.ones(2, 3, dtype=torch.bool)
+    sample = distribution.sample(generator(5))
+    assert torch.equal(draw(distribution, ~everywhere, generator(5)), sample)
+    chance = generator(5)
+    assert torch.equal(draw(distribution, everywhere, chance), distribution.mode())
+    assert torch.equal(distribution.sample(chance), sample)  # the modes drew nothing

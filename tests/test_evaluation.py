@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metarl.evaluation import Evaluation, Measured
+from metarl.evaluation import Evaluation, Measured, read_evaluations, write_evaluations
 from metarl.evaluation_protocol import EvaluationProtocol
 
 PROTOCOL = EvaluationProtocol(
@@ -270,3 +270,31 @@ def test_damaged_json_is_refused_in_one_sentence(change, message):
     change(content)
     with pytest.raises(ValueError, match=message):
         Evaluation.from_json(content, where="here")
+
+
+# Files.
+
+
+def test_evaluations_are_kept_in_a_file(tmp_path):
+    made = [by_hand(), by_hand(num_runs=1, oracle=[0.0, 1.0, 2.0])]
+    write_evaluations(tmp_path / "a.json", made)
+    again = read_evaluations(tmp_path / "a.json")
+    assert [one.to_json() for one in again] == [one.to_json() for one in made]
+
+
+def test_files_that_hold_no_evaluations_are_refused(tmp_path):
+    file = tmp_path / "a.json"
+    with pytest.raises(ValueError, match=r"evaluation must be a file, there is none at .*a\.json"):
+        read_evaluations(file)
+    for content in ("{}", '{"steps": []}', '{"evaluations": [3]}'):
+        file.write_text(content, encoding="utf-8")
+        message = r"a\.json must hold evaluations of format 2, it is damaged or older; measure ag"
+        with pytest.raises(ValueError, match=message):
+            read_evaluations(file)
+    for content in ("[]", "{", ""):
+        file.write_text(content, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"a\.json is damaged"):
+            read_evaluations(file)
+    file.write_text('{"evaluations": [{"format": 2}]}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.json must be a JSON object, got None"):
+        read_evaluations(file)

@@ -9,7 +9,7 @@ from metarl.envs.navigation import Navigation2D
 from metarl.evaluation import Evaluation
 from metarl.evaluation_protocol import EvaluationProtocol
 from metarl.evaluator import evaluate
-from metarl.fewshot import MAML, MAMLConfig, SinusoidTasks
+from metarl.fewshot import FewShotTraining, MAMLConfig, SinusoidTasks, adaptation_curve
 from metarl.seeding import torch_generator
 
 pytestmark = pytest.mark.slow
@@ -47,11 +47,12 @@ def test_navigation_to_unseen_goals_is_learned_in_one_gradient_step(seed):
 
 def errors_on_sinusoids(*, num_inner_steps: int, seed: int) -> tuple[float, float]:
     """Train for 2,000 iterations; mean squared error on 200 curves before and after one step."""
-    learner = MAML(SinusoidTasks(), MAMLConfig(num_inner_steps=num_inner_steps), seed=seed)
+    config = MAMLConfig(num_inner_steps=num_inner_steps)
+    learner = FewShotTraining("maml", SinusoidTasks(), config, seed=seed)
     for _ in range(2000):
         learner.iterate()
-    batch = learner.tasks.sample_for_test(200, 10, torch_generator(seed, "test"))
-    before, after = learner.adaptation_curve(batch, 1).mean(axis=1)
+    batch = SinusoidTasks().sample_for_test(200, 10, torch_generator(seed, "test"))
+    before, after = adaptation_curve(learner, batch, 1).mean(axis=1)
     return float(before), float(after)
 
 

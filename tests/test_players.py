@@ -20,6 +20,7 @@ from metarl.players import (
     as_agent,
     chosen,
     random_actor,
+    unadapted,
 )
 from metarl.trials import Moment
 
@@ -229,3 +230,19 @@ def test_a_space_without_a_uniform_distribution_is_refused(space):
     message = "action_space must be Discrete, MultiDiscrete or a bounded Box, got"
     with pytest.raises(TypeError, match=message):
         random_actions(space)
+
+
+# An agent as it is before any data.
+
+
+def test_an_unadapted_agent_acts_as_it_does_before_adaptation():
+    agent = as_agent(Follower)
+    player = unadapted(agent).play(2, 3, chance())
+    observations = torch.rand(2, 3, 2, generator=chance())
+    player.adapt(some_episodes())
+    assert torch.equal(player.act(moment(observations)), observations)
+
+
+def test_an_agent_that_remembers_cannot_be_kept_from_learning():
+    with pytest.raises(ValueError, match="agent must be without memory, one with memory adapts"):
+        unadapted(SimpleNamespace(remembers=True))

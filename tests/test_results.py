@@ -5,32 +5,31 @@ from pathlib import Path
 
 import pytest
 
+from metarl.evaluation import read_evaluations
 from metarl.scripts.cli import dispatch
-from metarl.scripts.results import publish, table
+from metarl.scripts.results import main, publish, table
 
 TRAIN = (
     "train maml-trpo --env Navigation2D:maml17 --meta-batch-size 2 --num-episodes 2 "
-    "--hidden-sizes 4 --device cpu --iterations 2"
+    "--hidden-sizes 4 --device cpu --iterations 2 --tracker none"
 )
 PUBLISHED = Path(__file__).parents[1] / "results"
 
 
+EVALUATE = "--num-tasks 3 --exploration-episodes 2 --evaluation-episodes 2 --device cpu"
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Two evaluated seeds of one experiment."""
-    folder = tmp_path_factory.mktemp("runs")
-    paths = []
-    for seed in (0, 1):
-        path = folder / str(seed)
-        dispatch([*TRAIN.split(), "--seed", str(seed), "--out", str(path)])
-        evaluate = f"evaluate {path} --num-tasks 3 --episodes 2 --seed {seed} --device cpu"
-        dispatch([*evaluate.split(), "--json", str(path / "evaluation.json")])
-        paths.append(path)
-    return paths
+def seeds(tmp_path_factory):
+    """Two seeds of one experiment, measured together."""
+    path = tmp_path_factory.mktemp("runs") / "seeds"
+    dispatch([*TRAIN.split(), "--seeds", "2", "--out", str(path)])
+    dispatch(["evaluate", str(path), *EVALUATE.split(), "--adaptation-steps", "2"])
+    return path
 
 
-def test_seeds_become_one_result_and_one_row(runs, tmp_path):
-    target = publish(runs, tmp_path)
+def test_seeds_become_one_result_and_one_row(seeds, tmp_path):
+    target = publish([seeds], seeds / "evaluation.json", tmp_path)
     assert target == tmp_path / "Navigation2D-maml17" / "maml-trpo"
     names = {path.name for path in target.iterdir()}
     assert names == {
@@ -41,24 +40,55 @@ def test_seeds_become_one_result_and_one_row(runs, tmp_path):
         "evaluation.json",
         "metrics.jsonl",
     }
-    assert [e["seed"] for e in json.loads((target / "evaluation.json").read_text())] == [0, 1]
-    rows = [line for line in table(tmp_path).splitlines() if line.startswith("| Navigation2D")]
-    assert len(rows) == 1
-    assert "| 3 × 2 |" in rows[0]
+    (evaluation,) = read_evaluations(target / "evaluation.json")
+    assert evaluation.runs == ("seed_0", "seed_1")
+    (row,) = [line for line in table(tmp_path).splitlines() if line.startswith("| Navigation2D")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:3] == ["[maml-trpo](Navigation2D-maml17/maml-trpo)", "3 × 2"]
+    stages = cells[4].split("<br>")
+    assert len(stages) == 3
+    for k, shown in enumerate(stages):
+        mean, low, high, _ = evaluation.estimate(evaluation.scores(k))
+        assert shown == f"{evaluation.stages[k]} {mean:.1f} [{low:.1f}, {high:.1f}]"
+    for cell, name in ((cells[3], "random"), (cells[5], "oracle")):
+        mean = evaluation.reference(name).mean()
+        assert float(cell.split()[0]) == pytest.approx(mean, abs=0.051)
 
 
-def test_runs_of_different_experiments_are_refused(runs, tmp_path):
+def test_runs_named_one_by_one_need_the_file_of_their_evaluation(seeds, tmp_path):
+    runs = [str(seeds / name) for name in ("seed_0", "seed_1")]
+    file = tmp_path / "both.json"
+    with pytest.raises(ValueError, match=r"the runs have no evaluation .*; write it with"):
+        main([*runs, "--out", str(tmp_path)])
+    dispatch(["evaluate", *runs, *EVALUATE.split(), "--json", str(file)])
+    main([*runs, "--evaluation", str(file), "--out", str(tmp_path)])
+    assert "| 3 × 2 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_evaluation_of_other_runs_is_refused(seeds, tmp_path):
+    message = "must be of maml-trpo and the runs seed_0, it is of maml-trpo and seed_0, seed_1"
+    with pytest.raises(ValueError, match=message):
+        publish([seeds / "seed_0"], seeds / "evaluation.json", tmp_path)
+
+
+def test_other_splits_than_test_are_rows_of_their_own(seeds, tmp_path):
+    target = publish([seeds], seeds / "evaluation.json", tmp_path)
+    dispatch(["evaluate", str(seeds), *EVALUATE.split(), "--split", "train", "--json",
+              str(target / "evaluation.json")])  # fmt: skip
+    assert "| Navigation2D:maml17, train tasks |" in table(tmp_path)
+
+
+def test_runs_of_different_experiments_are_refused(seeds, tmp_path):
     other = tmp_path / "other"
     dispatch([*TRAIN.split(), "--gamma", "0.9", "--out", str(other)])
     with pytest.raises(ValueError, match="runs must be seeds of one agent"):
-        publish([runs[0], other], tmp_path / "results")
+        publish([seeds, other], seeds / "evaluation.json", tmp_path / "results")
 
 
-def test_a_run_without_an_evaluation_is_refused(tmp_path):
-    path = tmp_path / "run"
-    dispatch([*TRAIN.split(), "--out", str(path)])
-    with pytest.raises(ValueError, match=r"has no evaluation\.json; write it with metarl evaluate"):
-        publish([path], tmp_path / "results")
+def test_a_run_that_was_not_measured_is_refused(seeds, tmp_path):
+    with pytest.raises(ValueError, match=r"seed_0/evaluation\.json; write it with metarl evaluate"):
+        publish([seeds / "seed_0"], seeds / "seed_0" / "evaluation.json", tmp_path / "results")
+    assert not (tmp_path / "results").exists()
 
 
 def test_published_commands_name_no_folder_of_the_machine_they_ran_on():

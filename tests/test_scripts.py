@@ -1,11 +1,9 @@
-"""Commands as a person runs them: train, resume, evaluate, few-shot learning."""
+"""Commands as a person runs them: train, resume, few-shot learning."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +11,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from metarl.agents import AGENTS, MAMLTRPOConfig
+from metarl.agents import MAMLTRPOConfig
 from metarl.checkpoints import read_header
-from metarl.envs import make_family
-from metarl.evaluation import Evaluation, evaluate_adaptation
-from metarl.fewshot import MAML, SinusoidTasks
+from metarl.fewshot import FewShotTraining, SinusoidTasks, adaptation_curve
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.cli import dispatch
 from metarl.statistics import mean_interval
@@ -173,96 +169,6 @@ def test_resuming_a_run_without_checkpoints_is_refused(copy):
         metarl("train maml-trpo --resume --out OUT", copy.path)
 
 
-# Evaluating.
-
-EVALUATE = "evaluate OUT --num-tasks 3 --episodes 2 --steps 2 --seed 9 --device cpu"
-
-
-def measured(run: RunDirectory) -> Evaluation:
-    """What `EVALUATE` should find."""
-    family = make_family("Navigation2D:maml17")
-    agent = AGENTS.load("maml-trpo").load(run.checkpoint_path(7), family)
-    return evaluate_adaptation(agent, family, num_tasks=3, num_episodes=2, num_steps=2, seed=9)
-
-
-def assert_shows(row: str, values: Sequence[float]) -> None:
-    """The numbers of a table's row, but for a share in per cent, are these, rounded."""
-    shown = re.findall(r"(?<=\s)-?[\d.]+(?=\s|$)", row)
-    for text, value in zip(shown, values, strict=True):
-        decimals = len(text.partition(".")[2])
-        assert float(text) == pytest.approx(value, abs=0.501 * 10**-decimals)
-
-
-def test_evaluating_prints_the_table(run, capsys):
-    metarl(EVALUATE, run.path)
-    title, _, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert title.strip() == "Navigation2D:maml17, 3 test tasks × 2 episodes, seed 9"
-    got = measured(run)
-    expected = {
-        "random": got.interval(got.random),
-        "before": got.interval(got.returns[0]),
-        "after 1 step": (*got.interval(got.returns[1]), *got.gain(1)),
-        "after 2 steps": (*got.interval(got.returns[2]), *got.gain(2)),
-        "oracle": got.interval(got.oracle),
-    }
-    for row, (name, values) in zip(rows, expected.items(), strict=True):
-        assert row.strip().startswith(f"{name} ")
-        assert_shows(row.replace(name, ""), values)
-    assert rows[3].split()[-1] == f"{got.gap_closed(2):.0%}"
-    assert rows[4].split()[-1] == "100%"
-
-
-def test_evaluating_writes_json_and_a_picture(run, tmp_path):
-    metarl(f"{EVALUATE} --json OUT --plot OUT", run.path, tmp_path / "a.json", tmp_path / "a.png")
-    written = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    assert written == measured(run).to_json()
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_checkpoint_file_can_be_evaluated(run, tmp_path):
-    path = run.checkpoint_path(4)
-    metarl(f"{EVALUATE} --split train --json OUT", path, tmp_path / "a.json")
-    written = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    assert written["split"] == "train"
-    assert written["steps"][0]["returns"] != measured(run).to_json()["steps"][0]["returns"]
-
-
-def test_evaluating_leaves_the_run_as_it_was(run):
-    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
-    metarl(EVALUATE, run.path)
-    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--split tets", "split must be one of train, test, got 'tets'; did you mean 'test'"),
-        ("--num-tasks 0", "num_tasks must be 1 or more, got 0"),
-        ("--steps -1", "steps must be 0 or more, got -1"),
-        ("--json nowhere/a.json", "json must lie in a directory that exists, got nowhere/a.json"),
-        ("--plot nowhere/a.png", "plot must lie in a directory that exists, got nowhere/a.png"),
-    ],
-)
-def test_settings_of_an_evaluation_out_of_range_are_refused(run, options, message):
-    with pytest.raises(ValueError, match=message):
-        metarl(f"evaluate OUT {options}", run.path)
-
-
-def test_evaluating_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="run must be a directory or a checkpoint, there is noth"):
-        metarl("evaluate OUT", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"run must be a directory with a config\.json"):
-        metarl("evaluate OUT", tmp_path)
-    (tmp_path / "a.txt").write_text("text", encoding="utf-8")
-    with pytest.raises(ValueError, match="is damaged or not a metarl checkpoint"):
-        metarl("evaluate OUT", tmp_path / "a.txt")
-
-
-def test_evaluating_without_a_run_names_what_is_missing():
-    with pytest.raises(ValueError, match=r"(?i)^run must be given; metarl evaluate --help"):
-        metarl("evaluate")
-
-
 # Few-shot learning.
 
 
@@ -281,7 +187,7 @@ def test_few_shot_training_writes_settings_metrics_and_a_checkpoint(fewshot):
     )  # fmt: skip
     assert config["agent_config"]["hidden_sizes"] == [8]
     assert [row["iteration"] for row in read_metrics(fewshot)] == [100, 200]
-    learner = MAML.load(fewshot.newest_checkpoint(), SinusoidTasks())
+    learner = FewShotTraining.load(fewshot.newest_checkpoint(), "maml", SinusoidTasks())
     assert learner.num_iterations == 200
 
 
@@ -289,9 +195,9 @@ def test_few_shot_testing_writes_the_error_after_each_step(fewshot):
     written = json.loads((fewshot.path / "evaluation.json").read_text(encoding="utf-8"))
     assert [step["step"] for step in written["steps"]] == [0, 1, 2]
     assert written["protocol"]["num_tasks"] == 600
-    learner = MAML.load(fewshot.newest_checkpoint(), SinusoidTasks())
+    learner = FewShotTraining.load(fewshot.newest_checkpoint(), "maml", SinusoidTasks())
     batch = SinusoidTasks().sample_for_test(600, 10, torch.Generator().manual_seed(0))
-    for step, errors in zip(written["steps"], learner.adaptation_curve(batch, 2), strict=True):
+    for step, errors in zip(written["steps"], adaptation_curve(learner, batch, 2), strict=True):
         other = mean_interval(errors)  # of other tasks: the intervals must nearly meet
         assert abs(step["mse"]["mean"] - other.mean) < 2 * (other.high - other.low)
 

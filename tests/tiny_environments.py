@@ -12,6 +12,8 @@ from gymnasium import spaces
 
 from metarl.envs.gymnasium_family import GymnasiumFamily
 from metarl.envs.navigation import Navigation2D
+from metarl.envs.tensor_family import TensorFamily, Transition
+from metarl.tasks import uniform_tasks
 
 RAISE, EXIT, DIE, HANG = 2, 3, 4, 5  # actions
 
@@ -116,3 +118,31 @@ class Drawn(Navigation2D):
     def draw(self, state, task):
         red, green = (round(100 * (1 + float(point[0]))) for point in (state, task))
         return np.full((4, 5, 3), (red, green, 0), np.uint8)
+
+
+class Lock(TensorFamily):
+    """A lock of two dials that opens, and ends the episode, when both stand right.
+
+    Pays 1 for each dial that stands right. Observes the number of tries so far; no chance.
+    """
+
+    name = "Lock"
+    variants = ("tiny",)
+    task_space = action_space = spaces.MultiDiscrete([2, 3])
+    task_description, observation_description, source = "the code", "tries so far", "this test"
+    observation_space = spaces.Box(0.0, 4.0, (1,), np.float32)
+    horizon = 4
+    behaviour = "choices"
+
+    def __init__(self, variant="tiny"):
+        self.variant = variant
+
+    def initial_states(self, parameters, shape, generator):  # noqa: ARG002
+        return parameters.new_zeros(*shape, 1)
+
+    def transition(self, states, actions, parameters, generator):  # noqa: ARG002
+        right = actions == parameters
+        return Transition(states + 1, right.float().sum(-1), right.all(-1))
+
+    def _draw_tasks(self, num_tasks, split, rng):  # noqa: ARG002
+        return uniform_tasks(self.task_space, num_tasks, rng)

@@ -88,10 +88,13 @@ class ANIL:
         return task_losses(self.problem.kind, outputs, query.targets, query.mask)
 
     def meta_gradient(
-        self, params: Params, batch: FewShotBatch, moment: Moment  # noqa: ARG002 - no schedule
+        self,
+        params: Params,
+        batch: FewShotBatch,
+        moment: Moment,  # noqa: ARG002 - no schedule
     ) -> tuple[Tensor, Params]:
         """Losses [tasks] and the gradient of their mean."""
-        return autograd_meta_gradient(self, params, batch)
+        return autograd_meta_gradient(self.meta_loss, params, batch)
 
     def adapt(self, params: Params, support: LabelledSet) -> HeadTasks:
         """Heads of all tasks after the inner steps, differentiable by `params`."""

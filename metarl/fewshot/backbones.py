@@ -175,7 +175,9 @@ class ConvNet:
 
     @property
     def norm_names(self) -> tuple[str, ...]:
-        return tuple(f"{kind}_{k}" for k in range(len(self.filters)) for kind in ("scale", "offset"))
+        return tuple(
+            f"{kind}_{k}" for k in range(len(self.filters)) for kind in ("scale", "offset")
+        )
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -198,7 +200,7 @@ class ConvNet:
         return params
 
     def maps(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
-        """The last maps [points, C, H, W] of one task's inputs [points, channels, height, width]."""
+        """The last maps [points, C, H, W] of one task's inputs [points, *input_shape]."""
         return self._forward(params, inputs, counts).maps
 
     def features(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:

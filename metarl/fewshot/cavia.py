@@ -1,4 +1,4 @@
-"""CAVIA: adaptation moves a small context that modulates the net; the net is shared by all tasks."""
+"""CAVIA: adaptation moves a small context that modulates the net; all tasks share the net."""
 
 from __future__ import annotations
 
@@ -93,10 +93,13 @@ class CAVIA:
         return task_losses(self.problem.kind, outputs, query.targets, query.mask)
 
     def meta_gradient(
-        self, params: Params, batch: FewShotBatch, moment: Moment  # noqa: ARG002 - no schedule
+        self,
+        params: Params,
+        batch: FewShotBatch,
+        moment: Moment,  # noqa: ARG002 - no schedule
     ) -> tuple[Tensor, Params]:
         """Losses [tasks] and the gradient of their mean."""
-        return autograd_meta_gradient(self, params, batch)
+        return autograd_meta_gradient(self.meta_loss, params, batch)
 
     def adapt(self, params: Params, support: LabelledSet) -> ContextTasks:
         """Contexts of all tasks after the inner steps, differentiable by `params`."""

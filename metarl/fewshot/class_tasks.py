@@ -131,6 +131,34 @@ class ClassTasks:
         query = has_class.repeat_interleave(ranges.queries, dim=1)
         return FewShotBatch(_masked(batch.support, support), _masked(batch.query, query))
 
+    def num_classes(self, split: str) -> int:
+        """Classes of a split, turned ones counted where they are classes of their own."""
+        return len(self.data(split).counts) * (4 if self._rotations == "classes" else 1)
+
+    def sample_points(
+        self, num_points: int, *, split: str, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Labelled points without episodes, for a classifier of all classes of a split.
+
+        Returns:
+            Inputs [points, *input_shape] of classes drawn evenly, and which, int64 [points].
+        """
+        data, device = self.data(split), generator.device
+        require_same_device(generator, data.points.device)
+        shape = (num_points,)
+        labels = torch.randint(self.num_classes(split), shape, generator=generator, device=device)
+        classes, turns = labels, None
+        if self._rotations == "classes":
+            classes, turns = labels // 4, labels % 4
+        elif self._rotations == "drawn":
+            turns = torch.randint(4, shape, generator=generator, device=device)
+        shares = torch.rand(shape, generator=generator, device=device)
+        members = (shares * data.counts[classes]).long().clamp(max=data.counts[classes] - 1)
+        rows = data.members[data.starts[classes] + members]
+        sources = None if turns is None else quarter_turns(self.input_shape, device)[turns]
+        points = decode(data.points[rows], data.encoding, sources)
+        return points.unflatten(-1, self.input_shape), labels
+
     def _draw(
         self, num_tasks: int, shape: EpisodeShape, split: str, generator: torch.Generator
     ) -> Tensor:
@@ -170,7 +198,7 @@ class ClassTasks:
                 f"ways must be 2 for {self.name}, whose tasks are negative or positive, "
                 f"got {shape.ways}"
             )
-        num_classes = len(data.counts) * (4 if self._rotations == "classes" else 1)
+        num_classes = self.num_classes(split)
         if shape.ways > num_classes:
             raise ValueError(
                 f"ways must be {num_classes} or less: split {split!r} of {self.name} has "

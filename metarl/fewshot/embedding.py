@@ -66,9 +66,7 @@ def embed(
     return Embedded(features[:, :num_support], features[:, num_support:])
 
 
-def embed_alone(
-    backbone: Backbone, params: Params, inputs: Tensor, mask: Tensor | None
-) -> Tensor:
+def embed_alone(backbone: Backbone, params: Params, inputs: Tensor, mask: Tensor | None) -> Tensor:
     """Embeddings [tasks, points, F] of one set of all tasks by itself, `params` shared."""
     features: Tensor = over_tasks(backbone.features, backbone, inputs, mask, shared=params)
     return features

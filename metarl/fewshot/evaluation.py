@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl.fewshot.batches import EpisodeShape, FewShotBatch, FewShotTasks, ProtocolFacts
+from metarl.fewshot.batches import EpisodeShape, FewShotBatch, ProtocolFacts
 from metarl.fewshot.problem import accuracies, task_losses
 from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
 from metarl.seeding import torch_generator
 from metarl.statistics import Interval, normal_interval
 
-__all__ = ["FewShotEvaluation", "evaluate_fewshot"]
+__all__ = ["FewShotEvaluation", "adaptation_curve", "evaluate_fewshot"]
 
 _TASKS_AT_ONCE = 50  # of pictures; curves are taken all at once
 _QUERIES = 15  # per class, as most papers test
+_GRID = "100 even points over the inputs"
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def evaluate_fewshot(
         curves = cast(_CurveTasks, tasks)
         batches = iter([curves.sample_for_test(num_tasks, shape.shots, chance)])
     else:
-        batches = _batches(tasks, num_tasks, shape, split, seed, training.device)
-    parts = [_scores(training, batch, num_steps) for batch in batches]
+        batches = _batches(training, num_tasks, shape, split=split, seed=seed)
+    parts = [adaptation_curve(training, batch, num_steps) for batch in batches]
     scores: NDArray[np.float64] = np.concatenate(parts, axis=1)
     has_steps = training.learner.has_steps
     protocol: ProtocolFacts = {
@@ -106,7 +107,7 @@ def evaluate_fewshot(
         "split": split,
         "ways": shape.ways,
         "shots": shape.shots,
-        "query": "100 even points over the inputs" if has_grid else f"{shape.queries} per class",
+        "query": _GRID if has_grid else f"{shape.queries} per class",
         "seed": seed,
         "iterations": training.num_iterations,
         "interval": "mean ± 1.96 s/√n over tasks",
@@ -123,34 +124,13 @@ def evaluate_fewshot(
     )
 
 
-def _batches(
-    tasks: FewShotTasks,
-    num_tasks: int,
-    shape: EpisodeShape,
-    split: str,
-    seed: int,
-    device: torch.device,
-) -> Iterator[FewShotBatch]:
-    """Tasks by parts, the same whatever their number."""
-    for start in range(0, num_tasks, _TASKS_AT_ONCE):
-        chance = torch_generator(seed, "test", start, device=device)
-        batch = tasks.sample(_TASKS_AT_ONCE, shape, split=split, generator=chance)
-        count = min(_TASKS_AT_ONCE, num_tasks - start)
-        support, query = (
-            part._replace(
-                inputs=part.inputs[:count],
-                targets=part.targets[:count],
-                mask=None if part.mask is None else part.mask[:count],
-            )
-            for part in batch
-        )
-        yield FewShotBatch(support, query)
-
-
-def _scores(
+def adaptation_curve(
     training: FewShotTraining, batch: FewShotBatch, num_steps: int
 ) -> NDArray[np.float64]:
-    """Score of each task after each step, [rows, tasks]."""
+    """Query accuracy or mean squared error after 0 … num_steps steps, [steps + 1, tasks].
+
+    One row where adaptation has no steps.
+    """
     learner, params = training.learner, training.evaluation_params
     rows = []
     with torch.no_grad():
@@ -162,3 +142,22 @@ def _scores(
                 rows.append(accuracies(outputs, *batch.query[1:]))
     scores: NDArray[np.float64] = torch.stack(rows).double().cpu().numpy()
     return scores
+
+
+def _batches(
+    training: FewShotTraining, num_tasks: int, shape: EpisodeShape, *, split: str, seed: int
+) -> Iterator[FewShotBatch]:
+    """Tasks by parts, the same whatever their number."""
+    for start in range(0, num_tasks, _TASKS_AT_ONCE):
+        chance = torch_generator(seed, "test", start, device=training.device)
+        batch = training.tasks.sample(_TASKS_AT_ONCE, shape, split=split, generator=chance)
+        count = min(_TASKS_AT_ONCE, num_tasks - start)
+        support, query = (
+            part._replace(
+                inputs=part.inputs[:count],
+                targets=part.targets[:count],
+                mask=None if part.mask is None else part.mask[:count],
+            )
+            for part in batch
+        )
+        yield FewShotBatch(support, query)

@@ -19,7 +19,7 @@ from metarl.fewshot.class_tasks import require_same_device
 from metarl.fewshot.episode_draws import draw_classes, split_episode
 from metarl.ranges import require_at_least, require_between
 from metarl.seeding import torch_generator
-from metarl.suggestions import unknown_name
+from metarl.suggestions import known, unknown_name
 
 __all__ = ["GlyphTasks", "render_strokes"]
 
@@ -94,11 +94,33 @@ class GlyphTasks:
         require_same_device(generator, self._strokes.device)
         classes = low + draw_classes(num_tasks, high - low, shape.ways, generator)
         examples = classes.unsqueeze(-1).expand(-1, -1, shape.shots + shape.queries)
-        strokes = self._written(self._strokes[examples], generator)
-        pictures = render_strokes(
-            strokes.flatten(0, 2), self._inked[examples].flatten(0, 2), self.input_shape[1]
+        return split_episode(self._pictures(examples, generator), shape)
+
+    def num_classes(self, split: str) -> int:
+        """Classes of a split."""
+        low, high = known("split", split, _SPLITS)
+        return high - low
+
+    def sample_points(
+        self, num_points: int, *, split: str, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Labelled pictures without episodes, for a classifier of all classes of a split.
+
+        Returns:
+            Inputs [num_points, 1, 28, 28] of classes drawn evenly, and which, int64 [num_points].
+        """
+        require_same_device(generator, self._strokes.device)
+        labels = torch.randint(
+            self.num_classes(split), (num_points,), generator=generator, device=generator.device
         )
-        return split_episode(pictures.view(*examples.shape, *self.input_shape), shape)
+        return self._pictures(_SPLITS[split][0] + labels, generator), labels
+
+    def _pictures(self, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """One example of each class [...], pictures [..., *input_shape]."""
+        flat = classes.flatten()
+        strokes = self._written(self._strokes[flat], generator)
+        pictures = render_strokes(strokes, self._inked[flat], self.input_shape[1])
+        return pictures.view(*classes.shape, *self.input_shape)
 
     def _written(self, strokes: Tensor, generator: torch.Generator) -> Tensor:
         """One example of each: control points [..., strokes, 3, 2] as a hand would place them."""

@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 
 from metarl.bilevel import InnerLoop, Params, adapt, inner_step
+from metarl.fewshot.adapted_tasks import (
+    AdaptedTasks,
+    support_loss,
+    task_outputs,
+    task_statistics,
+)
 from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learner import Moment, Parts, joined, norm_facts, over_tasks, parts_of
-from metarl.fewshot.maml import AdaptedTasks
+from metarl.fewshot.learner import Moment, norm_facts, over_tasks, parts_of
 from metarl.fewshot.problem import Problem, task_losses
 from metarl.fewshot.settings import FewShotSettings, require_one_head, require_shared_norm
 from metarl.ranges import require_at_least, require_between
@@ -22,6 +27,7 @@ from metarl.vectors import flatten, unflatten
 __all__ = ["IMAML", "IMAMLConfig", "implicit_gradient"]
 
 _ANCHOR = "anchor/"
+_CG_TOLERANCE = 1e-20  # the iterations decide
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class IMAML:
         self.backbone = config.make_backbone(problem, problem.num_outputs)
         self._names = tuple(self.backbone.init(torch.Generator()))
         self._inner = InnerLoop(
-            loss=self._support_loss,
+            loss=support_loss(self.backbone, problem.kind),
             rule=self._proximal_step,
             num_steps=config.num_inner_steps,
             batching=self.backbone.batching,
@@ -86,7 +92,10 @@ class IMAML:
         return task_losses(self.problem.kind, outputs, query.targets, query.mask)
 
     def meta_gradient(
-        self, params: Params, batch: FewShotBatch, moment: Moment  # noqa: ARG002 - no schedule
+        self,
+        params: Params,
+        batch: FewShotBatch,
+        moment: Moment,  # noqa: ARG002 - no schedule
     ) -> tuple[Tensor, Params]:
         """Losses [tasks] and the implicit gradient of their mean."""
         with torch.no_grad():
@@ -99,9 +108,8 @@ class IMAML:
             losses = task_losses(self.problem.kind, outputs, query.targets, query.mask)
             moved = {name: leaves[name] for name in self._names}
             target = _gradients(losses.sum(), moved, create_graph=False)
-            support = over_tasks(
-                self._support_loss, self.backbone, leaves, *self._wrapped(batch.support)
-            )
+            parts = parts_of(batch.support)
+            support = over_tasks(self._inner.loss, self.backbone, leaves, parts)
             slope = _gradients(support.sum(), moved, create_graph=True)
         solved = implicit_gradient(slope, moved, target, self.config)
         return losses.detach(), {name: g.mean(0) for name, g in solved.items()}
@@ -125,4 +133,79 @@ class IMAML:
 
     def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, ways] or predictions [tasks, points, D]."""
-        return task_logits(self.backbone, adapted, inputs, mask, self.config.batch_norm)
+        return task_outputs(self.backbone, adapted, inputs, mask, self.config.batch_norm)
+
+    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
+        """Means over tasks, and over the support set before and the query set after adaptation."""
+        return task_statistics(
+            self.backbone,
+            params,
+            batch,
+            self.config.batch_norm,
+            lambda: self.adapt(params, batch.support),
+        )
+
+    def facts(self) -> ProtocolFacts:
+        """How it adapts, and what batch norm means."""
+        config = self.config
+        return {
+            "adaptation": f"gradient steps ({config.num_inner_steps} in training) towards a "
+            f"minimum regularised by {config.regularization:g}, rate {config.inner_lr:g} on the "
+            "mean loss",
+            **norm_facts(config, passes="apart"),
+        }
+
+    def _anchored(self, params: Params) -> Params:
+        """Parameters, and where they start once more."""
+        return params | {_ANCHOR + name: params[name] for name in self._names}
+
+    def _proximal_step(self, params: Params, grads: Params) -> Params:
+        """φ − α (g + λ (φ − θ))."""
+        rate, pull = self.config.inner_lr, self.config.regularization
+        return params | {
+            name: params[name] - rate * (grad + pull * (params[name] - params[_ANCHOR + name]))
+            for name, grad in grads.items()
+        }
+
+
+def implicit_gradient(slope: Params, params: Params, target: Params, config: IMAMLConfig) -> Params:
+    """Solve (I + H/λ) x = g for all tasks, H by products on a graph built once.
+
+    Args:
+        slope: gradient of the support losses at `params`, with a graph, each [tasks, ...].
+        params: leaves of that graph, each [tasks, ...].
+        target: g, the query losses' gradient, each [tasks, ...].
+        config: λ and the number of conjugate-gradient iterations.
+
+    Returns:
+        x by the names of `params`, each [tasks, ...].
+    """
+
+    def product(vector: Tensor) -> Tensor:
+        along = list(unflatten(vector, params).values())
+        curved = torch.autograd.grad(
+            list(slope.values()), list(params.values()), along,
+            retain_graph=True, allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+        hessian_product = torch.cat([part.reshape(-1) for part in curved])
+        return vector + hessian_product / config.regularization
+
+    solved = conjugate_gradient(
+        product, flatten(target), num_iterations=config.cg_iterations, tolerance=_CG_TOLERANCE
+    )
+    return unflatten(solved, params)
+
+
+def _gradients(loss: Tensor, params: Params, *, create_graph: bool) -> Params:
+    grads = torch.autograd.grad(
+        loss,
+        list(params.values()),
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return dict(zip(params, grads, strict=True))
+
+
+def _without_anchors(params: Params) -> Params:
+    return {name: p for name, p in params.items() if not name.startswith(_ANCHOR)}

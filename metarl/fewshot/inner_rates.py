@@ -8,7 +8,7 @@ entry per step uses its first entry; the rule moves it on, and its last entry st
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,17 +17,23 @@ from torch import Tensor
 
 from metarl.bilevel import InnerRule, Params, sgd
 
-__all__ = ["RateKind", "Rates", "make_rates"]
+__all__ = ["RateKind", "Rates"]
 
 RateKind = Literal["fixed", "per-parameter", "per-layer-per-step", "momentum"]
 
 _RATE, _MOMENTUM, _VELOCITY = "rate/", "momentum/", "velocity/"
-_INITIAL_MOMENTUM = 0.5
+_INITIAL_LOGIT = 0.0  # a momentum of ½
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How a task's parameters move along their gradients."""
+    """How a task's parameters move along their gradients.
+
+    fixed: θ − α g. per-parameter: θ − a∘g, a of θ's shape (Meta-SGD, Li et al. 2017,
+    arXiv:1707.03141, eq. 3). per-layer-per-step: one rate for each tensor and step (MAML++,
+    Antoniou et al. 2019, arXiv:1810.09502, sec. 4). momentum: v ← μ v + g, θ − e^a v with
+    μ = σ(m), a and m of each tensor.
+    """
 
     kind: RateKind
     inner_lr: float
@@ -45,8 +51,10 @@ class Rates:
         if self.kind == "per-layer-per-step":
             return {_RATE + name: p.new_full((steps,), self.inner_lr) for name, p in moved.items()}
         if self.kind == "momentum":
-            start = {_RATE: math.log(self.inner_lr), _MOMENTUM: _logit(_INITIAL_MOMENTUM)}
-            return {k + name: p.new_tensor(v) for k, v in start.items() for name, p in moved.items()}
+            start = {_RATE: math.log(self.inner_lr), _MOMENTUM: _INITIAL_LOGIT}
+            return {
+                k + name: p.new_tensor(v) for k, v in start.items() for name, p in moved.items()
+            }
         return {}
 
     def working(self, params: Params, adapted: Collection[str]) -> Params:
@@ -70,18 +78,6 @@ class Rates:
             name: _moved_on(p) if name in self.schedules else p
             for name, p in move(params, grads).items()
         }
-
-
-def make_rates(
-    kind: RateKind, inner_lr: float, num_steps: int, schedules: Sequence[str] = ()
-) -> Rates:
-    """Rates of a kind.
-
-    fixed: θ − α g. per-parameter: θ − a∘g, a of θ's shape (Li et al. 2017, arXiv:1707.03141, eq. 3).
-    per-layer-per-step: one rate for each tensor and step (Antoniou et al. 2019, arXiv:1810.09502,
-    sec. 4). momentum: v ← μ v + g, θ − e^a v, with μ = σ(m) and a, m of each tensor.
-    """
-    return Rates(kind, inner_lr, num_steps, tuple(schedules))
 
 
 def _per_parameter(params: Params, grads: Params) -> Params:
@@ -124,7 +120,3 @@ def _moved_on(schedule: Tensor) -> Tensor:
 def _moved_on_last(schedule: Tensor) -> Tensor:
     """Steps [..., S], the first dropped and the last kept."""
     return torch.cat([schedule[..., 1:], schedule[..., -1:]], -1)
-
-
-def _logit(share: float) -> float:
-    return math.log(share / (1 - share))

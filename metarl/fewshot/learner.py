@@ -76,9 +76,7 @@ class FewShotLearner(Protocol):
     def adapt(self, params: Params, support: LabelledSet) -> Adapted:
         """What is known of each task after its support set."""
 
-    def trajectory(
-        self, params: Params, support: LabelledSet, num_steps: int
-    ) -> Iterator[Adapted]:
+    def trajectory(self, params: Params, support: LabelledSet, num_steps: int) -> Iterator[Adapted]:
         """What is known after 0 … num_steps steps; only once where adaptation has no steps."""
 
     def predict(self, adapted: Adapted, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -148,12 +146,12 @@ def joined(
 
 
 def autograd_meta_gradient(
-    learner: FewShotLearner, params: Params, batch: FewShotBatch
+    meta_loss: Callable[[Params, FewShotBatch], Tensor], params: Params, batch: FewShotBatch
 ) -> tuple[Tensor, Params]:
     """Losses [tasks] and the gradient of their mean, for learners without an inner loop."""
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     with torch.enable_grad():
-        losses = learner.meta_loss(leaves, batch)
+        losses = meta_loss(leaves, batch)
         grads = torch.autograd.grad(
             losses.mean(), list(leaves.values()), allow_unused=True, materialize_grads=True
         )

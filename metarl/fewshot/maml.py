@@ -8,20 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from metarl.bilevel import InnerLoop, Params, adapt, inner_step, meta_gradient
+from metarl.fewshot.adapted_tasks import (
+    AdaptedTasks,
+    support_loss,
+    task_outputs,
+    task_statistics,
+)
 from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.inner_rates import RateKind, make_rates
-from metarl.fewshot.learner import Moment, Parts, joined, norm_facts, over_tasks, parts_of
+from metarl.fewshot.inner_rates import RateKind, Rates
+from metarl.fewshot.learner import Moment, Parts, joined, norm_facts, parts_of
 from metarl.fewshot.problem import Problem, task_losses
 from metarl.fewshot.settings import FewShotSettings, require_choice, require_one_head
 from metarl.ranges import require_at_least, require_between
 
-__all__ = ["MAML", "AdaptedTasks", "MAMLConfig"]
+__all__ = ["MAML", "MAMLConfig"]
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,6 @@ class MAMLConfig(FewShotSettings):
         require_one_head(self)
 
 
-class AdaptedTasks(NamedTuple):
-    """Parameters of each task, and the data that normalisation may need."""
-
-    params: Params
-    """By name, each [tasks, ...]."""
-    support: LabelledSet
-
-
 class MAML:
     """Model-agnostic meta-learning: a start from which a few gradient steps go far.
 
@@ -85,15 +83,13 @@ class MAML:
         self.config, self.problem = config, problem
         per_step = config.batch_norm == "per-step"
         self._slots = config.num_inner_steps + 1 if per_step else 1
-        self.backbone = config.make_backbone(
-            problem, problem.num_outputs, num_slots=self._slots
-        )
+        self.backbone = config.make_backbone(problem, problem.num_outputs, num_slots=self._slots)
         fixed = self.backbone.norm_names
         if config.adapted == "body":
             fixed += self.backbone.head_names
         names = self.backbone.init(torch.Generator())
         self._adapted = tuple(name for name in names if name not in fixed)
-        self._rates = make_rates(
+        self._rates = Rates(
             config.rates,
             config.inner_lr,
             config.num_inner_steps,
@@ -101,7 +97,7 @@ class MAML:
         )
         everything = set(self._adapted) == set(names) and config.rates == "fixed"
         self._inner = InnerLoop(
-            loss=self._support_loss,
+            loss=support_loss(self.backbone, problem.kind),
             rule=self._rates.rule,
             num_steps=config.num_inner_steps,
             mode=config.mode,
@@ -117,8 +113,9 @@ class MAML:
 
     def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
         """Query loss after the inner steps, [tasks]."""
-        outputs = self.predict(self.adapt(params, batch.support), *_inputs_and_mask(batch.query))
-        return task_losses(self.problem.kind, outputs, batch.query.targets, batch.query.mask)
+        query = batch.query
+        outputs = self.predict(self.adapt(params, batch.support), query.inputs, query.mask)
+        return task_losses(self.problem.kind, outputs, query.targets, query.mask)
 
     def meta_gradient(
         self, params: Params, batch: FewShotBatch, moment: Moment
@@ -161,25 +158,15 @@ class MAML:
 
     def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, ways] or predictions [tasks, points, D]."""
-        if self.config.batch_norm != "support":
-            return self._logits(adapted.params, inputs, mask)
-        both, counts = joined(adapted.support, inputs, mask, "support")
-        return self._logits(adapted.params, both, counts)[:, adapted.support.inputs.shape[1] :]
+        return task_outputs(self.backbone, adapted, inputs, mask, self.config.batch_norm)
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
         """Means over tasks, and over the support set before and the query set after adaptation."""
-        if self.config.batch_norm != "running" or not self.backbone.norm_names:
-            return {}
-        measure = self.backbone.statistics
-        with torch.no_grad():
-            *_, adapted = self.trajectory(params, batch.support, self.config.num_inner_steps)
-            first = over_tasks(
-                measure, self.backbone, *_inputs_and_mask(batch.support), shared=params
-            )
-            last = over_tasks(
-                measure, self.backbone, adapted.params, *_inputs_and_mask(batch.query)
-            )
-        return {name: (first[name] + last[name]).mean(0) / 2 for name in last}
+
+        def last() -> AdaptedTasks:
+            return list(self.trajectory(params, batch.support, self.config.num_inner_steps))[-1]
+
+        return task_statistics(self.backbone, params, batch, self.config.batch_norm, last)
 
     def facts(self) -> ProtocolFacts:
         """How it adapts, and what batch norm means."""
@@ -199,30 +186,17 @@ class MAML:
         early = (1 - iteration / horizon) / last
         return [*((step, early) for step in range(1, last)), (last, 1 - early * (last - 1))]
 
-    def _logits(self, params: Params, inputs: Tensor, counts: Tensor | None) -> Tensor:
-        logits: Tensor = over_tasks(self.backbone.logits, self.backbone, params, inputs, counts)
-        return logits
-
-    def _support_loss(self, params: Params, parts: Parts) -> Tensor:
-        inputs, targets, *mask = parts
-        outputs = self.backbone.logits(params, inputs, *mask)
-        return task_losses(self.problem.kind, outputs, targets, *mask)
-
     def _query_parts(self, batch: FewShotBatch) -> Parts:
         """What the query loss needs: under "support" the inputs of both sets."""
         if self.config.batch_norm != "support" or self.backbone.batching == "explicit":
             return parts_of(batch.query)
-        both, counts = joined(batch.support, *_inputs_and_mask(batch.query), "support")
+        both, counts = joined(batch.support, batch.query.inputs, batch.query.mask, "support")
         assert counts is not None
         return both, counts, *parts_of(batch.query)[1:]
 
     def _query_loss(self, params: Params, parts: Parts) -> Tensor:
         if self.config.batch_norm != "support" or self.backbone.batching == "explicit":
-            return self._support_loss(params, parts)
+            return self._inner.loss(params, parts)
         both, counts, targets, *mask = parts
         outputs = self.backbone.logits(params, both, counts)[-targets.shape[0] :]
         return task_losses(self.problem.kind, outputs, targets, *mask)
-
-
-def _inputs_and_mask(points: LabelledSet) -> tuple[Tensor, Tensor | None]:
-    return points.inputs, points.mask

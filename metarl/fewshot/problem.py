@@ -18,12 +18,15 @@ class Problem(NamedTuple):
     input_shape: tuple[int, ...]
     num_outputs: int
     """Classes of an episode, or numbers to predict."""
+    num_train_classes: int = 0
+    """Classes of the training split; 0 where they cannot be counted."""
 
 
 def point_losses(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:
     """Loss of each point, of one task or with leading axes.
 
-        classification  −log softmax(outputs)[target];   regression  mean over D of (output − target)²
+        classification  −log softmax(outputs)[target]
+        regression      mean over D of (output − target)²
 
     Args:
         kind: of the problem.

@@ -87,7 +87,9 @@ _RECIPES: dict[str, dict[_Data, Settings]] = {
         "vectors": _MAML_VECTORS,
     },
     "meta-sgd": {  # our choice of where rates start; the paper draws them from U(.005, .1)
-        "characters": {"inner_lr": 0.5}, "photographs": {"inner_lr": 0.05}, "vectors": _MAML_VECTORS,
+        "characters": {"inner_lr": 0.5},
+        "photographs": {"inner_lr": 0.05},
+        "vectors": _MAML_VECTORS,
     },
     "boil": {  # Oh et al. 2021
         "characters": {"inner_lr": 0.5}, "photographs": {"inner_lr": 0.5}, "vectors": _MAML_VECTORS,

@@ -64,7 +64,8 @@ class FewShotSettings:
     pooling: Pooling = "max"
     """Down-sampling of the blocks: max-pooling, or convolutions of stride 2."""
     batch_norm: BatchNorm = "batch"
-    """Whose statistics the blocks normalise by: batch (transductive), support, running, per-step."""
+    """Whose statistics the blocks normalise by: batch (transductive), support, running, per-step
+    (also batch)."""
     chunk_size: int | None = None
     """At most this many tasks at a time, to save memory; None: all at once."""
 
@@ -179,6 +180,6 @@ def require_shared_norm(config: FewShotSettings) -> None:
     """
     if config.batch_norm == "per-step":
         raise ValueError(
-            "batch_norm must be batch, support or running where inner steps do not pass through it, "
+            "batch_norm must be batch, support or running where no inner step passes through it, "
             "got 'per-step'"
         )

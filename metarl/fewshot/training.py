@@ -16,6 +16,7 @@ from metarl.fewshot.learners import LEARNERS, recipe
 from metarl.fewshot.outer_optimizer import OuterOptimizer
 from metarl.fewshot.problem import Problem, accuracies
 from metarl.fewshot.settings import FewShotSettings
+from metarl.fewshot.transfer import PointTasks, Transfer
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.seeding import torch_generator
 from metarl.stored_settings import read_settings
@@ -23,7 +24,8 @@ from metarl.stored_settings import read_settings
 __all__ = ["FewShotTraining"]
 
 _REMEDY = "try a smaller inner_lr or meta_lr"
-_MOMENTUM = 0.1  # of running statistics
+_MOMENTUM = 0.1  # of running statistics, a pass through the net of their own
+_STATISTICS_EVERY = 5  # iterations
 _VALIDATION_TASKS = 100
 _AGENT = "fewshot-"
 
@@ -72,6 +74,7 @@ class FewShotTraining:
         self.running = self._initial_statistics()
         self.num_iterations = 0
         self._optimizer = OuterOptimizer(self.params, config)
+        self._stored_config = asdict(config)
 
     @property
     def evaluation_params(self) -> Params:
@@ -85,18 +88,17 @@ class FewShotTraining:
             FloatingPointError: if a loss or a gradient is not finite; the parameters stay as they
                 were.
         """
-        shape = self.config.train_shape(self.learner.problem)
-        batch = self._sample(self.config.meta_batch_size, shape, "train", self.num_iterations)
+        batch = self._draw(self.num_iterations)
         chance = torch_generator(self.seed, "updates", self.num_iterations, device=self.device)
         moment = Moment(self.num_iterations, chance)
         losses, grads = self.learner.meta_gradient(self.params, batch, moment)
         with in_iteration(self.num_iterations + 1):
             require_finite_tasks("query loss", losses, remedy=_REMEDY)
             require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
-        statistics = self.learner.statistics(self.params, batch)
+        if self.running and self.num_iterations % _STATISTICS_EVERY == 0:
+            for name, values in self.learner.statistics(self.params, batch).items():
+                self.running[name].lerp_(values, _MOMENTUM)
         self._optimizer.step(grads, self.num_iterations)
-        for name, values in statistics.items():
-            self.running[name].lerp_(values, _MOMENTUM)
         self.num_iterations += 1
         unit = "mse" if self.learner.problem.kind == "regression" else "loss"
         return {f"meta/query_{unit}": float(losses.mean())}
@@ -136,7 +138,7 @@ class FewShotTraining:
                 "agent": _AGENT + self.name,
                 "environment": self.tasks.name,
                 "seed": self.seed,
-                "config": asdict(self.config),
+                "config": self._stored_config,
                 "counters": {"num_iterations": self.num_iterations},
             },
         )
@@ -157,6 +159,7 @@ class FewShotTraining:
         tensors, header = load_checkpoint(path, agent=_AGENT + name, environment=tasks.name)
         config = read_settings(config_type, header["config"], where=f"checkpoint {path}")
         training = cls(name, tasks, config, seed=header["seed"], device=device)
+        training._stored_config = header["config"]  # as its run's config.json has it
         for group, mine in (("parameters", training.params), ("running", training.running)):
             held = select_tensors(path, tensors, group, mine)
             for key, p in mine.items():
@@ -165,6 +168,15 @@ class FewShotTraining:
         if header["format_version"] > 1:
             training._optimizer.restore(path, tensors)
         return training
+
+    def _draw(self, iteration: int) -> FewShotBatch:
+        """Episodes of an iteration, or the labelled points of the baseline."""
+        if isinstance(self.learner, Transfer):
+            assert isinstance(self.tasks, PointTasks)
+            chance = torch_generator(self.seed, "tasks", iteration, device=self.device)
+            return self.learner.draw(self.tasks, chance)
+        shape = self.config.train_shape(self.learner.problem)
+        return self._sample(self.config.meta_batch_size, shape, "train", iteration)
 
     def _sample(
         self, num_tasks: int, shape: EpisodeShape, split: str, iteration: int
@@ -177,7 +189,8 @@ class FewShotTraining:
         """Inputs and outputs; a task is drawn to see how many numbers regression asks for."""
         tasks, config = self.tasks, self.config
         if tasks.kind == "classification":
-            return Problem(tasks.kind, tasks.input_shape, config.ways)
+            num_classes = tasks.num_classes("train") if isinstance(tasks, PointTasks) else 0
+            return Problem(tasks.kind, tasks.input_shape, config.ways, num_classes)
         batch = self._sample(1, EpisodeShape(1, 1, 1), "train", 0)
         return Problem(tasks.kind, tasks.input_shape, batch.query.targets.shape[-1])
 

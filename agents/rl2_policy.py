@@ -1,0 +1,65 @@
+"""From the settings of RL² to its networks."""
+
+from __future__ import annotations
+
+from metarl.action_heads import ActionHead
+from metarl.memories import GRU, LSTM, Memory, NoMemory
+from metarl.tasks import TaskFamily
+from metarl.transformer import Transformer
+from metarl.trial_inputs import TrialInputs
+from metarl.trial_policies import TrialPolicy
+
+from .rl2_config import RL2Config
+from .trial_batch import task_size
+
+__all__ = ["make_policy", "trial_steps"]
+
+
+def trial_steps(family: TaskFamily, config: RL2Config) -> int:
+    """Steps of the longest trial."""
+    return family.horizon * config.num_episodes
+
+
+def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> TrialPolicy:
+    """The policy that acts in a family's trials.
+
+    Raises:
+        ValueError: if the settings do not fit one another.
+    """
+    observation_size = family.observation_space.shape[0]
+    input_size = observation_size if config.memory == "none" else inputs.size
+    encoded_size = config.encoder_sizes[-1] if config.encoder_sizes else input_size
+    return TrialPolicy(
+        input_size=input_size,
+        observation_size=observation_size,
+        memory=_make_memory(encoded_size, trial_steps(family, config), config),
+        head=ActionHead(
+            family.action_space,
+            config.initial_std,
+            config.min_std,
+            config.action_scale or family.action_scale,
+        ),
+        encoder_sizes=config.encoder_sizes,
+        hidden_sizes=config.hidden_sizes,
+        value_hidden_sizes=config.value_hidden_sizes,
+        activation=config.activation,
+        hypernetwork=config.head == "hypernetwork",
+        separate_value=config.optimizer == "trpo",
+        told_size=1 + (task_size(family.task_space) if config.value_sees_task else 0),
+    )
+
+
+def _make_memory(input_size: int, length: int, config: RL2Config) -> Memory:
+    if config.memory == "gru":
+        return GRU(input_size, config.memory_size)
+    if config.memory == "lstm":
+        return LSTM(input_size, config.memory_size)
+    if config.memory == "none":
+        return NoMemory(input_size)
+    return Transformer(
+        input_size,
+        config.memory_size,
+        length=length,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+    )

@@ -1,0 +1,133 @@
+"""Relation networks: a net that scores how well a query fits a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metarl.bilevel import Params
+from metarl.fewshot.backbones import ConvNet
+from metarl.fewshot.batches import FewShotBatch
+from metarl.fewshot.embedding import SharedTasks, membership
+from metarl.fewshot.learner import joined, over_tasks
+from metarl.fewshot.metric_learner import MetricLearner
+from metarl.fewshot.problem import Problem, mean_over_points
+from metarl.fewshot.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.mlp import init_mlp, mlp
+from metarl.ranges import require_at_least
+
+__all__ = ["RelationNet", "RelationNetConfig"]
+
+_MODULE, _SCORE = "relation/", "score/"
+_BLOCKS = 2  # of the relation module; and blocks of the embedding that down-sample
+
+
+@dataclass(frozen=True)
+class RelationNetConfig(FewShotSettings):
+    """Settings of relation networks."""
+
+    relation_size: int = 8
+    """Hidden units between the compared maps and the score."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least("relation_size", self.relation_size, 1)
+        require_shared_norm(self)
+        if self.batch_norm == "support":
+            raise ValueError(
+                "batch_norm must be batch or running for relation networks, whose second net "
+                "sees no support set without a query, got 'support'"
+            )
+
+
+class RelationNet(MetricLearner):
+    """Score of a query and a class: g(f(query) beside the sum of f over the class's support).
+
+        L = mean over queries and classes of (score − 1[the query is of the class])²
+
+    The scores lie in (0, 1). Pictures are compared as maps: the embedding down-samples in its first
+    two blocks only, and two more blocks of convolutions compare. Vectors are compared by a
+    perceptron.
+
+    Source: Sung et al. 2018 (arXiv:1711.06025), eq. 1–2. Differs: convolutions are padded.
+    """
+
+    config_type: ClassVar[type[RelationNetConfig]] = RelationNetConfig
+    adaptation_in_words: ClassVar[str] = "learned comparison with class sums"
+
+    def __init__(self, config: RelationNetConfig, problem: Problem) -> None:
+        """For a classification problem."""
+        require_classes("relation", problem)
+        super().__init__(config, problem)
+        self._module: ConvNet | None = None
+        num_inputs = 2 * self.backbone.num_features
+        if isinstance(self.backbone, ConvNet):
+            shape = self.backbone.input_shape
+            self.backbone = ConvNet(shape, 0, config.filters, num_pooled=_BLOCKS)
+            channels, height, width = self.backbone.map_shape
+            self._module = ConvNet((2 * channels, height, width), 0, (channels,) * _BLOCKS)
+            num_inputs = self._module.num_features
+        self._sizes = (num_inputs, config.relation_size, 1)
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of both nets."""
+        params = super().init(generator)
+        if self._module is not None:
+            inner = self._module.init(generator)
+            params |= {_MODULE + name: p for name, p in inner.items()}
+        score = init_mlp(self._sizes, generator)
+        return params | {_SCORE + name: p for name, p in score.items()}
+
+    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
+        """Mean squared error of the scores, [tasks]."""
+        query = batch.query
+        scores = self.predict(self.adapt(params, batch.support), query.inputs, query.mask)
+        wanted = functional.one_hot(query.targets, scores.shape[-1]).to(scores.dtype)
+        return mean_over_points((scores - wanted).square().mean(-1), query.mask)
+
+    def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Scores in (0, 1), [tasks, points, classes]."""
+        pairs = self._pairs(adapted, inputs, mask)
+        params = adapted.params
+        if self._module is not None:
+            module, own = self._module, _under(params, _MODULE)
+            counts = None if mask is None else mask.repeat_interleave(pairs.shape[2], 1)
+            flat = over_tasks(module.features, module, pairs.flatten(1, 2), counts, shared=own)
+            pairs = flat.unflatten(1, pairs.shape[1:3])
+        scores = mlp(_under(params, _SCORE), pairs, torch.relu).squeeze(-1)
+        return scores.sigmoid()
+
+    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
+        """Of support and query together, and of all their pairs."""
+        found = super().statistics(params, batch)
+        if not found or self._module is None:
+            return found
+        module, query = self._module, batch.query
+        with torch.no_grad():
+            pairs = self._pairs(self.adapt(params, batch.support), query.inputs, query.mask)
+            counts = None if query.mask is None else query.mask.repeat_interleave(pairs.shape[2], 1)
+            own = _under(params, _MODULE)
+            more = over_tasks(module.statistics, module, pairs.flatten(1, 2), counts, shared=own)
+        return found | {_MODULE + name: values.mean(0) for name, values in more.items()}
+
+    def _pairs(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None) -> Tensor:
+        """Class sums beside queries: [tasks, queries, classes, 2C, H, W], or 2F features."""
+        support = adapted.support
+        both, counts = joined(support, inputs, mask, self.config.batch_norm)
+        net = self.backbone
+        embed = net.maps if isinstance(net, ConvNet) else net.features
+        found = over_tasks(embed, net, both, counts, shared=adapted.params)
+        first, last = found.tensor_split([support.inputs.shape[1]], dim=1)
+        members = membership(support, int(support.targets.max()) + 1, found.dtype)
+        sums = (members.mT @ first.flatten(2)).unflatten(2, first.shape[2:])
+        shape = (*last.shape[:2], sums.shape[1], *last.shape[2:])
+        return torch.cat([sums.unsqueeze(1).expand(shape), last.unsqueeze(2).expand(shape)], 3)
+
+
+def _under(params: Params, prefix: str) -> Params:
+    """The parameters whose names begin so, without the beginning."""
+    return {name.removeprefix(prefix): p for name, p in params.items() if name.startswith(prefix)}

@@ -1,0 +1,102 @@
+"""Tables of an evaluation for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from metarl.bootstrap import Estimate
+from metarl.evaluation import Evaluation, Metric
+
+__all__ = ["print_evaluation"]
+
+
+def print_evaluation(console: Console, evaluation: Evaluation) -> None:
+    """A table for the return and, where the family has it, one for success; intervals explained."""
+    for metric in evaluation.metrics:
+        console.print(_table(evaluation, metric))
+    console.print(_meaning_of_intervals(evaluation), soft_wrap=True)
+
+
+def _table(evaluation: Evaluation, metric: Metric) -> Table:
+    count = len(evaluation.runs)
+    runs = f"{count} runs of {evaluation.agent}" if count > 1 else evaluation.agent
+    table = Table(
+        title=f"{evaluation.environment}, {runs}: {evaluation.protocol.describe()}",
+        title_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("")
+    name = "return" if metric == "return" else "success %"
+    for heading in (name, "95 %", "IQM", "gain", "95 %", "gap closed"):
+        table.add_column(heading, justify="right")
+    for other in _others(evaluation, metric):
+        table.add_row(other, *_reference_cells(evaluation, other, metric))
+    for stage, label in enumerate(evaluation.stages):
+        table.add_row(label, *_stage_cells(evaluation, stage, metric))
+    if "oracle" in evaluation.references and _has(evaluation, "oracle", metric):
+        cells = _reference_cells(evaluation, "oracle", metric)
+        table.add_row("oracle", *cells, "", "", "100%" if metric == "return" else "")
+    return table
+
+
+def _others(evaluation: Evaluation, metric: Metric) -> list[str]:
+    """References that stand above the stages."""
+    names = (name for name in evaluation.references if name != "oracle")
+    return [name for name in names if _has(evaluation, name, metric)]
+
+
+def _has(evaluation: Evaluation, name: str, metric: Metric) -> bool:
+    return metric == "return" or evaluation.references[name].success is not None
+
+
+def _reference_cells(evaluation: Evaluation, name: str, metric: Metric) -> list[str]:
+    scores = evaluation.reference(name, metric)
+    mean, middle = evaluation.estimate(scores), evaluation.middle(scores)
+    return [*_shown(mean, metric), _shown(middle, metric)[0]]
+
+
+def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str]:
+    scores = evaluation.scores(stage, metric)
+    mean, middle = evaluation.estimate(scores), evaluation.middle(scores)
+    cells = [*_shown(mean, metric), _shown(middle, metric)[0]]
+    if stage == 0:
+        return cells
+    closed = evaluation.gap_closed(stage) if metric == "return" else None
+    share = "" if closed is None else f"{closed:.0%}"
+    return [*cells, *_shown(evaluation.gain(stage, metric), metric), share]
+
+
+def _shown(estimate: Estimate, metric: Metric) -> tuple[str, str]:
+    """Value and interval, with as many digits as the largest of the numbers asks for."""
+    numbers = [estimate.value, estimate.low, estimate.high]
+    if metric == "success":
+        value, low, high = (f"{100 * number:.0f}" for number in numbers)
+    else:
+        largest = max(map(abs, numbers))
+        digits = 2 if largest < 10 else 1 if largest < 100 else 0
+        value, low, high = (f"{number:.{digits}f}" for number in numbers)
+    return value, f"{low} … {high}"
+
+
+def _meaning_of_intervals(evaluation: Evaluation) -> str:
+    """What the intervals say, and of whom."""
+    names = {name: evaluation.reference(name) for name in evaluation.references}
+    single = [name for name, scores in names.items() if len(scores) == 1]
+    if len(evaluation.runs) == 1:
+        own = "Intervals are over tasks: what this run would give on other tasks of the split"
+        others = [name for name in names if name not in single]
+        unit = "runs"
+    else:
+        own = "Intervals are over runs: what other training seeds would give on these tasks"
+        others, unit = single, "tasks"
+    tail = f"; those of {_listed(others)} are over {unit}" if others else ""
+    return f"{own}{tail}. IQM: mean of the middle half of runs and tasks."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

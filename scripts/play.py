@@ -1,0 +1,160 @@
+"""Show an agent on one task, as a picture that moves: `metarl play RUN --out clip.gif`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from metarl.behaviour import Films, record_films
+from metarl.devices import DeviceName, resolve_device
+from metarl.evaluation_protocol import EvaluationProtocol, preset
+from metarl.evaluator import evaluation_tasks
+from metarl.films import FILM_SUFFIXES, side_by_side, write_film
+from metarl.ranges import require_at_least, require_between
+from metarl.scripts.command_line import parse, run
+from metarl.scripts.evaluation_targets import load_targets
+from metarl.scripts.report_words import number_text, task_text
+from metarl.task_spaces import space_bounds
+from metarl.tasks import TaskFamily, Tasks
+
+__all__ = ["PlayConfig", "main", "play"]
+
+
+@dataclass(frozen=True)
+class PlayConfig:
+    """Show an agent on one task before and after it adapts, side by side, or at one stage."""
+
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Directory of a run, or whatever else `metarl evaluate` takes."""
+    out: Path
+    """The film's file, .gif, .webp, .png or .mp4; it is replaced if it exists."""
+    task: tuple[float, ...] = ()
+    """The task's numbers; without them it is one that `metarl evaluate` would measure on."""
+    split: str = "test"
+    """Where the task comes from."""
+    index: int = 0
+    """Which task of the split."""
+    stage: int | None = None
+    """Adaptation steps before what is shown; without it, both before any and after all."""
+    preset: str = "maml"
+    """How the agent adapts: maml, pearl, varibad or metaworld."""
+    episodes: int | None = None
+    """Episodes of data before each adaptation step; by default those of the preset."""
+    seed: int = 0
+    """Of tasks, initial states and actions."""
+    frames: int = 200
+    """The most pictures; of longer episodes steps are left out."""
+    frames_per_second: float = 20.0
+    """Pictures a second."""
+    env: str | None = None
+    """Family and variant, where the target does not say."""
+    sb3: str | None = None
+    """The class of a target MODEL.zip; open such a file only if you trust where it came from."""
+    device: DeviceName = "auto"
+    """Where the agent computes."""
+
+    def __post_init__(self) -> None:
+        preset(self.preset)
+        for name in ("index", "seed"):
+            require_at_least(name, getattr(self, name), 0)
+        require_at_least("frames", self.frames, 1)
+        if self.episodes is not None:
+            require_at_least("episodes", self.episodes, 1)
+        if self.stage is not None:
+            last = preset(self.preset).adaptation_steps
+            if not 0 <= self.stage <= last:
+                raise ValueError(
+                    f"stage must be 0 to {last} with preset {self.preset}, got {self.stage}"
+                )
+        require_between("frames_per_second", self.frames_per_second, 0, 1000, open_low=True)
+        if self.out.suffix not in FILM_SUFFIXES or not self.out.absolute().parent.is_dir():
+            raise ValueError(
+                f"out must end in {', '.join(FILM_SUFFIXES)} and lie in a directory that exists, "
+                f"got {self.out}"
+            )
+
+    @property
+    def protocol(self) -> EvaluationProtocol:
+        """That of the preset, with what was asked for."""
+        chosen = replace(preset(self.preset), split=self.split, seed=self.seed)
+        if self.episodes is None:
+            return chosen
+        shared = chosen.evaluation_episodes == chosen.exploration_episodes
+        measured = self.episodes if shared else chosen.evaluation_episodes
+        return replace(chosen, exploration_episodes=self.episodes, evaluation_episodes=measured)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command `metarl play`."""
+    config = parse(PlayConfig, arguments, program="metarl play")
+    films = play(config)
+    Console().print(f"wrote {config.out}: task {_told(films)}", soft_wrap=True)
+
+
+def play(config: PlayConfig) -> Films:
+    """Write the film of one task.
+
+    Returns:
+        What it shows.
+
+    Raises:
+        ValueError: if the target cannot be used, the task or the stage is none, or the family has
+            no picture.
+        ImportError: for MP4, if a package is missing.
+        RuntimeError: if this machine cannot draw.
+    """
+    device = resolve_device(config.device)
+    targets = load_targets([config.target], env=config.env, sb3=config.sb3, device=device)
+    family, protocol = targets.family, config.protocol
+    agent = next(iter(targets.agents.values()))
+    last = protocol.adaptation_steps
+    stages = sorted({0, last}) if config.stage is None else [config.stage]
+    films = record_films(
+        agent,
+        family,
+        _task(config, family),
+        protocol,
+        stages=stages,
+        max_frames=config.frames,
+        device=device,
+    )
+    if films is None:
+        raise ValueError(f"{family.id} has no picture; metarl report shows what can be shown of it")
+    frames = side_by_side([stage[0] for stage in films.frames], _captions(films))
+    write_film(config.out, frames, frames_per_second=config.frames_per_second)
+    return films
+
+
+def _task(config: PlayConfig, family: TaskFamily) -> Tasks:
+    """Shape [1, D]."""
+    if config.task:
+        size = len(space_bounds(family.task_space)[0])
+        if len(config.task) != size:
+            raise ValueError(
+                f"task must be {size} numbers ({family.task_description}), got {len(config.task)}"
+            )
+        return family.check_tasks(np.array([config.task]))
+    protocol = config.protocol
+    many = replace(protocol, num_tasks=max(protocol.num_tasks, config.index + 1))
+    return evaluation_tasks(family, many)[config.index : config.index + 1]
+
+
+def _captions(films: Films) -> list[str]:
+    return [
+        f"{name}: return {number_text(float(returns[0]))}"
+        for name, returns in zip(films.stages, films.returns, strict=True)
+    ]
+
+
+def _told(films: Films) -> str:
+    return f"{task_text(films.tasks[0])}; {'; '.join(_captions(films))}"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,105 @@
+"""Adam: torch's, by name, with a state that survives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.adam import Adam
+
+Named = dict[str, Tensor]
+
+
+def params() -> Named:
+    chance = torch.Generator().manual_seed(0)
+    return {
+        name: torch.randn(shape, generator=chance).requires_grad_()
+        for name, shape in (("weight", (4, 3)), ("bias", (4,)))
+    }
+
+
+def gradients(step: int) -> Named:
+    chance = torch.Generator().manual_seed(100 + step)
+    return {name: torch.randn(p.shape, generator=chance) for name, p in params().items()}
+
+
+def equal(one: Named, other: Named) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def flat(adam: Adam) -> Named:
+    return {f"{group}/{k}": t.clone() for group, ts in adam.tensors().items() for k, t in ts.items()}
+
+
+def stepped(adam: Adam, steps: range) -> None:
+    for step in steps:
+        adam.step(gradients(step), learning_rate=0.1 / (step + 1))
+
+
+def test_steps_are_those_of_torch():
+    mine, theirs = params(), params()
+    stepped(Adam(mine, epsilon=1e-3), range(5))
+    reference = torch.optim.Adam(list(theirs.values()), lr=1.0, eps=1e-3)
+    for step in range(5):
+        reference.param_groups[0]["lr"] = 0.1 / (step + 1)
+        for name, p in theirs.items():
+            p.grad = gradients(step)[name]
+        reference.step()
+    for name, p in theirs.items():
+        torch.testing.assert_close(mine[name], p, rtol=0, atol=1e-6)
+
+
+def test_the_first_step_moves_each_number_by_the_learning_rate():
+    """m̂ / √v̂ is the sign of the gradient: worked out by hand."""
+    mine, before = params(), params()
+    Adam(mine, epsilon=1e-12).step(gradients(0), learning_rate=0.25)
+    for name, p in mine.items():
+        expected = before[name] - 0.25 * gradients(0)[name].sign()
+        torch.testing.assert_close(p, expected, rtol=0, atol=1e-6)
+
+
+def test_parameters_without_a_gradient_stay_and_their_moments_too():
+    mine = params()
+    adam = Adam(mine)
+    stepped(adam, range(2))
+    before, state = mine["bias"].clone(), flat(adam)
+    adam.step({"weight": gradients(2)["weight"]}, learning_rate=0.1)
+    assert torch.equal(mine["bias"], before)
+    after = flat(adam)
+    changed = {name for name in state if not torch.equal(state[name], after[name])}
+    assert changed == {f"optimizer/{kind}/weight" for kind in ("step", "exp_avg", "exp_avg_sq")}
+
+
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_a_restored_optimiser_goes_on_to_the_same_bit(first):
+    straight = params()
+    stepped(Adam(straight), range(6))
+    begun = params()
+    adam = Adam(begun)
+    stepped(adam, range(first))
+    kept = flat(adam)
+    resumed = {name: p.detach().clone().requires_grad_() for name, p in begun.items()}
+    other = Adam(resumed)
+    other.restore(Path("kept"), kept)
+    stepped(other, range(first, 6))
+    assert equal(resumed, straight)
+
+
+def test_before_the_first_step_the_state_is_zero():
+    state = flat(Adam(params()))
+    assert len(state) == 6
+    assert not any(bool(t.any()) for t in state.values())
+
+
+def test_the_state_of_other_parameters_is_refused():
+    state = flat(Adam(params()))
+    other = Adam({"weight": torch.zeros(4, 2), "bias": torch.zeros(4)})
+    message = r"checkpoint kept must hold optimizer/exp_avg/weight as torch.float32 \[4, 2\]"
+    with pytest.raises(ValueError, match=message):
+        other.restore(Path("kept"), state)
+    del state["optimizer/step/bias"]
+    with pytest.raises(ValueError, match=r"must hold optimizer/step/bias .* it holds nothing"):
+        Adam(params()).restore(Path("kept"), state)

@@ -1,0 +1,137 @@
+"""Tables of an evaluation: every number in its place, and what the intervals are over."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from metarl.evaluation import Evaluation, Measured
+from metarl.evaluation_protocol import EvaluationProtocol
+from metarl.scripts.evaluation_tables import print_evaluation
+
+PROTOCOL = EvaluationProtocol(
+    num_tasks=3, exploration_episodes=2, evaluation_episodes=2, adaptation_steps=2
+)
+
+
+def made(num_runs: int, *, success: bool = False, others: Iterable[tuple[str, int]] = ()):
+    """Random numbers of a kind."""
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> Measured:
+        reached = rng.integers(2, size=shape).astype(float) if success else None
+        return Measured(rng.normal(-50, 20, shape), reached)
+
+    references = {"random": drawn(1, 3, 2), "oracle": drawn(1, 3, 2)}
+    references |= {name: drawn(count, 3, 2) for name, count in others}
+    return Evaluation(
+        environment="Slope:one",
+        agent="slider",
+        protocol=PROTOCOL,
+        tasks=np.zeros((3, 1)),
+        runs=tuple(f"run {r}" for r in range(num_runs)),
+        stages=("before", "after 1 step", "after 2 steps"),
+        measured=drawn(num_runs, 3, 3, 2),
+        references=references,
+    )
+
+
+def printed(evaluation: Evaluation) -> list[str]:
+    """The lines that are not empty."""
+    console = Console(file=io.StringIO(), width=100)
+    print_evaluation(console, evaluation)
+    return [line.strip() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
+def numbers(row: str, name: str) -> list[str]:
+    """Of a table's row, but for a share in per cent."""
+    assert row.startswith(f"{name} ")
+    return re.findall(r"(?<=\s)-?[\d.]+(?=\s|$)", row.removeprefix(name))
+
+
+def assert_shows(shown: list[str], values: Iterable[float]) -> None:
+    """The numbers are these, rounded."""
+    for text, value in zip(shown, values, strict=True):
+        decimals = len(text.partition(".")[2])
+        assert float(text) == pytest.approx(value, abs=0.501 * 10**-decimals)
+
+
+def test_a_table_shows_every_stage_beside_random_and_oracle():
+    got = made(1)
+    *lines, meaning = printed(got)
+    title, rows = " ".join(lines[:2]), lines[-5:]
+    assert title == f"Slope:one, slider: {PROTOCOL.describe()}"
+    for row, name in ((rows[0], "random"), (rows[4], "oracle")):
+        scores = got.reference(name)
+        assert_shows(numbers(row, name), (*got.estimate(scores)[:3], got.middle(scores).value))
+    for k, row in enumerate(rows[1:4]):
+        scores = got.scores(k)
+        values = [*got.estimate(scores)[:3], got.middle(scores).value]
+        values += got.gain(k)[:3] if k else []
+        assert_shows(numbers(row, got.stages[k]), values)
+    assert rows[4].endswith(" 100%")
+    assert meaning.startswith("Intervals are over tasks: what this run would give on other tasks")
+
+
+def test_the_share_of_the_gap_is_shown_where_there_is_one():
+    got = made(1)
+    got.references["oracle"].returns[:] = 0
+    rows = printed(got)[-5:-1]
+    assert rows[2].split()[-1] == f"{got.gap_closed(2):.0%}"
+    got.references["oracle"].returns[:] = -1000
+    assert not printed(got)[-3].endswith("%")
+
+
+def test_success_is_a_table_of_its_own_in_per_cent():
+    got = made(1, success=True)
+    lines = printed(got)
+    assert sum("success %" in line for line in lines) == 1
+    row = lines[-3]
+    mean, gain = got.estimate(got.scores(2, "success")), got.gain(2, "success")
+    middle = got.middle(got.scores(2, "success"))
+    values = [100 * x for x in (*mean[:3], middle.value, *gain[:3])]
+    assert_shows(numbers(row, "after 2 steps"), values)
+
+
+def test_a_reference_without_success_is_in_the_first_table_only():
+    got = made(1, success=True)
+    got.references["oracle"] = Measured(got.references["oracle"].returns)
+    assert sum(line.startswith("oracle") for line in printed(got)) == 1
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "others", "meaning"),
+    [
+        (1, [], "Intervals are over tasks: what this run would give on other tasks of the split."),
+        (
+            1,
+            [("multi-task", 3)],
+            "Intervals are over tasks: what this run would give on other tasks of the split; "
+            "those of multi-task are over runs.",
+        ),
+        (
+            2,
+            [("multi-task", 3), ("from scratch", 1)],
+            "Intervals are over runs: what other training seeds would give on these tasks; "
+            "those of random, oracle and from scratch are over tasks.",
+        ),
+    ],
+)
+def test_it_is_said_what_intervals_are_over(num_runs, others, meaning):
+    got = made(num_runs, others=others)
+    lines = printed(got)
+    assert lines[-1] == f"{meaning} IQM: mean of the middle half of runs and tasks."
+    assert got.estimate(got.scores(0)).resampled == ("runs" if num_runs > 1 else "tasks")
+    for name, count in others:
+        unit = "runs" if count > 1 else "tasks"
+        assert got.estimate(got.reference(name)).resampled == unit
+        assert any(line.startswith(f"{name} ") for line in lines)
+
+
+def test_several_runs_are_counted_in_the_title():
+    assert printed(made(3))[0].startswith("Slope:one, 3 runs of slider: 3 test tasks")

@@ -1,0 +1,401 @@
+"""RL²'s updates: gradients against finite differences, truncation, the trust region."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.action_heads import ActionHead
+from metarl.adam import Adam
+from metarl.agents.rl2_config import RL2Config
+from metarl.agents.rl2_updates import (
+    Learner,
+    _fisher_product,
+    _minibatches,
+    _ppo_gradient,
+    _shorten,
+    ppo_update,
+    trpo_update,
+)
+from metarl.agents.trial_batch import TrialBatch
+from metarl.memories import GRU, LSTM, Memory, NoMemory
+from metarl.transformer import Transformer
+from metarl.trial_policies import TrialPolicy
+from metarl.vectors import flatten, unflatten
+
+STEPS, BATCH, INPUTS = 6, 5, 4
+SPACES = {"discrete": spaces.Discrete(3), "box": spaces.Box(-1.0, 1.0, (2,))}
+MEMORIES: dict[str, Memory] = {
+    "gru": GRU(INPUTS, 4),
+    "lstm": LSTM(INPUTS, 4),
+    "transformer": Transformer(INPUTS, 4, length=STEPS, num_layers=1, num_heads=2),
+    "none": NoMemory(INPUTS),
+}
+SMALL: dict[str, Any] = {"meta_batch_size": BATCH, "num_minibatches": 2, "num_epochs": 2}
+
+
+def chance(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=chance(seed), dtype=torch.float64)
+
+
+def learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Learner:
+    config = RL2Config(**{**SMALL, **settings})
+    policy = TrialPolicy(
+        INPUTS,
+        2,
+        MEMORIES[memory],
+        ActionHead(SPACES[space]),
+        hidden_sizes=(3,),
+        value_hidden_sizes=(3,),
+        separate_value=config.optimizer == "trpo",
+        told_size=1,
+    )
+    drawn = policy.init(chance(0))
+    params = {
+        name: (p.double() + 0.2 * randn(*p.shape, seed=1)).requires_grad_()
+        for name, p in drawn.items()
+    }
+    return Learner(policy, params, Adam(params, epsilon=1e-5), config)
+
+
+def batch_for(who: Learner, *, cleared: bool = False, moved: float = 0.3) -> TrialBatch:
+    """Trials that a policy near the present one has acted in; they end out of step."""
+    inputs = randn(STEPS, BATCH, INPUTS, seed=2)
+    told = randn(STEPS, BATCH, 1, seed=3)
+    mask = torch.arange(STEPS).unsqueeze(1) < torch.tensor([6, 2, 5, 6, 1])
+    forgets = (randn(STEPS, BATCH, seed=4) > 0.8) if cleared else None
+    acting = {k: p.detach() + moved * randn(*p.shape, seed=5) for k, p in who.params.items()}
+    start = who.policy.start(acting, BATCH)
+    with torch.no_grad():
+        old, features, _ = who.policy.sequence(acting, inputs, start, forgets)
+        values = who.policy.values(acting, inputs, features, told, forgets)
+    actions = old.sample(chance(6))
+    return TrialBatch(
+        inputs=inputs,
+        told=told,
+        cleared=forgets,
+        actions=actions,
+        log_probs=old.log_prob(actions),
+        values=values,
+        advantages=randn(STEPS, BATCH, seed=7),
+        returns=values + randn(STEPS, BATCH, seed=8),
+        mask=mask,
+        old=old,
+    )
+
+
+def at_present(who: Learner, **settings: Any) -> TrialBatch:
+    """Trials of the present policy, as TRPO needs them."""
+    return batch_for(who, moved=0.0, **settings)
+
+
+def copied(params: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in params.items()}
+
+
+# PPO.
+
+
+def ppo_loss(who: Learner, batch: TrialBatch, params: dict[str, Tensor]) -> Tensor:
+    """PPO's loss, trial by trial and step by step as the papers write it."""
+    config, total = who.config, torch.zeros((), dtype=torch.float64)
+    start = who.policy.start(params, BATCH)
+    new, features, _ = who.policy.sequence(params, batch.inputs, start, batch.cleared)
+    values = who.policy.values(params, batch.inputs, features, batch.told, batch.cleared)
+    log_probs, entropies = new.log_prob(batch.actions), new.entropy()
+    for t, b in batch.mask.nonzero().tolist():
+        ratio = math.e ** (log_probs[t, b] - batch.log_probs[t, b])
+        advantage = batch.advantages[t, b]
+        kept = min(max(ratio, 1 - config.clip), 1 + config.clip) * advantage
+        error = (values[t, b] - batch.returns[t, b]) ** 2
+        if config.value_clip is not None:
+            change = values[t, b] - batch.values[t, b]
+            near = batch.values[t, b] + min(max(change, -config.value_clip), config.value_clip)
+            error = max(error, (near - batch.returns[t, b]) ** 2)
+        total = total - min(ratio * advantage, kept)
+        total = total + config.value_coefficient * 0.5 * error
+        total = total - config.entropy_coefficient * entropies[t, b]
+    return total / batch.mask.sum()
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("value_clip", [None, 0.1])
+def test_the_ppo_gradient_is_that_of_the_loss(memory, space, value_clip):
+    who = learner(memory, space, value_clip=value_clip, value_coefficient=0.7, clip=0.02)
+    batch = batch_for(who, cleared=True, moved=0.05)
+    gradients, terms = _ppo_gradient(who, batch)
+    loss = ppo_loss(who, batch, who.params)
+    expected = torch.autograd.grad(loss, list(who.params.values()))
+    for (name, p), wanted in zip(who.params.items(), expected, strict=True):
+        torch.testing.assert_close(gradients[name], wanted, rtol=0, atol=1e-12, msg=name)
+        assert wanted.shape == p.shape
+    total = terms["policy_loss"] + 0.7 * terms["value_loss"] - 0.01 * terms["entropy_nats"]
+    assert float(total) == pytest.approx(loss.item(), abs=1e-12)
+    assert 0 < float(terms["clip_fraction"]) < 1
+
+
+def test_the_ppo_gradient_agrees_with_finite_differences_of_the_loss():
+    who = learner(value_clip=0.1, clip=0.1)
+    batch = batch_for(who, cleared=True)
+    gradients, _ = _ppo_gradient(who, batch)
+    for seed in range(3):
+        along = {k: randn(*p.shape, seed=20 + seed) for k, p in who.params.items()}
+        slope = sum(float((gradients[k] * along[k]).sum()) for k in along)
+        ahead, behind = (
+            ppo_loss(who, batch, {k: p.detach() + h * along[k] for k, p in who.params.items()})
+            for h in (1e-6, -1e-6)
+        )
+        assert float(ahead - behind) / 2e-6 == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+
+def test_what_does_not_count_has_no_part_in_the_gradient():
+    who = learner()
+    batch = batch_for(who)
+    gradients, _ = _ppo_gradient(who, batch)
+    changed = {
+        name: torch.where(batch.mask, getattr(batch, name), 50.0)
+        for name in ("advantages", "returns", "values", "log_probs")
+    }
+    other, _ = _ppo_gradient(who, replace(batch, **changed))
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, other[name]), name
+
+
+# Truncated backpropagation.
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm", "none"])
+@pytest.mark.parametrize("length", [STEPS, STEPS + 3])
+def test_stretches_as_long_as_the_trial_are_no_truncation(memory, length):
+    whole, cut = learner(memory), learner(memory, backprop_steps=length)
+    batch = batch_for(whole, cleared=True)
+    (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
+    assert all(torch.equal(gradients[name], others[name]) for name in whole.params)
+    assert all(torch.equal(terms[name], other_terms[name]) for name in terms)
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+def test_the_loss_of_stretches_is_that_of_the_trial_but_the_gradient_is_not(memory):
+    whole, cut = learner(memory), learner(memory, backprop_steps=2)
+    batch = batch_for(whole, cleared=True)
+    (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
+    for name, term in terms.items():
+        assert float(term) == pytest.approx(float(other_terms[name]), abs=1e-12)
+    name = "policy.memory.weight_hh"
+    assert (gradients[name] - others[name]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@pytest.mark.parametrize("length", [2, 4])
+def test_no_gradient_crosses_a_cut(memory, length):
+    """What one stretch adds is what the trial gives if memories before it are constants."""
+    who = learner(memory, backprop_steps=length)
+    batch = batch_for(who)
+    gradients, _ = _ppo_gradient(who, batch)
+    plain = learner(memory)
+    total = {name: torch.zeros_like(p) for name, p in who.params.items()}
+    for first in range(0, STEPS, length):
+        times = slice(first, first + length)
+        mask = torch.zeros_like(batch.mask)
+        mask[times] = batch.mask[times]
+        frozen = _FrozenBefore(plain.policy, first)
+        found, _ = _ppo_gradient(replace(plain, policy=frozen), replace(batch, mask=mask))
+        for name, gradient in found.items():
+            total[name] += gradient * mask.sum() / batch.mask.sum()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, total[name], rtol=0, atol=1e-12, msg=name)
+
+
+class _FrozenBefore:
+    """A policy whose memory, up to a moment, is a constant."""
+
+    def __init__(self, policy: TrialPolicy, moment: int) -> None:
+        self._policy, self._moment = policy, moment
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._policy, name)
+
+    def sequence(self, params: Any, inputs: Tensor, state: Any, cleared: Any) -> Any:
+        assert cleared is None
+        fixed = {name: p.detach() for name, p in params.items()}
+        if self._moment == 0:
+            return self._policy.sequence(params, inputs, state, None)
+        _, early, state = self._policy.sequence(fixed, inputs[: self._moment], state, None)
+        _, late, state = self._policy.sequence(params, inputs[self._moment :], state, None)
+        features = torch.cat([early, late])
+        return self._policy._distribution(params, features, inputs), features, state
+
+
+# Whole updates by PPO.
+
+
+def test_every_pass_takes_each_trial_once_in_an_order_of_its_own():
+    who = learner(num_epochs=3, num_minibatches=2)
+    pieces = list(_minibatches(batch_for(who), who.config, chance(0)))
+    assert [len(rows) for rows in pieces] == [3, 2] * 3
+    orders = [torch.cat(pieces[k : k + 2]) for k in (0, 2, 4)]
+    assert all(sorted(order.tolist()) == list(range(BATCH)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 3
+
+
+def test_an_update_is_a_step_of_adam_for_each_minibatch():
+    who, by_hand = learner(max_gradient_norm=0.05), learner(max_gradient_norm=0.05)
+    batch = batch_for(who)
+    metrics = ppo_update(who, batch, chance(0))
+    params = list(by_hand.params.values())
+    reference = torch.optim.Adam(params, lr=who.config.learning_rate, eps=1e-5)
+    norms, rows_seen = [], list(_minibatches(batch, who.config, chance(0)))
+    for rows in rows_seen:
+        gradients, _ = _ppo_gradient(by_hand, batch.rows(rows))
+        for name, p in by_hand.params.items():
+            p.grad = gradients[name]
+        norms.append(float(torch.nn.utils.clip_grad_norm_(params, 0.05)))
+        reference.step()
+    assert len(rows_seen) == 4
+    assert min(norms) > 0.05  # each was shortened
+    for name, p in by_hand.params.items():
+        torch.testing.assert_close(who.params[name], p, rtol=0, atol=1e-8, msg=name)
+    assert metrics["meta/gradient_norm"] == pytest.approx(sum(norms) / 4, rel=1e-6)
+
+
+def test_updates_move_what_went_well_up_and_the_values_towards_the_returns():
+    who = learner(entropy_coefficient=0.0, learning_rate=1e-2, num_epochs=20, num_minibatches=1)
+    batch = at_present(who)
+    before = ppo_loss(who, batch, who.params).item()
+    ppo_update(who, batch, chance(0))
+    assert ppo_loss(who, batch, who.params).item() < before - 0.05
+
+
+def test_short_gradients_are_left_and_long_ones_shortened():
+    gradients = {"a": torch.tensor([3.0]), "b": torch.tensor([0.0, -4.0])}
+    assert float(_shorten(gradients, 10.0)) == pytest.approx(5)
+    assert gradients["a"].tolist() == [3]
+    assert float(_shorten(gradients, 0.5)) == pytest.approx(5)
+    assert gradients["a"].tolist() == pytest.approx([0.3])
+    assert gradients["b"].tolist() == pytest.approx([0, -0.4])
+
+
+def test_parameters_that_are_not_finite_stop_an_update():
+    who = learner()
+    batch = batch_for(who)
+    batch.advantages[0, 0] = math.nan
+    message = "parameter .* must be finite; try a smaller learning_rate, or normalize_rewards"
+    with pytest.raises(FloatingPointError, match=message):
+        ppo_update(who, batch, chance(0))
+
+
+# TRPO.
+
+
+def trpo_learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Learner:
+    return learner(memory, space, optimizer="trpo", **settings)
+
+
+def of_policy(who: Learner) -> dict[str, Tensor]:
+    return {name: p for name, p in who.params.items() if name.startswith("policy.")}
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("space", SPACES)
+def test_the_fisher_product_is_the_second_derivative_of_the_mean_kl(memory, space):
+    who = trpo_learner(memory, space, fisher_fraction=1.0)
+    batch, own = at_present(who, cleared=True), of_policy(who)
+
+    def mean_kl(vector: Tensor) -> Tensor:
+        params = unflatten(vector, own)
+        start = who.policy.start(params, BATCH)
+        new, _, _ = who.policy.sequence(params, batch.inputs, start, batch.cleared)
+        return new.kl_from(batch.old)[batch.mask].mean()
+
+    product = _fisher_product(who.policy, own, batch, who.config)
+    point = flatten(copied(own))
+    for seed in (10, 11):
+        vector = randn(len(point), seed=seed)
+        expected = _second_derivative(mean_kl, point, vector)
+        assert expected.abs().max() > 0.01
+        torch.testing.assert_close(product(vector), expected, rtol=1e-6, atol=1e-6)
+
+
+def _second_derivative(function: Any, point: Tensor, vector: Tensor) -> Tensor:
+    """Along a vector, by central differences of the gradient."""
+
+    def gradient(at: Tensor) -> Tensor:
+        leaf = at.clone().requires_grad_()
+        return torch.autograd.grad(function(leaf), leaf)[0]
+
+    h = 1e-5
+    return (gradient(point + h * vector) - gradient(point - h * vector)) / (2 * h)
+
+
+def test_a_share_of_the_trials_gives_the_product_of_those_trials():
+    who = trpo_learner(fisher_fraction=0.5)  # 3 of 5
+    batch, own = at_present(who), of_policy(who)
+    vector = randn(sum(p.numel() for p in own.values()), seed=10)
+    some = replace(who.config, fisher_fraction=1.0)
+    first = batch.rows(torch.arange(3))
+    expected = _fisher_product(who.policy, own, first, some)(vector)
+    got = _fisher_product(who.policy, own, batch, who.config)(vector)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_trust_region_step_raises_the_surrogate_within_the_bound(space):
+    who = trpo_learner("gru", space, fisher_fraction=1.0, entropy_coefficient=0.0)
+    batch = at_present(who)
+    metrics = trpo_update(who, batch, chance(0))
+    start = who.policy.start(who.params, BATCH)
+    with torch.no_grad():
+        new, _, _ = who.policy.sequence(who.params, batch.inputs, start)
+    ratios = torch.exp(new.log_prob(batch.actions) - batch.log_probs)
+    gain = float(((ratios - 1) * batch.advantages)[batch.mask].mean())
+    kl = float(new.kl_from(batch.old)[batch.mask].mean())
+    assert metrics["meta/accepted"] == 1
+    assert gain == pytest.approx(metrics["meta/improvement"], abs=1e-10)
+    assert kl == pytest.approx(metrics["meta/kl_nats"], abs=1e-10)
+    assert metrics["meta/expected_improvement"] > gain > 1e-2
+    assert 0.2 * who.config.max_kl_nats < kl <= who.config.max_kl_nats
+
+
+def test_a_failed_line_search_leaves_the_policy_to_the_last_bit(monkeypatch):
+    def uphill(gradient: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return 0.1 * gradient, 0.1 * gradient @ gradient
+
+    monkeypatch.setattr("metarl.agents.rl2_updates.trust_region_step", uphill)
+    who = trpo_learner(line_search_steps=4)
+    before = copied(who.params)
+    metrics = trpo_update(who, at_present(who), chance(0))
+    assert metrics["meta/accepted"] == metrics["meta/kl_nats"] == metrics["meta/improvement"] == 0
+    assert metrics["meta/line_search_steps"] == 4
+    for name, p in who.params.items():
+        assert torch.equal(p, before[name]) == name.startswith("policy."), name
+
+
+def test_fitting_the_values_brings_them_nearer_and_leaves_the_policy(monkeypatch):
+    monkeypatch.setattr(
+        "metarl.agents.rl2_updates.trust_region_step",
+        lambda gradient, *_, **__: (torch.zeros_like(gradient), gradient.sum() * 0),
+    )
+    who = trpo_learner(num_epochs=30, learning_rate=1e-2)
+    batch, before = at_present(who), copied(who.params)
+
+    def error() -> float:
+        with torch.no_grad():
+            values = who.policy.values(who.params, batch.inputs, batch.inputs, batch.told)
+        return float((values - batch.returns)[batch.mask].square().mean())
+
+    first = error()
+    trpo_update(who, batch, chance(0))
+    assert error() < 0.7 * first
+    for name, p in who.params.items():
+        assert torch.equal(p, before[name]) == name.startswith("policy."), name
