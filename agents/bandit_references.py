@@ -241,10 +241,10 @@ class OptimisticThompsonSampling(BanditReference):
 class Gittins(BanditReference):
     """The arm of the highest Gittins index over an infinite horizon discounted by γ.
 
-    Source: Gittins 1979; Duan et al. 2016, sec. 3.1. Their code tabulates the index for γ = .9,
-    .99, .999 and .9999, but in it the last of them is used whichever is named, and the table is
-    read one success and one failure too far; the paper reports the best of this and two closed
-    approximations. So their column is not to be met exactly.
+    Source: Gittins 1979; Duan et al. 2016, sec. 3.1, who report the best of several
+    approximations for each setting. One is a table for γ = .9, .99, .999 and .9999, but in their
+    code the last of these is used whichever is named, and is read one success and one failure too
+    far; so their column lies below ours where pulls are few.
     """
 
     title = "Gittins index"

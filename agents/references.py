@@ -19,6 +19,7 @@ def _add(name: str, module: str, attribute: str, description: str) -> None:
 
 
 _BANDITS, _OPTIMA, _MDPS = "bandit_references", "bandit_optima", "mdp_references"
+_PLANNED = tuple(f"metarl.agents.{module}" for module in (_BANDITS, _OPTIMA))
 _add("bayes-optimal", _OPTIMA, "bayes_optimal", "the exact optimum of small or mirrored bandits")
 _add("gittins", _BANDITS, "Gittins", "Bernoulli arms by discounted Gittins index")
 _add(
@@ -50,31 +51,39 @@ _add("informed-greedy", _MDPS, "informed_greedy", "tabular MDPs by the true post
 _add("grid-search", "grid_references", "GridSearch", "dark grids, a new cell at every step")
 
 
-def make_reference(name: str, family: TaskFamily, **parameters: Any) -> AdaptiveAgent:
+def make_reference(
+    name: str, family: TaskFamily, *, num_episodes: int = 1, **parameters: Any
+) -> AdaptiveAgent:
     """The reference of a name for a family.
 
     Args:
         name: one of `REFERENCES`.
         family: what it is to play.
+        num_episodes: of a trial; rules of bandits plan with it.
         parameters: of the reference; its class names them.
 
     Raises:
         ValueError: if there is none of the name, or it does not fit the family.
         TypeError: if a parameter is unknown.
     """
-    agent: AdaptiveAgent = REFERENCES.load(name)(family, **parameters)
+    make = REFERENCES.load(name)
+    if make.__module__ in _PLANNED:
+        parameters["num_episodes"] = num_episodes
+    agent: AdaptiveAgent = make(family, **parameters)
     return agent
 
 
-def fitting_references(family: TaskFamily) -> dict[str, AdaptiveAgent]:
+def fitting_references(family: TaskFamily, *, num_episodes: int = 1) -> dict[str, AdaptiveAgent]:
     """Every reference that fits a family, by name, with default parameters.
 
-    Trials of bandits are taken to be of one episode.
+    Args:
+        family: what they are to play.
+        num_episodes: of a trial.
     """
     fitting = {}
     for entry in REFERENCES:
         try:
-            fitting[entry.name] = make_reference(entry.name, family)
+            fitting[entry.name] = make_reference(entry.name, family, num_episodes=num_episodes)
         except ValueError:  # it says why it does not fit
             continue
     return fitting

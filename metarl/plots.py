@@ -109,8 +109,7 @@ def learning_curves_figure(agents: Mapping[str, Sequence[Rows]], title: str = ""
                 _draw_curve(axes, label, seeds, key, style)
         axes.set_xlabel("environment steps of training, all tasks")
         axes.xaxis.set_major_formatter(EngFormatter())
-        after = "" if len(agents) == 1 else ", after adaptation"
-        axes.set_ylabel(f"return of an episode{after}")
+        axes.set_ylabel("return of an episode" if len(agents) == 1 else "return after adaptation")
         axes.set_title(title)
         axes.grid(axis="y")
         legend_below(figure, axes)

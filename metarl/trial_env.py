@@ -30,6 +30,8 @@ class TrialFamily(TaskFamily):
     The ends of inner episodes are hidden; an observation is what `TrialInputs` makes of the
     inner one, the previous action, the previous reward and whether the previous step ended an
     episode. The trial terminates with its last episode: what comes after it is worth nothing.
+    The environments of a batch draw from one stream, so that when an inner episode begins in one
+    can change the chance of the others, as resets of some always can.
 
     Source: Duan et al. 2016 (arXiv:1611.02779), sec. 2.2.
     """

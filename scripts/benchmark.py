@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import tyro
 
 from metarl.checkpoints import write_atomically
+from metarl.devices import DeviceName, resolve_device
 from metarl.ranges import require_at_least
 from metarl.scripts.benchmark_sections import SECTIONS, Comparison, Limit
 from metarl.scripts.command_line import parse, run
@@ -40,6 +41,8 @@ class BenchmarkConfig:
     """Timed runs per process after a warm-up; the fastest counts."""
     threads: int = 2
     """Threads of torch."""
+    device: DeviceName = "cpu"
+    """Where agents with a memory compute; all else runs on the CPU."""
     envpool_python: str | None = None
     """A Python in which EnvPool is installed; without one, comparisons with it are left out."""
     json: Path | None = None
@@ -51,6 +54,7 @@ class BenchmarkConfig:
         for section in self.sections:
             if section not in SECTIONS:
                 raise ValueError(unknown_name("section", section, SECTIONS))
+        resolve_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def _missing(section: str, entry: Comparison | Limit, config: BenchmarkConfig) -
         entry.peer_options["python"] = config.envpool_python
     if section == "metaworld" and importlib.util.find_spec("metaworld") is None:
         return "metaworld is not installed in this Python"
+    if section == "rl2" and importlib.util.find_spec("sb3_contrib") is None:
+        return "sb3-contrib is not installed in this Python"
     return ""
 
 
@@ -142,9 +148,7 @@ def _middle(measurements: list[Measurement]) -> Measurement:
 def _in_fresh_process(name: str, options: dict[str, Any], config: BenchmarkConfig) -> Measurement:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_measure, args=(sender, name, options, config.repeats, config.threads)
-    )
+    process = context.Process(target=_measure, args=(sender, name, options, config))
     process.start()
     sender.close()
     try:
@@ -156,18 +160,20 @@ def _in_fresh_process(name: str, options: dict[str, Any], config: BenchmarkConfi
     return measurement
 
 
-def _measure(sender: Any, name: str, options: dict[str, Any], repeats: int, threads: int) -> None:
+def _measure(sender: Any, name: str, options: dict[str, Any], config: BenchmarkConfig) -> None:
     import torch
 
     from metarl.scripts.benchmark_cases import LEARNING_CASES
     from metarl.scripts.benchmark_environments import ENVIRONMENT_CASES
+    from metarl.scripts.benchmark_trials import TRIAL_CASES
 
-    torch.set_num_threads(threads)
-    case = (ENVIRONMENT_CASES | LEARNING_CASES)[name]
-    step, work = case.set_up(**options), case.amount(options)
+    torch.set_num_threads(config.threads)
+    case = (ENVIRONMENT_CASES | LEARNING_CASES | TRIAL_CASES)[name]
+    device = {"device": resolve_device(config.device).type} if case.takes_device else {}
+    step, work = case.set_up(**options, **device), case.amount(options)
     step()
     seconds = []
-    for _ in range(repeats):
+    for _ in range(config.repeats):
         started = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - started)

@@ -17,6 +17,8 @@ class Case:
     """Takes the comparison's options and gives the function that is timed."""
     work: float | Callable[[dict[str, Any]], float]
     """How much one run does, in the unit of its comparison, or that as a function of options."""
+    takes_device: bool = False
+    """Whether `set_up` has an option `device`, where policy and updates are computed."""
 
     def amount(self, options: dict[str, Any]) -> float:
         """The work of one run under these options."""

@@ -5,8 +5,11 @@ The peers are written as their users write them; nothing in them is slowed down 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium
@@ -14,6 +17,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from rich.console import Console
 from torch import Tensor
 
 from metarl.agents import MAMLTRPO, MAMLTRPOConfig
@@ -23,7 +27,9 @@ from metarl.episodes import collect
 from metarl.fewshot import EpisodeShape, FewShotTraining, MAMLConfig, SinusoidTasks
 from metarl.mlp import mlp
 from metarl.policy_gradient import PolicyBatch, mean_kl
+from metarl.runs import RunDirectory
 from metarl.scripts.benchmark_case import Case
+from metarl.scripts.training import TrainingPlan, run_training
 from metarl.seeding import torch_generator
 from metarl.vectors import flatten, unflatten
 
@@ -91,6 +97,49 @@ def navigation_iteration() -> Callable[[], None]:
     """A whole iteration of MAML-TRPO, 40 × 20 × 100, settings of the demo."""
     agent = _navigation_agent()
     return lambda: _discard(agent.iterate())
+
+
+def default_iteration() -> Callable[[], None]:
+    """An iteration of what `metarl train maml-trpo --env Navigation2D:maml17` trains."""
+    agent = MAMLTRPO(make_family(_NAVIGATION))
+    return lambda: _discard(agent.iterate())
+
+
+def training_without_iterations() -> Callable[[], None]:
+    """All else that command does in 100 iterations: metrics, TensorBoard, checkpoints, progress."""
+    agent = MAMLTRPO(make_family(_NAVIGATION))
+    metrics = agent.iterate()
+    plan = TrainingPlan(
+        iterations=100,
+        checkpoint_every=10,
+        score=lambda m: m["rollout/query_return"],
+        news=lambda m: f"return {m['rollout/query_return']:.1f}",
+    )
+
+    def run() -> None:
+        with TemporaryDirectory() as parent:
+            run_directory = RunDirectory.create(Path(parent) / "run", {}, save=agent.save)
+            with run_directory.writing(), open(os.devnull, "w") as nowhere:
+                console = Console(file=nowhere)
+                run_training(_Replayed(agent, metrics), run_directory, plan, console)
+
+    return run
+
+
+class _Replayed:
+    """An agent whose every iteration has been done already."""
+
+    def __init__(self, agent: MAMLTRPO, metrics: dict[str, float]) -> None:
+        self._agent, self._metrics = agent, metrics
+        self.num_iterations = 0
+
+    def iterate(self) -> dict[str, float]:
+        self.num_iterations += 1
+        return {**self._metrics, "time/env_steps": self.num_iterations}
+
+    def save(self, path: Path) -> None:
+        self._agent.num_iterations = self.num_iterations
+        self._agent.save(path)
 
 
 def navigation_textbook() -> Callable[[], None]:
@@ -223,6 +272,8 @@ LEARNING_CASES: dict[str, Case] = {
     "navigation collect": Case(navigation_collect, 80_000),
     "navigation sync": Case(navigation_sync, 80_000),
     "navigation iteration": Case(navigation_iteration, 1),
+    "default iteration": Case(default_iteration, 1),
+    "training without iterations": Case(training_without_iterations, 100),
     "navigation textbook": Case(navigation_textbook, 1),
     "cheetah sampling": Case(cheetah_sampling, 1),
     "cheetah update": Case(cheetah_update, 1),

@@ -49,6 +49,19 @@ def _against(
 _CHEETAH, _ANT, _WALKER = "HalfCheetahVel:promp", "AntDir:promp", "Walker2DRandParams:pearl"
 _SIZES = (16, 64, 256, 1024, 4096)
 
+
+def _against_recurrent_ppo(
+    title: str, env: str, num_episodes: int, num_trials: int, target: float
+) -> Comparison:
+    options = {"env": env, "num_episodes": num_episodes, "num_trials": num_trials}
+    return Comparison(
+        f"RL² on {title} against RecurrentPPO",
+        *("rl2 iteration", "recurrent ppo iteration", target),
+        options,
+        options,
+    )
+
+
 SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
     "cheetah": (
         _against(
@@ -155,6 +168,29 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
             "cheetah update",
             "cheetah sampling",
             1,
+            unit="iterations/s",
+        ),
+    ),
+    "rl2": (
+        _against_recurrent_ppo("500 bandits of 100 pulls", "Bandit:n100-k5", 1, 500, 20),
+        _against_recurrent_ppo("64 cheetahs × 2 episodes", "HalfCheetahVel:varibad", 2, 64, 3),
+        *(
+            Comparison(
+                f"a transformer's step in trials of {length} against trials of 100",
+                *("transformer trial", "transformer trial", 0.7),
+                {"length": length},
+                {"length": 100},
+                unit="steps/s",
+            )
+            for length in (200, 400, 800)
+        ),
+    ),
+    "overhead": (
+        Comparison(
+            "what metarl train writes and shows, 100 times, against an iteration",
+            "training without iterations",
+            "default iteration",
+            33.0,  # 3 % of the time of training
             unit="iterations/s",
         ),
     ),

@@ -16,7 +16,7 @@ _COMMANDS = {
     "report": ("report", "write one page about runs: tables, curves, behaviour"),
     "play": ("play", "show an agent on one task, as a picture that moves"),
     "fewshot": ("fewshot", "train and measure a supervised few-shot learner"),
-    "list": ("listing", "name the agents and environments"),
+    "list": ("listing", "name the agents, references and environments"),
     "check": ("check_env", "prove a task family sound, your own for instance"),
 }
 

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from metarl.agent import AdaptiveAgent
+from metarl.agents.references import fitting_references, make_reference
 from metarl.checkpoints import read_header
 from metarl.devices import DeviceName, resolve_device
 from metarl.durable_files import read_json_object
@@ -59,6 +60,9 @@ class EvaluateConfig:
     scratch: bool = False
     """Beside the others: a fresh policy for each task, which takes MAML-TRPO's steps on the same
     test data."""
+    references: tuple[str, ...] = ()
+    """Beside the others: known algorithms, as `metarl list references` names them, or all that
+    fit."""
     sb3: str | None = None
     """The class of targets MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Open such a
     file only if you trust where it came from: loading one can run any code."""
@@ -156,7 +160,14 @@ def _references(
         others["multi-task"] = fixed_agents(found)
     if config.scratch:
         others["from scratch"] = untrained_agents(targets, seed=protocol.seed, device=device)
-    return others
+    episodes = protocol.episodes_before(protocol.adaptation_steps) + protocol.evaluation_episodes
+    if config.references == ("all",):
+        known = fitting_references(family, num_episodes=episodes)
+    else:
+        known = {
+            name: make_reference(name, family, num_episodes=episodes) for name in config.references
+        }
+    return others | {name: {name: agent} for name, agent in known.items()}
 
 
 def _is_fewshot(word: str) -> bool:

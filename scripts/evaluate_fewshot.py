@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
+import torch
 import tyro
 from rich import box
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.table import Table
 from metarl.checkpoints import read_header
 from metarl.devices import DeviceName, resolve_device
 from metarl.durable_files import write_atomically
+from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.catalog import make_tasks
 from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot
 from metarl.fewshot.training import FewShotTraining
@@ -23,7 +25,15 @@ from metarl.ranges import require_at_least
 from metarl.runs import RunDirectory
 from metarl.scripts.command_line import parse, run
 
-__all__ = ["EvaluateFewShotConfig", "evaluate", "main", "print_table", "write_json"]
+__all__ = [
+    "DataOptions",
+    "EvaluateFewShotConfig",
+    "evaluate",
+    "main",
+    "print_table",
+    "stored_data",
+    "write_json",
+]
 
 _AGENT = "fewshot-"
 
@@ -64,6 +74,20 @@ class EvaluateFewShotConfig:
             raise ValueError(f"json must lie in a directory that exists, got {self.json}")
 
 
+class DataOptions(NamedTuple):
+    """Where a run's data are and how they are made."""
+
+    data_dir: Path | None = None
+    options: tuple[str, ...] = ()
+    """Each name=value."""
+
+    def make(self, dataset: str, device: torch.device) -> FewShotTasks:
+        """The tasks; a value that reads as JSON is what it says, others are texts."""
+        pairs = (option.split("=", 1) for option in self.options)
+        options: dict[str, Any] = {name: _value(text) for name, text in pairs}
+        return make_tasks(dataset, data_dir=self.data_dir, device=device, **options)
+
+
 def main(arguments: Sequence[str]) -> None:
     """`metarl evaluate` for a run whose agent is a few-shot learner."""
     config = parse(EvaluateFewShotConfig, arguments, program="metarl evaluate")
@@ -79,21 +103,21 @@ def evaluate(config: EvaluateFewShotConfig) -> FewShotEvaluation:
     Raises:
         ValueError: if there is no run, or it is of another kind of agent.
     """
-    path, data_dir = config.run, config.data_dir
+    path, data = config.run, DataOptions()
     if not path.exists():
         raise ValueError(f"run must be a directory or a checkpoint, there is nothing at {path}")
     checkpoint = path
     if path.is_dir():
         directory = RunDirectory.open(path)
         checkpoint = directory.newest_checkpoint()
-        held = directory.config().get("data_dir")
-        data_dir = data_dir or (Path(held) if isinstance(held, str) else None)
+        data = stored_data(directory.config())
     header = read_header(checkpoint)
     agent = str(header.get("agent"))
     if not agent.startswith(_AGENT):
         raise ValueError(f"run must be of a few-shot learner, {path} is of {agent!r}")
     device = resolve_device(config.device)
-    tasks = make_tasks(str(header["environment"]), data_dir=data_dir, device=device)
+    data = data._replace(data_dir=config.data_dir or data.data_dir)
+    tasks = data.make(str(header["environment"]), device)
     training = FewShotTraining.load(checkpoint, agent.removeprefix(_AGENT), tasks, device=device)
     return evaluate_fewshot(
         training,
@@ -104,6 +128,26 @@ def evaluate(config: EvaluateFewShotConfig) -> FewShotEvaluation:
         queries=config.queries,
         seed=config.seed,
     )
+
+
+def stored_data(config: Mapping[str, Any]) -> DataOptions:
+    """What a run's config.json says of its data; runs of earlier versions say nothing.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    folder, options = config.get("data_dir"), config.get("dataset_options", [])
+    is_list = isinstance(options, list) and all(isinstance(option, str) for option in options)
+    if not is_list or not (folder is None or isinstance(folder, str)):
+        raise ValueError("config.json is damaged: data_dir must be a text, dataset_options texts")
+    return DataOptions(None if folder is None else Path(folder), tuple(options))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def write_json(evaluation: FewShotEvaluation, file: Path) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from metarl.bootstrap import Estimate
 from metarl.evaluation import Evaluation, Metric
+from metarl.scripts.number_text import interval_text
 
 __all__ = ["print_evaluation"]
 
@@ -72,14 +73,10 @@ def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str
 
 
 def _shown(estimate: Estimate, metric: Metric) -> tuple[str, str]:
-    """Value and interval, with as many digits as the largest of the numbers asks for."""
-    numbers = [estimate.value, estimate.low, estimate.high]
-    if metric == "success":
-        value, low, high = (f"{100 * number:.0f}" for number in numbers)
-    else:
-        largest = max(map(abs, numbers))
-        digits = 2 if largest < 10 else 1 if largest < 100 else 0
-        value, low, high = (f"{number:.{digits}f}" for number in numbers)
+    """Value and interval; success in per cent."""
+    if metric == "return":
+        return interval_text(estimate)
+    value, low, high = (f"{100 * number:.0f}" for number in estimate[:3])
     return value, f"{low} … {high}"
 
 

@@ -18,7 +18,7 @@ from metarl.checkpoints import read_header
 from metarl.devices import DeviceName, resolve_device
 from metarl.durable_files import read_json_object
 from metarl.fewshot.batches import FewShotTasks
-from metarl.fewshot.catalog import DATASETS, make_tasks
+from metarl.fewshot.catalog import DATASETS
 from metarl.fewshot.evaluation import evaluate_fewshot
 from metarl.fewshot.learners import LEARNERS, recipe
 from metarl.fewshot.settings import FewShotSettings
@@ -26,7 +26,7 @@ from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.command_line import choose, fail, parse, run
-from metarl.scripts.evaluate_fewshot import print_table, write_json
+from metarl.scripts.evaluate_fewshot import DataOptions, print_table, stored_data, write_json
 from metarl.scripts.resuming import (
     StoredRun,
     given_options,
@@ -55,7 +55,9 @@ class FewShotConfig:
     dataset: str = _DEFAULT_DATASET
     """Where tasks come from, as metarl fewshot --list names it; it decides the other defaults."""
     data_dir: Path | None = None
-    """Folder of the data sets that are files."""
+    """Folder of the data sets that are files; None: a folder of your cache."""
+    dataset_options: tuple[str, ...] = ()
+    """Options of the data set, each as name=value."""
     iterations: int = 20_000
     """Meta-updates."""
     test_steps: int = 10
@@ -78,6 +80,9 @@ class FewShotConfig:
             require_at_least(name, getattr(self, name), 1)
         for name in ("seed", "test_steps", "threads"):
             require_at_least(name, getattr(self, name), 0)
+        for option in self.dataset_options:
+            if not option.partition("=")[0].isidentifier() or "=" not in option:
+                raise ValueError(f"dataset_options must read name=value, got {option!r}")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -128,7 +133,8 @@ def train(
         "environment": config.dataset,
         "seed": config.seed,
         **_loop_settings(config),
-        "data_dir": None if config.data_dir is None else str(config.data_dir),
+        "data_dir": None if config.data_dir is None else str(config.data_dir.absolute()),
+        "dataset_options": list(config.dataset_options),
         "agent_config": dataclasses.asdict(settings),
         "protocol": {**training.tasks.protocol, **training.learner.facts()},
     }
@@ -144,9 +150,10 @@ def _resume(
     directory = RunDirectory.open(config.out)
     file = directory.path / "config.json"
     config = _settled(name, config, settings, read_run(file), given)
-    held = read_json_object(file).get("data_dir")
-    if config.data_dir is None and isinstance(held, str):
-        config = dataclasses.replace(config, data_dir=Path(held))
+    held = stored_data(read_json_object(file))
+    config = dataclasses.replace(
+        config, data_dir=config.data_dir or held.data_dir, dataset_options=held.options
+    )
     with directory.writing():
         training = _load(name, directory, config)
         if training.num_iterations < config.iterations:
@@ -196,9 +203,8 @@ def _resolved(
 
 
 def _tasks(config: FewShotConfig) -> FewShotTasks:
-    return make_tasks(
-        config.dataset, data_dir=config.data_dir, device=resolve_device(config.device)
-    )
+    data = DataOptions(config.data_dir, config.dataset_options)
+    return data.make(config.dataset, resolve_device(config.device))
 
 
 def _settled(
@@ -295,7 +301,8 @@ class _Timed:
 
 
 def _accuracy(metrics: Mapping[str, float]) -> float:
-    return metrics["validation/accuracy"]
+    """On validation tasks, or on training tasks where there are no others."""
+    return metrics.get("validation/accuracy", metrics.get("train/accuracy", 0.0))
 
 
 def _minus_error(metrics: Mapping[str, float]) -> float:
@@ -306,8 +313,8 @@ def _news(metrics: Mapping[str, float]) -> str:
     speed = metrics["time/iterations"] / metrics["time/seconds"]
     if "meta/query_mse" in metrics:
         return f"query MSE {metrics['meta/query_mse']:.3f}  {speed:,.0f} updates/s"
-    share = metrics["validation/accuracy"]
-    return f"loss {metrics['meta/query_loss']:.3f}  accuracy {share:.1%}  {speed:,.2g} updates/s"
+    loss, share = metrics["meta/query_loss"], _accuracy(metrics)
+    return f"loss {loss:.3f}  accuracy {share:.1%}  {speed:,.2g} updates/s"
 
 
 def _print_list() -> None:

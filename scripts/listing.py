@@ -1,4 +1,4 @@
-"""Name the agents and environments: `metarl list [agents|envs]`.
+"""Name the agents, references and environments: `metarl list [agents|references|envs]`.
 
 `metarl list envs --markdown` gives the page docs/environments.md.
 """
@@ -14,6 +14,7 @@ import tyro
 from gymnasium import spaces
 
 from metarl.agents import AGENTS
+from metarl.agents.references import REFERENCES
 from metarl.envs import FAMILIES, family_ids, make_family
 from metarl.registry import Entry
 from metarl.scripts.command_line import parse, run
@@ -25,10 +26,10 @@ __all__ = ["ListConfig", "environments_page", "main"]
 
 @dataclass(frozen=True)
 class ListConfig:
-    """Name the agents and environments, one line each."""
+    """Name the agents, the known algorithms to compare with, and the environments."""
 
-    what: Annotated[Literal["all", "agents", "envs"], tyro.conf.Positional] = "all"
-    """Only the agents, or only the environments."""
+    what: Annotated[Literal["all", "agents", "references", "envs"], tyro.conf.Positional] = "all"
+    """Only the agents, only the references, or only the environments."""
     markdown: bool = False
     """Print environments as the page docs/environments.md."""
 
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str]) -> None:
         print("agents")
         for entry in AGENTS:
             print(f"  {entry.name:10}  {entry.description}")
+    if config.what in ("all", "references"):
+        print("references (metarl evaluate RUN --references NAME ...)")
+        for entry in REFERENCES:
+            print(f"  {entry.name:19}  {entry.description}")
     if config.what in ("all", "envs"):
         _print_environments()
 

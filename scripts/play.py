@@ -19,7 +19,8 @@ from metarl.films import FILM_SUFFIXES, side_by_side, write_film
 from metarl.ranges import require_at_least, require_between
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.evaluation_targets import load_targets
-from metarl.scripts.report_words import number_text, task_text
+from metarl.scripts.number_text import number_text
+from metarl.scripts.report_words import task_text
 from metarl.task_spaces import space_bounds
 from metarl.tasks import TaskFamily, Tasks
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from metarl.behaviour import Recording, Choices, Films, Paths, record_behaviour
+from metarl.behaviour import Choices, Films, Paths, Recording, record_behaviour
 from metarl.behaviour_plots import best_choice_figure, choices_figure, paths_figure
 from metarl.devices import DeviceName, resolve_device
 from metarl.films import film_bytes, film_strip, image_bytes, side_by_side
 from metarl.plot_style import figure_svg
 from metarl.scripts import report_words as words
 from metarl.scripts.evaluation_targets import load_targets
+from metarl.scripts.number_text import number_text
 from metarl.scripts.report_page import figure, figures, film, heading, paragraph
 from metarl.scripts.report_runs import AgentRuns
 
@@ -85,7 +86,7 @@ def _choices(choices: Choices, who: str) -> Iterator[str]:
 
 def _film(films: Films, task: int, who: str) -> str:
     captions = [
-        f"{name}: return {words.number_text(float(returns[task]))}"
+        f"{name}: return {number_text(float(returns[task]))}"
         for name, returns in zip(films.stages, films.returns, strict=True)
     ]
     frames = side_by_side([stage[task] for stage in films.frames], captions)

@@ -29,7 +29,7 @@ def environment_section(environment: str, agents: Sequence[AgentRuns], behaviour
     Args:
         environment: its id.
         agents: trained on it.
-        behaviour: HTML of what the agents do.
+        behaviour: HTML of what the agents do; empty leaves it out.
     """
     evaluations = [e for group in agents for e in group.evaluations]
     family = make_family(environment)
@@ -52,10 +52,9 @@ def environment_section(environment: str, agents: Sequence[AgentRuns], behaviour
         figures([*_learning(agents), *_adaptation(evaluations)]),
         heading(3, "Single tasks"),
         figures([*_tasks(evaluations), *_profiles(evaluations)]),
-        heading(3, "Behaviour"),
-        behaviour,
+        *([heading(3, "Behaviour"), behaviour] if behaviour else []),
     ]
-    return f'<section aria-label="{environment}">\n{"".join(parts)}</section>\n'
+    return f'<section aria-labelledby="{slug(environment)}">\n{"".join(parts)}</section>\n'
 
 
 def _by_split(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from metarl.evaluation import Evaluation, Scores
 from metarl.evaluation_protocol import EvaluationProtocol
 from metarl.plots import agent_labels
 from metarl.scripts import report_words as words
+from metarl.scripts.number_text import interval_text
 from metarl.scripts.report_page import (
     Column,
     Row,
@@ -90,7 +91,7 @@ def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterat
         scores = evaluation.scores(k)
         compared = ["", "", ""]
         if k > 0:
-            gain = words.interval_text(evaluation.gain(k), signed=True)
+            gain = interval_text(evaluation.gain(k), signed=True)
             chance = evaluation.improvement(k)
             ends = f"{words.share_text(chance.low)} … {words.share_text(chance.high)}"
             compared = [
@@ -129,7 +130,7 @@ def _size(evaluation: Evaluation, num_runs: int) -> str:
 
 def _means(evaluation: Evaluation, scores: Scores) -> list[str]:
     estimates = (evaluation.estimate(scores), evaluation.middle(scores))
-    return [value_with_interval(*words.interval_text(estimate)) for estimate in estimates]
+    return [value_with_interval(*interval_text(estimate)) for estimate in estimates]
 
 
 def _success(evaluation: Evaluation, reference: str | None, stage: int) -> str:
@@ -154,7 +155,9 @@ def results_note(evaluations: Sequence[Evaluation]) -> str:
         "tasks": "what this one run would give on other tasks of the same distribution",
     }
     meaning = "; of single runs ".join(over[unit] for unit in sorted(units))
-    return (
+    protocols = {replace(evaluation.protocol, split="") for evaluation in evaluations}
+    apart = "Agents were measured by different protocols, see below. " if len(protocols) > 1 else ""
+    return apart + (
         "Undiscounted returns. Intervals are 95 % stratified-bootstrap intervals and say "
         f"{meaning}. The interquartile mean is that of the middle half of all runs × tasks. The "
         "chance to beat before is that of a run after adaptation to beat a run before it on the "

@@ -11,6 +11,7 @@ from metarl.behaviour_plots import best_share
 from metarl.bootstrap import Estimate
 from metarl.evaluation import Evaluation, Metric
 from metarl.plots import agent_labels
+from metarl.scripts.number_text import interval_text, number_text
 from metarl.tasks import Tasks
 
 __all__ = [
@@ -18,9 +19,7 @@ __all__ = [
     "choices_text",
     "film_text",
     "finding",
-    "interval_text",
     "learning_text",
-    "number_text",
     "paths_text",
     "profile_text",
     "share_text",
@@ -29,26 +28,6 @@ __all__ = [
 ]
 
 _MOST_NUMBERS = 4
-
-
-def number_text(value: float, *, largest: float | None = None) -> str:
-    """A number with a true minus sign, and as many decimals as the largest beside it deserves.
-
-    >>> number_text(-7.246), number_text(0.5), number_text(-431.97)
-    ('−7.25', '0.50', '−432')
-    """
-    size = abs(value) if largest is None else largest
-    digits = 2 if size < 10 else 1 if size < 100 else 0
-    shown = f"{value:.{digits}f}"
-    return shown.replace("-", "−")
-
-
-def interval_text(estimate: Estimate, *, signed: bool = False) -> tuple[str, str]:
-    """A value and its interval in words, as "−7.2" and "−7.9 … −6.6"."""
-    largest = max(map(abs, estimate[:3]))
-    value, low, high = (number_text(v, largest=largest) for v in estimate[:3])
-    plus = "+" if signed and estimate.value > 0 else ""
-    return plus + value, f"{low} … {high}"
 
 
 def share_text(share: float | None) -> str:

@@ -9,6 +9,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parent))  # where test files find what they share
 
+from reported_runs import Reported, make_reported
 from short_runs import CONFIG, ROBOT, metarl
 
 from metarl.runs import RunDirectory
@@ -41,3 +42,9 @@ def half(robot: Path, tmp_path: Path) -> Path:
     shutil.copytree(robot, out)
     RunDirectory(out).checkpoint_path(6).unlink()
     return out
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """A walker's run, a bandit's, and the report of both. Tests read them only."""
+    return make_reported(tmp_path_factory.mktemp("reported"))

@@ -35,9 +35,7 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
     return float(flat.mean()), float(flat.std()) / len(flat) ** 0.5
 
 
-def arms_after(
-    agent: AdaptiveAgent, pulls: Sequence[tuple[int, float]], copies: int = 1
-) -> Tensor:
+def arms_after(agent: AdaptiveAgent, pulls: Sequence[tuple[int, float]], copies: int = 1) -> Tensor:
     """What the agent pulls after given (arm, reward), in so many environments alike. [copies]"""
     player = agent.play(1, copies, generator())
     lead = (1, copies)

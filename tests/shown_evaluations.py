@@ -38,11 +38,10 @@ def evaluation(
     )
     measured = np.stack([stages + k for k in range(len(runs))])[..., None]
     spread = np.linspace(-1, 1, stages.shape[1])[None, :, None]
-    references = {"random": Measured(random + 5 * spread, np.zeros_like(spread) if success else None)}
+    none, every = (np.zeros_like(spread), np.ones_like(spread)) if success else (None, None)
+    references = {"random": Measured(random + 5 * spread, none)}
     if oracle is not None:
-        references["oracle"] = Measured(
-            oracle + 0.25 * spread, np.ones_like(spread) if success else None
-        )
+        references["oracle"] = Measured(oracle + 0.25 * spread, every)
     return Evaluation(
         environment="Slope:one",
         agent=agent,

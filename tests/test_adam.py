@@ -31,7 +31,9 @@ def equal(one: Named, other: Named) -> bool:
 
 
 def flat(adam: Adam) -> Named:
-    return {f"{group}/{k}": t.clone() for group, ts in adam.tensors().items() for k, t in ts.items()}
+    return {
+        f"{group}/{k}": t.clone() for group, ts in adam.tensors().items() for k, t in ts.items()
+    }
 
 
 def stepped(adam: Adam, steps: range) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from reference_trials import arms_after, generator, mean_and_error, play
 
 from metarl.agents.bandit_optima import (
     ElevenArmOptimum,
@@ -11,8 +12,7 @@ from metarl.agents.bandit_optima import (
 )
 from metarl.agents.bandit_references import UCB1, Greedy, ThompsonSampling
 from metarl.envs import make_family
-
-from .reference_trials import arms_after, generator, mean_and_error, play
+from metarl.trials import collect_trials
 
 
 @pytest.mark.parametrize(("variant", "value"), [("n10-k5", 6.660), ("n10-k10", 6.714)])
@@ -89,8 +89,6 @@ def test_eleven_arms_are_solved_with_one_look():
     family = make_family("ElevenArmBandit:wang16")
     tasks = torch.arange(10, dtype=torch.float64).unsqueeze(-1).numpy()
     env = family.make_batch(tasks, num_envs=2)
-    from metarl.trials import collect_trials
-
     trials = collect_trials(
         env, bayes_optimal(family).play(10, 2, generator()), generator(), num_episodes=2
     )

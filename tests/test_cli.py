@@ -32,7 +32,7 @@ def test_agents_are_listed_and_a_family_is_checked(capsys):
 def test_without_a_command_the_commands_are_listed(capsys, line):
     metarl(line)
     text = capsys.readouterr().out
-    for name in ("train", "evaluate", "fewshot", "list", "check"):
+    for name in ("train", "evaluate", "report", "play", "fewshot", "list", "check"):
         assert f"\n  {name} " in text
     assert text.splitlines()[-1].startswith("--import MODULE before or behind a command makes ")
 

@@ -45,7 +45,8 @@ def printed(evaluation: Evaluation) -> list[str]:
     """The lines that are not empty."""
     console = Console(file=io.StringIO(), width=100)
     print_evaluation(console, evaluation)
-    return [line.strip() for line in console.file.getvalue().splitlines() if line.strip()]
+    text = console.file.getvalue().replace("−", "-")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def numbers(row: str, name: str) -> list[str]:

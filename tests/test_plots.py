@@ -168,7 +168,7 @@ def test_of_several_agents_only_the_return_after_adaptation_is_drawn():
     figure = learning_curves_figure({"slider": [METRICS], "jumper": [METRICS, METRICS]})
     assert labels(figure) == ["slider", "jumper"]
     assert line(figure, "slider").get_ydata().tolist() == [-8, -3.5]
-    assert axes_of(figure).get_ylabel() == "return of an episode, after adaptation"
+    assert axes_of(figure).get_ylabel() == "return after adaptation"
 
 
 def test_long_runs_are_thinned_but_keep_their_ends():

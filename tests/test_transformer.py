@@ -59,9 +59,7 @@ def acted(
 
 
 both = pytest.mark.parametrize("path", [trained, acted])
-clearings = pytest.mark.parametrize(
-    "cleared", [None, unsynchronised()], ids=["lasting", "cleared"]
-)
+clearings = pytest.mark.parametrize("cleared", [None, unsynchronised()], ids=["lasting", "cleared"])
 
 
 # Against a loop written from the formula, one trial, one moment, one head at a time.
@@ -79,9 +77,7 @@ def by_the_formula(params: Params, inputs: Tensor) -> Tensor:
     d = size // heads
     rows = [params["embed"] @ x + params["positions"][t] for t, x in enumerate(inputs)]
     for k in range(MEMORY.num_layers):
-        joint = [
-            params[f"query_key_value_{k}"] @ normed(params, x, f"attention_{k}") for x in rows
-        ]
+        joint = [params[f"query_key_value_{k}"] @ normed(params, x, f"attention_{k}") for x in rows]
         new = []
         for t, x in enumerate(rows):
             mixed = []

@@ -136,7 +136,16 @@ def test_rows_are_whole_trials_in_the_order_asked_for():
     whole = batch()
     rows = torch.tensor([4, 0])
     some = whole.rows(rows)
-    for name in ("inputs", "told", "actions", "log_probs", "values", "advantages", "returns", "mask"):
+    for name in (
+        "inputs",
+        "told",
+        "actions",
+        "log_probs",
+        "values",
+        "advantages",
+        "returns",
+        "mask",
+    ):
         assert torch.equal(getattr(some, name), getattr(whole, name)[:, rows]), name
     assert some.cleared is None
     assert some.old is whole.old

@@ -123,7 +123,7 @@ class Drawn(Navigation2D):
 class Lock(TensorFamily):
     """A lock of two dials that opens, and ends the episode, when both stand right.
 
-    Pays 1 for each dial that stands right. Observes the number of tries so far; no chance.
+    Pays 1 as it opens; every try before costs ¼. Observes the number of tries so far; no chance.
     """
 
     name = "Lock"
@@ -141,8 +141,8 @@ class Lock(TensorFamily):
         return parameters.new_zeros(*shape, 1)
 
     def transition(self, states, actions, parameters, generator):  # noqa: ARG002
-        right = actions == parameters
-        return Transition(states + 1, right.float().sum(-1), right.all(-1))
+        opened = (actions == parameters).all(-1)
+        return Transition(states + 1, torch.where(opened, 1.0, -0.25), opened)
 
     def _draw_tasks(self, num_tasks, split, rng):  # noqa: ARG002
         return uniform_tasks(self.task_space, num_tasks, rng)

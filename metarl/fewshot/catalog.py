@@ -2,38 +2,95 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from metarl.fewshot.batches import FewShotTasks
+from metarl.fewshot.downloads import DataPlace
 from metarl.registry import Entry, Registry
+from metarl.suggestions import unknown_name
 
 __all__ = ["DATASETS", "make_tasks"]
 
+_FEWSHOT = "metarl.fewshot"
 DATASETS = Registry(
     "dataset",
     (
         Entry(
             "sinusoid",
-            "metarl.fewshot.sinusoid:SinusoidTasks",
+            f"{_FEWSHOT}.sinusoid:SinusoidTasks",
             "sine curves of random amplitude and phase, regression (Finn et al. 2017)",
         ),
         Entry(
             "harmonic",
-            "metarl.fewshot.harmonic:HarmonicTasks",
+            f"{_FEWSHOT}.harmonic:HarmonicTasks",
             "sums of two sine waves with noise, regression (Lacoste et al. 2018)",
         ),
         Entry(
             "glyphs",
-            "metarl.fewshot.glyphs:GlyphTasks",
+            f"{_FEWSHOT}.glyphs:GlyphTasks",
             "random strokes made on the fly, no download",
+        ),
+        Entry(
+            "omniglot",
+            f"{_FEWSHOT}.omniglot:omniglot_tasks",
+            "1,623 handwritten characters, binary 28×28, MAML's split and rotations (14 MB)",
+        ),
+        Entry(
+            "omniglot-vinyals",
+            f"{_FEWSHOT}.omniglot:vinyals_omniglot_tasks",
+            "the same with the split of Prototypical Networks, each rotation a class",
+        ),
+        Entry(
+            "omniglot-antialiased",
+            f"{_FEWSHOT}.omniglot:antialiased_omniglot_tasks",
+            "Omniglot on grey, smoothed pictures, MAML's split",
+        ),
+        Entry(
+            "mini-imagenet",
+            f"{_FEWSHOT}.mini_imagenet:mini_imagenet_tasks",
+            "100 classes of photographs, 84×84, Ravi's split; needs your copy",
+        ),
+        Entry(
+            "cifar-fs",
+            f"{_FEWSHOT}.cifar:cifar_fs_tasks",
+            "CIFAR-100 split at random, 32×32 (161 MB)",
+        ),
+        Entry(
+            "fc100",
+            f"{_FEWSHOT}.cifar:fc100_tasks",
+            "CIFAR-100 split by superclass, 32×32 (161 MB)",
+        ),
+        Entry(
+            "clinc150",
+            f"{_FEWSHOT}.intents:clinc150_tasks",
+            "150 intents of short requests, hashed n-grams (2.5 MB)",
+        ),
+        Entry(
+            "banking77",
+            f"{_FEWSHOT}.intents:banking77_tasks",
+            "77 intents of bank customers, hashed n-grams (1 MB)",
+        ),
+        Entry(
+            "tox21",
+            f"{_FEWSHOT}.molecules:tox21_tasks",
+            "12 toxicity assays as 2-way tasks, hashed SMILES (0.1 MB)",
+        ),
+        Entry(
+            "sider",
+            f"{_FEWSHOT}.molecules:sider_tasks",
+            "27 groups of side effects as 2-way tasks, hashed SMILES",
+        ),
+        Entry(
+            "folder",
+            f"{_FEWSHOT}.own_data:folder_tasks",
+            "your own pictures in class folders; option path",
         ),
     ),
 )
-
-_ON_A_DEVICE = ("glyphs",)
 
 
 def make_tasks(
@@ -41,20 +98,36 @@ def make_tasks(
     *,
     data_dir: Path | None = None,
     device: torch.device | str = "cpu",
+    download: bool = True,
     **options: Any,
 ) -> FewShotTasks:
     """The tasks of a data set.
 
     Args:
         name: as `DATASETS` has it.
-        data_dir: folder of the data sets that are files.
-        device: where the data lie.
-        options: of the data set.
+        data_dir: folder of the data sets that are files; None is a folder of the user's cache.
+        device: where the data lie and batches are drawn.
+        download: whether official files that are missing are downloaded to that folder.
+        options: of the data set, the keyword arguments of its maker.
 
     Raises:
-        ValueError: if there is no such data set.
+        FileNotFoundError: if a file is missing and cannot be downloaded, with what to fetch.
+        TypeError: if the data set has no such option, or an option that must be given is missing.
+        ValueError: if there is no such data set, or an option or a file is not as it should be.
     """
-    del data_dir  # none of these is a file
-    where = {"device": device} if name in _ON_A_DEVICE else {}
-    tasks: FewShotTasks = DATASETS.load(name)(**where, **options)
+    make = DATASETS.load(name)
+    parameters = inspect.signature(make).parameters
+    own = [option for option in parameters if option not in ("place", "device")]
+    for option in options:
+        if option not in own:
+            raise TypeError(unknown_name(f"option of {name}", option, own or ["(none)"]))
+    for option in own:
+        if parameters[option].default is inspect.Parameter.empty and option not in options:
+            raise TypeError(f"data set {name} needs the option {option}")
+    given: dict[str, Any] = {
+        "place": DataPlace(data_dir, device, download),
+        "device": device,
+    }
+    where = {key: value for key, value in given.items() if key in parameters}
+    tasks: FewShotTasks = make(**where, **options)
     return tasks

@@ -27,7 +27,7 @@ _SPLITS = {"train": (0, 1000), "validation": (1000, 1100), "test": (1100, 1500)}
 _NUM_GLYPHS = 1500
 _MOST_STROKES = 4
 _INKED_POINTS = 32  # along each stroke
-_PEN = torch.tensor([[0.3, 0.8, 0.3], [0.8, 2.4, 0.8], [0.3, 0.8, 0.3]])
+_PEN = torch.tensor([[0.1, 0.3, 0.1], [0.3, 1.0, 0.3], [0.1, 0.3, 0.1]])
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class GlyphTasks:
         chance = torch_generator(self.glyph_seed, "glyphs")
         controls = torch.rand((_NUM_GLYPHS, _MOST_STROKES, 3, 2), generator=chance)
         strokes = torch.randint(2, _MOST_STROKES + 1, (_NUM_GLYPHS, 1), generator=chance)
-        object.__setattr__(self, "_strokes", (0.2 + 0.6 * controls).to(self.device))
+        object.__setattr__(self, "_strokes", (0.1 + 0.8 * controls).to(self.device))
         inked = torch.arange(_MOST_STROKES) < strokes
         object.__setattr__(self, "_inked", inked.to(self.device))
 

@@ -19,9 +19,12 @@ _KINDS: dict[str, _Data] = {
     "harmonic": "curves",
     "glyphs": "characters",
     "omniglot": "characters",
+    "omniglot-vinyals": "characters",
+    "omniglot-antialiased": "characters",
     "mini-imagenet": "photographs",
     "cifar-fs": "photographs",
     "fc100": "photographs",
+    "folder": "photographs",
 }
 _FIXED_WAYS = {"tox21": 2, "sider": 2}  # active or not
 

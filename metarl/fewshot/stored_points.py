@@ -56,7 +56,7 @@ def decode(stored: Tensor, encoding: Encoding, turns: Tensor | None = None) -> T
         values = values.gather(-1, turns.expand(values.shape))
     floats = values.to(torch.float32)
     if encoding == "uint8":
-        return floats / 255
+        return floats.div_(255)
     if encoding == "counts":
         return torch.nn.functional.normalize(floats, dim=-1)
     return floats

@@ -75,6 +75,7 @@ class FewShotTraining:
         self.num_iterations = 0
         self._optimizer = OuterOptimizer(self.params, config)
         self._stored_config = asdict(config)
+        self._require_episodes()
 
     @property
     def evaluation_params(self) -> Params:
@@ -104,15 +105,18 @@ class FewShotTraining:
         return {f"meta/query_{unit}": float(losses.mean())}
 
     def validate(self) -> dict[str, float]:
-        """Accuracy on validation tasks, always the same ones; {} for regression."""
+        """Accuracy on 100 tasks, always the same ones; {} for regression.
+
+        They are of the validation split, or of the training split where there is no other.
+        """
         if self.learner.problem.kind == "regression":
             return {}
         shape = self.config.test_shape(self.learner.problem)
-        batch = self._sample(_VALIDATION_TASKS, shape, "validation", 0)
+        batch = self._sample(_VALIDATION_TASKS, shape, self._validation_split, 0, "validation")
         with torch.no_grad():
             logits = self.predict(self.adapt(batch.support), batch.query)
         shares = accuracies(logits, batch.query.targets, batch.query.mask)
-        return {"validation/accuracy": float(shares.mean())}
+        return {f"{self._validation_split}/accuracy": float(shares.mean())}
 
     def adapt(self, support: LabelledSet) -> Adapted:
         """What the learner knows of each task after its support set, tensors [tasks, ...]."""
@@ -169,6 +173,17 @@ class FewShotTraining:
             training._optimizer.restore(path, tensors)
         return training
 
+    @property
+    def _validation_split(self) -> str:
+        return "validation" if "validation" in self.tasks.splits else "train"
+
+    def _require_episodes(self) -> None:
+        """Draw one episode to train on and one to validate on, so that mistakes show at once."""
+        problem = self.learner.problem
+        self._draw(0)
+        if problem.kind == "classification":
+            self._sample(1, self.config.test_shape(problem), self._validation_split, 0)
+
     def _draw(self, iteration: int) -> FewShotBatch:
         """Episodes of an iteration, or the labelled points of the baseline."""
         if isinstance(self.learner, Transfer):
@@ -179,9 +194,8 @@ class FewShotTraining:
         return self._sample(self.config.meta_batch_size, shape, "train", iteration)
 
     def _sample(
-        self, num_tasks: int, shape: EpisodeShape, split: str, iteration: int
+        self, num_tasks: int, shape: EpisodeShape, split: str, iteration: int, key: str = "tasks"
     ) -> FewShotBatch:
-        key = "tasks" if split == "train" else split
         chance = torch_generator(self.seed, key, iteration, device=self.device)
         return self.tasks.sample(num_tasks, shape, split=split, generator=chance)
 

@@ -1,0 +1,134 @@
+"""Where the files of a data set lie, and how they get there.
+
+A file is looked for in the folder that the caller names; if it is not there, the official one is
+downloaded to that place, checked, and appears whole or not at all. Without network, one sentence
+says what to fetch and where to put it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from metarl.durable_files import write_atomically
+
+__all__ = ["DataPlace", "OfficialFile", "cache_dir", "download", "locate"]
+
+_CHUNK_BYTES = 1 << 18
+_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class DataPlace:
+    """Where data sets are read from and where their tensors go."""
+
+    data_dir: Path | None = None
+    """Folder of the data sets; None is the folder "data" of `cache_dir`."""
+    device: torch.device | str = "cpu"
+    """Where the packed data lie."""
+    download: bool = True
+    """Whether official files that are missing are downloaded."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the data sets."""
+        return cache_dir() / "data" if self.data_dir is None else Path(self.data_dir)
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """A file as its authors publish it."""
+
+    path: str
+    """Where it lies in the folder of the data sets, with forward slashes."""
+    url: str
+    checksum: str = ""
+    """ "sha256:…" or "md5:…"; empty where no official one is known."""
+
+
+def cache_dir() -> Path:
+    """Folder for what can be made or fetched again: METARL_CACHE_DIR, or the user's cache."""
+    chosen = os.environ.get("METARL_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metarl"
+
+
+def locate(name: str, file: OfficialFile, place: DataPlace, *others: str) -> Path:
+    """The file, downloaded if it is missing and may be.
+
+    Args:
+        name: of the data set, for the message.
+        file: the official file.
+        place: where to look.
+        others: further paths in the folder that serve as well, an extracted archive for instance.
+
+    Raises:
+        FileNotFoundError: if it is not there and cannot be fetched, with what to do.
+    """
+    for path in (file.path, *others):
+        if (place.folder / path).exists():
+            return place.folder / path
+    target = place.folder / file.path
+    reason = "downloads are off"
+    if place.download:
+        try:
+            download(file, target)
+            return target
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = f"the download failed: {error}"
+    raise FileNotFoundError(
+        f"data set {name} needs the file {target}; fetch {file.url} and put it there, "
+        f"or name another folder as data_dir ({reason})"
+    )
+
+
+def download(file: OfficialFile, target: Path) -> None:
+    """Fetch a file and check it; the target appears when all is well. A terminal sees progress.
+
+    Raises:
+        OSError: if it cannot be fetched.
+        ValueError: if it came in part, or with another checksum.
+    """
+    with urllib.request.urlopen(file.url, timeout=_TIMEOUT_SECONDS) as response:
+        content = _read_with_progress(response, target.name)
+    if file.checksum:
+        algorithm, expected = file.checksum.split(":")
+        found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+        if found != expected:
+            raise ValueError(f"{file.url} must have {algorithm} {expected}, it has {found}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, content)
+
+
+def _read_with_progress(response: http.client.HTTPResponse, label: str) -> bytes:
+    length = response.headers.get("Content-Length", "")
+    total = int(length) if length.isdigit() else None
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    received = bytearray()
+    with bar:
+        task = bar.add_task(label, total=total)
+        while chunk := response.read(_CHUNK_BYTES):
+            received += chunk
+            bar.update(task, completed=len(received))
+    if total is not None and len(received) != total:
+        raise ValueError(
+            f"{label} must have {total} bytes, the connection ended after {len(received)}"
+        )
+    return bytes(received)

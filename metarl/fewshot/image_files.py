@@ -1,0 +1,124 @@
+"""Pictures in a folder or a zip file, read into one array."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+__all__ = ["ImageFiles", "Preparation", "read_images", "resized"]
+
+Preparation = Callable[[Image.Image], Image.Image]
+"""What is done to a picture before its pixels are taken."""
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+_MOST_THREADS = 8
+_CHUNK = 64  # pictures that a thread takes at a time
+
+
+class ImageFiles:
+    """The pictures of a folder or a zip file, by their paths inside it.
+
+    Raises:
+        ValueError: if `source` is neither.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self._archive: zipfile.ZipFile | None = None
+        if source.is_dir():
+            found = (p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file())
+        else:
+            try:
+                self._archive = zipfile.ZipFile(source)
+            except (OSError, zipfile.BadZipFile) as error:
+                raise ValueError(f"{source} must be a folder or a zip file: {error}") from error
+            found = (name for name in self._archive.namelist() if not name.endswith("/"))
+        self.names = sorted(name for name in found if _is_picture(name))
+        """Sorted, with forward slashes; what is no picture is left out."""
+
+    def __enter__(self) -> ImageFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._archive is not None:
+            self._archive.close()
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file; may be called from several threads."""
+        if self._archive is None:
+            return (self.source / name).read_bytes()
+        return self._archive.read(name)
+
+
+def resized(side: int, mode: str, resampling: Image.Resampling) -> Preparation:
+    """Convert to a mode ("L" grey, "RGB" colour) and then resize to side × side."""
+
+    def prepare(picture: Image.Image) -> Image.Image:
+        converted = picture.convert(mode)
+        if converted.size == (side, side):
+            return converted
+        return converted.resize((side, side), resampling)
+
+    return prepare
+
+
+def read_images(files: ImageFiles, names: Sequence[str], prepare: Preparation) -> NDArray[np.uint8]:
+    """Pictures as bytes, channels before rows.
+
+    Args:
+        files: where they are.
+        names: which, in this order.
+        prepare: what brings all to one size and mode.
+
+    Returns:
+        Shape [pictures, channels · height · width]; binary pictures are 0 and 1.
+
+    Raises:
+        ValueError: if a picture cannot be read, with its name.
+    """
+
+    def pixels(name: str) -> NDArray[np.uint8]:
+        try:
+            with Image.open(io.BytesIO(files.read(name))) as picture:
+                values = np.asarray(prepare(picture)).astype(np.uint8)
+        except (
+            OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile,
+            Image.DecompressionBombError,
+        ) as error:  # fmt: skip
+            raise ValueError(
+                f"picture {name} of {files.source} cannot be read ({_reason(error)}); "
+                "remove it or replace the file"
+            ) from error
+        return np.moveaxis(values, -1, 0).ravel() if values.ndim == 3 else values.ravel()
+
+    if not names:
+        raise ValueError(f"{files.source} must hold pictures, it holds none")
+    first = pixels(names[0])
+    result = np.empty((len(names), first.size), np.uint8)
+
+    def fill(start: int) -> None:
+        for index in range(start, min(start + _CHUNK, len(names))):
+            result[index] = pixels(names[index])
+
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+        for _ in threads.map(fill, range(0, len(names), _CHUNK)):
+            pass
+    return result
+
+
+def _reason(error: Exception) -> str:
+    """Pillow's own sentence names an object in memory where a file is no picture."""
+    return "no picture format" if isinstance(error, UnidentifiedImageError) else str(error)
+
+
+def _is_picture(name: str) -> bool:
+    hidden = name.startswith((".", "__MACOSX")) or "/." in name
+    return name.lower().endswith(_SUFFIXES) and not hidden

@@ -1,0 +1,197 @@
+"""Few-shot tasks from one's own data: labelled tensors, or a folder of class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from metarl.fewshot.batches import ProtocolFacts
+from metarl.fewshot.class_data import ClassData, data_of_labels
+from metarl.fewshot.class_splits import (
+    SPLITS,
+    fraction_sizes,
+    listed_split,
+    seeded_split,
+    split_facts,
+    split_loaders,
+)
+from metarl.fewshot.class_tasks import ClassTasks, Rotations
+from metarl.fewshot.downloads import DataPlace
+from metarl.fewshot.image_files import ImageFiles, read_images, resized
+from metarl.ranges import require_at_least
+from metarl.suggestions import unknown_name
+
+__all__ = ["folder_tasks", "tensor_tasks"]
+
+Colours = Literal["RGB", "L"]
+_PART_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+
+
+def tensor_tasks(
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    class_names: Sequence[str] | None = None,
+    split: Mapping[str, Sequence[str]] | None = None,
+    validation: float = 0.2,
+    test: float = 0.2,
+    split_seed: int = 0,
+    rotations: Rotations = "none",
+    name: str = "tensors",
+) -> ClassTasks:
+    """Few-shot tasks from labelled points, which stay on the device they are on.
+
+    Args:
+        inputs: [points, *input_shape]; uint8 is drawn as 0 … 1, any other number as float32.
+        labels: integers in 0 … classes − 1, [points].
+        class_names: one for each class; None numbers them.
+        split: class names of each split; None deals the classes at random.
+        validation: share of the classes to validate on.
+        test: share of the classes to test on.
+        split_seed: of the random split.
+        rotations: of square pictures (channels, side, side).
+        name: of the data set, for messages and results.
+
+    Raises:
+        TypeError: if labels are no integers.
+        ValueError: if there are no points, a label is out of range, an input is not finite, or a
+            split lists a class that is not there.
+    """
+    if inputs.dim() < 2 or not len(inputs):
+        raise ValueError(
+            f"inputs must be [points, ...] with at least one point, got shape {tuple(inputs.shape)}"
+        )
+    if labels.dim() == 1 and class_names is None and not labels.is_floating_point() and len(labels):
+        class_names = [str(index) for index in range(int(labels.max()) + 1)]
+    flat = inputs.flatten(1)
+    data = data_of_labels(
+        flat if inputs.dtype == torch.uint8 else flat.to(torch.float32),
+        labels.to(inputs.device),
+        class_names or (),
+        encoding="uint8" if inputs.dtype == torch.uint8 else "float32",
+        input_shape=tuple(inputs.shape[1:]),
+    )
+    return _tasks(
+        name, data, split, (validation, test), split_seed, rotations=rotations, protocol={}
+    )
+
+
+def folder_tasks(
+    place: DataPlace,
+    *,
+    path: Path | str,
+    image_size: int = 84,
+    colours: Colours = "RGB",
+    validation: float = 0.2,
+    test: float = 0.2,
+    split_seed: int = 0,
+    rotations: Rotations = "none",
+) -> ClassTasks:
+    """Few-shot tasks from pictures in class folders, or from a zip file of them.
+
+    Folders "train", "val" or "validation", and "test", each with class folders, are the splits;
+    without them the classes are dealt at random.
+
+    Args:
+        place: its device keeps the pictures, one byte a pixel and colour.
+        path: the folder or zip file, in the folder of the data sets or anywhere.
+        image_size: side that pictures are resized to (Lanczos), in pixels.
+        colours: "RGB", or "L" for grey.
+        validation: share of the classes to validate on.
+        test: share of the classes to test on.
+        split_seed: of the random split.
+        rotations: of the pictures.
+
+    Raises:
+        FileNotFoundError: if there is nothing at `path`.
+        ValueError: if it holds no pictures in class folders, or one is unreadable.
+    """
+    require_at_least("image_size", image_size, 1)
+    if colours not in ("RGB", "L"):
+        raise ValueError(unknown_name("colours", colours, ("RGB", "L")))
+    source = place.folder / path
+    if not source.exists():
+        raise FileNotFoundError(f"path must be a folder of class folders, {source} does not exist")
+    with ImageFiles(source) as files:
+        classes = _classes(files)
+        pixels = read_images(files, files.names, resized(image_size, colours, _LANCZOS))
+    names = sorted(set(classes))
+    row = {label: index for index, label in enumerate(names)}
+    data = data_of_labels(
+        torch.from_numpy(pixels),
+        torch.tensor([row[label] for label in classes]),
+        names,
+        encoding="uint8",
+        input_shape=(3 if colours == "RGB" else 1, image_size, image_size),
+    ).to(place.device)
+    return _tasks(
+        source.stem,
+        data,
+        _split_of_folders(names),
+        (validation, test),
+        split_seed,
+        rotations=rotations,
+        protocol={"resize": f"{image_size}×{image_size} (Lanczos), {colours} / 255"},
+    )
+
+
+_LANCZOS = Image.Resampling.LANCZOS
+
+
+def _classes(files: ImageFiles) -> list[str]:
+    """The class of each picture: its folder, with what is above it."""
+    for name in files.names:
+        if "/" not in name:
+            raise ValueError(
+                f"{files.source} must hold class folders with pictures, {name} lies beside them"
+            )
+    folders = [name.rsplit("/", 1)[0] for name in files.names]
+    while folders and "/" in folders[0]:  # what a zip file wraps everything in
+        first = folders[0].split("/")[0]
+        if first in _PART_FOLDERS or any(f.split("/")[0] != first or "/" not in f for f in folders):
+            break
+        folders = [folder.split("/", 1)[1] for folder in folders]
+    return folders
+
+
+def _split_of_folders(names: Sequence[str]) -> dict[str, list[str]] | None:
+    """Classes by the folder they are in, if that is "train", "val" or "test" for all."""
+    tops = [name.split("/")[0] for name in names]
+    if not all(top in _PART_FOLDERS and "/" in name for top, name in zip(tops, names, strict=True)):
+        return None
+    split: dict[str, list[str]] = {part: [] for part in SPLITS}
+    for top, name in zip(tops, names, strict=True):
+        split[_PART_FOLDERS[top]].append(name)
+    return split
+
+
+def _tasks(
+    name: str,
+    data: ClassData,
+    split: Mapping[str, Sequence[str]] | None,
+    shares: tuple[float, float],
+    split_seed: int,
+    *,
+    rotations: Rotations,
+    protocol: ProtocolFacts,
+) -> ClassTasks:
+    if split is None:
+        classes = seeded_split(
+            data.class_names, fraction_sizes(len(data.counts), *shares), split_seed
+        )
+        facts = split_facts(f"random, seed {split_seed}", classes)
+    else:
+        classes = listed_split(data.class_names, split)
+        facts = split_facts("given", classes)
+    return ClassTasks(
+        name,
+        split_loaders(data, classes),
+        input_shape=data.input_shape,
+        protocol={**protocol, **facts},
+        rotations=rotations,
+    )

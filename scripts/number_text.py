@@ -1,0 +1,27 @@
+"""Numbers as people read them, with as many decimals as they deserve."""
+
+from __future__ import annotations
+
+from metarl.bootstrap import Estimate
+
+__all__ = ["interval_text", "number_text"]
+
+
+def number_text(value: float, *, largest: float | None = None) -> str:
+    """A number with a true minus sign, and as many decimals as the largest beside it deserves.
+
+    >>> number_text(-7.246), number_text(0.5), number_text(-431.97)
+    ('−7.25', '0.50', '−432')
+    """
+    size = abs(value) if largest is None else largest
+    digits = 2 if size < 10 else 1 if size < 100 else 0
+    shown = f"{value:.{digits}f}"
+    return shown.replace("-", "−")
+
+
+def interval_text(estimate: Estimate, *, signed: bool = False) -> tuple[str, str]:
+    """A value and its interval in words, as "−7.2" and "−7.9 … −6.6"."""
+    largest = max(map(abs, estimate[:3]))
+    value, low, high = (number_text(v, largest=largest) for v in estimate[:3])
+    plus = "+" if signed and estimate.value > 0 else ""
+    return plus + value, f"{low} … {high}"

@@ -1,0 +1,124 @@
+"""Downloads against a server on this machine: right, wrong, cut short, missing, and no network."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from metarl.fewshot import downloads
+from metarl.fewshot.downloads import DataPlace, OfficialFile, cache_dir, download, locate
+
+CONTENT = bytes(range(256)) * 3000
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+MD5 = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves /file whole, /cut with half of what its header promises, nothing else."""
+
+    def do_GET(self) -> None:
+        if self.path not in ("/file", "/cut"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT if self.path == "/file" else CONTENT[: len(CONTENT) // 2])
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    served = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=served.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{served.server_port}"
+    served.shutdown()
+    thread.join()
+    served.server_close()
+
+
+@pytest.mark.parametrize("checksum", [SHA256, MD5, ""])
+def test_a_file_is_fetched_to_its_place_and_only_once(server, tmp_path, checksum):
+    file = OfficialFile("some/set.bin", f"{server}/file", checksum)
+    place = DataPlace(tmp_path / "data")
+    found = locate("set", file, place)
+    assert found == tmp_path / "data" / "some" / "set.bin"
+    assert found.read_bytes() == CONTENT
+    assert [path.name for path in found.parent.iterdir()] == ["set.bin"]
+    gone = OfficialFile("some/set.bin", f"{server}/elsewhere", checksum)
+    assert locate("set", gone, place) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "checksum", "reason"),
+    [
+        ("/file", "sha256:" + "0" * 64, "must have sha256 0000"),
+        ("/file", "md5:" + "0" * 32, "must have md5 0000"),
+        ("/cut", SHA256, "must have 768000 bytes, the connection ended after 384000"),
+        ("/nothing", SHA256, "HTTP Error 404"),
+    ],
+)
+def test_what_came_wrong_is_not_kept_and_one_sentence_says_what_to_do(
+    server, tmp_path, path, checksum, reason
+):
+    file = OfficialFile("set.bin", server + path, checksum)
+    with pytest.raises(FileNotFoundError) as caught:
+        locate("numbers", file, DataPlace(tmp_path))
+    sentence = str(caught.value)
+    assert sentence.startswith(
+        f"data set numbers needs the file {tmp_path / 'set.bin'}; fetch {server}{path} and put it "
+        "there, or name another folder as data_dir (the download failed: "
+    )
+    assert reason in sentence
+    assert "\n" not in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_network_the_sentence_is_the_same(tmp_path):
+    nobody = OfficialFile("set.bin", "http://127.0.0.1:9/set.bin")
+    with pytest.raises(FileNotFoundError, match=r"needs the file .* failed: .*refused"):
+        locate("numbers", nobody, DataPlace(tmp_path))
+
+
+def test_nothing_is_fetched_when_downloads_are_off(server, tmp_path):
+    file = OfficialFile("set.bin", f"{server}/file")
+    with pytest.raises(FileNotFoundError, match=r"data_dir \(downloads are off\)"):
+        locate("numbers", file, DataPlace(tmp_path, download=False))
+
+
+def test_an_extracted_archive_serves_as_well(tmp_path):
+    (tmp_path / "set").mkdir()
+    file = OfficialFile("set.zip", "http://127.0.0.1:9/set.zip")
+    assert locate("set", file, DataPlace(tmp_path), "set") == tmp_path / "set"
+
+
+def test_a_terminal_sees_progress_and_a_file_does_not(server, tmp_path, monkeypatch):
+    for terminal in (True, False):
+        screen = io.StringIO()
+        console = Console(file=screen, force_terminal=terminal, width=80)
+        monkeypatch.setattr(downloads, "Console", lambda console=console, **_: console)
+        download(OfficialFile("set.bin", f"{server}/file"), tmp_path / "set.bin")
+        assert ("set.bin" in screen.getvalue()) == terminal
+        assert ("768.0/768.0 kB" in screen.getvalue()) == terminal
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("METARL_CACHE_DIR", str(tmp_path / "chosen"))
+    assert cache_dir() == tmp_path / "chosen"
+    assert DataPlace().folder == tmp_path / "chosen" / "data"
+    assert DataPlace(Path("here")).folder == Path("here")
+    monkeypatch.delenv("METARL_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "metarl"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_dir() == Path.home() / ".cache" / "metarl"

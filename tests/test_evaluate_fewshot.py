@@ -1,0 +1,132 @@
+"""Few-shot runs from the command line: train on pictures, resume, measure, list, mistakes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from metarl.fewshot import FewShotTraining, evaluate_fewshot, make_tasks
+from metarl.fewshot.learners import LEARNERS
+from metarl.runs import RunDirectory, read_metrics
+from metarl.scripts import evaluate_fewshot as script
+from metarl.scripts.cli import dispatch
+from metarl.scripts.fault_kills import fingerprint
+
+PROTONET = (
+    "fewshot protonet --dataset glyphs --ways 3 --train-ways 4 --filters 2 2 --queries 2 --seed 2 "
+    "--device cpu --tracker none --checkpoint-every 50"
+)
+
+
+def metarl(line: str, out: Path) -> None:
+    dispatch([*line.split(), "--out", str(out)])
+
+
+@pytest.fixture(scope="module")
+def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 100 iterations. Tests read it only."""
+    out = tmp_path_factory.mktemp("protonet") / "run"
+    metarl(f"{PROTONET} --iterations 100", out)
+    return out
+
+
+def test_a_run_tells_accuracy_as_it_goes_and_the_protocol_in_full(protonet):
+    rows = read_metrics(RunDirectory.open(protonet))
+    assert [row["iteration"] for row in rows] == [50, 100]
+    assert all(0 < row["validation/accuracy"] < 1 for row in rows)
+    config = RunDirectory.open(protonet).config()
+    assert (config["agent"], config["environment"]) == ("fewshot-protonet", "glyphs")
+    assert config["agent_config"]["train_ways"] == 4
+    assert config["agent_config"]["batch_norm"] == "running"  # of the recipe
+    assert config["protocol"]["transductive"] is False
+    written = json.loads((protonet / "evaluation.json").read_text(encoding="utf-8"))
+    assert [row["step"] for row in written["steps"]] == [1]
+    assert written["protocol"]["num_tasks"] == 600
+
+
+def test_a_run_on_pictures_resumes_to_the_same_bytes(protonet, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(protonet, half)
+    RunDirectory(half).checkpoint_path(100).unlink()
+    (half / "evaluation.json").unlink()
+    metarl("fewshot protonet --resume", half)
+    assert fingerprint(half)["last"] == fingerprint(protonet)["last"]
+    assert fingerprint(half)["metrics"] == fingerprint(protonet)["metrics"]
+    written = [json.loads((run / "evaluation.json").read_bytes()) for run in (half, protonet)]
+    assert written[0] == written[1]
+
+
+def test_measuring_a_run_prints_and_writes_what_the_function_finds(protonet, tmp_path, capsys):
+    file = tmp_path / "found.json"
+    options = f"--num-tasks 20 --queries 3 --seed 7 --device cpu --json {file}"
+    script.main([str(protonet), *options.split()])
+    checkpoint = RunDirectory.open(protonet).newest_checkpoint()
+    training = FewShotTraining.load(checkpoint, "protonet", make_tasks("glyphs"))
+    expected = evaluate_fewshot(training, num_tasks=20, queries=3, seed=7)
+    assert json.loads(file.read_text(encoding="utf-8")) == json.loads(
+        json.dumps(expected.to_json())
+    )
+    printed = capsys.readouterr().out
+    mean, _, high = expected.intervals()[0]
+    numbers = re.findall(r"^\s+1\s+([\d.]+)\s+([\d.]+)", printed, re.MULTILINE)
+    assert numbers == [(f"{100 * mean:.2f}", f"{100 * (high - mean):.2f}")]
+    assert "transductive: False" in printed
+    assert "batch_norm: running" in printed
+
+
+def test_a_schedule_runs_over_the_iterations_of_the_run(tmp_path):
+    metarl(f"{PROTONET} --schedule linear --decay-iterations None --iterations 2", tmp_path / "run")
+    config = RunDirectory.open(tmp_path / "run").config()
+    assert config["agent_config"]["decay_iterations"] == 2
+
+
+def test_learners_and_data_sets_are_listed(capsys):
+    dispatch(["fewshot", "--list"])
+    lines = capsys.readouterr().out.splitlines()
+    for entry in LEARNERS:
+        assert any(line.split()[:1] == [entry.name] for line in lines)
+    assert any(line.split()[:1] == ["glyphs"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("fewshot protonet --dataset glyhps", "dataset must be one of .*; did you mean 'glyphs'"),
+        ("fewshot protonet --dataset sinusoid", "learner protonet needs classes"),
+        ("fewshot maml --dataset glyphs --train-ways 9", "train_ways must equal ways"),
+        ("fewshot maml --dataset glyphs --batch-norm bach", "'bach'.*--batch-norm"),
+        ("fewshot protonet --margin 2", "there is no option --margin"),
+        ("fewshot protonet --dataset-options side", "must read name=value, got 'side'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(tmp_path, line, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        metarl(line, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--num-tasks 0", "num_tasks must be 1 or more, got 0"),
+        ("--steps -1", "steps must be 0 or more, got -1"),
+        ("--queries 0", "queries must be 1 or more, got 0"),
+        ("--json /no/such/folder/x.json", "json must lie in a directory that exists"),
+        ("--split tets", "did you mean 'test'"),
+    ],
+)
+def test_measuring_with_impossible_settings_is_refused(protonet, options, message):
+    with pytest.raises(ValueError, match=message):
+        script.main([str(protonet), *options.split()])
+
+
+def test_only_few_shot_runs_are_measured(tmp_path, protonet):
+    with pytest.raises(ValueError, match="there is nothing at"):
+        script.main([str(tmp_path / "none")])
+    with pytest.raises(ValueError, match="agent of the run to resume is 'fewshot-protonet'"):
+        metarl("fewshot siamese --resume", protonet)

@@ -1,0 +1,83 @@
+"""Settings of RL²: every range, and what does not go together."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from metarl.agents import RL2Config
+
+OUT_OF_RANGE = [
+    *((name, 0, "must be 1 or more, got 0") for name in
+      ("num_episodes", "meta_batch_size", "memory_size", "num_layers", "num_heads", "num_epochs",
+       "num_minibatches", "cg_iterations", "line_search_steps", "anneal_iterations",
+       "backprop_steps")),
+    *((name, (8, 0), "must be 1 or more, got 0") for name in
+      ("encoder_sizes", "hidden_sizes", "value_hidden_sizes")),
+    *((name, value, rf"must lie in \(0, ∞\), got {value}")
+      for name in ("initial_std", "min_std", "learning_rate", "clip", "max_gradient_norm",
+                   "max_kl_nats", "action_scale", "value_clip")
+      for value in (0.0, -1.0, math.inf, math.nan)),
+    *((name, -1e-9, r"must lie in \[0, ∞\), got -1e-09")
+      for name in ("value_coefficient", "entropy_coefficient", "cg_damping")),
+    *((name, value, rf"must lie in \[0, 1\], got {value}")
+      for name in ("gamma", "gae_lambda") for value in (-0.1, 1.1)),
+    *(("fisher_fraction", value, rf"must lie in \(0, 1\], got {value}") for value in (0.0, 1.1)),
+    *(("backtrack_ratio", value, rf"must lie in \(0, 1\), got {value}") for value in (0.0, 1.0)),
+    ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
+    ("memory", "rnn", "must be one of gru, lstm, transformer, none, got 'rnn'"),
+    ("head", "linear", "must be one of mlp, hypernetwork, got 'linear'"),
+    ("optimizer", "a2c", "must be one of ppo, trpo, got 'a2c'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "message"), OUT_OF_RANGE)
+def test_settings_out_of_range_are_refused(name, value, message):
+    with pytest.raises(ValueError, match=f"{name} {message}"):
+        RL2Config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"num_minibatches": 5, "meta_batch_size": 4},
+            "num_minibatches must be at most the 4 trials of meta_batch_size, got 5",
+        ),
+        (
+            {"backprop_steps": 20, "memory": "transformer"},
+            "backprop_steps must be None with a transformer, which sees whole trials, got 20",
+        ),
+        (
+            {"backprop_steps": 20, "optimizer": "trpo"},
+            "backprop_steps must be None with trpo, got 20; use ppo",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RL2Config(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gamma": 0.0, "gae_lambda": 0.0, "fisher_fraction": 1.0, "cg_damping": 0.0},
+        {"gamma": 1.0, "gae_lambda": 1.0, "value_coefficient": 0.0, "entropy_coefficient": 0.0},
+        {"num_episodes": 1, "meta_batch_size": 4, "num_minibatches": 4, "backprop_steps": 1},
+        {"encoder_sizes": (), "hidden_sizes": (), "value_hidden_sizes": (), "value_clip": 0.1},
+        {"anneal_iterations": 1, "action_scale": 2.0, "backprop_steps": 20, "memory": "lstm"},
+    ],
+)
+def test_settings_at_the_ends_of_their_ranges_are_accepted(settings):
+    config = RL2Config(**settings)
+    assert {name: getattr(config, name) for name in settings} == settings
+
+
+def test_every_setting_with_a_range_is_checked():
+    checked = {name for name, _, _ in OUT_OF_RANGE}
+    switches = {
+        "clear_each_episode", "value_sees_task", "normalize_observations", "normalize_rewards",
+    }  # fmt: skip
+    assert checked == set(RL2Config.__dataclass_fields__) - switches
