@@ -309,8 +309,8 @@ class RL2:
         groups = {
             "parameters": self.params,
             **self._adam.tensors(),
-            "seen": self._seen._asdict(),
-            "earned": self._earned._asdict(),
+            "seen": self._seen.tensors(),
+            "earned": self._earned.tensors(),
         }
         return {f"{group}/{name}": t for group, ts in groups.items() for name, t in ts.items()}
 
@@ -322,7 +322,7 @@ class RL2:
         self._adam.restore(path, tensors)
         for group in ("seen", "earned"):
             like: RunningMoments = getattr(self, f"_{group}")
-            moments = select_tensors(path, tensors, group, like._asdict())
+            moments = select_tensors(path, tensors, group, like.tensors())
             setattr(self, f"_{group}", RunningMoments(**moments))
 
     def save(self, path: Path | str) -> None:
@@ -372,7 +372,7 @@ class RL2Player:
         """Actions; the memory moves on."""
         distribution, self._state = self._agent.policy_at(moment, self._state)
         actions = draw(distribution, moment.deterministic.flatten(), self._generator)
-        return actions.unflatten(0, moment.deterministic.shape)
+        return actions.view(*moment.deterministic.shape, *actions.shape[1:])
 
     def adapt(self, episodes: object) -> None:
         """Nothing: it has learnt from them as it lived through them."""

@@ -225,6 +225,7 @@ def _recurrent_params(
 
     def orthogonal() -> Tensor:
         drawn = torch.randn(size, size, generator=generator, device=device)
+        basis: Tensor
         basis, triangle = torch.linalg.qr(drawn)
         return basis * torch.sign(triangle.diagonal())
 

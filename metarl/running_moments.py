@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,12 +10,17 @@ from torch import Tensor
 __all__ = ["RunningMoments"]
 
 
-class RunningMoments(NamedTuple):
+@dataclass(frozen=True)
+class RunningMoments:
     """Count, mean and variance of everything seen so far, in float64."""
 
     count: Tensor  # scalar
     mean: Tensor  # [O]
     variance: Tensor  # [O], the mean squared deviation
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its parts by name, for a checkpoint."""
+        return {"count": self.count, "mean": self.mean, "variance": self.variance}
 
     @classmethod
     def empty(cls, size: int, device: torch.device) -> RunningMoments:

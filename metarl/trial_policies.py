@@ -131,7 +131,7 @@ class TrialPolicy:
     def _mlp(self, params: Params, inputs: Tensor) -> Tensor:
         flat = inputs.reshape(-1, inputs.shape[-1])
         outputs = mlp(params, flat, activation_function(self.activation))
-        return outputs.unflatten(0, inputs.shape[:-1])
+        return outputs.view(*inputs.shape[:-1], -1)
 
     def _init_trunk(self, whose: str, generator: torch.Generator) -> Params:
         params: Params = {}

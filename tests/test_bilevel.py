@@ -636,3 +636,45 @@ def test_the_gpu_gives_what_the_cpu_gives(mode):
         atol=1e-10,
         check_device=False,
     )
+
+
+# Parameters that stay.
+
+
+@pytest.mark.parametrize("mode", ["unrolled", "recurrence"])
+@pytest.mark.parametrize("batching", ["vmap", "explicit"])
+def test_only_named_parameters_adapt_and_all_get_their_meta_gradient(mode, batching):
+    chance = torch.Generator().manual_seed(0)
+    drawn = torch.randn((2, 3), generator=chance, dtype=torch.float64)
+    params = {"moved": drawn[0], "fixed": drawn[1]}
+    data = torch.randn((2, 4, 3), generator=chance, dtype=torch.float64)
+
+    def loss(values, points):
+        product = (values["moved"] * values["fixed"].tanh()).unsqueeze(-2)
+        return (product - points).pow(4).mean((-2, -1))
+
+    inner = InnerLoop(loss, sgd(0.1), num_steps=2, mode=mode, batching=batching, adapted=("moved",))
+    found = adapt(params, data, inner)
+    assert torch.equal(found["fixed"], params["fixed"].expand(2, 3))
+    leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
+    total = torch.zeros((), dtype=torch.float64)
+    for task in range(2):
+        current = leaves["moved"]
+        for _ in range(2):
+            error = loss({"moved": current, "fixed": leaves["fixed"]}, data[task])
+            current = current - 0.1 * torch.autograd.grad(error, current, create_graph=True)[0]
+        torch.testing.assert_close(found["moved"][task], current.detach())
+        total = total + loss({"moved": current, "fixed": leaves["fixed"]}, data[task]) / 2
+    wanted = torch.autograd.grad(total, list(leaves.values()))
+    _, grads = meta_gradient(params, data, data, inner)
+    for name, grad in zip(leaves, wanted, strict=True):
+        torch.testing.assert_close(grads[name], grad)
+
+
+def test_adapted_must_name_parameters():
+    def loss(values, points):
+        return (values["w"] * points).sum()
+
+    inner = InnerLoop(loss, sgd(0.1), adapted=("v",))
+    with pytest.raises(ValueError, match="adapted must name parameters, there is no 'v'"):
+        adapt({"w": torch.zeros(())}, torch.ones(2, 3), inner)

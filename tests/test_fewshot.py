@@ -103,3 +103,39 @@ def test_the_same_generator_gives_the_same_tasks():
         for part in (0, 1):
             assert torch.equal(first[half][part], again[half][part])
             assert not torch.isin(first[half][part], other[half][part]).any()
+
+
+def test_the_draws_of_a_generator_stay_what_they_were():
+    shape = EpisodeShape(1, 2, 1)
+    batch = TASKS.sample(1, shape, split="train", generator=generator(7))
+    numbers = [part.flatten().tolist() for half in batch for part in (half.inputs, half.targets)]
+    expected = [[1.5921, 1.5689], [2.2409, 2.2044], [-2.6724], [0.4210]]
+    for found, frozen in zip(numbers, expected, strict=True):
+        assert found == pytest.approx(frozen, abs=1e-4)
+
+
+def test_splits_draw_alike_and_the_protocol_says_so():
+    shape = EpisodeShape(1, 3, 2)
+    first, *others = (
+        TASKS.sample(2, shape, split=split, generator=generator()) for split in TASKS.splits
+    )
+    assert all(other.query.inputs.equal(first.query.inputs) for other in others)
+    assert TASKS.protocol == {
+        "amplitude": "uniform 0.1 … 5",
+        "phase": "uniform 0 … 3.14159",
+        "input": "uniform -5 … 5",
+        "split": "one distribution for all",
+    }
+
+
+@pytest.mark.parametrize(
+    ("ways", "num_tasks", "split", "message"),
+    [
+        (5, 1, "train", "ways must be 1 for sinusoid, which is regression, got 5"),
+        (1, 0, "train", "num_tasks must be 1 or more, got 0"),
+        (1, 1, "dev", r"split must be one of train, validation, test, got 'dev'"),
+    ],
+)
+def test_what_is_no_curve_is_refused(ways, num_tasks, split, message):
+    with pytest.raises(ValueError, match=message):
+        TASKS.sample(num_tasks, EpisodeShape(ways, 1, 1), split=split, generator=generator())

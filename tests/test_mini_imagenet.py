@@ -81,6 +81,17 @@ def test_a_split_with_other_counts_is_refused(place, tmp_path):
         tasks.data("validation")
 
 
+def test_classes_are_counted_without_decoding_a_picture(place, monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(mini_imagenet, "read_images", never)
+    tasks = mini_imagenet_tasks(place)
+    assert [tasks.num_classes(split) for split in tasks.splits] == [3, 2, 2]
+    with pytest.raises(ValueError, match="split must be one of train, validation, test, got 'val'"):
+        tasks.num_classes("val")
+
+
 def test_a_missing_split_is_asked_for_at_once(place, tmp_path):
     (tmp_path / "mini-imagenet" / "test.zip").unlink()
     with pytest.raises(FileNotFoundError, match=r"needs .*test.zip or a folder .*test, with"):

@@ -13,12 +13,14 @@ from PIL import Image
 
 from metarl.fewshot import omniglot
 from metarl.fewshot.batches import EpisodeShape
+from metarl.fewshot.class_tasks import ClassTasks
 from metarl.fewshot.downloads import DataPlace
 from metarl.fewshot.omniglot import (
     antialiased_omniglot_tasks,
     omniglot_tasks,
     vinyals_omniglot_tasks,
 )
+from metarl.fewshot.stored_points import decode
 
 BACKGROUND = {"Greek": 4, "Korean": 2}
 EVALUATION = {"Oriya": 3}
@@ -59,18 +61,12 @@ def place(tmp_path: Path, monkeypatch) -> DataPlace:
     return DataPlace(tmp_path, download=False)
 
 
-def pictures(tasks, split: str, name: str) -> torch.Tensor:
+def pictures(tasks: ClassTasks, split: str, name: str) -> torch.Tensor:
     """The 20 drawings of a character as they are drawn, unturned. [20, 28, 28]"""
     data = tasks.data(split)
     index = data.class_names.index(name)
     rows = data.members[data.starts[index] :][:20]
-    return omniglot_decode(data, rows).view(20, 28, 28)
-
-
-def omniglot_decode(data, rows: torch.Tensor) -> torch.Tensor:
-    from metarl.fewshot.stored_points import decode
-
-    return decode(data.points[rows], data.encoding)
+    return decode(data.points[rows], data.encoding).view(20, 28, 28)
 
 
 def test_nearest_is_what_pillow_makes_of_a_binary_picture_whatever_the_filter(place):

@@ -30,10 +30,13 @@ _ARCHIVE = OfficialFile(
     "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
 )
+_reconstruct: Any = np.empty(0).__reduce__()[0]
 _ARRAY_PARTS: dict[tuple[str, str], Callable[..., Any]] = {
-    (module, "_reconstruct"): np.empty(0).__reduce__()[0]  # type: ignore[dict-item]
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-} | {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
 
 
 def cifar_fs_tasks(place: DataPlace) -> ClassTasks:

@@ -99,8 +99,8 @@ def listed_split(names: Sequence[str], split: Mapping[str, Sequence[str]]) -> Sp
 
 def packaged_split(file: str) -> dict[str, Any]:
     """A published split that comes with the package."""
-    text = resources.files("metarl.fewshot").joinpath("assets", file).read_text(encoding="utf-8")
-    content: dict[str, Any] = json.loads(text)
+    path = resources.files("metarl.fewshot") / "assets" / file
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 

@@ -62,6 +62,7 @@ class ClassTasks:
         protocol: what decides the numbers; what the rotations mean is added.
         rotations: what becomes of pictures that are turned.
         pairs: True where a task is one pair of classes (2i, 2i + 1), negative and positive.
+        sizes: number of classes of splits that are slow to load; None loads them to count.
     """
 
     kind: Literal["classification"] = "classification"
@@ -75,6 +76,7 @@ class ClassTasks:
         protocol: ProtocolFacts,
         rotations: Rotations = "none",
         pairs: bool = False,
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
         if rotations not in ("none", "drawn", "classes"):
             raise ValueError(unknown_name("rotations", rotations, ("none", "drawn", "classes")))
@@ -82,7 +84,7 @@ class ClassTasks:
         self.splits = tuple(splits)
         self.protocol: ProtocolFacts = {**protocol, "rotations": rotations}
         self._load, self._loaded = dict(splits), dict[str, ClassData]()
-        self._rotations, self._pairs = rotations, pairs
+        self._rotations, self._pairs, self._sizes = rotations, pairs, dict(sizes or {})
         if rotations != "none":
             quarter_turns(input_shape, "cpu")  # refuses what cannot be turned
 
@@ -133,7 +135,9 @@ class ClassTasks:
 
     def num_classes(self, split: str) -> int:
         """Classes of a split, turned ones counted where they are classes of their own."""
-        return len(self.data(split).counts) * (4 if self._rotations == "classes" else 1)
+        known("split", split, self._load)
+        size = self._sizes[split] if split in self._sizes else len(self.data(split).counts)
+        return size * (4 if self._rotations == "classes" else 1)
 
     def sample_points(
         self, num_points: int, *, split: str, generator: torch.Generator
@@ -157,7 +161,7 @@ class ClassTasks:
         rows = data.members[data.starts[classes] + members]
         sources = None if turns is None else quarter_turns(self.input_shape, device)[turns]
         points = decode(data.points[rows], data.encoding, sources)
-        return points.unflatten(-1, self.input_shape), labels
+        return points.view(num_points, *self.input_shape), labels
 
     def _draw(
         self, num_tasks: int, shape: EpisodeShape, split: str, generator: torch.Generator
@@ -175,7 +179,7 @@ class ClassTasks:
             table = quarter_turns(self.input_shape, data.points.device)
             sources = table[turns].unsqueeze(2)
         points = decode(data.points[rows], data.encoding, sources)
-        return points.unflatten(-1, self.input_shape)
+        return points.view(*rows.shape, *self.input_shape)
 
     def _draw_classes(
         self, num_tasks: int, num_classes: int, ways: int, generator: torch.Generator

@@ -76,7 +76,7 @@ def smiles_grams(smiles: str) -> Iterator[str]:
 
 def _block_counts(
     texts: Sequence[str], grams: Callable[[str], Iterator[str]], width: int
-) -> NDArray[np.float64]:
+) -> NDArray[np.int8]:
     places: list[int] = []
     signs: list[int] = []
     for row, text in enumerate(texts):
@@ -84,9 +84,9 @@ def _block_counts(
             place, sign = _hashed(gram, width)
             places.append(row * width + place)
             signs.append(sign)
-    counts = np.bincount(places, weights=signs, minlength=len(texts) * width)
-    clipped: NDArray[np.float64] = np.clip(counts, -127, 127).reshape(len(texts), width)
-    return clipped
+    weights = np.asarray(signs, np.float64)
+    counts = np.bincount(np.asarray(places, np.int64), weights, len(texts) * width)
+    return np.clip(counts, -127, 127).astype(np.int8).reshape(len(texts), width)
 
 
 @lru_cache(maxsize=1 << 18)

@@ -51,6 +51,7 @@ def mini_imagenet_tasks(place: DataPlace) -> ClassTasks:
             "resize": f"{_SIDE}×{_SIDE} (Lanczos where a picture is not), RGB / 255",
             "split": "Ravi: 64 train, 16 validation, 20 test",
         },
+        sizes={split: num_classes for split, (_, num_classes) in _SPLITS.items()},
     )
 
 

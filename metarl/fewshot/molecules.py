@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def _tasks(
     rows = {"train": range(2 * first_test), "test": range(2 * first_test, 2 * num_assays)}
     return ClassTasks(
         name,
-        {split: lambda part=part: data.of(part) for split, part in rows.items()},
+        {split: partial(data.of, part) for split, part in rows.items()},
         input_shape=(num_features,),
         protocol={
             "features": f"{num_features} hashed SMILES n-grams, length 1",

@@ -32,12 +32,13 @@ def pack_bits(pixels: Tensor) -> Tensor:
     if pixels.shape[-1] % 8:
         raise ValueError(f"pixels must be a multiple of 8 to be packed, got {pixels.shape[-1]}")
     octets = pixels.to(torch.uint8).unflatten(-1, (-1, 8))
-    return (octets << _places(pixels.device)).sum(-1, dtype=torch.uint8)
+    return torch.sum(octets << _places(pixels.device), -1, dtype=torch.uint8)
 
 
 def unpack_bits(packed: Tensor) -> Tensor:
     """Pixels 0 or 1, uint8 [..., 8·B], of bytes [..., B]; undoes `pack_bits`."""
-    return ((packed.unsqueeze(-1) >> _places(packed.device)) & 1).flatten(-2)
+    octets = (packed.unsqueeze(-1) >> _places(packed.device)) & 1
+    return octets.flatten(-2)
 
 
 def decode(stored: Tensor, encoding: Encoding, turns: Tensor | None = None) -> Tensor:
