@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,6 +110,8 @@ def training_without_iterations() -> Callable[[], None]:
     """All else that command does in 100 iterations: metrics, TensorBoard, checkpoints, progress."""
     agent = MAMLTRPO(make_family(_NAVIGATION))
     metrics = agent.iterate()
+    settings = asdict(agent.config)
+    told = {"agent": "maml-trpo", "environment": _NAVIGATION, "seed": 0, "agent_config": settings}
     plan = TrainingPlan(
         iterations=100,
         checkpoint_every=10,
@@ -118,7 +121,7 @@ def training_without_iterations() -> Callable[[], None]:
 
     def run() -> None:
         with TemporaryDirectory() as parent:
-            run_directory = RunDirectory.create(Path(parent) / "run", {}, save=agent.save)
+            run_directory = RunDirectory.create(Path(parent) / "run", told, save=agent.save)
             with run_directory.writing(), open(os.devnull, "w") as nowhere:
                 console = Console(file=nowhere)
                 run_training(_Replayed(agent, metrics), run_directory, plan, console)

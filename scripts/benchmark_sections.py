@@ -172,17 +172,23 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
         ),
     ),
     "rl2": (
+        _against_recurrent_ppo("64 bandits of 100 pulls", "Bandit:n100-k5", 1, 64, 20),
         _against_recurrent_ppo("500 bandits of 100 pulls", "Bandit:n100-k5", 1, 500, 20),
         _against_recurrent_ppo("64 cheetahs × 2 episodes", "HalfCheetahVel:varibad", 2, 64, 3),
         *(
             Comparison(
-                f"a transformer's step in trials of {length} against trials of 100",
-                *("transformer trial", "transformer trial", 0.7),
-                {"length": length},
-                {"length": 100},
+                f"transformer acting, {side_by_side} × {length} steps against {side_by_side} × 100",
+                *("transformer trial", "transformer trial", target),
+                {"length": length, "num_trials": side_by_side},
+                {"length": 100, "num_trials": side_by_side},
                 unit="steps/s",
             )
-            for length in (200, 400, 800)
+            for side_by_side, length, target in (
+                (1, 200, 0.8),
+                (1, 400, 0.8),
+                (1, 800, 0.8),
+                (16, 800, 0.3),
+            )
         ),
     ),
     "overhead": (

@@ -20,7 +20,7 @@ from metarl.trial_env import TrialFamily
 __all__ = ["TRIAL_CASES"]
 
 _UNITS, _EPOCHS, _MINIBATCHES = 64, 4, 4
-_WIDTH, _ACTING_TRIALS = 8, 16  # of the transformer that acts: inputs, trials side by side
+_WIDTH = 8  # inputs of the transformer that acts
 
 
 def rl2_iteration(
@@ -77,16 +77,16 @@ def recurrent_ppo_iteration(
     return run
 
 
-def transformer_trial(length: int, device: str = "cpu") -> Callable[[], None]:
+def transformer_trial(length: int, num_trials: int, device: str = "cpu") -> Callable[[], None]:
     """Acting through trials of this length by a transformer with a cache, 128 wide, 2 layers."""
     memory = Transformer(_WIDTH, 128, length=length)
     drawn = memory.init(torch_generator(0, "benchmark")).items()
     params = {name: p.to(device) for name, p in drawn}
-    inputs = torch.randn(_ACTING_TRIALS, _WIDTH, generator=torch_generator(0, "inputs")).to(device)
+    inputs = torch.randn(num_trials, _WIDTH, generator=torch_generator(0, "inputs")).to(device)
 
     @torch.no_grad()
     def run() -> None:
-        state = memory.start(params, _ACTING_TRIALS)
+        state = memory.start(params, num_trials)
         for _ in range(length):
             features, state = memory.step(params, inputs, state)
         features.sum().item()  # what runs on another device has then come to its end

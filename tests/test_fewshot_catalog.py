@@ -71,5 +71,5 @@ def test_unknown_names_and_options_are_refused_with_the_nearest():
         make_tasks("glyphs", glyphs_seed=1)
     with pytest.raises(TypeError, match="option of omniglot must be one of resize, split, "):
         make_tasks("omniglot", place=1)
-    with pytest.raises(TypeError, match="data set folder needs the option path"):
+    with pytest.raises(ValueError, match="data set folder needs data_dir"):
         make_tasks("folder")

@@ -99,7 +99,8 @@ def write_classes(folder: Path, names: list[str]) -> Path:
 def test_class_folders_become_classes(tmp_path):
     write_classes(tmp_path / "birds", list("abcdefghij"))
     tasks = folder_tasks(DataPlace(tmp_path), path="birds", image_size=8)
-    assert (tasks.name, tasks.input_shape) == ("birds", (3, 8, 8))
+    assert (tasks.name, tasks.input_shape) == ("folder", (3, 8, 8))
+    assert tasks.protocol["folder"] == "birds"
     names = {split: tasks.data(split).class_names for split in tasks.splits}
     assert sorted(name for part in names.values() for name in part) == list("abcdefghij")
     assert [len(part) for part in names.values()] == [6, 2, 2]
@@ -119,6 +120,13 @@ def test_folders_named_for_splits_are_the_splits(tmp_path):
     assert tasks.protocol["resize"] == "4×4 (Lanczos), L / 255"
 
 
+def test_the_folder_can_be_named_as_data_dir(tmp_path):
+    write_classes(tmp_path / "birds", ["a", "b", "c"])
+    tasks = folder_tasks(DataPlace(tmp_path / "birds"), image_size=4, validation=0, test=0.4)
+    assert tasks.num_classes("train") == 2
+    assert tasks.protocol["folder"] == "birds"
+
+
 def test_a_folder_around_everything_is_not_part_of_the_names(tmp_path):
     write_classes(tmp_path / "outer" / "birds", ["a", "b", "c"])
     tasks = folder_tasks(DataPlace(), path=tmp_path / "outer", image_size=4, validation=0, test=0.4)
@@ -128,6 +136,8 @@ def test_a_folder_around_everything_is_not_part_of_the_names(tmp_path):
 
 def test_folders_that_cannot_be_are_refused(tmp_path):
     place = DataPlace(tmp_path)
+    with pytest.raises(ValueError, match="data set folder needs data_dir, the folder that holds"):
+        folder_tasks(DataPlace())
     with pytest.raises(FileNotFoundError, match=r"path must be a folder .*absent does not"):
         folder_tasks(place, path="absent")
     write_classes(tmp_path / "birds", ["a", "b"])

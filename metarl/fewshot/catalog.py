@@ -87,7 +87,7 @@ DATASETS = Registry(
         Entry(
             "folder",
             f"{_FEWSHOT}.own_data:folder_tasks",
-            "your own pictures in class folders; option path",
+            "your own pictures: data_dir holds class folders, or train and test with class folders",
         ),
     ),
 )
@@ -112,7 +112,7 @@ def make_tasks(
 
     Raises:
         FileNotFoundError: if a file is missing and cannot be downloaded, with what to fetch.
-        TypeError: if the data set has no such option, or an option that must be given is missing.
+        TypeError: if the data set has no such option.
         ValueError: if there is no such data set, or an option or a file is not as it should be.
     """
     make = DATASETS.load(name)
@@ -121,9 +121,6 @@ def make_tasks(
     for option in options:
         if option not in own:
             raise TypeError(unknown_name(f"option of {name}", option, own or ["(none)"]))
-    for option in own:
-        if parameters[option].default is inspect.Parameter.empty and option not in options:
-            raise TypeError(f"data set {name} needs the option {option}")
     given: dict[str, Any] = {
         "place": DataPlace(data_dir, device, download),
         "device": device,

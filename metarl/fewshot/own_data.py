@@ -84,7 +84,7 @@ def tensor_tasks(
 def folder_tasks(
     place: DataPlace,
     *,
-    path: Path | str,
+    path: Path | str = ".",
     image_size: int = 84,
     colours: Colours = "RGB",
     validation: float = 0.2,
@@ -99,7 +99,7 @@ def folder_tasks(
 
     Args:
         place: its device keeps the pictures, one byte a pixel and colour.
-        path: the folder or zip file, in the folder of the data sets or anywhere.
+        path: the folder or zip file, from `data_dir` on; the default is that folder itself.
         image_size: side that pictures are resized to (Lanczos), in pixels.
         colours: "RGB", or "L" for grey.
         validation: share of the classes to validate on.
@@ -109,12 +109,15 @@ def folder_tasks(
 
     Raises:
         FileNotFoundError: if there is nothing at `path`.
-        ValueError: if it holds no pictures in class folders, or one is unreadable.
+        ValueError: if no folder is named, it holds no pictures in class folders, or one is
+            unreadable.
     """
     require_at_least("image_size", image_size, 1)
     if colours not in ("RGB", "L"):
         raise ValueError(unknown_name("colours", colours, ("RGB", "L")))
-    source = place.folder / path
+    if place.data_dir is None and path == ".":
+        raise ValueError("data set folder needs data_dir, the folder that holds the class folders")
+    source = (place.folder / path).resolve()
     if not source.exists():
         raise FileNotFoundError(f"path must be a folder of class folders, {source} does not exist")
     with ImageFiles(source) as files:
@@ -130,13 +133,16 @@ def folder_tasks(
         input_shape=(3 if colours == "RGB" else 1, image_size, image_size),
     ).to(place.device)
     return _tasks(
-        source.stem,
+        "folder",
         data,
         _split_of_folders(names),
         (validation, test),
         split_seed,
         rotations=rotations,
-        protocol={"resize": f"{image_size}×{image_size} (Lanczos), {colours} / 255"},
+        protocol={
+            "folder": source.name,
+            "resize": f"{image_size}×{image_size} (Lanczos), {colours} / 255",
+        },
     )
 
 

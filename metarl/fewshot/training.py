@@ -180,7 +180,8 @@ class FewShotTraining:
     def _require_episodes(self) -> None:
         """Draw one episode to train on and one to validate on, so that mistakes show at once."""
         problem = self.learner.problem
-        self._draw(0)
+        if not isinstance(self.learner, Transfer):
+            self._sample(1, self.config.train_shape(problem), "train", 0)
         if problem.kind == "classification":
             self._sample(1, self.config.test_shape(problem), self._validation_split, 0)
 
