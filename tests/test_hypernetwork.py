@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -33,7 +35,7 @@ def trained(network: Hypernetwork) -> dict[str, Tensor]:
 def generated(flat: Tensor, sizes: tuple[int, ...]) -> dict[str, Tensor]:
     """The vector θ as the perceptron's weights and biases in turn."""
     params, used = {}, 0
-    for k, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         params[f"weight_{k}"] = flat[used : used + fan_in * fan_out].view(fan_out, fan_in)
         used += fan_in * fan_out
         params[f"bias_{k}"] = flat[used : used + fan_out]

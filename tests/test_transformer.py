@@ -89,10 +89,10 @@ def by_the_formula(params: Params, inputs: Tensor) -> Tensor:
                 weights = torch.stack([query @ key / math.sqrt(d) for key in keys]).exp()
                 weights = weights / weights.sum()
                 mixed.append(sum(w * v for w, v in zip(weights, values, strict=True)))
-            x = x + params[f"output_{k}"] @ torch.cat(mixed)
-            hidden = params[f"up_{k}"] @ normed(params, x, f"perceptron_{k}")
+            middle = x + params[f"output_{k}"] @ torch.cat(mixed)
+            hidden = params[f"up_{k}"] @ normed(params, middle, f"perceptron_{k}")
             gelu = 0.5 * hidden * (1 + torch.erf(hidden / math.sqrt(2)))
-            new.append(x + params[f"down_{k}"] @ gelu)
+            new.append(middle + params[f"down_{k}"] @ gelu)
         rows = new
     return torch.stack([normed(params, x, "last") for x in rows])
 
