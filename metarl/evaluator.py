@@ -90,7 +90,7 @@ def stage_names(protocol: EvaluationProtocol, *, remembers: bool) -> tuple[str, 
     stages = range(protocol.num_stages)
     if not remembers:
         return ("before", *(f"after {s} step{'s' if s > 1 else ''}" for s in stages[1:]))
-    if protocol.shares_episodes and protocol.exploration_episodes == 1:
+    if protocol.exploration_episodes == protocol.evaluation_episodes == 1:
         return tuple(f"episode {s + 1}" for s in stages)
     counts = (protocol.episodes_before(s) for s in stages[1:])
     return ("before", *(f"after {n} episode{'s' if n > 1 else ''}" for n in counts))

@@ -25,6 +25,7 @@ from metarl.plots import learning_figure
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.evaluation_targets import expanded
+from metarl.scripts.number_text import interval_text
 
 __all__ = ["ResultsConfig", "main"]
 
@@ -34,6 +35,13 @@ _MOST_LINES = 200
 _PUBLISHED = {
     "Navigation2D:maml17": "about −10 after 1 step, −5 after 3 (read off a figure, Finn 2017)",
     "HalfCheetahVel:promp": "−170 … −40 after 0–3 steps (axis range of a published plot)",
+    "Bandit:n10-k5": "RL² 6.7 (its best in training), Gittins 6.6; exact optimum 6.660",
+    "Bandit:n10-k10": "RL² 6.7 (its best in training), Gittins 6.6; exact optimum 6.714",
+    "Bandit:n10-k50": "RL² 6.8 (its best in training), Gittins 6.5; exact optimum 6.714",
+    "DependentBandit:easy": "Bayes optimum 89.37, Thompson sampling 87.87 (computed)",
+    "DependentBandit:medium": "Bayes optimum 74.00, Thompson sampling 71.99 (computed)",
+    "ElevenArmBandit:wang16": "20.55 for who knows how such bandits are made (computed)",
+    "GridNavigation:varibad": "Bayes-optimal first episode 4.0; known goal 11.07 (computed)",
 }
 
 
@@ -139,7 +147,8 @@ def _reference(evaluation: Evaluation, name: str) -> str:
 
 
 def _shown(estimate: Estimate) -> str:
-    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+    value, interval = interval_text(estimate)
+    return f"{value} [{interval}]"
 
 
 def _require_evaluation_of(file: Path, runs: Sequence[Path], agent: str) -> None:

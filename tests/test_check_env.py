@@ -200,15 +200,15 @@ def test_a_family_of_one_s_own_is_trained_on_resumed_and_evaluated(my_module, tm
     assert run.config()["environment"] == "Lever:short"
     assert read_header(run.newest_checkpoint())["counters"]["num_iterations"] == 2
     capsys.readouterr()
-    metarl("evaluate run --num-tasks 2 --episodes 2 --steps 1 --device cpu")
-    assert "Lever:short, 2 test tasks × 2 episodes" in capsys.readouterr().out
+    metarl("evaluate run --num-tasks 2 --evaluation-episodes 2 --adaptation-steps 1 --device cpu")
+    assert "Lever:short, maml-trpo: 2 test tasks, mean of 2 episodes" in capsys.readouterr().out
 
 
 def test_without_its_module_a_run_says_that_the_family_is_unknown(my_module, tmp_path):
     metarl(f"{TRAIN} --import {my_module}")
     del FAMILIES._entries["Lever"]  # as in another process
     with pytest.raises(ValueError, match=r"environment must be one of .*, got 'Lever'"):
-        metarl("evaluate run --num-tasks 2 --episodes 2 --steps 1 --device cpu")
+        metarl("evaluate run --num-tasks 2 --evaluation-episodes 2 --adaptation-steps 1 --device cpu")
     assert (tmp_path / "run").exists()
 
 

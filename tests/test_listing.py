@@ -75,9 +75,12 @@ def test_every_agent_and_environment_is_named_once(capsys):
 
 def test_agents_and_environments_are_listed_apart_if_asked(capsys):
     agents, environments = listed(capsys, "agents"), listed(capsys, "envs")
+    references = listed(capsys, "references")
     assert agents[0] == "agents"
     assert environments[0] == "environments"
-    assert listed(capsys) == listed(capsys, "all") == agents + environments
+    assert references[0] == "references (metarl evaluate RUN --references NAME ...)"
+    assert any(line.split()[0] == "thompson" for line in references)
+    assert listed(capsys) == listed(capsys, "all") == agents + references + environments
     assert not any("Navigation2D" in line for line in agents)
 
 
