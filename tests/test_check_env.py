@@ -208,7 +208,7 @@ def test_without_its_module_a_run_says_that_the_family_is_unknown(my_module, tmp
     metarl(f"{TRAIN} --import {my_module}")
     del FAMILIES._entries["Lever"]  # as in another process
     with pytest.raises(ValueError, match=r"environment must be one of .*, got 'Lever'"):
-        metarl("evaluate run --num-tasks 2 --evaluation-episodes 2 --adaptation-steps 1 --device cpu")
+        metarl("evaluate run --num-tasks 2 --adaptation-steps 1 --device cpu")
     assert (tmp_path / "run").exists()
 
 
