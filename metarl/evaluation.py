@@ -207,8 +207,12 @@ class Evaluation:
 
 def write_evaluations(file: Path, evaluations: Sequence[Evaluation]) -> None:
     """Write evaluations, one of each split for instance, to a JSON file in one step."""
-    content = {"evaluations": [evaluation.to_json() for evaluation in evaluations]}
-    write_atomically(file, json.dumps(content, indent=1).encode())
+    texts = [
+        ",\n ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in evaluation.to_json().items())
+        for evaluation in evaluations
+    ]
+    joined = ",\n".join(f"{{{text}}}" for text in texts)  # a line per field, not per number
+    write_atomically(file, f'{{"evaluations": [\n{joined}\n]}}\n'.encode())
 
 
 def read_evaluations(file: Path) -> tuple[Evaluation, ...]:
