@@ -143,8 +143,7 @@ def _protocol(
     config: EvaluateConfig, targets: Targets, given: Collection[str]
 ) -> EvaluationProtocol:
     """That of the preset, with what was named in its place."""
-    remembers = all(agent.remembers for agent in targets.agents.values())
-    chosen = preset(config.preset or ("varibad" if remembers else "maml"))
+    chosen = preset(config.preset or targets.preset)
     names = {part.name for part in fields(EvaluationProtocol)} & set(given)
     return replace(chosen, **{name: getattr(config.protocol, name) for name in names})
 

@@ -35,6 +35,11 @@ class Targets:
     agents: Mapping[str, AdaptiveAgent]
     """By what tells them apart."""
 
+    @property
+    def preset(self) -> str:
+        """How they are measured if nothing is asked for: episode by episode if they remember."""
+        return "varibad" if all(a.remembers for a in self.agents.values()) else "maml"
+
 
 def load_targets(
     words: Sequence[str],

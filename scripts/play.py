@@ -18,7 +18,7 @@ from metarl.evaluator import evaluation_tasks
 from metarl.films import FILM_SUFFIXES, side_by_side, write_film
 from metarl.ranges import require_at_least, require_between
 from metarl.scripts.command_line import parse, run
-from metarl.scripts.evaluation_targets import load_targets
+from metarl.scripts.evaluation_targets import Targets, load_targets
 from metarl.scripts.number_text import number_text
 from metarl.scripts.report_words import task_text
 from metarl.task_spaces import space_bounds
@@ -43,8 +43,9 @@ class PlayConfig:
     """Which task of the split."""
     stage: int | None = None
     """Adaptation steps before what is shown; without it, both before any and after all."""
-    preset: str = "maml"
-    """How the agent adapts: maml, pearl, varibad or metaworld."""
+    preset: str | None = None
+    """How the agent adapts: maml, pearl, varibad or metaworld. Without it maml, or varibad for
+    agents that remember."""
     episodes: int | None = None
     """Episodes of data before each adaptation step; by default those of the preset."""
     seed: int = 0
@@ -61,34 +62,21 @@ class PlayConfig:
     """Where the agent computes."""
 
     def __post_init__(self) -> None:
-        preset(self.preset)
+        if self.preset is not None:
+            preset(self.preset)
         for name in ("index", "seed"):
             require_at_least(name, getattr(self, name), 0)
+        if self.stage is not None:
+            require_at_least("stage", self.stage, 0)
         require_at_least("frames", self.frames, 1)
         if self.episodes is not None:
             require_at_least("episodes", self.episodes, 1)
-        if self.stage is not None:
-            last = preset(self.preset).adaptation_steps
-            if not 0 <= self.stage <= last:
-                raise ValueError(
-                    f"stage must be 0 to {last} with preset {self.preset}, got {self.stage}"
-                )
         require_between("frames_per_second", self.frames_per_second, 0, 1000, open_low=True)
         if self.out.suffix not in FILM_SUFFIXES or not self.out.absolute().parent.is_dir():
             raise ValueError(
                 f"out must end in {', '.join(FILM_SUFFIXES)} and lie in a directory that exists, "
                 f"got {self.out}"
             )
-
-    @property
-    def protocol(self) -> EvaluationProtocol:
-        """That of the preset, with what was asked for."""
-        chosen = replace(preset(self.preset), split=self.split, seed=self.seed)
-        if self.episodes is None:
-            return chosen
-        shared = chosen.evaluation_episodes == chosen.exploration_episodes
-        measured = self.episodes if shared else chosen.evaluation_episodes
-        return replace(chosen, exploration_episodes=self.episodes, evaluation_episodes=measured)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -112,14 +100,14 @@ def play(config: PlayConfig) -> Films:
     """
     device = resolve_device(config.device)
     targets = load_targets([config.target], env=config.env, sb3=config.sb3, device=device)
-    family, protocol = targets.family, config.protocol
+    family, protocol = targets.family, _protocol(config, targets)
     agent = next(iter(targets.agents.values()))
     last = protocol.adaptation_steps
     stages = sorted({0, last}) if config.stage is None else [config.stage]
     films = record_films(
         agent,
         family,
-        _task(config, family),
+        _task(config, family, protocol),
         protocol,
         stages=stages,
         max_frames=config.frames,
@@ -132,7 +120,21 @@ def play(config: PlayConfig) -> Films:
     return films
 
 
-def _task(config: PlayConfig, family: TaskFamily) -> Tasks:
+def _protocol(config: PlayConfig, targets: Targets) -> EvaluationProtocol:
+    """That of the preset, with what was asked for."""
+    name = config.preset or targets.preset
+    chosen = replace(preset(name), split=config.split, seed=config.seed)
+    last = chosen.adaptation_steps
+    if config.stage is not None and config.stage > last:
+        raise ValueError(f"stage must be 0 to {last} with preset {name}, got {config.stage}")
+    if config.episodes is None:
+        return chosen
+    shared = chosen.evaluation_episodes == chosen.exploration_episodes
+    measured = config.episodes if shared else chosen.evaluation_episodes
+    return replace(chosen, exploration_episodes=config.episodes, evaluation_episodes=measured)
+
+
+def _task(config: PlayConfig, family: TaskFamily, protocol: EvaluationProtocol) -> Tasks:
     """Shape [1, D]."""
     if config.task:
         size = len(space_bounds(family.task_space)[0])
@@ -141,7 +143,6 @@ def _task(config: PlayConfig, family: TaskFamily) -> Tasks:
                 f"task must be {size} numbers ({family.task_description}), got {len(config.task)}"
             )
         return family.check_tasks(np.array([config.task]))
-    protocol = config.protocol
     many = replace(protocol, num_tasks=max(protocol.num_tasks, config.index + 1))
     return evaluation_tasks(family, many)[config.index : config.index + 1]
 
