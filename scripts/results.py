@@ -40,6 +40,9 @@ _PUBLISHED = {
     "Bandit:n10-k50": "RL² 6.8 (its best in training), Gittins 6.5; exact optimum 6.714",
     "DependentBandit:easy": "Bayes optimum 89.37, Thompson sampling 87.87 (computed)",
     "DependentBandit:medium": "Bayes optimum 74.00, Thompson sampling 71.99 (computed)",
+    "DependentBandit:hard": "Bayes optimum 57.69, Thompson sampling 55.92 (computed)",
+    "DependentBandit:independent": "regret: Bayes optimum 1.75, Thompson sampling 2.78 (computed)",
+    "DependentBandit:uniform": "regret: Bayes optimum 1.22, Thompson sampling 2.79 (computed)",
     "ElevenArmBandit:wang16": "20.55 for who knows how such bandits are made (computed)",
     "GridNavigation:varibad": "Bayes-optimal first episode 4.0; known goal 11.07 (computed)",
 }
