@@ -295,7 +295,7 @@ class RL2:
         left = max(0.0, 1 - self.num_iterations / end)
         return replace(
             config,
-            learning_rate=max(config.learning_rate * left, 1e-12),
+            learning_rate=max(config.learning_rate * left, 1e-12),  # settings refuse 0
             entropy_coefficient=config.entropy_coefficient * left,
         )
 

@@ -302,8 +302,6 @@ def test_a_learner_that_was_saved_and_loaded_goes_on_as_if_never_stopped(tmp_pat
 
 @pytest.mark.parametrize("name", [entry.name for entry in LEARNERS])
 def test_every_learner_trains_on_pictures_and_resumes_to_the_bit(tmp_path: Path, name):
-    if name == "transfer" and not hasattr(GLYPHS, "sample_points"):
-        pytest.skip("glyphs are drawn in episodes only")
     schedule: dict[str, Any] = {"schedule": "cosine", "decay_iterations": 10}
     straight, stopped = (on_glyphs(name, seed=4, **schedule) for _ in range(2))
     initial = {key: p.clone() for key, p in straight.params.items()}
