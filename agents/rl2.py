@@ -230,7 +230,7 @@ class RL2:
         old, features, _ = self.policy.sequence(params, inputs, start, cleared)
         values = self.policy.values(params, inputs, features, told, cleared)
         require_finite_tasks("value", values.T)
-        rewards = time_first(trials.rewards) * self._reward_factor()
+        rewards = time_first(self._learnt_from(trials)) * self._reward_factor()
         advantages = trial_gae(trials, rewards, values, config.gamma, config.gae_lambda)
         returns = advantages + values
         unexplained = masked_mean((returns - values).square(), mask)
@@ -248,6 +248,21 @@ class RL2:
             old=old,
         )
         return batch, {"meta/explained_variance": float(1 - unexplained / (spread + 1e-8))}
+
+    def _learnt_from(self, trials: Trials) -> Tensor:
+        """Rewards [N, E, T], or their means given task, state and action, if that is wanted.
+
+        A mean has the reward's expectation whatever came before it, so the policy's gradient is
+        the same on average, without the noise of the rewards.
+        """
+        if not self.config.expected_rewards:
+            return trials.rewards
+        if trials.expected_rewards is None:
+            raise ValueError(
+                f"expected_rewards must be False with {self.family.id}, which does not tell the "
+                "means of its rewards"
+            )
+        return trials.expected_rewards
 
     def _told(self, tasks: Tasks, num_steps: int, num_trials: int) -> Tensor:
         """What the values are told: how much of the trial is over and, if wanted, the task."""

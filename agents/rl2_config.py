@@ -52,6 +52,8 @@ class RL2Config:
     """Hidden layers of the values' head."""
     value_sees_task: bool = False
     """Tell the values the task, in training only; less noise in the advantages, no bias."""
+    expected_rewards: bool = False
+    """Learn from each reward's mean given the task, in training only; less noise, no bias."""
     activation: Activation = "tanh"
     """Between the layers."""
     initial_std: float = 1.0

@@ -54,8 +54,9 @@ def _pull(
     del family
     require_action_indices(actions, states.shape[:2])
     uniform = torch.rand(actions.shape, generator=generator, device=actions.device)
-    rewards = (uniform < parameters.gather(1, actions)).to(parameters.dtype)
-    return Transition(states, rewards)
+    chances = parameters.gather(1, actions)
+    rewards = (uniform < chances).to(parameters.dtype)
+    return Transition(states, rewards, expected_rewards=chances)
 
 
 def _best_arms(family: TensorFamily, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:

@@ -122,7 +122,8 @@ class TabularMDP(TensorFamily):
         rows = parameters.cumulative.index_select(0, (parameters.first_rows + pairs).flatten())
         next_states = _draw_indices(rows, generator).view_as(states)
         noise = torch.randn(pairs.shape, generator=generator, device=pairs.device)
-        return Transition(next_states, parameters.mean_rewards.gather(1, pairs) + noise)
+        means = parameters.mean_rewards.gather(1, pairs)
+        return Transition(next_states, means + noise, expected_rewards=means)
 
     def observe(self, states: Tensor) -> Tensor:
         zeros = torch.zeros(*states.shape[:2], _STATES, device=states.device)

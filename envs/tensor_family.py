@@ -27,6 +27,7 @@ class Transition(NamedTuple):
     states: Tensor  # [N, E, S]
     rewards: Tensor  # [N, E]
     terminated: Tensor | None = None  # [N, E] bool; None: never
+    expected_rewards: Tensor | None = None  # [N, E], where rewards are random
 
 
 class TensorFamily(TaskFamily):
@@ -114,7 +115,7 @@ class TensorBatch:
         return self._family.observe(self._states)
 
     def step(self, actions: Tensor) -> Step:
-        self._states, rewards, terminated = self._family.transition(
+        self._states, rewards, terminated, expected = self._family.transition(
             self._current(), actions, self._parameters, self._generator
         )
         self._time = self._time + 1
@@ -123,6 +124,7 @@ class TensorBatch:
             rewards,
             self._never if terminated is None else terminated,
             self._time >= self.horizon,
+            expected_rewards=expected,
         )
 
     def set_tasks(self, tasks: Tasks) -> None:

@@ -10,9 +10,20 @@ from torch import Tensor
 
 from metarl.checkpoints import select_tensors
 
-__all__ = ["Adam"]
+__all__ = ["Adam", "laid_out_as"]
 
 _KINDS = ("step", "exp_avg", "exp_avg_sq")  # what torch keeps for each parameter
+
+
+def laid_out_as(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient with the parameter's strides.
+
+    torch's fused optimisers walk through both in the order of memory, and give no error if these
+    differ: a transposed gradient would reach the wrong entries.
+    """
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 class Adam:
@@ -31,7 +42,7 @@ class Adam:
         """One step; parameters without a gradient stay as they are."""
         self._optimizer.param_groups[0]["lr"] = learning_rate
         for name, p in self._params.items():
-            p.grad = gradients.get(name)
+            p.grad = laid_out_as(gradients[name], p) if name in gradients else None
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 

@@ -77,7 +77,7 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     success: Tensor | None = None
     for t in range(steps):
         action = actor(observation)
-        observation, reward, term, trunc, reached = env.step(action)
+        observation, reward, term, trunc, reached = env.step(action)[:5]
         require_env_shape("observations", observation, (*lead, observations.shape[-1]))
         require_env_shape("rewards", reward, lead)
         if actions is None:

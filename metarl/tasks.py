@@ -47,6 +47,7 @@ class Step(NamedTuple):
     terminated: Tensor  # [N, E] bool
     truncated: Tensor  # [N, E] bool
     success: Tensor | None = None  # [N, E] bool, where the family defines success
+    expected_rewards: Tensor | None = None  # [N, E], given task, state and action; None: not told
 
 
 class BatchEnv(Protocol):

@@ -52,6 +52,7 @@ class Trials:
     mask: Tensor  # [N, E, T] bool, true up to and with the trial's last step
     num_episodes: int  # K, of each trial
     success: Tensor | None = None  # [N, E, T] bool, where the family defines success
+    expected_rewards: Tensor | None = None  # [N, E, T], 0 after the end, where the family tells
 
     @property
     def num_steps(self) -> int:
@@ -120,9 +121,16 @@ def collect_trials(
         _require_shapes(env, step)
         running = episode < num_episodes
         ended = (step.terminated | step.truncated) & running
-        success = None if step.success is None else step.success.clone()
         records.append(
-            _Record(seen, actions.clone(), step.rewards.clone(), ended, running, success)
+            _Record(
+                seen,
+                actions.clone(),
+                step.rewards.clone(),
+                ended,
+                running,
+                _copy(step.success),
+                _copy(step.expected_rewards),
+            )
         )
         episode = episode + ended.to(torch.int64)
         observations, goes_on = step.observations, episode < num_episodes
@@ -145,6 +153,11 @@ class _Record(NamedTuple):
     episode_ends: Tensor
     mask: Tensor
     success: Tensor | None
+    expected_rewards: Tensor | None
+
+
+def _copy(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.clone()
 
 
 def _start(
@@ -170,11 +183,25 @@ def _stacked(records: Sequence[_Record], num_episodes: int) -> Trials:
         torch.stack([record[field] for record in records], dim=2)  # type: ignore[misc] # not None
         for field in range(5)
     )
-    success = None
-    if records[0].success is not None:
-        reached = [record.success for record in records if record.success is not None]
-        success = torch.stack(reached, dim=2) & mask
+    success = _stacked_if_any([record.success for record in records])
+    expected = _stacked_if_any([record.expected_rewards for record in records])
     require_finite_rollout("observations", observations.isfinite().all(-1) | ~mask, observations)
     require_finite_rollout("rewards", rewards.isfinite() | ~mask, rewards)
-    rewards = torch.where(mask, rewards, 0)
-    return Trials(observations, actions, rewards, ends, mask, num_episodes, success)
+    if expected is not None:
+        require_finite_rollout("expected_rewards", expected.isfinite() | ~mask, expected)
+    return Trials(
+        observations,
+        actions,
+        torch.where(mask, rewards, 0),
+        ends,
+        mask,
+        num_episodes,
+        None if success is None else success & mask,
+        None if expected is None else torch.where(mask, expected, 0),
+    )
+
+
+def _stacked_if_any(values: Sequence[Tensor | None]) -> Tensor | None:
+    """[N, E, T], or None where a family does not tell."""
+    told = [value for value in values if value is not None]
+    return torch.stack(told, dim=2) if told else None

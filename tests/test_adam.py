@@ -54,6 +54,17 @@ def test_steps_are_those_of_torch():
         torch.testing.assert_close(mine[name], p, rtol=0, atol=1e-6)
 
 
+def test_gradients_may_lie_in_memory_otherwise_than_their_parameters():
+    """The fused kernel would read a transposed one in the wrong order."""
+    mine, other = params(), params()
+    given = gradients(0)
+    transposed = {name: g.mT.contiguous().mT if g.dim() > 1 else g for name, g in given.items()}
+    assert transposed["weight"].stride() != mine["weight"].stride()
+    Adam(mine).step(given, learning_rate=0.1)
+    Adam(other).step(transposed, learning_rate=0.1)
+    assert equal(mine, other)
+
+
 def test_the_first_step_moves_each_number_by_the_learning_rate():
     """m̂ / √v̂ is the sign of the gradient: worked out by hand."""
     mine, before = params(), params()

@@ -368,6 +368,18 @@ def test_gradients_are_clipped_entry_by_entry():
     torch.testing.assert_close(params["w"], torch.tensor([-1.0, 1.0, -0.5]))
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_gradients_may_lie_in_memory_otherwise_than_their_parameters(optimizer):
+    config, found = MAMLConfig(optimizer=optimizer, meta_lr=0.5), []
+    grad = torch.arange(6.0).view(2, 3) - 2.5
+    for given in (grad, grad.mT.contiguous().mT):
+        params = {"w": torch.zeros(2, 3)}
+        OuterOptimizer(params, config).step({"w": given}, 0)
+        found.append(params["w"])
+    torch.testing.assert_close(found[0].sign(), -grad.sign())
+    assert torch.equal(*found)
+
+
 # Evaluation.
 
 

@@ -220,8 +220,8 @@ class ConvNet:
     def _forward(self, params: Params, maps: Tensor, counts: Tensor | None) -> _Maps:
         statistics: Params = {}
         for k in range(len(self.filters)):
-            stride = 2 if self.pooling == "stride" and self._is_pooled(k) else 1
-            maps = functional.conv2d(maps, params[f"weight_{k}"], stride=stride, padding=1)
+            weight = params[f"weight_{k}"]
+            maps = functional.conv2d(maps, weight, stride=self._stride(k), padding=1)
             moments = _moments(params, k, maps, counts)
             statistics[f"running_mean_{k}"], statistics[f"running_variance_{k}"] = moments
             maps = normalize(maps, moments, params[f"scale_{k}"][0], params[f"offset_{k}"][0])
@@ -231,6 +231,9 @@ class ConvNet:
             if self.pooling == "max" and self._is_pooled(k):
                 maps = functional.max_pool2d(maps, 2)
         return _Maps(maps, statistics)
+
+    def _stride(self, block: int) -> int:
+        return 2 if self.pooling == "stride" and self._is_pooled(block) else 1
 
     def _is_pooled(self, block: int) -> bool:
         return self.num_pooled is None or block < self.num_pooled

@@ -21,12 +21,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["BATCH_NORMS", "BatchNorm", "Moments", "batch_moments", "normalize"]
+__all__ = ["BATCH_NORMS", "EPSILON", "BatchNorm", "Moments", "batch_moments", "normalize"]
 
 BatchNorm = Literal["batch", "support", "running", "per-step"]
 BATCH_NORMS: tuple[BatchNorm, ...] = ("batch", "support", "running", "per-step")
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
 
 
 class Moments(NamedTuple):
@@ -62,6 +62,6 @@ def normalize(maps: Tensor, moments: Moments, scale: Tensor, offset: Tensor) -> 
 
     Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), alg. 1.
     """
-    gain = torch.rsqrt(moments.variance + _EPSILON) * scale
+    gain = torch.rsqrt(moments.variance + EPSILON) * scale
     shift = offset - moments.mean * gain
     return maps * gain.view(-1, 1, 1) + shift.view(-1, 1, 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from metarl.adam import laid_out_as
 from metarl.bilevel import Params
 from metarl.checkpoints import select_tensors
 from metarl.fewshot.settings import FewShotSettings, OptimizerName, ScheduleName
@@ -70,9 +71,10 @@ class OuterOptimizer:
         for group in self._torch.param_groups:
             group["lr"] = rate
         for name, p in self._params.items():
-            p.grad = grads[name]
+            grad = laid_out_as(grads[name], p)
             if config.clip_gradient is not None:
-                p.grad = p.grad.clamp(-config.clip_gradient, config.clip_gradient)
+                grad = grad.clamp(-config.clip_gradient, config.clip_gradient)
+            p.grad = grad
         self._torch.step()
 
     def state(self) -> dict[str, Params]:

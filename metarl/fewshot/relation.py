@@ -17,6 +17,7 @@ from metarl.fewshot.learner import joined, over_tasks
 from metarl.fewshot.metric_learner import MetricLearner
 from metarl.fewshot.problem import Problem, mean_over_points
 from metarl.fewshot.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.fewshot.shared_conv import SharedConvNet
 from metarl.mlp import init_mlp, mlp
 from metarl.ranges import require_at_least
 
@@ -67,9 +68,9 @@ class RelationNet(MetricLearner):
         num_inputs = 2 * self.backbone.num_features
         if isinstance(self.backbone, ConvNet):
             shape = self.backbone.input_shape
-            self.backbone = ConvNet(shape, 0, config.filters, num_pooled=_BLOCKS)
+            self.backbone = SharedConvNet(shape, 0, config.filters, num_pooled=_BLOCKS)
             channels, height, width = self.backbone.map_shape
-            self._module = ConvNet((2 * channels, height, width), 0, (channels,) * _BLOCKS)
+            self._module = SharedConvNet((2 * channels, height, width), 0, (channels,) * _BLOCKS)
             num_inputs = self._module.num_features
         self._sizes = (num_inputs, config.relation_size, 1)
 

@@ -9,6 +9,7 @@ from metarl.fewshot.backbones import Backbone, ConvNet, Perceptron, Pooling
 from metarl.fewshot.batch_norm import BATCH_NORMS, BatchNorm
 from metarl.fewshot.batches import EpisodeShape
 from metarl.fewshot.problem import Problem
+from metarl.fewshot.shared_conv import SharedConvNet
 from metarl.mlp import Activation, activation_function
 from metarl.ranges import require_at_least, require_between
 from metarl.suggestions import unknown_name
@@ -102,13 +103,20 @@ class FewShotSettings:
         return replace(shape, ways=ways, shots=self.train_shots or shape.shots)
 
     def make_backbone(
-        self, problem: Problem, num_outputs: int, *, num_slots: int = 1, num_context: int = 0
+        self,
+        problem: Problem,
+        num_outputs: int,
+        *,
+        shared: bool = False,
+        num_slots: int = 1,
+        num_context: int = 0,
     ) -> Backbone:
         """The net for a problem.
 
         Args:
             problem: whose inputs it takes.
             num_outputs: of its head; 0: no head.
+            shared: whether its parameters are the same in all tasks and derived by once only.
             num_slots: scales and offsets of batch norm for each inner step.
             num_context: length of the context it is modulated by.
 
@@ -126,7 +134,7 @@ class FewShotSettings:
                 f"{problem.input_shape}; use mlp"
             )
         channels, height, width = problem.input_shape
-        return ConvNet(
+        return (SharedConvNet if shared else ConvNet)(
             (channels, height, width),
             num_outputs,
             self.filters,
