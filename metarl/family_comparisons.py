@@ -27,6 +27,7 @@ from metarl.tasks import BatchEnv, Step, Tasks
 
 __all__ = [
     "environments_are_independent",
+    "expected_rewards_are_means",
     "oracle_beats_random",
     "other_tasks_can_be_set",
     "pickling_keeps_tasks",
@@ -35,6 +36,9 @@ __all__ = [
     "single_environment_agrees",
     "tasks_matter",
 ]
+
+_MANY_ENVS = 100  # of each task, to average over chance
+_DEVIATIONS = 5.0
 
 
 def runs_are_deterministic(trial: Trial) -> str:
@@ -221,6 +225,24 @@ def oracle_beats_random(trial: Trial) -> str:
         best, chance = (_mean_return(trial, env, kind) for kind in ("the oracle's", "random"))
     require(best > chance, f"the oracle earned {best:.3g}, random actions {chance:.3g}")
     return f"mean return {best:.3g} against {chance:.3g} on {len(tasks)} tasks"
+
+
+def expected_rewards_are_means(trial: Trial) -> str:
+    """The expectations that steps tell are the means of the rewards, task by task."""
+    if trial.run(trial.tasks)[-1].expected_rewards is None:
+        raise NotApplicableError("the family does not tell the means of its rewards")
+    with trial.batch(num_envs=_MANY_ENVS) as env:
+        _, *steps = trial.steps(env, trial.actions(env, trial.num_steps))
+    told = [step.expected_rewards for step in steps if step.expected_rewards is not None]
+    noise = torch.stack([s.rewards for s in steps]) - torch.stack(told)  # [T, N, E]
+    for task, values in enumerate(noise.double().transpose(0, 1).flatten(1)):
+        bound = _DEVIATIONS * float(values.std()) / len(values) ** 0.5 + 1e-5
+        require(
+            abs(float(values.mean())) <= bound,
+            f"rewards of task {task} are {float(values.mean()):+.3g} from what was expected, on "
+            f"average over {len(values)} steps; chance explains {bound:.3g}",
+        )
+    return f"{noise.numel()} steps of {len(trial.tasks)} tasks"
 
 
 def _mean_return(trial: Trial, env: BatchEnv, kind: str) -> float:

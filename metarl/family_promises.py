@@ -22,6 +22,7 @@ from torch import Tensor
 
 from metarl.family_comparisons import (
     environments_are_independent,
+    expected_rewards_are_means,
     middle,
     oracle_beats_random,
     other_tasks_can_be_set,
@@ -105,6 +106,8 @@ def _check_step(trial: Trial, step: Step, t: int) -> None:
     kinds = {"rewards": torch.float32, "terminated": torch.bool, "truncated": torch.bool}
     if step.success is not None:
         kinds["success"] = torch.bool
+    if step.expected_rewards is not None:
+        kinds["expected_rewards"] = torch.float32
     for name, kind in kinds.items():
         value = getattr(step, name)
         require(
@@ -280,5 +283,6 @@ PROMISES: dict[str, Callable[[Trial], str]] = {
     "tasks can be set anew": other_tasks_can_be_set,
     "episodes end at the horizon": _episodes_end,
     "the oracle beats random actions": oracle_beats_random,
+    "expected rewards are means": expected_rewards_are_means,
     "pictures can be drawn": _pictures_can_be_drawn,
 }

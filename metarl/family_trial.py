@@ -100,4 +100,5 @@ def kept_step(step: Step) -> Step:
         step.terminated.clone(),
         step.truncated.clone(),
         None if step.success is None else step.success.clone(),
+        None if step.expected_rewards is None else step.expected_rewards.clone(),
     )

@@ -7,6 +7,7 @@ Intervals come from `bootstrap`, curves over score thresholds from `performance_
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from metarl.bootstrap import (
 __all__ = [
     "Interval",
     "mean_interval",
+    "crossed_interval",
     "normal_interval",
     "mean_score",
     "median_score",
@@ -88,6 +90,36 @@ def normal_interval(values: ArrayLike) -> Interval:
     mean = float(sample.mean())
     half = 1.96 * float(sample.std(ddof=1)) / np.sqrt(sample.size) if sample.size > 1 else 0.0
     return Interval(mean, float(mean - half), float(mean + half))
+
+
+def crossed_interval(scores: ArrayLike) -> Interval:
+    """Mean over runs and tasks, with an interval for other runs on other tasks.
+
+        mean ± 1.96 √(s²/n + r²/m)
+
+    s² is the sample variance of the n tasks' means over runs, r² that of the m runs' means over
+    tasks. With the variances σ_T² of tasks, σ_R² of runs and σ² of what is left, the expectation
+    of s²/n + r²/m is σ_T²/n + σ_R²/m + 2σ²/(nm): that of the mean, with σ²/(nm) too much. Where
+    runs are few their part rests on few numbers. One run has no r, so the interval is that of
+    `normal_interval`, over tasks only.
+
+    Args:
+        scores: of m runs on the same n tasks, [runs, tasks].
+
+    Raises:
+        ValueError: if `scores` is no non-empty matrix of finite numbers.
+
+    >>> interval = crossed_interval([[1.0, 3.0], [3.0, 5.0]])
+    >>> interval.mean, round(interval.high - interval.mean, 4)  # 1.96 √(2/2 + 2/2)
+    (3.0, 2.7719)
+    """
+    matrix = as_scores(scores)
+    if matrix.ndim != 2:
+        raise ValueError(f"scores must be a matrix [runs, tasks], got shape {matrix.shape}")
+    means = (matrix.mean(axis=0), matrix.mean(axis=1))
+    halves = [interval.high - interval.mean for interval in map(normal_interval, means)]
+    mean, half = float(matrix.mean()), math.hypot(*halves)
+    return Interval(mean, mean - half, mean + half)
 
 
 def mean_score(scores: ArrayLike) -> Values:

@@ -109,6 +109,9 @@ def _missing(section: str, entry: Comparison | Limit, config: BenchmarkConfig) -
         return "metaworld is not installed in this Python"
     if section == "rl2" and importlib.util.find_spec("sb3_contrib") is None:
         return "sb3-contrib is not installed in this Python"
+    peer = entry.peer.partition(" ")[0] if isinstance(entry, Comparison) else ""
+    if peer in ("higher", "torchopt") and importlib.util.find_spec(peer) is None:
+        return f"{peer} is not installed in this Python"
     return ""
 
 
@@ -165,10 +168,11 @@ def _measure(sender: Any, name: str, options: dict[str, Any], config: BenchmarkC
 
     from metarl.scripts.benchmark_cases import LEARNING_CASES
     from metarl.scripts.benchmark_environments import ENVIRONMENT_CASES
+    from metarl.scripts.benchmark_fewshot import FEWSHOT_CASES
     from metarl.scripts.benchmark_trials import TRIAL_CASES
 
     torch.set_num_threads(config.threads)
-    case = (ENVIRONMENT_CASES | LEARNING_CASES | TRIAL_CASES)[name]
+    case = (ENVIRONMENT_CASES | LEARNING_CASES | TRIAL_CASES | FEWSHOT_CASES)[name]
     device = {"device": resolve_device(config.device).type} if case.takes_device else {}
     step, work = case.set_up(**options, **device), case.amount(options)
     step()

@@ -22,11 +22,9 @@ from rich.console import Console
 from torch import Tensor
 
 from metarl.agents import MAMLTRPO, MAMLTRPOConfig
-from metarl.bilevel import Params, PerStep, adapt
+from metarl.bilevel import PerStep, adapt
 from metarl.envs import make_family
 from metarl.episodes import collect
-from metarl.fewshot import EpisodeShape, FewShotTraining, MAMLConfig, SinusoidTasks
-from metarl.mlp import mlp
 from metarl.policy_gradient import PolicyBatch, mean_kl
 from metarl.runs import RunDirectory
 from metarl.scripts.benchmark_case import Case
@@ -208,51 +206,6 @@ def cheetah_update() -> Callable[[], None]:
     return run
 
 
-def sinusoid_step() -> Callable[[], None]:
-    """100 meta-updates of sinusoid MAML, 25 tasks, 10-shot."""
-    learner = FewShotTraining("maml", SinusoidTasks(), MAMLConfig())
-
-    def run() -> None:
-        for _ in range(100):
-            learner.iterate()
-
-    return run
-
-
-def sinusoid_loop() -> Callable[[], None]:
-    """10 of the same updates with a Python loop over tasks."""
-    learner = FewShotTraining("maml", SinusoidTasks(), MAMLConfig())
-    optimizer = torch.optim.Adam(list(learner.params.values()), lr=1e-3)
-    for p in learner.params.values():
-        p.requires_grad_()
-    rng = _rng()
-
-    def loss(params: Params, inputs: Tensor, targets: Tensor) -> Tensor:
-        return (mlp(params, inputs, torch.relu) - targets).square().mean()
-
-    def run() -> None:
-        for _ in range(10):
-            batch = learner.tasks.sample(25, EpisodeShape(1, 10, 10), split="train", generator=rng)
-            total = torch.zeros(())
-            for task in range(25):
-                first = loss(
-                    learner.params, batch.support.inputs[task], batch.support.targets[task]
-                )
-                grads = torch.autograd.grad(first, list(learner.params.values()), create_graph=True)
-                adapted = {
-                    name: p - 0.01 * g
-                    for (name, p), g in zip(learner.params.items(), grads, strict=True)
-                }
-                total = (
-                    total + loss(adapted, batch.query.inputs[task], batch.query.targets[task]) / 25
-                )
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-
-    return run
-
-
 def _navigation_agent() -> MAMLTRPO:
     config = MAMLTRPOConfig(hidden_sizes=(64, 64), activation="tanh")
     return MAMLTRPO(make_family(_NAVIGATION), config)
@@ -280,6 +233,4 @@ LEARNING_CASES: dict[str, Case] = {
     "navigation textbook": Case(navigation_textbook, 1),
     "cheetah sampling": Case(cheetah_sampling, 1),
     "cheetah update": Case(cheetah_update, 1),
-    "sinusoid step": Case(sinusoid_step, 100),
-    "sinusoid loop": Case(sinusoid_loop, 10),
 }

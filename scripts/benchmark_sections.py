@@ -62,6 +62,32 @@ def _against_recurrent_ppo(
     )
 
 
+_PEERS = {"a loop over tasks": "looped", "higher": "higher", "TorchOpt": "torchopt"}
+
+
+def _meta_steps(
+    title: str, peer: str, target: float, dataset: str, num_steps: tuple[int, int], **options: Any
+) -> Comparison:
+    """Our meta-steps against the same algorithm written otherwise; steps per run of both."""
+    return Comparison(
+        f"{title} against {peer}",
+        *("meta steps", f"{_PEERS[peer]} meta steps", target),
+        {"dataset": dataset, "num_steps": num_steps[0], **options},
+        {"dataset": dataset, "num_steps": num_steps[1]},
+        unit="meta-steps/s",
+    )
+
+
+def _memory(mode: str, num_inner_steps: int) -> Limit:
+    options = {"num_inner_steps": num_inner_steps, "mode": mode, "num_tasks": 8}
+    return Limit(
+        f"characters, 8 tasks, {num_inner_steps} inner steps, {mode}",
+        "meta steps",
+        {"dataset": "glyphs", "num_steps": 1, **options},
+        unit="meta-steps/s",
+    )
+
+
 SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
     "cheetah": (
         _against(
@@ -200,13 +226,22 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
             unit="iterations/s",
         ),
     ),
-    "sinusoid": (
-        Comparison(
-            "sinusoid meta-step against a loop over tasks",
-            "sinusoid step",
-            "sinusoid loop",
-            15,
-            unit="meta-steps/s",
+    "fewshot": (
+        *(_meta_steps("sinusoid meta-step", peer, 15, "sinusoid", (100, 10)) for peer in _PEERS),
+        _meta_steps(
+            "compiled sinusoid meta-step",
+            *("a loop over tasks", 40, "sinusoid", (300, 10)),
+            compile=True,
+        ),
+        *(_meta_steps("characters' meta-step", peer, 2, "glyphs", (2, 2)) for peer in _PEERS),
+        *(_memory(mode, steps) for mode in ("recurrence", "unrolled") for steps in (1, 5, 20)),
+        *(
+            Limit(
+                f"sinusoid meta-step of {num_tasks} tasks",
+                *("meta steps", {"dataset": "sinusoid", "num_steps": 50, "num_tasks": num_tasks}),
+                unit="meta-steps/s",
+            )
+            for num_tasks in (1, 4, 16, 64, 256)
         ),
     ),
 }

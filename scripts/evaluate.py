@@ -29,6 +29,7 @@ from metarl.scripts.evaluation_targets import (
     untrained_agents,
 )
 from metarl.scripts.resuming import given_options
+from metarl.scripts.several_seeds import SEEDS_FILE, holds_seeds
 
 __all__ = ["EvaluateConfig", "evaluate", "main"]
 
@@ -170,11 +171,12 @@ def _references(
 
 
 def _is_fewshot(word: str) -> bool:
-    """Whether an argument is a run, or a checkpoint, of a few-shot learner."""
+    """Whether an argument is a run, several seeds or a checkpoint of a few-shot learner."""
     path = Path(word)
     try:
         if path.is_dir():
-            agent = read_json_object(path / "config.json").get("agent")
+            file = SEEDS_FILE if holds_seeds(path) else "config.json"
+            agent = read_json_object(path / file).get("agent")
         elif path.suffix == ".safetensors":
             agent = read_header(path).get("agent")
         else:

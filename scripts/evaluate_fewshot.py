@@ -20,10 +20,12 @@ from metarl.durable_files import write_atomically
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.catalog import make_tasks
 from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot
+from metarl.fewshot.measured_runs import MeasuredRuns
 from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
 from metarl.runs import RunDirectory
 from metarl.scripts.command_line import parse, run
+from metarl.scripts.several_seeds import expanded, run_names
 
 __all__ = [
     "DataOptions",
@@ -42,14 +44,18 @@ _AGENT = "fewshot-"
 class EvaluateFewShotConfig:
     """Measure a few-shot learner before and after each adaptation step on unseen tasks."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Directory of the run, or a checkpoint file."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    """Directories of runs, one of several seeds, or checkpoints. Several are runs of one
+    experiment: means and intervals are over all of them."""
     split: str = "test"
     """Which classes: train, validation or test."""
     num_tasks: int = 600
     """Tasks."""
     steps: int = 10
     """Adaptation steps, each measured."""
+    ways: int | None = None
+    """Classes of a task; the run's own if not given, and for learners whose head has one output
+    per class."""
     shots: int | None = None
     """Support points per class; the run's own if not given."""
     queries: int | None = None
@@ -64,10 +70,12 @@ class EvaluateFewShotConfig:
     """Write protocol, means, intervals and the score of every task here."""
 
     def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("run must be given: the directory of one or more, or a checkpoint")
         require_at_least("num_tasks", self.num_tasks, 1)
         for name in ("steps", "seed"):
             require_at_least(name, getattr(self, name), 0)
-        for name in ("shots", "queries"):
+        for name in ("ways", "shots", "queries"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
         if self.json is not None and not self.json.absolute().parent.is_dir():
@@ -91,19 +99,29 @@ class DataOptions(NamedTuple):
 def main(arguments: Sequence[str]) -> None:
     """`metarl evaluate` for a run whose agent is a few-shot learner."""
     config = parse(EvaluateFewShotConfig, arguments, program="metarl evaluate")
-    evaluation = evaluate(config)
-    print_table(Console(), evaluation)
+    measured = evaluate(config)
+    print_table(Console(), measured)
     if config.json is not None:
-        write_json(evaluation, config.json)
+        write_json(measured, config.json)
 
 
-def evaluate(config: EvaluateFewShotConfig) -> FewShotEvaluation:
-    """Load the newest checkpoint and measure it.
+def evaluate(config: EvaluateFewShotConfig) -> MeasuredRuns:
+    """Load the newest checkpoint of each run and measure them on the same tasks.
 
     Raises:
-        ValueError: if there is no run, or it is of another kind of agent.
+        ValueError: if there is no run, one is of another kind of agent, they are not of one
+            experiment, or one is named twice.
     """
-    path, data = config.run, DataOptions()
+    words = [single for path in config.runs for single in expanded(str(path))]
+    names = run_names(words)
+    if len(set(names)) < len(names):
+        raise ValueError(f"runs must differ, got {' '.join(map(str, config.runs))}")
+    evaluations = (_evaluate_one(Path(word), config) for word in words)
+    return MeasuredRuns(dict(zip(names, evaluations, strict=True)))
+
+
+def _evaluate_one(path: Path, config: EvaluateFewShotConfig) -> FewShotEvaluation:
+    data = DataOptions()
     if not path.exists():
         raise ValueError(f"run must be a directory or a checkpoint, there is nothing at {path}")
     checkpoint = path
@@ -124,6 +142,7 @@ def evaluate(config: EvaluateFewShotConfig) -> FewShotEvaluation:
         num_tasks=config.num_tasks,
         num_steps=config.steps,
         split=config.split,
+        ways=config.ways,
         shots=config.shots,
         queries=config.queries,
         seed=config.seed,
@@ -150,30 +169,43 @@ def _value(text: str) -> Any:
         return text
 
 
-def write_json(evaluation: FewShotEvaluation, file: Path) -> None:
-    """Write everything measured, in one step."""
-    write_atomically(file, json.dumps(evaluation.to_json(), indent=1).encode())
+def write_json(measured: MeasuredRuns, file: Path) -> None:
+    """Write everything measured in one step, a line for each number of adaptation steps."""
+    content = measured.to_json()
+    rows = (json.dumps(row, separators=(",", ":")) for row in content.pop("steps"))
+    fields = {name: json.dumps(value, ensure_ascii=False) for name, value in content.items()}
+    fields["steps"] = "[\n  " + ",\n  ".join(rows) + "\n ]"
+    lines = ",\n ".join(f'"{name}": {text}' for name, text in fields.items())
+    write_atomically(file, f"{{{lines}}}\n".encode())
 
 
-def print_table(console: Console, evaluation: FewShotEvaluation) -> None:
+def print_table(console: Console, measured: MeasuredRuns) -> None:
     """The protocol in words, and a row for each number of adaptation steps."""
-    protocol = evaluation.protocol
+    protocol, first = measured.protocol, measured.first
     for name, fact in protocol.items():
         console.print(f"{name}: {fact}", soft_wrap=True, highlight=False, markup=False)
-    is_error = evaluation.metric == "mse"
-    table = Table(
-        title=f"{evaluation.dataset}, {evaluation.learner}, {protocol['ways']}-way "
-        f"{protocol['shots']}-shot, {protocol['num_tasks']} {protocol['split']} tasks",
-        title_justify="left",
-        box=box.SIMPLE,
+    num_runs = len(measured.runs)
+    runs = f" × {num_runs} runs" if num_runs > 1 else ""
+    title = (
+        f"{first.dataset}, {first.learner}, {protocol['ways']}-way {protocol['shots']}-shot, "
+        f"{protocol['num_tasks']} {protocol['split']} tasks{runs}"
     )
+    console.print(title, soft_wrap=True, highlight=False, markup=False)
+    table = Table(box=box.SIMPLE)
+    is_error = first.metric == "mse"
     table.add_column("steps", justify="right")
     table.add_column("query MSE" if is_error else "accuracy %", justify="right")
-    table.add_column("± 1.96 s/√n", justify="right")
+    table.add_column("± 1.96 s/√n" if num_runs == 1 else "±", justify="right")
+    if num_runs > 1:
+        table.add_column("each run", justify="right")
     scale, digits = (1, 3) if is_error else (100, 2)
-    for step, interval in zip(evaluation.steps, evaluation.intervals(), strict=True):
-        half = (interval.high - interval.mean) * scale
-        table.add_row(str(step), f"{interval.mean * scale:.{digits}f}", f"{half:.{digits}f}")
+    rows = zip(first.steps, measured.intervals(), measured.scores, strict=True)
+    for step, interval, scores in rows:
+        numbers = [interval.mean, interval.high - interval.mean]
+        cells = [f"{number * scale:.{digits}f}" for number in numbers]
+        if num_runs > 1:
+            cells.append("  ".join(f"{mean * scale:.{digits}f}" for mean in scores.mean(-1)))
+        table.add_row(str(step), *cells)
     console.print(table)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from metarl.envs import make_family
 from metarl.players import as_agent, unadapted
 from metarl.runs import RunDirectory
 from metarl.scripts.command_line import import_module
+from metarl.scripts.several_seeds import expanded, run_names
 from metarl.tasks import TaskFamily
 
-__all__ = ["Targets", "expanded", "fixed_agents", "load_targets", "untrained_agents"]
-
-_SEEDS = "seeds.json"
+__all__ = ["Targets", "fixed_agents", "load_targets", "untrained_agents"]
 
 
 @dataclass(frozen=True)
@@ -73,21 +71,11 @@ def load_targets(
                 f"targets must be of one {name.replace('kind', 'kind of agent')}, "
                 f"got {' and '.join(found)}; measure them one after another"
             )
-    names = _names(singles)
+    names = run_names(singles)
     if len(set(names)) < len(names):
         raise ValueError(f"targets must differ, got {' '.join(words)}")
     agents = {name: one.agent for name, one in zip(names, loaded, strict=True)}
     return Targets(loaded[0].kind, loaded[0].family, agents)
-
-
-def expanded(word: str) -> list[str]:
-    """A directory of several seeds as those of its runs; anything else as it is."""
-    if not (Path(word) / _SEEDS).is_file():
-        return [word]
-    folders = [path.parent for path in Path(word).glob("seed_*/config.json")]
-    if not folders:
-        raise ValueError(f"run {word} has no seed that has begun")
-    return [str(path) for path in sorted(folders, key=lambda path: (len(path.name), path.name))]
 
 
 def fixed_agents(targets: Targets) -> dict[str, AdaptiveAgent]:
@@ -213,12 +201,3 @@ def _made(word: str, make: Callable[[TaskFamily], Any], family: TaskFamily) -> A
         return make(family)
     except Exception as error:  # the user's own code may fail in any way
         raise ValueError(f"{word} failed: {type(error).__name__}: {error}") from error
-
-
-def _names(words: Sequence[str]) -> list[str]:
-    """Paths without what they have in common, so that they mean the same on another machine."""
-    if not all(Path(word).exists() for word in words):
-        return list(words)
-    paths = [Path(word).absolute() for word in words]
-    parent = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(parent).as_posix() for path in paths]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,31 +18,42 @@ from metarl.devices import DeviceName, resolve_device
 from metarl.durable_files import read_json_object
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.catalog import DATASETS
-from metarl.fewshot.evaluation import evaluate_fewshot
+from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot
 from metarl.fewshot.learners import LEARNERS, recipe
+from metarl.fewshot.measured_runs import MeasuredRuns
 from metarl.fewshot.settings import FewShotSettings
+from metarl.fewshot.small_checkpoints import holds_optimizer
 from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
-from metarl.runs import RunDirectory, read_metrics
+from metarl.runs import RunDirectory
 from metarl.scripts.command_line import choose, fail, parse, run
 from metarl.scripts.evaluate_fewshot import DataOptions, print_table, stored_data, write_json
+from metarl.scripts.fewshot_training import fewshot_plan, run_fewshot
 from metarl.scripts.resuming import (
-    StoredRun,
     given_options,
     note_resume,
     read_run,
     refuse_changes,
     settled,
 )
-from metarl.scripts.training import TrainingPlan, TrainingStopped, run_training, tidy_up
+from metarl.scripts.several_seeds import (
+    create_seeds,
+    existing_seeds,
+    has_begun,
+    holds_seeds,
+    train_seeds,
+)
+from metarl.scripts.training import TrainingPlan, TrainingStopped, tidy_up
 from metarl.stored_settings import read_settings
 from metarl.tracking import TrackerName, require_tracker
 
 __all__ = ["FewShotConfig", "main", "train"]
 
-_LOG_EVERY = {"regression": 100, "classification": 50}
 _DEFAULT_DATASET = "sinusoid"
 _DEFAULT_OF_CLASSIFIERS = "glyphs"
+_OF_ALL_SEEDS = frozenset(
+    {"device", "iterations", "checkpoint_every", "threads", "tracker", "test_steps", "compile"}
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,9 @@ class FewShotConfig:
     """Adaptation steps in the test."""
     seed: int = 0
     """Of parameters and tasks."""
+    seeds: int = 1
+    """Runs to train, one after another: seed, seed + 1, … into the folders seed_0, … of --out;
+    they are measured together."""
     device: DeviceName = "auto"
     """Where everything is computed."""
     threads: int = 0
@@ -72,11 +85,13 @@ class FewShotConfig:
     """Iterations between checkpoints; the last one is always written."""
     tracker: TrackerName = "tensorboard"
     """Where metrics go beside metrics.jsonl; wandb and trackio are packages of their own."""
+    compile: bool = False
+    """Make one program of the meta-gradient: worth it for small nets, after a wait at first."""
     resume: bool = False
     """Continue the run in --out with its own settings; one that is complete is measured again."""
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "checkpoint_every"):
+        for name in ("iterations", "checkpoint_every", "seeds"):
             require_at_least(name, getattr(self, name), 1)
         for name in ("seed", "test_steps", "threads"):
             require_at_least(name, getattr(self, name), 0)
@@ -96,14 +111,13 @@ def main(arguments: Sequence[str]) -> None:
         return
     config, settings = _parsed(name, arguments[1:])
     try:
-        training, config = train(name, config, settings, given=given_options(arguments[1:]))
+        measured = _trained(name, config, settings, given_options(arguments[1:]))
     except TrainingStopped as stop:
         if os.environ.get("METARL_DEBUG"):
             raise
         fail(str(stop), code=stop.exit_code)
-    evaluation = evaluate_fewshot(training, num_steps=config.test_steps, seed=config.seed)
-    write_json(evaluation, config.out / "evaluation.json")
-    print_table(Console(), evaluation)
+    write_json(measured, config.out / "evaluation.json")
+    print_table(Console(), measured)
 
 
 def train(
@@ -121,13 +135,37 @@ def train(
         TrainingStopped: if training ended before its last iteration.
         ValueError: if a setting or the run to resume is not as it must be.
     """
-    require_tracker(config.tracker)
     if config.resume:
         return _resume(name, config, settings, given)
+    training, config, described = _prepared(name, config, settings)
+    directory = RunDirectory.create(config.out, described, save=training.save)
+    with directory.writing():
+        run_fewshot(training, directory, _plan(training, config))
+    return training, config
+
+
+def _trained(
+    name: str, config: FewShotConfig, settings: FewShotSettings, given: Collection[str]
+) -> MeasuredRuns:
+    """Train or resume one run or several seeds, and measure them."""
+    if config.seeds > 1 or (config.resume and holds_seeds(config.out)):
+        return _train_seeds(name, config, settings, given)
+    training, config = train(name, config, settings, given=given)
+    evaluation = evaluate_fewshot(training, num_steps=config.test_steps, seed=config.seed)
+    return MeasuredRuns({config.out.absolute().name: evaluation})
+
+
+def _prepared(
+    name: str, config: FewShotConfig, settings: FewShotSettings
+) -> tuple[FewShotTraining, FewShotConfig, dict[str, Any]]:
+    """An untrained learner, the settings it is trained with, and what config.json says of both."""
+    require_tracker(config.tracker)
     config, settings = _resolved(config, settings)
     torch.set_num_threads(config.threads)
     device = resolve_device(config.device)
-    training = FewShotTraining(name, _tasks(config), settings, seed=config.seed, device=device)
+    training = FewShotTraining(
+        name, _tasks(config), settings, seed=config.seed, device=device, compile=config.compile
+    )
     described: dict[str, Any] = {
         "agent": f"fewshot-{name}",
         "environment": config.dataset,
@@ -138,30 +176,48 @@ def train(
         "agent_config": dataclasses.asdict(settings),
         "protocol": {**training.tasks.protocol, **training.learner.facts()},
     }
-    directory = RunDirectory.create(config.out, described, save=training.save)
-    with directory.writing():
-        _run(training, directory, config)
-    return training, config
+    return training, config, described
 
 
 def _resume(
     name: str, config: FewShotConfig, settings: FewShotSettings, given: Collection[str]
 ) -> tuple[FewShotTraining, FewShotConfig]:
+    """Go on with a run; one that is complete is left as it is."""
+    require_tracker(config.tracker)
     directory = RunDirectory.open(config.out)
-    file = directory.path / "config.json"
-    config = _settled(name, config, settings, read_run(file), given)
-    held = stored_data(read_json_object(file))
-    config = dataclasses.replace(
-        config, data_dir=config.data_dir or held.data_dir, dataset_options=held.options
-    )
+    config, _ = _settled(name, config, settings, directory.path / "config.json", given)
     with directory.writing():
         training = _load(name, directory, config)
         if training.num_iterations < config.iterations:
             note_resume(directory, _loop_settings(config), training.num_iterations)
-            _run(training, directory, config)
+            run_fewshot(training, directory, _plan(training, config))
         else:
             tidy_up(directory, _plan(training, config), training.num_iterations)
     return training, config
+
+
+def _train_seeds(
+    name: str, config: FewShotConfig, settings: FewShotSettings, given: Collection[str]
+) -> MeasuredRuns:
+    """Start or go on with several runs that differ in their seeds; all on the same test tasks."""
+    out, changes = config.out, None
+    if config.resume:
+        config, settings = _settled(name, config, settings, existing_seeds(out), given)
+        changes = _loop_settings(config)
+    else:
+        _, _, described = _prepared(name, config, settings)
+        create_seeds(out, {**described, "seeds": config.seeds})
+    measured: dict[str, FewShotEvaluation] = {}
+
+    def train_one(seed: int, path: Path) -> None:
+        one = dataclasses.replace(config, seed=seed, seeds=1, out=path, resume=has_begun(path))
+        training, _ = train(name, one, settings, given=_OF_ALL_SEEDS)
+        measured[path.name] = evaluate_fewshot(
+            training, num_steps=config.test_steps, seed=config.seed
+        )
+
+    train_seeds(out, range(config.seed, config.seed + config.seeds), train_one, changes=changes)
+    return MeasuredRuns(measured)
 
 
 def _parsed(name: str, arguments: Sequence[str]) -> tuple[FewShotConfig, FewShotSettings]:
@@ -211,29 +267,39 @@ def _settled(
     name: str,
     config: FewShotConfig,
     settings: FewShotSettings,
-    stored: StoredRun,
+    file: Path,
     given: Collection[str],
-) -> FewShotConfig:
+) -> tuple[FewShotConfig, FewShotSettings]:
     """The run's own settings with those given that may change; others given are refused."""
-    asked = {"agent": f"fewshot-{name}", "environment": config.dataset, "seed": config.seed}
+    stored, held = read_run(file), stored_data(read_json_object(file))
+    asked = {"agent": f"fewshot-{name}", "environment": config.dataset}
+    asked |= {key: getattr(config, key) for key in ("seed", "seeds")}
     named = {"agent", *given} | ({"environment"} if "dataset" in given else set())
     refuse_changes(named, asked, vars(stored))
-    where = f"{config.out}: agent_config"
-    kept = read_settings(type(settings), stored.agent_config, where=where)
+    kept = read_settings(type(settings), stored.agent_config, where=f"{config.out}: agent_config")
     refuse_changes(given, vars(settings), vars(kept))
-    return dataclasses.replace(settled(config, stored, given), dataset=stored.environment)
+    config = dataclasses.replace(
+        settled(config, stored, given),
+        dataset=stored.environment,
+        seeds=stored.seeds,
+        data_dir=config.data_dir or held.data_dir,
+        dataset_options=held.options,
+    )
+    return config, kept
 
 
 def _load(name: str, directory: RunDirectory, config: FewShotConfig) -> FewShotTraining:
     checkpoint = directory.newest_checkpoint()
     torch.set_num_threads(config.threads or torch.get_num_threads())
     device = resolve_device(config.device)
-    training = FewShotTraining.load(checkpoint, name, _tasks(config), device=device)
+    training = FewShotTraining.load(
+        checkpoint, name, _tasks(config), device=device, compile=config.compile
+    )
     is_complete = training.num_iterations >= config.iterations
-    if not is_complete and read_header(checkpoint)["format_version"] == 1:
+    if not is_complete and not holds_optimizer(read_header(checkpoint)):
         raise ValueError(
-            f"checkpoint {checkpoint} is of an earlier version and holds no optimiser: it can be "
-            "measured, but not trained on; start a new run"
+            f"checkpoint {checkpoint} was published or is of an earlier version and holds no "
+            "optimiser: it can be measured, but not trained on; start a new run"
         )
     return training
 
@@ -247,74 +313,17 @@ def _loop_settings(config: FewShotConfig) -> dict[str, Any]:
         "threads": config.threads,
         "tracker": config.tracker,
         "test_steps": config.test_steps,
+        "compile": config.compile,
     }
 
 
 def _plan(training: FewShotTraining, config: FewShotConfig) -> TrainingPlan:
-    kind = training.learner.problem.kind
-    score: Callable[[Mapping[str, float]], float] = _accuracy
-    if kind == "regression":
-        score = _minus_error
-    return TrainingPlan(
-        config.iterations,
-        config.checkpoint_every,
-        score=score,
-        news=_news,
-        axis="time/iterations",
-        log_every=_LOG_EVERY[kind],
+    return fewshot_plan(
+        training,
+        iterations=config.iterations,
+        checkpoint_every=config.checkpoint_every,
         tracker=config.tracker,
     )
-
-
-def _run(training: FewShotTraining, directory: RunDirectory, config: FewShotConfig) -> None:
-    rows = [r for r in read_metrics(directory) if r["iteration"] <= training.num_iterations]
-    before = rows[-1].get("time/seconds", 0.0) if rows else 0.0
-    console, plan = Console(), _plan(training, config)
-    facts = training.learner.facts()
-    console.print(
-        f"fewshot {training.name} on {training.tasks.name}, batch norm {facts['batch_norm']}, "
-        f"{'transductive' if facts['transductive'] else 'not transductive'}; "
-        f"run in {directory.path}, on {training.device}",
-        soft_wrap=True,
-    )
-    run_training(_Timed(training, before, plan.log_every), directory, plan, console)
-
-
-class _Timed:
-    """A learner whose metrics tell the time, earlier parts of the run counted, and validation."""
-
-    def __init__(self, training: FewShotTraining, seconds_before: float, log_every: int) -> None:
-        self._training, self.save = training, training.save
-        self._log_every = log_every
-        self._started = time.perf_counter() - seconds_before
-
-    @property
-    def num_iterations(self) -> int:
-        return self._training.num_iterations
-
-    def iterate(self) -> dict[str, float]:
-        metrics = self._training.iterate()
-        if self.num_iterations % self._log_every == 0:
-            metrics |= self._training.validate()
-        seconds = time.perf_counter() - self._started
-        return {**metrics, "time/iterations": self.num_iterations, "time/seconds": seconds}
-
-
-def _accuracy(metrics: Mapping[str, float]) -> float:
-    """On validation tasks, or on training tasks where there are no others."""
-    return metrics.get("validation/accuracy", metrics.get("train/accuracy", 0.0))
-
-
-def _minus_error(metrics: Mapping[str, float]) -> float:
-    return -metrics["meta/query_mse"]
-
-
-def _news(metrics: Mapping[str, float]) -> str:
-    speed = metrics["time/iterations"] / metrics["time/seconds"]
-    if "meta/query_mse" in metrics:
-        return f"query MSE {metrics['meta/query_mse']:.3f}  {speed:,.0f} updates/s"
-    loss, share = metrics["meta/query_loss"], _accuracy(metrics)
-    return f"loss {loss:.3f}  accuracy {share:.1%}  {speed:,.2g} updates/s"
 
 
 def _print_list() -> None:

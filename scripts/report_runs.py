@@ -17,7 +17,7 @@ from metarl.durable_files import read_json_object
 from metarl.evaluation import Evaluation, Measured, read_evaluations
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.evaluate import EvaluateConfig, evaluate
-from metarl.scripts.evaluation_targets import expanded
+from metarl.scripts.several_seeds import expanded
 
 __all__ = ["AgentRuns", "ReportedRun", "group_runs", "pool_runs", "read_runs"]
 

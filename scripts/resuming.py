@@ -16,7 +16,9 @@ from metarl.tracking import TrackerName
 
 __all__ = ["StoredRun", "given_options", "note_resume", "read_run", "refuse_changes", "settled"]
 
-_KEPT = ("seed", "device", "iterations", "checkpoint_every", "threads", "tracker", "test_steps")
+_KEPT = (
+    "seed", "device", "iterations", "checkpoint_every", "threads", "tracker", "test_steps", "compile",
+)  # fmt: skip
 
 Config = TypeVar("Config")
 
@@ -36,6 +38,7 @@ class StoredRun:
     tracker: TrackerName = "tensorboard"
     seeds: int = 1
     test_steps: int = 10
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("iterations", "checkpoint_every", "seeds"):

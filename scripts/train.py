@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from rich.console import Console
 from metarl.agent import TrainableAgent
 from metarl.agents import AGENTS
 from metarl.devices import DeviceName, resolve_device
-from metarl.durable_files import create_whole, locked, read_json_object, write_atomically
 from metarl.envs import make_family
 from metarl.ranges import require_at_least
 from metarl.runs import RunDirectory
@@ -29,6 +27,13 @@ from metarl.scripts.resuming import (
     read_run,
     refuse_changes,
     settled,
+)
+from metarl.scripts.several_seeds import (
+    create_seeds,
+    existing_seeds,
+    has_begun,
+    holds_seeds,
+    train_seeds,
 )
 from metarl.scripts.training import TrainingPlan, TrainingStopped, run_training, tidy_up
 from metarl.stored_settings import read_settings
@@ -111,7 +116,7 @@ def train(
         ValueError: if a setting or the run to resume is not as it must be.
     """
     request = _Request(agent_name, config, agent_config, frozenset(given))
-    if config.seeds > 1 or (config.resume and (config.out / "seeds.json").is_file()):
+    if config.seeds > 1 or (config.resume and holds_seeds(config.out)):
         _train_seeds(request)
     elif config.resume:
         _resume(request)
@@ -254,56 +259,26 @@ def _run(agent: TrainableAgent, directory: RunDirectory, config: TrainConfig) ->
 
 
 def _train_seeds(request: _Request) -> None:
-    """Several runs, one after another; one that cannot go on does not keep the others waiting.
-
-    Raises:
-        TrainingStopped: after a signal at once, after other ends when all seeds have had their
-            turn.
-    """
-    out = request.config.out
-    file = out / "seeds.json"
+    """Start or go on with several runs that differ in their seeds."""
+    out, changes = request.config.out, None
     if request.config.resume:
-        stored = read_run(_existing_seeds(file))
+        stored = read_run(existing_seeds(out))
         request = _settled_request(request, stored).at(seed=stored.seed, seeds=stored.seeds)
+        changes = _loop_settings(request.config, resolve_device(request.config.device))
     else:
         agent = _new_agent(request, _prepare(request.config))
-        described = {**_resolved(request, agent), "seeds": request.config.seeds}
-        content = json.dumps(described, indent=2).encode()
-        create_whole(out, lambda new: write_atomically(new / file.name, content))
-    with locked(out):
-        if request.config.resume:
-            device = resolve_device(request.config.device)
-            described = {**read_json_object(file), **_loop_settings(request.config, device)}
-            write_atomically(file, json.dumps(described, indent=2).encode())
-        stops = [stop for seed in _seeds(request) if (stop := _train_seed(request, seed))]
-    if stops:
-        raise TrainingStopped(" | ".join(stops), 1)
+        create_seeds(out, {**_resolved(request, agent), "seeds": request.config.seeds})
+    seeds = range(request.config.seed, request.config.seed + request.config.seeds)
+    train_seeds(out, seeds, lambda seed, path: _train_seed(request, seed, path), changes=changes)
 
 
-def _seeds(request: _Request) -> range:
-    return range(request.config.seed, request.config.seed + request.config.seeds)
-
-
-def _train_seed(request: _Request, seed: int) -> str:
-    """Start or finish one of several runs; why it stopped before its end, if it did."""
-    out = request.config.out / f"seed_{seed}"
-    one = request.at(seed=seed, seeds=1, out=out)
-    try:
-        if (out / "config.json").is_file():
-            _resume(dataclasses.replace(one, given=_OF_ALL_SEEDS), extend_only=True)
-        else:
-            _start(one)
-    except TrainingStopped as stop:
-        if stop.exit_code != 1:
-            raise
-        return f"seed {seed}: {stop}"
-    return ""
-
-
-def _existing_seeds(file: Path) -> Path:
-    if not file.is_file():
-        raise ValueError(f"run must be of several seeds, there is no {file}; leave --seeds out")
-    return file
+def _train_seed(request: _Request, seed: int, path: Path) -> None:
+    """Start or finish one of several runs."""
+    one = request.at(seed=seed, seeds=1, out=path)
+    if has_begun(path):
+        _resume(dataclasses.replace(one, given=_OF_ALL_SEEDS), extend_only=True)
+    else:
+        _start(one)
 
 
 def _news(metrics: Mapping[str, float]) -> str:

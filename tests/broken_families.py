@@ -50,7 +50,8 @@ class Walk(TensorFamily):
     ) -> Transition:
         position = states[..., :1] + self.stride * actions.clamp(-REACH, REACH)
         moved = torch.cat([position, states[..., 1:] + 1], -1)
-        return Transition(moved, self.reward(moved, parameters))
+        rewards = self.reward(moved, parameters)
+        return Transition(moved, rewards, expected_rewards=rewards)
 
     def reward(self, states: Tensor, goals: Tensor) -> Tensor:
         return -(states[..., :1] - goals).abs().squeeze(-1)
@@ -86,6 +87,17 @@ class SmallSpace(Walk):
 class DoubleRewards(Walk):
     def reward(self, states: Tensor, goals: Tensor) -> Tensor:
         return super().reward(states, goals).double()
+
+
+class ExpectsTooMuch(Walk):
+    """Rewards are noisy, and said to be a little higher than they are."""
+
+    def transition(
+        self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator
+    ) -> Transition:
+        step = super().transition(states, actions, parameters, generator)
+        noise = torch.randn(step.rewards.shape, generator=generator)
+        return step._replace(rewards=step.rewards + noise, expected_rewards=step.rewards + 0.5)
 
 
 class OneMoreNumber(Walk):
@@ -357,6 +369,12 @@ class Plain(Walk):
     same_tasks_in_splits = True
     best_actions = TensorFamily.best_actions
     draw = TensorFamily.draw
+
+    def transition(
+        self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator
+    ) -> Transition:
+        step = super().transition(states, actions, parameters, generator)
+        return step._replace(expected_rewards=None)
 
 
 class CannotDraw(Walk):

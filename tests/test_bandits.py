@@ -301,3 +301,13 @@ def test_arms_that_are_no_indices_are_refused(family_id):
 def test_tasks_outside_the_task_space_are_refused(family, task):
     with pytest.raises(ValueError, match="tasks must lie in"):
         family.make_batch([task], num_envs=1)
+
+
+def test_what_an_arm_pays_on_average_is_told_with_each_reward():
+    family = make_family("Bandit:n10-k5")
+    tasks = np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [0.9, 0.8, 0.7, 0.6, 0.0]])
+    env = family.make_batch(tasks, num_envs=3)
+    env.reset(generator())
+    step = env.step(torch.tensor([[0, 1, 4], [4, 3, 0]]))
+    told = torch.tensor([[0.1, 0.2, 0.5], [0.0, 0.6, 0.9]])
+    torch.testing.assert_close(step.expected_rewards, told)

@@ -7,13 +7,18 @@ import inspect
 import pytest
 import torch
 
+from metarl.fewshot import EpisodeShape, FewShotTraining, SinusoidTasks
+from metarl.fewshot.learner import Moment
 from metarl.scripts.benchmark import BenchmarkConfig
 from metarl.scripts.benchmark_cases import LEARNING_CASES
 from metarl.scripts.benchmark_environments import ENVIRONMENT_CASES
+from metarl.scripts.benchmark_fewshot import FEWSHOT_CASES, Peer, looped_task_loss, one_by_one
 from metarl.scripts.benchmark_sections import SECTIONS, Comparison
 from metarl.scripts.benchmark_trials import TRIAL_CASES
+from metarl.seeding import torch_generator
 
-CASES = {**ENVIRONMENT_CASES, **LEARNING_CASES, **TRIAL_CASES}
+KINDS = (ENVIRONMENT_CASES, LEARNING_CASES, TRIAL_CASES, FEWSHOT_CASES)
+CASES = {name: case for kind in KINDS for name, case in kind.items()}
 LATER = {"envpool": {"python": "python"}}  # options that come from the command line
 
 
@@ -43,7 +48,7 @@ def test_every_case_takes_the_options_that_its_rows_give_it():
 
 def test_every_case_is_in_a_row_and_no_two_have_one_name():
     assert {name for name, _ in sides()} == set(CASES)
-    assert len(CASES) == len(ENVIRONMENT_CASES) + len(LEARNING_CASES) + len(TRIAL_CASES)
+    assert len(CASES) == sum(len(kind) for kind in KINDS)
 
 
 @pytest.mark.parametrize("name", ["rl2 iteration", "recurrent ppo iteration"])
@@ -94,3 +99,24 @@ def test_a_device_that_is_not_there_is_refused():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         BenchmarkConfig(**settings)
+
+
+def test_the_loop_over_tasks_computes_our_gradient():
+    """Sinusoid: the same parameters and episodes give the same sum of gradients."""
+    peer = Peer("sinusoid")
+    ours = FewShotTraining("maml", SinusoidTasks())
+    names = [f"{kind}_{layer}" for layer in range(3) for kind in ("weight", "bias")]
+    with torch.no_grad():
+        for name, p in zip(names, peer.net.parameters(), strict=True):
+            p.copy_(ours.params[name].view(p.shape))
+    batch = ours.tasks.sample(
+        25, EpisodeShape(1, 10, 10), split="train", generator=torch_generator(3, "tasks")
+    )
+    task_loss = looped_task_loss(peer)
+    seen = torch.stack([task_loss(*task) for task in one_by_one(batch)])
+    seen.mean().backward()
+    losses, grads = ours.learner.meta_gradient(ours.params, batch, Moment(0, torch.Generator()))
+    torch.testing.assert_close(seen.detach(), losses)
+    for name, p in zip(names, peer.net.parameters(), strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(p.grad.view(grads[name].shape), grads[name])

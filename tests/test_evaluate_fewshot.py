@@ -7,9 +7,17 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from metarl.fewshot import FewShotTraining, evaluate_fewshot, make_tasks
+from metarl.fewshot import (
+    FewShotEvaluation,
+    FewShotTraining,
+    MeasuredRuns,
+    evaluate_fewshot,
+    make_tasks,
+    recipe,
+)
 from metarl.fewshot.learners import LEARNERS
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts import evaluate_fewshot as script
@@ -57,6 +65,7 @@ def test_a_run_on_pictures_resumes_to_the_same_bytes(protonet, tmp_path):
     assert fingerprint(half)["last"] == fingerprint(protonet)["last"]
     assert fingerprint(half)["metrics"] == fingerprint(protonet)["metrics"]
     written = [json.loads((run / "evaluation.json").read_bytes()) for run in (half, protonet)]
+    assert [one.pop("runs") for one in written] == [["half"], ["run"]]
     assert written[0] == written[1]
 
 
@@ -67,9 +76,10 @@ def test_measuring_a_run_prints_and_writes_what_the_function_finds(protonet, tmp
     checkpoint = RunDirectory.open(protonet).newest_checkpoint()
     training = FewShotTraining.load(checkpoint, "protonet", make_tasks("glyphs"))
     expected = evaluate_fewshot(training, num_tasks=20, queries=3, seed=7)
-    assert json.loads(file.read_text(encoding="utf-8")) == json.loads(
-        json.dumps(expected.to_json())
-    )
+    written = json.loads(file.read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps({**expected.to_json(), "runs": ["run"]}))
+    (row,) = written["steps"]
+    np.testing.assert_allclose(row["scores"], expected.scores[0], rtol=0, atol=5.1e-5)
     printed = capsys.readouterr().out
     mean, _, high = expected.intervals()[0]
     numbers = re.findall(r"^\s+1\s+([\d.]+)\s+([\d.]+)", printed, re.MULTILINE)
@@ -116,6 +126,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(tmp_path, line, mes
         ("--num-tasks 0", "num_tasks must be 1 or more, got 0"),
         ("--steps -1", "steps must be 0 or more, got -1"),
         ("--queries 0", "queries must be 1 or more, got 0"),
+        ("--ways 0", "ways must be 1 or more, got 0"),
         ("--json /no/such/folder/x.json", "json must lie in a directory that exists"),
         ("--split tets", "did you mean 'test'"),
     ],
@@ -128,5 +139,62 @@ def test_measuring_with_impossible_settings_is_refused(protonet, options, messag
 def test_only_few_shot_runs_are_measured(tmp_path, protonet):
     with pytest.raises(ValueError, match="there is nothing at"):
         script.main([str(tmp_path / "none")])
+    with pytest.raises(ValueError, match="run must be given"):
+        script.main([])
     with pytest.raises(ValueError, match="agent of the run to resume is 'fewshot-protonet'"):
         metarl("fewshot siamese --resume", protonet)
+
+
+# Other ways than those of the run.
+
+
+@pytest.mark.parametrize(
+    "name", ["protonet", "r2d2", "matching", "relation", "siamese", "transfer"]
+)
+def test_learners_without_a_head_are_measured_at_any_ways(name):
+    settings = recipe(name, "glyphs", filters=(2, 2), ways=3, train_ways=None)
+    training = FewShotTraining(name, make_tasks("glyphs"), settings)
+    own, other = (
+        evaluate_fewshot(training, num_tasks=30, queries=2, ways=ways) for ways in (None, 7)
+    )
+    assert (own.protocol["ways"], other.protocol["ways"]) == (3, 7)
+    shares = other.scores * 7 * 2  # right answers of 14
+    np.testing.assert_allclose(shares, shares.round(), atol=1e-4)
+    assert other.scores.mean() < own.scores.mean()
+
+
+def test_ways_of_the_command_reach_the_tasks(protonet, tmp_path, capsys):
+    file = tmp_path / "seven.json"
+    script.main([str(protonet), "--ways", "7", "--num-tasks", "5", "--json", str(file)])
+    assert json.loads(file.read_text(encoding="utf-8"))["protocol"]["ways"] == 7
+    assert "glyphs, protonet, 7-way 1-shot, 5 test tasks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["maml", "anil", "boil", "cavia", "imaml", "reptile", "maml++"])
+def test_learners_with_a_head_refuse_other_ways(name):
+    settings = recipe(name, "glyphs", filters=(2, 2), ways=3)
+    training = FewShotTraining(name, make_tasks("glyphs"), settings)
+    message = re.escape(
+        f"ways must be 3 for this {name}, whose head has one output per class, got 7"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        evaluate_fewshot(training, num_tasks=2, num_steps=1, ways=7)
+    assert evaluate_fewshot(training, num_tasks=2, num_steps=1, ways=3).protocol["ways"] == 3
+
+
+def test_regression_has_no_ways():
+    settings = recipe("maml", "sinusoid", hidden_sizes=(4,))
+    training = FewShotTraining("maml", make_tasks("sinusoid"), settings)
+    with pytest.raises(ValueError, match="ways must be left out for sinusoid, which is regression"):
+        evaluate_fewshot(training, num_tasks=2, ways=2)
+
+
+def test_the_file_of_a_long_evaluation_stays_small(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 76, (11, 600)) / 75
+    facts = {"num_tasks": 600, "interval": "mean ± 1.96 s/√n over tasks"}
+    evaluation = FewShotEvaluation("maml", "glyphs", "accuracy", tuple(range(11)), scores, facts)
+    script.write_json(MeasuredRuns({"run": evaluation}), tmp_path / "all.json")
+    assert (tmp_path / "all.json").stat().st_size < 60_000
+    steps = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))["steps"]
+    np.testing.assert_allclose([row["scores"] for row in steps], scores, rtol=0, atol=5.1e-5)

@@ -78,6 +78,9 @@ BROKEN = {
     "the oracle beats random actions": {
         families.WalksAway: "the oracle earned -.*, random actions -",
     },
+    "expected rewards are means": {
+        families.ExpectsTooMuch: "rewards of task 0 are -0.[45].* from what was expected",
+    },
     "pictures can be drawn": {
         families.StillPicture: "the picture stayed the same for 7 steps",
         families.GreyPicture: r"uint8 \[height, width, 3\], is uint8 of shape \(8,",
@@ -198,6 +201,7 @@ def test_what_a_family_does_not_promise_is_skipped_with_the_reason():
     assert skipped == {
         "splits share no task": "the source trains and tests on the same tasks",
         "the oracle beats random actions": "the family has no oracle",
+        "expected rewards are means": "the family does not tell the means of its rewards",
         "pictures can be drawn": "the family draws no pictures",
     }
     assert failures(families.Plain()) == {}

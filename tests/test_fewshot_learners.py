@@ -111,13 +111,13 @@ def unbatched_loss(learner: Any, params: Params, batch: FewShotBatch) -> Tensor:
         (inputs, targets, _), (query, wanted, _) = task_of(batch, k)
         current = dict(params)
         for _ in range(learner.config.num_inner_steps):
-            logits = learner.backbone.logits(current, inputs[0])
+            logits = learner.backbone.logits(current, inputs)[0]
             loss = torch.nn.functional.cross_entropy(logits, targets[0])
             moved = [n for n in current if not n.startswith(("scale", "offset"))]
             grads = torch.autograd.grad(loss, [current[n] for n in moved], create_graph=True)
             for n, grad in zip(moved, grads, strict=True):
                 current[n] = current[n] - learner.config.inner_lr * grad
-        logits = learner.backbone.logits(current, query[0])
+        logits = learner.backbone.logits(current, query)[0]
         total = total + torch.nn.functional.cross_entropy(logits, wanted[0]) / 3
     return total
 

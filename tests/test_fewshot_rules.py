@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metarl.bilevel import Params
-from metarl.fewshot.batch_norm import batch_moments, normalize
+from metarl.fewshot.batch_norm import Moments, batch_moments, normalize
 from metarl.fewshot.batches import LabelledSet
 from metarl.fewshot.embedding import Embedded, membership, squared_distances
 from metarl.fewshot.lstm import LSTMState, init_lstm, lstm_step
@@ -41,43 +41,55 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 # Batch norm.
 
 
+def first(maps: Tensor) -> Tensor:
+    """[tasks, points, H, W, C] of the first task as torch lays them, [points, C, H, W]."""
+    return maps[0].movedim(-1, 1)
+
+
 def test_batch_norm_is_torchs():
-    maps, scale, offset = normal(6, 3, 4, 5), normal(3, seed=1), normal(3, seed=2)
-    expected = functional.batch_norm(maps, None, None, scale, offset, training=True)
-    torch.testing.assert_close(normalize(maps, batch_moments(maps), scale, offset), expected)
-    frozen = functional.batch_norm(maps, scale, offset.exp(), scale, offset)
-    found = normalize(maps, batch_moments(maps)._replace(mean=scale, variance=offset.exp()),
-                      scale, offset)  # fmt: skip
-    torch.testing.assert_close(found, frozen)
+    maps, scale, offset = normal(1, 6, 4, 5, 3), normal(3, seed=1), normal(3, seed=2)
+    expected = functional.batch_norm(first(maps), None, None, scale, offset, training=True)
+    found = normalize(maps, batch_moments(maps), scale, offset)
+    torch.testing.assert_close(first(found), expected)
+    frozen = functional.batch_norm(first(maps), scale, offset.exp(), scale, offset)
+    found = normalize(maps, Moments(scale, offset.exp()), scale, offset)
+    torch.testing.assert_close(first(found), frozen)
+
+
+def test_each_task_is_normalised_by_itself_with_its_own_scale_and_offset():
+    maps, scale, offset = normal(2, 6, 4, 5, 3), normal(2, 3, seed=1), normal(2, 3, seed=2)
+    found = normalize(maps, batch_moments(maps), scale, offset)
+    for k in range(2):
+        alone = maps[k : k + 1]
+        expected = normalize(alone, batch_moments(alone), scale[k], offset[k])
+        torch.testing.assert_close(found[k : k + 1], expected)
 
 
 def test_moments_of_the_points_that_count_are_those_of_the_points_alone():
-    maps = normal(6, 3, 4, 5)
-    counts = torch.tensor([True, False, True, True, False, True])
-    for found, expected in zip(
-        batch_moments(maps, counts), batch_moments(maps[counts]), strict=True
-    ):
-        torch.testing.assert_close(found, expected)
+    maps = normal(2, 6, 4, 5, 3)
+    counts = torch.tensor([[True, False, True, True, False, True], [False, True] + 4 * [False]])
+    for k in range(2):
+        alone = batch_moments(maps[k : k + 1, counts[k]])
+        for found, expected in zip(batch_moments(maps, counts), alone, strict=True):
+            torch.testing.assert_close(found[k], expected[0])
 
 
-def test_second_derivatives_of_batch_norm_are_those_of_torchs_outside_vmap():
-    maps = normal(2, 4, 2, 3, 3).requires_grad_()
+def test_second_derivatives_of_batch_norm_are_those_of_torchs():
+    maps = normal(2, 4, 3, 3, 2).requires_grad_()
     one = torch.ones(2, dtype=torch.float64)
-
-    def ours(points: Tensor) -> Tensor:
-        return normalize(points, batch_moments(points), one, one).square().tanh().sum()
 
     def theirs(points: Tensor) -> Tensor:
         out = functional.batch_norm(points, None, None, one, one, training=True)
         return out.square().tanh().sum()
 
-    slopes = torch.func.vmap(torch.func.grad(ours))(maps)  # the outer derivative is outside
-    found = torch.autograd.grad(slopes.square().sum(), maps)[0]
+    total = normalize(maps, batch_moments(maps), one, one).square().tanh().sum()
+    (slopes,) = torch.autograd.grad(total, maps, create_graph=True)
+    (found,) = torch.autograd.grad(slopes.square().sum(), maps)
     for k in range(2):
-        points = maps[k].detach().requires_grad_()
+        points = maps[k].movedim(-1, 1).detach().requires_grad_()
         (slope,) = torch.autograd.grad(theirs(points), points, create_graph=True)
         (expected,) = torch.autograd.grad(slope.square().sum(), points)
-        torch.testing.assert_close(found[k], expected)
+        torch.testing.assert_close(found[k], expected.movedim(1, -1))
 
 
 # Learned rates.

@@ -30,7 +30,7 @@ def seeds(tmp_path_factory):
 
 
 def test_seeds_become_one_result_and_one_row(seeds, tmp_path):
-    target = publish([seeds], seeds / "evaluation.json", tmp_path)
+    target = publish([seeds], [seeds / "evaluation.json"], tmp_path)
     assert target == tmp_path / "Navigation2D-maml17" / "maml-trpo"
     names = {path.name for path in target.iterdir()}
     assert names == {
@@ -69,11 +69,11 @@ def test_runs_named_one_by_one_need_the_file_of_their_evaluation(seeds, tmp_path
 def test_an_evaluation_of_other_runs_is_refused(seeds, tmp_path):
     message = "must be of maml-trpo and the runs seed_0, it is of maml-trpo and seed_0, seed_1"
     with pytest.raises(ValueError, match=message):
-        publish([seeds / "seed_0"], seeds / "evaluation.json", tmp_path)
+        publish([seeds / "seed_0"], [seeds / "evaluation.json"], tmp_path)
 
 
 def test_other_splits_than_test_are_rows_of_their_own(seeds, tmp_path):
-    target = publish([seeds], seeds / "evaluation.json", tmp_path)
+    target = publish([seeds], [seeds / "evaluation.json"], tmp_path)
     dispatch(["evaluate", str(seeds), *EVALUATE.split(), "--split", "train", "--json",
               str(target / "evaluation.json")])  # fmt: skip
     assert "| Navigation2D:maml17, train tasks |" in table(tmp_path)
@@ -83,20 +83,47 @@ def test_runs_of_different_experiments_are_refused(seeds, tmp_path):
     other = tmp_path / "other"
     dispatch([*TRAIN.split(), "--gamma", "0.9", "--out", str(other)])
     with pytest.raises(ValueError, match="runs must be seeds of one agent"):
-        publish([seeds, other], seeds / "evaluation.json", tmp_path / "results")
+        publish([seeds, other], [], tmp_path / "results")
 
 
 def test_a_run_that_was_not_measured_is_refused(seeds, tmp_path):
     with pytest.raises(ValueError, match=r"seed_0/evaluation\.json; write it with metarl evaluate"):
-        publish([seeds / "seed_0"], seeds / "seed_0" / "evaluation.json", tmp_path / "results")
+        publish([seeds / "seed_0"], [], tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 
+def test_a_result_can_have_a_name_of_its_own(seeds, tmp_path):
+    first = publish([seeds], [], tmp_path)
+    other = publish([seeds], [], tmp_path, name="maml-trpo-again")
+    assert (first.parent, other.name) == (other.parent, "maml-trpo-again")
+    assert len([line for line in table(tmp_path).splitlines() if "| Navigation2D" in line]) == 2
+    with pytest.raises(ValueError, match="name must be that of one folder, got 'a/b'"):
+        main([str(seeds), "--name", "a/b", "--out", str(tmp_path)])
+
+
+def test_a_result_may_be_published_again_from_its_own_evaluation(seeds, tmp_path):
+    target = publish([seeds], [], tmp_path)
+    written = (target / "evaluation.json").read_bytes()
+    assert publish([seeds], [target / "evaluation.json"], tmp_path) == target
+    assert (target / "evaluation.json").read_bytes() == written
+
+
+def test_agents_have_one_evaluation(seeds, tmp_path):
+    file = seeds / "evaluation.json"
+    with pytest.raises(ValueError, match="evaluation must be one file for agents, got 2"):
+        publish([seeds], [file, file], tmp_path)
+
+
+def test_the_published_table_is_what_the_script_makes_of_the_folders():
+    assert (PUBLISHED / "README.md").read_text(encoding="utf-8") == table(PUBLISHED)
+
+
 def test_published_commands_name_no_folder_of_the_machine_they_ran_on():
-    files = list(PUBLISHED.glob("*/*/config.json"))
+    files = [*PUBLISHED.glob("*/*/config.json"), *PUBLISHED.glob("fewshot/*/*/config.json")]
     assert files
     for file in files:
         config = json.loads(file.read_text(encoding="utf-8"))
         for command in [config["command"], *(r["command"] for r in config.get("resumed", ()))]:
             assert command[0] == "metarl"
             assert not any(Path(word).is_absolute() for word in command)
+        assert config.get("data_dir") is None

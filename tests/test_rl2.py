@@ -333,6 +333,52 @@ def test_rewards_are_learnt_from_in_units_of_the_deviation_of_returns(phases):
     assert agent(normalize_rewards=False).learn(1)._reward_factor() == 1
 
 
+def pulled(*, num_trials: int = 4000, **settings: Any) -> tuple[RL2, Trials]:
+    """An agent of bandits that learns from what is summed up to the end, and trials of it."""
+    learner = shaken(
+        agent(
+            family=Bandit("n10-k5"), gamma=1.0, gae_lambda=1.0, num_episodes=1,
+            normalize_rewards=False, value_sees_task=True, **settings,
+        )
+    )  # fmt: skip
+    return learner, lived(learner, num_tasks=num_trials)
+
+
+def test_means_of_rewards_are_learnt_from_if_wanted():
+    for wanted in (True, False):
+        learner, trials = pulled(num_trials=3, expected_rewards=wanted)
+        batch = learner._process(trials, learner.family.sample_tasks(3, seed=7))[0]
+        learnt_from = trials.expected_rewards if wanted else trials.rewards
+        assert learnt_from is not None
+        sums = learnt_from.flatten(0, 1).flip(-1).cumsum(-1).flip(-1).T
+        torch.testing.assert_close(batch.returns, sums, rtol=1e-4, atol=1e-5)
+
+
+def test_means_of_rewards_give_the_same_gradient_on_average_with_less_noise():
+    """Σ_t ∇ log π(a_t) R_t by a shift of all logits: means agree, deviations do not."""
+    learner, trials = pulled()
+    inputs = learner._shown(learner.inputs.encode_trials(trials).flatten(0, 1).transpose(0, 1))
+    start = learner.policy.start(learner.params, 4000)
+    policy, _, _ = learner.policy.sequence(learner.params, inputs, start, None)
+    logits = policy.outputs[0].detach()
+    chosen = trials.actions.flatten(0, 1).T
+    scores = torch.nn.functional.one_hot(chosen, 5) - logits.softmax(-1)  # [T, B, arms]
+    products = {}
+    for name, rewards in (("drawn", trials.rewards), ("means", trials.expected_rewards)):
+        assert rewards is not None
+        to_come = rewards.flatten(0, 1).flip(-1).cumsum(-1).flip(-1).T
+        products[name] = (scores * (to_come - to_come.mean(1, keepdim=True)).unsqueeze(-1)).sum(0)
+    difference = products["drawn"] - products["means"]
+    error = difference.std(0) / 4000**0.5
+    assert (difference.mean(0).abs() < 4 * error).all()
+    assert (products["means"].var(0) < 0.9 * products["drawn"].var(0)).all()
+
+
+def test_means_that_a_family_does_not_tell_cannot_be_learnt_from():
+    with pytest.raises(ValueError, match=r"expected_rewards must be False with Lock.*not tell"):
+        agent(expected_rewards=True).learn(1)
+
+
 def test_learning_rate_and_entropy_fall_to_zero_when_annealed():
     learner = agent(anneal_iterations=4, entropy_coefficient=0.2)
     found = []

@@ -8,10 +8,12 @@ import pytest
 
 from metarl.statistics import (
     Interval,
+    crossed_interval,
     interquartile_mean,
     mean_interval,
     mean_score,
     median_score,
+    normal_interval,
     optimality_gap,
     probability_of_improvement,
 )
@@ -172,3 +174,42 @@ def test_improvement_over_other_tasks_or_wrong_scores_is_refused():
         probability_of_improvement([[1.0]], [[float("nan")]])
     with pytest.raises(ValueError, match="scores_x must be a matrix"):
         probability_of_improvement([1.0], [[1.0]])
+
+
+# Runs and tasks crossed.
+
+
+def test_the_crossed_interval_adds_the_variances_of_tasks_and_runs():
+    # Tasks' means over runs 2.5, 2.75, 49: s²/3 = 238.97; runs' means 4/3, 104.5/3: r²/2 = 280.56.
+    mean, low, high = crossed_interval(SCORES)
+    assert mean == pytest.approx(18.0833, abs=1e-4)
+    half = 44.6746  # 1.96 √519.53
+    assert (mean - low, high - mean) == pytest.approx((half, half), abs=1e-3)
+
+
+def test_the_crossed_interval_of_one_run_is_over_its_tasks():
+    assert crossed_interval([SKEWED]) == pytest.approx(normal_interval(SKEWED))
+    assert crossed_interval([[3.0]]) == (3.0, 3.0, 3.0)
+
+
+def test_the_crossed_interval_holds_the_true_mean_at_least_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    hits, trials = 0, 1000
+    for _ in range(trials):
+        runs, tasks = rng.normal(0, 0.3, (20, 1)), rng.normal(0, 1.0, (1, 30))
+        interval = crossed_interval(2 + runs + tasks + rng.normal(0, 0.5, (20, 30)))
+        hits += interval.low <= 2 <= interval.high
+    assert 0.93 < hits / trials < 0.98
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1.0, 2.0], "scores must be a matrix"),
+        ([[[1.0]]], r"scores must be a matrix \[runs, tasks\], got shape \(1, 1, 1\)"),
+        ([[np.nan]], "scores must be finite"),
+    ],
+)
+def test_a_crossed_interval_of_no_matrix_is_refused(scores, message):
+    with pytest.raises(ValueError, match=message):
+        crossed_interval(scores)

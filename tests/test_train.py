@@ -187,7 +187,7 @@ def test_a_few_shot_run_of_an_earlier_version_cannot_be_trained_on(tmp_path):
     plain = {k.removeprefix("parameters/"): v for k, v in tensors.items() if "optim" not in k}
     path.write_bytes(save(plain, {"metarl": json.dumps({**header, "format_version": 1})}))
     metarl("fewshot maml --resume", tmp_path / "run")
-    with pytest.raises(ValueError, match="is of an earlier version and holds no optimiser: it can"):
+    with pytest.raises(ValueError, match="is of an earlier version and holds no optimiser: it"):
         metarl("fewshot maml --resume --iterations 4", tmp_path / "run")
 
 

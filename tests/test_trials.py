@@ -32,6 +32,8 @@ class Steps:
     observation_space = spaces.Box(-np.inf, np.inf, (3,))
     action_space = spaces.Discrete(7)
 
+    tells_means = False
+
     def __init__(self, num_tasks: int = 2, num_envs: int = 3, *, has_success: bool = False) -> None:
         self.num_tasks, self.num_envs, self.has_success = num_tasks, num_envs, has_success
         n, e = torch.arange(num_tasks).unsqueeze(1), torch.arange(num_envs)
@@ -54,7 +56,9 @@ class Steps:
         self.rewards[:] = 1 + actions
         terminated = self.time >= self.lengths
         success = (self.time == 2) if self.has_success else None
-        return Step(self.observe(), self.rewards, terminated, self.time >= HORIZON, success=success)
+        expected = 10 * self.rewards if self.tells_means else None
+        ended = terminated, self.time >= HORIZON
+        return Step(self.observe(), self.rewards, *ended, success, expected)
 
     def observe(self) -> Tensor:
         self.seen[:] = torch.stack([self.names, self.begun, self.time], -1)
@@ -116,6 +120,17 @@ def test_returns_are_summed_episode_by_episode():
 
 def test_an_episode_succeeds_at_any_of_its_steps():
     assert by_hand().episode_success.tolist() == [[[True, False]]]
+
+
+def test_expected_rewards_are_kept_up_to_the_end_where_the_family_tells_them():
+    env = Steps()
+    assert collected(env).expected_rewards is None
+    env.tells_means = True
+    trials = collected(env, Recorder(counting))
+    assert trials.expected_rewards is not None
+    torch.testing.assert_close(trials.expected_rewards, 10 * trials.rewards)
+    assert (trials.rewards[trials.mask] > 0).all()
+    assert not trials.expected_rewards[~trials.mask].any()
 
 
 def test_without_success_in_the_family_there_is_none():

@@ -5,6 +5,7 @@ from metarl.fewshot.catalog import DATASETS, make_tasks
 from metarl.fewshot.evaluation import FewShotEvaluation, adaptation_curve, evaluate_fewshot
 from metarl.fewshot.learners import LEARNERS, recipe
 from metarl.fewshot.maml import MAML, MAMLConfig
+from metarl.fewshot.measured_runs import MeasuredRuns
 from metarl.fewshot.sinusoid import SinusoidTasks
 from metarl.fewshot.training import FewShotTraining
 
@@ -19,6 +20,7 @@ __all__ = [
     "FewShotTraining",
     "LabelledSet",
     "MAMLConfig",
+    "MeasuredRuns",
     "SinusoidTasks",
     "adaptation_curve",
     "evaluate_fewshot",

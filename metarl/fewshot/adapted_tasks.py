@@ -12,7 +12,7 @@ from metarl.bilevel import Loss, Params
 from metarl.fewshot.backbones import Backbone
 from metarl.fewshot.batch_norm import BatchNorm
 from metarl.fewshot.batches import FewShotBatch, LabelledSet
-from metarl.fewshot.learner import Parts, joined, over_tasks
+from metarl.fewshot.learner import Parts, joined
 from metarl.fewshot.problem import Kind, task_losses
 
 __all__ = ["AdaptedTasks", "support_loss", "task_outputs", "task_statistics"]
@@ -28,7 +28,7 @@ class AdaptedTasks(NamedTuple):
 
 
 def support_loss(backbone: Backbone, kind: Kind) -> Loss:
-    """The inner loss: of one task, or of all where the backbone takes a task axis."""
+    """The inner loss of each task, [tasks]."""
 
     def loss(params: Params, parts: Parts) -> Tensor:
         inputs, targets, *mask = parts
@@ -46,11 +46,9 @@ def task_outputs(
 ) -> Tensor:
     """Outputs [tasks, points, ...] of each task's own parameters on inputs [tasks, points, ...]."""
     if norm != "support":
-        outputs: Tensor = over_tasks(backbone.logits, backbone, adapted.params, inputs, mask)
-        return outputs
+        return backbone.logits(adapted.params, inputs, mask)
     both, counts = joined(adapted.support, inputs, mask, norm)
-    outputs = over_tasks(backbone.logits, backbone, adapted.params, both, counts)
-    return outputs[:, adapted.support.inputs.shape[1] :]
+    return backbone.logits(adapted.params, both, counts)[:, adapted.support.inputs.shape[1] :]
 
 
 def task_statistics(
@@ -73,8 +71,6 @@ def task_statistics(
         return {}
     support, query = batch
     with torch.no_grad():
-        first = over_tasks(
-            backbone.statistics, backbone, support.inputs, support.mask, shared=params
-        )
-        then = over_tasks(backbone.statistics, backbone, last().params, query.inputs, query.mask)
+        first = backbone.statistics(params, support.inputs, support.mask)
+        then = backbone.statistics(last().params, query.inputs, query.mask)
     return {name: (first[name] + then[name]).mean(0) / 2 for name in then}

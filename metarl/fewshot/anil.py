@@ -68,7 +68,7 @@ class ANIL:
     def __init__(self, config: ANILConfig, problem: Problem) -> None:
         """For a problem with as many outputs as the episodes have classes."""
         self.config, self.problem = config, problem
-        self.backbone = config.make_backbone(problem, problem.num_outputs, shared=True)
+        self.backbone = config.make_backbone(problem, problem.num_outputs)
         self._inner = InnerLoop(
             loss=self._head_loss,
             rule=sgd(config.inner_lr),

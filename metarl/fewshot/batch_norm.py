@@ -10,8 +10,8 @@ In few-shot learning "batch norm" decides results, and it can mean four things (
   paper (MAML++) also keeps running statistics per step; its published code collects them and
   normalises by the batch's all the same (`training=True`), which is what is done here.
 
-The formula is written out of primitives, since torch's own batch norm gives wrong second
-derivatives when the outer derivative is taken outside `vmap`.
+The formula is written out of primitives, so that it holds for parameters of each task's own and
+under every derivative.
 """
 
 from __future__ import annotations
@@ -33,35 +33,43 @@ class Moments(NamedTuple):
     """Mean and variance (divided by n) of each channel."""
 
     mean: Tensor
-    """[C]."""
+    """[tasks, C], or [C] of all tasks."""
     variance: Tensor
-    """[C]."""
+    """Of the same shape."""
 
 
 def batch_moments(maps: Tensor, counts: Tensor | None = None) -> Moments:
-    """Statistics of each channel over points and places.
+    """Statistics of each task and channel over points and places, [tasks, C].
 
     Args:
-        maps: [points, C, H, W], one task.
-        counts: which points enter, bool [points]; None: all.
+        maps: [tasks, points, H, W, C].
+        counts: which points enter, bool [tasks, points]; None: all.
     """
     if counts is None:
-        variance, mean = torch.var_mean(maps, (0, 2, 3), correction=0)
-        return Moments(mean, variance)
+        values = maps.flatten(1, 3)
+        mean = values.mean(1)
+        return Moments(mean, (values - mean.unsqueeze(1)).square().mean(1))
     weights = counts.to(maps.dtype)
-    weights = (weights / weights.sum().clamp_min(1)).view(-1, 1, 1, 1)
-    mean = (weights * maps).sum(0).mean((-2, -1))
-    centred = maps - mean.view(-1, 1, 1)
-    return Moments(mean, (weights * centred.square()).sum(0).mean((-2, -1)))
+    weights = (weights / weights.sum(1, keepdim=True).clamp_min(1))[..., None, None, None]
+    mean = (weights * maps).sum(1).mean((1, 2))
+    centred = maps - _per_task(mean)
+    return Moments(mean, (weights * centred.square()).sum(1).mean((1, 2)))
 
 
 def normalize(maps: Tensor, moments: Moments, scale: Tensor, offset: Tensor) -> Tensor:
-    """Each channel of maps [points, C, H, W] brought to mean `offset` and deviation `scale` [C].
+    """Each channel of maps [tasks, points, H, W, C] brought to mean `offset`, deviation `scale`.
 
         y = (x − mean) / √(variance + 10⁻⁵) · scale + offset
+
+    Scale and offset are [tasks, C], or [C] of all tasks.
 
     Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), alg. 1.
     """
     gain = torch.rsqrt(moments.variance + EPSILON) * scale
     shift = offset - moments.mean * gain
-    return maps * gain.view(-1, 1, 1) + shift.view(-1, 1, 1)
+    return maps * _per_task(gain) + _per_task(shift)
+
+
+def _per_task(values: Tensor) -> Tensor:
+    """[tasks, C] to [tasks, 1, 1, 1, C]; what all tasks share stays [C]."""
+    return values if values.dim() == 1 else values[:, None, None, None]

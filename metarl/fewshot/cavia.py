@@ -18,7 +18,6 @@ from metarl.fewshot.learner import (
     autograd_meta_gradient,
     joined,
     norm_facts,
-    over_tasks,
     parts_of,
 )
 from metarl.fewshot.problem import Problem, task_losses
@@ -166,8 +165,4 @@ class CAVIA:
     def _outputs(
         self, params: Params, context: Tensor, inputs: Tensor, counts: Tensor | None = None
     ) -> Tensor:
-        def logits(shared: Params, own: Tensor, points: Tensor, mask: Tensor | None) -> Tensor:
-            return self.backbone.logits({**shared, "context": own}, points, mask)
-
-        outputs: Tensor = over_tasks(logits, self.backbone, context, inputs, counts, shared=params)
-        return outputs
+        return self.backbone.logits({**params, "context": context}, inputs, counts)

@@ -11,7 +11,7 @@ from metarl.bilevel import Params
 from metarl.fewshot.backbones import Backbone
 from metarl.fewshot.batch_norm import BatchNorm
 from metarl.fewshot.batches import FewShotBatch, LabelledSet
-from metarl.fewshot.learner import joined, over_tasks
+from metarl.fewshot.learner import joined
 
 __all__ = [
     "Embedded",
@@ -61,15 +61,14 @@ def embed(
         norm: whose statistics normalise.
     """
     both, counts = joined(adapted.support, inputs, mask, norm)
-    features = over_tasks(backbone.features, backbone, both, counts, shared=adapted.params)
+    features = backbone.features(adapted.params, both, counts)
     num_support = adapted.support.inputs.shape[1]
     return Embedded(features[:, :num_support], features[:, num_support:])
 
 
 def embed_alone(backbone: Backbone, params: Params, inputs: Tensor, mask: Tensor | None) -> Tensor:
     """Embeddings [tasks, points, F] of one set of all tasks by itself, `params` shared."""
-    features: Tensor = over_tasks(backbone.features, backbone, inputs, mask, shared=params)
-    return features
+    return backbone.features(params, inputs, mask)
 
 
 def episode_statistics(
@@ -80,7 +79,7 @@ def episode_statistics(
         return {}
     both, counts = joined(batch.support, batch.query.inputs, batch.query.mask, norm)
     with torch.no_grad():
-        found = over_tasks(backbone.statistics, backbone, both, counts, shared=params)
+        found = backbone.statistics(params, both, counts)
     return {name: values.mean(0) for name, values in found.items()}
 
 

@@ -10,18 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metarl.bilevel import Params
 from metarl.fewshot.batches import EpisodeShape, FewShotBatch, ProtocolFacts
+from metarl.fewshot.learner import FewShotLearner
+from metarl.fewshot.learners import LEARNERS
 from metarl.fewshot.problem import accuracies, task_losses
 from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
 from metarl.seeding import torch_generator
 from metarl.statistics import Interval, normal_interval
 
-__all__ = ["FewShotEvaluation", "adaptation_curve", "evaluate_fewshot"]
+__all__ = ["FewShotEvaluation", "adaptation_curve", "evaluate_fewshot", "stored_scores"]
 
 _TASKS_AT_ONCE = 50  # of pictures; curves are taken all at once
 _QUERIES = 15  # per class, as most papers test
 _GRID = "100 even points over the inputs"
+_DECIMALS = 4  # of a task's score in a file
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,22 @@ class FewShotEvaluation:
         return [normal_interval(row) for row in self.scores]
 
     def to_json(self) -> dict[str, Any]:
-        """Means, intervals and the score of every task, with the protocol in full."""
+        """Means, intervals and the score of every task to 4 decimals, the protocol in full."""
         rows = zip(self.steps, self.intervals(), self.scores, strict=True)
         return {
             "learner": self.learner,
             "dataset": self.dataset,
             "protocol": self.protocol,
             "steps": [
-                {"step": step, self.metric: interval._asdict(), "scores": row.tolist()}
+                {"step": step, self.metric: interval._asdict(), "scores": stored_scores(row)}
                 for step, interval, row in rows
             ],
         }
+
+
+def stored_scores(scores: NDArray[np.float64]) -> list[float]:
+    """The scores of tasks [tasks] as files hold them, to 4 decimals."""
+    return [round(score, _DECIMALS) for score in scores.tolist()]
 
 
 class _CurveTasks(Protocol):
@@ -69,6 +78,7 @@ def evaluate_fewshot(
     num_tasks: int = 600,
     num_steps: int = 10,
     split: str = "test",
+    ways: int | None = None,
     shots: int | None = None,
     queries: int | None = None,
     seed: int = 0,
@@ -80,17 +90,20 @@ def evaluate_fewshot(
         num_tasks: 1 or more.
         num_steps: adaptation steps, each measured; ignored by learners without inner steps.
         split: of the data.
+        ways: classes of a task; None: the learner's own.
         shots: support points per class; None: the learner's own.
         queries: query points per class; None: 15. Curves are measured on a grid.
         seed: of the tasks.
 
     Raises:
-        ValueError: if a count is out of range, or the split has too few classes or points.
+        ValueError: if a count is out of range, the split has too few classes or points, or the
+            learner cannot tell so many classes apart.
     """
     require_at_least("num_tasks", num_tasks, 1)
     require_at_least("num_steps", num_steps, 0)
-    problem, tasks = training.learner.problem, training.tasks
-    shape = training.config.test_shape(problem)
+    learner, tasks = _of_ways(training, ways), training.tasks
+    problem = learner.problem
+    shape = learner.config.test_shape(problem)
     shape = replace(shape, shots=shots or shape.shots, queries=queries or _QUERIES)
     has_grid = problem.kind == "regression" and hasattr(tasks, "sample_for_test")
     if has_grid:
@@ -99,9 +112,8 @@ def evaluate_fewshot(
         batches = iter([curves.sample_for_test(num_tasks, shape.shots, chance)])
     else:
         batches = _batches(training, num_tasks, shape, split=split, seed=seed)
-    parts = [adaptation_curve(training, batch, num_steps) for batch in batches]
+    parts = [_curve(learner, training.evaluation_params, batch, num_steps) for batch in batches]
     scores: NDArray[np.float64] = np.concatenate(parts, axis=1)
-    has_steps = training.learner.has_steps
     protocol: ProtocolFacts = {
         "num_tasks": num_tasks,
         "split": split,
@@ -111,14 +123,14 @@ def evaluate_fewshot(
         "seed": seed,
         "iterations": training.num_iterations,
         "interval": "mean ± 1.96 s/√n over tasks",
-        **training.learner.facts(),
+        **learner.facts(),
         **{f"data_{name}": fact for name, fact in tasks.protocol.items()},
     }
     return FewShotEvaluation(
         training.name,
         tasks.name,
         "mse" if problem.kind == "regression" else "accuracy",
-        tuple(range(len(scores))) if has_steps else (1,),
+        tuple(range(len(scores))) if learner.has_steps else (1,),
         scores,
         protocol,
     )
@@ -131,7 +143,12 @@ def adaptation_curve(
 
     One row where adaptation has no steps.
     """
-    learner, params = training.learner, training.evaluation_params
+    return _curve(training.learner, training.evaluation_params, batch, num_steps)
+
+
+def _curve(
+    learner: FewShotLearner, params: Params, batch: FewShotBatch, num_steps: int
+) -> NDArray[np.float64]:
     rows = []
     with torch.no_grad():
         for adapted in learner.trajectory(params, batch.support, num_steps):
@@ -142,6 +159,25 @@ def adaptation_curve(
                 rows.append(accuracies(outputs, *batch.query[1:]))
     scores: NDArray[np.float64] = torch.stack(rows).double().cpu().numpy()
     return scores
+
+
+def _of_ways(training: FewShotTraining, ways: int | None) -> FewShotLearner:
+    """The learner, for tasks of other ways if its parameters are the same whatever the ways."""
+    learner = training.learner
+    if ways is None or ways == learner.config.ways:
+        return learner
+    if learner.problem.kind == "regression":
+        raise ValueError(f"ways must be left out for {training.tasks.name}, which is regression")
+    config = replace(learner.config, ways=ways, train_ways=None)
+    problem = learner.problem._replace(num_outputs=ways)
+    other: FewShotLearner = LEARNERS.load(training.name)(config, problem)
+    fresh = other.init(torch_generator(training.seed, "parameters"))
+    if any(fresh[name].shape != p.shape for name, p in training.params.items()):
+        raise ValueError(
+            f"ways must be {learner.config.ways} for this {training.name}, whose head has one "
+            f"output per class, got {ways}"
+        )
+    return other
 
 
 def _batches(

@@ -17,7 +17,7 @@ from metarl.fewshot.adapted_tasks import (
     task_statistics,
 )
 from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learner import Moment, norm_facts, over_tasks, parts_of
+from metarl.fewshot.learner import Moment, norm_facts, parts_of
 from metarl.fewshot.problem import Problem, task_losses
 from metarl.fewshot.settings import FewShotSettings, require_one_head, require_shared_norm
 from metarl.ranges import require_at_least, require_between
@@ -76,7 +76,7 @@ class IMAML:
             loss=support_loss(self.backbone, problem.kind),
             rule=self._proximal_step,
             num_steps=config.num_inner_steps,
-            batching=self.backbone.batching,
+            batching="explicit",
             chunk_size=config.chunk_size,
             adapted=self._names,
         )
@@ -109,7 +109,7 @@ class IMAML:
             moved = {name: leaves[name] for name in self._names}
             target = _gradients(losses.sum(), moved, create_graph=False)
             parts = parts_of(batch.support)
-            support = over_tasks(self._inner.loss, self.backbone, leaves, parts)
+            support = self._inner.loss(leaves, parts)
             slope = _gradients(support.sum(), moved, create_graph=True)
         solved = implicit_gradient(slope, moved, target, self.config)
         return losses.detach(), {name: g.mean(0) for name, g in solved.items()}

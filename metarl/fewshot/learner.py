@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from metarl.bilevel import Params
-from metarl.fewshot.backbones import Backbone
 from metarl.fewshot.batch_norm import BatchNorm
 from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
 from metarl.fewshot.problem import Problem
@@ -27,7 +26,6 @@ __all__ = [
     "autograd_meta_gradient",
     "joined",
     "norm_facts",
-    "over_tasks",
     "parts_of",
 ]
 
@@ -100,24 +98,6 @@ def parts_of(points: LabelledSet) -> Parts:
     if points.mask is None:
         return points.inputs, points.targets
     return points.inputs, points.targets, points.mask
-
-
-def over_tasks(
-    function: Callable[..., Any], backbone: Backbone, *arguments: Any, shared: Params | None = None
-) -> Any:
-    """A function of one task, for all tasks at once.
-
-    Args:
-        function: of pytrees of tensors (None may stand for an absent tensor).
-        backbone: whether it is to be vectorised, or takes a task axis as it is.
-        arguments: each with leading axis tasks.
-        shared: parameters without a task axis, handed in as the first argument.
-    """
-    first = () if shared is None else (shared,)
-    if backbone.batching == "explicit":
-        return function(*first, *arguments)
-    axes = (*(None for _ in first), *(None if a is None else 0 for a in arguments))
-    return torch.func.vmap(function, in_dims=axes)(*first, *arguments)
 
 
 def joined(

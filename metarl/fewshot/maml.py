@@ -101,7 +101,7 @@ class MAML:
             rule=self._rates.rule,
             num_steps=config.num_inner_steps,
             mode=config.mode,
-            batching=self.backbone.batching,
+            batching="explicit",
             chunk_size=config.chunk_size,
             adapted=None if everything else self._adapted,
         )
@@ -188,15 +188,15 @@ class MAML:
 
     def _query_parts(self, batch: FewShotBatch) -> Parts:
         """What the query loss needs: under "support" the inputs of both sets."""
-        if self.config.batch_norm != "support" or self.backbone.batching == "explicit":
+        if self.config.batch_norm != "support":
             return parts_of(batch.query)
         both, counts = joined(batch.support, batch.query.inputs, batch.query.mask, "support")
         assert counts is not None
         return both, counts, *parts_of(batch.query)[1:]
 
     def _query_loss(self, params: Params, parts: Parts) -> Tensor:
-        if self.config.batch_norm != "support" or self.backbone.batching == "explicit":
+        if self.config.batch_norm != "support":
             return self._inner.loss(params, parts)
         both, counts, targets, *mask = parts
-        outputs = self.backbone.logits(params, both, counts)[-targets.shape[0] :]
+        outputs = self.backbone.logits(params, both, counts)[:, -targets.shape[1] :]
         return task_losses(self.problem.kind, outputs, targets, *mask)

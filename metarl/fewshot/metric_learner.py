@@ -31,7 +31,7 @@ class MetricLearner(ABC):
     def __init__(self, config: FewShotSettings, problem: Problem) -> None:
         """For a problem that the learner can do; the final class checks that."""
         self.config, self.problem = config, problem
-        self.backbone = config.make_backbone(problem, 0, shared=True)
+        self.backbone = config.make_backbone(problem, 0)
 
     @abstractmethod
     def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -62,8 +62,27 @@ class OuterOptimizer:
         else:
             self._torch = torch.optim.SGD(values, lr=config.meta_lr)
 
+    @property
+    def torch_optimizer(self) -> torch.optim.Optimizer:
+        """What takes the steps, with torch's own interface."""
+        return self._torch
+
+    def hold(self, params: Params) -> None:
+        """Step these tensors from now on, each with the moments of its name on its own device."""
+        (group,) = self._torch.param_groups
+        for name, p in params.items():
+            moments = self._torch.state.pop(self._params[name], {})
+            self._torch.state[p] = {kind: value.to(p.device) for kind, value in moments.items()}
+        group["params"] = list(params.values())
+        self._params = params
+
     def step(self, grads: Params, iteration: int) -> None:
         """Descend, each entry of the gradients clipped if the settings say so."""
+        self.prepare(grads, iteration)
+        self._torch.step()
+
+    def prepare(self, grads: Params, iteration: int) -> None:
+        """Set rate and gradients, so that the step of `torch_optimizer` descends."""
         config = self._config
         rate = scheduled_rate(
             config.schedule, config.meta_lr, iteration, config.decay_iterations or 1
@@ -75,7 +94,6 @@ class OuterOptimizer:
             if config.clip_gradient is not None:
                 grad = grad.clamp(-config.clip_gradient, config.clip_gradient)
             p.grad = grad
-        self._torch.step()
 
     def state(self) -> dict[str, Params]:
         """Counts and moments by group; before the first step they are zeros."""

@@ -10,14 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from metarl.bilevel import Params
-from metarl.fewshot.backbones import ConvNet
 from metarl.fewshot.batches import FewShotBatch
+from metarl.fewshot.conv_net import ConvNet
 from metarl.fewshot.embedding import SharedTasks, membership
-from metarl.fewshot.learner import joined, over_tasks
+from metarl.fewshot.learner import joined
 from metarl.fewshot.metric_learner import MetricLearner
 from metarl.fewshot.problem import Problem, mean_over_points
 from metarl.fewshot.settings import FewShotSettings, require_classes, require_shared_norm
-from metarl.fewshot.shared_conv import SharedConvNet
 from metarl.mlp import init_mlp, mlp
 from metarl.ranges import require_at_least
 
@@ -68,9 +67,9 @@ class RelationNet(MetricLearner):
         num_inputs = 2 * self.backbone.num_features
         if isinstance(self.backbone, ConvNet):
             shape = self.backbone.input_shape
-            self.backbone = SharedConvNet(shape, 0, config.filters, num_pooled=_BLOCKS)
+            self.backbone = ConvNet(shape, 0, config.filters, num_pooled=_BLOCKS)
             channels, height, width = self.backbone.map_shape
-            self._module = SharedConvNet((2 * channels, height, width), 0, (channels,) * _BLOCKS)
+            self._module = ConvNet((2 * channels, height, width), 0, (channels,) * _BLOCKS)
             num_inputs = self._module.num_features
         self._sizes = (num_inputs, config.relation_size, 1)
 
@@ -97,7 +96,7 @@ class RelationNet(MetricLearner):
         if self._module is not None:
             module, own = self._module, _under(params, _MODULE)
             counts = None if mask is None else mask.repeat_interleave(pairs.shape[2], 1)
-            flat = over_tasks(module.features, module, pairs.flatten(1, 2), counts, shared=own)
+            flat = module.features(own, pairs.flatten(1, 2), counts)
             pairs = flat.unflatten(1, pairs.shape[1:3])
         scores = mlp(_under(params, _SCORE), pairs, torch.relu).squeeze(-1)
         return scores.sigmoid()
@@ -112,7 +111,7 @@ class RelationNet(MetricLearner):
             pairs = self._pairs(self.adapt(params, batch.support), query.inputs, query.mask)
             counts = None if query.mask is None else query.mask.repeat_interleave(pairs.shape[2], 1)
             own = _under(params, _MODULE)
-            more = over_tasks(module.statistics, module, pairs.flatten(1, 2), counts, shared=own)
+            more = module.statistics(own, pairs.flatten(1, 2), counts)
         return found | {_MODULE + name: values.mean(0) for name, values in more.items()}
 
     def _pairs(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None) -> Tensor:
@@ -121,7 +120,7 @@ class RelationNet(MetricLearner):
         both, counts = joined(support, inputs, mask, self.config.batch_norm)
         net = self.backbone
         embed = net.maps if isinstance(net, ConvNet) else net.features
-        found = over_tasks(embed, net, both, counts, shared=adapted.params)
+        found = embed(adapted.params, both, counts)
         first, last = found.tensor_split([support.inputs.shape[1]], dim=1)
         members = membership(support, int(support.targets.max()) + 1, found.dtype)
         sums = (members.mT @ first.flatten(2)).unflatten(2, first.shape[2:])

@@ -82,7 +82,7 @@ class Reptile:
             rule=self._adam_step if is_adam else sgd(config.inner_lr),
             num_steps=config.num_inner_steps,
             mode="first_order",
-            batching=self.backbone.batching,
+            batching="explicit",
             chunk_size=config.chunk_size,
             adapted=self._names,
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from metarl.fewshot.backbones import Backbone, ConvNet, Perceptron, Pooling
+from metarl.fewshot.backbones import Backbone, Perceptron
 from metarl.fewshot.batch_norm import BATCH_NORMS, BatchNorm
 from metarl.fewshot.batches import EpisodeShape
+from metarl.fewshot.conv_net import ConvNet, Pooling
 from metarl.fewshot.problem import Problem
-from metarl.fewshot.shared_conv import SharedConvNet
 from metarl.mlp import Activation, activation_function
 from metarl.ranges import require_at_least, require_between
 from metarl.suggestions import unknown_name
@@ -107,7 +107,6 @@ class FewShotSettings:
         problem: Problem,
         num_outputs: int,
         *,
-        shared: bool = False,
         num_slots: int = 1,
         num_context: int = 0,
     ) -> Backbone:
@@ -116,7 +115,6 @@ class FewShotSettings:
         Args:
             problem: whose inputs it takes.
             num_outputs: of its head; 0: no head.
-            shared: whether its parameters are the same in all tasks and derived by once only.
             num_slots: scales and offsets of batch norm for each inner step.
             num_context: length of the context it is modulated by.
 
@@ -134,7 +132,7 @@ class FewShotSettings:
                 f"{problem.input_shape}; use mlp"
             )
         channels, height, width = problem.input_shape
-        return (SharedConvNet if shared else ConvNet)(
+        return ConvNet(
             (channels, height, width),
             num_outputs,
             self.filters,

@@ -11,11 +11,13 @@ import torch
 from metarl.bilevel import Params
 from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, select_tensors
 from metarl.fewshot.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabelledSet
+from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
 from metarl.fewshot.learner import Adapted, FewShotLearner, Moment
 from metarl.fewshot.learners import LEARNERS, recipe
 from metarl.fewshot.outer_optimizer import OuterOptimizer
 from metarl.fewshot.problem import Problem, accuracies
 from metarl.fewshot.settings import FewShotSettings
+from metarl.fewshot.small_checkpoints import holds_optimizer
 from metarl.fewshot.transfer import PointTasks, Transfer
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.seeding import torch_generator
@@ -45,6 +47,7 @@ class FewShotTraining:
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        compile: bool = False,
     ) -> None:
         """An untrained learner.
 
@@ -54,9 +57,12 @@ class FewShotTraining:
             config: settings, of the learner's type; None: the recipe for the data set.
             seed: of parameters and tasks.
             device: where everything is computed; the data's own.
+            compile: make one program of each meta-gradient; worth it for small nets, and for
+                some learners only.
 
         Raises:
-            ValueError: if there is no such learner, or it cannot learn this problem.
+            ValueError: if there is no such learner, it cannot learn this problem, or it cannot be
+                compiled.
             TypeError: if the settings are another learner's.
         """
         learner_type = LEARNERS.load(name)
@@ -74,6 +80,10 @@ class FewShotTraining:
         self.running = self._initial_statistics()
         self.num_iterations = 0
         self._optimizer = OuterOptimizer(self.params, config)
+        self._meta_gradient = self.learner.meta_gradient
+        if compile:
+            require_compilable(name, self.learner)
+            self._meta_gradient = CompiledMetaGradient(self.learner)
         self._stored_config = asdict(config)
         self._require_episodes()
 
@@ -82,8 +92,40 @@ class FewShotTraining:
         """Parameters, and the running statistics that only evaluation uses."""
         return {**self.params, **self.running}
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What steps the parameters; `prepare` sets its learning rate and their gradients."""
+        return self._optimizer.torch_optimizer
+
+    def hold(self, params: Params, running: Params) -> None:
+        """Go on with these very tensors, on their device, in place of the learner's own.
+
+        For an owner that moves tensors, as a Lightning module does. What the optimiser knows of a
+        parameter goes along.
+
+        Args:
+            params: as `params`, names and shapes; all on one device.
+            running: as `running`.
+        """
+        self._optimizer.hold(params)
+        self.params, self.running = params, running
+        self.device = next(iter(params.values())).device
+
     def iterate(self) -> dict[str, float]:
         """One meta-update on fresh tasks.
+
+        Raises:
+            FloatingPointError: if a loss or a gradient is not finite; the parameters stay as they
+                were.
+        """
+        metrics = self.prepare()
+        self.optimizer.step()
+        return metrics
+
+    def prepare(self) -> dict[str, float]:
+        """All of an iteration but the step of `optimizer`, for a loop that takes it itself.
+
+        Rate and gradients are set, and the iteration is counted.
 
         Raises:
             FloatingPointError: if a loss or a gradient is not finite; the parameters stay as they
@@ -92,14 +134,14 @@ class FewShotTraining:
         batch = self._draw(self.num_iterations)
         chance = torch_generator(self.seed, "updates", self.num_iterations, device=self.device)
         moment = Moment(self.num_iterations, chance)
-        losses, grads = self.learner.meta_gradient(self.params, batch, moment)
+        losses, grads = self._meta_gradient(self.params, batch, moment)
         with in_iteration(self.num_iterations + 1):
             require_finite_tasks("query loss", losses, remedy=_REMEDY)
             require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
         if self.running and self.num_iterations % _STATISTICS_EVERY == 0:
             for name, values in self.learner.statistics(self.params, batch).items():
                 self.running[name].lerp_(values, _MOMENTUM)
-        self._optimizer.step(grads, self.num_iterations)
+        self._optimizer.prepare(grads, self.num_iterations)
         self.num_iterations += 1
         unit = "mse" if self.learner.problem.kind == "regression" else "loss"
         return {f"meta/query_{unit}": float(losses.mean())}
@@ -149,12 +191,18 @@ class FewShotTraining:
 
     @classmethod
     def load(
-        cls, path: Path, name: str, tasks: FewShotTasks, *, device: torch.device | str = "cpu"
+        cls,
+        path: Path,
+        name: str,
+        tasks: FewShotTasks,
+        *,
+        device: torch.device | str = "cpu",
+        compile: bool = False,
     ) -> FewShotTraining:
         """The learner of a checkpoint; it goes on as if it had never been stopped.
 
-        One of format 1 holds no optimiser; its learner adapts and predicts, but `iterate` begins
-        with a fresh optimiser.
+        One of format 1, or a published one, holds no optimiser; its learner adapts and predicts,
+        but `iterate` begins with a fresh optimiser.
 
         Raises:
             ValueError: if the file is no checkpoint of this learner on this data set.
@@ -162,14 +210,14 @@ class FewShotTraining:
         config_type: Any = LEARNERS.load(name).config_type
         tensors, header = load_checkpoint(path, agent=_AGENT + name, environment=tasks.name)
         config = read_settings(config_type, header["config"], where=f"checkpoint {path}")
-        training = cls(name, tasks, config, seed=header["seed"], device=device)
+        training = cls(name, tasks, config, seed=header["seed"], device=device, compile=compile)
         training._stored_config = header["config"]  # as its run's config.json has it
         for group, mine in (("parameters", training.params), ("running", training.running)):
             held = select_tensors(path, tensors, group, mine)
             for key, p in mine.items():
                 p.copy_(held[key])
         training.num_iterations = read_counter(path, header, "num_iterations")
-        if header["format_version"] > 1:
+        if holds_optimizer(header):
             training._optimizer.restore(path, tensors)
         return training
 

@@ -79,7 +79,7 @@ class Transfer:
                 "labelled points without episodes; this one draws episodes only"
             )
         self.config, self.problem = config, problem
-        self.backbone = config.make_backbone(problem, 0, shared=True)
+        self.backbone = config.make_backbone(problem, 0)
         self._inner = InnerLoop(
             loss=self._head_loss,
             rule=sgd(_HEAD_LR),

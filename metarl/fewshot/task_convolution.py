@@ -1,0 +1,112 @@
+"""3×3 convolutions of many tasks at once, each with a kernel of its own.
+
+A convolution with a kernel per task is, to torch, one with groups, for which no fast kernels
+exist, least of all for its derivatives. Here the 3×3 patches are laid side by side and multiplied
+by each task's kernel in one batched matrix product. Laying patches side by side is linear, and
+its transpose is written out, so first and second derivatives are matrix products too. Kernels
+that all tasks share go through torch's own convolution.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["convolve", "fold_patches", "patches"]
+
+_SIDE = 3
+
+
+def convolve(maps: Tensor, kernels: Tensor, stride: int) -> Tensor:
+    """Convolutions padded by 1, channels last.
+
+    Args:
+        maps: [tasks, points, H, W, C].
+        kernels: [tasks, O, C, 3, 3], or [O, C, 3, 3] of all tasks.
+        stride: of both directions.
+
+    Returns:
+        [tasks, points, ⌈H / stride⌉, ⌈W / stride⌉, O].
+    """
+    if kernels.dim() == 4:
+        flat = maps.flatten(0, 1).permute(0, 3, 1, 2)
+        shared = kernels.contiguous(memory_format=torch.channels_last)
+        found = functional.conv2d(flat, shared, stride=stride, padding=1).permute(0, 2, 3, 1)
+        return found.view(*maps.shape[:2], *found.shape[1:])
+    rows: Tensor = _Patches.apply(maps, stride)  # type: ignore[no-untyped-call]
+    matrices = kernels.permute(0, 3, 4, 2, 1).flatten(1, 3)  # [tasks, 9 C, O]
+    flat = torch.bmm(rows.flatten(1, 3), matrices)
+    return flat.view(*rows.shape[:-1], -1)
+
+
+def patches(maps: Tensor, stride: int) -> Tensor:
+    """The 3×3 neighbourhoods of maps [..., H, W, C] padded by zeros, [..., h, w, 9 C]."""
+    padded = functional.pad(maps, (0, 0, 1, 1, 1, 1))
+    height, width = _places(maps.shape[-3:-1], stride)
+    shifted = [padded[_window(i, j, height, width, stride)] for i, j in _OFFSETS]
+    return torch.cat(shifted, -1)
+
+
+def fold_patches(rows: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """The transpose of `patches`: [..., h, w, 9 C] to [..., H, W, C], sums where they overlap."""
+    height, width = _places(size, stride)
+    parts = rows.unflatten(-1, (len(_OFFSETS), -1))
+    padded = rows.new_zeros(*rows.shape[:-3], size[0] + 2, size[1] + 2, parts.shape[-1])
+    for k, (i, j) in enumerate(_OFFSETS):
+        padded[_window(i, j, height, width, stride)] += parts[..., k, :]
+    return padded[..., 1:-1, 1:-1, :]
+
+
+_OFFSETS = tuple((i, j) for i in range(_SIDE) for j in range(_SIDE))
+
+
+def _places(size: Any, stride: int) -> tuple[int, int]:
+    return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
+
+
+def _window(i: int, j: int, height: int, width: int, stride: int) -> tuple[Any, ...]:
+    """Where the kernel's entry (i, j) looks, for every place."""
+    rows = slice(i, i + stride * (height - 1) + 1, stride)
+    columns = slice(j, j + stride * (width - 1) + 1, stride)
+    return ..., rows, columns, slice(None)
+
+
+class _Patches(torch.autograd.Function):
+    """`patches`; autograd alone would build nine maps of zeros for its derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(maps: Tensor, stride: int) -> Tensor:
+        return patches(maps, stride)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        ctx.size, ctx.stride = tuple(inputs[0].shape[-3:-1]), inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        return _Fold.apply(cotangents[0], ctx.size, ctx.stride), None  # type: ignore[no-untyped-call]
+
+
+class _Fold(torch.autograd.Function):
+    """`fold_patches`, whose derivative is `patches` again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+        return fold_patches(rows, size, stride)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        del output
+        ctx.stride = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        return _Patches.apply(cotangents[0], ctx.stride), None, None  # type: ignore[no-untyped-call]

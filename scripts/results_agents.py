@@ -1,0 +1,111 @@
+"""Publishing runs of reinforcement-learning agents, and their rows in the table of results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from metarl.bootstrap import Estimate
+from metarl.checkpoints import read_header
+from metarl.evaluation import Evaluation, read_evaluations
+from metarl.plots import learning_figure
+from metarl.runs import RunDirectory, read_metrics
+from metarl.scripts.number_text import interval_text
+from metarl.scripts.results_folder import provenance, require_measured_runs, write_thinned
+
+__all__ = ["agents_table", "publish_agent"]
+
+# Figures of others beside ours, with what they are.
+_PUBLISHED = {
+    "Navigation2D:maml17": "about −10 after 1 step, −5 after 3 (read off a figure, Finn 2017)",
+    "HalfCheetahVel:promp": "−170 … −40 after 0–3 steps (axis range of a published plot)",
+    "Bandit:n10-k5": "RL² 6.7 (its best in training), Gittins 6.6; exact optimum 6.660",
+    "Bandit:n10-k10": "RL² 6.7 (its best in training), Gittins 6.6; exact optimum 6.714",
+    "Bandit:n10-k50": "RL² 6.8 (its best in training), Gittins 6.5; exact optimum 6.714",
+    "DependentBandit:easy": "Bayes optimum 89.37, Thompson sampling 87.87 (computed)",
+    "DependentBandit:medium": "Bayes optimum 74.00, Thompson sampling 71.99 (computed)",
+    "DependentBandit:hard": "Bayes optimum 57.69, Thompson sampling 55.92 (computed)",
+    "DependentBandit:independent": "regret: Bayes optimum 1.75, Thompson sampling 2.78 (computed)",
+    "DependentBandit:uniform": "regret: Bayes optimum 1.22, Thompson sampling 2.79 (computed)",
+    "ElevenArmBandit:wang16": "20.55 for who knows how such bandits are made (computed)",
+    "GridNavigation:varibad": "Bayes-optimal first episode 4.0; known goal 11.07 (computed)",
+}
+
+
+def publish_agent(
+    directories: Sequence[RunDirectory], evaluation: Path, out: Path, name: str | None
+) -> Path:
+    """Copy what is small and matters of these runs; the directory of the result.
+
+    Args:
+        directories: the seeds of one experiment.
+        evaluation: what `metarl evaluate` wrote of them.
+        out: where results live.
+        name: of the folder under its environment; None: the agent's.
+
+    Raises:
+        ValueError: if it is not they who were measured.
+    """
+    configs = [directory.config() for directory in directories]
+    environment, agent = str(configs[0]["environment"]), str(configs[0]["agent"])
+    for one in read_evaluations(evaluation):
+        require_measured_runs(evaluation, directories, agent, (one.agent, one.runs))
+    content = evaluation.read_bytes()
+    target = out / environment.replace(":", "-") / (name or agent)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    first = directories[0]
+    shutil.copy(first.path / "config.json", target)
+    checkpoint = first.newest_checkpoint()
+    shutil.copy(checkpoint, target / "checkpoint.safetensors")
+    trained = read_header(checkpoint)["counters"]["num_iterations"]
+    metrics = [row for row in read_metrics(first) if row["iteration"] <= trained]
+    write_thinned(target / "metrics.jsonl", metrics)
+    (target / "evaluation.json").write_bytes(content)
+    title = f"{environment}, {agent}, seed {configs[0]['seed']}"
+    learning_figure(metrics, title).savefig(target / "curve.png", dpi=110)
+    seconds = sum(row["time/sampling_seconds"] + row["time/update_seconds"] for row in metrics)
+    line = provenance(configs, len(metrics), seconds)
+    (target / "README.md").write_text(line, encoding="utf-8")
+    return target
+
+
+def agents_table(out: Path) -> list[str]:
+    """Lines of Markdown: all results of agents under a directory."""
+    lines = [
+        "Returns are means over unseen tasks and runs with 95 % bootstrap intervals, over runs",
+        "where there are several, else over tasks. Tasks are of the split test, unless named.",
+        "",
+        "| environment | agent | tasks × runs | random | the agent | oracle | published |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for file in sorted(out.glob("*/*/evaluation.json")):
+        lines += [_row(file.parent, evaluation) for evaluation in read_evaluations(file)]
+    return lines
+
+
+def _row(folder: Path, evaluation: Evaluation) -> str:
+    split = evaluation.protocol.split
+    environment = evaluation.environment + ("" if split == "test" else f", {split} tasks")
+    link = f"[{folder.name}]({folder.parent.name}/{folder.name})"
+    count = f"{len(evaluation.tasks)} × {len(evaluation.runs)}"
+    stages = "<br>".join(
+        f"{name} {_shown(evaluation.estimate(evaluation.scores(k)))}"
+        for k, name in enumerate(evaluation.stages)
+    )
+    random, oracle = (_reference(evaluation, name) for name in ("random", "oracle"))
+    published = _PUBLISHED.get(evaluation.environment, "")
+    cells = [environment, link, count, random, stages, oracle, published]
+    return f"| {' | '.join(cells)} |"
+
+
+def _reference(evaluation: Evaluation, name: str) -> str:
+    if name not in evaluation.references:
+        return "none"
+    return _shown(evaluation.estimate(evaluation.reference(name)))
+
+
+def _shown(estimate: Estimate) -> str:
+    value, interval = interval_text(estimate)
+    return f"{value} [{interval}]"
