@@ -23,6 +23,7 @@ _PUBLISHED = {
     "Bandit:n10-k5": "RL² 6.7 (its best in training), Gittins 6.6; exact optimum 6.660",
     "Bandit:n10-k10": "RL² 6.7 (its best in training), Gittins 6.6; exact optimum 6.714",
     "Bandit:n10-k50": "RL² 6.8 (its best in training), Gittins 6.5; exact optimum 6.714",
+    "Bandit:n100-k5": "RL² 78.7, SNAIL 79.1 (their best in training), Gittins 78.3",
     "DependentBandit:easy": "Bayes optimum 89.37, Thompson sampling 87.87 (computed)",
     "DependentBandit:medium": "Bayes optimum 74.00, Thompson sampling 71.99 (computed)",
     "DependentBandit:hard": "Bayes optimum 57.69, Thompson sampling 55.92 (computed)",
