@@ -17,8 +17,15 @@ from metarl.tracking import TrackerName
 __all__ = ["StoredRun", "given_options", "note_resume", "read_run", "refuse_changes", "settled"]
 
 _KEPT = (
-    "seed", "device", "iterations", "checkpoint_every", "threads", "tracker", "test_steps", "compile",
-)  # fmt: skip
+    "seed",
+    "device",
+    "iterations",
+    "checkpoint_every",
+    "threads",
+    "tracker",
+    "test_steps",
+    "compile",
+)
 
 Config = TypeVar("Config")
 

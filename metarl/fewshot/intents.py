@@ -23,7 +23,7 @@ from metarl.fewshot.hashed_features import hashed_counts, word_grams
 from metarl.fewshot.packed_cache import cached
 from metarl.ranges import require_at_least
 
-__all__ = ["banking77_tasks", "clinc150_tasks"]
+__all__ = ["Request", "banking77_tasks", "clinc150_requests", "clinc150_tasks"]
 
 _CLINC = OfficialFile(
     "text/clinc150_data_full.json",
@@ -68,10 +68,17 @@ def clinc150_tasks(
     Source: Larson et al. 2019 (arXiv:1909.02027), "full". Requests that occur twice in an intent
     count once.
     """
+    requests = clinc150_requests(place)
     path = locate("clinc150", _CLINC, place)
-
-    requests = _readable(path, _read_json)
     return _tasks("clinc150", [path], requests, place, (num_features, split_seed))
+
+
+def clinc150_requests(place: DataPlace) -> list[Request]:
+    """The sentences of CLINC150 with their intents, out-of-scope left out; some occur twice.
+
+    Args and errors are those of `clinc150_tasks`.
+    """
+    return _readable(locate("clinc150", _CLINC, place), _read_json)
 
 
 def banking77_tasks(
