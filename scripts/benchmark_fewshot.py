@@ -77,7 +77,7 @@ def looped_task_loss(peer: Peer) -> TaskLoss:
 
 def higher_meta_steps(dataset: DatasetName, num_steps: int) -> Callable[[], None]:
     """The same with `higher`."""
-    import higher  # type: ignore[import-untyped,unused-ignore] # no types, and a package of its own
+    import higher
 
     peer = Peer(dataset)
     inner = torch.optim.SGD(peer.net.parameters(), lr=peer.inner_lr)
