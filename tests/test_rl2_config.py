@@ -78,6 +78,7 @@ def test_settings_at_the_ends_of_their_ranges_are_accepted(settings):
 def test_every_setting_with_a_range_is_checked():
     checked = {name for name, _, _ in OUT_OF_RANGE}
     switches = {
-        "clear_each_episode", "value_sees_task", "normalize_observations", "normalize_rewards",
+        "clear_each_episode", "value_sees_task", "expected_rewards", "normalize_observations",
+        "normalize_rewards",
     }  # fmt: skip
     assert checked == set(RL2Config.__dataclass_fields__) - switches
