@@ -26,6 +26,7 @@ from metarl.fewshot.maml import MAML
 
 __all__ = ["CompiledMetaGradient", "require_compilable"]
 
+_Kind = tuple[torch.Size, torch.dtype, torch.device]
 _Program = Callable[[Params, Parts, Parts], tuple[Tensor, Params]]
 
 
@@ -50,12 +51,12 @@ def require_compilable(name: str, learner: FewShotLearner) -> None:
 
 
 class CompiledMetaGradient:
-    """`meta_gradient` of a learner, compiled for each shape of batch that comes."""
+    """`meta_gradient` of a learner, compiled for each shape, type and device of batches."""
 
     def __init__(self, learner: FewShotLearner) -> None:
         """For a learner that `require_compilable` lets pass; nothing is compiled yet."""
         self._learner = learner
-        self._programs: dict[tuple[torch.Size, ...], _Program] = {}
+        self._programs: dict[tuple[_Kind, ...], _Program] = {}
 
     def __call__(
         self, params: Params, batch: FewShotBatch, moment: Moment
@@ -67,11 +68,11 @@ class CompiledMetaGradient:
         """
         values = {name: p.detach() for name, p in params.items()}
         support, query = parts_of(batch.support), parts_of(batch.query)
-        shapes = tuple(part.shape for part in (*support, *query))
-        if shapes not in self._programs:
-            self._programs[shapes] = self._compiled(moment, values, support, query)
+        kinds = tuple((part.shape, part.dtype, part.device) for part in (*support, *query))
+        if kinds not in self._programs:
+            self._programs[kinds] = self._compiled(moment, values, support, query)
         with torch.no_grad():
-            return self._programs[shapes](values, support, query)
+            return self._programs[kinds](values, support, query)
 
     def _compiled(self, moment: Moment, *example: Any) -> _Program:
         """The program for inputs like these, after its first call."""
