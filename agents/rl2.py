@@ -30,7 +30,8 @@ from metarl.trials import Moment, Trials, collect_trials
 from .rl2_config import RL2Config
 from .rl2_policy import make_policy, trial_steps
 from .rl2_updates import Learner, ppo_update, trpo_update
-from .trial_batch import TrialBatch, forget_others, task_numbers, time_first, trial_gae
+from .task_numbers import TaskNumbers
+from .trial_batch import TrialBatch, forget_others, time_first, trial_gae
 
 __all__ = ["RL2"]
 
@@ -78,6 +79,9 @@ class RL2:
         self._adam = Adam(self.params, epsilon=1e-5)
         self._seen = RunningMoments.empty(self.inputs.size, self.device)
         self._earned = RunningMoments.empty(1, self.device)
+        self._task_numbers = (
+            TaskNumbers(family, seed=seed, device=self.device) if config.value_sees_task else None
+        )
         self.num_iterations = 0
         self.num_env_steps = 0
         self._training = TrainingBatch(family, num_envs=1, device=self.device)
@@ -225,10 +229,10 @@ class RL2:
             inputs = forget_others(inputs, cleared, self.policy.observation_size)
         inputs = self._shown(inputs)
         mask, actions = time_first(trials.mask), time_first(trials.actions)
-        told = self._told(tasks, *mask.shape)
+        told, known = self._elapsed(*mask.shape), self._known_tasks(tasks)
         start = self.policy.start(params, mask.shape[1])
         old, features, _ = self.policy.sequence(params, inputs, start, cleared)
-        values = self.policy.values(params, inputs, features, told, cleared)
+        values = self.policy.values(params, inputs, features, told, tasks=known, cleared=cleared)
         require_finite_tasks("value", values.T)
         rewards = time_first(self._learnt_from(trials)) * self._reward_factor()
         advantages = trial_gae(trials, rewards, values, config.gamma, config.gae_lambda)
@@ -238,6 +242,7 @@ class RL2:
         batch = TrialBatch(
             inputs=inputs,
             told=told,
+            tasks=known,
             cleared=cleared,
             actions=actions,
             log_probs=old.log_prob(actions),
@@ -264,14 +269,16 @@ class RL2:
             )
         return trials.expected_rewards
 
-    def _told(self, tasks: Tasks, num_steps: int, num_trials: int) -> Tensor:
-        """What the values are told: how much of the trial is over and, if wanted, the task."""
+    def _elapsed(self, num_steps: int, num_trials: int) -> Tensor:
+        """How much of the trial is over at each moment, [T, B, 1]."""
         over = torch.arange(num_steps, device=self.device) / trial_steps(self.family, self.config)
-        told = over.view(-1, 1, 1).expand(num_steps, num_trials, 1)
-        if not self.config.value_sees_task:
-            return told
-        numbers = task_numbers(self.family.task_space, tasks).to(self.device)
-        return torch.cat([told, numbers.expand(num_steps, *numbers.shape)], dim=-1)
+        return over.view(-1, 1, 1).expand(num_steps, num_trials, 1)
+
+    def _known_tasks(self, tasks: Tasks) -> Tensor:
+        """What the values are told of the tasks, [1, B, D]: nothing, unless it is wanted."""
+        if self._task_numbers is None:
+            return torch.zeros(1, len(tasks), 0, device=self.device)
+        return self._task_numbers(tasks).unsqueeze(0)
 
     def _normalized(self, inputs: Tensor) -> Tensor:
         """Observation and reward normalised, if that is wanted; actions and flags as they are."""

@@ -10,7 +10,7 @@ from metarl.trial_inputs import TrialInputs
 from metarl.trial_policies import TrialPolicy
 
 from .rl2_config import RL2Config
-from .trial_batch import task_size
+from .task_numbers import task_size
 
 __all__ = ["make_policy", "trial_steps"]
 
@@ -45,15 +45,16 @@ def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> T
         activation=config.activation,
         hypernetwork=config.head == "hypernetwork",
         separate_value=config.optimizer == "trpo",
-        told_size=1 + (task_size(family.task_space) if config.value_sees_task else 0),
+        told_size=1,
+        task_size=task_size(family.task_space) if config.value_sees_task else 0,
     )
 
 
 def _make_memory(input_size: int, length: int, config: RL2Config) -> Memory:
     if config.memory == "gru":
-        return GRU(input_size, config.memory_size)
+        return GRU(input_size, config.memory_size, length)
     if config.memory == "lstm":
-        return LSTM(input_size, config.memory_size)
+        return LSTM(input_size, config.memory_size, length)
     if config.memory == "none":
         return NoMemory(input_size)
     return Transformer(

@@ -73,7 +73,8 @@ def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str
         with torch.enable_grad():
             inputs = batch.inputs[times]
             distribution, features, state = policy.sequence(params, inputs, state, cleared)
-            values = policy.values(params, inputs, features, batch.told[times], cleared)
+            told, tasks = batch.told[times], batch.tasks
+            values = policy.values(params, inputs, features, told, tasks=tasks, cleared=cleared)
             log_probs = distribution.log_prob(batch.actions[times])
             surrogate = clipped_surrogate(
                 log_probs, batch.log_probs[times], batch.advantages[times], clip=config.clip
@@ -214,7 +215,8 @@ def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator)
     for rows in _minibatches(batch, config, generator):
         piece = batch.rows(rows)
         with torch.enable_grad():
-            values = policy.values(params, piece.inputs, piece.inputs, piece.told, piece.cleared)
+            told, known = piece.told, {"tasks": piece.tasks, "cleared": piece.cleared}
+            values = policy.values(params, piece.inputs, piece.inputs, told, **known)
             loss = masked_mean(clipped_value_loss(values, values, piece.returns), piece.mask)
             found = torch.autograd.grad(loss, [params[name] for name in names])
         gradients = dict(zip(names, found, strict=True))

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-import gymnasium
 import torch
 from torch import Tensor
 
-from metarl.action_encoding import encode_actions, encoded_size
 from metarl.distributions import Distribution
 from metarl.returns import generalized_advantages
-from metarl.task_spaces import Tasks, TaskSpace, normalized_rows
 from metarl.trials import Trials
 
-__all__ = ["TrialBatch", "forget_others", "task_numbers", "task_size", "time_first", "trial_gae"]
+__all__ = ["TrialBatch", "forget_others", "time_first", "trial_gae"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,8 @@ class TrialBatch:
     """What an update learns from; B trials of T steps."""
 
     inputs: Tensor  # [T, B, I], normalised
-    told: Tensor  # [T, B, V], what the values are told
+    told: Tensor  # [T, B, 1], how much of the trial is over, for the values
+    tasks: Tensor  # [1, B, D], what the values are told of the task; D may be 0
     cleared: Tensor | None  # [T, B] bool, where the memory is cleared; None: nowhere
     actions: Tensor  # [T, B, A], or [T, B] int64
     log_probs: Tensor  # [T, B], of the policy that acted, nats
@@ -69,18 +67,3 @@ def forget_others(inputs: Tensor, cleared: Tensor, observation_size: int) -> Ten
     """Inputs [..., I] whose parts behind the observation are 0 where the memory is cleared."""
     later = inputs[..., observation_size:].masked_fill(cleared.unsqueeze(-1), 0)
     return torch.cat([inputs[..., :observation_size], later], dim=-1)
-
-
-def task_size(space: TaskSpace) -> int:
-    """Numbers that `task_numbers` gives for a task."""
-    return encoded_size(space)
-
-
-def task_numbers(space: TaskSpace, tasks: Tasks) -> Tensor:
-    """Tasks [B, D] as numbers for a network: boxes in [−1, 1], what is discrete one-hot."""
-    if isinstance(space, gymnasium.spaces.Box):
-        return torch.as_tensor(normalized_rows(space, tasks), dtype=torch.float32)
-    indices = torch.as_tensor(tasks, dtype=torch.int64)
-    if isinstance(space, gymnasium.spaces.Discrete):
-        indices = indices.squeeze(-1)
-    return encode_actions(space, indices)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Activation", "activation_function", "init_mlp", "mlp"]
+__all__ = ["Activation", "activation_function", "init_mlp", "layers_after_first", "mlp"]
 
 Activation = Literal["relu", "tanh"]
 
@@ -90,3 +90,13 @@ def mlp(
         if k < num_layers - 1:
             inputs = activation(inputs)
     return inputs
+
+
+def layers_after_first(params: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The perceptron that takes what the first layer and the activation behind it give.
+
+    >>> sorted(layers_after_first(init_mlp((3, 4, 2), torch.Generator())))
+    ['bias_0', 'weight_0']
+    """
+    later = range(1, len(params) // 2)
+    return {f"{kind}_{k - 1}": params[f"{kind}_{k}"] for k in later for kind in ("weight", "bias")}

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from metarl.action_heads import ActionHead
 from metarl.distributions import Distribution
 from metarl.hypernetwork import Hypernetwork
 from metarl.memories import Memory, MemoryState, Params
-from metarl.mlp import Activation, activation_function, init_mlp, mlp
+from metarl.mlp import Activation, activation_function, init_mlp, layers_after_first, mlp
 
 __all__ = ["TrialPolicy", "part"]
 
@@ -46,7 +47,9 @@ class TrialPolicy:
     separate_value: bool = False
     """Values have an encoder and a memory of their own."""
     told_size: int = 0
-    """Numbers that the values' head is told beside the memory's features."""
+    """Numbers that the values' head is told of each moment, beside the memory's features."""
+    task_size: int = 0
+    """Numbers that it is told of the task."""
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters on the generator's device."""
@@ -55,7 +58,7 @@ class TrialPolicy:
         params |= _named("policy", self.head.init(generator.device))
         if self.separate_value:
             params |= self._init_trunk("value", generator)
-        sizes = (self.memory.output_size + self.told_size, *self.value_hidden_sizes, 1)
+        sizes = (self._known_size + self.task_size, *self.value_hidden_sizes, 1)
         return params | _named("value.head", init_mlp(sizes, generator))
 
     def start(self, params: Params, batch_size: int) -> MemoryState:
@@ -84,22 +87,40 @@ class TrialPolicy:
         inputs: Tensor,
         features: Tensor,
         told: Tensor,
+        *,
+        tasks: Tensor,
         cleared: Tensor | None = None,
     ) -> Tensor:
         """Values [T, B] of whole trials, from their start on.
+
+        What the first layer makes of the task is computed once for each trial: a task may be many
+        more numbers than a moment (550 against 18 for MDPs of ten states).
 
         Args:
             params: as `init` gives them.
             inputs: [T, B, I].
             features: the policy's, [T, B, H]; not used where values have a memory of their own.
             told: [T, B, told_size].
+            tasks: [1, B, task_size].
             cleared: bool [T, B].
         """
         if self.separate_value:
             start = self.memory.start(part(params, "value.memory"), inputs.shape[1])
             features, _ = self._features(params, "value", inputs, start, cleared)
+        head = part(params, "value.head")
         known = torch.cat([features, told], dim=-1) if self.told_size else features
-        return self._mlp(part(params, "value.head"), known).squeeze(-1)
+        if not self.task_size:
+            return self._mlp(head, known).squeeze(-1)
+        weight, of_task = head["weight_0"].split([self._known_size, self.task_size], dim=1)
+        hidden = linear(known, weight, head["bias_0"]) + linear(tasks, of_task)
+        if self.value_hidden_sizes:
+            activation = activation_function(self.activation)
+            hidden = self._mlp(layers_after_first(head), activation(hidden))
+        return hidden.squeeze(-1)
+
+    @property
+    def _known_size(self) -> int:
+        return self.memory.output_size + self.told_size
 
     def _features(
         self,

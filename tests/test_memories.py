@@ -11,7 +11,7 @@ from torch import Tensor
 from metarl.memories import GRU, LSTM, Memory, MemoryState, NoMemory, Params, segments
 
 INPUTS, SIZE, STEPS, BATCH = 3, 5, 7, 4
-GATED = [GRU(INPUTS, SIZE), LSTM(INPUTS, SIZE)]
+GATED = [GRU(INPUTS, SIZE, STEPS), LSTM(INPUTS, SIZE, STEPS)]
 gated = pytest.mark.parametrize("memory", GATED, ids=["gru", "lstm"])
 every = pytest.mark.parametrize(
     "memory", [*GATED, NoMemory(INPUTS)], ids=["gru", "lstm", "no memory"]
@@ -265,10 +265,11 @@ def test_recurrent_weights_are_orthogonal_and_the_others_within_torchs_bound(mem
     params = memory.init(chance(0))
     for block in params["weight_hh"].split(SIZE):
         assert_equal(block @ block.T, torch.eye(SIZE), tolerance=1e-5)
-    for name in ("weight_ih", "bias_ih", "bias_hh"):
-        assert params[name].abs().max() <= SIZE**-0.5
-        assert params[name].abs().max() > 0.7 * SIZE**-0.5
-        assert params[name].min() < 0 < params[name].max()
+    outputs = slice(2 * SIZE, None)  # biases of the other gates say how long is remembered
+    for values in (params["weight_ih"], params["bias_ih"][outputs], params["bias_hh"][outputs]):
+        assert values.abs().max() <= SIZE**-0.5
+        assert values.abs().max() > 0.7 * SIZE**-0.5
+        assert values.min() < 0 < values.max()
     assert memory.output_size == SIZE
 
 
@@ -285,3 +286,27 @@ def test_a_memory_starts_empty(memory):
         assert part.shape == (BATCH, SIZE)
         assert part.dtype == torch.float64
         assert not part.any()
+
+
+@pytest.mark.parametrize("kind", [GRU, LSTM])
+def test_units_forget_within_times_spread_over_the_trial(kind):
+    length, size = 101, 4000
+    memory = kind(1, size, length)
+    params = memory.init(chance(0))
+    silent = {name: p if "bias" in name else torch.zeros_like(p) for name, p in params.items()}
+    state = tuple(torch.full((1, size), 1e6) for _ in memory.start(silent, 1))
+    _, after = memory.step(silent, torch.zeros(1, 1), state)
+    kept = after[-1][0] / 1e6  # of the cell, where there is one; 1e6 drowns what is written
+    steps = kept / (1 - kept)
+    assert steps.min() >= 0.99
+    assert steps.max() <= length
+    quantiles = torch.quantile(steps, torch.tensor([0.1, 0.5, 0.9]))
+    torch.testing.assert_close(quantiles, torch.tensor([10.9, 50.5, 90.1]), rtol=0, atol=2)
+
+
+def test_an_lstm_writes_as_much_as_it_forgets():
+    size = 8
+    params = LSTM(1, size, 50).init(chance(0))
+    bias = params["bias_ih"] + params["bias_hh"]
+    assert torch.equal(bias[:size], -bias[size : 2 * size])
+    assert bias[size : 2 * size].min() > 0

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metarl.agents import RL2, RL2Config
 from metarl.agents.rl2 import RL2Player
+from metarl.agents.task_numbers import TaskNumbers
 from metarl.distributions import Distribution
 from metarl.envs import make_family
 from metarl.envs.bandits import Bandit
@@ -396,15 +397,14 @@ def test_learning_rate_and_entropy_fall_to_zero_when_annealed():
 def test_values_are_told_the_time_and_if_wanted_the_task(sees):
     learner = agent(value_sees_task=sees)
     trials, tasks = lived(learner), LOCK.sample_tasks(4, seed=7)
-    told = learner._process(trials, tasks)[0].told
+    batch = learner._process(trials, tasks)[0]
     steps = trials.mask.shape[-1]
-    assert told.shape == (steps, 4, 6 if sees else 1)
-    assert told[:, 2, 0].tolist() == pytest.approx([t / 8 for t in range(steps)])
+    assert batch.told.shape == (steps, 4, 1)
+    assert batch.told[:, 2, 0].tolist() == pytest.approx([t / 8 for t in range(steps)])
+    assert batch.tasks.shape == (1, 4, 5 if sees else 0)
     if sees:
-        for row, (first, second) in zip(told[-1, :, 1:].tolist(), tasks.astype(int), strict=True):
-            expected = [0.0] * 5
-            expected[first] = expected[2 + second] = 1.0
-            assert row == expected
+        numbers = TaskNumbers(LOCK, seed=learner.seed, device=torch.device("cpu"))
+        assert torch.equal(batch.tasks[0], numbers(tasks))
 
 
 # Memory.

@@ -59,6 +59,7 @@ def learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Le
         value_hidden_sizes=(3,),
         separate_value=config.optimizer == "trpo",
         told_size=1,
+        task_size=2,
     )
     drawn = policy.init(chance(0))
     params = {
@@ -71,18 +72,19 @@ def learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Le
 def batch_for(who: Learner, *, cleared: bool = False, moved: float = 0.3) -> TrialBatch:
     """Trials that a policy near the present one has acted in; they end out of step."""
     inputs = randn(STEPS, BATCH, INPUTS, seed=2)
-    told = randn(STEPS, BATCH, 1, seed=3)
+    told, tasks = randn(STEPS, BATCH, 1, seed=3), randn(1, BATCH, 2, seed=9)
     mask = torch.arange(STEPS).unsqueeze(1) < torch.tensor([6, 2, 5, 6, 1])
     forgets = (randn(STEPS, BATCH, seed=4) > 0.8) if cleared else None
     acting = {k: p.detach() + moved * randn(*p.shape, seed=5) for k, p in who.params.items()}
     start = who.policy.start(acting, BATCH)
     with torch.no_grad():
         old, features, _ = who.policy.sequence(acting, inputs, start, forgets)
-        values = who.policy.values(acting, inputs, features, told, forgets)
+        values = who.policy.values(acting, inputs, features, told, tasks=tasks, cleared=forgets)
     actions = old.sample(chance(6))
     return TrialBatch(
         inputs=inputs,
         told=told,
+        tasks=tasks,
         cleared=forgets,
         actions=actions,
         log_probs=old.log_prob(actions),
@@ -111,7 +113,8 @@ def ppo_loss(who: Learner, batch: TrialBatch, params: dict[str, Tensor]) -> Tens
     config, total = who.config, torch.zeros((), dtype=torch.float64)
     start = who.policy.start(params, BATCH)
     new, features, _ = who.policy.sequence(params, batch.inputs, start, batch.cleared)
-    values = who.policy.values(params, batch.inputs, features, batch.told, batch.cleared)
+    given = {"tasks": batch.tasks, "cleared": batch.cleared}
+    values = who.policy.values(params, batch.inputs, features, batch.told, **given)
     log_probs, entropies = new.log_prob(batch.actions), new.entropy()
     for t, b in batch.mask.nonzero().tolist():
         ratio = math.e ** (log_probs[t, b] - batch.log_probs[t, b])
@@ -391,7 +394,9 @@ def test_fitting_the_values_brings_them_nearer_and_leaves_the_policy(monkeypatch
 
     def error() -> float:
         with torch.no_grad():
-            values = who.policy.values(who.params, batch.inputs, batch.inputs, batch.told)
+            values = who.policy.values(
+                who.params, batch.inputs, batch.inputs, batch.told, tasks=batch.tasks
+            )
         return float((values - batch.returns)[batch.mask].square().mean())
 
     first = error()

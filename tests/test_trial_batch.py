@@ -7,14 +7,11 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from metarl.agents.trial_batch import (
     TrialBatch,
     forget_others,
-    task_numbers,
-    task_size,
     time_first,
     trial_gae,
 )
@@ -123,6 +120,7 @@ def batch() -> TrialBatch:
     return TrialBatch(
         inputs=randn(T, 6, 3, seed=3),
         told=randn(T, 6, 1, seed=4),
+        tasks=randn(1, 6, 2, seed=6),
         cleared=None,
         actions=numbered,
         log_probs=numbered.double(),
@@ -150,7 +148,7 @@ def test_where_the_memory_is_cleared_goes_with_the_rows():
     assert torch.equal(whole.rows(torch.tensor([3])).cleared, cleared[:, 3:4])
 
 
-# Forgetting and telling.
+# Forgetting.
 
 
 def test_what_is_forgotten_is_all_but_the_observation():
@@ -159,22 +157,3 @@ def test_what_is_forgotten_is_all_but_the_observation():
     kept = forget_others(inputs, cleared, 1)
     assert kept.tolist() == [[1, 2, 3, 4], [5, 0, 0, 0], [9, 10, 11, 12]]
     assert inputs[1].tolist() == [5, 6, 7, 8]
-
-
-BOX = spaces.Box(np.array([-2.0, 0.0, 3.0]), np.array([2.0, 10.0, 3.0]), dtype=np.float64)
-
-
-@pytest.mark.parametrize(
-    ("space", "tasks", "numbers"),
-    [
-        (BOX, [[-2, 10, 3], [1, 2.5, 3]], [[-1, 1, 0], [0.5, -0.5, 0]]),
-        (spaces.Discrete(3), [[2], [0]], [[0, 0, 1], [1, 0, 0]]),
-        (spaces.MultiDiscrete([2, 3]), [[1, 0], [0, 2]], [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]),
-    ],
-    ids=["box", "discrete", "multi-discrete"],
-)
-def test_tasks_become_numbers_of_the_size_of_one(space, tasks, numbers):
-    got = task_numbers(space, np.array(tasks, dtype=np.float64))
-    assert got.dtype == torch.float32
-    assert got.tolist() == numbers
-    assert task_size(space) == len(numbers[0])

@@ -18,7 +18,7 @@ from metarl.mlp import mlp
 from metarl.transformer import Transformer
 from metarl.trial_policies import TrialPolicy, part
 
-INPUTS, OBSERVATION, STEPS, BATCH, ENCODED, TOLD = 6, 2, 5, 3, 7, 2
+INPUTS, OBSERVATION, STEPS, BATCH, ENCODED, TOLD, TASK = 6, 2, 5, 3, 7, 2, 4
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
 MEMORIES: dict[str, Any] = {
     "gru": lambda size: GRU(size, 8),
@@ -42,6 +42,7 @@ def policy(memory: str = "gru", **settings: Any) -> TrialPolicy:
     encoder = settings.setdefault("encoder_sizes", (5, ENCODED))
     made: Memory = MEMORIES[memory](encoder[-1] if encoder else INPUTS)
     given = {"hidden_sizes": (4,), "value_hidden_sizes": (3,), "told_size": TOLD, **settings}
+    given.setdefault("task_size", TASK)
     return TrialPolicy(INPUTS, OBSERVATION, made, ActionHead(spaces.Discrete(4)), **given)
 
 
@@ -52,6 +53,7 @@ def fresh(made: TrialPolicy) -> Params:
 
 
 INPUT, KNOWN = randn(STEPS, BATCH, INPUTS, seed=1), randn(STEPS, BATCH, TOLD, seed=2)
+TASKS = randn(1, BATCH, TASK, seed=3)
 CLEARED = torch.zeros(STEPS, BATCH, dtype=torch.bool)
 CLEARED[2, 1] = CLEARED[3, 2] = True
 
@@ -99,17 +101,20 @@ def test_a_policy_is_encoder_memory_and_head_in_a_row(hypernetwork):
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["one memory", "two memories"])
-def test_values_follow_from_a_memory_and_what_they_are_told(separate):
-    made = policy(separate_value=separate)
+@pytest.mark.parametrize("hidden_sizes", [(), (3,), (3, 2)], ids=["linear", "one", "two"])
+@pytest.mark.parametrize("task_size", [0, TASK])
+def test_values_follow_from_a_memory_and_what_they_are_told(separate, hidden_sizes, task_size):
+    made = policy(separate_value=separate, value_hidden_sizes=hidden_sizes, task_size=task_size)
+    tasks = TASKS[..., :task_size]
     params = fresh(made)
     _, features, _ = made.sequence(params, INPUT, made.start(params, BATCH), CLEARED)
-    values = made.values(params, INPUT, features, KNOWN, CLEARED)
+    values = made.values(params, INPUT, features, KNOWN, tasks=tasks, cleared=CLEARED)
     if separate:
         encoder = {k.replace("value.", "policy."): p for k, p in params.items() if "value.enc" in k}
         memory = {k.replace("value.", "policy."): p for k, p in params.items() if "value.mem" in k}
         own = {**params, **encoder, **memory}
         _, features, _ = made.sequence(own, INPUT, made.start(own, BATCH), CLEARED)
-    known = torch.cat([features, KNOWN], -1).flatten(0, 1)
+    known = torch.cat([features, KNOWN, tasks.expand(STEPS, -1, -1)], -1).flatten(0, 1)
     expected = mlp(part(params, "value.head"), known, torch.tanh).view(STEPS, BATCH)
     torch.testing.assert_close(values, expected)
 
@@ -117,7 +122,7 @@ def test_values_follow_from_a_memory_and_what_they_are_told(separate):
 def parts_with_gradient(made: TrialPolicy, of: str) -> set[str]:
     params = {k: p.requires_grad_() for k, p in fresh(made).items()}
     distribution, features, _ = made.sequence(params, INPUT, made.start(params, BATCH))
-    values = made.values(params, INPUT, features, KNOWN)
+    values = made.values(params, INPUT, features, KNOWN, tasks=TASKS)
     wanted = values if of == "values" else distribution.outputs[0]
     found = torch.autograd.grad(wanted.pow(2).sum(), list(params.values()), allow_unused=True)
     pairs = zip(params, found, strict=True)
@@ -135,11 +140,11 @@ def test_values_of_their_own_leave_the_policy_alone_and_shared_ones_do_not():
 
 
 def test_values_that_are_told_nothing_need_nothing():
-    made = policy(told_size=0)
+    made = policy(told_size=0, task_size=0)
     params = fresh(made)
     _, features, _ = made.sequence(params, INPUT, made.start(params, BATCH))
-    values = made.values(params, INPUT, features, KNOWN)
-    assert torch.equal(values, made.values(params, INPUT, features, KNOWN + 1))
+    values = made.values(params, INPUT, features, KNOWN, tasks=TASKS)
+    assert torch.equal(values, made.values(params, INPUT, features, KNOWN + 1, tasks=TASKS + 1))
     assert values.shape == (STEPS, BATCH)
 
 
@@ -154,7 +159,7 @@ def test_each_trial_of_a_batch_is_the_one_that_runs_alone(memory, hypernetwork):
         start = made.start(params, inputs.shape[1])
         distribution, features, _ = made.sequence(params, inputs, start, cleared)
         return distribution.outputs[0], made.values(
-            params, inputs, features, KNOWN[:, rows], cleared
+            params, inputs, features, KNOWN[:, rows], tasks=TASKS[:, rows], cleared=cleared
         )
 
     together = run(slice(None))

@@ -1,0 +1,54 @@
+"""Tasks as numbers for a network: their units, and mean 0 and deviation 1 over training tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from metarl.agents.task_numbers import TaskNumbers, task_numbers, task_size
+from metarl.envs.bandits import Bandit
+from metarl.envs.grids import DarkRoom
+from metarl.envs.tabular_mdp import TabularMDP
+
+CPU = torch.device("cpu")
+BOX = spaces.Box(np.array([-2.0, 0.0, 3.0]), np.array([2.0, 10.0, 3.0]), dtype=np.float64)
+
+
+@pytest.mark.parametrize(
+    ("space", "tasks", "numbers"),
+    [
+        (BOX, [[-2, 10, 3], [1, 2.5, 3]], [[-1, 1, 0], [0.5, -0.5, 0]]),
+        (spaces.Discrete(3), [[2], [0]], [[0, 0, 1], [1, 0, 0]]),
+        (spaces.MultiDiscrete([2, 3]), [[1, 0], [0, 2]], [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]),
+    ],
+    ids=["box", "discrete", "multi-discrete"],
+)
+def test_tasks_become_numbers_of_the_size_of_one(space, tasks, numbers):
+    got = task_numbers(space, np.array(tasks, dtype=np.float64))
+    assert got.dtype == torch.float32
+    assert got.tolist() == numbers
+    assert task_size(space) == len(numbers[0])
+
+
+@pytest.mark.parametrize("family", [TabularMDP("rl2"), Bandit("n10-k5")], ids=lambda f: f.id)
+def test_tasks_have_mean_0_and_deviation_1(family):
+    rows = TaskNumbers(family, seed=0, device=CPU)(family.sample_tasks(20_000, seed=1))
+    assert rows.shape[1] == task_size(family.task_space)
+    assert rows.mean(0).abs().max() < 0.15  # 5 standard errors of 1,000 tasks
+    assert (rows.std(0) - 1).abs().max() < 0.3
+
+
+def test_the_sample_depends_on_the_seed_alone():
+    family = Bandit("n10-k5")
+    tasks = family.sample_tasks(3, seed=5)
+    first, again, other = (TaskNumbers(family, seed=s, device=CPU)(tasks) for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_tasks_that_training_never_saw_stay_near():
+    family = DarkRoom("dpt")
+    rows = TaskNumbers(family, seed=0, device=CPU)(family.sample_tasks(50, split="test", seed=1))
+    assert rows.abs().max() <= 10
