@@ -8,6 +8,7 @@ import pytest
 from tiny_environments import Lock
 
 from metarl.agents import RL2, RL2Config
+from metarl.envs import make_family
 from metarl.envs.bandits import Bandit
 from metarl.evaluation import Evaluation
 from metarl.evaluation_protocol import EvaluationProtocol
@@ -19,8 +20,10 @@ pytestmark = pytest.mark.slow
 three_seeds = pytest.mark.parametrize("seed", [0, 1, 2])
 
 
-def trained(family: TaskFamily, num_iterations: int, *, seed: int, **settings: Any) -> Evaluation:
-    """Train for some iterations; the return of each episode in 1,000 unseen trials."""
+def trained(
+    family: TaskFamily, num_iterations: int, *, seed: int, num_tasks: int = 1000, **settings: Any
+) -> Evaluation:
+    """Train for some iterations; the return of each episode in unseen trials."""
     given = {
         "meta_batch_size": 2000,
         "memory_size": 64,
@@ -35,7 +38,7 @@ def trained(family: TaskFamily, num_iterations: int, *, seed: int, **settings: A
     config = RL2Config(**given)
     agent = RL2(family, config, seed=seed).learn(num_iterations)
     protocol = EvaluationProtocol(
-        num_tasks=1000,
+        num_tasks=num_tasks,
         exploration_episodes=1,
         adaptation_steps=config.num_episodes - 1,
         evaluation_episodes=1,
@@ -87,3 +90,56 @@ def test_every_memory_head_and_optimiser_learns_bandits(num_iterations, settings
     evaluation = trained(Bandit("n10-k5"), num_iterations, seed=0, **settings)
     assert last(evaluation) > float(evaluation.reference("random").mean()) + 0.7
     assert last(evaluation) > 5.7
+
+
+ACTOR: dict[str, Any] = {
+    "memory": "lstm",
+    "encoder_sizes": (64,),
+    "hidden_sizes": (64,),
+    "gae_lambda": 0.9,
+    "normalize_observations": True,
+}
+
+
+def test_two_arms_that_tell_of_each_other_are_learned():
+    """Measured: 87 of 100 pulls pay, where random ones get 50 and a policy that knows 90."""
+    settings = {"memory": "lstm", "memory_size": 32, "meta_batch_size": 200, "gamma": 0.95}
+    settings |= {"gae_lambda": 0.9, "learning_rate": 8e-3, "entropy_coefficient": 0.02}
+    family = make_family("DependentBandit:easy")
+    remembering = trained(family, 20, seed=0, expected_rewards=True, num_epochs=2, **settings)
+    memoryless = trained(family, 5, seed=0, **{**settings, "memory": "none"})
+    assert last(remembering) > 78
+    assert last(remembering) > last(memoryless) + 25
+
+
+def test_the_goal_of_a_dark_room_is_found_and_gone_back_to():
+    """Measured on goals never trained on: 55 in the third episode, 25 if each is forgotten."""
+    settings = {**ACTOR, "num_episodes": 3, "meta_batch_size": 100, "num_epochs": 2}
+    settings |= {"gamma": 0.98, "learning_rate": 4e-3, "entropy_coefficient": 0.03}
+    room = make_family("DarkRoom:dpt")
+    remembering = trained(room, 35, seed=0, **settings)
+    forgetful = trained(room, 35, seed=0, clear_each_episode=True, **settings)
+    assert last(remembering) > last(forgetful) + 12
+    assert last(remembering) > float(remembering.scores(0).mean()) + 12
+    assert last(remembering) > float(remembering.reference("random").mean()) + 30
+
+
+def test_hidden_rewards_and_transitions_are_learned_over_ten_episodes():
+    """Measured: the tenth episode earns 2 more than random actions after 1.2 M steps."""
+    settings = {"memory": "lstm", "num_episodes": 10, "meta_batch_size": 200, "gamma": 0.9}
+    settings |= {"learning_rate": 1e-2, "entropy_coefficient": 0.03, "num_epochs": 2}
+    family = make_family("TabularMDP:rl2")
+    remembering = trained(family, 60, seed=0, expected_rewards=True, **settings)
+    assert last(remembering) > float(remembering.scores(0).mean()) + 1.0
+    assert last(remembering) > float(remembering.reference("random").mean()) + 1.2
+
+
+def test_a_cheetah_finds_out_which_way_to_run():
+    """Measured: 85 and more after 15 iterations, where policies without memory stay near 0."""
+    settings = {**ACTOR, "num_episodes": 2, "meta_batch_size": 32, "initial_std": 0.6}
+    settings |= {"gamma": 0.97, "learning_rate": 2e-3, "entropy_coefficient": 0.003}
+    family = make_family("HalfCheetahDir:varibad")
+    remembering = trained(family, 16, seed=0, num_tasks=40, **settings)
+    memoryless = trained(family, 16, seed=0, num_tasks=40, **{**settings, "memory": "none"})
+    assert last(remembering) > 40
+    assert last(remembering) > last(memoryless) + 40
