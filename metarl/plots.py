@@ -24,6 +24,7 @@ Rows: TypeAlias = Sequence[Mapping[str, float]]
 
 _AXIS = "time/env_steps"
 _BEFORE, _AFTER = "rollout/support_return", "rollout/query_return"
+_TRIAL = "rollout/trial_return"
 _MOST_POINTS = 200
 
 
@@ -72,6 +73,8 @@ def adaptation_figure(evaluations: Sequence[Evaluation], metric: Metric = "retur
 def learning_figure(metrics: Rows, title: str) -> Figure:
     """One run: returns before and after adaptation against environment steps of training.
 
+    Of an agent with a memory they are those of a trial's first and last episode.
+
     Args:
         metrics: one mapping per iteration, as `metrics.jsonl` holds them.
         title: above the axes.
@@ -79,12 +82,22 @@ def learning_figure(metrics: Rows, title: str) -> Figure:
     return learning_curves_figure({"": [metrics]}, title)
 
 
+def _returns_of(seeds: Sequence[Rows]) -> dict[str, str]:
+    """Which returns of one agent's metrics are drawn, by what they are called."""
+    rows = [row for metrics in seeds for row in metrics]
+    if _TRIAL not in rows[0]:
+        return {"before adaptation": _BEFORE, "after adaptation": _AFTER}
+    if all(row[_TRIAL] == row[_AFTER] for row in rows):
+        return {"the episode": _AFTER}
+    return {"first episode": _BEFORE, "last episode": _AFTER}
+
+
 def learning_curves_figure(agents: Mapping[str, Sequence[Rows]], title: str = "") -> Figure:
     """Returns against environment steps of training, the mean over seeds with 95 % intervals.
 
-    Of one agent the returns before and after adaptation are shown, of several those after it. The
-    curves end where the shortest run of an agent ends; an interval is over seeds, so one run has
-    none.
+    Of one agent the returns before and after adaptation are shown (of one with a memory: of the
+    first and the last episode, if there are two), of several those after it. The curves end where
+    the shortest run of an agent ends; an interval is over seeds, so one run has none.
 
     Args:
         agents: by name, each the metrics of one or more seeds.
@@ -95,17 +108,14 @@ def learning_curves_figure(agents: Mapping[str, Sequence[Rows]], title: str = ""
     """
     if not agents or not all(seeds and all(seeds) for seeds in agents.values()):
         raise ValueError("agents must each hold one run or more that has metrics")
-    keys = {"before adaptation": _BEFORE, "after adaptation": _AFTER}
-    if len(agents) > 1:
-        del keys["before adaptation"]
+    keys = _returns_of(next(iter(agents.values()))) if len(agents) == 1 else {"": _AFTER}
     with styled():
         figure = new_figure()
         (axes,) = figure.axes
-        order = {"before adaptation": 1, "after adaptation": 0}
         for k, (name, seeds) in enumerate(agents.items()):
             for when, key in keys.items():
                 label = when if len(agents) == 1 else name
-                style = k if len(agents) > 1 else order[when]
+                style = k if len(agents) > 1 else int(key == _BEFORE)
                 _draw_curve(axes, label, seeds, key, style)
         axes.set_xlabel("environment steps of training, all tasks")
         axes.xaxis.set_major_formatter(EngFormatter())

@@ -154,6 +154,18 @@ def test_the_learning_figure_draws_both_returns_against_environment_steps():
     assert axes.get_xlabel() == "environment steps of training, all tasks"
 
 
+@pytest.mark.parametrize(
+    ("trial", "expected"),
+    [(-16, ["first episode", "last episode"]), (-8, ["the episode"])],
+    ids=["several episodes", "one"],
+)
+def test_with_a_memory_episodes_are_drawn(trial, expected):
+    remembering = [
+        {**row, "rollout/trial_return": trial} for row in rows([1, 2], [-9, -9], [-8, -8])
+    ]
+    assert labels(learning_figure(remembering, "RL²")) == expected
+
+
 def test_seeds_are_one_curve_up_to_the_shortest_with_a_band_over_them():
     short = rows([0, 100, 200], [0, 0, 0], [1.0, 2.0, 3.0])
     long = rows([0, 200, 400], [0, 0, 0], [3.0, 7.0, 9.0])
