@@ -215,8 +215,8 @@ def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator)
     for rows in _minibatches(batch, config, generator):
         piece = batch.rows(rows)
         with torch.enable_grad():
-            told, known = piece.told, {"tasks": piece.tasks, "cleared": piece.cleared}
-            values = policy.values(params, piece.inputs, piece.inputs, told, **known)
+            inputs, told, tasks = piece.inputs, piece.told, piece.tasks
+            values = policy.values(params, inputs, inputs, told, tasks=tasks, cleared=piece.cleared)
             loss = masked_mean(clipped_value_loss(values, values, piece.returns), piece.mask)
             found = torch.autograd.grad(loss, [params[name] for name in names])
         gradients = dict(zip(names, found, strict=True))
