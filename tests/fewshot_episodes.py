@@ -21,7 +21,7 @@ CURVES = Problem("regression", (1,), 1)
 
 _TINY: dict[str, Any] = {"ways": WAYS, "hidden_sizes": (6,), "activation": "tanh"}
 _TINY_CONV: dict[str, Any] = {
-    "ways": WAYS, "backbone": "conv", "filters": (4, 3), "pooling": "max",
+    "ways": WAYS, "backbone": "conv", "filters": (5, 3), "pooling": "max",
 }  # fmt: skip
 
 

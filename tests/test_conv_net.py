@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from metarl.bilevel import Params
+from metarl.fewshot.batch_norm import batch_moments, normalize
 from metarl.fewshot.conv_net import ConvNet
+from metarl.fewshot.folded_norm import normalized_convolution
 from metarl.fewshot.task_convolution import convolve, fold_patches, patches
 
-SHAPE, FILTERS, TASKS, POINTS = (2, 9, 8), (3, 4), 3, 5
+SHAPE, FILTERS, TASKS, POINTS = (2, 9, 8), (5, 4), 3, 5  # 5: more than fold into their norm
 NETS: dict[str, dict[str, Any]] = {
     "max": {"pooling": "max"},
     "stride": {"pooling": "stride"},
@@ -69,6 +71,44 @@ def test_derivatives_of_convolutions_are_finite_differences(stride: int) -> None
 
     assert torch.autograd.gradcheck(convolved, (maps, kernels))
     assert torch.autograd.gradgradcheck(convolved, (maps, kernels))
+
+
+# Convolutions of few channels, with their batch norm in one product.
+
+
+@strides
+@owners
+@pytest.mark.parametrize("counted", [False, True], ids=["all points", "some points"])
+def test_a_norm_in_the_product_is_the_norm_after_it(stride: int, own: bool, counted: bool) -> None:
+    lead = (TASKS,) if own else ()
+    maps, kernels = 3 + normal(TASKS, POINTS, 7, 6, 2), normal(*lead, 4, 2, 3, 3, seed=1)
+    scale, offset = normal(*lead, 4, seed=2), normal(*lead, 4, seed=3)
+    counts = (torch.arange(POINTS) < torch.tensor([[1], [3], [4]])) if counted else None
+    found = normalized_convolution(maps, kernels, scale, offset, stride=stride, counts=counts)
+    convolved = convolve(maps, kernels, stride)
+    moments = batch_moments(convolved, counts)
+    torch.testing.assert_close(found.moments, moments)
+    torch.testing.assert_close(found.maps, normalize(convolved, moments, scale, offset))
+
+
+def test_derivatives_of_normalized_convolutions_are_finite_differences() -> None:
+    maps, kernels = normal(2, 2, 4, 3, 1), normal(2, 2, 1, 3, 3, seed=1)
+    scale, offset = normal(2, 2, seed=2), normal(2, 2, seed=3)
+    inputs = [part.requires_grad_() for part in (maps, kernels, scale, offset)]
+
+    def normalized(*parts: Tensor) -> Tensor:
+        return normalized_convolution(*parts, stride=1).maps
+
+    assert torch.autograd.gradcheck(normalized, inputs)
+    assert torch.autograd.gradgradcheck(normalized, inputs)
+
+
+def test_pictures_without_any_ink_give_the_offset() -> None:
+    maps, offset = torch.ones(1, 2, 5, 5, 1), torch.tensor([1.0, -2.0])
+    kernels = torch.zeros(2, 1, 3, 3)
+    kernels[..., 1, 1] = 1.0  # the middle alone, which is one everywhere
+    found = normalized_convolution(maps, kernels, torch.ones(2), offset, stride=1)
+    torch.testing.assert_close(found.maps, offset.expand_as(found.maps))
 
 
 # The net.

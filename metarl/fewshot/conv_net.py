@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,6 +14,7 @@ from torch.nn import functional
 
 from metarl.bilevel import Params
 from metarl.fewshot.batch_norm import EPSILON, Moments, batch_moments, normalize
+from metarl.fewshot.folded_norm import folds, normalized_convolution
 from metarl.fewshot.task_convolution import convolve
 from metarl.mlp import init_mlp
 
@@ -132,11 +135,9 @@ class ConvNet:
         maps = inputs.movedim(2, -1).contiguous()
         for k in range(len(self.filters)):
             stride = 2 if self.pooling == "stride" and self._is_pooled(k) else 1
-            maps = convolve(maps, params[f"weight_{k}"], stride)
+            maps, moments = _normalized_convolution(params, k, maps, counts, stride)
             if keep_statistics:
-                moments = batch_moments(maps, counts)
-                statistics[f"running_mean_{k}"], statistics[f"running_variance_{k}"] = moments
-            maps = _normalized(params, k, maps, counts)
+                statistics[f"running_mean_{k}"], statistics[f"running_variance_{k}"] = moments()
             if "context" in params and k == min(_FILM_LAYER, len(self.filters) - 1):
                 maps = _modulated(params, maps)
             if self.pooling == "max" and self._is_pooled(k):
@@ -163,15 +164,27 @@ def _init_block(
     }
 
 
-def _normalized(params: Params, k: int, maps: Tensor, counts: Tensor | None) -> Tensor:
-    """Batch norm of block k by kept statistics, or by those of each task."""
+def _normalized_convolution(
+    params: Params, k: int, maps: Tensor, counts: Tensor | None, stride: int
+) -> tuple[Tensor, Callable[[], Moments]]:
+    """Convolution of block k, with batch norm by kept statistics or by those of each task.
+
+    The second are the moments of what the convolution gave, found when they are asked for.
+    """
+    kernels = params[f"weight_{k}"]
     scale, offset = params[f"scale_{k}"][..., 0, :], params[f"offset_{k}"][..., 0, :]
-    if f"running_mean_{k}" in params:
+    are_kept = f"running_mean_{k}" in params
+    if folds(maps) and not are_kept:
+        folded = normalized_convolution(maps, kernels, scale, offset, stride=stride, counts=counts)
+        return folded.maps, lambda: folded.moments
+    found = convolve(maps, kernels, stride)
+    moments = partial(batch_moments, found, counts)
+    if are_kept:
         kept = Moments(params[f"running_mean_{k}"], params[f"running_variance_{k}"])
-        return normalize(maps, kept, scale, offset)
-    if counts is None and params[f"weight_{k}"].dim() == 4:
-        return _fused(maps, scale, offset)
-    return normalize(maps, batch_moments(maps, counts), scale, offset)
+        return normalize(found, kept, scale, offset), moments
+    if counts is None and kernels.dim() == 4:
+        return _fused(found, scale, offset), moments
+    return normalize(found, moments(), scale, offset), moments
 
 
 def _fused(maps: Tensor, scale: Tensor, offset: Tensor) -> Tensor:

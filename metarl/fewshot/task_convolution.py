@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["convolve", "fold_patches", "patches"]
+__all__ = ["convolve", "fold_patches", "kernel_matrices", "patches"]
 
 _SIDE = 3
 
@@ -36,14 +36,23 @@ def convolve(maps: Tensor, kernels: Tensor, stride: int) -> Tensor:
         shared = kernels.contiguous(memory_format=torch.channels_last)
         found = functional.conv2d(flat, shared, stride=stride, padding=1).permute(0, 2, 3, 1)
         return found.view(*maps.shape[:2], *found.shape[1:])
-    rows: Tensor = _Patches.apply(maps, stride)  # type: ignore[no-untyped-call]
-    matrices = kernels.permute(0, 3, 4, 2, 1).flatten(1, 3)  # [tasks, 9 C, O]
-    flat = torch.bmm(rows.flatten(1, 3), matrices)
+    rows = patches(maps, stride)
+    flat = torch.bmm(rows.flatten(1, 3), kernel_matrices(kernels))
     return flat.view(*rows.shape[:-1], -1)
+
+
+def kernel_matrices(kernels: Tensor) -> Tensor:
+    """Kernels [..., O, C, 3, 3] as the matrices that patches are multiplied by, [..., 9 C, O]."""
+    return kernels.movedim((-4, -3), (-1, -2)).flatten(-4, -2)
 
 
 def patches(maps: Tensor, stride: int) -> Tensor:
     """The 3×3 neighbourhoods of maps [..., H, W, C] padded by zeros, [..., h, w, 9 C]."""
+    rows: Tensor = _Patches.apply(maps, stride)  # type: ignore[no-untyped-call]
+    return rows
+
+
+def _lay_out(maps: Tensor, stride: int) -> Tensor:
     padded = functional.pad(maps, (0, 0, 1, 1, 1, 1))
     height, width = _places(maps.shape[-3:-1], stride)
     shifted = [padded[_window(i, j, height, width, stride)] for i, j in _OFFSETS]
@@ -81,7 +90,7 @@ class _Patches(torch.autograd.Function):
 
     @staticmethod
     def forward(maps: Tensor, stride: int) -> Tensor:
-        return patches(maps, stride)
+        return _lay_out(maps, stride)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
