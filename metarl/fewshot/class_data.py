@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.fewshot.stored_points import Encoding
 
-__all__ = ["ClassData", "data_of_classes", "data_of_labels"]
+__all__ = ["ClassData", "data_of_classes", "data_of_labels", "data_of_names"]
 
 _STORED = {
     "float32": torch.float32,
@@ -99,6 +99,23 @@ def data_of_labels(
     counts = torch.bincount(labels, minlength=len(class_names))
     starts, names = counts.cumsum(0) - counts, tuple(class_names)
     return ClassData(points, members, starts, counts, names, encoding, input_shape)
+
+
+def data_of_names(
+    points: Tensor,
+    names: Sequence[str],
+    *,
+    encoding: Encoding,
+    input_shape: tuple[int, ...],
+) -> ClassData:
+    """Points [points, width] with the name of its class for each; classes in order of their names.
+
+    The rest is as `data_of_labels` has it.
+    """
+    class_names = sorted(set(names))
+    row = {name: index for index, name in enumerate(class_names)}
+    labels = torch.tensor([row[name] for name in names], device=points.device)
+    return data_of_labels(points, labels, class_names, encoding=encoding, input_shape=input_shape)
 
 
 def data_of_classes(

@@ -26,6 +26,7 @@ _TASKS_AT_ONCE = 50  # of pictures; curves are taken all at once
 _QUERIES = 15  # per class, as most papers test
 _GRID = "100 even points over the inputs"
 _DECIMALS = 4  # of a task's score in a file
+_Metric = Literal["accuracy", "mse"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class FewShotEvaluation:
 
     learner: str
     dataset: str
-    metric: Literal["accuracy", "mse"]
+    metric: _Metric
     steps: tuple[int, ...]
     """Adaptation steps before each row of scores; one row, called 1, without inner steps."""
     scores: NDArray[np.float64]
@@ -126,14 +127,9 @@ def evaluate_fewshot(
         **learner.facts(),
         **{f"data_{name}": fact for name, fact in tasks.protocol.items()},
     }
-    return FewShotEvaluation(
-        training.name,
-        tasks.name,
-        "mse" if problem.kind == "regression" else "accuracy",
-        tuple(range(len(scores))) if learner.has_steps else (1,),
-        scores,
-        protocol,
-    )
+    metric: _Metric = "mse" if problem.kind == "regression" else "accuracy"
+    steps = tuple(range(len(scores))) if learner.has_steps else (1,)
+    return FewShotEvaluation(training.name, tasks.name, metric, steps, scores, protocol)
 
 
 def adaptation_curve(

@@ -8,9 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from metarl.fewshot.class_data import data_of_labels
+from metarl.fewshot.class_data import data_of_names
 from metarl.fewshot.class_splits import (
     fraction_sizes,
     seeded_split,
@@ -126,20 +124,18 @@ def _tasks(
     num_features, split_seed = settings
     require_at_least("num_features", num_features, 1)
     distinct = list(dict.fromkeys(requests))
-    intents = sorted({intent for _, intent in distinct})
-    row = {intent: index for index, intent in enumerate(intents)}
     texts = [text for text, _ in distinct]
     features = cached(
         name, sources, f"1 {num_features}", lambda: hashed_counts(texts, word_grams, num_features)
     )
-    data = data_of_labels(
+    data = data_of_names(
         features,
-        torch.tensor([row[intent] for _, intent in distinct]),
-        intents,
+        [intent for _, intent in distinct],
         encoding="counts",
         input_shape=(num_features,),
     ).to(place.device)
-    split = seeded_split(intents, fraction_sizes(len(intents), *_HELD_OUT), split_seed)
+    sizes = fraction_sizes(len(data.class_names), *_HELD_OUT)
+    split = seeded_split(data.class_names, sizes, split_seed)
     return ClassTasks(
         name,
         split_loaders(data, split),

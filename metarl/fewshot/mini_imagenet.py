@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from metarl.fewshot.class_data import ClassData, data_of_labels
+from metarl.fewshot.class_data import ClassData, data_of_names
 from metarl.fewshot.class_tasks import ClassTasks
 from metarl.fewshot.downloads import DataPlace
 from metarl.fewshot.image_files import ImageFiles, read_images, resized
@@ -69,20 +69,14 @@ def _find(folder: Path, name: str) -> Path:
 def _load(source: Path, num_classes: int, device: torch.device | str) -> ClassData:
     with ImageFiles(source) as files:
         classes = [name.split("/")[-2] if "/" in name else "" for name in files.names]
-        labels = sorted(set(classes))
         expected = num_classes, num_classes * _PICTURES
-        if (len(labels), len(classes)) != expected:
+        if (len(set(classes)), len(classes)) != expected:
             raise ValueError(
                 f"{source} must hold {expected[1]} pictures of {expected[0]} classes as "
-                f"label/filename.jpg, it holds {len(classes)} of {len(labels)}"
+                f"label/filename.jpg, it holds {len(classes)} of {len(set(classes))}"
             )
         prepare = resized(_SIDE, "RGB", Image.Resampling.LANCZOS)
         pixels = torch.from_numpy(read_images(files, files.names, prepare))
-    row = {label: index for index, label in enumerate(labels)}
-    return data_of_labels(
-        pixels.to(device),
-        torch.tensor([row[label] for label in classes], device=device),
-        labels,
-        encoding="uint8",
-        input_shape=(3, _SIDE, _SIDE),
+    return data_of_names(
+        pixels.to(device), classes, encoding="uint8", input_shape=(3, _SIDE, _SIDE)
     )

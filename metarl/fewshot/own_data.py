@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from metarl.fewshot.batches import ProtocolFacts
-from metarl.fewshot.class_data import ClassData, data_of_labels
+from metarl.fewshot.class_data import ClassData, data_of_labels, data_of_names
 from metarl.fewshot.class_splits import (
     SPLITS,
     fraction_sizes,
@@ -123,19 +123,16 @@ def folder_tasks(
     with ImageFiles(source) as files:
         classes = _classes(files)
         pixels = read_images(files, files.names, resized(image_size, colours, _LANCZOS))
-    names = sorted(set(classes))
-    row = {label: index for index, label in enumerate(names)}
-    data = data_of_labels(
+    data = data_of_names(
         torch.from_numpy(pixels),
-        torch.tensor([row[label] for label in classes]),
-        names,
+        classes,
         encoding="uint8",
         input_shape=(3 if colours == "RGB" else 1, image_size, image_size),
     ).to(place.device)
     return _tasks(
         "folder",
         data,
-        _split_of_folders(names),
+        _split_of_folders(data.class_names),
         (validation, test),
         split_seed,
         rotations=rotations,
