@@ -42,6 +42,8 @@ class RL2Config:
     """Heads of the transformer."""
     clear_each_episode: bool = False
     """Forget everything when an episode ends: an ablation, it cannot learn across episodes."""
+    sees_transitions: bool = False
+    """Feed the memory the moment before as well: observation, action, reward, next observation."""
     encoder_sizes: tuple[int, ...] = ()
     """Layers before the memory."""
     head: Literal["mlp", "hypernetwork"] = "mlp"
@@ -141,6 +143,11 @@ class RL2Config:
             raise ValueError(
                 f"num_minibatches must be at most the {self.meta_batch_size} trials of "
                 f"meta_batch_size, got {self.num_minibatches}"
+            )
+        if self.sees_transitions and self.memory == "none":
+            raise ValueError(
+                "sees_transitions must be False without a memory to see them, got True; "
+                "use memory gru, lstm or transformer"
             )
         if self.backprop_steps is not None and self.memory == "transformer":
             raise ValueError(

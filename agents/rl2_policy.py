@@ -6,6 +6,7 @@ from metarl.action_heads import ActionHead
 from metarl.memories import GRU, LSTM, Memory, NoMemory
 from metarl.tasks import TaskFamily
 from metarl.transformer import Transformer
+from metarl.transition_memory import TransitionMemory
 from metarl.trial_inputs import TrialInputs
 from metarl.trial_policies import TrialPolicy
 
@@ -51,12 +52,18 @@ def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> T
 
 
 def _make_memory(input_size: int, length: int, config: RL2Config) -> Memory:
+    if config.memory == "none":
+        return NoMemory(input_size)
+    if config.sees_transitions:
+        return TransitionMemory(_make_lasting(2 * input_size, length, config), input_size)
+    return _make_lasting(input_size, length, config)
+
+
+def _make_lasting(input_size: int, length: int, config: RL2Config) -> Memory:
     if config.memory == "gru":
         return GRU(input_size, config.memory_size, length)
     if config.memory == "lstm":
         return LSTM(input_size, config.memory_size, length)
-    if config.memory == "none":
-        return NoMemory(input_size)
     return Transformer(
         input_size,
         config.memory_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -9,13 +10,14 @@ import torch
 from torch import Tensor
 
 from metarl.memories import GRU, LSTM, Memory, MemoryState, NoMemory, Params, segments
+from metarl.transition_memory import TransitionMemory
 
 INPUTS, SIZE, STEPS, BATCH = 3, 5, 7, 4
 GATED = [GRU(INPUTS, SIZE, STEPS), LSTM(INPUTS, SIZE, STEPS)]
-gated = pytest.mark.parametrize("memory", GATED, ids=["gru", "lstm"])
-every = pytest.mark.parametrize(
-    "memory", [*GATED, NoMemory(INPUTS)], ids=["gru", "lstm", "no memory"]
-)
+TRANSITIONS = TransitionMemory(LSTM(2 * INPUTS, SIZE, STEPS), INPUTS)
+LASTING, IDS = [*GATED, TRANSITIONS], ["gru", "lstm", "transitions"]
+gated = pytest.mark.parametrize("memory", LASTING, ids=IDS)
+every = pytest.mark.parametrize("memory", [*LASTING, NoMemory(INPUTS)], ids=[*IDS, "no memory"])
 
 
 def chance(seed: int) -> torch.Generator:
@@ -134,7 +136,7 @@ def test_a_cleared_trial_is_a_fresh_one_to_the_last_bit(memory):
     ):
         assert torch.equal(got[cleared], new[cleared])
         assert torch.equal(got[~cleared], old[~cleared])
-        if state:
+        if state and got is not inputs:  # which a memory of transitions keeps as they are
             assert (got[cleared] - old[cleared]).abs().min() > 1e-4
 
 
@@ -188,6 +190,18 @@ def test_segments_begin_wherever_something_is_forgotten():
 
 
 # What they compute.
+
+
+def test_transitions_are_moments_beside_those_before_them():
+    memory, inputs = TransitionMemory(NoMemory(2 * INPUTS), INPUTS), moments()
+    state = memory.start({"any": torch.zeros(1, dtype=torch.float64)}, BATCH)
+    seen, (last,) = memory.sequence({}, inputs, state, unsynchronised())
+    assert torch.equal(seen[..., :INPUTS], inputs)
+    assert torch.equal(last, inputs[-1])
+    for step, trial in product(range(STEPS), range(BATCH)):
+        begins = step == 0 or unsynchronised()[step, trial]
+        before = torch.zeros(INPUTS).double() if begins else inputs[step - 1, trial]
+        assert torch.equal(seen[step, trial, INPUTS:], before)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +297,7 @@ def test_fresh_parameters_follow_the_generator(memory):
 @gated
 def test_a_memory_starts_empty(memory):
     for part in memory.start(fresh(memory), BATCH):
-        assert part.shape == (BATCH, SIZE)
+        assert part.shape in ((BATCH, SIZE), (BATCH, INPUTS))
         assert part.dtype == torch.float64
         assert not part.any()
 

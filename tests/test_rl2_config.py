@@ -50,6 +50,11 @@ def test_settings_out_of_range_are_refused(name, value, message):
             "backprop_steps must be None with a transformer, which sees whole trials, got 20",
         ),
         (
+            {"sees_transitions": True, "memory": "none"},
+            "sees_transitions must be False without a memory to see them, got True; "
+            "use memory gru, lstm or transformer",
+        ),
+        (
             {"backprop_steps": 20, "optimizer": "trpo"},
             "backprop_steps must be None with trpo, got 20; use ppo",
         ),
@@ -79,6 +84,6 @@ def test_every_setting_with_a_range_is_checked():
     checked = {name for name, _, _ in OUT_OF_RANGE}
     switches = {
         "clear_each_episode", "value_sees_task", "expected_rewards", "normalize_observations",
-        "normalize_rewards",
+        "normalize_rewards", "sees_transitions",
     }  # fmt: skip
     assert checked == set(RL2Config.__dataclass_fields__) - switches

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.memories import Params
+from metarl.memories import Memory, Params
 from metarl.transformer import Transformer
+from metarl.transition_memory import TransitionMemory
 
 INPUTS, STEPS, BATCH = 3, 6, 4
 MEMORY = Transformer(INPUTS, 8, length=STEPS + 2, num_layers=2, num_heads=2)
@@ -19,7 +20,7 @@ def chance(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def fresh(memory: Transformer = MEMORY, *, dtype: torch.dtype = torch.float64) -> Params:
+def fresh(memory: Memory = MEMORY, *, dtype: torch.dtype = torch.float64) -> Params:
     """Parameters of which none is 0 or 1, so that each counts."""
     drawn = memory.init(chance(0))
     return {
@@ -41,14 +42,14 @@ def unsynchronised() -> Tensor:
 
 
 def trained(
-    params: Params, inputs: Tensor, cleared: Tensor | None = None, memory: Transformer = MEMORY
+    params: Params, inputs: Tensor, cleared: Tensor | None = None, memory: Memory = MEMORY
 ) -> Tensor:
     """Features of the training path."""
     return memory.sequence(params, inputs, memory.start(params, inputs.shape[1]), cleared)[0]
 
 
 def acted(
-    params: Params, inputs: Tensor, cleared: Tensor | None = None, memory: Transformer = MEMORY
+    params: Params, inputs: Tensor, cleared: Tensor | None = None, memory: Memory = MEMORY
 ) -> Tensor:
     """Features step by step."""
     state, features = memory.start(params, inputs.shape[1]), []
@@ -127,6 +128,17 @@ def test_acting_is_training(cleared):
     params, inputs = fresh(dtype=torch.float32), moments(dtype=torch.float32)
     one, other = trained(params, inputs, cleared), acted(params, inputs, cleared)
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@clearings
+def test_acting_is_training_where_transitions_are_seen(cleared):
+    memory = TransitionMemory(Transformer(2 * INPUTS, 8, length=STEPS + 2, num_heads=2), INPUTS)
+    params, inputs = fresh(memory), moments()
+    one, other = (path(params, inputs, cleared, memory) for path in (trained, acted))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    before = inputs.clone()
+    before[2] += 1
+    assert not torch.equal(trained(params, before, cleared, memory)[3, 0], one[3, 0])
 
 
 def test_acting_is_training_in_a_long_trial_of_default_size():
