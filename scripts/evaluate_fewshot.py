@@ -100,9 +100,11 @@ def main(arguments: Sequence[str]) -> None:
     """`metarl evaluate` for a run whose agent is a few-shot learner."""
     config = parse(EvaluateFewShotConfig, arguments, program="metarl evaluate")
     measured = evaluate(config)
-    print_table(Console(), measured)
+    console = Console()
+    print_table(console, measured)
     if config.json is not None:
         write_json(measured, config.json)
+        console.print(f"wrote {config.json}", soft_wrap=True)
 
 
 def evaluate(config: EvaluateFewShotConfig) -> MeasuredRuns:
