@@ -25,6 +25,7 @@ __all__ = [
     "Measured",
     "Metric",
     "Scores",
+    "episode_name",
     "read_evaluations",
     "write_evaluations",
 ]
@@ -118,6 +119,19 @@ class Evaluation:
         return (float(self.scores(stage).mean()) - before) / gap if gap > 0 else None
 
     @property
+    def trial_returns(self) -> Scores | None:
+        """Return of all episodes together, [R, N], where the stages are those of one trial.
+
+        None of agents that adapt by steps, of a single episode, and where the episodes that are
+        measured are not those that were learnt from.
+        """
+        one_by_one = self.protocol.evaluation_episodes == 1 and self.protocol.shares_episodes
+        if not one_by_one or len(self.stages) == 1 or self.stages[0] != episode_name(0):
+            return None
+        total: Scores = self.measured.returns[..., 0].sum(1)
+        return total
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """What was measured: the return always, success where the family defines it."""
         return ("return",) if self.measured.success is None else ("return", "success")
@@ -202,7 +216,15 @@ class Evaluation:
             for name, other in self.references.items()
             if metric == "return" or other.success is not None
         }
-        return {"stages": stages, "references": others}
+        found: dict[str, Any] = {"stages": stages, "references": others}
+        if metric == "return" and (together := self.trial_returns) is not None:
+            found["all_episodes"] = {"mean": self.estimate(together)._asdict()}
+        return found
+
+
+def episode_name(index: int) -> str:
+    """What a stage is called that is an episode of a trial, counted from 0."""
+    return f"episode {index + 1}"
 
 
 def write_evaluations(file: Path, evaluations: Sequence[Evaluation]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.agent import AdaptiveAgent, Player
 from metarl.episodes import Actor, Episodes, collect
-from metarl.evaluation import Evaluation, Measured, Scores
+from metarl.evaluation import Evaluation, Measured, Scores, episode_name
 from metarl.evaluation_protocol import EvaluationProtocol
 from metarl.players import random_actor
 from metarl.seeding import derive_seed, torch_generator
@@ -91,7 +91,7 @@ def stage_names(protocol: EvaluationProtocol, *, remembers: bool) -> tuple[str, 
     if not remembers:
         return ("before", *(f"after {s} step{'s' if s > 1 else ''}" for s in stages[1:]))
     if protocol.exploration_episodes == protocol.evaluation_episodes == 1:
-        return tuple(f"episode {s + 1}" for s in stages)
+        return tuple(map(episode_name, stages))
     counts = (protocol.episodes_before(s) for s in stages[1:])
     return ("before", *(f"after {n} episode{'s' if n > 1 else ''}" for n in counts))
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl.bootstrap import Estimate
-from metarl.evaluation import Evaluation, Metric
+from metarl.evaluation import Evaluation, Metric, Scores
 from metarl.scripts.number_text import interval_text
 
 __all__ = ["print_evaluation"]
@@ -39,6 +39,8 @@ def _table(evaluation: Evaluation, metric: Metric) -> Table:
         table.add_row(other, *_reference_cells(evaluation, other, metric))
     for stage, label in enumerate(evaluation.stages):
         table.add_row(label, *_stage_cells(evaluation, stage, metric))
+    if metric == "return" and (together := evaluation.trial_returns) is not None:
+        table.add_row("all episodes", *_own_cells(evaluation, together, metric))
     if "oracle" in evaluation.references and _has(evaluation, "oracle", metric):
         cells = _reference_cells(evaluation, "oracle", metric)
         table.add_row("oracle", *cells, "", "", "100%" if metric == "return" else "")
@@ -56,15 +58,17 @@ def _has(evaluation: Evaluation, name: str, metric: Metric) -> bool:
 
 
 def _reference_cells(evaluation: Evaluation, name: str, metric: Metric) -> list[str]:
-    scores = evaluation.reference(name, metric)
+    return _own_cells(evaluation, evaluation.reference(name, metric), metric)
+
+
+def _own_cells(evaluation: Evaluation, scores: Scores, metric: Metric) -> list[str]:
     mean, middle = evaluation.estimate(scores), evaluation.middle(scores)
     return [*_shown(mean, metric), _shown(middle, metric)[0]]
 
 
 def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str]:
     scores = evaluation.scores(stage, metric)
-    mean, middle = evaluation.estimate(scores), evaluation.middle(scores)
-    cells = [*_shown(mean, metric), _shown(middle, metric)[0]]
+    cells = _own_cells(evaluation, scores, metric)
     if stage == 0:
         return cells
     closed = evaluation.gap_closed(stage) if metric == "return" else None

@@ -104,6 +104,9 @@ def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterat
             success = [_success(evaluation, None, k)]
         cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, scores)]
         yield Row(f"{label}, {stage}", [*cells, *compared, *success], begins_group=k == 0)
+    if (together := evaluation.trial_returns) is not None:
+        cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, together)]
+        yield Row(f"{label}, all episodes", [*cells, *[""] * (4 if has_success else 3)])
 
 
 def _reference_rows(

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from metarl.bootstrap import Estimate
 from metarl.checkpoints import read_header
-from metarl.evaluation import Evaluation, read_evaluations
+from metarl.evaluation import Evaluation, Scores, read_evaluations
 from metarl.plots import learning_figure
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.number_text import interval_text
 from metarl.scripts.results_folder import provenance, require_measured_runs, write_thinned
 
 __all__ = ["agents_table", "publish_agent"]
+
+_MOST_EPISODES = 4  # shown one by one
 
 # Figures of others beside ours, with what they are.
 _PUBLISHED = {
@@ -98,13 +100,22 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
     link = f"[{folder.name}]({folder.parent.name}/{folder.name})"
     count = f"{len(evaluation.tasks)} × {len(evaluation.runs)}"
     stages = "<br>".join(
-        f"{name} {_shown(evaluation.estimate(evaluation.scores(k)))}"
-        for k, name in enumerate(evaluation.stages)
+        f"{name} {_shown(evaluation.estimate(scores))}" for name, scores in _own_scores(evaluation)
     )
     random, oracle = (_reference(evaluation, name) for name in ("random", "oracle"))
     published = _PUBLISHED.get(evaluation.environment, "")
     cells = [environment, link, count, random, stages, oracle, published]
     return f"| {' | '.join(cells)} |"
+
+
+def _own_scores(evaluation: Evaluation) -> list[tuple[str, Scores]]:
+    """Stages by name, of many episodes the first and the last, and all episodes together."""
+    rows = [(name, evaluation.scores(k)) for k, name in enumerate(evaluation.stages)]
+    together = evaluation.trial_returns
+    if together is None:
+        return rows
+    shown = rows if len(rows) <= _MOST_EPISODES else [rows[0], rows[-1]]
+    return [*shown, ("all episodes", together)]
 
 
 def _reference(evaluation: Evaluation, name: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from metarl.evaluation import Evaluation, Measured
+from metarl.evaluation import Evaluation, Measured, episode_name
 from metarl.evaluation_protocol import EvaluationProtocol
 from metarl.scripts.evaluation_tables import print_evaluation
 
@@ -77,6 +78,40 @@ def test_a_table_shows_every_stage_beside_random_and_oracle():
         assert_shows(numbers(row, got.stages[k]), values)
     assert rows[4].endswith(" 100%")
     assert meaning.startswith("Intervals are over tasks: what this run would give on other tasks")
+
+
+def of_trials(got: Evaluation, **settings: object) -> Evaluation:
+    """The same numbers as those of three episodes of a trial."""
+    protocol = {"exploration_episodes": 1, "evaluation_episodes": 1, "deterministic": False}
+    return replace(
+        got,
+        protocol=replace(got.protocol, **{**protocol, **settings}),
+        stages=tuple(episode_name(k) for k in range(3)),
+        measured=Measured(got.measured.returns[..., :1]),
+        references={k: Measured(other.returns[..., :1]) for k, other in got.references.items()},
+    )
+
+
+@pytest.mark.parametrize("num_runs", [1, 3])
+def test_the_episodes_of_a_trial_are_also_added_up(num_runs):
+    got = of_trials(made(num_runs))
+    total = got.measured.returns.sum((1, 3))
+    row = printed(got)[-3]
+    assert_shows(numbers(row, "all episodes")[:1], [total.mean()])
+    assert got.to_json()["statistics"]["return"]["all_episodes"]["mean"] == pytest.approx(
+        got.estimate(total)._asdict()
+    )
+
+
+@pytest.mark.parametrize(
+    "got",
+    [made(1), of_trials(made(1), deterministic=True), of_trials(made(1), exploration_episodes=2)],
+    ids=["steps", "measured apart", "more data than is measured"],
+)
+def test_what_is_no_trial_is_not_added_up(got):
+    assert got.trial_returns is None
+    assert not any(line.startswith("all episodes") for line in printed(got))
+    assert "all_episodes" not in got.to_json()["statistics"]["return"]
 
 
 def test_the_share_of_the_gap_is_shown_where_there_is_one():
