@@ -125,13 +125,14 @@ def test_the_goal_of_a_dark_room_is_found_and_gone_back_to():
 
 
 def test_hidden_rewards_and_transitions_are_learned_over_ten_episodes():
-    """Measured: the tenth episode earns 2 more than random actions after 1.2 M steps."""
-    settings = {"memory": "lstm", "num_episodes": 10, "meta_batch_size": 200, "gamma": 0.9}
-    settings |= {"learning_rate": 1e-2, "entropy_coefficient": 0.03, "num_epochs": 2}
+    """Measured: the tenth episode earns 16 after 1.3 M steps, random actions 10."""
+    settings = {"memory": "transformer", "sees_transitions": True, "num_episodes": 10}
+    settings |= {"meta_batch_size": 200, "gamma": 0.9, "gae_lambda": 0.5, "num_epochs": 2}
+    settings |= {"learning_rate": 1.5e-3, "entropy_coefficient": 0.09}
     family = make_family("TabularMDP:rl2")
-    remembering = trained(family, 60, seed=0, expected_rewards=True, **settings)
-    assert last(remembering) > float(remembering.scores(0).mean()) + 1.0
-    assert last(remembering) > float(remembering.reference("random").mean()) + 1.2
+    remembering = trained(family, 65, seed=0, expected_rewards=True, **settings)
+    assert last(remembering) > float(remembering.scores(0).mean()) + 2.5
+    assert last(remembering) > float(remembering.reference("random").mean()) + 3
 
 
 def test_a_cheetah_finds_out_which_way_to_run():
