@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metarl.bilevel import Params
 from metarl.fewshot.batches import FewShotBatch, LabelledSet
@@ -90,3 +91,7 @@ def moment(iteration: int = 0) -> Moment:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)

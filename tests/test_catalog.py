@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from broken_families import Walk
+from sound_families import Walk
 
 from metarl.envs import FAMILIES, catalog, family_ids, make_family, register_family
 from metarl.envs.gymnasium_family import GymnasiumFamily

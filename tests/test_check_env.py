@@ -12,7 +12,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from broken_families import Plain, Walk, WalksAway
+from broken_families import WalksAway
+from sound_families import Plain, Walk
 
 from metarl.checkpoints import read_header
 from metarl.envs import FAMILIES, make_family, register_family

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from evaluate_command import FAMILY, SMALL, metarl, read, write_module
 
 from metarl.agents import AGENTS, MAMLTRPO
 from metarl.checkpoints import save_checkpoint
@@ -22,22 +23,13 @@ from metarl.evaluation_protocol import EvaluationProtocol, preset
 from metarl.evaluator import evaluate
 from metarl.players import unadapted
 from metarl.runs import RunDirectory
-from metarl.scripts.cli import dispatch
 
 TINY = "--meta-batch-size 2 --num-episodes 2 --hidden-sizes 4 --activation tanh --device cpu"
 TRAIN = f"train maml-trpo --env Navigation2D:maml17 {TINY} --checkpoint-every 1 --tracker none"
-SMALL = "--num-tasks 3 --exploration-episodes 2 --evaluation-episodes 2 --adaptation-steps 2"
 EVALUATE = f"evaluate OUT {SMALL} --seed 9 --device cpu"
 PROTOCOL = EvaluationProtocol(
     num_tasks=3, exploration_episodes=2, evaluation_episodes=2, adaptation_steps=2, seed=9
 )
-FAMILY = make_family("Navigation2D:maml17")
-
-
-def metarl(line: str, *paths: Path | str) -> None:
-    """The command `metarl`; each path replaces one OUT in the line."""
-    rest = iter(paths)
-    dispatch([str(next(rest)) if word == "OUT" else word for word in line.split()])
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +55,6 @@ def run(seeds: Path) -> Path:
 
 def agent_of(run: Path, iteration: int = 2) -> MAMLTRPO:
     return AGENTS.load("maml-trpo").load(RunDirectory.open(run).checkpoint_path(iteration), FAMILY)
-
-
-def read(file: Path) -> Evaluation:
-    """The only evaluation of a file."""
-    (only,) = read_evaluations(file)
-    return only
 
 
 def same_numbers(one: Evaluation, other: Evaluation) -> bool:
@@ -222,85 +208,6 @@ def test_beside_another_agent_the_one_from_scratch_has_the_default_settings(tmp_
     expected = evaluate(MAMLTRPO(FAMILY, seed=9), FAMILY, PROTOCOL).measured.returns
     got = read(tmp_path / "a").references["from scratch"]
     np.testing.assert_array_equal(got.returns[0], expected[0, -1])
-
-
-# A user's own.
-
-MODULE = """
-import torch
-
-class Still:
-    def __init__(self, family):
-        self.size, self.num_adapted = family.action_space.shape[0], 0
-    def act(self, observations):
-        return torch.full((*observations.shape[:2], self.size), 0.05 * self.num_adapted)
-    def adapt(self, episodes):
-        self.num_adapted += 1
-
-def factory(family):
-    return lambda num_tasks, num_envs: Still(family)
-
-class Sweeping:
-    remembers = True
-    def __init__(self, family):
-        self.num_arms = family.action_space.n
-    def play(self, num_tasks, num_envs, generator):
-        self.time = -1
-        return self
-    def act(self, moment):
-        self.time += 1
-        return torch.full(moment.observations.shape[:2], self.time % int(self.num_arms))
-
-def broken(family):
-    raise KeyError(family.id)
-
-def odd(family):
-    return 3
-
-number = 4
-"""
-
-
-def write_module(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A module of a user, in the working directory."""
-    (folder / f"{name}.py").write_text(MODULE, encoding="utf-8")
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
-
-
-@pytest.mark.parametrize("attribute", ["Still", "factory"])
-def test_an_object_of_a_user_is_measured(tmp_path, monkeypatch, attribute):
-    write_module(tmp_path, monkeypatch, "own_agents")
-    line = f"evaluate own_agents:{attribute} --env Navigation2D:maml17 {SMALL} --device cpu"
-    metarl(f"{line} --json OUT", tmp_path / "a.json")
-    got = read(tmp_path / "a.json")
-    assert got.agent == f"own_agents:{attribute}"
-    still, walks = -np.hypot(*got.tasks.T) * FAMILY.horizon, got.scores(2)[0]
-    np.testing.assert_allclose(got.scores(0)[0], still, rtol=1e-5)
-    assert (walks != still).all()
-
-
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        ("own:nothing", "target must name something in module 'own' that can be .*, got 'nothing'"),
-        ("own:number", "that can be called with the family, got 'number'"),
-        ("own:broken", "own:broken failed: KeyError: 'Navigation2D:maml17'"),
-        ("own:odd", "own:odd must give an agent with a method play, .* got one of type int"),
-        ("no_such:thing", "target must name a module that exists, got 'no_such'"),
-        ("a/b:thing", "target must name a module, as an import statement does, got 'a/b'"),
-    ],
-)
-def test_what_is_no_agent_is_refused(tmp_path, monkeypatch, target, message):
-    write_module(tmp_path, monkeypatch, "own")
-    with pytest.raises(ValueError, match=message):
-        metarl(f"evaluate {target} --env Navigation2D:maml17")
-
-
-def test_an_agent_of_a_user_needs_an_environment(tmp_path, monkeypatch):
-    write_module(tmp_path, monkeypatch, "own")
-    with pytest.raises(ValueError, match="--env must be given to measure own:Still: a family and"):
-        metarl("evaluate own:Still")
 
 
 # What is refused.

@@ -14,6 +14,7 @@ from gymnasium import spaces
 sys.path.append(str(Path(__file__).parent))
 
 import broken_families as families
+import sound_families as sound
 
 from metarl.family_check import Check, check_family, require_sound
 from metarl.family_promises import PROMISES
@@ -126,13 +127,13 @@ ATTRIBUTES = [
 
 @pytest.mark.parametrize(("changes", "promise", "counterexample"), ATTRIBUTES)
 def test_an_attribute_that_does_not_fit_is_named(changes, promise, counterexample):
-    family = families.Walk()
+    family = sound.Walk()
     vars(family).update(changes)
     assert re.search(counterexample, failures(family)[promise])
 
 
 def test_an_episode_that_is_cut_early_is_found():
-    family = families.Walk()
+    family = sound.Walk()
     batch = family.make_batch(family.sample_tasks(2, seed=0), num_envs=2)
     batch.horizon = 6  # the family's is 7
     family.make_batch = lambda *_, **__: batch
@@ -175,7 +176,7 @@ def test_a_reset_of_all_where_some_were_meant_is_shown():
 
 
 def test_a_sound_family_keeps_every_promise_in_a_fixed_order():
-    checks = check_family(families.Walk())
+    checks = check_family(sound.Walk())
     assert [c.name for c in checks] == list(PROMISES)
     assert {c.outcome for c in checks} == {"passed"}
     tried = {c.name: c.detail for c in checks}
@@ -187,7 +188,7 @@ def test_a_sound_family_keeps_every_promise_in_a_fixed_order():
 
 
 def test_a_family_without_chance_is_compared_with_a_larger_batch():
-    family = families.Walk()
+    family = sound.Walk()
     family.start_width = 0.0
     checks = {c.name: c for c in check_family(family)}
     detail = "7 steps in a batch of one and in one of 4 tasks × 3"
@@ -197,23 +198,23 @@ def test_a_family_without_chance_is_compared_with_a_larger_batch():
 
 
 def test_what_a_family_does_not_promise_is_skipped_with_the_reason():
-    skipped = {c.name: c.detail for c in check_family(families.Plain()) if c.outcome == "skipped"}
+    skipped = {c.name: c.detail for c in check_family(sound.Plain()) if c.outcome == "skipped"}
     assert skipped == {
         "splits share no task": "the source trains and tests on the same tasks",
         "the oracle beats random actions": "the family has no oracle",
         "expected rewards are means": "the family does not tell the means of its rewards",
         "pictures can be drawn": "the family draws no pictures",
     }
-    assert failures(families.Plain()) == {}
+    assert failures(sound.Plain()) == {}
 
 
 def test_a_picture_that_this_machine_cannot_draw_is_skipped():
-    check = check_family(families.CannotDraw())[-1]
+    check = check_family(sound.CannotDraw())[-1]
     assert check == Check("pictures can be drawn", "skipped", "no screen here")
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"), [(families.OracleGate, "the oracle's"), (families.SwingGate, "swinging")]
+    ("family", "kind"), [(sound.OracleGate, "the oracle's"), (sound.SwingGate, "swinging")]
 )
 def test_tasks_that_differ_only_far_away_are_told_apart_all_the_same(family, kind):
     checks = {c.name: c for c in check_family(family(), seed=1)}
@@ -228,7 +229,7 @@ def test_a_family_of_one_task_is_no_family():
 def test_the_check_leaves_the_caller_s_chance_as_it_was():
     np.random.seed(5)  # noqa: NPY002
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    check_family(families.Walk())
+    check_family(sound.Walk())
     assert np.array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -259,19 +260,19 @@ def test_an_error_of_the_family_s_own_is_a_broken_promise_and_the_others_are_tri
 )
 def test_sizes_out_of_range_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
-        check_family(families.Walk(), **sizes)
+        check_family(sound.Walk(), **sizes)
 
 
 @pytest.mark.parametrize(("num_tasks", "num_envs", "seed"), [(2, 2, 0), (7, 2, 3), (3, 5, 11)])
 def test_other_sizes_and_seeds_find_the_same(num_tasks, num_envs, seed):
     sizes = {"num_tasks": num_tasks, "num_envs": num_envs, "seed": seed}
-    assert failures(families.Walk(), **sizes) == {}
+    assert failures(sound.Walk(), **sizes) == {}
     assert list(failures(families.Crowded(), **sizes)) == ["environments are independent"]
 
 
 def test_requiring_soundness_passes_a_sound_family_and_names_what_is_broken():
-    require_sound(families.Walk())
-    require_sound(families.Plain())
+    require_sound(sound.Walk())
+    require_sound(sound.Plain())
     both = families.WalksAway()
     both.source = ""
     message = (

@@ -1,4 +1,4 @@
-"""Training of few-shot learners: updates against the paper's loop, resume, files, evaluation."""
+"""Training of few-shot learners: updates against the paper's loop, files, resume."""
 
 from __future__ import annotations
 
@@ -7,72 +7,18 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from fewshot_episodes import generator
+from fewshot_runs import GLYPHS, SMALL, TASKS, Recorded, learner, on_glyphs, sampled, trained
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
 from metarl.bilevel import Params
 from metarl.checkpoints import load_checkpoint, save_checkpoint
-from metarl.fewshot import (
-    LEARNERS,
-    EpisodeShape,
-    FewShotBatch,
-    FewShotTraining,
-    LabelledSet,
-    MAMLConfig,
-    SinusoidTasks,
-    adaptation_curve,
-    evaluate_fewshot,
-    recipe,
-)
-from metarl.fewshot.glyphs import GlyphTasks
-from metarl.fewshot.outer_optimizer import OuterOptimizer, scheduled_rate
-from metarl.statistics import normal_interval
-
-TASKS, GLYPHS = SinusoidTasks(), GlyphTasks()
-SMALL: dict[str, Any] = {"shots": 6, "meta_batch_size": 3, "hidden_sizes": (8,), "inner_lr": 0.05}
-ON_GLYPHS: dict[str, Any] = {"filters": (2, 2), "meta_batch_size": 2, "ways": 3, "train_ways": None}
+from metarl.fewshot import LEARNERS, FewShotBatch, FewShotTraining, LabelledSet, MAMLConfig
 
 modes = pytest.mark.parametrize("mode", ["unrolled", "recurrence", "first_order"])
-
-
-class Recorded(SinusoidTasks):
-    """Sinusoid tasks that remember every training batch they gave."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        object.__setattr__(self, "batches", [])
-
-    def sample(self, num_tasks: int, shape: EpisodeShape, **others: Any) -> FewShotBatch:
-        batch = super().sample(num_tasks, shape, **others)
-        if num_tasks > 1:
-            self.batches.append(batch)  # type: ignore[attr-defined] # set above
-        return batch
-
-
-def learner(*, seed: int = 0, tasks: Any = TASKS, **settings: Any) -> FewShotTraining:
-    return FewShotTraining("maml", tasks, MAMLConfig(**{**SMALL, **settings}), seed=seed)
-
-
-def on_glyphs(name: str, *, seed: int = 0, **settings: Any) -> FewShotTraining:
-    config = recipe(name, "glyphs", **{**ON_GLYPHS, **settings})
-    return FewShotTraining(name, GLYPHS, config, seed=seed)
-
-
-def trained(num_iterations: int, **settings: Any) -> FewShotTraining:
-    training = learner(**settings)
-    for _ in range(num_iterations):
-        training.iterate()
-    return training
-
-
-def sampled(num_tasks: int = 4, shots: int = 6, queries: int = 5) -> FewShotBatch:
-    shape = EpisodeShape(1, shots, queries)
-    return TASKS.sample(num_tasks, shape, split="test", generator=generator())
 
 
 # MAML against the paper.
@@ -149,28 +95,6 @@ def test_the_same_seed_trains_the_same_net_and_another_seed_another(mode):
     for name, p in first.items():
         assert torch.equal(p, again[name])
         assert not torch.equal(p, other[name])
-
-
-def test_the_curve_starts_before_adaptation_and_follows_the_steps():
-    training = trained(3, num_inner_steps=2)
-    batch = TASKS.sample_for_test(4, 6, generator())
-    curve = adaptation_curve(training, batch, 3)
-    assert curve.shape == (4, 4)
-    adapted = training.adapt(batch.support)
-    shared = {name: p.expand(4, *p.shape) for name, p in training.params.items()}
-    for step, known in ((0, adapted._replace(params=shared)), (2, adapted)):
-        outputs = training.predict(known, batch.query)
-        errors = (outputs - batch.query.targets).square().mean((1, 2))
-        np.testing.assert_allclose(curve[step], errors, rtol=1e-5)
-    assert not np.allclose(curve[0], curve[1], rtol=1e-3)
-    np.testing.assert_array_equal(adaptation_curve(training, batch, 0), curve[:1])
-
-
-def test_the_curve_leaves_the_learner_as_it_was():
-    training, batch = trained(1), TASKS.sample_for_test(4, 6, generator())
-    before = {name: p.clone() for name, p in training.params.items()}
-    adaptation_curve(training, batch, 3)
-    assert all(torch.equal(p, before[name]) for name, p in training.params.items())
 
 
 # Files.
@@ -342,83 +266,3 @@ def test_running_statistics_move_towards_those_of_the_batch():
     training.iterate()
     for name, p in training.running.items():
         torch.testing.assert_close(p, 0.9 * before[name] + 0.1 * wanted[name])
-
-
-# The outer optimiser.
-
-
-@pytest.mark.parametrize(
-    ("schedule", "rates"),
-    [
-        ("constant", [0.2, 0.2, 0.2, 0.2]),
-        ("linear", [0.2, 0.15, 0.0, 0.0]),
-        ("cosine", [0.2, 0.002 + 0.099 * (1 + math.sqrt(0.5)), 0.002, 0.002]),
-        ("halving", [0.2, 0.2, 0.1, 0.05]),
-    ],
-)
-def test_schedules_by_hand(schedule, rates):
-    found = [scheduled_rate(schedule, 0.2, t, 8) for t in (0, 2, 8, 16)]
-    assert found == pytest.approx(rates)
-
-
-def test_gradients_are_clipped_entry_by_entry():
-    params = {"w": torch.zeros(3)}
-    config = MAMLConfig(optimizer="sgd", meta_lr=0.5, clip_gradient=2.0)
-    OuterOptimizer(params, config).step({"w": torch.tensor([3.0, -5.0, 1.0])}, 0)
-    torch.testing.assert_close(params["w"], torch.tensor([-1.0, 1.0, -0.5]))
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_gradients_may_lie_in_memory_otherwise_than_their_parameters(optimizer):
-    config, found = MAMLConfig(optimizer=optimizer, meta_lr=0.5), []
-    grad = torch.arange(6.0).view(2, 3) - 2.5
-    for given in (grad, grad.mT.contiguous().mT):
-        params = {"w": torch.zeros(2, 3)}
-        OuterOptimizer(params, config).step({"w": given}, 0)
-        found.append(params["w"])
-    torch.testing.assert_close(found[0].sign(), -grad.sign())
-    assert torch.equal(*found)
-
-
-# Evaluation.
-
-
-def test_the_evaluation_is_that_of_its_tasks():
-    training = on_glyphs("protonet")
-    evaluation = evaluate_fewshot(training, num_tasks=60, seed=5)
-    assert evaluation.scores.shape == (1, 60)
-    assert (evaluation.steps, evaluation.metric) == ((1,), "accuracy")
-    assert evaluate_fewshot(training, num_tasks=55, seed=5).scores == pytest.approx(
-        evaluation.scores[:, :55]
-    )
-    assert not np.array_equal(evaluate_fewshot(training, num_tasks=60).scores, evaluation.scores)
-    mean, low, high = evaluation.intervals()[0]
-    half = 1.96 * evaluation.scores[0].std(ddof=1) / math.sqrt(60)
-    assert (mean, high - mean, mean - low) == pytest.approx((evaluation.scores.mean(), half, half))
-
-
-def test_the_evaluation_says_what_decided_it():
-    training = on_glyphs("maml", batch_norm="support")
-    training.iterate()
-    written = evaluate_fewshot(training, num_tasks=3, num_steps=2, queries=4).to_json()
-    assert [row["step"] for row in written["steps"]] == [0, 1, 2]
-    protocol = written["protocol"]
-    assert (protocol["ways"], protocol["shots"], protocol["query"]) == (3, 1, "4 per class")
-    assert protocol["batch_norm"] == "support: statistics of the support set"
-    assert protocol["transductive"] is False
-    assert (protocol["num_tasks"], protocol["iterations"], protocol["split"]) == (3, 1, "test")
-    assert "data_glyph_seed" in protocol
-    json.dumps(written)
-
-
-def test_curves_are_measured_on_a_grid():
-    evaluation = evaluate_fewshot(trained(1), num_tasks=7, num_steps=1)
-    assert evaluation.metric == "mse"
-    assert evaluation.protocol["query"] == "100 even points over the inputs"
-    assert evaluation.scores.shape == (2, 7)
-
-
-def test_one_task_has_no_interval():
-    assert normal_interval([0.5]) == (0.5, 0.5, 0.5)
-    with pytest.raises(ValueError, match="values must be a non-empty vector of finite numbers"):
-        normal_interval([math.nan])

@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 sys.path.append(str(Path(__file__).parent))
 
-from broken_families import Walk
+from sound_families import Walk
 
 from metarl.agents import AGENTS
 from metarl.envs import FAMILIES, register_family

@@ -1,4 +1,4 @@
-"""MAML-TRPO from outside: one update, whole runs, adaptation, prediction, files."""
+"""MAML-TRPO from outside: one update, whole runs, files."""
 
 from __future__ import annotations
 
@@ -10,56 +10,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from maml_agents import (
+    NAVIGATION,
+    SMALL,
+    adapted,
+    agent,
+    batch_of,
+    copied,
+    episodes_of,
+    equal,
+    history,
+    torch_normal,
+    trained,
+    untimed,
+)
 from torch import Tensor
 
 from metarl.agents import MAMLTRPO, MAMLTRPOConfig
-from metarl.bilevel import Params
 from metarl.distributions import DiagonalGaussian
 from metarl.envs import make_family
 from metarl.envs.navigation import Navigation2D
 from metarl.envs.tensor_family import TensorBatch
 from metarl.episodes import Episodes, collect
-from metarl.policy_gradient import PolicyBatch, policy_batch
 from metarl.tasks import Step, Tasks
-
-NAVIGATION = Navigation2D("maml17")
-SMALL: dict[str, Any] = {
-    "meta_batch_size": 3,
-    "num_episodes": 4,
-    "hidden_sizes": (8,),
-    "activation": "tanh",
-    "chunk_size": 2,
-}
-
-
-def agent(*, seed: int = 0, family: Any = NAVIGATION, **settings: Any) -> MAMLTRPO:
-    return MAMLTRPO(family, MAMLTRPOConfig(**{**SMALL, **settings}), seed=seed)
-
-
-def trained(num_iterations: int, **settings: Any) -> MAMLTRPO:
-    return agent(**settings).learn(num_iterations)
-
-
-def copied(params: Params) -> Params:
-    return {name: p.clone() for name, p in params.items()}
-
-
-def equal(one: Params, other: Params) -> bool:
-    """Bit by bit."""
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def untimed(metrics: dict[str, float]) -> dict[str, float]:
-    """Without what a clock measured."""
-    measured = ("time/env_steps_per_second", "time/sampling_seconds", "time/update_seconds")
-    return {name: value for name, value in metrics.items() if name not in measured}
-
-
-def history(learner: MAMLTRPO, num_iterations: int) -> list[dict[str, float]]:
-    """The metrics of further iterations."""
-    seen: list[dict[str, float]] = []
-    learner.learn(num_iterations, callback=lambda _, metrics: seen.append(untimed(metrics)))
-    return seen
 
 
 @pytest.fixture
@@ -76,40 +49,6 @@ def phases(monkeypatch) -> list[Episodes]:
 
 
 # One update, checked task by task against what the public functions and torch say.
-
-
-def batch_of(learner: MAMLTRPO, state: Params, episodes: Episodes) -> PolicyBatch:
-    """The data of a phase, collected with per-task parameters."""
-    behaviour = learner.policy.distribution(state, episodes.observations[:, :, :-1])
-    return policy_batch(
-        episodes,
-        behaviour,
-        gamma=0.99,
-        gae_lambda=1.0,
-        baseline="linear",
-        normalize=True,
-        bootstrap_truncated=False,
-    )
-
-
-def torch_normal(learner: MAMLTRPO, params: Params, observations: Tensor) -> Any:
-    """π(· | observations) of one task, as torch's own distribution."""
-    ours = learner.policy.distribution(params, observations)
-    spread = ours.log_std.exp().expand_as(ours.mean)
-    return torch.distributions.Independent(torch.distributions.Normal(ours.mean, spread), 1)
-
-
-def adapted(learner: MAMLTRPO, shared: Params, support: PolicyBatch, task: int) -> Params:
-    """One step of gradient descent on −mean log π(a | s) A of one task."""
-    leaves = {name: p.clone().requires_grad_() for name, p in shared.items()}
-    counts = support.mask[task]
-    log_probs = torch_normal(learner, leaves, support.observations[task][counts]).log_prob(
-        support.actions[task][counts]
-    )
-    loss = -(log_probs * support.advantages[task][counts]).mean()
-    grads = torch.autograd.grad(loss, list(leaves.values()))
-    moved = zip(shared.items(), grads, strict=True)
-    return {name: p - learner.config.inner_lr * grad for (name, p), grad in moved}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -328,151 +267,7 @@ def test_an_iteration_on_the_gpu_agrees_with_the_cpu(monkeypatch):
     assert seen[1] == pytest.approx(seen[0], rel=1e-2, abs=1e-3)
 
 
-# Adaptation and prediction.
-
-
-def episodes_of(learner: MAMLTRPO, state: Params, *, seed: int = 0) -> Episodes:
-    """Four episodes of each of three tasks with per-task parameters."""
-    env = NAVIGATION.make_batch(NAVIGATION.sample_tasks(3, seed=1), num_envs=4)
-    noise = torch.Generator().manual_seed(seed)
-    return collect(env, learner.actor(state, noise), torch.Generator())
-
-
-def test_adapting_on_a_list_equals_adapting_step_by_step():
-    learner = trained(1)
-    state, data = learner.initial_state(3), []
-    for step in range(3):
-        data.append(episodes_of(learner, state, seed=step))
-        state = learner.adapt_step(state, data[-1], step=step)
-    assert equal(learner.adapt(data), state)
-    assert not equal(learner.adapt(data[:2]), state)
-
-
-@pytest.mark.parametrize(
-    ("trained_for", "expected"), [(0, [1, 0.25, 0.25]), (1, [1, 0.25, 0.25]), (2, [1, 1, 0.25])]
-)
-def test_steps_beyond_those_trained_for_are_shorter(trained_for, expected):
-    learner = agent(num_inner_steps=trained_for, later_lr_factor=0.25)
-    state = learner.initial_state(3)
-    episodes = episodes_of(learner, state)
-    full = learner.adapt_step(state, episodes)["weight_0"] - state["weight_0"]
-    for step, factor in enumerate(expected):
-        moved = learner.adapt_step(state, episodes, step=step)["weight_0"] - state["weight_0"]
-        torch.testing.assert_close(moved, factor * full, rtol=1e-3, atol=1e-6)
-    assert full.abs().max() > 1e-3
-
-
-def test_an_adaptation_step_is_the_gradient_step_of_each_task():
-    learner = agent()
-    episodes = episodes_of(learner, learner.initial_state(3))
-    state = learner.adapt([episodes])
-    support = batch_of(learner, learner.initial_state(3), episodes)
-    for task in range(3):
-        for name, p in adapted(learner, learner.params, support, task).items():
-            torch.testing.assert_close(state[name][task], p, rtol=0, atol=1e-6)
-            assert not torch.allclose(p, learner.params[name], rtol=0, atol=1e-4)
-
-
-def test_adapting_leaves_the_shared_parameters():
-    learner = agent()
-    before = copied(learner.params)
-    learner.adapt([episodes_of(learner, learner.initial_state(3))])
-    assert equal(learner.params, before)
-
-
-def test_both_inner_objectives_take_the_same_first_step():
-    plain, ratio = agent(), agent(inner_objective="likelihood_ratio")
-    assert equal(plain.params, ratio.params)
-    episodes = episodes_of(plain, plain.initial_state(3))
-    first, other = (learner.adapt([episodes]) for learner in (plain, ratio))
-    torch.testing.assert_close(first, other, rtol=1e-5, atol=1e-6)
-
-
-def test_adapting_on_no_episodes_is_refused():
-    with pytest.raises(ValueError, match="episodes must hold one batch per inner step, got none"):
-        agent().adapt([])
-
-
-@pytest.fixture(scope="module")
-def adapted_agent() -> tuple[MAMLTRPO, Params]:
-    """An agent and its parameters for three tasks."""
-    learner = agent()
-    return learner, learner.adapt([episodes_of(learner, learner.initial_state(3))])
-
-
-@pytest.mark.parametrize("shape", [(2,), (5, 2), (3, 5, 2), (3, 4, 5, 2)])
-def test_predictions_before_adaptation_keep_the_leading_axes(shape):
-    learner, observations = agent(), torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    actions = learner.predict(observations)
-    assert actions.shape == shape
-    rows = [learner.predict(row) for row in observations.reshape(-1, 2)]
-    torch.testing.assert_close(actions.reshape(-1, 2), torch.stack(rows))
-
-
-@pytest.mark.parametrize("shape", [(3, 2), (3, 5, 2), (3, 4, 5, 2)])
-def test_predictions_after_adaptation_use_the_parameters_of_each_task(adapted_agent, shape):
-    learner, params = adapted_agent
-    observations = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    actions = learner.predict(observations, params)
-    assert actions.shape == shape
-    for task in range(3):
-        own = {name: p[task] for name, p in params.items()}
-        torch.testing.assert_close(actions[task], learner.predict(observations[task], own))
-    assert not torch.allclose(actions, learner.predict(observations))
-
-
-def test_observations_may_be_numpy_arrays():
-    observations = np.array([[0.25, -0.5], [0.0, 1.0]])
-    expected = agent().predict(torch.tensor(observations, dtype=torch.float32))
-    assert torch.equal(agent().predict(observations), expected)
-
-
-def test_drawn_actions_follow_the_generator_and_scatter_around_the_mode():
-    learner, observations = agent(initial_std=0.3), torch.zeros(4000, 2)
-
-    def drawn(seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return learner.predict(observations, deterministic=False, generator=generator)
-
-    first, again, other = drawn(0), drawn(0), drawn(1)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    noise = first - learner.predict(observations)
-    assert (noise.mean(0).abs() < 5 * 0.3 / math.sqrt(4000)).all()
-    assert noise.std(0).tolist() == pytest.approx([0.3, 0.3], rel=5 / math.sqrt(2 * 4000))
-
-
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_actor_and_predict_agree(adapted_agent, deterministic):
-    learner, params = adapted_agent
-    observations = torch.rand((3, 5, 2), generator=torch.Generator().manual_seed(0))
-    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
-    acted = learner.actor(params, generators[0], deterministic=deterministic)(observations)
-    predicted = learner.predict(
-        observations, params, deterministic=deterministic, generator=generators[1]
-    )
-    assert torch.equal(acted, predicted)
-
-
-def test_drawing_without_a_generator_is_refused():
-    with pytest.raises(ValueError, match=r"generator must be given .*deterministic=False"):
-        agent().predict(torch.zeros(2), deterministic=False)
-
-
-@pytest.mark.parametrize("shape", [(), (3,), (2, 5)])
-def test_observations_of_another_size_are_refused(shape):
-    with pytest.raises(ValueError, match="observations must have 2 features last, got shape"):
-        agent().predict(torch.zeros(shape))
-
-
-@pytest.mark.parametrize("shape", [(2,), (2, 2), (4, 5, 2)])
-def test_observations_of_another_number_of_tasks_are_refused(adapted_agent, shape):
-    learner, params = adapted_agent
-    with pytest.raises(ValueError, match=r"observations must have 3 tasks first.* got shape"):
-        learner.predict(torch.zeros(shape), params)
-
-
-# Files and settings.
+# Files.
 
 
 def test_a_loaded_agent_acts_and_adapts_the_same(tmp_path: Path):
@@ -506,47 +301,3 @@ def test_the_action_scale_is_the_variants_unless_it_is_given(tmp_path: Path, giv
     )
     learner.save(tmp_path / "agent")
     assert MAMLTRPO.load(tmp_path / "agent", scaled).config.action_scale == resolved
-
-
-OUT_OF_RANGE = [
-    *((name, 0, "must be 1 or more, got 0") for name in
-      ("meta_batch_size", "num_episodes", "cg_iterations", "line_search_steps", "chunk_size")),
-    ("num_inner_steps", -1, "must be 0 or more, got -1"),
-    *((name, value, rf"must lie in \(0, ∞\), got {value}")
-      for name in ("inner_lr", "later_lr_factor", "initial_std", "min_std", "max_kl_nats",
-                   "action_scale")
-      for value in (0.0, -1.0, math.inf, math.nan)),
-    ("cg_damping", -1e-9, r"must lie in \[0, ∞\), got -1e-09"),
-    *((name, value, rf"must lie in \[0, 1\], got {value}")
-      for name in ("gamma", "gae_lambda") for value in (-0.1, 1.1)),
-    *(("fisher_fraction", value, rf"must lie in \(0, 1\], got {value}") for value in (0.0, 1.1)),
-    *(("backtrack_ratio", value, rf"must lie in \(0, 1\), got {value}") for value in (0.0, 1.0)),
-    ("hidden_sizes", (8, 0), "must be 1 or more, got 0"),
-    ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
-    ("inner_objective", "ratio", "must be 'log_prob' or 'likelihood_ratio', got 'ratio'"),
-    ("baseline", "net", "must be 'linear' or 'none', got 'net'"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "value", "message"), OUT_OF_RANGE)
-def test_settings_out_of_range_are_refused(name, value, message):
-    with pytest.raises(ValueError, match=f"{name} {message}"):
-        MAMLTRPOConfig(**{name: value})
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"cg_damping": 0.0, "gamma": 0.0, "gae_lambda": 0.0, "fisher_fraction": 1.0},
-        {"gamma": 1.0, "hidden_sizes": (), "chunk_size": 1},
-    ],
-)
-def test_settings_at_the_ends_of_their_ranges_are_accepted(settings):
-    config = MAMLTRPOConfig(**settings)
-    assert {name: getattr(config, name) for name in settings} == settings
-
-
-def test_every_setting_with_a_range_is_checked():
-    checked = {name for name, _, _ in OUT_OF_RANGE}
-    switches = {"first_order", "normalize_advantages", "bootstrap_truncated"}
-    assert checked == set(MAMLTRPOConfig.__dataclass_fields__) - switches

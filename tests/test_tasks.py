@@ -13,7 +13,7 @@ from gymnasium import spaces
 sys.path.append(str(Path(__file__).parent))
 
 import freeze_tasks
-from broken_families import Walk
+from sound_families import Walk
 
 from metarl.envs import family_ids, make_family
 from metarl.tasks import RendersBatch, listed_tasks, uniform_tasks

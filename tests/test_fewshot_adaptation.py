@@ -1,16 +1,14 @@
-"""What single learners promise, against solves, sorts, loops and cells written elsewhere."""
+"""Learners that adapt by gradients, against finite differences, solves, torch's optimisers."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from fewshot_episodes import (
     CURVES,
-    PICTURES,
     VECTORS,
     episodes,
     generator,
@@ -23,74 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from metarl.bilevel import Params
-from metarl.fewshot.batch_norm import Moments, batch_moments, normalize
 from metarl.fewshot.batches import LabelledSet
-from metarl.fewshot.embedding import Embedded, membership, squared_distances
-from metarl.fewshot.lstm import LSTMState, init_lstm, lstm_step
-from metarl.fewshot.matching import attention_logits, encode_query, encode_support
-from metarl.fewshot.prototypical import prototype_logits
 from metarl.fewshot.reptile import minibatches
-from metarl.fewshot.ridge import ridge_weights
-from metarl.fewshot.siamese import contrastive_losses
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-
-
-# Batch norm.
-
-
-def first(maps: Tensor) -> Tensor:
-    """[tasks, points, H, W, C] of the first task as torch lays them, [points, C, H, W]."""
-    return maps[0].movedim(-1, 1)
-
-
-def test_batch_norm_is_torchs():
-    maps, scale, offset = normal(1, 6, 4, 5, 3), normal(3, seed=1), normal(3, seed=2)
-    expected = functional.batch_norm(first(maps), None, None, scale, offset, training=True)
-    found = normalize(maps, batch_moments(maps), scale, offset)
-    torch.testing.assert_close(first(found), expected)
-    frozen = functional.batch_norm(first(maps), scale, offset.exp(), scale, offset)
-    found = normalize(maps, Moments(scale, offset.exp()), scale, offset)
-    torch.testing.assert_close(first(found), frozen)
-
-
-def test_each_task_is_normalised_by_itself_with_its_own_scale_and_offset():
-    maps, scale, offset = normal(2, 6, 4, 5, 3), normal(2, 3, seed=1), normal(2, 3, seed=2)
-    found = normalize(maps, batch_moments(maps), scale, offset)
-    for k in range(2):
-        alone = maps[k : k + 1]
-        expected = normalize(alone, batch_moments(alone), scale[k], offset[k])
-        torch.testing.assert_close(found[k : k + 1], expected)
-
-
-def test_moments_of_the_points_that_count_are_those_of_the_points_alone():
-    maps = normal(2, 6, 4, 5, 3)
-    counts = torch.tensor([[True, False, True, True, False, True], [False, True] + 4 * [False]])
-    for k in range(2):
-        alone = batch_moments(maps[k : k + 1, counts[k]])
-        for found, expected in zip(batch_moments(maps, counts), alone, strict=True):
-            torch.testing.assert_close(found[k], expected[0])
-
-
-def test_second_derivatives_of_batch_norm_are_those_of_torchs():
-    maps = normal(2, 4, 3, 3, 2).requires_grad_()
-    one = torch.ones(2, dtype=torch.float64)
-
-    def theirs(points: Tensor) -> Tensor:
-        out = functional.batch_norm(points, None, None, one, one, training=True)
-        return out.square().tanh().sum()
-
-    total = normalize(maps, batch_moments(maps), one, one).square().tanh().sum()
-    (slopes,) = torch.autograd.grad(total, maps, create_graph=True)
-    (found,) = torch.autograd.grad(slopes.square().sum(), maps)
-    for k in range(2):
-        points = maps[k].movedim(-1, 1).detach().requires_grad_()
-        (slope,) = torch.autograd.grad(theirs(points), points, create_graph=True)
-        (expected,) = torch.autograd.grad(slope.square().sum(), points)
-        torch.testing.assert_close(found[k], expected.movedim(1, -1))
-
 
 # Learned rates.
 
@@ -307,152 +239,6 @@ def test_minibatches_go_through_the_support_in_shuffled_passes():
     assert not torch.equal(drawn[0] + 6, drawn[1])
     for points, targets in steps.batches:
         assert torch.equal(points.squeeze(-1).long(), targets)
-
-
-# Closed forms.
-
-
-@pytest.mark.parametrize(("points", "features"), [(4, 7), (9, 3)])
-def test_ridge_weights_are_an_explicit_solve(points, features):
-    inputs, targets, ridge = normal(2, points, features), normal(2, points, 3, seed=1), 0.7
-    found = ridge_weights(inputs, targets, torch.tensor(ridge, dtype=torch.float64))
-    for k in range(2):
-        x, y = inputs[k].numpy(), targets[k].numpy()
-        stacked = np.vstack([x, math.sqrt(ridge) * np.eye(features)])
-        wanted = np.linalg.lstsq(stacked, np.vstack([y, np.zeros((features, 3))]), rcond=None)[0]
-        np.testing.assert_allclose(found[k], wanted, rtol=1e-9, atol=1e-12)
-
-
-def test_a_query_goes_to_the_nearer_prototype():
-    support = torch.tensor([[[0.0, 0.0], [2.0, 0.0], [0.0, 3.0], [0.0, 5.0]]])
-    query = torch.tensor([[[1.0, 1.0], [0.0, 3.0]]])
-    labelled = LabelledSet(support, torch.tensor([[0, 0, 1, 1]]))
-    # Prototypes (1, 0) and (0, 4): squared distances 1 and 10, then 10 and 1.
-    expected = torch.tensor([[[-1.0, -10.0], [-10.0, -1.0]]])
-    torch.testing.assert_close(prototype_logits(support, query, labelled), expected)
-    only_first = labelled._replace(mask=torch.tensor([[True, False, True, True]]))
-    # The first prototype is (0, 0): squared distances 2 and 9.
-    expected = torch.tensor([[[-2.0, -10.0], [-9.0, -1.0]]])
-    torch.testing.assert_close(prototype_logits(support, query, only_first), expected)
-
-
-def test_a_class_without_support_is_never_chosen():
-    support = normal(1, 4, 2)
-    labelled = LabelledSet(
-        support, torch.tensor([[0, 0, 1, 1]]), torch.tensor([[True, True, False, False]])
-    )
-    logits = prototype_logits(support, 100 * normal(1, 5, 2, seed=1), labelled)
-    assert (logits.argmax(-1) == 0).all()
-    assert torch.isfinite(logits.log_softmax(-1)[..., 0]).all()
-
-
-def test_squared_distances_are_those_of_all_pairs():
-    a, b = normal(2, 3, 4), normal(2, 5, 4, seed=1)
-    torch.testing.assert_close(squared_distances(a, b), torch.cdist(a, b).square())
-
-
-def test_contrastive_losses_by_hand():
-    squared = torch.tensor([[[0.25, 0.36], [4.0, 0.09]]])
-    same = torch.tensor([[[True, False], [False, True]]])
-    counts = torch.ones_like(same)
-    # One class: (0.25 + 0.09) / 2; two classes: ((1 − 0.6)² + 0) / 2.
-    torch.testing.assert_close(
-        contrastive_losses(squared, same, counts, 1.0), torch.tensor([0.17 + 0.08])
-    )
-    counts[0, 1] = False
-    torch.testing.assert_close(
-        contrastive_losses(squared, same, counts, 1.0), torch.tensor([0.25 + 0.16])
-    )
-
-
-# Matching.
-
-
-def test_the_cell_is_torchs():
-    params = {k: p.double() for k, p in init_lstm(5, 4, 4, generator()).items()}
-    cell = torch.nn.LSTMCell(5, 4, dtype=torch.float64)
-    with torch.no_grad():
-        cell.weight_ih.copy_(params["weight_input"])
-        cell.weight_hh.copy_(params["weight_hidden"])
-        cell.bias_ih.copy_(params["bias"])
-        cell.bias_hh.zero_()
-    inputs, hidden, carried = normal(3, 5), normal(3, 4, seed=1), normal(3, 4, seed=2)
-    found = lstm_step(params, inputs, LSTMState(hidden, carried))
-    for ours, theirs in zip(found, cell(inputs, (hidden, carried)), strict=True):
-        torch.testing.assert_close(ours, theirs)
-
-
-def cells(size: int) -> Params:
-    params = {}
-    for name, fed_back in (("forward", size), ("backward", size), ("query", 2 * size)):
-        cell = init_lstm(size, fed_back, size, generator(len(name)))
-        params |= {f"{name}/{key}": p.double() for key, p in cell.items()}
-    return params
-
-
-def test_the_support_is_read_both_ways():
-    params, features = cells(4), normal(2, 5, 4)
-    reader = torch.nn.LSTM(4, 4, bidirectional=True, batch_first=True, dtype=torch.float64)
-    with torch.no_grad():
-        for name, suffix in (("forward", ""), ("backward", "_reverse")):
-            getattr(reader, f"weight_ih_l0{suffix}").copy_(params[f"{name}/weight_input"])
-            getattr(reader, f"weight_hh_l0{suffix}").copy_(params[f"{name}/weight_hidden"])
-            getattr(reader, f"bias_ih_l0{suffix}").copy_(params[f"{name}/bias"])
-            getattr(reader, f"bias_hh_l0{suffix}").zero_()
-        both = reader(features)[0]
-    expected = both[..., :4] + both[..., 4:] + features
-    torch.testing.assert_close(encode_support(params, features, None), expected)
-
-
-def test_the_query_looks_at_the_support_step_by_step():
-    params, features, context = cells(4), normal(1, 1, 4), normal(1, 3, 4, seed=1)
-    hidden = read = carried = torch.zeros(4, dtype=torch.float64)
-    own = {key.removeprefix("query/"): p for key, p in params.items() if "query/" in key}
-    for _ in range(3):
-        found, carried = lstm_step(
-            own, features[0, 0], LSTMState(torch.cat([hidden, read]), carried)
-        )
-        hidden = found + features[0, 0]
-        weights = torch.stack([hidden @ g for g in context[0]]).softmax(0)
-        read = sum(w * g for w, g in zip(weights, context[0], strict=True))
-    torch.testing.assert_close(encode_query(params, features, context, 3, None)[0, 0], hidden)
-
-
-def test_attention_by_hand():
-    support = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]])
-    query = torch.tensor([[[5.0, 0.0]]])
-    members = membership(LabelledSet(support, torch.tensor([[0, 1, 1]])), 2, torch.float32)
-    # Cosines 1, 0, 1: weights e, 1, e over 2e + 1.
-    shares = torch.tensor([[[math.e, 1 + math.e]]]) / (2 * math.e + 1)
-    found = attention_logits(Embedded(support, query), members, None)
-    torch.testing.assert_close(found, shares.log())
-
-
-# Relation.
-
-
-def test_relations_score_each_pair_by_itself():
-    learner: Any = make_learner("relation", VECTORS)
-    params, batch = start(learner), episodes(VECTORS)
-    scores = learner.predict(learner.adapt(params, batch.support), batch.query.inputs)
-    features = [learner.backbone.features(params, part.inputs) for part in batch]
-    for row, query, kind in ((0, 1, 2), (2, 5, 0)):
-        total = features[0][row, 2 * kind : 2 * kind + 2].sum(0)
-        pair = torch.cat([total, features[1][row, query]])
-        hidden = torch.relu(
-            functional.linear(pair, params["score/weight_0"], params["score/bias_0"])
-        )
-        score = functional.linear(hidden, params["score/weight_1"], params["score/bias_1"])
-        torch.testing.assert_close(scores[row, query, kind], score.sigmoid().squeeze())
-
-
-def test_the_relation_loss_is_the_squared_error_of_all_scores():
-    learner: Any = make_learner("relation", PICTURES)
-    params, batch = start(learner), episodes(PICTURES)
-    scores = learner.predict(learner.adapt(params, batch.support), batch.query.inputs)
-    wanted = functional.one_hot(batch.query.targets, 3).double()
-    expected = (scores - wanted).square().mean((1, 2))
-    torch.testing.assert_close(learner.meta_loss(params, batch), expected)
 
 
 # Context and transfer.

@@ -1,0 +1,83 @@
+"""Evaluation of few-shot learners: curves over steps, scores and intervals, the protocol."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from fewshot_episodes import generator
+from fewshot_runs import TASKS, on_glyphs, trained
+
+from metarl.fewshot import adaptation_curve, evaluate_fewshot
+from metarl.statistics import normal_interval
+
+# Curves over steps.
+
+
+def test_the_curve_starts_before_adaptation_and_follows_the_steps():
+    training = trained(3, num_inner_steps=2)
+    batch = TASKS.sample_for_test(4, 6, generator())
+    curve = adaptation_curve(training, batch, 3)
+    assert curve.shape == (4, 4)
+    adapted = training.adapt(batch.support)
+    shared = {name: p.expand(4, *p.shape) for name, p in training.params.items()}
+    for step, known in ((0, adapted._replace(params=shared)), (2, adapted)):
+        outputs = training.predict(known, batch.query)
+        errors = (outputs - batch.query.targets).square().mean((1, 2))
+        np.testing.assert_allclose(curve[step], errors, rtol=1e-5)
+    assert not np.allclose(curve[0], curve[1], rtol=1e-3)
+    np.testing.assert_array_equal(adaptation_curve(training, batch, 0), curve[:1])
+
+
+def test_the_curve_leaves_the_learner_as_it_was():
+    training, batch = trained(1), TASKS.sample_for_test(4, 6, generator())
+    before = {name: p.clone() for name, p in training.params.items()}
+    adaptation_curve(training, batch, 3)
+    assert all(torch.equal(p, before[name]) for name, p in training.params.items())
+
+
+# Evaluation.
+
+
+def test_the_evaluation_is_that_of_its_tasks():
+    training = on_glyphs("protonet")
+    evaluation = evaluate_fewshot(training, num_tasks=60, seed=5)
+    assert evaluation.scores.shape == (1, 60)
+    assert (evaluation.steps, evaluation.metric) == ((1,), "accuracy")
+    assert evaluate_fewshot(training, num_tasks=55, seed=5).scores == pytest.approx(
+        evaluation.scores[:, :55]
+    )
+    assert not np.array_equal(evaluate_fewshot(training, num_tasks=60).scores, evaluation.scores)
+    mean, low, high = evaluation.intervals()[0]
+    half = 1.96 * evaluation.scores[0].std(ddof=1) / math.sqrt(60)
+    assert (mean, high - mean, mean - low) == pytest.approx((evaluation.scores.mean(), half, half))
+
+
+def test_the_evaluation_says_what_decided_it():
+    training = on_glyphs("maml", batch_norm="support")
+    training.iterate()
+    written = evaluate_fewshot(training, num_tasks=3, num_steps=2, queries=4).to_json()
+    assert [row["step"] for row in written["steps"]] == [0, 1, 2]
+    protocol = written["protocol"]
+    assert (protocol["ways"], protocol["shots"], protocol["query"]) == (3, 1, "4 per class")
+    assert protocol["batch_norm"] == "support: statistics of the support set"
+    assert protocol["transductive"] is False
+    assert (protocol["num_tasks"], protocol["iterations"], protocol["split"]) == (3, 1, "test")
+    assert "data_glyph_seed" in protocol
+    json.dumps(written)
+
+
+def test_curves_are_measured_on_a_grid():
+    evaluation = evaluate_fewshot(trained(1), num_tasks=7, num_steps=1)
+    assert evaluation.metric == "mse"
+    assert evaluation.protocol["query"] == "100 even points over the inputs"
+    assert evaluation.scores.shape == (2, 7)
+
+
+def test_one_task_has_no_interval():
+    assert normal_interval([0.5]) == (0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="values must be a non-empty vector of finite numbers"):
+        normal_interval([math.nan])

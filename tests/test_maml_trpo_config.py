@@ -1,0 +1,52 @@
+"""The ranges of MAML-TRPO's settings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from metarl.agents import MAMLTRPOConfig
+
+OUT_OF_RANGE = [
+    *((name, 0, "must be 1 or more, got 0") for name in
+      ("meta_batch_size", "num_episodes", "cg_iterations", "line_search_steps", "chunk_size")),
+    ("num_inner_steps", -1, "must be 0 or more, got -1"),
+    *((name, value, rf"must lie in \(0, ∞\), got {value}")
+      for name in ("inner_lr", "later_lr_factor", "initial_std", "min_std", "max_kl_nats",
+                   "action_scale")
+      for value in (0.0, -1.0, math.inf, math.nan)),
+    ("cg_damping", -1e-9, r"must lie in \[0, ∞\), got -1e-09"),
+    *((name, value, rf"must lie in \[0, 1\], got {value}")
+      for name in ("gamma", "gae_lambda") for value in (-0.1, 1.1)),
+    *(("fisher_fraction", value, rf"must lie in \(0, 1\], got {value}") for value in (0.0, 1.1)),
+    *(("backtrack_ratio", value, rf"must lie in \(0, 1\), got {value}") for value in (0.0, 1.0)),
+    ("hidden_sizes", (8, 0), "must be 1 or more, got 0"),
+    ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
+    ("inner_objective", "ratio", "must be 'log_prob' or 'likelihood_ratio', got 'ratio'"),
+    ("baseline", "net", "must be 'linear' or 'none', got 'net'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "message"), OUT_OF_RANGE)
+def test_settings_out_of_range_are_refused(name, value, message):
+    with pytest.raises(ValueError, match=f"{name} {message}"):
+        MAMLTRPOConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cg_damping": 0.0, "gamma": 0.0, "gae_lambda": 0.0, "fisher_fraction": 1.0},
+        {"gamma": 1.0, "hidden_sizes": (), "chunk_size": 1},
+    ],
+)
+def test_settings_at_the_ends_of_their_ranges_are_accepted(settings):
+    config = MAMLTRPOConfig(**settings)
+    assert {name: getattr(config, name) for name in settings} == settings
+
+
+def test_every_setting_with_a_range_is_checked():
+    checked = {name for name, _, _ in OUT_OF_RANGE}
+    switches = {"first_order", "normalize_advantages", "bootstrap_truncated"}
+    assert checked == set(MAMLTRPOConfig.__dataclass_fields__) - switches
