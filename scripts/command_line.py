@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
+from metarl.memory_reuse import keep_freed_memory
 from metarl.suggestions import unknown_name
 
 __all__ = [
@@ -38,6 +39,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
 
     With METARL_DEBUG set in the environment, the traceback is shown instead.
     """
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
