@@ -68,7 +68,7 @@ class Evaluation:
     environment: str
     agent: str
     protocol: EvaluationProtocol
-    tasks: Scores  # [N, D]
+    tasks: Scores  # [N, D]; D is 0 where a file leaves long tasks out
     runs: tuple[str, ...]
     """What was measured, R names: directories or checkpoints."""
     stages: tuple[str, ...]
@@ -255,7 +255,7 @@ def read_evaluations(file: Path) -> tuple[Evaluation, ...]:
 
 
 def _require_shape(name: str, values: Scores, shape: tuple[int, ...]) -> None:
-    if values.shape != shape or not values.size:
+    if values.shape != shape or not len(values):
         raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
     if not np.isfinite(values).all():
         raise ValueError(f"{name} must be finite")

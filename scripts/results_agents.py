@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from metarl.bootstrap import Estimate
 from metarl.checkpoints import read_header
-from metarl.evaluation import Evaluation, Scores, read_evaluations
+from metarl.evaluation import Evaluation, Scores, read_evaluations, write_evaluations
 from metarl.plots import learning_figure
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.number_text import interval_text
@@ -17,6 +18,7 @@ from metarl.scripts.results_folder import provenance, require_measured_runs, wri
 __all__ = ["agents_table", "publish_agent"]
 
 _MOST_EPISODES = 4  # shown one by one
+_MOST_TASK_NUMBERS = 16  # kept of each task
 
 # Figures of others beside ours, with what they are.
 _PUBLISHED = {
@@ -58,9 +60,9 @@ def publish_agent(
     """
     configs = [directory.config() for directory in directories]
     environment, agent = str(configs[0]["environment"]), str(configs[0]["agent"])
-    for one in read_evaluations(evaluation):
+    measured = read_evaluations(evaluation)
+    for one in measured:
         require_measured_runs(evaluation, directories, agent, (one.agent, one.runs))
-    content = evaluation.read_bytes()
     target = out / environment.replace(":", "-") / (name or agent)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -71,13 +73,20 @@ def publish_agent(
     trained = read_header(checkpoint)["counters"]["num_iterations"]
     metrics = [row for row in read_metrics(first) if row["iteration"] <= trained]
     write_thinned(target / "metrics.jsonl", metrics)
-    (target / "evaluation.json").write_bytes(content)
+    write_evaluations(target / "evaluation.json", [_without_long_tasks(one) for one in measured])
     title = f"{environment}, {agent}, seed {configs[0]['seed']}"
     learning_figure(metrics, title).savefig(target / "curve.png", dpi=110)
     seconds = sum(row["time/sampling_seconds"] + row["time/update_seconds"] for row in metrics)
     line = provenance(configs, len(metrics), seconds)
     (target / "README.md").write_text(line, encoding="utf-8")
     return target
+
+
+def _without_long_tasks(evaluation: Evaluation) -> Evaluation:
+    """The same without the numbers of tasks such as MDPs, megabytes that seed and split give."""
+    if evaluation.tasks.shape[1] <= _MOST_TASK_NUMBERS:
+        return evaluation
+    return replace(evaluation, tasks=evaluation.tasks[:, :0])
 
 
 def agents_table(out: Path) -> list[str]:

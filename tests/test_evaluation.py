@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,11 @@ def test_json_holds_every_number_and_comes_back_as_it_was():
     assert again.references["oracle"].success is None
     for name in ("environment", "agent", "protocol", "runs", "stages"):
         assert getattr(again, name) == getattr(made, name)
+
+
+def test_tasks_may_be_left_out():
+    made = replace(by_hand(), tasks=TASKS[:, :0])
+    assert Evaluation.from_json(made.to_json()).tasks.shape == (3, 0)
 
 
 def test_json_names_what_was_measured_and_how():
