@@ -19,8 +19,8 @@ class TransitionMemory:
     A moment of a trial holds the action, its reward and the observation it led to, but not the
     observation it was taken in. To learn what an action does where, a memory must first put two
     moments together; for a transformer, which looks things up by what stands in one place, that
-    is the hard part. On tabular MDPs of ten episodes it earns 105 of 159 after 37 iterations by
-    single moments, 150 after 80 by transitions.
+    is the hard part. On tabular MDPs of ten episodes, two layers of 64 earn 124 after 81 iterations
+    by single moments, 153 by transitions (seed 0; random actions earn 98).
 
     The state is the last moment (zeros at the start and where everything is cleared), then the
     other memory's.
