@@ -30,7 +30,7 @@ demo: .venv/installed
 	$(BIN)/metarl report $(DEMO)/run --out $(DEMO)/report.html
 
 test: lint types wheel
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lint: .venv/test-tools
 	$(BIN)/ruff check .
@@ -49,7 +49,7 @@ wheel: .venv/test-tools
 	cd build/elsewhere && PYTHONPATH=. ../../$(BIN)/python -W error ../../tests/import_everything.py
 
 test-slow: .venv/test-tools
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto --dist worksteal -m slow
 
 # Meta-World pins MuJoCo 3.3.0; Ant and Humanoid, which need 3.3.5, are tested in .venv only.
 .venv-metaworld/installed: pyproject.toml constraints.txt

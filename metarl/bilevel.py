@@ -8,6 +8,7 @@ module knows no model, no environment and no optimiser of the outer loop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -182,21 +183,23 @@ def _losses_and_gradients(
 
 
 def _adapt_chunk(params: Params, batches: list[Batch], inner: InnerLoop) -> Params:
-    differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in params.values())
+    if not (torch.is_grad_enabled() and any(p.requires_grad for p in params.values())):
+        with torch.no_grad():
+            return _descended(params, batches, partial(inner_step, inner=inner))
     if inner.batching == "explicit" and inner.mode == "unrolled":
-        return _adapt_with_autograd(params, batches, inner, create_graph=differentiable)
+        return _descended(params, batches, partial(_explicit_step, inner=inner, create_graph=True))
     names, values = list(params), list(params.values())
     flat = _Adaptation.apply(inner, batches, names, *values)  # type: ignore[no-untyped-call]
     return dict(zip(names, flat, strict=True))
 
 
-def _adapt_with_autograd(
-    params: Params, batches: list[Batch], inner: InnerLoop, *, create_graph: bool
+def _descended(
+    params: Params, batches: list[Batch], step: Callable[[Params, Batch], Params]
 ) -> Params:
-    """The inner loop on an explicit task axis, recorded on the ordinary autograd tape."""
+    """All steps of the inner loop; what came before a step is let go."""
     current = _expanded(params, task_count(batches))
     for batch in batches:
-        current = _explicit_step(current, batch, inner, create_graph=create_graph)
+        current = step(current, batch)
     return current
 
 

@@ -52,8 +52,11 @@ __all__ = ["FewShotConfig", "main", "train"]
 _DEFAULT_DATASET = "sinusoid"
 _DEFAULT_OF_CLASSIFIERS = "glyphs"
 _OF_ALL_SEEDS = frozenset(
-    {"device", "iterations", "checkpoint_every", "threads", "tracker", "test_steps", "compile"}
-)
+    {
+        "device", "iterations", "checkpoint_every", "log_every", "threads", "tracker", "test_steps",
+        "compile",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ class FewShotConfig:
     """Threads of torch on the CPU; 0: one for perceptrons, torch's choice for convolutions."""
     checkpoint_every: int = 1000
     """Iterations between checkpoints; the last one is always written."""
+    log_every: int = 0
+    """Iterations between lines of metrics, each with the accuracy on validation tasks, which takes
+    Reptile longer than its training between two; 0: 50 for classes, 100 for curves."""
     tracker: TrackerName = "tensorboard"
     """Where metrics go beside metrics.jsonl; wandb and trackio are packages of their own."""
     compile: bool = False
@@ -93,7 +99,7 @@ class FewShotConfig:
     def __post_init__(self) -> None:
         for name in ("iterations", "checkpoint_every", "seeds"):
             require_at_least(name, getattr(self, name), 1)
-        for name in ("seed", "test_steps", "threads"):
+        for name in ("seed", "test_steps", "threads", "log_every"):
             require_at_least(name, getattr(self, name), 0)
         for option in self.dataset_options:
             if not option.partition("=")[0].isidentifier() or "=" not in option:
@@ -310,6 +316,7 @@ def _loop_settings(config: FewShotConfig) -> dict[str, Any]:
         "device": resolve_device(config.device).type,
         "iterations": config.iterations,
         "checkpoint_every": config.checkpoint_every,
+        "log_every": config.log_every,
         "threads": config.threads,
         "tracker": config.tracker,
         "test_steps": config.test_steps,
@@ -322,6 +329,7 @@ def _plan(training: FewShotTraining, config: FewShotConfig) -> TrainingPlan:
         training,
         iterations=config.iterations,
         checkpoint_every=config.checkpoint_every,
+        log_every=config.log_every,
         tracker=config.tracker,
     )
 

@@ -19,7 +19,12 @@ _LOG_EVERY = {"regression": 100, "classification": 50}
 
 
 def fewshot_plan(
-    training: FewShotTraining, *, iterations: int, checkpoint_every: int, tracker: TrackerName
+    training: FewShotTraining,
+    *,
+    iterations: int,
+    checkpoint_every: int,
+    log_every: int = 0,
+    tracker: TrackerName,
 ) -> TrainingPlan:
     """How far to train; the best checkpoint has the highest accuracy or the smallest error."""
     kind = training.learner.problem.kind
@@ -32,7 +37,7 @@ def fewshot_plan(
         score=score,
         news=_news,
         axis="time/iterations",
-        log_every=_LOG_EVERY[kind],
+        log_every=log_every or _LOG_EVERY[kind],
         tracker=tracker,
     )
 

@@ -21,6 +21,7 @@ _KEPT = (
     "device",
     "iterations",
     "checkpoint_every",
+    "log_every",
     "threads",
     "tracker",
     "test_steps",
@@ -41,6 +42,7 @@ class StoredRun:
     device: str = "auto"
     iterations: int = 100
     checkpoint_every: int = 10
+    log_every: int = 0
     threads: int = 0
     tracker: TrackerName = "tensorboard"
     seeds: int = 1
@@ -50,7 +52,7 @@ class StoredRun:
     def __post_init__(self) -> None:
         for name in ("iterations", "checkpoint_every", "seeds"):
             require_at_least(name, getattr(self, name), 1)
-        for name in ("seed", "threads", "test_steps"):
+        for name in ("seed", "threads", "test_steps", "log_every"):
             require_at_least(name, getattr(self, name), 0)
 
 

@@ -135,3 +135,16 @@ def test_memory_of_the_recurrence_grows_only_by_the_parameters_it_keeps(batching
     kept = 8 * NUM_TASKS * sum(p.nbytes for p in params.values())
     assert growth("recurrence") <= 1.01 * kept
     assert growth("unrolled") > 5 * kept
+
+
+@batchings
+@modes
+def test_memory_of_an_adaptation_without_gradients_does_not_grow_with_its_steps(batching, mode):
+    params, (support, _) = mlp_problem()
+    peaks = []
+    for num_steps in (3, 30):
+        inner = InnerLoop(mlp_loss, STEP, num_steps, mode, batching)
+        with LiveBytes() as bytes_, torch.no_grad():
+            adapt(params, support, inner)
+        peaks.append(bytes_.peak)
+    assert peaks[1] == peaks[0]

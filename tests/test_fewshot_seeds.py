@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from short_runs import metarl
 
-from metarl.runs import RunDirectory
+from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts import evaluate_fewshot as script
 from metarl.scripts.cli import dispatch
 from metarl.scripts.fault_kills import fingerprint
@@ -100,11 +100,12 @@ def test_several_seeds_are_resumed_as_a_whole(seeds, tmp_path):
 def test_what_is_given_at_a_resume_holds_for_all_seeds_and_is_kept(seeds, tmp_path):
     out = tmp_path / "seeds"
     shutil.copytree(seeds, out)
-    metarl("fewshot maml --resume --iterations 110 --test-steps 2", out)
+    metarl("fewshot maml --resume --iterations 110 --test-steps 2 --log-every 5", out)
     for seed in (2, 3):
         run = RunDirectory.open(out / f"seed_{seed}")
         assert run.newest_checkpoint() == run.checkpoint_path(110)
         assert (run.config()["iterations"], run.config()["test_steps"]) == (110, 2)
+        assert [row["iteration"] for row in read_metrics(run)] == [100, 105, 110]
     described = read(out / "seeds.json")
     assert (described["seeds"], described["iterations"]) == (2, 110)
     assert len(read(out / "evaluation.json")["steps"]) == 3
