@@ -198,7 +198,7 @@ class RunDirectory:
             raise ValueError(f"checkpoint {path} holds iteration {held}, not that of its name")
         config = self.config()
         for key, (_, name) in _DECIDING.items():
-            if header.get(name) != config[key]:
+            if not _agree(header.get(name), config[key]):
                 raise ValueError(f"checkpoint {path} is of another run: its {name} differs")
 
     def _is_good(self, path: Path) -> bool:
@@ -207,6 +207,15 @@ class RunDirectory:
         except ValueError:
             return False
         return True
+
+
+def _agree(held: object, wanted: object) -> bool:
+    """Equal; of settings, those that both name, for a later version may know more of them."""
+    if not (isinstance(held, dict) and isinstance(wanted, dict)):
+        return held == wanted
+    shared = held.keys() & wanted.keys()
+    is_same_kind = len(shared) == min(len(held), len(wanted))
+    return is_same_kind and all(held[name] == wanted[name] for name in shared)
 
 
 class BestCheckpoint:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import save
 from short_runs import ROBOT, metarl
 
-from metarl.checkpoints import load_checkpoint, read_header
+from metarl.checkpoints import load_checkpoint, read_header, save_checkpoint
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.fault_kills import fingerprint
 from metarl.scripts.resuming import given_options
@@ -137,6 +137,21 @@ def test_a_config_of_an_earlier_version_is_completed_by_defaults(half):
     run.write_config(config)
     metarl("train maml-trpo --resume --iterations 5", half)
     assert run.newest_checkpoint() == run.checkpoint_path(5)
+
+
+def test_a_run_of_a_version_with_fewer_settings_goes_on(half):
+    run = RunDirectory.open(half)
+    config, path = run.config(), run.newest_checkpoint()
+    tensors, header = load_checkpoint(path, agent="maml-trpo", environment=config["environment"])
+    for settings in (config["agent_config"], header["config"]):
+        del settings["cg_iterations"]
+    run.write_config(config)
+    save_checkpoint(path, tensors, header)
+    metarl("train maml-trpo --resume --iterations 5", half)
+    assert run.newest_checkpoint() == run.checkpoint_path(5)
+    run.write_config({**config, "agent_config": {**config["agent_config"], "gamma": 0.5}})
+    with pytest.raises(ValueError, match="is of another run: its config differs"):
+        run.newest_checkpoint()
 
 
 @pytest.mark.parametrize(

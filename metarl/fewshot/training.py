@@ -84,7 +84,6 @@ class FewShotTraining:
         if compile:
             require_compilable(name, self.learner)
             self._meta_gradient = CompiledMetaGradient(self.learner)
-        self._stored_config = asdict(config)
         self._require_episodes()
 
     @property
@@ -184,7 +183,7 @@ class FewShotTraining:
                 "agent": _AGENT + self.name,
                 "environment": self.tasks.name,
                 "seed": self.seed,
-                "config": self._stored_config,
+                "config": asdict(self.config),
                 "counters": {"num_iterations": self.num_iterations},
             },
         )
@@ -211,7 +210,6 @@ class FewShotTraining:
         tensors, header = load_checkpoint(path, agent=_AGENT + name, environment=tasks.name)
         config = read_settings(config_type, header["config"], where=f"checkpoint {path}")
         training = cls(name, tasks, config, seed=header["seed"], device=device, compile=compile)
-        training._stored_config = header["config"]  # as its run's config.json has it
         for group, mine in (("parameters", training.params), ("running", training.running)):
             held = select_tensors(path, tensors, group, mine)
             for key, p in mine.items():
