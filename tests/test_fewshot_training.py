@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def test_a_checkpoint_of_format_1_still_predicts(tmp_path: Path):
     assert all(torch.equal(p, training.params[name]) for name, p in loaded.params.items())
 
 
-def test_settings_of_an_earlier_version_are_completed_and_kept_as_they_were(tmp_path: Path):
+def test_settings_of_an_earlier_version_are_completed_and_saved_in_full(tmp_path: Path):
     training = trained(1)
     training.save(tmp_path / "new")
     tensors, header = load_checkpoint(
@@ -156,7 +157,7 @@ def test_settings_of_an_earlier_version_are_completed_and_kept_as_they_were(tmp_
     assert loaded.config == training.config
     loaded.save(tmp_path / "again")
     header = load_checkpoint(tmp_path / "again", agent="fewshot-maml", environment="sinusoid")[1]
-    assert header["config"] == held
+    assert header["config"] == json.loads(json.dumps(asdict(training.config)))
 
 
 def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path):
