@@ -38,6 +38,7 @@ __all__ = [
     "command_words",
     "library_versions",
     "read_metrics",
+    "settings_agree",
 ]
 
 _KEPT_CHECKPOINTS = 3
@@ -198,7 +199,7 @@ class RunDirectory:
             raise ValueError(f"checkpoint {path} holds iteration {held}, not that of its name")
         config = self.config()
         for key, (_, name) in _DECIDING.items():
-            if not _agree(header.get(name), config[key]):
+            if not settings_agree(header.get(name), config[key]):
                 raise ValueError(f"checkpoint {path} is of another run: its {name} differs")
 
     def _is_good(self, path: Path) -> bool:
@@ -209,13 +210,13 @@ class RunDirectory:
         return True
 
 
-def _agree(held: object, wanted: object) -> bool:
-    """Equal; of settings, those that both name, for a later version may know more of them."""
+def settings_agree(held: object, wanted: object) -> bool:
+    """Equal; of settings by name, all that both name, for a later version may know more of them."""
     if not (isinstance(held, dict) and isinstance(wanted, dict)):
         return held == wanted
     shared = held.keys() & wanted.keys()
-    is_same_kind = len(shared) == min(len(held), len(wanted))
-    return is_same_kind and all(held[name] == wanted[name] for name in shared)
+    one_knows_all = len(shared) == min(len(held), len(wanted))
+    return one_knows_all and all(held[name] == wanted[name] for name in shared)
 
 
 class BestCheckpoint:

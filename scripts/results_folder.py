@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarl.runs import RunDirectory
+from metarl.runs import RunDirectory, settings_agree
 from metarl.scripts.several_seeds import expanded
 
 __all__ = ["open_seeds", "provenance", "require_measured_runs", "write_thinned"]
@@ -26,12 +26,9 @@ def open_seeds(runs: Sequence[Path]) -> list[RunDirectory]:
     """
     directories = [RunDirectory.open(Path(one)) for path in runs for one in expanded(str(path))]
     configs = [directory.config() for directory in directories]
-    data = ("dataset_options",)  # of few-shot runs
-    kinds = {
-        json.dumps([c["agent"], c["environment"], c["agent_config"], *(c.get(k) for k in data)])
-        for c in configs
-    }
-    if len(kinds) != 1:
+    kinds = ("agent", "environment", "agent_config", "dataset_options")
+    pairs = [(c.get(kind), configs[0].get(kind)) for c in configs for kind in kinds]
+    if not pairs or not all(settings_agree(one, first) for one, first in pairs):
         raise ValueError("runs must be seeds of one agent, environment and configuration")
     return directories
 
