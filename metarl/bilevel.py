@@ -49,8 +49,8 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
 
     Ordinary autograd differentiates the result correctly, whatever layers the loss uses: where
     torch's own rules would go wrong (the second derivative of a normalisation layer, taken outside
-    `vmap`), the backward pass is computed inside `vmap` here. "unrolled" with explicit batching
-    may be differentiated any number of times, everything else once.
+    `vmap`), the backward pass is computed inside `vmap` here. "unrolled" and "first_order" with
+    explicit batching may be differentiated any number of times, everything else once.
 
     Args:
         params: θ_0, shared by all tasks, no task axis. Any device and floating dtype.
@@ -98,7 +98,7 @@ def inner_step(params: Params, batch: Batch, inner: InnerLoop) -> Params:
         detached = {name: p.detach() for name, p in params.items()}
         with torch.no_grad():
             return torch.func.vmap(_task_step(inner))(detached, batch)
-    return _explicit_step(params, batch, inner, create_graph=False)
+    return _explicit_step(params, batch, inner, has_graph=False)
 
 
 def meta_gradient(
@@ -186,8 +186,8 @@ def _adapt_chunk(params: Params, batches: list[Batch], inner: InnerLoop) -> Para
     if not (torch.is_grad_enabled() and any(p.requires_grad for p in params.values())):
         with torch.no_grad():
             return _descended(params, batches, partial(inner_step, inner=inner))
-    if inner.batching == "explicit" and inner.mode == "unrolled":
-        return _descended(params, batches, partial(_explicit_step, inner=inner, create_graph=True))
+    if inner.batching == "explicit" and inner.mode != "recurrence":
+        return _descended(params, batches, partial(_explicit_step, inner=inner, has_graph=True))
     names, values = list(params), list(params.values())
     flat = _Adaptation.apply(inner, batches, names, *values)  # type: ignore[no-untyped-call]
     return dict(zip(names, flat, strict=True))
@@ -203,22 +203,25 @@ def _descended(
     return current
 
 
-def _explicit_step(params: Params, batch: Batch, inner: InnerLoop, *, create_graph: bool) -> Params:
-    params = {
-        name: p if create_graph and p.requires_grad else p.detach().requires_grad_()
+def _explicit_step(params: Params, batch: Batch, inner: InnerLoop, *, has_graph: bool) -> Params:
+    """One step along an explicit task axis, on the ordinary autograd tape if it has a graph."""
+    is_second_order = has_graph and inner.mode == "unrolled"
+    leaves = {
+        name: p if is_second_order and p.requires_grad else p.detach().requires_grad_()
         for name, p in params.items()
     }
     with torch.enable_grad():
-        moved = _split(params, inner)[0]
+        moved = _split(leaves, inner)[0]
         grads = torch.autograd.grad(
-            inner.loss(params, batch).sum(),
+            inner.loss(leaves, batch).sum(),
             list(moved.values()),
-            create_graph=create_graph,
+            create_graph=is_second_order,
             allow_unused=True,
             materialize_grads=True,
         )
-        stepped = inner.rule(params, dict(zip(moved, grads, strict=True)))
-    return stepped if create_graph else {name: p.detach() for name, p in stepped.items()}
+    with torch.set_grad_enabled(has_graph):
+        start = params if has_graph else {name: p.detach() for name, p in params.items()}
+        return inner.rule(start, dict(zip(moved, grads, strict=True)))
 
 
 class _Adaptation(torch.autograd.Function):
