@@ -28,6 +28,7 @@ from metarl.durable_files import (
     sync_folder,
     write_atomically,
 )
+from metarl.stored_settings import settings_agree
 from metarl.tracking import TrackerName, open_tracker
 from metarl.versions import library_versions
 
@@ -38,7 +39,6 @@ __all__ = [
     "command_words",
     "library_versions",
     "read_metrics",
-    "settings_agree",
 ]
 
 _KEPT_CHECKPOINTS = 3
@@ -208,15 +208,6 @@ class RunDirectory:
         except ValueError:
             return False
         return True
-
-
-def settings_agree(held: object, wanted: object) -> bool:
-    """Equal; of settings by name, all that both name, for a later version may know more of them."""
-    if not (isinstance(held, dict) and isinstance(wanted, dict)):
-        return held == wanted
-    shared = held.keys() & wanted.keys()
-    one_knows_all = len(shared) == min(len(held), len(wanted))
-    return one_knows_all and all(held[name] == wanted[name] for name in shared)
 
 
 class BestCheckpoint:

@@ -1,4 +1,4 @@
-"""Settings read back from JSON into the dataclass they came from, each one checked."""
+"""Settings read back from JSON into the dataclass they came from, each one checked; and compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import types
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["read_settings"]
+__all__ = ["read_settings", "settings_agree"]
 
 Settings = TypeVar("Settings")
 
@@ -45,6 +45,15 @@ def read_settings(
         return settings_type(**values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def settings_agree(held: object, wanted: object) -> bool:
+    """Equal; of settings by name, all that both name, for a later version may know more of them."""
+    if not (isinstance(held, dict) and isinstance(wanted, dict)):
+        return held == wanted
+    shared = held.keys() & wanted.keys()
+    one_knows_all = len(shared) == min(len(held), len(wanted))
+    return one_knows_all and all(held[name] == wanted[name] for name in shared)
 
 
 def _converted(value: object, hint: Any, name: str) -> Any:

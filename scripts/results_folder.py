@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarl.runs import RunDirectory, settings_agree
+from metarl.runs import RunDirectory
 from metarl.scripts.several_seeds import expanded
+from metarl.stored_settings import settings_agree
 
 __all__ = ["open_seeds", "provenance", "require_measured_runs", "write_thinned"]
 

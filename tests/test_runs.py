@@ -16,14 +16,7 @@ from short_runs import CONFIG, save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metarl.durable_files import create_whole, locked
-from metarl.runs import (
-    MetricsLog,
-    RunDirectory,
-    command_words,
-    library_versions,
-    read_metrics,
-    settings_agree,
-)
+from metarl.runs import MetricsLog, RunDirectory, command_words, library_versions, read_metrics
 from metarl.scripts.resuming import note_resume
 
 
@@ -389,18 +382,3 @@ def test_a_damaged_line_before_the_last_is_named(run, line):
         file.write(line)
     with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged in line 2"):
         read_metrics(run)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        ({"a": 1}, {"a": 1, "new": 2}, True),
-        ({"a": 1, "new": 2}, {"a": 1}, True),
-        ({"a": 1}, {"a": 2, "new": 2}, False),
-        ({"a": 1, "b": 1}, {"a": 1, "new": 2}, False),
-        (3, 3, True),
-        (3, {"a": 3}, False),
-    ],
-)
-def test_settings_agree_where_one_version_knows_more_of_them(one, other, expected):
-    assert settings_agree(one, other) is expected

@@ -9,7 +9,7 @@ import pytest
 
 from metarl.agents import MAMLTRPOConfig
 from metarl.fewshot import MAMLConfig
-from metarl.stored_settings import read_settings
+from metarl.stored_settings import read_settings, settings_agree
 
 
 @dataclass(frozen=True)
@@ -85,3 +85,18 @@ def test_other_keys_can_be_passed_over():
     assert (
         read_settings(Settings, {"name": "n", "z": 1}, where="x", others_allowed=True).name == "n"
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ({"a": 1}, {"a": 1, "new": 2}, True),
+        ({"a": 1, "new": 2}, {"a": 1}, True),
+        ({"a": 1}, {"a": 2, "new": 2}, False),
+        ({"a": 1, "b": 1}, {"a": 1, "new": 2}, False),
+        (3, 3, True),
+        (3, {"a": 3}, False),
+    ],
+)
+def test_settings_agree_where_one_version_knows_more_of_them(one, other, expected):
+    assert settings_agree(one, other) is expected
