@@ -1,4 +1,4 @@
-"""Settings read back from JSON into the dataclass they came from, each one checked; and compared."""
+"""Settings read back from JSON into their dataclass, each one checked; and compared."""
 
 from __future__ import annotations
 
