@@ -27,6 +27,7 @@ __all__ = ["fewshot_table", "publish_fewshot"]
 _AGENT = "fewshot-"
 _DATA_DIR = "data"  # in published commands, for the folder of the machine they ran on
 _SHOWN_STEPS = (1, 10)  # beside the number that the learner was trained with
+_USUAL_QUERIES = 15  # per class
 
 
 def publish_fewshot(
@@ -42,7 +43,8 @@ def publish_fewshot(
 
     Args:
         directories: the seeds of one experiment.
-        evaluations: what `metarl evaluate` wrote of them, each with other ways, shots or split.
+        evaluations: what `metarl evaluate` wrote of them, each with other ways, shots, queries or
+            split.
         out: where few-shot results live.
         name: of the folder under its data set; None: learner, ways and shots.
 
@@ -113,16 +115,19 @@ class _Stored:
     """By adaptation steps; the only one is called 1 where there are no steps."""
 
     @property
-    def order(self) -> tuple[bool, str, int, int]:
-        """In a table: the test first, then by ways and shots."""
-        split = str(self.protocol["split"])
-        return split != "test", split, self.protocol["ways"], self.protocol["shots"]
+    def order(self) -> tuple[bool, str, int, int, int]:
+        """In a table: the test first, then by ways, shots and queries."""
+        split, protocol = str(self.protocol["split"]), self.protocol
+        return split != "test", split, protocol["ways"], protocol["shots"], -_queries(protocol)
 
     @property
     def file_name(self) -> str:
         """Where a result keeps it."""
-        split = self.protocol["split"]
-        words = [_episodes(self.protocol, self.metric), *([] if split == "test" else [split])]
+        protocol, words = self.protocol, [_episodes(self.protocol, self.metric)]
+        if self.metric == "accuracy" and _queries(protocol) != _USUAL_QUERIES:
+            words.append(f"{_queries(protocol)}query")
+        if protocol["split"] != "test":
+            words.append(protocol["split"])
         return f"evaluation-{'-'.join(words)}.json"
 
 
@@ -143,7 +148,8 @@ def _measured(
         for other, held in found.items():
             if held.file_name == stored.file_name:
                 raise ValueError(
-                    f"evaluations must differ in ways, shots or split, {other} and {file} do not"
+                    f"evaluations must differ in ways, shots, queries or split, {other} and "
+                    f"{file} do not"
                 )
         found[file] = stored
     return found
@@ -178,6 +184,20 @@ def _episodes(settings: Mapping[str, Any], metric: str) -> str:
 def _episodes_in_words(settings: Mapping[str, Any], metric: str) -> str:
     shots = settings["shots"]
     return f"{shots} points" if metric == "mse" else f"{settings['ways']}-way {shots}-shot"
+
+
+def _queries(protocol: Mapping[str, Any]) -> int:
+    """Query points per class; 0 where a grid is asked for."""
+    number, _, unit = str(protocol["query"]).partition(" ")
+    return int(number) if unit == "per class" else 0
+
+
+def _tested_on(stored: _Stored) -> str:
+    words = _episodes_in_words(stored.protocol, stored.metric)
+    if stored.metric == "mse":
+        return words
+    number = _queries(stored.protocol)
+    return f"{words}, {number} {'query' if number == 1 else 'queries'} per class"
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,7 +237,7 @@ def _row(folder: Path, stored: _Stored) -> str:
     cells = [
         stored.dataset + split,
         link,
-        _episodes_in_words(protocol, stored.metric),
+        _tested_on(stored),
         f"{protocol['num_tasks']} × {len(stored.runs)}",
         _training(folder, config, int(protocol["iterations"])),
         _shown(stored, settings.get("num_inner_steps")),

@@ -45,7 +45,7 @@ def maml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measure(run: Path, file: Path, *options: str) -> None:
-    line = [str(run), "--num-tasks", "20", "--queries", "3", "--json", str(file), *options]
+    line = [str(run), "--num-tasks", "20", "--json", str(file), *options]
     evaluate_fewshot.main(line)
 
 
@@ -78,7 +78,7 @@ def test_a_run_is_published_with_several_evaluations(protonet, tmp_path):
     assert first == [
         "glyphs",
         "[protonet-2way-1shot](fewshot/glyphs/protonet-2way-1shot)",
-        "2-way 1-shot",
+        "2-way 1-shot, 15 queries per class",
         "20 × 1",
         "3-way, 50 iterations, 0 min (cpu)",
         f"{100 * stored['mean']:.2f} ± {100 * half:.2f}",
@@ -86,7 +86,7 @@ def test_a_run_is_published_with_several_evaluations(protonet, tmp_path):
         "not transductive",
         "",
     ]
-    assert (second[1], second[2]) == (first[1], "3-way 1-shot")
+    assert (second[1], second[2]) == (first[1], "3-way 1-shot, 15 queries per class")
 
 
 def test_a_published_checkpoint_measures_the_same_without_its_optimiser(protonet, tmp_path):
@@ -148,6 +148,14 @@ def test_other_splits_than_test_have_files_and_rows_of_their_own(protonet, tmp_p
     assert [row[0] for row in rows(tmp_path, "glyphs")] == ["glyphs", "glyphs, validation tasks"]
 
 
+def test_other_queries_than_fifteen_have_files_and_rows_of_their_own(protonet, tmp_path):
+    measure(protonet, tmp_path / "q.json", "--ways", "2", "--queries", "1")
+    target = publish([protonet], [tmp_path / "q.json", protonet / "2.json"], tmp_path)
+    assert (target / "evaluation-2way-1shot-1query.json").is_file()
+    tested = [row[2] for row in rows(tmp_path, "glyphs")]
+    assert tested == ["2-way 1-shot, 15 queries per class", "2-way 1-shot, 1 query per class"]
+
+
 def test_results_of_agents_and_few_shot_runs_are_kept_apart(protonet, tmp_path):
     publish([protonet], [protonet / "2.json"], tmp_path)
     agents, fewshot = table(tmp_path).split("## Few-shot learning")
@@ -160,7 +168,7 @@ def test_evaluations_that_do_not_belong_are_refused_and_nothing_is_written(
     protonet, maml, tmp_path
 ):
     cases = [
-        ([protonet / "2.json", protonet / "2.json"], "evaluations must differ in ways, shots or"),
+        ([protonet / "2.json", protonet / "2.json"], "evaluations must differ in ways, shots, queries"),
         ([maml / "evaluation.json"], "must be of fewshot-protonet and the runs protonet, it is of"),
         ([tmp_path / "no.json"], r"the runs have no evaluation .*no\.json; write it with metarl"),
         ([protonet / "config.json"], "must hold an evaluation of few-shot runs, it is damaged"),
