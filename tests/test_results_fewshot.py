@@ -168,7 +168,7 @@ def test_evaluations_that_do_not_belong_are_refused_and_nothing_is_written(
     protonet, maml, tmp_path
 ):
     cases = [
-        ([protonet / "2.json", protonet / "2.json"], "evaluations must differ in ways, shots, queries"),
+        ([protonet / "2.json", protonet / "2.json"], "evaluations must differ in ways, shots, q"),
         ([maml / "evaluation.json"], "must be of fewshot-protonet and the runs protonet, it is of"),
         ([tmp_path / "no.json"], r"the runs have no evaluation .*no\.json; write it with metarl"),
         ([protonet / "config.json"], "must hold an evaluation of few-shot runs, it is damaged"),

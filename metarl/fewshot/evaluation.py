@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from metarl.bilevel import Params
-from metarl.fewshot.batches import EpisodeShape, FewShotBatch, ProtocolFacts
+from metarl.fewshot.batches import EpisodeShape, FewShotBatch, LabelledSet, ProtocolFacts
 from metarl.fewshot.learner import FewShotLearner
 from metarl.fewshot.learners import LEARNERS
 from metarl.fewshot.problem import accuracies, task_losses
@@ -22,7 +22,8 @@ from metarl.statistics import Interval, normal_interval
 
 __all__ = ["FewShotEvaluation", "adaptation_curve", "evaluate_fewshot", "stored_scores"]
 
-_TASKS_AT_ONCE = 50  # of pictures; curves are taken all at once
+_TASKS_AT_ONCE = 50  # are drawn; curves are taken all at once
+_POINTS_AT_ONCE = 1000  # go through the net, or those of one task
 _QUERIES = 15  # per class, as most papers test
 _GRID = "100 even points over the inputs"
 _DECIMALS = 4  # of a task's score in a file
@@ -180,16 +181,16 @@ def _batches(
     training: FewShotTraining, num_tasks: int, shape: EpisodeShape, *, split: str, seed: int
 ) -> Iterator[FewShotBatch]:
     """Tasks by parts, the same whatever their number."""
+    size = max(1, _POINTS_AT_ONCE // (shape.ways * (shape.shots + shape.queries)))
     for start in range(0, num_tasks, _TASKS_AT_ONCE):
         chance = torch_generator(seed, "test", start, device=training.device)
         batch = training.tasks.sample(_TASKS_AT_ONCE, shape, split=split, generator=chance)
         count = min(_TASKS_AT_ONCE, num_tasks - start)
-        support, query = (
-            part._replace(
-                inputs=part.inputs[:count],
-                targets=part.targets[:count],
-                mask=None if part.mask is None else part.mask[:count],
-            )
-            for part in batch
-        )
-        yield FewShotBatch(support, query)
+        for first in range(0, count, size):
+            rows = slice(first, min(first + size, count))
+            yield FewShotBatch(_of_tasks(batch.support, rows), _of_tasks(batch.query, rows))
+
+
+def _of_tasks(points: LabelledSet, rows: slice) -> LabelledSet:
+    inputs, targets, mask = points
+    return LabelledSet(inputs[rows], targets[rows], None if mask is None else mask[rows])
