@@ -122,7 +122,7 @@ _RECIPES: dict[str, dict[_Data, Settings]] = {
                         "schedule": "halving"},
     },
     "r2d2": {"characters": {"meta_batch_size": 8}, "photographs": {"meta_batch_size": 4}},
-    "matching": {  # full-context embeddings did not help on Omniglot (Vinyals et al. 2016, sec. 4.1)
+    "matching": {  # no help from full context on Omniglot (Vinyals et al. 2016, sec. 4.1)
         "characters": {"meta_batch_size": 8, "full_context": False},
     },
     "relation": {"characters": {"meta_batch_size": 4}},
