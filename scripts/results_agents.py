@@ -30,7 +30,8 @@ _PUBLISHED = {
     "Bandit:n100-k5": "RL² 78.7, SNAIL 79.1 (their best in training), Gittins 78.3",
     "Bandit:n100-k10": "RL² 83.5, SNAIL 83.5 (their best in training), Gittins 82.8",
     "Bandit:n100-k50": "RL² 84.9, SNAIL 85.1 (their best in training), Gittins 85.2",
-    "TabularMDP:rl2": "10 episodes together: RL² 156.2, SNAIL 159.1 (their best), PSRL 138.1",
+    "TabularMDP:rl2": "10 episodes together: RL² 156.2, SNAIL 159.1 (their best), PSRL 138.1; "
+    "25: RL² 445.7, SNAIL 447.2, PSRL 408.8",
     "DarkRoom:dpt": "known goal 91.99 (computed)",
     "HalfCheetahVel:varibad": "−33 and −62 for both episodes together (RESeL, 5 M steps)",
     "HalfCheetahDir:varibad": "VariBAD 2,104 (Beck et al. 2022, 100 M steps)",

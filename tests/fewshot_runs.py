@@ -18,7 +18,9 @@ from metarl.fewshot.glyphs import GlyphTasks
 
 TASKS, GLYPHS = SinusoidTasks(), GlyphTasks()
 SMALL: dict[str, Any] = {"shots": 6, "meta_batch_size": 3, "hidden_sizes": (8,), "inner_lr": 0.05}
-ON_GLYPHS: dict[str, Any] = {"filters": (2, 2), "meta_batch_size": 2, "ways": 3, "train_ways": None}
+ON_GLYPHS: dict[str, Any] = {
+    "filters": (2, 2), "meta_batch_size": 2, "ways": 3, "train_ways": None, "decay_iterations": 20,
+}  # fmt: skip
 
 
 class Recorded(SinusoidTasks):

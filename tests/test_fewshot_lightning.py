@@ -26,7 +26,9 @@ from metarl.fewshot.lightning import FewShotModule
 pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
 
 GLYPHS, CURVES = GlyphTasks(), SinusoidTasks()
-ON_GLYPHS: dict[str, Any] = {"filters": (2, 2), "meta_batch_size": 2, "ways": 3, "train_ways": None}
+ON_GLYPHS: dict[str, Any] = {
+    "filters": (2, 2), "meta_batch_size": 2, "ways": 3, "train_ways": None, "decay_iterations": 20,
+}  # fmt: skip
 FEW_STEPS: dict[str, dict[str, Any]] = {
     "reptile": {"num_inner_steps": 2, "num_test_steps": 2},
     "imaml": {"num_inner_steps": 2},

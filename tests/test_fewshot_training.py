@@ -267,3 +267,14 @@ def test_running_statistics_move_towards_those_of_the_batch():
     training.iterate()
     for name, p in training.running.items():
         torch.testing.assert_close(p, 0.9 * before[name] + 0.1 * wanted[name])
+
+
+def test_a_schedule_without_an_end_is_refused_before_anything_is_changed():
+    training = on_glyphs("reptile", decay_iterations=None)
+    before = {name: p.clone() for name, p in training.params.items()}
+    with pytest.raises(
+        ValueError, match="decay_iterations must be given for the schedule 'linear'"
+    ):
+        training.iterate()
+    assert training.num_iterations == 0
+    assert all(torch.equal(p, before[name]) for name, p in training.params.items())

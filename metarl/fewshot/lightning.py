@@ -35,7 +35,8 @@ Self = TypeVar("Self", bound="FewShotModule")
 class FewShotModule(LightningModule):
     """A few-shot learner as a LightningModule; one training step is one meta-update.
 
-        module = FewShotModule(FewShotTraining("protonet", make_tasks("glyphs")))
+        config = recipe("protonet", "glyphs", decay_iterations=1000)
+        module = FewShotModule(FewShotTraining("protonet", make_tasks("glyphs"), config))
         best = ModelCheckpoint(monitor="validation/accuracy", mode="max")
         trainer = Trainer(max_steps=1000, accelerator="cpu", callbacks=[best])
         trainer.fit(module)

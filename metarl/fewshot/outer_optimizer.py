@@ -84,9 +84,7 @@ class OuterOptimizer:
     def prepare(self, grads: Params, iteration: int) -> None:
         """Set rate and gradients, so that the step of `torch_optimizer` descends."""
         config = self._config
-        rate = scheduled_rate(
-            config.schedule, config.meta_lr, iteration, config.decay_iterations or 1
-        )
+        rate = scheduled_rate(config.schedule, config.meta_lr, iteration, self._decay_iterations())
         for group in self._torch.param_groups:
             group["lr"] = rate
         for name, p in self._params.items():
@@ -94,6 +92,14 @@ class OuterOptimizer:
             if config.clip_gradient is not None:
                 grad = grad.clamp(-config.clip_gradient, config.clip_gradient)
             p.grad = grad
+
+    def _decay_iterations(self) -> int:
+        if self._config.decay_iterations is None and self._config.schedule != "constant":
+            raise ValueError(
+                f"decay_iterations must be given for the schedule {self._config.schedule!r}, got "
+                "None: the number of iterations that training will take"
+            )
+        return self._config.decay_iterations or 1
 
     def state(self) -> dict[str, Params]:
         """Counts and moments by group; before the first step they are zeros."""

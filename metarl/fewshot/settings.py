@@ -51,7 +51,8 @@ class FewShotSettings:
     schedule: ScheduleName = "constant"
     """Of meta_lr: constant; linear to 0; cosine to a hundredth; halved every decay_iterations."""
     decay_iterations: int | None = None
-    """Iterations the schedule runs over (halving: between halvings); None: those of the run."""
+    """Iterations the schedule runs over (halving: between halvings); None: those of the run, which
+    `metarl fewshot` knows and `FewShotTraining` does not: it refuses to train."""
     clip_gradient: float | None = None
     """Bound on each entry of the meta-gradient; None: none."""
     backbone: Literal["mlp", "conv"] = "mlp"

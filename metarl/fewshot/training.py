@@ -116,6 +116,7 @@ class FewShotTraining:
         Raises:
             FloatingPointError: if a loss or a gradient is not finite; the parameters stay as they
                 were.
+            ValueError: if the rate has a schedule and no `decay_iterations`.
         """
         metrics = self.prepare()
         self.optimizer.step()
