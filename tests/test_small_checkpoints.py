@@ -14,7 +14,9 @@ TASKS = make_tasks("glyphs")
 
 @pytest.fixture
 def trained() -> FewShotTraining:
-    settings = recipe("protonet", "glyphs", decay_iterations=20, filters=(4, 4), ways=3, train_ways=4)
+    settings = recipe(
+        "protonet", "glyphs", decay_iterations=2, filters=(4, 4), ways=3, train_ways=4
+    )
     training = FewShotTraining("protonet", TASKS, settings)
     for _ in range(2):
         training.iterate()
