@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import torch
 import tyro
 from rich import box
@@ -25,6 +26,7 @@ from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
 from metarl.runs import RunDirectory
 from metarl.scripts.command_line import parse, run
+from metarl.scripts.number_text import fixed_text
 from metarl.scripts.several_seeds import expanded, run_names
 
 __all__ = [
@@ -203,10 +205,15 @@ def print_table(console: Console, measured: MeasuredRuns) -> None:
     scale, digits = (1, 3) if is_error else (100, 2)
     rows = zip(first.steps, measured.intervals(), measured.scores, strict=True)
     for step, interval, scores in rows:
-        numbers = [interval.mean, interval.high - interval.mean]
-        cells = [f"{number * scale:.{digits}f}" for number in numbers]
+        if interval is None:
+            lost = (~np.isfinite(scores)).any(0).sum()
+            cells = ["diverged", f"{lost} of {scores.shape[-1]} tasks"]
+        else:
+            numbers = [interval.mean, interval.high - interval.mean]
+            cells = [fixed_text(number * scale, digits) for number in numbers]
         if num_runs > 1:
-            cells.append("  ".join(f"{mean * scale:.{digits}f}" for mean in scores.mean(-1)))
+            means = scores.mean(-1)
+            cells.append("  ".join(fixed_text(mean * scale, digits) for mean in means))
         table.add_row(str(step), *cells)
     console.print(table)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from metarl.bootstrap import Estimate
 
-__all__ = ["interval_text", "number_text"]
+__all__ = ["fixed_text", "interval_text", "number_text"]
+
+_POWERS_FROM = 1e6
 
 
 def number_text(value: float, *, largest: float | None = None) -> str:
@@ -17,6 +19,15 @@ def number_text(value: float, *, largest: float | None = None) -> str:
     digits = 2 if size < 10 else 1 if size < 100 else 0
     shown = f"{value:.{digits}f}"
     return shown.replace("-", "−")
+
+
+def fixed_text(value: float, digits: int) -> str:
+    """A number with so many decimals; one of seven digits and more as a power of ten.
+
+    >>> fixed_text(0.37421, 3), fixed_text(2.6e25, 3)
+    ('0.374', '2.6e+25')
+    """
+    return f"{value:.{digits}f}" if abs(value) < _POWERS_FROM else f"{value:.1e}"
 
 
 def interval_text(estimate: Estimate, *, signed: bool = False) -> tuple[str, str]:

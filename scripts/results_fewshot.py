@@ -18,6 +18,7 @@ from metarl.durable_files import read_json_object
 from metarl.fewshot.learning_curves import fewshot_learning_figure
 from metarl.fewshot.small_checkpoints import copy_without_optimizer
 from metarl.runs import RunDirectory, read_metrics
+from metarl.scripts.number_text import fixed_text
 from metarl.scripts.published_fewshot import published_figure
 from metarl.scripts.results_folder import provenance, require_measured_runs, write_thinned
 from metarl.statistics import Interval
@@ -28,6 +29,7 @@ _AGENT = "fewshot-"
 _DATA_DIR = "data"  # in published commands, for the folder of the machine they ran on
 _SHOWN_STEPS = (1, 10)  # beside the number that the learner was trained with
 _USUAL_QUERIES = 15  # per class
+_TRAIN = "train"  # classes, as all runs had before there was a choice
 
 
 def publish_fewshot(
@@ -111,8 +113,8 @@ class _Stored:
     runs: tuple[str, ...]
     metric: str
     protocol: Mapping[str, Any]
-    intervals: Mapping[int, Interval]
-    """By adaptation steps; the only one is called 1 where there are no steps."""
+    intervals: Mapping[int, Interval | None]
+    """By adaptation steps; the only one is called 1 where there are no steps; None: diverged."""
 
     @property
     def order(self) -> tuple[bool, str, int, int, int]:
@@ -166,7 +168,7 @@ def _read(file: Path) -> _Stored:
             tuple(content["runs"]),
             metric,
             content["protocol"],
-            {row["step"]: Interval(**row[metric]) for row in steps},
+            {row["step"]: row[metric] and Interval(**row[metric]) for row in steps},
         )
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(
@@ -253,6 +255,8 @@ def _training(folder: Path, config: Mapping[str, Any], iterations: int) -> str:
     minutes = json.loads(lines[-1])["time/seconds"] / 60
     settings = config["agent_config"]
     trained = f"{settings['train_ways']}-way, " if settings["train_ways"] else ""
+    if settings.get("train_split", _TRAIN) != _TRAIN:
+        trained += f"{settings['train_split']} classes, "
     return f"{trained}{iterations:,} iterations, {minutes:.0f} min ({config['device']})"
 
 
@@ -260,7 +264,10 @@ def _shown(stored: _Stored, num_inner_steps: int | None) -> str:
     """Means and intervals after 1, the trained number of and 10 steps."""
     scale, digits = (1, 3) if stored.metric == "mse" else (100, 2)
     texts = {
-        step: f"{scale * found.mean:.{digits}f} ± {scale * (found.high - found.mean):.{digits}f}"
+        step: "diverged"
+        if found is None
+        else f"{fixed_text(scale * found.mean, digits)} ± "
+        f"{fixed_text(scale * (found.high - found.mean), digits)}"
         for step, found in stored.intervals.items()
     }
     if 0 not in texts:  # adaptation has no steps

@@ -149,6 +149,31 @@ def test_a_split_is_loaded_once_and_only_when_it_is_needed():
     assert tasks.splits == ("train", "test")
 
 
+def test_splits_joined_by_a_plus_are_one_split_of_all_their_points():
+    tasks = numbered_tasks()
+    shape = EpisodeShape(ways=6, shots=1, queries=4)
+    batch = tasks.sample(300, shape, split="train+test", generator=generator())
+    points = torch.cat([part.inputs.flatten(0, 1) for part in batch]).tolist()
+    assert {tuple(point) for point in points} == {
+        (c, i) for c, count in enumerate(COUNTS) for i in range(count)
+    }
+    labels = tasks.sample_points(500, split="test+train", generator=generator())
+    assert tasks.num_classes("test+train") == 6
+    assert tasks.data("test+train").class_names[:2] == ("class 4", "class 5")
+    for point, label in zip(labels[0].tolist(), labels[1].tolist(), strict=True):
+        assert point[0] == (4, 5, 0, 1, 2, 3)[label]
+    with pytest.raises(ValueError, match="split must be one of train, test, got 'trian'"):
+        tasks.sample(1, shape, split="trian+test", generator=generator())
+
+
+def test_the_size_of_joined_splits_is_known_without_loading_what_is_slow():
+    sizes = {"train": 7, "test": 5}
+    tasks = ClassTasks(
+        "slow", {"train": numbered, "test": numbered}, input_shape=(2,), protocol={}, sizes=sizes
+    )
+    assert tasks.num_classes("train+test") == 12
+
+
 # Rotations.
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from metarl.fewshot import (
     FewShotEvaluation,
@@ -86,6 +88,17 @@ def test_measuring_a_run_prints_and_writes_what_the_function_finds(protonet, tmp
     assert numbers == [(f"{100 * mean:.2f}", f"{100 * (high - mean):.2f}")]
     assert "transductive: False" in printed
     assert "batch_norm: running" in printed
+
+
+def test_steps_that_diverged_are_printed_as_such(capsys):
+    scores = np.array([[3.0, 5.0, 4.0], [1.0, math.inf, math.nan], [1e20, 2e20, 3e20]])
+    protocol = {"ways": 1, "shots": 10, "num_tasks": 3, "split": "test"}
+    found = FewShotEvaluation("maml", "sinusoid", "mse", (0, 1, 2), scores, protocol)
+    script.print_table(Console(width=90), MeasuredRuns({"a": found}))
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["0", "4.000", "1.132"] in printed
+    assert ["1", "diverged", "2", "of", "3", "tasks"] in printed
+    assert ["2", "2.0e+20", "1.1e+20"] in printed
 
 
 def test_a_schedule_runs_over_the_iterations_of_the_run(tmp_path):

@@ -11,7 +11,8 @@ import torch
 from fewshot_episodes import generator
 from fewshot_runs import TASKS, on_glyphs, trained
 
-from metarl.fewshot import adaptation_curve, evaluate_fewshot
+from metarl.fewshot import MeasuredRuns, adaptation_curve, evaluate_fewshot
+from metarl.fewshot.problem import accuracies
 from metarl.statistics import normal_interval
 
 # Curves over steps.
@@ -81,3 +82,24 @@ def test_one_task_has_no_interval():
     assert normal_interval([0.5]) == (0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match="values must be a non-empty vector of finite numbers"):
         normal_interval([math.nan])
+
+
+def test_steps_that_diverge_have_no_mean_and_hide_nothing_before_them():
+    """The more steps of a rate far too large, the fewer errors float32 can hold."""
+    training = trained(1, inner_lr=30.0)
+    evaluation = evaluate_fewshot(training, num_tasks=5, num_steps=40)
+    intervals = evaluation.intervals()
+    assert intervals[0] is not None
+    assert intervals[0].mean == pytest.approx(evaluation.scores[0].mean())
+    assert intervals[-1] is None
+    for measured in (evaluation, MeasuredRuns({"a": evaluation, "b": evaluation})):
+        written = json.loads(json.dumps(measured.to_json(), allow_nan=False))["steps"]
+        assert written[0]["mse"]["mean"] == pytest.approx(intervals[0].mean)
+        assert written[-1]["mse"] is None
+        scores = written[-1]["scores"]
+        assert None in (scores["b"] if isinstance(scores, dict) else scores)
+
+
+def test_a_prediction_that_is_no_number_is_wrong():
+    outputs = torch.tensor([[[2.0, 1.0], [math.nan, 5.0], [math.nan, math.nan], [0.0, math.inf]]])
+    assert accuracies(outputs, torch.tensor([[0, 0, 0, 1]])).tolist() == [0.5]

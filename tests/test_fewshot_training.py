@@ -10,14 +10,33 @@ from typing import Any
 
 import pytest
 import torch
-from fewshot_runs import GLYPHS, SMALL, TASKS, Recorded, learner, on_glyphs, sampled, trained
+from fewshot_runs import (
+    GLYPHS,
+    ON_GLYPHS,
+    SMALL,
+    TASKS,
+    Recorded,
+    learner,
+    on_glyphs,
+    sampled,
+    trained,
+)
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
 from metarl.bilevel import Params
 from metarl.checkpoints import load_checkpoint, save_checkpoint
-from metarl.fewshot import LEARNERS, FewShotBatch, FewShotTraining, LabelledSet, MAMLConfig
+from metarl.fewshot import (
+    LEARNERS,
+    FewShotBatch,
+    FewShotTraining,
+    LabelledSet,
+    MAMLConfig,
+    evaluate_fewshot,
+    recipe,
+)
+from metarl.fewshot.glyphs import GlyphTasks
 
 modes = pytest.mark.parametrize("mode", ["unrolled", "recurrence", "first_order"])
 
@@ -278,3 +297,41 @@ def test_a_schedule_without_an_end_is_refused_before_anything_is_changed():
         training.iterate()
     assert training.num_iterations == 0
     assert all(torch.equal(p, before[name]) for name, p in training.params.items())
+
+
+class Asked(GlyphTasks):
+    """Glyphs that remember which splits were drawn from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "asked", set())
+
+    def sample(self, *args: Any, split: str, **others: Any) -> FewShotBatch:
+        self.asked.add(split)  # type: ignore[attr-defined] # set above
+        return super().sample(*args, split=split, **others)
+
+    def sample_points(self, *args: Any, split: str, **others: Any) -> tuple[Tensor, Tensor]:
+        self.asked.add(split)  # type: ignore[attr-defined] # set above
+        return super().sample_points(*args, split=split, **others)
+
+
+@pytest.mark.parametrize("name", ["protonet", "transfer"])
+def test_validation_classes_are_trained_on_if_asked_for_and_then_judge_nothing(name, tmp_path):
+    tasks: Any = Asked()
+    config = recipe(name, "glyphs", **ON_GLYPHS, train_split="train+validation")
+    training = FewShotTraining(name, tasks, config)
+    training.iterate()
+    assert list(training.validate()) == ["train/accuracy"]
+    assert tasks.asked == {"train+validation", "train"}
+    training.save(tmp_path / "held")
+    again = FewShotTraining.load(tmp_path / "held", name, GLYPHS)
+    assert again.config.train_split == "train+validation"
+    protocol = evaluate_fewshot(training, num_tasks=2).protocol
+    assert (protocol["split"], protocol["train_split"]) == ("test", "train+validation")
+
+
+def test_validation_classes_cannot_be_trained_on_where_there_are_none():
+    with pytest.raises(ValueError, match="train_split must be train for sinusoid, which keeps no"):
+        learner(train_split="train+validation")
+    with pytest.raises(ValueError, match=r"train_split must be one of .*, got 'all'"):
+        learner(train_split="all")

@@ -141,3 +141,16 @@ def test_settings_out_of_range_are_refused():
         GlyphTasks(shake=-0.1)
     with pytest.raises(ValueError, match=r"distortion must lie in \[0, 1\], got 2"):
         GlyphTasks(distortion=2)
+
+
+def test_splits_joined_by_a_plus_have_the_glyphs_of_both():
+    tasks = GlyphTasks(shake=0.0, distortion=0.0)
+    assert tasks.num_classes("test+validation") == 500
+    pictures, labels = tasks.sample_points(40, split="test+validation", generator=generator())
+    assert {bool(label < 400) for label in labels} == {True, False}
+    for split, first, last in (("test", 0, 400), ("validation", 400, 500)):
+        shape = EpisodeShape(last - first, 1, 1)
+        episode = tasks.sample(1, shape, split=split, generator=generator()).support.inputs[0]
+        for picture, label in zip(pictures, labels.tolist(), strict=True):
+            is_here = bool((episode == picture).flatten(1).all(1).any())
+            assert is_here == (first <= label < last)

@@ -141,6 +141,24 @@ def test_seeds_become_one_row_after_one_the_trained_number_of_and_ten_steps(maml
     assert found == read_metrics(RunDirectory.open(maml / "seed_3"))
 
 
+def test_what_diverged_and_what_was_trained_on_is_said(protonet, maml, tmp_path):
+    found = read(maml / "evaluation.json")
+    found["steps"][10] |= {"mse": None, "scores": {}}
+    found["steps"][1]["mse"] = {"mean": 2.5e9, "low": 2e9, "high": 3e9}
+    file = tmp_path / "found.json"
+    file.write_text(json.dumps(found), encoding="utf-8")
+    publish([maml / "seed_3", maml / "seed_4"], [file], tmp_path)
+    target = publish([protonet], [protonet / "2.json"], tmp_path)
+    config = read(target / "config.json")
+    config["agent_config"]["train_split"] = "train+validation"
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    ((_, _, _, _, trained, *_),) = rows(tmp_path, "glyphs")
+    assert trained.startswith("3-way, train+validation classes, 50 iterations")
+    ((_, _, _, _, _, shown, *_),) = rows(tmp_path, "sinusoid")
+    assert shown.startswith("1 step: 2.5e+09 ± 5.0e+08<br>2 steps: ")
+    assert shown.endswith("10 steps: diverged")
+
+
 def test_other_splits_than_test_have_files_and_rows_of_their_own(protonet, tmp_path):
     measure(protonet, tmp_path / "v.json", "--ways", "2", "--split", "validation")
     target = publish([protonet], [protonet / "2.json", tmp_path / "v.json"], tmp_path)

@@ -75,7 +75,7 @@ class FewShotTasks(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names that `sample` takes."""
+        """Names that `sample` takes; one of classes also takes several, joined by "+"."""
 
     @property
     def protocol(self) -> ProtocolFacts:
@@ -89,7 +89,7 @@ class FewShotTasks(Protocol):
         Args:
             num_tasks: 1 or more.
             shape: ways, shots and queries of every episode.
-            split: one of `splits`.
+            split: one of `splits`, or several of them, as "train+validation".
             generator: on the device of the data.
 
         Raises:

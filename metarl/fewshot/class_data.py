@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.fewshot.stored_points import Encoding
 
-__all__ = ["ClassData", "data_of_classes", "data_of_labels", "data_of_names"]
+__all__ = ["ClassData", "data_of_classes", "data_of_labels", "data_of_names", "joined"]
 
 _STORED = {
     "float32": torch.float32,
@@ -59,6 +59,25 @@ class ClassData:
             for name in ("points", "members", "starts", "counts")
         }
         return replace(self, **moved)
+
+
+def joined(parts: Sequence[ClassData]) -> ClassData:
+    """The classes of several parts of the same kind, part after part; the points are copied."""
+    first, *others = parts
+    points = members = 0
+    starts, rows = [], []
+    for part in parts:
+        starts.append(part.starts + members)
+        rows.append(part.members + points)
+        points, members = points + len(part.points), members + len(part.members)
+    return replace(
+        first,
+        points=torch.cat([part.points for part in parts]),
+        members=torch.cat(rows),
+        starts=torch.cat(starts),
+        counts=torch.cat([part.counts for part in parts]),
+        class_names=sum((part.class_names for part in others), first.class_names),
+    )
 
 
 def data_of_labels(

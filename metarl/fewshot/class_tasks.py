@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.fewshot.batches import EpisodeShape, FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.class_data import ClassData
+from metarl.fewshot.class_data import ClassData, joined
 from metarl.fewshot.episode_draws import draw_classes, draw_members, draw_pairs, split_episode
 from metarl.fewshot.stored_points import decode, quarter_turns
 from metarl.ranges import require_at_least
@@ -21,6 +21,8 @@ __all__ = ["ClassTasks", "EpisodeRanges", "Rotations", "require_same_device"]
 Rotations = Literal["none", "drawn", "classes"]
 """none: pictures as they are. drawn: each class of an episode is turned by 0, 90, 180 or 270°,
 drawn anew every time (MAML). classes: each of the four turns is a class of its own (Vinyals)."""
+
+_AND = "+"  # between splits that are taken together
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,18 @@ class ClassTasks:
             quarter_turns(input_shape, "cpu")  # refuses what cannot be turned
 
     def data(self, split: str) -> ClassData:
-        """The classes of a split, loaded the first time they are asked for.
+        """The classes of a split or of several ("train+validation"), loaded when first asked for.
 
         Raises:
             ValueError: if there is no such split.
         """
-        load = known("split", split, self._load)
         if split not in self._loaded:
-            self._loaded[split] = load()
+            parts = split.split(_AND)
+            self._loaded[split] = (
+                joined([self.data(part) for part in parts])
+                if len(parts) > 1
+                else known("split", split, self._load)()
+            )
         return self._loaded[split]
 
     def sample(
@@ -135,8 +141,10 @@ class ClassTasks:
 
     def num_classes(self, split: str) -> int:
         """Classes of a split, turned ones counted where they are classes of their own."""
-        known("split", split, self._load)
-        size = self._sizes[split] if split in self._sizes else len(self.data(split).counts)
+        size = sum(
+            self._sizes[part] if part in self._sizes else len(self.data(part).counts)
+            for part in split.split(_AND)
+        )
         return size * (4 if self._rotations == "classes" else 1)
 
     def sample_points(

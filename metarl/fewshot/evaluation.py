@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, cast
@@ -20,7 +21,13 @@ from metarl.ranges import require_at_least
 from metarl.seeding import torch_generator
 from metarl.statistics import Interval, normal_interval
 
-__all__ = ["FewShotEvaluation", "adaptation_curve", "evaluate_fewshot", "stored_scores"]
+__all__ = [
+    "FewShotEvaluation",
+    "adaptation_curve",
+    "evaluate_fewshot",
+    "stored_interval",
+    "stored_scores",
+]
 
 _TASKS_AT_ONCE = 50  # are drawn; curves are taken all at once
 _POINTS_AT_ONCE = 1000  # go through the net, or those of one task
@@ -40,30 +47,38 @@ class FewShotEvaluation:
     steps: tuple[int, ...]
     """Adaptation steps before each row of scores; one row, called 1, without inner steps."""
     scores: NDArray[np.float64]
-    """[rows, tasks]."""
+    """[rows, tasks]; an error may be infinite or NaN, where steps beyond those trained diverge."""
     protocol: ProtocolFacts
 
-    def intervals(self) -> list[Interval]:
-        """Mean ± 1.96 s/√n over the tasks, of each row."""
-        return [normal_interval(row) for row in self.scores]
+    def intervals(self) -> list[Interval | None]:
+        """Mean ± 1.96 s/√n over the tasks, of each row; None where a score is not finite."""
+        return [normal_interval(row) if np.isfinite(row).all() else None for row in self.scores]
 
     def to_json(self) -> dict[str, Any]:
-        """Means, intervals and the score of every task to 4 decimals, the protocol in full."""
+        """Means, intervals and the score of every task to 4 decimals, the protocol in full.
+
+        None stands for scores that are not finite, and for their mean.
+        """
         rows = zip(self.steps, self.intervals(), self.scores, strict=True)
         return {
             "learner": self.learner,
             "dataset": self.dataset,
             "protocol": self.protocol,
             "steps": [
-                {"step": step, self.metric: interval._asdict(), "scores": stored_scores(row)}
-                for step, interval, row in rows
+                {"step": step, self.metric: stored_interval(found), "scores": stored_scores(row)}
+                for step, found, row in rows
             ],
         }
 
 
-def stored_scores(scores: NDArray[np.float64]) -> list[float]:
-    """The scores of tasks [tasks] as files hold them, to 4 decimals."""
-    return [round(score, _DECIMALS) for score in scores.tolist()]
+def stored_scores(scores: NDArray[np.float64]) -> list[float | None]:
+    """The scores of tasks [tasks] as files hold them, to 4 decimals; None: not finite."""
+    return [round(x, _DECIMALS) if math.isfinite(x) else None for x in scores.tolist()]
+
+
+def stored_interval(interval: Interval | None) -> dict[str, float] | None:
+    """An interval as files hold it."""
+    return None if interval is None else interval._asdict()
 
 
 class _CurveTasks(Protocol):
@@ -128,6 +143,8 @@ def evaluate_fewshot(
         **learner.facts(),
         **{f"data_{name}": fact for name, fact in tasks.protocol.items()},
     }
+    if problem.kind == "classification":
+        protocol["train_split"] = learner.config.train_split
     metric: _Metric = "mse" if problem.kind == "regression" else "accuracy"
     steps = tuple(range(len(scores))) if learner.has_steps else (1,)
     return FewShotEvaluation(training.name, tasks.name, metric, steps, scores, protocol)

@@ -19,7 +19,7 @@ from metarl.fewshot.class_tasks import require_same_device
 from metarl.fewshot.episode_draws import draw_classes, split_episode
 from metarl.ranges import require_at_least, require_between
 from metarl.seeding import torch_generator
-from metarl.suggestions import known, unknown_name
+from metarl.suggestions import known
 
 __all__ = ["GlyphTasks", "render_strokes"]
 
@@ -82,24 +82,21 @@ class GlyphTasks:
             ValueError: if the split is unknown or has too few classes, or the generator is on
                 another device.
         """
-        if split not in _SPLITS:
-            raise ValueError(unknown_name("split", split, _SPLITS))
-        low, high = _SPLITS[split]
+        numbers = self._numbers(split)
         require_at_least("num_tasks", num_tasks, 1)
-        if shape.ways > high - low:
+        if shape.ways > len(numbers):
             raise ValueError(
-                f"ways must be {high - low} or less: split {split!r} of {self.name} has "
-                f"{high - low} classes, got {shape.ways}"
+                f"ways must be {len(numbers)} or less: split {split!r} of {self.name} has "
+                f"{len(numbers)} classes, got {shape.ways}"
             )
         require_same_device(generator, self._strokes.device)
-        classes = low + draw_classes(num_tasks, high - low, shape.ways, generator)
+        classes = numbers[draw_classes(num_tasks, len(numbers), shape.ways, generator)]
         examples = classes.unsqueeze(-1).expand(-1, -1, shape.shots + shape.queries)
         return split_episode(self._pictures(examples, generator), shape)
 
     def num_classes(self, split: str) -> int:
         """Classes of a split."""
-        low, high = known("split", split, _SPLITS)
-        return high - low
+        return len(self._numbers(split))
 
     def sample_points(
         self, num_points: int, *, split: str, generator: torch.Generator
@@ -110,10 +107,17 @@ class GlyphTasks:
             Inputs [num_points, 1, 28, 28] of classes drawn evenly, and which, int64 [num_points].
         """
         require_same_device(generator, self._strokes.device)
+        numbers = self._numbers(split)
         labels = torch.randint(
-            self.num_classes(split), (num_points,), generator=generator, device=generator.device
+            len(numbers), (num_points,), generator=generator, device=generator.device
         )
-        return self._pictures(_SPLITS[split][0] + labels, generator), labels
+        return self._pictures(numbers[labels], generator), labels
+
+    def _numbers(self, split: str) -> Tensor:
+        """Classes of a split, or of several joined by "+", among all, int64."""
+        ranges = [known("split", part, _SPLITS) for part in split.split("+")]
+        numbers = [torch.arange(*bounds, device=self._strokes.device) for bounds in ranges]
+        return torch.cat(numbers)
 
     def _pictures(self, classes: Tensor, generator: torch.Generator) -> Tensor:
         """One example of each class [...], pictures [..., *input_shape]."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.fewshot.batches import ProtocolFacts
-from metarl.fewshot.evaluation import FewShotEvaluation, stored_scores
+from metarl.fewshot.evaluation import FewShotEvaluation, stored_interval, stored_scores
 from metarl.statistics import Interval, crossed_interval
 
 __all__ = ["MeasuredRuns"]
@@ -67,9 +67,12 @@ class MeasuredRuns:
         _, num_runs, num_tasks = self.scores.shape
         return self.first.protocol | {"interval": _OVER_BOTH.format(n=num_tasks, m=num_runs)}
 
-    def intervals(self) -> list[Interval]:
-        """Mean and interval of each row, over tasks and, if there are several, over runs."""
-        return [crossed_interval(row) for row in self.scores]
+    def intervals(self) -> list[Interval | None]:
+        """Mean and interval of each row, over tasks and, if there are several, over runs.
+
+        None where a score is not finite.
+        """
+        return [crossed_interval(row) if np.isfinite(row).all() else None for row in self.scores]
 
     def to_json(self) -> dict[str, Any]:
         """As that of a single run with the runs' names; of several, their scores by name."""
@@ -79,7 +82,7 @@ class MeasuredRuns:
             content["steps"] = [
                 {
                     "step": row["step"],
-                    self.first.metric: interval._asdict(),
+                    self.first.metric: stored_interval(interval),
                     "scores": dict(zip(self.runs, map(stored_scores, scores), strict=True)),
                 }
                 for row, interval, scores in rows

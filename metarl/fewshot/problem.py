@@ -59,5 +59,9 @@ def mean_over_points(values: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def accuracies(outputs: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Share of points whose largest logit is the target's, [..., points, ways] to [...]."""
-    return mean_over_points((outputs.argmax(-1) == targets).to(outputs.dtype), mask)
+    """Share of points whose largest logit is the target's, [..., points, ways] to [...].
+
+    A point of which a logit is NaN counts as wrong.
+    """
+    right = (outputs.argmax(-1) == targets) & ~outputs.isnan().any(-1)
+    return mean_over_points(right.to(outputs.dtype), mask)

@@ -18,6 +18,7 @@ __all__ = [
     "FewShotSettings",
     "OptimizerName",
     "ScheduleName",
+    "TrainSplit",
     "require_choice",
     "require_classes",
     "require_one_head",
@@ -26,6 +27,7 @@ __all__ = [
 
 OptimizerName = Literal["adam", "sgd"]
 ScheduleName = Literal["constant", "linear", "cosine", "halving"]
+TrainSplit = Literal["train", "train+validation"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class FewShotSettings:
     """Classes of a training episode; None: as in the test."""
     train_shots: int | None = None
     """Support points per class in training; None: as in the test."""
+    train_split: TrainSplit = "train"
+    """Classes to train on; train+validation leaves none to judge the best of a run by, so that the
+    best is judged on training classes (what the papers call trainval)."""
     meta_batch_size: int = 25
     """Tasks per iteration."""
     meta_lr: float = 1e-3
@@ -86,6 +91,7 @@ class FewShotSettings:
         if not self.filters:
             raise ValueError("filters must name one block or more, got ()")
         activation_function(self.activation)
+        require_choice("train_split", self.train_split, ("train", "train+validation"))
         require_choice("optimizer", self.optimizer, ("adam", "sgd"))
         require_choice("schedule", self.schedule, ("constant", "linear", "cosine", "halving"))
         require_choice("backbone", self.backbone, ("mlp", "conv"))

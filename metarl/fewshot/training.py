@@ -72,6 +72,7 @@ class FewShotTraining:
                 f"config must be a {learner_type.config_type.__name__} for {name}, "
                 f"got a {type(config).__name__}"
             )
+        _require_split(tasks, config)
         self.name, self.tasks, self.config, self.seed = name, tasks, config, seed
         self.device = torch.device(device)
         self.learner: FewShotLearner = learner_type(config, self._problem())
@@ -149,7 +150,7 @@ class FewShotTraining:
     def validate(self) -> dict[str, float]:
         """Accuracy on 100 tasks, always the same ones; {} for regression.
 
-        They are of the validation split, or of the training split where there is no other.
+        They are of the validation split, or of the training split where no other is left.
         """
         if self.learner.problem.kind == "regression":
             return {}
@@ -222,13 +223,15 @@ class FewShotTraining:
 
     @property
     def _validation_split(self) -> str:
-        return "validation" if "validation" in self.tasks.splits else "train"
+        """Classes not trained on, if there are any besides the test's."""
+        kept = self.config.train_split == "train" and "validation" in self.tasks.splits
+        return "validation" if kept else "train"
 
     def _require_episodes(self) -> None:
         """Draw one episode to train on and one to validate on, so that mistakes show at once."""
         problem = self.learner.problem
         if not isinstance(self.learner, Transfer):
-            self._sample(1, self.config.train_shape(problem), "train", 0)
+            self._sample(1, self.config.train_shape(problem), self.config.train_split, 0)
         if problem.kind == "classification":
             self._sample(1, self.config.test_shape(problem), self._validation_split, 0)
 
@@ -239,7 +242,7 @@ class FewShotTraining:
             chance = torch_generator(self.seed, "tasks", iteration, device=self.device)
             return self.learner.draw(self.tasks, chance)
         shape = self.config.train_shape(self.learner.problem)
-        return self._sample(self.config.meta_batch_size, shape, "train", iteration)
+        return self._sample(self.config.meta_batch_size, shape, self.config.train_split, iteration)
 
     def _sample(
         self, num_tasks: int, shape: EpisodeShape, split: str, iteration: int, key: str = "tasks"
@@ -251,9 +254,11 @@ class FewShotTraining:
         """Inputs and outputs; a task is drawn to see how many numbers regression asks for."""
         tasks, config = self.tasks, self.config
         if tasks.kind == "classification":
-            num_classes = tasks.num_classes("train") if isinstance(tasks, PointTasks) else 0
+            num_classes = (
+                tasks.num_classes(config.train_split) if isinstance(tasks, PointTasks) else 0
+            )
             return Problem(tasks.kind, tasks.input_shape, config.ways, num_classes)
-        batch = self._sample(1, EpisodeShape(1, 1, 1), "train", 0)
+        batch = self._sample(1, EpisodeShape(1, 1, 1), config.train_split, 0)
         return Problem(tasks.kind, tasks.input_shape, batch.query.targets.shape[-1])
 
     def _initial_statistics(self) -> Params:
@@ -262,9 +267,19 @@ class FewShotTraining:
         shape = replace(self.config.train_shape(problem), shots=1, queries=1)
         if self.config.batch_norm != "running" or self.config.backbone == "mlp":
             return {}
-        batch = self._sample(1, shape, "train", 0)
+        batch = self._sample(1, shape, self.config.train_split, 0)
         found = self.learner.statistics(self.params, batch)
         return {
             name: torch.zeros_like(v) if "mean" in name else torch.ones_like(v)
             for name, v in found.items()
         }
+
+
+def _require_split(tasks: FewShotTasks, config: FewShotSettings) -> None:
+    if config.train_split == "train":
+        return
+    if tasks.kind == "regression" or "validation" not in tasks.splits:
+        raise ValueError(
+            f"train_split must be train for {tasks.name}, which keeps no classes for validation, "
+            f"got {config.train_split!r}"
+        )

@@ -98,7 +98,7 @@ class Transfer:
     def draw(self, tasks: PointTasks, generator: torch.Generator) -> FewShotBatch:
         """Labelled points of the training classes, as both sets of one task."""
         inputs, labels = tasks.sample_points(
-            self.config.batch_points, split="train", generator=generator
+            self.config.batch_points, split=self.config.train_split, generator=generator
         )
         points = LabelledSet(inputs.unsqueeze(0), labels.unsqueeze(0))
         return FewShotBatch(points, points)
