@@ -28,40 +28,44 @@ def conjugate_gradient(
 ) -> Tensor:
     """Approximate solution x of A x = b for symmetric positive definite A.
 
+    With leading axes there is a system for each of their entries, solved side by side: every one
+    has lengths, and an end, of its own.
+
     Args:
-        product: v ↦ A v, both shape [P].
-        target: b, shape [P].
+        product: v ↦ A v, both shape [..., P].
+        target: b, shape [..., P].
         num_iterations: at most this many products.
         tolerance: stop once ‖b − A x‖² falls below this share of ‖b‖².
 
     Returns:
-        x, shape [P].
+        x, shape [..., P].
 
     Raises:
-        ValueError: if `target` is not a vector.
+        ValueError: if `target` has no axis.
 
     Source: Hestenes & Stiefel 1952. Differs: a direction without positive curvature ends the
     search, since rounding can make A indefinite.
     """
-    if target.dim() != 1:
-        raise ValueError(f"target must be a vector [P], got shape {tuple(target.shape)}")
+    if target.dim() < 1:
+        raise ValueError("target must be a vector [P] or several [..., P], got a number")
     solution = torch.zeros_like(target)
-    residual = target.clone()
-    direction = target.clone()
-    squared = residual @ residual
+    residual = direction = target
+    squared = torch.linalg.vecdot(residual, residual)
     stop = tolerance * squared
+    is_open = squared > stop
     for _ in range(num_iterations):
-        if squared <= stop:
+        if not is_open.any():
             break
         curved = product(direction)
-        curvature = direction @ curved
-        if curvature <= 0:
-            break
-        length = squared / curvature
+        curvature = torch.linalg.vecdot(direction, curved)
+        is_open &= curvature > 0
+        length = (squared / curvature).where(is_open, 0).unsqueeze(-1)
         solution = solution + length * direction
         residual = residual - length * curved
-        previous, squared = squared, residual @ residual
-        direction = residual + (squared / previous) * direction
+        previous, squared = squared, torch.linalg.vecdot(residual, residual)
+        is_open &= squared > stop
+        turned = residual + (squared / previous).unsqueeze(-1) * direction
+        direction = turned.where(is_open.unsqueeze(-1), 0)
     return solution
 
 

@@ -192,6 +192,17 @@ def test_the_implicit_gradient_is_an_explicit_solve():
     assert not torch.allclose(found, slope, rtol=1e-2)
 
 
+def test_each_task_has_conjugate_gradients_of_its_own():
+    learner: Any = make_learner("imaml", VECTORS, cg_iterations=2, regularization=0.5)
+    params, batch = start(learner), episodes(VECTORS)
+    losses, grads = learner.meta_gradient(params, batch, moment())
+    alone = [learner.meta_gradient(params, task_of(batch, k), moment()) for k in range(3)]
+    torch.testing.assert_close(torch.cat([loss for loss, _ in alone]), losses)
+    for key, grad in grads.items():
+        mean = torch.stack([found[key] for _, found in alone]).mean(0)
+        torch.testing.assert_close(mean, grad, rtol=1e-9, atol=1e-12)
+
+
 def test_implicit_adaptation_stays_near_its_start():
     near, far = (
         make_learner("imaml", VECTORS, num_inner_steps=50, inner_lr=0.05, regularization=weight)

@@ -84,9 +84,33 @@ def test_an_indefinite_matrix_ends_the_search(spectrum):
     assert float(target @ solution) >= 0  # still a direction of descent, or none
 
 
-def test_a_target_that_is_no_vector_is_refused():
-    with pytest.raises(ValueError, match=r"target must be a vector \[P\], got shape \(2, 2\)"):
-        conjugate_gradient(lambda v: v, torch.ones(2, 2), num_iterations=1)
+def test_systems_side_by_side_are_solved_as_each_alone():
+    """One ends after a product, one is indefinite, one has nothing to solve."""
+    matrices = torch.stack(
+        [
+            torch.eye(6, dtype=torch.float64),
+            positive_definite(6, 1),
+            torch.diag(torch.tensor([4.0, 2.0, 1.0, 1.0, 1.0, -0.9], dtype=torch.float64)),
+            torch.diag(torch.full((6,), -1.0, dtype=torch.float64)),
+            positive_definite(6, 2),
+        ]
+    )
+    targets = torch.stack([normal(6, seed=row) for row in range(5)])
+    targets[4] = 0
+    for count in (1, 3, 10):
+        together = conjugate_gradient(
+            lambda v: torch.einsum("rij,rj->ri", matrices, v), targets, num_iterations=count
+        )
+        for row, (matrix, target) in enumerate(zip(matrices, targets, strict=True)):
+            alone = conjugate_gradient(matrix.mv, target, num_iterations=count)
+            torch.testing.assert_close(together[row], alone, rtol=1e-9, atol=1e-12)
+    assert torch.equal(together[3:], torch.zeros(2, 6, dtype=torch.float64))
+    torch.testing.assert_close(together[0], targets[0])
+
+
+def test_a_target_that_is_a_number_is_refused():
+    with pytest.raises(ValueError, match=r"target must be a vector \[P\] or several \[..., P\]"):
+        conjugate_gradient(lambda v: v, torch.ones(()), num_iterations=1)
 
 
 # Gauss-Newton products.

@@ -46,6 +46,17 @@ def test_gradients_pass_in_both_directions():
     torch.testing.assert_close(gradient, 8 * params()["weight"])
 
 
+def test_leading_axes_are_kept_and_each_entry_is_its_own_vector():
+    stacked = {name: torch.stack([p, -p, 2 * p]) for name, p in params().items()}
+    vectors = flatten(stacked, batch_dims=1)
+    assert vectors.shape == (3, 9)
+    assert torch.equal(vectors[2], 2 * flatten(params()))
+    restored = unflatten(vectors, stacked, batch_dims=1)
+    assert all(torch.equal(restored[name], p) for name, p in stacked.items())
+    with pytest.raises(ValueError, match=r"vector must have shape \(3, 9\), got \(27,\)"):
+        unflatten(vectors.flatten(), stacked, batch_dims=1)
+
+
 @pytest.mark.parametrize("shape", [(8,), (10,), (9, 1), (1, 9)])
 def test_a_vector_of_another_size_is_refused(shape):
     with pytest.raises(ValueError, match=r"vector must have shape \(9,\), got \([\d, ]*\)"):
