@@ -170,8 +170,11 @@ def test_the_implicit_gradient_is_that_of_a_converged_path(problem):
         torch.testing.assert_close(grads[key], grad, rtol=1e-6, atol=1e-9)
 
 
-def test_the_implicit_gradient_is_an_explicit_solve():
-    learner: Any = make_learner("imaml", VECTORS, cg_iterations=100, regularization=5.0)
+@pytest.mark.parametrize("damping", [0.0, 3.0])
+def test_the_implicit_gradient_is_an_explicit_solve(damping):
+    learner: Any = make_learner(
+        "imaml", VECTORS, cg_iterations=100, regularization=5.0, cg_damping=damping
+    )
     params, batch = start(learner), task_of(episodes(VECTORS), 0)
     _, grads = learner.meta_gradient(params, batch, moment())
     adapted = {k: p[0] for k, p in learner.adapt(params, batch.support).params.items()}
@@ -186,7 +189,9 @@ def test_the_implicit_gradient_is_an_explicit_solve():
     flat = torch.cat([p.flatten() for p in adapted.values()])
     hessian = torch.autograd.functional.hessian(lambda v: loss(v, batch.support), flat)
     slope = torch.func.grad(lambda v: loss(v, batch.query))(flat)
-    solved = torch.linalg.solve(torch.eye(len(flat), dtype=flat.dtype) + hessian / 5, slope)
+    solved = torch.linalg.solve(
+        torch.eye(len(flat), dtype=flat.dtype) + hessian / (5 + damping), slope
+    )
     found = torch.cat([grads[k].flatten() for k in names])
     torch.testing.assert_close(found, solved, rtol=1e-6, atol=1e-9)
     assert not torch.allclose(found, slope, rtol=1e-2)

@@ -42,6 +42,9 @@ class IMAMLConfig(FewShotSettings):
     """λ: adaptation descends the loss plus λ/2 times the squared distance from the start."""
     cg_iterations: int = 5
     """Conjugate-gradient iterations for the implicit gradient."""
+    cg_damping: float = 0.0
+    """Added to λ in the implicit gradient, not in adaptation: the more, the less of the curvature
+    it trusts where adaptation ends before its minimum."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,6 +52,7 @@ class IMAMLConfig(FewShotSettings):
         require_at_least("cg_iterations", self.cg_iterations, 1)
         for name in ("inner_lr", "regularization"):
             require_between(name, getattr(self, name), 0, float("inf"), open_low=True)
+        require_between("cg_damping", self.cg_damping, 0, float("inf"))
         require_shared_norm(self)
         require_one_head(self)
 
@@ -61,9 +65,10 @@ class IMAML:
     H is the support loss's Hessian at φ. All parameters are adapted, batch norm's too.
 
     Source: Rajeswaran et al. 2019 (arXiv:1909.04630), eq. 3 and 6, alg. 1–2. Differs: adaptation
-    descends the regularised loss at every step and the system is the paper's, where the authors'
-    code descends the loss alone, pulls back once at the end and solves a damped system; a task's
-    solution ends where its curvature is not positive, as it is only near a minimum.
+    descends the regularised loss at every step, where the authors' code descends the loss alone
+    and pulls back once at the end; a task's system is solved as far as its curvature is positive,
+    as it is near a minimum. The authors' code solves (2I + H/(λ + 10)) x = g, which a
+    `cg_damping` of 10 is but for the 2; 0 is the paper's.
     """
 
     config_type: ClassVar[type[IMAMLConfig]] = IMAMLConfig
@@ -171,13 +176,13 @@ class IMAML:
 
 
 def implicit_gradient(slope: Params, params: Params, target: Params, config: IMAMLConfig) -> Params:
-    """Solve (I + H/λ) x = g for each task, H by products on a graph built once.
+    """Solve (I + H/(λ + damping)) x = g for each task, H by products on a graph built once.
 
     Args:
         slope: gradient of the support losses at `params`, with a graph, each [tasks, ...].
         params: leaves of that graph, each [tasks, ...].
         target: g, the query losses' gradient, each [tasks, ...].
-        config: λ and the number of conjugate-gradient iterations.
+        config: λ, damping and the number of conjugate-gradient iterations.
 
     Returns:
         x by the names of `params`, each [tasks, ...].
@@ -190,7 +195,7 @@ def implicit_gradient(slope: Params, params: Params, target: Params, config: IMA
             retain_graph=True, allow_unused=True, materialize_grads=True,
         )  # fmt: skip
         hessian_product = flatten(dict(zip(params, curved, strict=True)), batch_dims=1)
-        return vector + hessian_product / config.regularization
+        return vector + hessian_product / (config.regularization + config.cg_damping)
 
     solved = conjugate_gradient(
         product,

@@ -113,7 +113,8 @@ _RECIPES: dict[str, dict[_Data, Settings]] = {
         "photographs": {"inner_lr": 1.0, "num_inner_steps": 2, "num_context": 100},
         "vectors": {"inner_lr": 1.0, "num_inner_steps": 2, "num_context": 20},
     },
-    "imaml": {  # Rajeswaran et al. 2019
+    "imaml": {  # Rajeswaran et al. 2019; curves are our choice
+        "curves": {"inner_lr": 0.005, "regularization": 0.5},
         "characters": {"meta_batch_size": 16, "meta_lr": 1e-2, "inner_lr": 0.1},
         "photographs": {"inner_lr": 0.05},
     },
