@@ -115,7 +115,12 @@ _RECIPES: dict[str, dict[_Data, Settings]] = {
     },
     "imaml": {  # Rajeswaran et al. 2019; curves are our choice
         "curves": {"inner_lr": 0.005, "regularization": 0.5},
-        "characters": {"meta_batch_size": 16, "meta_lr": 1e-2, "inner_lr": 0.1},
+        # λ and damping of the authors' code; its rate is 1e-3, the paper's 1e-2, at which an
+        # undamped run fell from 63 to 36 % within 50 iterations
+        "characters": {
+            "meta_batch_size": 16, "meta_lr": 4e-3, "inner_lr": 0.1, "regularization": 2.0,
+            "cg_damping": 10.0,
+        },
         "photographs": {"inner_lr": 0.05},
     },
     "protonet": {  # Snell et al. 2017, sec. 3; rate and schedule on characters are our choice:
