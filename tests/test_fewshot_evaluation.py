@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 import torch
 from fewshot_episodes import generator
-from fewshot_runs import TASKS, on_glyphs, trained
+from fewshot_runs import GLYPHS, TASKS, on_glyphs, trained
 
-from metarl.fewshot import MeasuredRuns, adaptation_curve, evaluate_fewshot
+from metarl.fewshot import (
+    EpisodeShape,
+    FewShotBatch,
+    LabelledSet,
+    MeasuredRuns,
+    adaptation_curve,
+    evaluate_fewshot,
+)
+from metarl.fewshot.batches import small_parts
 from metarl.fewshot.problem import accuracies
+from metarl.seeding import torch_generator
 from metarl.statistics import normal_interval
 
 # Curves over steps.
@@ -103,3 +112,36 @@ def test_steps_that_diverge_have_no_mean_and_hide_nothing_before_them():
 def test_a_prediction_that_is_no_number_is_wrong():
     outputs = torch.tensor([[[2.0, 1.0], [math.nan, 5.0], [math.nan, math.nan], [0.0, math.inf]]])
     assert accuracies(outputs, torch.tensor([[0, 0, 0, 1]])).tolist() == [0.5]
+
+
+def test_a_test_never_takes_more_than_a_few_tasks_through_the_net():
+    """50 tasks of 80 photographs at once would take tens of gigabytes."""
+    shape = EpisodeShape(ways=3, shots=1, queries=8)
+    batch = GLYPHS.sample(100, shape, split="test", generator=generator())
+    parts = list(small_parts(batch))
+    sizes = [len(part.query.inputs) for part in parts]
+    assert sizes == [37, 37, 26]  # of 27 pictures: no more than 1,000
+    whole = torch.cat([part.support.inputs for part in parts])
+    assert torch.equal(whole, batch.support.inputs)
+    large = FewShotBatch(*(LabelledSet(x.repeat(1, 40, 1, 1, 1), t) for x, t, _ in batch))
+    assert {len(part.query.inputs) for part in small_parts(large)} == {1}
+
+
+def test_parts_of_tasks_keep_their_masks():
+    mask = torch.arange(4).view(4, 1) < torch.arange(6)
+    points = LabelledSet(torch.zeros(4, 6, 98, 1000), torch.zeros(4, 6), mask)
+    parts = list(small_parts(FewShotBatch(points, points)))
+    assert len(parts) == 4
+    assert all(torch.equal(p.query.mask, mask[k : k + 1]) for k, p in enumerate(parts))
+
+
+@pytest.mark.parametrize("name", ["maml", "protonet"])
+def test_validation_by_parts_is_that_of_all_tasks_at_once(name):
+    training = on_glyphs(name, queries=8)
+    training.iterate()
+    shape = training.config.test_shape(training.learner.problem)
+    chance = torch_generator(0, "validation", 0)
+    batch = GLYPHS.sample(100, shape, split="validation", generator=chance)
+    logits = training.predict(training.adapt(batch.support), batch.query)
+    share = float((logits.argmax(-1) == batch.query.targets).double().mean())
+    assert training.validate() == {"validation/accuracy": pytest.approx(share, abs=2e-3)}

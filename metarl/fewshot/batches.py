@@ -6,6 +6,7 @@ points is a pytree of tensors with leading axis tasks, which is all that `metarl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -14,8 +15,17 @@ from torch import Tensor
 
 from metarl.ranges import require_at_least
 
-__all__ = ["EpisodeShape", "FewShotBatch", "FewShotTasks", "LabelledSet", "ProtocolFacts"]
+__all__ = [
+    "EpisodeShape",
+    "FewShotBatch",
+    "FewShotTasks",
+    "LabelledSet",
+    "ProtocolFacts",
+    "small_parts",
+    "some_tasks",
+]
 
+_NUMBERS_AT_ONCE = 784_000  # a thousand pictures of 28×28
 ProtocolFacts: TypeAlias = dict[str, str | int | float | bool]
 """What decides a benchmark's numbers, by name: printed and stored with every result."""
 
@@ -36,6 +46,27 @@ class FewShotBatch(NamedTuple):
 
     support: LabelledSet
     query: LabelledSet
+
+
+def some_tasks(batch: FewShotBatch, rows: slice) -> FewShotBatch:
+    """Some tasks of a batch, views of it."""
+    support, query = (
+        LabelledSet(inputs[rows], targets[rows], None if mask is None else mask[rows])
+        for inputs, targets, mask in batch
+    )
+    return FewShotBatch(support, query)
+
+
+def small_parts(batch: FewShotBatch) -> Iterator[FewShotBatch]:
+    """The tasks of a batch by parts that keep what a net computes of them small.
+
+    For a test, which needs no more than one task at a time: fifty tasks of 80 photographs would
+    take tens of gigabytes. A part holds inputs of a thousand 28×28 pictures, or one task.
+    """
+    numbers = sum(points.inputs[0].numel() for points in batch)
+    size = max(1, _NUMBERS_AT_ONCE // numbers)
+    for start in range(0, len(batch.query.inputs), size):
+        yield some_tasks(batch, slice(start, start + size))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from metarl.bilevel import Params
-from metarl.fewshot.batches import EpisodeShape, FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.batches import (
+    EpisodeShape,
+    FewShotBatch,
+    ProtocolFacts,
+    small_parts,
+    some_tasks,
+)
 from metarl.fewshot.learner import FewShotLearner
 from metarl.fewshot.learners import LEARNERS
 from metarl.fewshot.problem import accuracies, task_losses
@@ -30,7 +36,6 @@ __all__ = [
 ]
 
 _TASKS_AT_ONCE = 50  # are drawn; curves are taken all at once
-_POINTS_AT_ONCE = 1000  # go through the net, or those of one task
 _QUERIES = 15  # per class, as most papers test
 _GRID = "100 even points over the inputs"
 _DECIMALS = 4  # of a task's score in a file
@@ -198,16 +203,7 @@ def _batches(
     training: FewShotTraining, num_tasks: int, shape: EpisodeShape, *, split: str, seed: int
 ) -> Iterator[FewShotBatch]:
     """Tasks by parts, the same whatever their number."""
-    size = max(1, _POINTS_AT_ONCE // (shape.ways * (shape.shots + shape.queries)))
     for start in range(0, num_tasks, _TASKS_AT_ONCE):
         chance = torch_generator(seed, "test", start, device=training.device)
         batch = training.tasks.sample(_TASKS_AT_ONCE, shape, split=split, generator=chance)
-        count = min(_TASKS_AT_ONCE, num_tasks - start)
-        for first in range(0, count, size):
-            rows = slice(first, min(first + size, count))
-            yield FewShotBatch(_of_tasks(batch.support, rows), _of_tasks(batch.query, rows))
-
-
-def _of_tasks(points: LabelledSet, rows: slice) -> LabelledSet:
-    inputs, targets, mask = points
-    return LabelledSet(inputs[rows], targets[rows], None if mask is None else mask[rows])
+        yield from small_parts(some_tasks(batch, slice(num_tasks - start)))

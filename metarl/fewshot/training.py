@@ -10,7 +10,13 @@ import torch
 
 from metarl.bilevel import Params
 from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, select_tensors
-from metarl.fewshot.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabelledSet
+from metarl.fewshot.batches import (
+    EpisodeShape,
+    FewShotBatch,
+    FewShotTasks,
+    LabelledSet,
+    small_parts,
+)
 from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
 from metarl.fewshot.learner import Adapted, FewShotLearner, Moment
 from metarl.fewshot.learners import LEARNERS, recipe
@@ -156,10 +162,12 @@ class FewShotTraining:
             return {}
         shape = self.config.test_shape(self.learner.problem)
         batch = self._sample(_VALIDATION_TASKS, shape, self._validation_split, 0, "validation")
+        shares = []
         with torch.no_grad():
-            logits = self.predict(self.adapt(batch.support), batch.query)
-        shares = accuracies(logits, batch.query.targets, batch.query.mask)
-        return {f"{self._validation_split}/accuracy": float(shares.mean())}
+            for part in small_parts(batch):
+                logits = self.predict(self.adapt(part.support), part.query)
+                shares.append(accuracies(logits, part.query.targets, part.query.mask))
+        return {f"{self._validation_split}/accuracy": float(torch.cat(shares).mean())}
 
     def adapt(self, support: LabelledSet) -> Adapted:
         """What the learner knows of each task after its support set, tensors [tasks, ...]."""
