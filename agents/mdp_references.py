@@ -272,7 +272,7 @@ class GreedyPlanning(MDPReference):
         return action_values(*mean_mdp(belief), self.shape.horizon)
 
 
-class EpsilonGreedyPlanning(MDPReference):
+class EpsilonGreedyPlanning(GreedyPlanning):
     """As greedy planning, but a uniform action with probability ε.
 
     Source: TabulaRL's `EpsilonGreedy`, as Duan et al. 2016 used it, ε the best of .1, .2, …, 1.
@@ -284,13 +284,9 @@ class EpsilonGreedyPlanning(MDPReference):
         self, family: TaskFamily, *, epsilon: float = 0.1, prior: MDPPrior = FLAT_PRIOR
     ) -> None:
         """ε in [0, 1]."""
-        super().__init__(family, prior)
+        super().__init__(family, prior=prior)
         require_between("epsilon", epsilon, 0, 1)
         self.epsilon = epsilon
-
-    def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
-        del episode, generator
-        return action_values(*mean_mdp(belief), self.shape.horizon)
 
 
 def informed_greedy(family: TaskFamily) -> GreedyPlanning:

@@ -120,7 +120,7 @@ class RL2:
         try:
             with in_iteration(self.num_iterations + 1, tasks):
                 return self._iterate(tasks)
-        except FloatingPointError:
+        except BaseException:  # an update may end half-way, for want of memory for instance
             self._restore(before)
             raise
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from metarl.action_encoding import encode_actions, encoded_size
 from metarl.running_moments import RunningMoments
 from metarl.seeding import derive_seed
-from metarl.task_spaces import Tasks, TaskSpace, normalized_rows
+from metarl.task_spaces import Tasks, TaskSpace, normalized_rows, space_bounds
 from metarl.tasks import TaskFamily
 
 __all__ = ["TaskNumbers", "task_numbers", "task_size"]
@@ -39,14 +39,23 @@ class TaskNumbers:
 
 def task_size(space: TaskSpace) -> int:
     """Numbers that `task_numbers` gives for a task."""
-    return encoded_size(space)
+    return encoded_size(_from_zero(space))
 
 
 def task_numbers(space: TaskSpace, tasks: Tasks) -> Tensor:
     """Tasks [B, D] as numbers: boxes in [−1, 1], what is discrete one-hot."""
     if isinstance(space, gymnasium.spaces.Box):
         return torch.as_tensor(normalized_rows(space, tasks), dtype=torch.float32)
-    indices = torch.as_tensor(tasks, dtype=torch.int64)
+    indices = torch.as_tensor(tasks - space_bounds(space)[0], dtype=torch.int64)
     if isinstance(space, gymnasium.spaces.Discrete):
         indices = indices.squeeze(-1)
-    return encode_actions(space, indices)
+    return encode_actions(_from_zero(space), indices)
+
+
+def _from_zero(space: TaskSpace) -> TaskSpace:
+    """A space as large whose choices begin at 0, as those of actions do."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return gymnasium.spaces.Discrete(int(space.n))
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return gymnasium.spaces.MultiDiscrete(space.nvec)
+    return space

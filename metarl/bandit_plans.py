@@ -95,9 +95,9 @@ def optimal_bandit_plan(num_arms: int, horizon: int) -> BanditPlan:
     require_at_least("num_arms", num_arms, 1)
     require_at_least("horizon", horizon, 1)
     slots = min(num_arms, horizon)
-    # More than 63 bits of key are out of reach long after the states are too many.
-    too_many = slots * math.log2(_num_codes(horizon)) >= 63
-    if too_many or num_plan_states(num_arms, horizon) > _MOST_STATES:
+    # Each unordered state is at most slots! ordered ones, which are quick to count.
+    fewest = math.comb(horizon - 1 + 2 * slots, 2 * slots) // math.factorial(slots)
+    if fewest > _MOST_STATES or num_plan_states(num_arms, horizon) > _MOST_STATES:
         raise ValueError(
             f"the exact optimum needs at most {_MOST_STATES} states of counts, got more with "
             f"num_arms {num_arms} and horizon {horizon}; take a Gittins index instead"

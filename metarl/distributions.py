@@ -178,10 +178,10 @@ class MultiCategorical:
 
 def draw(distribution: Distribution, deterministic: Tensor, generator: torch.Generator) -> Tensor:
     """Actions: the most likely one where `deterministic` [...] is true, drawn elsewhere."""
+    if not bool(deterministic.any()):  # training, which should wait for one number only
+        return distribution.sample(generator)
     if bool(deterministic.all()):
         return distribution.mode()
     actions = distribution.sample(generator)
-    if not bool(deterministic.any()):
-        return actions
     wanted = deterministic.view(*deterministic.shape, *(1,) * (actions.dim() - deterministic.dim()))
     return torch.where(wanted, distribution.mode(), actions)

@@ -12,7 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["create_whole", "locked", "read_json_object", "sync_folder", "write_atomically"]
+__all__ = [
+    "create_whole",
+    "locked",
+    "read_json_object",
+    "require_file_place",
+    "sync_folder",
+    "write_atomically",
+]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -46,6 +53,16 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def require_file_place(name: str, path: Path) -> None:
+    """Refuse a path that no file can be written to, before the work whose result it is for.
+
+    Raises:
+        ValueError: if its folder does not exist, or it is a folder, naming the argument.
+    """
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise ValueError(f"{name} must be a file in a directory that exists, got {path}")
 
 
 def read_json_object(file: Path) -> dict[str, Any]:

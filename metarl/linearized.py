@@ -88,13 +88,19 @@ def linearize_adaptation(
         Adapted parameters and the two Jacobian products; in mode "first_order" without curvature.
 
     Raises:
-        ValueError: if `inner.batching` is "vmap", or as `adapt`.
+        ValueError: if `inner.batching` is "vmap", `inner.adapted` names some parameters only, or as
+            `adapt`.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), app. of the RL experiments, which leaves the
     product to finite differences; here it is exact.
     """
     if inner.batching != "explicit":
         raise ValueError("inner.batching must be 'explicit' to linearize adaptation, got 'vmap'")
+    if inner.adapted is not None:
+        raise ValueError(
+            f"inner.adapted must be None to linearize adaptation, which takes all parameters, "
+            f"got {inner.adapted!r}"
+        )
     batches = one_batch_per_step(support, inner)
     num_tasks = task_count(batches or [support])
     current = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["require_at_least", "require_between"]
+__all__ = ["require_at_least", "require_between", "require_pair"]
 
 
 def require_at_least(name: str, value: int, low: int) -> None:
@@ -38,3 +38,13 @@ def require_between(
     left, right = "(" if open_low else "[", ")" if open_high or math.isinf(high) else "]"
     bound = "∞" if math.isinf(high) else f"{high:g}"
     raise ValueError(f"{name} must lie in {left}{low:g}, {bound}{right}, got {value}")
+
+
+def require_pair(name: str, bounds: tuple[float, ...]) -> None:
+    """Refuse bounds of a range that are not two finite numbers in order.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if len(bounds) != 2 or not -math.inf < bounds[0] <= bounds[1] < math.inf:
+        raise ValueError(f"{name} must be two numbers, the lower first, got {bounds}")

@@ -232,7 +232,7 @@ class BestCheckpoint:
         marked = self._marked_iteration()
         for row in read_metrics(run):
             self.add(row)
-            if row["iteration"] == marked:
+            if marked is not None and row["iteration"] <= marked:  # lines may be far apart
                 self._best = self._mean()
 
     def add(self, row: Mapping[str, float]) -> None:

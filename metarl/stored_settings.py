@@ -6,7 +6,7 @@ import dataclasses
 import types
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["read_settings", "settings_agree"]
+__all__ = ["converted", "read_settings", "settings_agree"]
 
 Settings = TypeVar("Settings")
 
@@ -38,7 +38,7 @@ def read_settings(
     values = {}
     for name, field in fields.items():
         if name in stored:
-            values[name] = _converted(stored[name], hints[name], f"{where}: {name}")
+            values[name] = converted(stored[name], hints[name], f"{where}: {name}")
         elif field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where} lacks {name!r}")
     try:
@@ -56,10 +56,19 @@ def settings_agree(held: object, wanted: object) -> bool:
     return one_knows_all and all(held[name] == wanted[name] for name in shared)
 
 
-def _converted(value: object, hint: Any, name: str) -> Any:
-    """The value as the type needs it: JSON knows lists only."""
+def converted(value: object, hint: Any, name: str) -> Any:
+    """A value of JSON, which knows lists only, as a type needs it.
+
+    Args:
+        value: what JSON gave.
+        hint: the type, of those that `read_settings` knows.
+        name: what the value is, as messages begin.
+
+    Raises:
+        ValueError: if it does not fit.
+    """
     if get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_converted(item, get_args(hint)[0], name) for item in value)
+        return tuple(converted(item, get_args(hint)[0], name) for item in value)
     if not _fits(value, hint):
         raise ValueError(f"{name} must be {_described(hint)}, got {_short(value)}")
     return value

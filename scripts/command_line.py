@@ -47,15 +47,26 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         main(import_named_modules(sys.argv[1:]))
     except BrokenPipeError:
         sys.exit(0)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        if os.environ.get("METARL_DEBUG"):
-            raise
-        fail(str(error))
-    except FloatingPointError as error:
-        fail(str(error), code=1)
     except KeyboardInterrupt:
         fail("stopped", code=130)
+    except Exception as error:
+        if os.environ.get("METARL_DEBUG"):
+            raise
+        if isinstance(error, FloatingPointError):
+            fail(str(error), code=1)
+        if isinstance(error, ValueError | TypeError | OSError | ImportError):
+            fail(str(error))
+        if _is_want_of_memory(error):
+            fail(f"there is too little memory, make the net or the batch smaller: {error}", code=1)
+        raise
     sys.exit(0)
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    """Whether memory of the machine or of the device ended it, as torch says it."""
+    words = ("allocate memory", "out of memory")
+    of_torch = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return of_torch or isinstance(error, MemoryError)
 
 
 def import_named_modules(arguments: Sequence[str]) -> list[str]:

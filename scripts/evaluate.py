@@ -15,7 +15,7 @@ from metarl.agent import AdaptiveAgent
 from metarl.agents.references import fitting_references, make_reference
 from metarl.checkpoints import read_header
 from metarl.devices import DeviceName, resolve_device
-from metarl.durable_files import read_json_object
+from metarl.durable_files import read_json_object, require_file_place
 from metarl.evaluation import Evaluation, write_evaluations
 from metarl.evaluation_protocol import EvaluationProtocol, preset
 from metarl.evaluator import evaluate as evaluate_agents
@@ -80,8 +80,10 @@ class EvaluateConfig:
             preset(self.preset)
         for name in ("json", "plot"):
             path = getattr(self, name)
-            if path is not None and not path.absolute().parent.is_dir():
-                raise ValueError(f"{name} must lie in a directory that exists, got {path}")
+            if path is not None:
+                require_file_place(name, path)
+        if self.plot is not None and self.plot.suffix.lower() != ".png":
+            raise ValueError(f"plot must be a file NAME.png, got {self.plot}")
         models = [word for word in (*self.targets, self.multi_task or "") if word.endswith(".zip")]
         if self.sb3 is not None and not models:
             raise ValueError("sb3 must come with a target MODEL.zip, got none")

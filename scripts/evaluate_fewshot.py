@@ -17,7 +17,7 @@ from rich.table import Table
 
 from metarl.checkpoints import read_header
 from metarl.devices import DeviceName, resolve_device
-from metarl.durable_files import write_atomically
+from metarl.durable_files import require_file_place, write_atomically
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.catalog import make_tasks
 from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot
@@ -53,8 +53,8 @@ class EvaluateFewShotConfig:
     """Which classes: train, validation or test."""
     num_tasks: int = 600
     """Tasks."""
-    steps: int = 10
-    """Adaptation steps, each measured."""
+    steps: int | None = None
+    """Adaptation steps, each measured; 10 if not given, or those of the learner's own test."""
     ways: int | None = None
     """Classes of a task; the run's own if not given, and for learners whose head has one output
     per class."""
@@ -75,13 +75,14 @@ class EvaluateFewShotConfig:
         if not self.runs:
             raise ValueError("run must be given: the directory of one or more, or a checkpoint")
         require_at_least("num_tasks", self.num_tasks, 1)
-        for name in ("steps", "seed"):
-            require_at_least(name, getattr(self, name), 0)
+        require_at_least("seed", self.seed, 0)
+        if self.steps is not None:
+            require_at_least("steps", self.steps, 0)
         for name in ("ways", "shots", "queries"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
-        if self.json is not None and not self.json.absolute().parent.is_dir():
-            raise ValueError(f"json must lie in a directory that exists, got {self.json}")
+        if self.json is not None:
+            require_file_place("json", self.json)
 
 
 class DataOptions(NamedTuple):

@@ -18,7 +18,7 @@ from metarl.devices import DeviceName, resolve_device
 from metarl.durable_files import read_json_object
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.catalog import DATASETS
-from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot
+from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot, require_testable
 from metarl.fewshot.learners import LEARNERS, recipe
 from metarl.fewshot.measured_runs import MeasuredRuns
 from metarl.fewshot.settings import FewShotSettings
@@ -54,7 +54,7 @@ _DEFAULT_OF_CLASSIFIERS = "glyphs"
 _OF_ALL_SEEDS = frozenset(
     {
         "device", "iterations", "checkpoint_every", "log_every", "threads", "tracker", "test_steps",
-        "compile",
+        "test_queries", "compile",
     }
 )  # fmt: skip
 
@@ -73,8 +73,10 @@ class FewShotConfig:
     """Options of the data set, each as name=value."""
     iterations: int = 20_000
     """Meta-updates."""
-    test_steps: int = 10
-    """Adaptation steps in the test."""
+    test_steps: int | None = None
+    """Adaptation steps in the test; None: 10, or those of the learner's own test."""
+    test_queries: int | None = None
+    """Query points per class in the test; None: 15, or a grid over a curve."""
     seed: int = 0
     """Of parameters and tasks."""
     seeds: int = 1
@@ -99,8 +101,12 @@ class FewShotConfig:
     def __post_init__(self) -> None:
         for name in ("iterations", "checkpoint_every", "seeds"):
             require_at_least(name, getattr(self, name), 1)
-        for name in ("seed", "test_steps", "threads", "log_every"):
+        for name in ("seed", "threads", "log_every"):
             require_at_least(name, getattr(self, name), 0)
+        if self.test_steps is not None:
+            require_at_least("test_steps", self.test_steps, 0)
+        if self.test_queries is not None:
+            require_at_least("test_queries", self.test_queries, 1)
         for option in self.dataset_options:
             if not option.partition("=")[0].isidentifier() or "=" not in option:
                 raise ValueError(f"dataset_options must read name=value, got {option!r}")
@@ -157,7 +163,7 @@ def _trained(
     if config.seeds > 1 or (config.resume and holds_seeds(config.out)):
         return _train_seeds(name, config, settings, given)
     training, config = train(name, config, settings, given=given)
-    evaluation = evaluate_fewshot(training, num_steps=config.test_steps, seed=config.seed)
+    evaluation = _measure(training, config)
     return MeasuredRuns({config.out.absolute().name: evaluation})
 
 
@@ -172,6 +178,7 @@ def _prepared(
     training = FewShotTraining(
         name, _tasks(config), settings, seed=config.seed, device=device, compile=config.compile
     )
+    require_testable(training, config.test_queries)
     described: dict[str, Any] = {
         "agent": f"fewshot-{name}",
         "environment": config.dataset,
@@ -202,6 +209,12 @@ def _resume(
     return training, config
 
 
+def _measure(training: FewShotTraining, config: FewShotConfig) -> FewShotEvaluation:
+    return evaluate_fewshot(
+        training, num_steps=config.test_steps, queries=config.test_queries, seed=config.seed
+    )
+
+
 def _train_seeds(
     name: str, config: FewShotConfig, settings: FewShotSettings, given: Collection[str]
 ) -> MeasuredRuns:
@@ -218,9 +231,7 @@ def _train_seeds(
     def train_one(seed: int, path: Path) -> None:
         one = dataclasses.replace(config, seed=seed, seeds=1, out=path, resume=has_begun(path))
         training, _ = train(name, one, settings, given=_OF_ALL_SEEDS)
-        measured[path.name] = evaluate_fewshot(
-            training, num_steps=config.test_steps, seed=config.seed
-        )
+        measured[path.name] = _measure(training, config)
 
     train_seeds(out, range(config.seed, config.seed + config.seeds), train_one, changes=changes)
     return MeasuredRuns(measured)
@@ -284,6 +295,9 @@ def _settled(
     refuse_changes(named, asked, vars(stored))
     kept = read_settings(type(settings), stored.agent_config, where=f"{config.out}: agent_config")
     refuse_changes(given, vars(settings), vars(kept))
+    refuse_changes(
+        given, {"dataset_options": config.dataset_options}, {"dataset_options": held.options}
+    )
     config = dataclasses.replace(
         settled(config, stored, given),
         dataset=stored.environment,
@@ -320,6 +334,7 @@ def _loop_settings(config: FewShotConfig) -> dict[str, Any]:
         "threads": config.threads,
         "tracker": config.tracker,
         "test_steps": config.test_steps,
+        "test_queries": config.test_queries,
         "compile": config.compile,
     }
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from metarl.behaviour import Films, record_films
 from metarl.devices import DeviceName, resolve_device
+from metarl.durable_files import require_file_place
 from metarl.evaluation_protocol import EvaluationProtocol, preset
 from metarl.evaluator import evaluation_tasks
 from metarl.films import FILM_SUFFIXES, side_by_side, write_film
@@ -72,11 +73,9 @@ class PlayConfig:
         if self.episodes is not None:
             require_at_least("episodes", self.episodes, 1)
         require_between("frames_per_second", self.frames_per_second, 0, 1000, open_low=True)
-        if self.out.suffix not in FILM_SUFFIXES or not self.out.absolute().parent.is_dir():
-            raise ValueError(
-                f"out must end in {', '.join(FILM_SUFFIXES)} and lie in a directory that exists, "
-                f"got {self.out}"
-            )
+        require_file_place("out", self.out)
+        if self.out.suffix not in FILM_SUFFIXES:
+            raise ValueError(f"out must end in {', '.join(FILM_SUFFIXES)}, got {self.out}")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -87,7 +87,10 @@ _MINI_IMAGENET = {
     "r2d2": _Paper(
         "Bertinetto et al. 2019; 96 to 512 filters", {_5_1: "51.2 ± 0.6", _5_5: "68.8 ± 0.1"}
     ),
-    "matching": _Paper("Vinyals et al. 2016", {_5_1: "43.56 ± 0.84", _5_5: "55.31 ± 0.73"}),
+    "matching": _Paper(
+        "Vinyals et al. 2016, run again by Ravi & Larochelle 2017",
+        {_5_1: "43.56 ± 0.84", _5_5: "55.31 ± 0.73"},
+    ),
     "relation": _Paper("Sung et al. 2018", {_5_1: "50.44 ± 0.82", _5_5: "65.32 ± 0.70"}),
     "protonet": _Paper(
         "Snell et al. 2017; trained 30-way, 20-way", {_5_1: "49.42 ± 0.78", _5_5: "68.20 ± 0.66"}

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from metarl.devices import DeviceName
-from metarl.durable_files import write_atomically
+from metarl.durable_files import require_file_place, write_atomically
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.report_behaviour import behaviour_section
 from metarl.scripts.report_page import page, slug
@@ -41,8 +41,7 @@ class ReportConfig:
     """Where the agents compute."""
 
     def __post_init__(self) -> None:
-        if not self.out.absolute().parent.is_dir() or self.out.is_dir():
-            raise ValueError(f"out must be a file in a directory that exists, got {self.out}")
+        require_file_place("out", self.out)
 
 
 def main(arguments: Sequence[str]) -> None:

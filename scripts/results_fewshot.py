@@ -242,9 +242,9 @@ def _row(folder: Path, stored: _Stored) -> str:
         _tested_on(stored),
         f"{protocol['num_tasks']} × {len(stored.runs)}",
         _training(folder, config, int(protocol["iterations"])),
-        _shown(stored, settings.get("num_inner_steps")),
+        _shown(stored, settings),
         norm,
-        published_figure(stored.dataset, learner, ways, shots),
+        published_figure(stored.dataset, learner, ways, shots) if not split else "",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -260,8 +260,15 @@ def _training(folder: Path, config: Mapping[str, Any], iterations: int) -> str:
     return f"{trained}{iterations:,} iterations, {minutes:.0f} min ({config['device']})"
 
 
-def _shown(stored: _Stored, num_inner_steps: int | None) -> str:
-    """Means and intervals after 1, the trained number of and 10 steps."""
+def _shown(stored: _Stored, settings: Mapping[str, Any]) -> str:
+    """Means and intervals after 1 and 10 steps, and as many as trained or of the learner's test.
+
+    Reptile is trained by steps on minibatches, which are not those of the test.
+    """
+    own_test = settings.get("num_test_steps")
+    trained = settings.get("num_inner_steps", 1)
+    wanted = own_test or trained
+    word = "its own test" if own_test else "as trained"
     scale, digits = (1, 3) if stored.metric == "mse" else (100, 2)
     texts = {
         step: "diverged"
@@ -272,9 +279,9 @@ def _shown(stored: _Stored, num_inner_steps: int | None) -> str:
     }
     if 0 not in texts:  # adaptation has no steps
         return texts[1]
-    steps = sorted({*_SHOWN_STEPS, num_inner_steps or 1} & set(texts)) or [0]
+    steps = sorted({*_SHOWN_STEPS, wanted} & set(texts)) or [0]
     return "<br>".join(
         f"{step} step{'s' if step != 1 else ''}: {texts[step]}"
-        + (" (as trained)" if step == num_inner_steps else "")
+        + (f" ({word})" if step == wanted else "")
         for step in steps
     )

@@ -24,6 +24,7 @@ _KEPT = (
     "log_every",
     "threads",
     "tracker",
+    "test_queries",
     "test_steps",
     "compile",
 )
@@ -46,13 +47,14 @@ class StoredRun:
     threads: int = 0
     tracker: TrackerName = "tensorboard"
     seeds: int = 1
-    test_steps: int = 10
+    test_steps: int | None = 10
+    test_queries: int | None = None
     compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("iterations", "checkpoint_every", "seeds"):
             require_at_least(name, getattr(self, name), 1)
-        for name in ("seed", "threads", "test_steps", "log_every"):
+        for name in ("seed", "threads", "log_every"):
             require_at_least(name, getattr(self, name), 0)
 
 

@@ -84,8 +84,8 @@ def train(config: RecurrentPPOConfig) -> Evaluation:
         seed=config.seed,
         device="cpu",
     )
-    model.learn(config.num_steps)
     config.out.mkdir(parents=True)
+    model.learn(config.num_steps)
     model.save(config.out / "model.zip")
     protocol = EvaluationProtocol(
         num_tasks=config.num_tasks,

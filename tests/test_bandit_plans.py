@@ -91,7 +91,7 @@ def test_keys_are_ascending_and_distinct():
     assert (optimal_bandit_plan(5, 10).keys.diff() > 0).all()
 
 
-@pytest.mark.parametrize(("arms", "horizon"), [(5, 100), (50, 500), (2, 500)])
+@pytest.mark.parametrize(("arms", "horizon"), [(5, 100), (50, 500), (2, 500), (2, 8000)])
 def test_too_many_states_are_refused_at_once(arms, horizon):
     with pytest.raises(ValueError, match=f"num_arms {arms} and horizon {horizon}; take a Gittins"):
         optimal_bandit_plan(arms, horizon)

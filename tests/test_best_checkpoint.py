@@ -57,6 +57,27 @@ def test_a_resumed_run_knows_what_the_best_was(run, later, best):
     assert best_iteration(run) == best
 
 
+def test_a_best_checkpoint_between_two_lines_of_metrics_is_known_to_a_resumed_run(run):
+    def train(iterations: range, scores: dict[int, float], *, resumed_at: int = 0) -> None:
+        """A line where there is a score; a checkpoint every five iterations."""
+        log = MetricsLog(run, num_iterations=resumed_at, tracker="none")
+        best = BestCheckpoint(run, lambda line: line["score"], window=5)
+        for iteration in iterations:
+            if iteration in scores:
+                line = {"score": scores[iteration], "time/env_steps": iteration}
+                log.write(iteration, line)
+                best.add({"iteration": iteration, **line})
+            if iteration % 5 == 0:
+                save(run, iteration)
+                best.offer(iteration)
+        log.close()
+
+    train(range(1, 6), {2: 1.0, 4: 9.0})
+    assert best_iteration(run) == 5
+    train(range(6, 11), {6: 1.0, 8: 1.0}, resumed_at=5)
+    assert best_iteration(run) == 5
+
+
 def test_a_best_checkpoint_that_is_damaged_is_replaced(run):
     scored(run, {1: 5.0, 2: 5.0})
     run.best_checkpoint.write_bytes(b"damaged")

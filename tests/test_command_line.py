@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pytest
 import tyro
 
+from metarl.finite import NonFiniteError
 from metarl.ranges import require_at_least
 from metarl.scripts.command_line import (
     choose,
@@ -303,6 +304,13 @@ def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys
         (ImportError("it needs the package x"), 2, "it needs the package x"),
         (PermissionError(13, "Permission denied", "a"), 2, "[Errno 13] Permission denied: 'a'"),
         (FloatingPointError("the loss is not finite"), 1, "the loss is not finite"),
+        (NonFiniteError("a reward must be finite"), 1, "a reward must be finite"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "there is too little memory, make the net or the batch smaller: "
+            "DefaultCPUAllocator: can't allocate memory",
+        ),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )

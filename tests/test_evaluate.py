@@ -221,8 +221,10 @@ def test_beside_another_agent_the_one_from_scratch_has_the_default_settings(tmp_
         ("--adaptation-steps -1", "adaptation_steps must be 0 or more, got -1"),
         ("--preset perl", "preset must be one of maml, .* did you mean 'pearl'"),
         ("--steps 3", "there is no option --steps; did you mean --"),
-        ("--json nowhere/a.json", "json must lie in a directory that exists, got nowhere/a.json"),
-        ("--plot nowhere/a.png", "plot must lie in a directory that exists, got nowhere/a.png"),
+        ("--json nowhere/a.json", "json must be a file in a directory that exists, got nowhere/a"),
+        ("--plot nowhere/a.png", "plot must be a file in a directory that exists, got nowhere/a"),
+        ("--json /", "json must be a file in a directory that exists, got /"),
+        ("--plot a.jpg", "plot must be a file NAME.png, got a.jpg"),
         ("--env Navigation2D:maml", "variant of Navigation2D must be one of maml17, got 'maml'"),
         (
             "--env HalfCheetahVel:promp",

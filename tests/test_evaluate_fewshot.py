@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from metarl.fewshot import (
@@ -20,7 +21,9 @@ from metarl.fewshot import (
     make_tasks,
     recipe,
 )
+from metarl.fewshot.evaluation import require_testable
 from metarl.fewshot.learners import LEARNERS
+from metarl.fewshot.own_data import tensor_tasks
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts import evaluate_fewshot as script
 from metarl.scripts.cli import dispatch
@@ -140,13 +143,84 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(tmp_path, line, mes
         ("--steps -1", "steps must be 0 or more, got -1"),
         ("--queries 0", "queries must be 1 or more, got 0"),
         ("--ways 0", "ways must be 1 or more, got 0"),
-        ("--json /no/such/folder/x.json", "json must lie in a directory that exists"),
+        ("--json /no/such/folder/x.json", "json must be a file in a directory that exists"),
         ("--split tets", "did you mean 'test'"),
     ],
 )
 def test_measuring_with_impossible_settings_is_refused(protonet, options, message):
     with pytest.raises(ValueError, match=message):
         script.main([str(protonet), *options.split()])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "fewshot maml --iterations 1 --dataset-options amplitude_range=5",
+            r"option amplitude_range of sinusoid must be a list, got 5",
+        ),
+        (
+            "fewshot maml --iterations 1 --dataset-options amplitude_range=[5,1]",
+            "amplitude_range must be two numbers, the lower first",
+        ),
+        (
+            "fewshot protonet --dataset glyphs --dataset-options shake=abc",
+            "option shake of glyphs must be a number, got 'abc'",
+        ),
+        (
+            "fewshot protonet --dataset glyphs --ways 500",
+            "ways must be 100 or less: split 'validation' of glyphs",
+        ),
+        (
+            "fewshot protonet --dataset glyphs --ways 5 --train-split train+valid",
+            "there is no|train_split|invalid choice",
+        ),
+    ],
+)
+def test_data_that_cannot_be_had_are_refused_before_training(tmp_path, line, message):
+    with pytest.raises(ValueError, match=message):
+        metarl(f"{line} --device cpu --tracker none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_data_set_options_at_a_resume_are_refused(protonet):
+    with pytest.raises(ValueError, match="dataset_options of the run to resume"):
+        metarl("fewshot protonet --resume --dataset-options shake=0.1", protonet)
+
+
+def test_a_test_that_cannot_be_drawn_is_refused_before_training():
+    """The classes of a test have fewer points than an episode needs."""
+    points = torch.rand(6 * 8, 4)
+    tasks = tensor_tasks(points, torch.arange(6).repeat_interleave(8), validation=1 / 3, test=1 / 3)
+    config = recipe("protonet", "own", ways=2, shots=1, queries=2)
+    training = FewShotTraining("protonet", tasks, config)
+    with pytest.raises(ValueError, match=r"of split 'test' .* has 8 points and an episode needs"):
+        require_testable(training)
+    require_testable(training, 7)
+
+
+def test_reptile_is_measured_by_as_many_steps_as_its_own_test():
+    training = FewShotTraining(
+        "reptile",
+        make_tasks("sinusoid"),
+        recipe("reptile", "sinusoid", hidden_sizes=(4,), num_test_steps=3, decay_iterations=1),
+    )
+    assert evaluate_fewshot(training, num_tasks=2).steps == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": "tets"}, "split must be one of .*; did you mean 'test'"),
+        ({"queries": 7}, "queries must be left out for sinusoid, measured on 100 even points"),
+        ({"ways": 5}, "ways must be left out for sinusoid, which is regression"),
+    ],
+)
+def test_what_a_curve_cannot_be_measured_by_is_refused(settings, message):
+    config = recipe("maml", "sinusoid", hidden_sizes=(4,))
+    training = FewShotTraining("maml", make_tasks("sinusoid"), config)
+    with pytest.raises(ValueError, match=message):
+        evaluate_fewshot(training, num_tasks=2, **settings)
 
 
 def test_only_few_shot_runs_are_measured(tmp_path, protonet):

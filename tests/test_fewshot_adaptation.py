@@ -9,6 +9,7 @@ import pytest
 import torch
 from fewshot_episodes import (
     CURVES,
+    PICTURES,
     VECTORS,
     episodes,
     generator,
@@ -285,3 +286,40 @@ def test_a_transferred_head_is_at_the_minimum_of_its_loss():
     loss = loss + 0.05 * head["weight"].square().sum()
     for grad in torch.autograd.grad(loss, list(head.values())):
         torch.testing.assert_close(grad, torch.zeros_like(grad), rtol=0, atol=1e-7)
+
+
+# Batch norm per step.
+
+
+def test_every_step_has_scales_and_offsets_of_its_own():
+    learner: Any = make_learner("maml++", PICTURES, num_inner_steps=3, batch_norm="per-step")
+    params, batch = start(learner), episodes(PICTURES)
+    _, grads = learner.meta_gradient(params, batch, moment())
+    for name in ("scale_0", "offset_0", "scale_1", "offset_1"):
+        assert grads[name].shape[0] == 4
+        assert (grads[name].abs().amax(-1) > 0).all()
+    numbered = {
+        name: torch.arange(1.0, 5.0, dtype=p.dtype).unsqueeze(-1).expand(p.shape).clone()
+        if name.startswith("scale_")
+        else p
+        for name, p in params.items()
+    }
+    for step, adapted in enumerate(learner.trajectory(numbered, batch.support, 5)):
+        first = adapted.params["scale_0"][..., 0, 0]  # of all tasks
+        assert first.tolist() == 3 * [min(step + 1, 4)]
+
+
+def test_running_statistics_of_cavia_are_those_of_a_context_of_zero():
+    learner: Any = make_learner(
+        "cavia", PICTURES, batch_norm="running", num_context=2, filters=(3, 3, 3, 3)
+    )
+    params, batch = start(learner), episodes(PICTURES)
+    assert params["film_bias"].abs().max() > 0
+    found = learner.statistics(params, batch)
+    inputs = torch.cat([batch.support.inputs, batch.query.inputs], 1)
+    context = torch.zeros(3, 2, dtype=torch.float64)
+    wanted = learner.backbone.statistics({**params, "context": context}, inputs)
+    without = learner.backbone.statistics(params, inputs)
+    for name, values in wanted.items():
+        torch.testing.assert_close(found[name], values.mean(0))
+    assert any(not torch.allclose(without[name], wanted[name]) for name in wanted)

@@ -186,6 +186,66 @@ def test_points_that_do_not_count_change_nothing(name, problem, settings):
         torch.testing.assert_close(others[key], grads[key], rtol=1e-8, atol=1e-11)
 
 
+def more_ways(batch: FewShotBatch) -> FewShotBatch:
+    """The tasks, and one more that has all of five classes, so that the others lack two."""
+    parts = []
+    for points, count in zip(batch, (2, 2), strict=True):
+        inputs = torch.cat([points.inputs, points.inputs[:, : 2 * count]], 1)
+        targets = torch.cat(
+            [points.targets, torch.arange(3, 5).repeat_interleave(count).expand(len(inputs), -1)], 1
+        )
+        mask = torch.ones(inputs.shape[:2], dtype=torch.bool)
+        mask[:-1, points.inputs.shape[1] :] = False
+        absent = ~mask.view(*mask.shape, *[1] * (inputs.dim() - 2))
+        parts.append(LabelledSet(inputs.masked_fill(absent, 0), targets, mask))
+    return FewShotBatch(*parts)
+
+
+@pytest.mark.parametrize("problem", [PICTURES, VECTORS], ids=case_id)
+@pytest.mark.parametrize("name", ["protonet", "r2d2", "matching", "relation", "siamese"])
+def test_classes_that_a_task_lacks_change_nothing(name, problem):
+    learner = make_learner(name, problem)
+    params, batch = start(learner), episodes(problem)
+    padded_ways = more_ways(batch)
+    losses = learner.meta_loss(params, batch)
+    torch.testing.assert_close(learner.meta_loss(params, padded_ways)[:-1], losses[:-1])
+    adapted = learner.adapt(params, padded_ways.support)
+    outputs = learner.predict(adapted, padded_ways.query.inputs, padded_ways.query.mask)
+    counted = outputs[:-1, : batch.query.inputs.shape[1]]
+    alone = learner.predict(learner.adapt(params, batch.support), batch.query.inputs)
+    torch.testing.assert_close(counted[..., :3], alone[:-1])
+    assert (counted[..., 3:].amax(-1) <= counted[..., :3].amax(-1)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "transfer"])
+def test_tasks_by_chunks_give_the_gradient_of_all(name):
+    whole, chunked = (make_learner(name, PICTURES, chunk_size=size) for size in (None, 2))
+    params, batch = start(whole), episodes(PICTURES)
+    if name == "reptile":  # its minibatches are drawn for all tasks at once
+        pytest.skip("minibatches differ")
+    losses, grads = whole.meta_gradient(params, batch, moment())
+    found, others = chunked.meta_gradient(params, batch, moment())
+    torch.testing.assert_close(found, losses)
+    for key in params:
+        torch.testing.assert_close(others[key], grads[key], rtol=1e-9, atol=1e-12)
+
+
+def test_a_chunk_is_all_that_goes_through_the_net(monkeypatch):
+    seen = []
+    for name in ("anil", "cavia", "protonet", "imaml"):
+        learner: Any = make_learner(name, PICTURES, chunk_size=1)
+        features = learner.backbone.features
+
+        def counted(params: Params, inputs: Tensor, *rest: Any, run: Any = features) -> Tensor:
+            seen.append(len(inputs))
+            return run(params, inputs, *rest)
+
+        monkeypatch.setattr(type(learner.backbone), "features", staticmethod(counted))
+        learner.meta_gradient(start(learner), episodes(PICTURES), moment())
+        monkeypatch.undo()
+    assert set(seen) == {1}
+
+
 def test_masked_points_leave_what_transfer_predicts_as_it_is():
     learner = make_learner("transfer", PICTURES)
     params, batch = start(learner), episodes(PICTURES)
@@ -308,6 +368,8 @@ def test_adaptation_fits_the_support(name, problem):
         ("maml", PICTURES, {"filters": (4,) * 5}, "nothing is left after pooling"),
         ("siamese", PICTURES, {"margin": 0.0}, r"margin must lie in \(0, ∞\), got 0"),
         ("cavia", PICTURES, {"num_context": 0}, "num_context must be 1 or more, got 0"),
+        ("transfer", PICTURES, {"head_decay": 1.0}, r"head_decay must lie in \[0, 0.5\], got 1.0"),
+        ("relation", PICTURES, {"pooling": "stride"}, "pooling must be max for relation networks"),
         ("imaml", PICTURES, {"regularization": -1.0}, r"regularization must lie in \(0, ∞\)"),
         ("reptile", PICTURES, {"inner_batch": 0}, "inner_batch must be 1 or more, got 0"),
         ("anil", PICTURES, {"mode": "recurrence"}, "mode must be one of unrolled, first_order"),

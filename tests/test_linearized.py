@@ -206,6 +206,13 @@ def test_vmap_batching_is_refused():
         linearize_adaptation(params, batches[0], InnerLoop(mlp_loss, STEP))
 
 
+def test_a_loop_that_adapts_some_parameters_only_is_refused():
+    params, batches, *_ = problem(1)
+    inner = InnerLoop(mlp_loss, STEP, batching="explicit", adapted=(next(iter(params)),))
+    with pytest.raises(ValueError, match=r"inner\.adapted must be None to linearize adaptation"):
+        linearize_adaptation(params, batches[0], inner)
+
+
 def test_another_number_of_batches_than_steps_is_refused():
     params, batches, *_ = problem(1)
     inner = InnerLoop(mlp_loss, STEP, 2, batching="explicit")

@@ -112,6 +112,8 @@ def _zipped(content: bytes) -> bytes:
         (_zipped(b"a,smiles\n1\n"), "is damaged"),
         (_zipped(b"a,smiles\n1,C\n"), "tox21.csv.gz must have 12 assays, it has 1"),
         (_zipped(b"a,smiles\n" + b"1,C\n" * 50)[:-9], "is damaged"),
+        (_zipped(b"smiles,a\nC\n"), "is damaged"),
+        (_zipped(bytes(range(256)) * 4)[:10] + b"\xff" * 40, "is damaged"),
     ],
 )
 def test_a_damaged_table_is_refused(place, tmp_path, content, message):

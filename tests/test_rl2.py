@@ -301,3 +301,26 @@ def test_values_are_told_the_time_and_if_wanted_the_task(sees):
     if sees:
         numbers = TaskNumbers(LOCK, seed=learner.seed, device=torch.device("cpu"))
         assert torch.equal(batch.tasks[0], numbers(tasks))
+
+
+# Errors.
+
+
+def test_an_error_in_the_middle_of_an_update_leaves_the_agent_as_it_was(monkeypatch):
+    """The third minibatch of the second iteration finds no memory."""
+    learner = agent(num_minibatches=2, num_epochs=2).learn(1)
+    before = {name: t.clone() for name, t in learner._tensors().items()}
+    steps, take = [], torch.optim.Adam.step
+
+    def failing(self: torch.optim.Adam, *arguments: Any, **settings: Any) -> None:
+        steps.append(1)
+        if len(steps) == 3:
+            raise MemoryError
+        take(self, *arguments, **settings)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", failing)
+    with pytest.raises(MemoryError):
+        learner.iterate()
+    assert len(steps) == 3
+    assert learner.num_iterations == 1
+    assert all(torch.equal(t, before[name]) for name, t in learner._tensors().items())

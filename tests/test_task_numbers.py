@@ -22,8 +22,10 @@ BOX = spaces.Box(np.array([-2.0, 0.0, 3.0]), np.array([2.0, 10.0, 3.0]), dtype=n
         (BOX, [[-2, 10, 3], [1, 2.5, 3]], [[-1, 1, 0], [0.5, -0.5, 0]]),
         (spaces.Discrete(3), [[2], [0]], [[0, 0, 1], [1, 0, 0]]),
         (spaces.MultiDiscrete([2, 3]), [[1, 0], [0, 2]], [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]),
+        (spaces.Discrete(3, start=4), [[6], [4]], [[0, 0, 1], [1, 0, 0]]),
+        (spaces.MultiDiscrete([2, 2], start=[1, 5]), [[1, 6]], [[1, 0, 0, 1]]),
     ],
-    ids=["box", "discrete", "multi-discrete"],
+    ids=["box", "discrete", "multi-discrete", "discrete from 4", "multi-discrete from 1 and 5"],
 )
 def test_tasks_become_numbers_of_the_size_of_one(space, tasks, numbers):
     got = task_numbers(space, np.array(tasks, dtype=np.float64))

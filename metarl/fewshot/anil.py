@@ -94,7 +94,7 @@ class ANIL:
         moment: Moment,  # noqa: ARG002 - no schedule
     ) -> tuple[Tensor, Params]:
         """Losses [tasks] and the gradient of their mean."""
-        return autograd_meta_gradient(self.meta_loss, params, batch)
+        return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
 
     def adapt(self, params: Params, support: LabelledSet) -> HeadTasks:
         """Heads of all tasks after the inner steps, differentiable by `params`."""

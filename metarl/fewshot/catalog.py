@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.downloads import DataPlace
 from metarl.registry import Entry, Registry
+from metarl.stored_settings import converted
 from metarl.suggestions import unknown_name
 
 __all__ = ["DATASETS", "make_tasks"]
@@ -124,6 +125,11 @@ def make_tasks(
     given: dict[str, Any] = {
         "place": DataPlace(data_dir, device, download),
         "device": device,
+    }
+    hints = get_type_hints(make)
+    options = {
+        key: converted(value, hints[key], f"option {key} of {name}")
+        for key, value in options.items()
     }
     where = {key: value for key, value in given.items() if key in parameters}
     tasks: FewShotTasks = make(**where, **options)

@@ -98,7 +98,7 @@ class CAVIA:
         moment: Moment,  # noqa: ARG002 - no schedule
     ) -> tuple[Tensor, Params]:
         """Losses [tasks] and the gradient of their mean."""
-        return autograd_meta_gradient(self.meta_loss, params, batch)
+        return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
 
     def adapt(self, params: Params, support: LabelledSet) -> ContextTasks:
         """Contexts of all tasks after the inner steps, differentiable by `params`."""
@@ -129,7 +129,10 @@ class CAVIA:
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
         """Of support and query together, at a context of zero."""
-        return episode_statistics(self.backbone, params, batch, self.config.batch_norm)
+        points = batch.query.inputs
+        context = points.new_zeros(len(points), self.config.num_context)
+        at_start = {**params, "context": context}
+        return episode_statistics(self.backbone, at_start, batch, self.config.batch_norm)
 
     def facts(self) -> ProtocolFacts:
         """How it adapts, and what batch norm means."""

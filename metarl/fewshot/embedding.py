@@ -23,6 +23,7 @@ __all__ = [
     "episode_statistics",
     "membership",
     "squared_distances",
+    "without_absent",
 ]
 
 
@@ -95,6 +96,12 @@ def membership(support: LabelledSet, num_classes: int, dtype: torch.dtype) -> Te
 def class_counts(members: Tensor) -> Tensor:
     """Support points of each class, [tasks, classes]."""
     return members.sum(1)
+
+
+def without_absent(logits: Tensor, members: Tensor) -> Tensor:
+    """Logits [tasks, queries, classes] with the lowest number for classes without support."""
+    absent = (class_counts(members) == 0).unsqueeze(1)
+    return logits.masked_fill(absent, torch.finfo(logits.dtype).min)
 
 
 def class_means(features: Tensor, members: Tensor) -> Tensor:

@@ -26,17 +26,20 @@ from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
 from metarl.seeding import torch_generator
 from metarl.statistics import Interval, normal_interval
+from metarl.suggestions import unknown_name
 
 __all__ = [
     "FewShotEvaluation",
     "adaptation_curve",
     "evaluate_fewshot",
+    "require_testable",
     "stored_interval",
     "stored_scores",
 ]
 
 _TASKS_AT_ONCE = 50  # are drawn; curves are taken all at once
 _QUERIES = 15  # per class, as most papers test
+_NUM_STEPS = 10
 _GRID = "100 even points over the inputs"
 _DECIMALS = 4  # of a task's score in a file
 _Metric = Literal["accuracy", "mse"]
@@ -98,7 +101,7 @@ def evaluate_fewshot(
     training: FewShotTraining,
     *,
     num_tasks: int = 600,
-    num_steps: int = 10,
+    num_steps: int | None = None,
     split: str = "test",
     ways: int | None = None,
     shots: int | None = None,
@@ -110,7 +113,8 @@ def evaluate_fewshot(
     Args:
         training: the learner.
         num_tasks: 1 or more.
-        num_steps: adaptation steps, each measured; ignored by learners without inner steps.
+        num_steps: adaptation steps, each measured; ignored by learners without inner steps; None:
+            10, or as many as the learner's own test takes (Reptile's 50).
         split: of the data.
         ways: classes of a task; None: the learner's own.
         shots: support points per class; None: the learner's own.
@@ -122,12 +126,19 @@ def evaluate_fewshot(
             learner cannot tell so many classes apart.
     """
     require_at_least("num_tasks", num_tasks, 1)
-    require_at_least("num_steps", num_steps, 0)
     learner, tasks = _of_ways(training, ways), training.tasks
     problem = learner.problem
+    if num_steps is None:
+        num_steps = getattr(learner.config, "num_test_steps", _NUM_STEPS)
+    require_at_least("num_steps", num_steps, 0)
+    for part in split.split("+"):
+        if part not in tasks.splits:
+            raise ValueError(unknown_name("split", part, tasks.splits))
     shape = learner.config.test_shape(problem)
     shape = replace(shape, shots=shots or shape.shots, queries=queries or _QUERIES)
     has_grid = problem.kind == "regression" and hasattr(tasks, "sample_for_test")
+    if has_grid and queries is not None:
+        raise ValueError(f"queries must be left out for {tasks.name}, measured on {_GRID}")
     if has_grid:
         chance = torch_generator(seed, "test", device=training.device)
         curves = cast(_CurveTasks, tasks)
@@ -153,6 +164,18 @@ def evaluate_fewshot(
     metric: _Metric = "mse" if problem.kind == "regression" else "accuracy"
     steps = tuple(range(len(scores))) if learner.has_steps else (1,)
     return FewShotEvaluation(training.name, tasks.name, metric, steps, scores, protocol)
+
+
+def require_testable(training: FewShotTraining, queries: int | None = None) -> None:
+    """Draw one task as `evaluate_fewshot` does, so that mistakes show before training.
+
+    Raises:
+        ValueError: as `evaluate_fewshot`.
+    """
+    if training.learner.problem.kind == "classification":
+        shape = training.learner.config.test_shape(training.learner.problem)
+        shape = replace(shape, queries=queries or _QUERIES)
+        next(_batches(training, 1, shape, split="test", seed=0))
 
 
 def adaptation_curve(
@@ -183,10 +206,10 @@ def _curve(
 def _of_ways(training: FewShotTraining, ways: int | None) -> FewShotLearner:
     """The learner, for tasks of other ways if its parameters are the same whatever the ways."""
     learner = training.learner
+    if ways is not None and learner.problem.kind == "regression":
+        raise ValueError(f"ways must be left out for {training.tasks.name}, which is regression")
     if ways is None or ways == learner.config.ways:
         return learner
-    if learner.problem.kind == "regression":
-        raise ValueError(f"ways must be left out for {training.tasks.name}, which is regression")
     config = replace(learner.config, ways=ways, train_ways=None)
     problem = learner.problem._replace(num_outputs=ways)
     other: FewShotLearner = LEARNERS.load(training.name)(config, problem)

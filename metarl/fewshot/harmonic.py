@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.fewshot.batches import EpisodeShape, FewShotBatch, LabelledSet, ProtocolFacts
 from metarl.fewshot.sinusoid import require_curves, uniform
-from metarl.ranges import require_between
+from metarl.ranges import require_between, require_pair
 
 __all__ = ["HarmonicTasks"]
 
@@ -39,6 +39,8 @@ class HarmonicTasks:
 
     def __post_init__(self) -> None:
         require_between("noise", self.noise, 0, math.inf)
+        for name in ("frequency_range", "centre_range"):
+            require_pair(name, getattr(self, name))
 
     @property
     def protocol(self) -> ProtocolFacts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,7 +18,7 @@ from metarl.fewshot.adapted_tasks import (
     task_statistics,
 )
 from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learner import Moment, norm_facts, parts_of
+from metarl.fewshot.learner import Moment, by_chunks, norm_facts, parts_of
 from metarl.fewshot.problem import Problem, task_losses
 from metarl.fewshot.settings import FewShotSettings, require_one_head, require_shared_norm
 from metarl.ranges import require_at_least, require_between
@@ -105,6 +106,9 @@ class IMAML:
         moment: Moment,  # noqa: ARG002 - no schedule
     ) -> tuple[Tensor, Params]:
         """Losses [tasks] and the implicit gradient of their mean."""
+        return by_chunks(partial(self._implicit, params), batch, self.config.chunk_size)
+
+    def _implicit(self, params: Params, batch: FewShotBatch) -> tuple[Tensor, Params]:
         with torch.no_grad():
             adapted = self.adapt(params, batch.support)
         leaves = {name: p.detach().requires_grad_() for name, p in adapted.params.items()}

@@ -113,8 +113,8 @@ def _over(p: Tensor, rate: Tensor) -> Tensor:
 
 
 def _moved_on(schedule: Tensor) -> Tensor:
-    """Slots [slots, C] of one task, the first dropped and the last kept."""
-    return torch.cat([schedule[1:], schedule[-1:]])
+    """Slots [..., slots, C], the first dropped and the last kept."""
+    return torch.cat([schedule[..., 1:, :], schedule[..., -1:, :]], -2)
 
 
 def _moved_on_last(schedule: Tensor) -> Tensor:

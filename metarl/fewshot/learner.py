@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.bilevel import Params
 from metarl.fewshot.batch_norm import BatchNorm
-from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts, some_tasks
 from metarl.fewshot.problem import Problem
 from metarl.fewshot.settings import FewShotSettings
 
@@ -24,6 +24,7 @@ __all__ = [
     "Moment",
     "Parts",
     "autograd_meta_gradient",
+    "by_chunks",
     "joined",
     "norm_facts",
     "parts_of",
@@ -126,16 +127,41 @@ def joined(
 
 
 def autograd_meta_gradient(
-    meta_loss: Callable[[Params, FewShotBatch], Tensor], params: Params, batch: FewShotBatch
+    meta_loss: Callable[[Params, FewShotBatch], Tensor],
+    params: Params,
+    batch: FewShotBatch,
+    chunk_size: int | None = None,
 ) -> tuple[Tensor, Params]:
-    """Losses [tasks] and the gradient of their mean, for learners without an inner loop."""
+    """Losses [tasks] and the gradient of their mean, by autograd of the whole meta-loss."""
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    with torch.enable_grad():
-        losses = meta_loss(leaves, batch)
-        grads = torch.autograd.grad(
-            losses.mean(), list(leaves.values()), allow_unused=True, materialize_grads=True
-        )
-    return losses.detach(), dict(zip(leaves, grads, strict=True))
+
+    def gradient(part: FewShotBatch) -> tuple[Tensor, Params]:
+        with torch.enable_grad():
+            losses = meta_loss(leaves, part)
+            grads = torch.autograd.grad(
+                losses.mean(), list(leaves.values()), allow_unused=True, materialize_grads=True
+            )
+        return losses.detach(), dict(zip(leaves, grads, strict=True))
+
+    return by_chunks(gradient, batch, chunk_size)
+
+
+def by_chunks(
+    gradient: Callable[[FewShotBatch], tuple[Tensor, Params]],
+    batch: FewShotBatch,
+    chunk_size: int | None,
+) -> tuple[Tensor, Params]:
+    """Losses [tasks] and the gradient of their mean, from those of so many tasks at a time."""
+    num_tasks = len(batch.query.inputs)
+    if chunk_size is None or chunk_size >= num_tasks:
+        return gradient(batch)
+    losses, total = [], dict[str, Tensor]()
+    for start in range(0, num_tasks, chunk_size):
+        found, grads = gradient(some_tasks(batch, slice(start, start + chunk_size)))
+        losses.append(found)
+        share = len(found) / num_tasks
+        total = {name: share * g + total.get(name, 0) for name, g in grads.items()}
+    return torch.cat(losses), total
 
 
 def norm_facts(config: FewShotSettings, *, passes: Literal["apart", "together"]) -> ProtocolFacts:

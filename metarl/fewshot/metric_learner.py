@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.bilevel import Params
+from metarl.fewshot.backbones import Backbone
 from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
 from metarl.fewshot.embedding import Embedded, SharedTasks, embed, episode_statistics
 from metarl.fewshot.learner import Moment, autograd_meta_gradient, norm_facts
@@ -31,11 +32,15 @@ class MetricLearner(ABC):
     def __init__(self, config: FewShotSettings, problem: Problem) -> None:
         """For a problem that the learner can do; the final class checks that."""
         self.config, self.problem = config, problem
-        self.backbone = config.make_backbone(problem, 0)
+        self.backbone = self.make_backbone()
 
     @abstractmethod
     def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, classes] or predictions [tasks, points, D]."""
+
+    def make_backbone(self) -> Backbone:
+        """The net of the embedding."""
+        return self.config.make_backbone(self.problem, 0)
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters of the embedding."""
@@ -54,7 +59,7 @@ class MetricLearner(ABC):
         moment: Moment,  # noqa: ARG002 - no schedule
     ) -> tuple[Tensor, Params]:
         """Losses [tasks] and the gradient of their mean."""
-        return autograd_meta_gradient(self.meta_loss, params, batch)
+        return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
 
     def adapt(self, params: Params, support: LabelledSet) -> SharedTasks:
         """The tasks' support beside the shared parameters."""

@@ -107,15 +107,7 @@ def _read(path: Path, num_assays: int) -> tuple[list[str], list[str], NDArray[np
         assays = [column for column in rows[0] if column not in _NO_ASSAY]
         found = np.array([[_label(row[assay]) for assay in assays] for row in rows])
         smiles = [row["smiles"].strip() for row in rows]
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        csv.Error,
-    ) as error:
+    except _DAMAGES as error:
         raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
     if len(assays) != num_assays:
         raise ValueError(f"{path} must have {num_assays} assays, it has {len(assays)}")

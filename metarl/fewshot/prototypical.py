@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from metarl.fewshot.batches import LabelledSet
 from metarl.fewshot.embedding import (
     SharedTasks,
-    class_counts,
     class_means,
     membership,
     squared_distances,
+    without_absent,
 )
 from metarl.fewshot.metric_learner import MetricLearner
 from metarl.fewshot.problem import Problem
@@ -69,5 +68,4 @@ def prototype_logits(support: Tensor, query: Tensor, labelled: LabelledSet) -> T
     num_classes = int(labelled.targets.max()) + 1
     members = membership(labelled, num_classes, support.dtype)
     logits = -squared_distances(query, class_means(support, members))
-    empty = (class_counts(members) == 0).unsqueeze(1)
-    return logits.masked_fill(empty, torch.finfo(logits.dtype).min)
+    return without_absent(logits, members)

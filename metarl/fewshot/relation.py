@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from metarl.bilevel import Params
+from metarl.fewshot.backbones import Backbone
 from metarl.fewshot.batches import FewShotBatch
 from metarl.fewshot.conv_net import ConvNet
-from metarl.fewshot.embedding import SharedTasks, membership
+from metarl.fewshot.embedding import SharedTasks, class_counts, membership
 from metarl.fewshot.learner import joined
 from metarl.fewshot.metric_learner import MetricLearner
 from metarl.fewshot.problem import Problem, mean_over_points
@@ -37,6 +38,11 @@ class RelationNetConfig(FewShotSettings):
         super().__post_init__()
         require_at_least("relation_size", self.relation_size, 1)
         require_shared_norm(self)
+        if self.backbone == "conv" and self.pooling != "max":
+            raise ValueError(
+                "pooling must be max for relation networks, which compare maps, "
+                f"got {self.pooling!r}"
+            )
         if self.batch_norm == "support":
             raise ValueError(
                 "batch_norm must be batch or running for relation networks, whose second net "
@@ -66,12 +72,14 @@ class RelationNet(MetricLearner):
         self._module: ConvNet | None = None
         num_inputs = 2 * self.backbone.num_features
         if isinstance(self.backbone, ConvNet):
-            shape = self.backbone.input_shape
-            self.backbone = ConvNet(shape, 0, config.filters, num_pooled=_BLOCKS)
             channels, height, width = self.backbone.map_shape
             self._module = ConvNet((2 * channels, height, width), 0, (channels,) * _BLOCKS)
             num_inputs = self._module.num_features
         self._sizes = (num_inputs, config.relation_size, 1)
+
+    def make_backbone(self) -> Backbone:
+        """The embedding, which down-samples in its first two blocks only."""
+        return self.config.make_backbone(self.problem, 0, num_pooled=_BLOCKS)
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters of both nets."""
@@ -85,21 +93,23 @@ class RelationNet(MetricLearner):
     def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
         """Mean squared error of the scores, [tasks]."""
         query = batch.query
-        scores = self.predict(self.adapt(params, batch.support), query.inputs, query.mask)
+        adapted = self.adapt(params, batch.support)
+        scores = self.predict(adapted, query.inputs, query.mask)
         wanted = functional.one_hot(query.targets, scores.shape[-1]).to(scores.dtype)
-        return mean_over_points((scores - wanted).square().mean(-1), query.mask)
+        errors = mean_over_points((scores - wanted).square(), _present(adapted))
+        return mean_over_points(errors, query.mask)
 
     def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Scores in (0, 1), [tasks, points, classes]."""
+        """Scores in (0, 1), [tasks, points, classes]; 0 for classes without support."""
         pairs = self._pairs(adapted, inputs, mask)
         params = adapted.params
         if self._module is not None:
             module, own = self._module, _under(params, _MODULE)
-            counts = None if mask is None else mask.repeat_interleave(pairs.shape[2], 1)
-            flat = module.features(own, pairs.flatten(1, 2), counts)
+            flat = module.features(own, pairs.flatten(1, 2), _counted(adapted, pairs, mask))
             pairs = flat.unflatten(1, pairs.shape[1:3])
         scores = mlp(_under(params, _SCORE), pairs, torch.relu).squeeze(-1)
-        return scores.sigmoid()
+        present = _present(adapted)
+        return scores.sigmoid() if present is None else scores.sigmoid() * present
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
         """Of support and query together, and of all their pairs."""
@@ -108,8 +118,9 @@ class RelationNet(MetricLearner):
             return found
         module, query = self._module, batch.query
         with torch.no_grad():
-            pairs = self._pairs(self.adapt(params, batch.support), query.inputs, query.mask)
-            counts = None if query.mask is None else query.mask.repeat_interleave(pairs.shape[2], 1)
+            adapted = self.adapt(params, batch.support)
+            pairs = self._pairs(adapted, query.inputs, query.mask)
+            counts = _counted(adapted, pairs, query.mask)
             own = _under(params, _MODULE)
             more = module.statistics(own, pairs.flatten(1, 2), counts)
         return found | {_MODULE + name: values.mean(0) for name, values in more.items()}
@@ -126,6 +137,28 @@ class RelationNet(MetricLearner):
         sums = (members.mT @ first.flatten(2)).unflatten(2, first.shape[2:])
         shape = (*last.shape[:2], sums.shape[1], *last.shape[2:])
         return torch.cat([sums.unsqueeze(1).expand(shape), last.unsqueeze(2).expand(shape)], 3)
+
+
+def _present(adapted: SharedTasks) -> Tensor | None:
+    """Which classes a task has support of, bool [tasks, 1, classes]; None where all have."""
+    support = adapted.support
+    if support.mask is None:
+        return None
+    members = membership(support, int(support.targets.max()) + 1, torch.float32)
+    return (class_counts(members) > 0).unsqueeze(1)
+
+
+def _counted(adapted: SharedTasks, pairs: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Which pairs [tasks, queries, classes, ...] count, bool [tasks, queries · classes]."""
+    present = _present(adapted)
+    if mask is None and present is None:
+        return None
+    counts = pairs.new_ones(pairs.shape[:3], dtype=torch.bool)
+    if mask is not None:
+        counts &= mask.unsqueeze(-1)
+    if present is not None:
+        counts &= present
+    return counts.flatten(1)
 
 
 def _under(params: Params, prefix: str) -> Params:

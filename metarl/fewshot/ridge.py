@@ -7,10 +7,9 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from metarl.bilevel import Params
-from metarl.fewshot.embedding import SharedTasks
+from metarl.fewshot.embedding import SharedTasks, membership, without_absent
 from metarl.fewshot.metric_learner import MetricLearner
 from metarl.fewshot.settings import FewShotSettings, require_shared_norm
 
@@ -48,15 +47,20 @@ class R2D2(MetricLearner):
         return params | {name: like.new_tensor(value) for name, value in _INITIAL.items()}
 
     def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [tasks, points, ways] or predictions [tasks, points, D]."""
+        """Logits [tasks, points, ways] or predictions [tasks, points, D].
+
+        The lowest number stands for classes that a task has no support of.
+        """
         params, support = adapted
         found = self.embed(adapted, inputs, mask)
         wanted = support.targets
         if self.problem.kind == "classification":
-            num_classes = int(wanted.max()) + 1
-            wanted = functional.one_hot(wanted, num_classes).to(found.support.dtype)
+            wanted = membership(support, int(wanted.max()) + 1, found.support.dtype)
         weights = ridge_weights(found.support, wanted, params["log_ridge"].exp(), support.mask)
-        return params["log_scale"].exp() * (found.query @ weights) + params["offset"]
+        outputs = params["log_scale"].exp() * (found.query @ weights) + params["offset"]
+        if self.problem.kind == "regression":
+            return outputs
+        return without_absent(outputs, wanted)
 
 
 class _Rows(NamedTuple):

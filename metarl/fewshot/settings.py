@@ -116,6 +116,7 @@ class FewShotSettings:
         *,
         num_slots: int = 1,
         num_context: int = 0,
+        num_pooled: int | None = None,
     ) -> Backbone:
         """The net for a problem.
 
@@ -124,6 +125,7 @@ class FewShotSettings:
             num_outputs: of its head; 0: no head.
             num_slots: scales and offsets of batch norm for each inner step.
             num_context: length of the context it is modulated by.
+            num_pooled: blocks of convolutions that down-sample, the first ones; None: all.
 
         Raises:
             ValueError: if convolutions are asked for and the inputs are no pictures.
@@ -146,6 +148,7 @@ class FewShotSettings:
             self.pooling,
             num_slots=num_slots,
             num_context=num_context,
+            num_pooled=num_pooled,
         )
 
 

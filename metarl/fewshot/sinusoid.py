@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.fewshot.batches import EpisodeShape, FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.ranges import require_at_least
+from metarl.ranges import require_at_least, require_pair
 from metarl.suggestions import unknown_name
 
 __all__ = ["SinusoidTasks", "require_curves", "uniform"]
@@ -33,6 +33,10 @@ class SinusoidTasks:
     amplitude_range: tuple[float, float] = (0.1, 5.0)
     phase_range: tuple[float, float] = (0.0, math.pi)
     input_range: tuple[float, float] = (-5.0, 5.0)
+
+    def __post_init__(self) -> None:
+        for name in ("amplitude_range", "phase_range", "input_range"):
+            require_pair(name, getattr(self, name))
 
     @property
     def protocol(self) -> ProtocolFacts:

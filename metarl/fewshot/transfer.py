@@ -23,6 +23,7 @@ from metarl.ranges import require_at_least, require_between
 __all__ = ["PointTasks", "Transfer", "TransferConfig"]
 
 _CLASSIFIER = "classifier/"
+_MOST_DECAY = 0.5  # a head's steps would overshoot with more
 _HEAD_LR = 2.0  # logistic regression on vectors of length 1 is 1-smooth with its bias
 
 
@@ -54,7 +55,7 @@ class TransferConfig(FewShotSettings):
         super().__post_init__()
         for name in ("batch_points", "head_steps"):
             require_at_least(name, getattr(self, name), 1)
-        require_between("head_decay", self.head_decay, 0, float("inf"))
+        require_between("head_decay", self.head_decay, 0, _MOST_DECAY)
         require_shared_norm(self)
 
 
