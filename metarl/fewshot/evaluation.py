@@ -154,16 +154,23 @@ def evaluate_fewshot(
         "shots": shape.shots,
         "query": _GRID if has_grid else f"{shape.queries} per class",
         "seed": seed,
-        "iterations": training.num_iterations,
-        "interval": "mean ± 1.96 s/√n over tasks",
-        **learner.facts(),
-        **{f"data_{name}": fact for name, fact in tasks.protocol.items()},
+        **_facts(training, learner),
     }
-    if problem.kind == "classification":
-        protocol["train_split"] = learner.config.train_split
     metric: _Metric = "mse" if problem.kind == "regression" else "accuracy"
     steps = tuple(range(len(scores))) if learner.has_steps else (1,)
     return FewShotEvaluation(training.name, tasks.name, metric, steps, scores, protocol)
+
+
+def _facts(training: FewShotTraining, learner: FewShotLearner) -> ProtocolFacts:
+    """What decides the numbers and is the learner's or the data's."""
+    is_of_classes = learner.problem.kind == "classification"
+    return {
+        "iterations": training.num_iterations,
+        "interval": "mean ± 1.96 s/√n over tasks",
+        **learner.facts(),
+        **{f"data_{name}": fact for name, fact in training.tasks.protocol.items()},
+        **({"train_split": learner.config.train_split} if is_of_classes else {}),
+    }
 
 
 def require_testable(training: FewShotTraining, queries: int | None = None) -> None:
