@@ -49,6 +49,15 @@ def test_the_curve_leaves_the_learner_as_it_was():
     assert all(torch.equal(p, before[name]) for name, p in training.params.items())
 
 
+def test_long_adaptations_are_measured_at_the_steps_that_are_named():
+    training = trained(3, inner_lr=1e-3)
+    evaluation = evaluate_fewshot(training, num_tasks=4, num_steps=23)
+    assert evaluation.steps == (*range(11), 20, 23)
+    batch = TASKS.sample_for_test(4, 6, torch_generator(0, "test"))
+    curve = adaptation_curve(training, batch, 23)
+    np.testing.assert_array_equal(evaluation.scores, curve[list(evaluation.steps)])
+
+
 # Evaluation.
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, cast
 
@@ -40,6 +40,7 @@ __all__ = [
 _TASKS_AT_ONCE = 50  # are drawn; curves are taken all at once
 _QUERIES = 15  # per class, as most papers test
 _NUM_STEPS = 10
+_EVERY_STEP_UP_TO, _THEN_EVERY = 10, 10
 _GRID = "100 even points over the inputs"
 _DECIMALS = 4  # of a task's score in a file
 _Metric = Literal["accuracy", "mse"]
@@ -113,8 +114,9 @@ def evaluate_fewshot(
     Args:
         training: the learner.
         num_tasks: 1 or more.
-        num_steps: adaptation steps, each measured; ignored by learners without inner steps; None:
-            10, or as many as the learner's own test takes (Reptile's 50).
+        num_steps: adaptation steps; measured after each of the first 10, then after every tenth
+            and the last; ignored by learners without inner steps; None: 10, or as many as the
+            learner's own test takes (Reptile's 50).
         split: of the data.
         ways: classes of a task; None: the learner's own.
         shots: support points per class; None: the learner's own.
@@ -145,7 +147,8 @@ def evaluate_fewshot(
         batches = iter([curves.sample_for_test(num_tasks, shape.shots, chance)])
     else:
         batches = _batches(training, num_tasks, shape, split=split, seed=seed)
-    parts = [_curve(learner, training.evaluation_params, batch, num_steps) for batch in batches]
+    steps = _measured_steps(num_steps) if learner.has_steps else (1,)
+    parts = [_curve(learner, training.evaluation_params, batch, steps) for batch in batches]
     scores: NDArray[np.float64] = np.concatenate(parts, axis=1)
     protocol: ProtocolFacts = {
         "num_tasks": num_tasks,
@@ -157,7 +160,6 @@ def evaluate_fewshot(
         **_facts(training, learner),
     }
     metric: _Metric = "mse" if problem.kind == "regression" else "accuracy"
-    steps = tuple(range(len(scores))) if learner.has_steps else (1,)
     return FewShotEvaluation(training.name, tasks.name, metric, steps, scores, protocol)
 
 
@@ -192,15 +194,29 @@ def adaptation_curve(
 
     One row where adaptation has no steps.
     """
-    return _curve(training.learner, training.evaluation_params, batch, num_steps)
+    steps = range(num_steps + 1) if training.learner.has_steps else (1,)
+    return _curve(training.learner, training.evaluation_params, batch, steps)
+
+
+def _measured_steps(num_steps: int) -> tuple[int, ...]:
+    """Long adaptations are not measured after each step: that takes far longer than the steps."""
+    return tuple(
+        step
+        for step in range(num_steps + 1)
+        if step <= _EVERY_STEP_UP_TO or step % _THEN_EVERY == 0 or step == num_steps
+    )
 
 
 def _curve(
-    learner: FewShotLearner, params: Params, batch: FewShotBatch, num_steps: int
+    learner: FewShotLearner, params: Params, batch: FewShotBatch, steps: Sequence[int]
 ) -> NDArray[np.float64]:
+    """Scores after so many steps, ascending, [steps, tasks]; (1,) for a learner without steps."""
     rows = []
     with torch.no_grad():
-        for adapted in learner.trajectory(params, batch.support, num_steps):
+        trajectory = learner.trajectory(params, batch.support, steps[-1])
+        for step, adapted in enumerate(trajectory, start=0 if learner.has_steps else 1):
+            if step not in steps:
+                continue
             outputs = learner.predict(adapted, batch.query.inputs, batch.query.mask)
             if learner.problem.kind == "regression":
                 rows.append(task_losses("regression", outputs, *batch.query[1:]))
