@@ -54,7 +54,7 @@ class EvaluateFewShotConfig:
     num_tasks: int = 600
     """Tasks."""
     steps: int | None = None
-    """Adaptation steps, each measured; 10 if not given, or those of the learner's own test."""
+    """Adaptation steps; 10 if not given, those trained if more, or the learner's own test."""
     ways: int | None = None
     """Classes of a task; the run's own if not given, and for learners whose head has one output
     per class."""

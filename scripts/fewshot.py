@@ -74,7 +74,7 @@ class FewShotConfig:
     iterations: int = 20_000
     """Meta-updates."""
     test_steps: int | None = None
-    """Adaptation steps in the test; None: 10, or those of the learner's own test."""
+    """Adaptation steps in the test; None: 10, those trained if more, or the learner's own test."""
     test_queries: int | None = None
     """Query points per class in the test; None: 15, or a grid over a curve."""
     seed: int = 0

@@ -58,6 +58,12 @@ def test_long_adaptations_are_measured_at_the_steps_that_are_named():
     np.testing.assert_array_equal(evaluation.scores, curve[list(evaluation.steps)])
 
 
+def test_as_many_steps_are_measured_as_were_trained():
+    evaluation = evaluate_fewshot(trained(1, num_inner_steps=12), num_tasks=4)
+    assert evaluation.steps == (*range(11), 12)
+    assert evaluate_fewshot(trained(1), num_tasks=4).steps == tuple(range(11))
+
+
 # Evaluation.
 
 

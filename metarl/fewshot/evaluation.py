@@ -115,8 +115,8 @@ def evaluate_fewshot(
         training: the learner.
         num_tasks: 1 or more.
         num_steps: adaptation steps; measured after each of the first 10, then after every tenth
-            and the last; ignored by learners without inner steps; None: 10, or as many as the
-            learner's own test takes (Reptile's 50).
+            and the last; ignored by learners without inner steps; None: 10, or as many as were
+            trained where they are more, or as the learner's own test takes (Reptile's 50).
         split: of the data.
         ways: classes of a task; None: the learner's own.
         shots: support points per class; None: the learner's own.
@@ -131,7 +131,7 @@ def evaluate_fewshot(
     learner, tasks = _of_ways(training, ways), training.tasks
     problem = learner.problem
     if num_steps is None:
-        num_steps = getattr(learner.config, "num_test_steps", _NUM_STEPS)
+        num_steps = _own_steps(learner)
     require_at_least("num_steps", num_steps, 0)
     for part in split.split("+"):
         if part not in tasks.splits:
@@ -196,6 +196,12 @@ def adaptation_curve(
     """
     steps = range(num_steps + 1) if training.learner.has_steps else (1,)
     return _curve(training.learner, training.evaluation_params, batch, steps)
+
+
+def _own_steps(learner: FewShotLearner) -> int:
+    trained: int = getattr(learner.config, "num_inner_steps", 0)
+    own_test: int = getattr(learner.config, "num_test_steps", max(_NUM_STEPS, trained))
+    return own_test
 
 
 def _measured_steps(num_steps: int) -> tuple[int, ...]:
