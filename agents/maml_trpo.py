@@ -156,19 +156,21 @@ class MAMLTRPO:
         query = self._process(adapted, phases[-1])
         collected = time.perf_counter()
 
-        metrics = self._update(batches, query, adapted)
-        self.num_iterations += 1
+        params, update = self._update(batches, query, adapted)
         steps = sum(episodes.num_steps for episodes in phases)
-        self.num_env_steps += steps
-        return {
+        metrics = {
             "rollout/support_return": float(phases[0].returns.mean()),
             "rollout/query_return": float(phases[-1].returns.mean()),
-            **metrics,
-            "time/env_steps": self.num_env_steps,
+            **update,
+            "time/env_steps": self.num_env_steps + steps,
             "time/env_steps_per_second": steps / (time.perf_counter() - started),
             "time/sampling_seconds": collected - started,
             "time/update_seconds": time.perf_counter() - collected,
         }
+        # Last and together: whatever stops an iteration leaves the one before.
+        self.params, self.num_iterations = params, key + 1
+        self.num_env_steps += steps
+        return metrics
 
     def close(self) -> None:
         """Free the training environments; the next iteration makes them anew."""
@@ -176,8 +178,8 @@ class MAMLTRPO:
 
     def _update(
         self, supports: Sequence[PolicyBatch], query: PolicyBatch, adapted: Params
-    ) -> Metrics:
-        """Gradient of the adapted surrogate, natural direction, line search, step."""
+    ) -> tuple[Params, Metrics]:
+        """Gradient of the adapted surrogate, direction, line search; parameters after it."""
         config, inner, start = self.config, self._inner, flatten(self.params)
         with torch.no_grad():
             old = self.policy.distribution(adapted, query.observations)
@@ -212,9 +214,8 @@ class MAMLTRPO:
             max_steps=config.line_search_steps,
             backtrack_ratio=config.backtrack_ratio,
         )
-        if found.accepted:
-            self.params = unflatten(found.params, self.params)
-        return {
+        params = unflatten(found.params, self.params) if found.accepted else self.params
+        return params, {
             "meta/gradient_norm": float(gradient.norm()),
             "meta/kl_nats": found.kl_nats,
             "meta/improvement": float(losses.mean()) - found.loss,

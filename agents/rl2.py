@@ -143,20 +143,19 @@ class RL2:
         learner = Learner(self.policy, self.params, self._adam, self._annealed())
         metrics |= update(learner, batch, torch_generator(self.seed, "minibatches", key))
         self._see_inputs(trials)
-        self.num_iterations += 1
-        steps = trials.num_steps
-        self.num_env_steps += steps
-        returns = trials.episode_returns
-        return {
+        steps, returns = trials.num_steps, trials.episode_returns
+        metrics = {
             "rollout/support_return": float(returns[..., 0].mean()),
             "rollout/query_return": float(returns[..., -1].mean()),
             "rollout/trial_return": float(returns.sum(-1).mean()),
             **metrics,
-            "time/env_steps": self.num_env_steps,
+            "time/env_steps": self.num_env_steps + steps,
             "time/env_steps_per_second": steps / (time.perf_counter() - started),
             "time/sampling_seconds": collected - started,
             "time/update_seconds": time.perf_counter() - collected,
         }
+        self.num_iterations, self.num_env_steps = key + 1, self.num_env_steps + steps
+        return metrics
 
     def close(self) -> None:
         """Free the training environments; the next iteration makes them anew."""

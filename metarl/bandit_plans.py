@@ -42,7 +42,7 @@ class BanditPlan:
         pulls = (successes + failures).to(torch.int64)
         codes = pulls * (pulls + 1) // 2 + successes.to(torch.int64)
         ordered = codes.sort(dim=-1, descending=True)
-        base = _num_codes(self.horizon)
+        base = _key_base(self.horizon)
         key = torch.zeros_like(codes[..., 0])
         for slot in range(self.num_slots):  # the digits of a number
             key = key * base + ordered.values[..., slot]
@@ -115,6 +115,7 @@ def optimal_bandit_plan(num_arms: int, horizon: int) -> BanditPlan:
     assert values is not None
     all_keys, all_choices = np.concatenate(keys), np.concatenate(choices)
     order = np.argsort(all_keys)
+    assert np.all(np.diff(all_keys[order])), "two states have the same key"
     return BanditPlan(
         float(values[0]),
         horizon,
@@ -127,8 +128,9 @@ def optimal_bandit_plan(num_arms: int, horizon: int) -> BanditPlan:
 # A state is a row of codes, descending, one for each arm: n (n + 1) / 2 + s.
 
 
-def _num_codes(horizon: int) -> int:
-    return (horizon + 1) * (horizon + 2) // 2
+def _key_base(horizon: int) -> int:
+    """As many as there are codes or one more: odd, so that no digit is lost where keys overflow."""
+    return (horizon + 1) * (horizon + 2) // 2 | 1
 
 
 def _pulls(codes: Ints) -> Ints:
@@ -137,17 +139,19 @@ def _pulls(codes: Ints) -> Ints:
 
 
 def _keys(states: Ints, horizon: int) -> Ints:
-    """One number for each state, [M, slots] ↦ [M]."""
+    """One number for each state, [M, slots] ↦ [M], modulo 2⁶⁴; that they differ is checked."""
     keys = np.zeros(len(states), dtype=np.int64)
     for column in states.T:
-        keys = keys * _num_codes(horizon) + column
+        keys = keys * _key_base(horizon) + column
     return keys
 
 
 def _distinct(states: Ints, horizon: int) -> Ints:
     """Each state once, in the order of the keys."""
-    _, first = np.unique(_keys(states, horizon), return_index=True)
+    _, first, which = np.unique(_keys(states, horizon), return_index=True, return_inverse=True)
     distinct: Ints = states[first]
+    for column, whole in zip(distinct.T, states.T, strict=True):
+        assert np.array_equal(column[which], whole), "two states have the same key"
     return distinct
 
 

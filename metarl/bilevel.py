@@ -52,6 +52,10 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
     `vmap`), the backward pass is computed inside `vmap` here. "unrolled" and "first_order" with
     explicit batching may be differentiated any number of times, everything else once.
 
+    What a loss takes from outside `params` gets a gradient with mode "unrolled" and explicit
+    batching only: anywhere else a support set that requires grad is refused, and a tensor that the
+    loss closes over gets none without a word.
+
     Args:
         params: θ_0, shared by all tasks, no task axis. Any device and floating dtype.
         support: data of all tasks, tensors [tasks, ...]; `PerStep` gives each step its own.
@@ -61,12 +65,18 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
         θ_S by the names of `params`, each [tasks, ...].
 
     Raises:
-        ValueError: if `support` is empty, its task axes differ, or a `PerStep` has another length
-            than `inner.num_steps`.
+        ValueError: if `support` is empty, its task axes differ, a `PerStep` has another length
+            than `inner.num_steps`, or `support` requires a gradient that would be lost.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), alg. 1–3.
     """
     batches = one_batch_per_step(support, inner)
+    if torch.is_grad_enabled() and _requires_grad(batches) and not _reaches_data(inner):
+        raise ValueError(
+            "support must not require grad, whose gradient mode "
+            f"{inner.mode!r} with batching {inner.batching!r} does not compute; detach it, or use "
+            'mode="unrolled" with batching="explicit"'
+        )
     num_tasks = task_count(batches or [support])
     if inner.num_steps == 0:
         return _expanded(params, num_tasks)
@@ -183,7 +193,7 @@ def _losses_and_gradients(
 
 
 def _adapt_chunk(params: Params, batches: list[Batch], inner: InnerLoop) -> Params:
-    if not (torch.is_grad_enabled() and any(p.requires_grad for p in params.values())):
+    if not (torch.is_grad_enabled() and _requires_grad([params, batches])):
         with torch.no_grad():
             return _descended(params, batches, partial(inner_step, inner=inner))
     if inner.batching == "explicit" and inner.mode != "recurrence":
@@ -191,6 +201,16 @@ def _adapt_chunk(params: Params, batches: list[Batch], inner: InnerLoop) -> Para
     names, values = list(params), list(params.values())
     flat = _Adaptation.apply(inner, batches, names, *values)  # type: ignore[no-untyped-call]
     return dict(zip(names, flat, strict=True))
+
+
+def _reaches_data(inner: InnerLoop) -> bool:
+    """Whether the gradient of what `adapt` returns goes through the gradients of the loss."""
+    return inner.batching == "explicit" and inner.mode == "unrolled"
+
+
+def _requires_grad(tree: Any) -> bool:
+    leaves = pytree.tree_leaves(tree)
+    return any(leaf.requires_grad for leaf in leaves if isinstance(leaf, Tensor))
 
 
 def _descended(

@@ -122,6 +122,8 @@ class Categorical:
             self.logits.shape, generator=generator, device=self.logits.device,
             dtype=self.logits.dtype,
         )  # fmt: skip
+        # An exact 0, one draw in 2²⁴, would choose its action however improbable that is.
+        uniform = uniform.clamp(min=torch.finfo(uniform.dtype).eps / 4)
         exponential = -torch.log1p(-uniform)  # argmin of E_k / p_k is distributed as p
         return (torch.log(exponential) - self.logits).argmin(-1)
 

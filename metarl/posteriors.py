@@ -30,6 +30,9 @@ def draw_dirichlet(concentrations: Tensor, generator: torch.Generator) -> Tensor
 
         p = g / Σ_i g_i,   g_i ~ Gamma(α_i, 1)
 
+    Where an α is below 1, log g is drawn, as log Gamma(α + 1) + log(U) / α with U ~ U(0, 1): far
+    below 1 all g are smaller than the smallest number.
+
     Args:
         concentrations: α > 0, float. Shape [..., S].
         generator: on the same device.
@@ -37,10 +40,14 @@ def draw_dirichlet(concentrations: Tensor, generator: torch.Generator) -> Tensor
     Returns:
         Distributions over the last axis, shape [..., S].
     """
-    gammas = torch._standard_gamma(concentrations, generator=generator)
-    # Where α is far below 1 all of them may underflow to 0.
-    gammas = gammas.clamp(min=torch.finfo(gammas.dtype).tiny)
-    return gammas / gammas.sum(-1, keepdim=True)
+    small = concentrations < 1
+    gammas = torch._standard_gamma(concentrations + small, generator=generator)
+    if not small.any():
+        return gammas / gammas.sum(-1, keepdim=True)
+    uniform = 1 - torch.rand(
+        gammas.shape, generator=generator, device=gammas.device, dtype=gammas.dtype
+    )  # (0, 1]
+    return (gammas.log() + torch.where(small, uniform.log() / concentrations, 0)).softmax(-1)
 
 
 def draw_beta(successes: Tensor, failures: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 __all__ = ["require_at_least", "require_between", "require_pair"]
 
 
 def require_at_least(name: str, value: int, low: int) -> None:
-    """Refuse a count below `low`.
+    """Refuse a count below `low`, or one that is no whole number.
 
     Raises:
         ValueError: naming the setting, what was needed and what came.
     """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number, {low} or more, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be {low} or more, got {value}")
 

@@ -73,9 +73,9 @@ class Transformer:
 
     def start(self, params: Params, batch_size: int) -> MemoryState:
         head = self.size // self.num_heads
-        shape = (self.num_layers, batch_size, self.num_heads, self.length, head)
         like = params["embed"]
-        return like.new_empty(shape), like.new_empty(shape), torch.tensor(0)
+        empty = like.new_empty((self.num_layers, batch_size, self.num_heads, 0, head))
+        return empty, empty, torch.tensor(0)  # `step` makes room, a sequence needs none
 
     def step(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
@@ -85,6 +85,9 @@ class Transformer:
         keys, values, number, *begins = state
         now = int(number)
         self._require_room(now + 1)
+        if now == 0:
+            shape = (*keys.shape[:3], self.length, keys.shape[-1])
+            keys, values = keys.new_empty(shape), values.new_empty(shape)
         position, visible = params["positions"][now], None
         if cleared is not None:
             begins = [torch.where(cleared, now, begins[0] if begins else 0)]

@@ -107,3 +107,10 @@ def test_numbers_out_of_range_are_refused():
 def test_one_arm_pays_half_of_the_time():
     assert optimal_bandit_plan(1, 20).value == pytest.approx(10)
     assert math.isclose(optimal_bandit_plan(6, 1).value, 0.5)
+
+
+def test_keys_that_overflow_are_still_different():
+    """Twelve arms and pulls: 91 codes to the twelfth power are more than 2⁶³."""
+    plan = optimal_bandit_plan(12, 12)
+    assert len(plan.keys.unique()) == num_plan_states(12, 12)
+    assert plan.arms(torch.zeros(1, 12), torch.zeros(1, 12)).shape == (1,)

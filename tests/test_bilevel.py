@@ -222,7 +222,42 @@ def test_rates_by_name_step_each_parameter_by_its_own(batching, mode):
     assert_equal_to(meta_gradient(params, support, query, inner), expected[1:])
 
 
+def test_the_explicit_tape_reaches_the_support_set_and_what_the_loss_closes_over():
+    """The support set with a start that needs no gradient; against finite differences."""
+    points = torch.linspace(0, 1, 6).double().reshape(2, 3, 1)
+
+    def moved(scale: Tensor, weight: Tensor, params: Params) -> Tensor:
+        def loss(values: Params, part: Batch) -> Tensor:
+            return weight * (values["w"].unsqueeze(1) - part).pow(4).mean((1, 2))
+
+        inner = InnerLoop(loss, STEP, 2, "unrolled", "explicit")
+        return adapt(params, scale * points, inner)["w"].sum()
+
+    start = torch.full((1,), 0.7, dtype=torch.float64)
+    scale = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    one = torch.ones((), dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda s: moved(s, one, {"w": start}), scale)
+    leaf = start.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda s, c, w: moved(s, c, {"w": w}), (scale, weight, leaf))
+
+
 # What is refused.
+
+
+@pytest.mark.parametrize(
+    ("mode", "batching"),
+    [(m, b) for m in MODES for b in ("vmap", "explicit") if (m, b) != ("unrolled", "explicit")],
+)
+def test_a_support_set_whose_gradient_would_be_lost_is_refused(mode, batching):
+    params, (support, _) = mlp_problem()
+    inputs, targets = support
+    inputs = inputs.clone().requires_grad_()
+    inner = InnerLoop(mlp_loss, STEP, 1, mode, batching)
+    with pytest.raises(ValueError, match=r"support must not require grad.*detach it, or use mode="):
+        adapt(params, (inputs, targets), inner)
+    with torch.no_grad():
+        adapt(params, (inputs, targets), inner)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, math.nan, math.inf])

@@ -133,6 +133,16 @@ def test_categorical_samples_have_the_frequencies_of_the_distribution():
     assert ((frequencies - probs).abs() < 5 * (probs * (1 - probs) / count).sqrt()).all()
 
 
+def test_no_draw_of_the_uniform_noise_chooses_what_is_impossible(monkeypatch):
+    """torch.rand is exactly 0 once in 2²⁴ numbers."""
+    monkeypatch.setattr(
+        torch, "rand", lambda shape, **kinds: torch.zeros(shape, dtype=kinds["dtype"])
+    )
+    for dtype in (torch.float32, torch.float64):
+        logits = torch.tensor([-math.inf, 0.0, -60.0], dtype=dtype)
+        assert Categorical(logits).sample(generator()) == 1
+
+
 def test_categorical_samples_of_neighbouring_lanes_are_independent():
     pairs = Categorical(torch.zeros(40_000, 2, 2)).sample(generator()).double() - 0.5
     assert 4 * pairs.prod(-1).mean().abs() < 5 / math.sqrt(40_000)

@@ -131,6 +131,20 @@ def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_parameters(
     assert (learner.num_iterations, learner.num_env_steps) == (0, 0)
 
 
+def test_an_error_at_the_end_of_an_iteration_leaves_the_agent_as_it_was(monkeypatch):
+    learner = trained(1)
+    before, steps = copied(learner.params), learner.num_env_steps
+    monkeypatch.setattr(Episodes, "num_steps", property(interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        learner.iterate()
+    assert (learner.num_iterations, learner.num_env_steps) == (1, steps)
+    assert equal(learner.params, before)
+
+
+def interrupted(_: Episodes) -> int:
+    raise KeyboardInterrupt
+
+
 def test_environments_are_kept_until_an_iteration_fails_or_the_agent_is_closed(monkeypatch):
     closed: list[TensorBatch] = []
     monkeypatch.setattr(TensorBatch, "close", lambda env: closed.append(env))  # noqa: PLW0108

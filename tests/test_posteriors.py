@@ -33,9 +33,14 @@ def test_beta_draws_have_the_moments_in_the_right_order():
     assert float(draws.var()) == pytest.approx(4 / (25 * 6), abs=1e-3)
 
 
-def test_tiny_concentrations_still_give_distributions():
-    draws = draw_dirichlet(torch.full((1000, 4), 1e-5), generator())
-    torch.testing.assert_close(draws.sum(-1), torch.ones(1000))
+@pytest.mark.parametrize("alpha", [0.3, 1e-2, 1e-4, 1e-6])
+def test_small_concentrations_give_sparse_distributions(alpha):
+    """E[p²] = (α + 1) / (S (S α + 1)): at a tiny α all mass is on one state."""
+    draws = draw_dirichlet(torch.full((40_000, 10), alpha), generator())
+    torch.testing.assert_close(draws.sum(-1), torch.ones(40_000))
+    expected = (alpha + 1) / (10 * (10 * alpha + 1))
+    assert float(draws.square().mean()) == pytest.approx(expected, rel=0.01)
+    assert (draws.mean(0) - 0.1).abs().max() < 5 * 0.3 / 200  # five standard errors
 
 
 def test_the_prior_is_alike_for_all_pairs():

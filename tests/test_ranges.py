@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from metarl.ranges import require_at_least, require_between
 
 
-@pytest.mark.parametrize("value", [2, 3, 10**9])
+@pytest.mark.parametrize("value", [2, 3, 10**9, np.int64(5)])
 def test_counts_at_or_above_the_bound_pass(value):
     require_at_least("num_tasks", value, 2)
 
@@ -15,6 +16,12 @@ def test_counts_at_or_above_the_bound_pass(value):
 def test_a_count_below_the_bound_is_refused():
     with pytest.raises(ValueError, match="num_tasks must be 2 or more, got 1"):
         require_at_least("num_tasks", 1, 2)
+
+
+@pytest.mark.parametrize("value", [2.5, 3.0, True, "3", None])
+def test_a_count_that_is_no_whole_number_is_refused(value):
+    with pytest.raises(ValueError, match=f"num_tasks must be a whole number, 2 or .*got {value!r}"):
+        require_at_least("num_tasks", value, 2)
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 1])

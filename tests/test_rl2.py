@@ -11,6 +11,7 @@ import torch
 from rl2_agents import (
     LOCK,
     ROBOT,
+    SMALL,
     agent,
     cases,
     chance,
@@ -20,12 +21,14 @@ from rl2_agents import (
     lived,
     shaken,
     stepwise,
+    variants,
 )
 from tiny_environments import Lock
 from torch import Tensor
 
-from metarl.agents import RL2
+from metarl.agents import RL2, RL2Config
 from metarl.agents.task_numbers import TaskNumbers
+from metarl.distributions import Categorical
 from metarl.envs.bandits import Bandit
 from metarl.envs.tensor_family import TensorBatch
 from metarl.trials import Trials, collect_trials
@@ -324,3 +327,40 @@ def test_an_error_in_the_middle_of_an_update_leaves_the_agent_as_it_was(monkeypa
     assert len(steps) == 3
     assert learner.num_iterations == 1
     assert all(torch.equal(t, before[name]) for name, t in learner._tensors().items())
+
+
+def test_an_error_at_the_end_of_an_iteration_leaves_the_agent_as_it_was(monkeypatch):
+    learner = agent().learn(1)
+    before, steps = everything(learner), learner.num_env_steps
+    monkeypatch.setattr(Trials, "num_steps", property(interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        learner.iterate()
+    assert (learner.num_iterations, learner.num_env_steps) == (1, steps)
+    assert equal(everything(learner), before)
+
+
+def interrupted(_: Trials) -> int:
+    raise KeyboardInterrupt
+
+
+# On a GPU.
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
+@variants
+def test_the_gpu_acts_as_the_cpu_does_and_trains(settings, monkeypatch):
+    def sample(distribution: Categorical, _: torch.Generator) -> Tensor:
+        drawn = torch.rand(distribution.logits.shape, generator=noise).to(distribution.logits)
+        return (-torch.log1p(-drawn) / distribution.logits.exp()).argmin(-1)
+
+    monkeypatch.setattr(Categorical, "sample", sample)  # the same numbers on both devices
+    seen = []
+    for device in ("cpu", "cuda"):
+        noise = chance()
+        learner = RL2(LOCK, RL2Config(**{**SMALL, **settings}), device=device)
+        seen.append(learner.iterate())
+        assert learner.iterate()["time/env_steps"] == learner.num_env_steps
+        assert all(p.device.type == device and p.isfinite().all() for p in learner.params.values())
+    for name in ("rollout/support_return", "rollout/trial_return", "meta/explained_variance"):
+        assert seen[1][name] == pytest.approx(seen[0][name], rel=1e-2, abs=1e-2)
