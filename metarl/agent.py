@@ -49,6 +49,7 @@ class TrainableAgent(AdaptiveAgent, Protocol):
 
     family: TaskFamily
     config: Any
+    seed: int
     device: torch.device
     num_iterations: int
     num_env_steps: int

@@ -12,7 +12,14 @@ from torch import Tensor
 from metarl.finite import NonFiniteError
 from metarl.tasks import BatchEnv
 
-__all__ = ["Actor", "Episodes", "collect", "require_env_shape", "require_finite_rollout"]
+__all__ = [
+    "Actor",
+    "Episodes",
+    "collect",
+    "require_action_shape",
+    "require_env_shape",
+    "require_finite_rollout",
+]
 
 Actor: TypeAlias = Callable[[Tensor], Tensor]
 """Observations [tasks, envs, O] ↦ actions [tasks, envs, A] in the environment's units."""
@@ -63,7 +70,8 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     Raises:
         NonFiniteError: a ValueError, if an observation or a reward is not finite, with the task
             and environment it came from.
-        ValueError: if they have another shape than [N, E, O] and [N, E].
+        ValueError: if they have another shape than [N, E, O] and [N, E], or actions one that is
+            not the action space's.
     """
     observation = env.reset(generator)
     lead, steps = (env.num_tasks, env.num_envs), env.horizon
@@ -77,6 +85,7 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     success: Tensor | None = None
     for t in range(steps):
         action = actor(observation)
+        require_action_shape(env, action)
         observation, reward, term, trunc, reached = env.step(action)[:5]
         require_env_shape("observations", observation, (*lead, observations.shape[-1]))
         require_env_shape("rewards", reward, lead)
@@ -118,6 +127,16 @@ def require_env_shape(name: str, given: Tensor, needed: Sequence[int]) -> None:
         raise ValueError(
             f"{name} of the environment must have shape {list(needed)}, got {list(given.shape)}"
         )
+
+
+def require_action_shape(env: BatchEnv, actions: Tensor) -> None:
+    """Refuse actions of another shape than [N, E, ...] of the action space, with a ValueError.
+
+    Environments would take some by broadcasting.
+    """
+    needed = (env.num_tasks, env.num_envs, *(env.action_space.shape or ()))
+    if actions.shape != torch.Size(needed):
+        raise ValueError(f"actions must have shape {list(needed)}, got {list(actions.shape)}")
 
 
 def require_finite_rollout(name: str, finite: Tensor, values: Tensor) -> None:

@@ -77,6 +77,8 @@ class Evaluation:
     references: Mapping[str, Measured] = field(default_factory=dict)
     """Others on the same tasks, by name, [R', N, M]: random, oracle, agents after the last
     stage."""
+    iterations: tuple[int | None, ...] = ()
+    """How long each run had been trained; None where that is not known, empty if of none."""
 
     def scores(self, stage: int, metric: Metric = "return") -> Scores:
         """The reported number of each run and task at a stage. Shape [R, N]."""
@@ -145,6 +147,7 @@ class Evaluation:
             "protocol": asdict(self.protocol),
             "shares_episodes": self.protocol.shares_episodes,
             "runs": list(self.runs),
+            "iterations": list(self.iterations),
             "tasks": self.tasks.tolist(),
             "stages": list(self.stages),
             "measured": _raw(self.measured),
@@ -175,6 +178,7 @@ class Evaluation:
                 stages=_names(content["stages"]),
                 measured=_read(content["measured"]),
                 references={name: _read(raw) for name, raw in content["references"].items()},
+                iterations=tuple(content.get("iterations", ())),  # files of before have none
             )
             made._check()
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -189,6 +193,8 @@ class Evaluation:
             raise ValueError(f"stages must be {protocol.num_stages}, got {len(self.stages)}")
         _require_shape("tasks", self.tasks, (protocol.num_tasks, *(self.tasks.shape[1:2] or (1,))))
         self.measured.check("measured", (len(self.runs), protocol.num_stages, *shape))
+        if self.iterations and len(self.iterations) != len(self.runs):
+            raise ValueError(f"iterations must be {len(self.runs)}, got {len(self.iterations)}")
         for name, other in self.references.items():
             other.check(name, (*other.returns.shape[:1], *shape))
 

@@ -56,6 +56,12 @@ class EvaluationProtocol:
         """Stages that are measured, that before any adaptation counted."""
         return self.adaptation_steps + 1
 
+    @property
+    def episodes_together(self) -> int:
+        """Environments of each task side by side, for agents without a memory."""
+        measured = self.evaluation_episodes
+        return max(self.exploration_episodes, measured) if self.adaptation_steps else measured
+
     def episodes_before(self, stage: int) -> int:
         """Episodes of each task that the agent has learnt from at a stage."""
         return stage * self.exploration_episodes

@@ -72,6 +72,7 @@ def evaluate(
         stages=stage_names(protocol, remembers=remembers == {True}),
         measured=_stacked([stage.play(agent) for agent in runs.values()]),
         references=others,
+        iterations=tuple(getattr(agent, "num_iterations", None) for agent in runs.values()),
     )
 
 
@@ -151,9 +152,7 @@ class _Stage:
     def _rounds(self, agent: AdaptiveAgent) -> Measured:
         """Episodes side by side, adaptation between them."""
         protocol, resets = self._protocol, self._resets()
-        counts = (protocol.exploration_episodes, protocol.evaluation_episodes)
-        num_envs = max(counts) if protocol.adaptation_steps else counts[1]
-        with closing(self._batch(num_envs)) as env:
+        with closing(self._batch(protocol.episodes_together)) as env:
             stages = [
                 _measured(episodes.first_envs(protocol.evaluation_episodes))
                 for episodes in play_stages(agent, env, protocol, resets, self._noise())

@@ -23,6 +23,7 @@ FILM_SUFFIXES = (".gif", ".webp", ".png", ".mp4")
 _FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 _PAPER, _INK, _GAP = 255, 30, 8
 _CAPTION_HEIGHT, _CAPTION_SIZE = 28, 17
+_GIF_MS = 20  # players take shorter ones for 100
 _QUALITY = 55  # of WebP: a page of films stays small
 
 
@@ -72,7 +73,7 @@ def film_bytes(frames: Sequence[Picture], *, suffix: str, frames_per_second: flo
     Args:
         frames: pictures of one shape, [height, width, 3].
         suffix: ".gif", ".webp" or ".png".
-        frames_per_second: above 0.
+        frames_per_second: above 0; GIF has at most 50.
 
     Raises:
         ValueError: if there is no frame, the suffix is none of these, or the speed not positive.
@@ -91,7 +92,7 @@ def film_bytes(frames: Sequence[Picture], *, suffix: str, frames_per_second: flo
         format=_FORMATS[suffix],
         save_all=True,
         append_images=rest,
-        duration=round(1000 / frames_per_second),
+        duration=max(_GIF_MS if suffix == ".gif" else 1, round(1000 / frames_per_second)),
         loop=0,
         quality=_QUALITY,
     )

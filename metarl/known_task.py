@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.task_spaces import normalized_rows, space_bounds
-from metarl.tasks import BatchEnv, Step, TaskFamily, Tasks
+from metarl.tasks import BatchEnv, RendersBatch, Step, TaskFamily, Tasks
 
 __all__ = ["KnownTask"]
 
@@ -48,11 +49,16 @@ class KnownTask(TaskFamily):
     def id(self) -> str:
         return f"{self._family.id}+task"
 
+    @property
+    def has_picture(self) -> bool:
+        return self._family.has_picture
+
     def make_batch(
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
     ) -> BatchEnv:
         batch = self._family.make_batch(tasks, num_envs=num_envs, device=device)
-        return _KnownTaskBatch(batch, tasks, self, torch.device(device))
+        kind = _DrawnBatch if isinstance(batch, RendersBatch) else _KnownTaskBatch
+        return kind(batch, tasks, self, torch.device(device))
 
     def check_tasks(self, tasks: object) -> Tasks:
         return self._family.check_tasks(tasks)
@@ -95,3 +101,11 @@ class _KnownTaskBatch:
         rows = normalized_rows(self._family.task_space, self._family.check_tasks(tasks))
         appended = torch.from_numpy(rows).to(self._device, torch.float32)
         self._tasks = appended.unsqueeze(1).expand(-1, self.num_envs, -1)  # [N, E, D]
+
+
+class _DrawnBatch(_KnownTaskBatch):
+    """One whose environments can be drawn."""
+
+    def render(self, task: int, env: int) -> NDArray[np.uint8]:
+        assert isinstance(self._batch, RendersBatch)
+        return self._batch.render(task, env)

@@ -6,7 +6,8 @@ Each is what an evaluation plays with; see `metarl.agent`. Those of Stable-Basel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import gymnasium
@@ -104,12 +105,24 @@ class _UserPlayer:
         self._player = player
 
     def act(self, moment: Moment) -> Tensor:
-        actions = torch.as_tensor(self._player.act(moment.observations))
+        with _named_failures("act"):
+            actions = torch.as_tensor(self._player.act(moment.observations))
         return actions.to(moment.observations.device)
 
     def adapt(self, episodes: Episodes) -> None:
         if hasattr(self._player, "adapt"):
-            self._player.adapt(episodes)
+            with _named_failures("adapt"):
+                self._player.adapt(episodes)
+
+
+@contextmanager
+def _named_failures(method: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a user's own code may fail in any way
+        raise ValueError(
+            f"{method} of the agent failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 class _UserAgent:

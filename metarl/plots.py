@@ -17,7 +17,13 @@ from metarl.bootstrap import Estimate, Scores, bootstrap_draws, percentile_ends
 from metarl.evaluation import Evaluation, Metric
 from metarl.plot_style import INK, MUTED, PALETTE, STYLES, legend_below, new_figure, styled
 
-__all__ = ["adaptation_figure", "agent_labels", "learning_curves_figure", "learning_figure"]
+__all__ = [
+    "adaptation_figure",
+    "agent_labels",
+    "learning_curves_figure",
+    "learning_figure",
+    "on_common_steps",
+]
 
 Rows: TypeAlias = Sequence[Mapping[str, float]]
 """One mapping per iteration, as `metrics.jsonl` holds them."""
@@ -181,7 +187,7 @@ def _draw_estimates(
 
 
 def _draw_curve(axes: Axes, label: str, seeds: Sequence[Rows], key: str, index: int) -> None:
-    steps, values = _on_common_steps(seeds, key)
+    steps, values = on_common_steps(seeds, key)
     color, (line, _) = PALETTE[index % len(PALETTE)], STYLES[index % len(STYLES)]
     axes.plot(steps, values.mean(0), color=color, linestyle=line, label=label)
     if len(values) > 1:
@@ -190,7 +196,7 @@ def _draw_curve(axes: Axes, label: str, seeds: Sequence[Rows], key: str, index: 
         axes.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
 
 
-def _on_common_steps(seeds: Sequence[Rows], key: str) -> tuple[Scores, Scores]:
+def on_common_steps(seeds: Sequence[Rows], key: str) -> tuple[Scores, Scores]:
     """Steps [K] up to the end of the shortest run, and each seed's values there [seeds, K]."""
     curves = [
         (np.array([row[_AXIS] for row in rows], float), np.array([row[key] for row in rows], float))

@@ -151,7 +151,9 @@ class RunDirectory:
         """
         found = self._saved()
         if not found:
-            raise ValueError(f"run {self.path} has no checkpoint yet")
+            published = self.path / "checkpoint.safetensors"
+            remedy = f"; it was published: name {published}" if published.is_file() else ""
+            raise ValueError(f"run {self.path} has no checkpoint yet{remedy}")
         try:
             self._check(found[-1])
         except ValueError as error:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from metarl.episodes import require_env_shape, require_finite_rollout
+from metarl.episodes import require_action_shape, require_env_shape, require_finite_rollout
 from metarl.ranges import require_at_least
 from metarl.tasks import BatchEnv, Step
 
@@ -117,6 +117,7 @@ def collect_trials(
     for _ in range(num_episodes * env.horizon):
         seen = moment.observations.clone()  # copies, for a batch may use its tensors again
         actions = actor.act(moment)
+        require_action_shape(env, actions)
         step = env.step(actions)
         _require_shapes(env, step)
         running = episode < num_episodes

@@ -159,9 +159,7 @@ class WatchedPlay:
 
     def make_batch(self) -> BatchEnv:
         """The environments to play in."""
-        protocol, kept = self.protocol, self.num_kept
-        together = max(protocol.exploration_episodes, protocol.evaluation_episodes)
-        num_envs = kept if self.agent.remembers else together
+        num_envs = self.num_kept if self.agent.remembers else self.protocol.episodes_together
         return self.family.make_batch(self.tasks, num_envs=num_envs, device=self.device)
 
     def show(self, env: BatchEnv, onlooker: Onlooker) -> None:

@@ -33,6 +33,11 @@ __all__ = [
 
 Config = TypeVar("Config")
 
+_UNREAD = {
+    r"invalid literal for int\(\) with base 10: (.*)": "a whole number",
+    r"could not convert string to float: (.*)": "a number",
+}
+
 
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a script's main function; what its user did wrong becomes one sentence.
@@ -203,7 +208,18 @@ def _one_sentence(message: str, program: str) -> str:
     if missing:
         names = re.findall(r"--[\w-]+(?= [A-Z])", sentence) or missing.group(1).split()[:1]
         return f"{' and '.join(names)} must be given; {program} --help lists the options"
+    unread = re.match(r"Error parsing (--[\w-]+): (.*)", sentence)
+    if unread:
+        return _unread_sentence(*unread.groups())
     return re.sub(r"^Error parsing (?!-)[\w .-]*: ", "", sentence).rstrip(".")
+
+
+def _unread_sentence(option: str, reason: str) -> str:
+    """What should have followed an option, from what Python or tyro says of what did."""
+    for pattern, needed in _UNREAD.items():
+        if found := re.match(pattern, reason):
+            return f"{option} must be {needed}, got {found.group(1).rstrip('.')}"
+    return f"{option} must be written as --help shows it: {reason.rstrip('.')}"
 
 
 def _is_ruler(line: str) -> bool:

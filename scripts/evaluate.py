@@ -43,7 +43,8 @@ class EvaluateConfig:
     called with the family, gives an agent, an object with act(observations) and perhaps
     adapt(episodes), or a function (num_tasks, num_envs) of such objects. Several targets are
     runs of one agent. Splits outside the training distribution are measured besides, unless
-    --split names one.
+    --split names one. Runs of few-shot learners have options of their own, --ways, --shots,
+    --queries and --steps among them: metarl evaluate RUN --help lists them.
     """
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TARGET ...")]
@@ -71,7 +72,7 @@ class EvaluateConfig:
     """Where the agents compute."""
     json: Path | None = None
     """Write raw returns and statistics here; by default to evaluation.json in the target, if that
-    is one directory."""
+    is one directory and --env is left out."""
     plot: Path | None = None
     """Write a picture of the adaptation curve here (PNG)."""
 
@@ -90,8 +91,9 @@ class EvaluateConfig:
 
     @property
     def json_file(self) -> Path | None:
-        """Where the numbers go."""
-        if self.json is None and len(self.targets) == 1 and Path(self.targets[0]).is_dir():
+        """Where the numbers go; a run's own file holds what it is worth where it was trained."""
+        own = self.json is None and self.env is None and len(self.targets) == 1
+        if own and Path(self.targets[0]).is_dir():
             return Path(self.targets[0]) / "evaluation.json"
         return self.json
 

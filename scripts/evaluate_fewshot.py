@@ -17,7 +17,7 @@ from rich.table import Table
 
 from metarl.checkpoints import read_header
 from metarl.devices import DeviceName, resolve_device
-from metarl.durable_files import require_file_place, write_atomically
+from metarl.durable_files import read_json_object, require_file_place, write_atomically
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.catalog import make_tasks
 from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot
@@ -65,7 +65,7 @@ class EvaluateFewShotConfig:
     seed: int = 0
     """Of the tasks."""
     data_dir: Path | None = None
-    """Folder of the data; the run's own if not given."""
+    """Folder of the data; the run's own if not given, as config.json has it beside a checkpoint."""
     device: DeviceName = "auto"
     """Where everything is computed."""
     json: Path | None = None
@@ -126,14 +126,10 @@ def evaluate(config: EvaluateFewShotConfig) -> MeasuredRuns:
 
 
 def _evaluate_one(path: Path, config: EvaluateFewShotConfig) -> FewShotEvaluation:
-    data = DataOptions()
     if not path.exists():
         raise ValueError(f"run must be a directory or a checkpoint, there is nothing at {path}")
-    checkpoint = path
-    if path.is_dir():
-        directory = RunDirectory.open(path)
-        checkpoint = directory.newest_checkpoint()
-        data = stored_data(directory.config())
+    checkpoint = RunDirectory.open(path).newest_checkpoint() if path.is_dir() else path
+    data = _data_beside(checkpoint)
     header = read_header(checkpoint)
     agent = str(header.get("agent"))
     if not agent.startswith(_AGENT):
@@ -152,6 +148,14 @@ def _evaluate_one(path: Path, config: EvaluateFewShotConfig) -> FewShotEvaluatio
         queries=config.queries,
         seed=config.seed,
     )
+
+
+def _data_beside(checkpoint: Path) -> DataOptions:
+    """What the run of a checkpoint says of its data; nothing where it lies alone."""
+    for folder in (checkpoint.parent, checkpoint.parent.parent):
+        if (folder / "config.json").is_file():
+            return stored_data(read_json_object(folder / "config.json"))
+    return DataOptions()
 
 
 def stored_data(config: Mapping[str, Any]) -> DataOptions:

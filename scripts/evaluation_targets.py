@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from metarl.agent import AdaptiveAgent
+from metarl.agent import AdaptiveAgent, TrainableAgent
 from metarl.agents import AGENTS, MAMLTRPO
 from metarl.checkpoints import read_header
 from metarl.envs import make_family
@@ -74,6 +74,7 @@ def load_targets(
     names = run_names(singles)
     if len(set(names)) < len(names):
         raise ValueError(f"targets must differ, got {' '.join(words)}")
+    _require_one_experiment(singles, [one.trained for one in loaded if one.trained is not None])
     agents = {name: one.agent for name, one in zip(names, loaded, strict=True)}
     return Targets(loaded[0].kind, loaded[0].family, agents)
 
@@ -105,6 +106,30 @@ def untrained_agents(
     }
 
 
+def _require_one_experiment(words: Sequence[str], trained: Sequence[TrainableAgent]) -> None:
+    """Refuse runs that differ in more than their seed: they would be averaged as if they did not.
+
+    Checkpoints may be of different iterations, as the best ones of several seeds are.
+    """
+    if not trained:
+        return
+    told: list[tuple[str, list[Any]]] = [("settings", [agent.config for agent in trained])]
+    if all(Path(word).is_dir() for word in words):
+        told.append(("iterations", [agent.num_iterations for agent in trained]))
+    for name, found in told:
+        if any(one != found[0] for one in found):
+            raise ValueError(
+                f"targets must have the same {name}, as runs of one experiment have, and "
+                f"{' and '.join(words)} do not; measure them one after another"
+            )
+    seeds = [agent.seed for agent in trained]
+    if len({*seeds}) < len(seeds):
+        raise ValueError(
+            f"targets must have seeds of their own, as runs of one experiment have, got seeds "
+            f"{', '.join(map(str, seeds))}; measure them one after another"
+        )
+
+
 @dataclass(frozen=True)
 class _Loaded:
     kind: str
@@ -113,6 +138,8 @@ class _Loaded:
     family: TaskFamily
     """That it is measured in."""
     agent: AdaptiveAgent
+    trained: TrainableAgent | None = None
+    """The agent once more, if it is a run of ours."""
 
 
 def _load(
@@ -147,11 +174,13 @@ def _load_run(path: Path, family: TaskFamily | None, device: torch.device | str)
         raise ValueError(
             f"checkpoint {checkpoint} does not say its agent and environment, so it cannot be used"
         )
+    if kind.startswith("fewshot-"):
+        raise ValueError(f"target must be of an agent, {path} is of {kind!r}, a few-shot learner")
     made_for = make_family(environment)
-    agent: AdaptiveAgent = AGENTS.load(kind).load(checkpoint, made_for, device=device)
+    agent: TrainableAgent = AGENTS.load(kind).load(checkpoint, made_for, device=device)
     if family is not None:
         _require_equal_spaces(made_for, family)
-    return _Loaded(kind, environment, family or made_for, agent)
+    return _Loaded(kind, environment, family or made_for, agent, trained=agent)
 
 
 def _require_equal_spaces(made_for: TaskFamily, family: TaskFamily) -> None:

@@ -149,7 +149,7 @@ def train(
     """
     if config.resume:
         return _resume(name, config, settings, given)
-    training, config, described = _prepared(name, config, settings)
+    training, config, described = _prepared(name, config, settings, given)
     directory = RunDirectory.create(config.out, described, save=training.save)
     with directory.writing():
         run_fewshot(training, directory, _plan(training, config))
@@ -168,7 +168,7 @@ def _trained(
 
 
 def _prepared(
-    name: str, config: FewShotConfig, settings: FewShotSettings
+    name: str, config: FewShotConfig, settings: FewShotSettings, given: Collection[str]
 ) -> tuple[FewShotTraining, FewShotConfig, dict[str, Any]]:
     """An untrained learner, the settings it is trained with, and what config.json says of both."""
     require_tracker(config.tracker)
@@ -179,6 +179,8 @@ def _prepared(
         name, _tasks(config), settings, seed=config.seed, device=device, compile=config.compile
     )
     require_testable(training, config.test_queries)
+    if training.learner.problem.kind == "regression" and "ways" in given:
+        raise ValueError(f"ways must be left out for {config.dataset}, which is regression")
     described: dict[str, Any] = {
         "agent": f"fewshot-{name}",
         "environment": config.dataset,
@@ -224,7 +226,7 @@ def _train_seeds(
         config, settings = _settled(name, config, settings, existing_seeds(out), given)
         changes = _loop_settings(config)
     else:
-        _, _, described = _prepared(name, config, settings)
+        _, _, described = _prepared(name, config, settings, given)
         create_seeds(out, {**described, "seeds": config.seeds})
     measured: dict[str, FewShotEvaluation] = {}
 
@@ -271,8 +273,19 @@ def _resolved(
     """Both with what depends on the rest written out."""
     if settings.schedule != "constant" and settings.decay_iterations is None:
         settings = dataclasses.replace(settings, decay_iterations=config.iterations)
+    _require_rate(config, settings)
     threads = config.threads or (1 if settings.backbone == "mlp" else torch.get_num_threads())
     return dataclasses.replace(config, threads=threads), settings
+
+
+def _require_rate(config: FewShotConfig, settings: FewShotSettings) -> None:
+    """Refuse to train on where the schedule has ended, at a rate of 0 or nearly so."""
+    end = settings.decay_iterations
+    if settings.schedule in ("linear", "cosine") and end is not None and config.iterations > end:
+        raise ValueError(
+            f"iterations must be at most {end}, where the schedule {settings.schedule} of the run "
+            f"has brought its rate down, got {config.iterations}; start a new run"
+        )
 
 
 def _tasks(config: FewShotConfig) -> FewShotTasks:
@@ -305,6 +318,7 @@ def _settled(
         data_dir=config.data_dir or held.data_dir,
         dataset_options=held.options,
     )
+    _require_rate(config, kept)
     return config, kept
 
 

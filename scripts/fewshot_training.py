@@ -57,15 +57,16 @@ def run_fewshot(training: FewShotTraining, directory: RunDirectory, plan: Traini
         f"run in {directory.path}, on {training.device}",
         soft_wrap=True,
     )
-    run_training(_Timed(training, before, plan.log_every), directory, plan, console)
+    run_training(_Timed(training, before, plan), directory, plan, console)
 
 
 class _Timed:
     """A learner whose metrics tell the time, earlier parts of the run counted, and validation."""
 
-    def __init__(self, training: FewShotTraining, seconds_before: float, log_every: int) -> None:
-        self._training, self.save = training, training.save
-        self._log_every = log_every
+    def __init__(
+        self, training: FewShotTraining, seconds_before: float, plan: TrainingPlan
+    ) -> None:
+        self._training, self.save, self._plan = training, training.save, plan
         self._started = time.perf_counter() - seconds_before
 
     @property
@@ -74,7 +75,7 @@ class _Timed:
 
     def iterate(self) -> dict[str, float]:
         metrics = self._training.iterate()
-        if self.num_iterations % self._log_every == 0:
+        if self._plan.is_logged(self.num_iterations):
             metrics |= self._training.validate()
         seconds = time.perf_counter() - self._started
         return {**metrics, "time/iterations": self.num_iterations, "time/seconds": seconds}

@@ -54,7 +54,7 @@ class PlayConfig:
     frames: int = 200
     """The most pictures; of longer episodes steps are left out."""
     frames_per_second: float = 20.0
-    """Pictures a second."""
+    """Pictures a second; GIF has at most 50."""
     env: str | None = None
     """Family and variant, where the target does not say."""
     sb3: str | None = None

@@ -33,8 +33,8 @@ class TrainingProgress:
         """Begin; the bar appears when the progress is entered as a context.
 
         Args:
-            console: a terminal gets a bar, anything else a line at the first iteration, at every
-                twentieth part of all, and at the last.
+            console: a terminal gets a bar, anything else a line at the first update, at every
+                twentieth part of all or the update after it, and at the last iteration.
             total: iterations in all.
             completed: iterations done before.
             clock: tells the time in seconds.
@@ -42,6 +42,7 @@ class TrainingProgress:
         self._console, self._total, self._clock = console, total, clock
         self._every = max(1, total // _LINES)
         self._first, self._began = completed, clock()
+        self._due = completed
         whole = Column(no_wrap=True)
         self._bar = Progress(
             TextColumn("{task.completed}/{task.total}", table_column=whole),
@@ -76,7 +77,8 @@ class TrainingProgress:
         left = _clock_time(elapsed / max(1, done - self._first) * (self._total - done))
         if self._console.is_terminal:
             self._bar.update(self._task, completed=done, news=news, left=f"{left} left")
-        elif done in (1, self._total) or done % self._every == 0:
+        elif done >= min(self._due, self._total):
+            self._due = (done // self._every + 1) * self._every
             times = f"{_clock_time(elapsed)} elapsed, {left} left"
             self._console.print(f"iteration {done}/{self._total}: {news}  {times}", soft_wrap=True)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from metarl.agents import AGENTS
+from metarl.checkpoints import read_header
 from metarl.devices import DeviceName
 from metarl.durable_files import read_json_object
 from metarl.evaluation import Evaluation, Measured, read_evaluations
@@ -31,6 +33,7 @@ class ReportedRun:
     directory: RunDirectory
     config: dict[str, Any]
     metrics: list[dict[str, float]]
+    num_iterations: int
 
     @property
     def path(self) -> str:
@@ -48,14 +51,25 @@ class AgentRuns:
     evaluations: tuple[Evaluation, ...]
     """One a split, or more where runs were measured differently."""
     measured_now: tuple[str, ...] = ()
-    """Directories without an evaluation.json, which this report measured."""
+    """Directories without an evaluation.json of today, which this report measured."""
+
+    @property
+    def iterations(self) -> list[int]:
+        """How long the runs were trained: one number if all are of one length."""
+        return sorted({run.num_iterations for run in self.runs})
+
+    @property
+    def seeds(self) -> set[int]:
+        """Of all runs."""
+        return {run.config["seed"] for run in self.runs}
 
 
 def read_runs(paths: Sequence[Path], *, device: DeviceName) -> list[AgentRuns]:
     """The runs in each directory; one that holds several seeds stands for all of them.
 
-    Without an evaluation.json, or with one that an earlier version wrote, they are measured as
-    `metarl evaluate` does by itself.
+    Without an evaluation.json, or with one that an earlier version wrote or that is of another
+    environment or of before the run was trained on, they are measured as `metarl evaluate` does
+    by itself.
 
     Raises:
         ValueError: if there is no run, one is named twice or is of no agent, or a file is damaged.
@@ -70,11 +84,18 @@ def read_runs(paths: Sequence[Path], *, device: DeviceName) -> list[AgentRuns]:
 
 def group_runs(sources: Sequence[AgentRuns]) -> dict[str, list[AgentRuns]]:
     """Agents by environment; runs that differ in nothing but the seed become one agent."""
-    by_settings: dict[tuple[str, str], list[AgentRuns]] = {}
+    by_settings: dict[tuple[str, str, int], list[AgentRuns]] = {}
     for source in sources:
         config = source.runs[0].config
-        settings = json.dumps([config["agent"], config["agent_config"]], sort_keys=True)
-        by_settings.setdefault((source.environment, settings), []).append(source)
+        settings = json.dumps(
+            [config["agent"], config["agent_config"], source.iterations], sort_keys=True
+        )
+        seeds = source.seeds
+        for repeat in itertools.count():  # a seed that came before is no other seed
+            same = by_settings.setdefault((source.environment, settings, repeat), [])
+            if not any(seeds & other.seeds for other in same):
+                same.append(source)
+                break
     merged = [_merged(same) for same in by_settings.values()]
     environments = dict.fromkeys(source.environment for source in merged)
     return {
@@ -100,7 +121,7 @@ def _read(path: Path, device: DeviceName) -> AgentRuns:
     """What one directory holds."""
     runs = tuple(_read_run(RunDirectory.open(Path(folder))) for folder in expanded(str(path)))
     config = runs[0].config
-    stored = _stored(path / "evaluation.json")
+    stored = _stored(path / "evaluation.json", config["environment"], runs)
     request = EvaluateConfig(targets=(str(path),), device=device)
     evaluations = stored or tuple(evaluate(request, given=()))
     measured_now = () if stored else (str(path),)
@@ -114,14 +135,30 @@ def _read_run(directory: RunDirectory) -> ReportedRun:
             f"run must be of one of the agents {', '.join(entry.name for entry in AGENTS)}, "
             f"{directory.path} is of {config['agent']!r}"
         )
-    return ReportedRun(directory, config, read_metrics(directory))
+    metrics = read_metrics(directory)
+    return ReportedRun(directory, config, metrics, _num_iterations(directory, metrics))
 
 
-def _stored(file: Path) -> tuple[Evaluation, ...]:
-    """What an evaluation.json holds; nothing if there is none, or one of an earlier version."""
+def _num_iterations(directory: RunDirectory, metrics: Sequence[Mapping[str, float]]) -> int:
+    """Of the newest checkpoint; of the last line where a run keeps none, as one published."""
+    try:
+        return int(read_header(directory.newest_checkpoint())["counters"]["num_iterations"])
+    except ValueError:
+        return int(metrics[-1]["iteration"]) if metrics else 0
+
+
+def _stored(file: Path, environment: str, runs: Sequence[ReportedRun]) -> tuple[Evaluation, ...]:
+    """What an evaluation.json holds; nothing if there is none, or it is not of these runs today."""
     if not file.is_file() or "evaluations" not in read_json_object(file):
         return ()
-    return read_evaluations(file)
+    found = read_evaluations(file)
+    trained = sorted(run.num_iterations for run in runs)
+    is_of_now = all(
+        one.environment == environment
+        and (None in one.iterations or not one.iterations or sorted(one.iterations) == trained)
+        for one in found
+    )
+    return found if is_of_now else ()
 
 
 def _merged(sources: Sequence[AgentRuns]) -> AgentRuns:
@@ -179,6 +216,7 @@ def _joined(first: Evaluation, second: Evaluation) -> Evaluation:
     return dataclasses.replace(
         first,
         runs=(*first.runs, *second.runs),
+        iterations=(*first.iterations, *second.iterations),
         measured=Measured(returns, success),
         references={**second.references, **first.references},
     )

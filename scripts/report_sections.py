@@ -98,6 +98,9 @@ def _tasks(evaluations: Sequence[Evaluation]) -> list[str]:
     parts = []
     for label, evaluation in agent_labels(evaluations).items():
         count = evaluation.tasks.shape[1]
+        if not count:  # a published file leaves long tasks out
+            parts.append(paragraph(f"{label}: its evaluation.json leaves out the tasks' numbers."))
+            continue
         last = evaluation.scores(evaluation.protocol.adaptation_steps).mean(0)
         shown = shown_parameters(evaluation.tasks, last)
         rest = ""

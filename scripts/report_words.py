@@ -10,7 +10,7 @@ from metarl.behaviour import Choices, Films, Paths
 from metarl.behaviour_plots import best_share
 from metarl.bootstrap import Estimate
 from metarl.evaluation import Evaluation, Metric
-from metarl.plots import agent_labels
+from metarl.plots import agent_labels, on_common_steps
 from metarl.scripts.number_text import interval_text, number_text
 from metarl.tasks import Tasks
 
@@ -81,10 +81,8 @@ def learning_text(agents: Mapping[str, Sequence[Sequence[Mapping[str, float]]]])
     for name, seeds in agents.items():
         words = []
         for when, key in (("before", "support"), ("after", "query")):
-            first, last = (
-                number_text(float(np.mean([rows[k][f"rollout/{key}_return"] for rows in seeds])))
-                for k in (0, -1)
-            )
+            values = on_common_steps(seeds, f"rollout/{key}_return")[1].mean(0)
+            first, last = (number_text(float(values[k])) for k in (0, -1))
             words.append(f"{when} adaptation from {first} to {last}")
         steps = min(int(rows[-1]["time/env_steps"]) for rows in seeds)
         runs = "one run" if len(seeds) == 1 else f"{len(seeds)} runs"

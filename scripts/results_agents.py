@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from metarl.bootstrap import Estimate
-from metarl.checkpoints import read_header
 from metarl.evaluation import Evaluation, Scores, read_evaluations, write_evaluations
 from metarl.plots import learning_figure
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.number_text import interval_text
-from metarl.scripts.results_folder import provenance, require_measured_runs, write_thinned
+from metarl.scripts.results_folder import (
+    provenance,
+    require_equal_training,
+    require_measured_runs,
+    write_thinned,
+)
 
 __all__ = ["agents_table", "publish_agent"]
 
@@ -62,17 +66,18 @@ def publish_agent(
     configs = [directory.config() for directory in directories]
     environment, agent = str(configs[0]["environment"]), str(configs[0]["agent"])
     measured = read_evaluations(evaluation)
+    trained = require_equal_training(directories)
     for one in measured:
         require_measured_runs(evaluation, directories, agent, (one.agent, one.runs))
-    target = out / environment.replace(":", "-") / (name or agent)
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+        _require_measured_here(evaluation, one, environment, trained)
     first = directories[0]
-    shutil.copy(first.path / "config.json", target)
     checkpoint = first.newest_checkpoint()
-    shutil.copy(checkpoint, target / "checkpoint.safetensors")
-    trained = read_header(checkpoint)["counters"]["num_iterations"]
     metrics = [row for row in read_metrics(first) if row["iteration"] <= trained]
+    target = out / environment.replace(":", "-") / (name or agent)
+    shutil.rmtree(target, ignore_errors=True)  # nothing of the new result can fail from here on
+    target.mkdir(parents=True)
+    shutil.copy(first.path / "config.json", target)
+    shutil.copy(checkpoint, target / "checkpoint.safetensors")
     write_thinned(target / "metrics.jsonl", metrics)
     write_evaluations(target / "evaluation.json", [_without_long_tasks(one) for one in measured])
     title = f"{environment}, {agent}, seed {configs[0]['seed']}"
@@ -81,6 +86,19 @@ def publish_agent(
     line = provenance(configs, len(metrics), seconds)
     (target / "README.md").write_text(line, encoding="utf-8")
     return target
+
+
+def _require_measured_here(
+    file: Path, evaluation: Evaluation, environment: str, trained: int
+) -> None:
+    """Refuse what was measured in another environment, or before the runs were trained on."""
+    if evaluation.environment != environment:
+        raise ValueError(f"{file} must be of {environment}, it is of {evaluation.environment}")
+    if {*evaluation.iterations} - {trained, None}:
+        raise ValueError(
+            f"{file} must be of {trained} iterations, as the runs are, it is of "
+            f"{', '.join(map(str, evaluation.iterations))}; measure again with metarl evaluate"
+        )
 
 
 def _without_long_tasks(evaluation: Evaluation) -> Evaluation:

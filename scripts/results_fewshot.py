@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metarl.checkpoints import read_header
 from metarl.durable_files import read_json_object
 from metarl.fewshot.learning_curves import fewshot_learning_figure
 from metarl.fewshot.small_checkpoints import copy_without_optimizer
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.number_text import fixed_text
 from metarl.scripts.published_fewshot import published_figure
-from metarl.scripts.results_folder import provenance, require_measured_runs, write_thinned
+from metarl.scripts.results_folder import (
+    provenance,
+    require_equal_training,
+    require_measured_runs,
+    write_thinned,
+)
 from metarl.statistics import Interval
 
 __all__ = ["fewshot_table", "publish_fewshot"]
@@ -55,7 +59,7 @@ def publish_fewshot(
             evaluations are alike.
     """
     checkpoint = directories[0].newest_checkpoint()
-    trained = int(read_header(checkpoint)["counters"]["num_iterations"])
+    trained = require_equal_training(directories)
     measured = _measured(directories, evaluations, trained)
     configs = [_portable(directory.config()) for directory in directories]
     rows = [

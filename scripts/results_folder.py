@@ -10,11 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metarl.checkpoints import read_header
 from metarl.runs import RunDirectory
 from metarl.scripts.several_seeds import expanded
 from metarl.stored_settings import settings_agree
 
-__all__ = ["open_seeds", "provenance", "require_measured_runs", "write_thinned"]
+__all__ = [
+    "open_seeds",
+    "provenance",
+    "require_equal_training",
+    "require_measured_runs",
+    "write_thinned",
+]
 
 _MOST_LINES = 200
 
@@ -23,7 +30,7 @@ def open_seeds(runs: Sequence[Path]) -> list[RunDirectory]:
     """The runs of one experiment; a directory of several seeds stands for all of them.
 
     Raises:
-        ValueError: if there is none, or they differ in more than their seeds.
+        ValueError: if there is none, they differ in more than their seeds, or two have the same.
     """
     directories = [RunDirectory.open(Path(one)) for path in runs for one in expanded(str(path))]
     configs = [directory.config() for directory in directories]
@@ -31,6 +38,9 @@ def open_seeds(runs: Sequence[Path]) -> list[RunDirectory]:
     pairs = [(c.get(kind), configs[0].get(kind)) for c in configs for kind in kinds]
     if not pairs or not all(settings_agree(one, first) for one, first in pairs):
         raise ValueError("runs must be seeds of one agent, environment and configuration")
+    seeds = [config["seed"] for config in configs]
+    if len({*seeds}) < len(seeds):
+        raise ValueError(f"runs must have seeds of their own, got {', '.join(map(str, seeds))}")
     return directories
 
 
@@ -55,6 +65,20 @@ def require_measured_runs(
             f"{file} must be of {agent} and the runs {', '.join(wanted)}, it is of {of} and "
             f"{', '.join(found)}"
         )
+
+
+def require_equal_training(runs: Sequence[RunDirectory]) -> int:
+    """The iterations that all have been trained for.
+
+    Raises:
+        ValueError: if they differ, or a run has no checkpoint that can be read.
+    """
+    lengths = [
+        int(read_header(run.newest_checkpoint())["counters"]["num_iterations"]) for run in runs
+    ]
+    if len({*lengths}) > 1:
+        raise ValueError(f"runs must be trained alike, got {lengths} iterations")
+    return lengths[0]
 
 
 def write_thinned(file: Path, rows: Sequence[Mapping[str, float]]) -> None:

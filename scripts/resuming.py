@@ -101,9 +101,10 @@ def refuse_changes(
     """
     for name in asked:
         if name in given and asked[name] != kept.get(name):
+            remedy = "name that one" if name == "agent" else "leave it out"
             raise ValueError(
                 f"{name} of the run to resume is {kept.get(name)!r}, got {asked[name]!r}; "
-                "leave it out, or start a new run"
+                f"{remedy}, or start a new run"
             )
 
 

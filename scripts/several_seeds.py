@@ -104,11 +104,11 @@ def train_seeds(
         changes: settings that take the place of those in seeds.json.
 
     Raises:
-        TrainingStopped: after a signal at once, after other ends when all seeds have had their
-            turn.
-        ValueError: if another process holds the directory.
+        TrainingStopped: after a signal at once, after other ends and damaged files when all seeds
+            have had their turn.
+        ValueError: if another process holds the directory, or all seeds are refused alike.
     """
-    stops = []
+    ends: dict[int, Exception] = {}
     with locked(out):
         if changes is not None:
             file = out / SEEDS_FILE
@@ -119,9 +119,14 @@ def train_seeds(
             except TrainingStopped as stop:
                 if stop.exit_code != 1:
                     raise
-                stops.append(f"seed {seed}: {stop}")
-    if stops:
-        raise TrainingStopped(" | ".join(stops), 1)
+                ends[seed] = stop
+            except ValueError as error:
+                ends[seed] = error
+    sentences = {str(end) for end in ends.values()}
+    if len(sentences) == 1 and len(ends) == len(seeds):  # nothing that one seed alone has
+        raise ends[seeds[0]]
+    if ends:
+        raise TrainingStopped(" | ".join(f"seed {seed}: {ends[seed]}" for seed in ends), 1)
 
 
 def _content(described: Mapping[str, Any]) -> bytes:

@@ -264,6 +264,11 @@ def _train_seeds(request: _Request) -> None:
     if request.config.resume:
         stored = read_run(existing_seeds(out))
         request = _settled_request(request, stored).at(seed=stored.seed, seeds=stored.seeds)
+        if request.config.iterations < stored.iterations:
+            raise ValueError(
+                f"iterations must be at least the {stored.iterations} that {out} is to have, "
+                f"got {request.config.iterations}"
+            )
         changes = _loop_settings(request.config, resolve_device(request.config.device))
     else:
         agent = _new_agent(request, _prepare(request.config))

@@ -57,6 +57,10 @@ class TrainingPlan:
     log_every: int = 1
     tracker: TrackerName = "tensorboard"
 
+    def is_logged(self, iteration: int) -> bool:
+        """Whether the metrics of an iteration are kept and shown; always those of the last."""
+        return iteration % self.log_every == 0 or iteration == self.iterations
+
 
 def run_training(
     agent: Trainable, directory: RunDirectory, plan: TrainingPlan, console: Console
@@ -74,6 +78,15 @@ def run_training(
         )
         with closing(log):
             _Loop(agent, directory, plan, log, interruption).run(console)
+
+
+def _tell(progress: TrainingProgress, done: int, news: str) -> None:
+    try:
+        progress.update(done, news)
+    except (
+        SystemExit
+    ):  # who read the pipe is gone: rich writes to nowhere from now on, and we go on
+        return
 
 
 def tidy_up(directory: RunDirectory, plan: TrainingPlan, num_iterations: int) -> None:
@@ -105,8 +118,8 @@ class _Loop:
             while agent.num_iterations < plan.iterations and not self._interruption.signal:
                 metrics = self._iterate()
                 self._write(metrics)
-                if agent.num_iterations % plan.log_every == 0:
-                    progress.update(agent.num_iterations, plan.news(metrics))
+                if plan.is_logged(agent.num_iterations):
+                    _tell(progress, agent.num_iterations, plan.news(metrics))
         if self._interruption.signal:
             self._write_or_stop(self._save)
             raise self._stopped_by_signal()
@@ -122,7 +135,7 @@ class _Loop:
 
     def _write(self, metrics: dict[str, float]) -> None:
         done = self._agent.num_iterations
-        if done % self._plan.log_every == 0:
+        if self._plan.is_logged(done):
             self._write_or_stop(lambda: self._log.write(done, metrics))
             self._best.add({"iteration": done, **metrics})
         if self._is_due(done):

@@ -239,10 +239,23 @@ def test_a_batch_may_be_collected_from_again():
     assert torch.equal(first.observations, second.observations)
 
 
+class Choosing(Countdown):
+    """One of three actions."""
+
+    action_space = spaces.Discrete(3)
+
+
 def test_discrete_actions_keep_their_type_and_have_no_action_axis():
-    got = collect(Countdown(), lambda o: o[..., 2].long() % 3, torch.Generator())
+    got = collect(Choosing(), lambda o: o[..., 2].long() % 3, torch.Generator())
     assert got.actions.dtype == torch.int64
     assert got.actions.tolist() == [[[0, 1, 2, 0, 1]] * 2] * 2
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 2), (1,), (2, 1, 1)])
+def test_actions_of_another_shape_are_refused(shape):
+    """Environments take some of them by broadcasting."""
+    with pytest.raises(ValueError, match=r"actions must have shape \[2, 2, 1\], got \["):
+        collect(Countdown(), lambda _: torch.zeros(shape), torch.Generator())
 
 
 def test_success_is_kept_where_the_family_defines_it_and_ends_with_the_episode():

@@ -117,8 +117,11 @@ def test_evaluating_adds_one_file_and_leaves_the_rest_as_it_was(run):
 def test_another_environment_with_the_same_spaces_can_be_given(tmp_path):
     line = f"train maml-trpo --env DependentBandit:easy {TINY} --iterations 1 --tracker none"
     metarl(f"{line} --out OUT", tmp_path / "run")
+    file = tmp_path / "elsewhere.json"
+    metarl(f"{EVALUATE} --env DependentBandit:hard --json {file}", tmp_path / "run")
     metarl(f"{EVALUATE} --env DependentBandit:hard", tmp_path / "run")
-    got = read(tmp_path / "run" / "evaluation.json")
+    assert not (tmp_path / "run" / "evaluation.json").exists()  # it is of the run's environment
+    got = read(file)
     assert got.environment == "DependentBandit:hard"
     easy = make_family("DependentBandit:easy")
     agent = AGENTS.load("maml-trpo").load(
@@ -308,3 +311,34 @@ def test_the_file_holds_plain_json(run):
     content = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
     assert list(content) == ["evaluations"]
     assert content["evaluations"][0]["protocol"]["seed"] == 9
+
+
+# Runs of one experiment.
+
+
+def test_runs_of_several_experiments_are_refused(run, tmp_path):
+    other = tmp_path / "other"
+    metarl(f"{TRAIN} --iterations 2 --seed 5 --gamma 0.5 --out OUT", other)
+    with pytest.raises(ValueError, match=r"targets must have the same settings, .*other do not"):
+        metarl("evaluate OUT OUT", run, other)
+    shorter = tmp_path / "shorter"
+    metarl(f"{TRAIN} --iterations 1 --seed 5 --out OUT", shorter)
+    with pytest.raises(ValueError, match="targets must have the same iterations"):
+        metarl("evaluate OUT OUT", run, shorter)
+    first, second = (
+        RunDirectory.open(path).checkpoint_path(number) for path, number in ((run, 2), (shorter, 1))
+    )
+    file = tmp_path / "checkpoints.json"
+    metarl(
+        f"evaluate OUT OUT {SMALL} --json {file}", first, second
+    )  # as the best ones of two seeds
+    assert read(file).iterations == (2, 1)
+    shutil.copytree(run, tmp_path / "again")
+    with pytest.raises(ValueError, match=r"targets must have seeds of their own.*got seeds 3, 3"):
+        metarl("evaluate OUT OUT", run, tmp_path / "again")
+
+
+def test_a_few_shot_run_is_no_agent_to_be_played(tmp_path):
+    metarl("fewshot maml --iterations 1 --tracker none --device cpu --out OUT", tmp_path / "run")
+    with pytest.raises(ValueError, match=r"target must be of an agent, .*'fewshot-maml', a few-sh"):
+        metarl("play OUT --out film.gif", tmp_path / "run")

@@ -34,6 +34,8 @@ PROTONET = (
     "--device cpu --tracker none --checkpoint-every 50"
 )
 
+SINUSOID = "fewshot maml --hidden-sizes 4 --iterations 2 --device cpu --tracker none"
+
 
 def metarl(line: str, out: Path) -> None:
     dispatch([*line.split(), "--out", str(out)])
@@ -285,3 +287,40 @@ def test_the_file_of_a_long_evaluation_stays_small(tmp_path):
     assert (tmp_path / "all.json").stat().st_size < 60_000
     steps = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))["steps"]
     np.testing.assert_allclose([row["scores"] for row in steps], scores, rtol=0, atol=5.1e-5)
+
+
+def test_a_checkpoint_is_measured_on_the_data_of_its_run(tmp_path, capsys):
+    run, lines = tmp_path / "run", []
+    metarl(f"{SINUSOID} --dataset-options amplitude_range=[1.0,1.01]", run)
+    checkpoint = RunDirectory.open(run).checkpoint_path(2)
+    for path in (run, checkpoint):
+        capsys.readouterr()
+        dispatch(["evaluate", str(path), "--steps", "1", "--num-tasks", "20"])
+        lines.append(capsys.readouterr().out.splitlines())
+    assert "data_amplitude: uniform 1 … 1.01" in lines[0]
+    assert lines[0] == lines[1]
+
+
+def test_training_beyond_the_end_of_the_schedule_is_refused(tmp_path):
+    metarl(f"{SINUSOID} --schedule linear", tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"iterations must be at most 2, where the schedule linear"
+    ):
+        metarl("fewshot maml --resume --iterations 9", tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"iterations must be at most 1, where the schedule cosine"
+    ):
+        metarl(f"{SINUSOID} --schedule cosine --decay-iterations 1", tmp_path / "other")
+
+
+def test_curves_have_no_ways(tmp_path):
+    with pytest.raises(ValueError, match="ways must be left out for sinusoid, which is regression"):
+        metarl(f"{SINUSOID} --ways 3", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_last_iteration_has_a_line_of_metrics_and_may_be_the_best(tmp_path):
+    metarl(SINUSOID, tmp_path / "run")
+    rows = read_metrics(RunDirectory.open(tmp_path / "run"))
+    assert [row["iteration"] for row in rows] == [2]
+    assert RunDirectory.open(tmp_path / "run").best_checkpoint.exists()

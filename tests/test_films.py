@@ -61,6 +61,14 @@ def test_a_film_reads_back_with_all_its_frames_and_begins_anew(suffix):
             assert brightness == pytest.approx(40 * k, abs=3)
 
 
+@pytest.mark.parametrize(("suffix", "speed", "duration"), [(".gif", 500, 20), (".webp", 500, 2)])
+def test_a_gif_is_no_faster_than_players_play_it(suffix, speed, duration):
+    content = film_bytes(film(2), suffix=suffix, frames_per_second=speed)
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        assert image.info["duration"] == duration
+
+
 def test_a_picture_reads_back():
     with Image.open(io.BytesIO(image_bytes(film(3)[2]))) as image:
         assert (image.format, image.size) == ("WEBP", (30, 20))

@@ -9,6 +9,7 @@ import torch
 from metarl.envs import make_family
 from metarl.episodes import collect
 from metarl.family_check import require_sound
+from metarl.known_task import KnownTask
 from metarl.seeding import torch_generator
 
 HIDDEN, KNOWN = "Navigation2D:maml17", "Navigation2D:maml17+task"
@@ -103,3 +104,17 @@ def test_it_survives_pickling():
 def test_only_task_may_follow_a_variant():
     with pytest.raises(ValueError, match="only '\\+task' may follow a variant"):
         make_family("Navigation2D:maml17+goal")
+
+
+def test_pictures_are_the_family_s_own():
+    family = make_family("Navigation2D:maml17")
+    tasks = family.sample_tasks(2, seed=0)
+    told, plain = KnownTask(family), family
+    batches = [one.make_batch(tasks, num_envs=1) for one in (told, plain)]
+    for batch in batches:
+        batch.reset(torch.Generator().manual_seed(0))
+    pictures = [batch.render(1, 0) for batch in batches]
+    np.testing.assert_array_equal(*pictures)
+    assert told.has_picture
+    without = make_family("Bandit:n10-k5")
+    assert not KnownTask(without).has_picture

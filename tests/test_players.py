@@ -246,3 +246,21 @@ def test_an_unadapted_agent_acts_as_it_does_before_adaptation():
 def test_an_agent_that_remembers_cannot_be_kept_from_learning():
     with pytest.raises(ValueError, match="agent must be without memory, one with memory adapts"):
         unadapted(SimpleNamespace(remembers=True))
+
+
+class Failing:
+    """Looks for something that is not there."""
+
+    def act(self, _: Tensor) -> Tensor:
+        return {}["speed"]
+
+    def adapt(self, _: Episodes) -> None:
+        raise IndexError("no episode 7")
+
+
+def test_what_a_user_s_code_raises_is_told_with_its_method():
+    player = as_agent(lambda *_: Failing()).play(2, 3, chance())
+    with pytest.raises(ValueError, match="act of the agent failed: KeyError: 'speed'"):
+        player.act(moment(torch.ones(2, 3, 1)))
+    with pytest.raises(ValueError, match="adapt of the agent failed: IndexError: no episode 7"):
+        player.adapt(some_episodes())

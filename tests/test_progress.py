@@ -76,3 +76,12 @@ def test_a_resumed_run_is_timed_from_where_it_went_on():
 
 def test_elsewhere_nothing_is_drawn():
     assert shown(terminal=False, updates=[]) == ""
+
+
+def test_updates_that_come_seldom_are_all_shown():
+    """Twentieth parts of 1030 fall between them."""
+    text = shown(
+        terminal=False, total=1030, updates=[(k, k) for k in (*range(100, 1030, 100), 1030)]
+    )
+    numbers = [int(line.split("/")[0].split()[1]) for line in text.splitlines()]
+    assert numbers == [*range(100, 1030, 100), 1030]

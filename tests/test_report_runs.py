@@ -10,7 +10,7 @@ import pytest
 from reported_runs import train
 from shown_evaluations import evaluation
 
-from metarl.evaluation import write_evaluations
+from metarl.evaluation import read_evaluations, write_evaluations
 from metarl.scripts.report_runs import group_runs, pool_runs, read_runs
 
 
@@ -130,3 +130,27 @@ def test_each_split_is_pooled_for_itself(runs, tmp_path):
         ("test", ("one", "two")),
         ("far", ("one", "two")),
     ]
+
+
+def test_an_evaluation_of_another_environment_or_time_is_not_the_run_s(runs, tmp_path):
+    def measured_anew(change) -> bool:
+        stale = tmp_path / "stale"
+        shutil.copytree(runs["one"], stale, dirs_exist_ok=True)
+        (stored,) = read_evaluations(stale / "evaluation.json")
+        write_evaluations(stale / "evaluation.json", [replace(stored, **change)])
+        ((agent,),) = read(stale).values()
+        return agent.measured_now == (str(stale),)
+
+    assert not measured_anew({})
+    assert not measured_anew({"iterations": ()})  # of a version that did not say
+    assert measured_anew({"iterations": (1000,)})
+    assert measured_anew({"environment": "PointRobot:promp"})
+
+
+def test_a_seed_that_comes_twice_or_was_trained_longer_is_no_other_seed(runs, tmp_path):
+    again = tmp_path / "again"
+    shutil.copytree(runs["one"], again)
+    ((first, second),) = read(runs["one"], again).values()
+    assert [len(agent.runs) for agent in (first, second)] == [1, 1]
+    longer = train(tmp_path / "longer", options="--seed 4 --iterations 3")
+    assert len(next(iter(read(runs["one"], longer).values()))) == 2

@@ -51,6 +51,19 @@ def test_the_learning_text_tells_where_curves_begin_and_end():
     )
 
 
+def test_the_learning_text_ends_where_the_shortest_run_does():
+    long, short = (
+        [
+            {"time/env_steps": t, "rollout/support_return": t, "rollout/query_return": t}
+            for t in range(n)
+        ]
+        for n in (11, 3)
+    )
+    assert "2 steps: before adaptation from 0.00 to 2.00" in words.learning_text(
+        {"a": [long, short]}
+    )
+
+
 def test_the_text_of_tasks_counts_those_that_got_better():
     text = words.tasks_text(evaluation(returns=[[-4.0, -2.0, -3.0], [-1.0, -2.5, 0.0]]))
     assert "before: from −4.00 to −2.00. after 1 step: from −2.50 to 0.00" in text

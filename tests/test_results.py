@@ -1,11 +1,13 @@
 """Publishing runs: what is copied, what is refused, and the table."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from metarl.evaluation import read_evaluations
+from metarl.evaluation import read_evaluations, write_evaluations
 from metarl.scripts.cli import dispatch
 from metarl.scripts.number_text import interval_text
 from metarl.scripts.results import main, publish, table
@@ -127,3 +129,33 @@ def test_published_commands_name_no_folder_of_the_machine_they_ran_on():
             assert command[0] == "metarl"
             assert not any(Path(word).is_absolute() for word in command)
         assert config.get("data_dir") is None
+
+
+def test_what_was_measured_before_more_training_or_elsewhere_is_refused(seeds, tmp_path):
+    (stored,) = read_evaluations(seeds / "evaluation.json")
+    file = tmp_path / "stale.json"
+    for change, message in (
+        ({"iterations": (1, 1)}, "must be of 2 iterations, as the runs are, it is of 1, 1"),
+        ({"environment": "PointRobot:pearl"}, "must be of Navigation2D:maml17, it is of PointR"),
+    ):
+        write_evaluations(file, [replace(stored, **change)])
+        with pytest.raises(ValueError, match=message):
+            publish([seeds], [file], tmp_path / "results")
+
+
+def test_the_same_seed_twice_is_refused(seeds, tmp_path):
+    shutil.copytree(seeds / "seed_0", tmp_path / "again")
+    with pytest.raises(ValueError, match="runs must have seeds of their own, got 0, 0"):
+        publish([seeds / "seed_0", tmp_path / "again"], [], tmp_path / "results")
+
+
+def test_a_result_stays_where_the_new_one_cannot_be_made(seeds, tmp_path):
+    target = publish([seeds], [], tmp_path / "results")
+    before = sorted(path.name for path in target.iterdir())
+    broken = tmp_path / "seeds"
+    shutil.copytree(seeds, broken)
+    for path in (broken / "seed_0" / "checkpoints").iterdir():
+        path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="there is no good one before it"):
+        publish([broken], [], tmp_path / "results")
+    assert sorted(path.name for path in target.iterdir()) == before

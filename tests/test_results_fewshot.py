@@ -210,6 +210,7 @@ def test_an_evaluation_of_an_earlier_checkpoint_is_refused(protonet, tmp_path):
 def test_runs_too_short_for_metrics_or_of_two_experiments_are_refused(maml, tmp_path):
     short = tmp_path / "short"
     metarl(MAML.replace("200", "2"), short)
+    (short / "metrics.jsonl").write_text("", encoding="utf-8")  # as runs of before left it
     with pytest.raises(ValueError, match="runs must be long enough to have metrics"):
         publish([short], [], tmp_path / "results")
     other = tmp_path / "other"

@@ -87,3 +87,24 @@ def test_what_is_no_directory_of_seeds_is_refused(seeds, tmp_path):
         existing_seeds(tmp_path)
     with pytest.raises(ValueError, match="out must be a new directory"):
         create_seeds(seeds, {})
+
+
+def test_a_damaged_seed_does_not_keep_the_others_waiting(seeds):
+    turns = []
+
+    def train_one(seed, path):  # noqa: ARG001 - nothing is written
+        turns.append(seed)
+        if seed == 2:
+            raise ValueError("checkpoint is damaged")
+
+    with pytest.raises(TrainingStopped, match=r"^seed 2: checkpoint is damaged$"):
+        train_seeds(seeds, range(2, 5), train_one)
+    assert turns == [2, 3, 4]
+
+
+def test_what_all_seeds_refuse_alike_is_said_once(seeds):
+    def train_one(seed, path):  # noqa: ARG001 - nothing is written
+        raise ValueError("shots must be 1 or more, got 0")
+
+    with pytest.raises(ValueError, match=r"^shots must be 1 or more, got 0$"):
+        train_seeds(seeds, range(2, 5), train_one)

@@ -237,10 +237,11 @@ def test_several_seeds_are_resumed_as_a_whole(tmp_path):
         ("--seeds 4", "seeds of the run to resume is 2, got 4"),
         ("--seed 4", "seed of the run to resume is 3, got 4"),
         ("--gamma .5", r"gamma of the run to resume is 0\.99, got 0\.5"),
+        ("--iterations 1", r"iterations must be at least the 2 that .* is to have, got 1"),
     ],
 )
 def test_several_seeds_keep_their_settings(tmp_path, options, message):
-    metarl(f"{ROBOT} --seeds 2 --iterations 1", tmp_path / "runs")
+    metarl(f"{ROBOT} --seeds 2 --iterations 2", tmp_path / "runs")
     with pytest.raises(ValueError, match=message):
         metarl(f"train maml-trpo --resume {options}", tmp_path / "runs")
 

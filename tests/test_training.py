@@ -17,6 +17,7 @@ from metarl.agents import MAMLTRPO
 from metarl.envs.navigation import PointRobot
 from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.fault_kills import fingerprint
+from metarl.scripts.progress import TrainingProgress
 
 
 def stopped(line: str, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -213,3 +214,12 @@ def test_a_damaged_checkpoint_is_refused_and_training_goes_on_from_the_one_named
     metarl("train maml-trpo --resume", half)
     assert fingerprint(half)["last"] == fingerprint(robot)["last"]
     assert fingerprint(half)["metrics"] == fingerprint(robot)["metrics"]
+
+
+def test_a_pipe_that_is_closed_does_not_end_training(tmp_path, monkeypatch):
+    def closed(self: TrainingProgress, done: int, news: str) -> None:  # noqa: ARG001
+        raise SystemExit(1)  # what rich makes of it
+
+    monkeypatch.setattr(TrainingProgress, "update", closed)
+    metarl(f"{ROBOT} --iterations 2", tmp_path / "run")
+    assert RunDirectory.open(tmp_path / "run").newest_checkpoint().stem.endswith("2")
