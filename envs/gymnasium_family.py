@@ -28,7 +28,9 @@ from .worker_batch import WorkerBatch
 
 __all__ = ["GymnasiumFamily"]
 
-_REQUIRED = ("task_space", "task_description", "observation_description", "source")
+_REQUIRED = (
+    "name", "variants", "task_space", "task_description", "observation_description", "source",
+)  # fmt: skip
 
 
 class GymnasiumFamily(TaskFamily):
@@ -71,7 +73,7 @@ class GymnasiumFamily(TaskFamily):
     env_id: str
     """As `gymnasium.make` takes it."""
     env_kwargs: Mapping[str, Any] = {}
-    """Further arguments of `gymnasium.make`."""
+    """Further arguments of the environment's constructor."""
     has_success: bool = False
     """Whether `info["success"]` tells at each step if the task is solved."""
     num_workers: int | None = None
@@ -91,6 +93,11 @@ class GymnasiumFamily(TaskFamily):
         missing = [attribute for attribute in _REQUIRED if not hasattr(self, attribute)]
         if missing:
             raise TypeError(f"{name} must set {', '.join(missing)}")
+        if not hasattr(self, "env_id"):
+            if type(self).make_env is GymnasiumFamily.make_env:
+                raise TypeError(f"{name} must set env_id, or make its environments in make_env")
+            if not hasattr(self, "horizon"):
+                raise TypeError(f"{name} must set horizon, as it has no env_id that tells it")
         if variant not in self.variants:
             raise ValueError(unknown_name(f"variant of {self.name}", variant, self.variants))
         self.variant = variant

@@ -6,7 +6,6 @@ What a family adds is its model, its observation and its reward, as functions of
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -18,9 +17,13 @@ import numpy as np
 from mujoco import rollout
 from numpy.typing import NDArray
 
+from metarl.devices import usable_cores
 from metarl.ranges import require_at_least
 
 __all__ = ["Array", "MujocoBatch", "gymnasium_model", "gymnasium_xml", "refresh_constants"]
+
+_SIZES = ("nq", "nv", "nu", "na", "nbody", "njnt", "ngeom", "nsite", "nsensordata", "nM")
+"""Numbers that decide how large a model's data are."""
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -101,8 +104,9 @@ class MujocoBatch:
                 f"models must be one model or {batch_size} of them, got {len(self.models)}"
             )
         self.model = model = self.models[0]
+        _require_alike(model, self.models)
         self._frame_skip = frame_skip
-        cores = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        cores = usable_cores() if num_threads is None else num_threads
         threads = min(cores, batch_size)
         self._pool = rollout.Rollout(nthread=threads)
         self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
@@ -161,10 +165,11 @@ class MujocoBatch:
         """Other models, one for each environment, of the same shape as before.
 
         Raises:
-            ValueError: if their number is not B.
+            ValueError: if their number is not B, or one has another shape.
         """
         if len(models) != len(self._states):
             raise ValueError(f"models must be {len(self._states)}, got {len(models)}")
+        _require_alike(self.model, models)
         self.models = list(models)
 
     def diverged(self) -> NDArray[np.bool_] | None:
@@ -200,6 +205,22 @@ class MujocoBatch:
     def _sense(self) -> None:
         if self._sensor is not None:
             self._sensor.read(self._pool, self._states, self._controls[:, 0])
+
+
+def _require_alike(model: mujoco.MjModel, others: Sequence[mujoco.MjModel]) -> None:
+    """Refuse models that do not fit the first one's data: MuJoCo would write beyond it."""
+    for k, other in enumerate({id(one): one for one in others}.values()):
+        for name in _SIZES:
+            if getattr(other, name) != getattr(model, name):
+                raise ValueError(
+                    f"models must be of one shape, of model {k} {name} is {getattr(other, name)}, "
+                    f"of the first {getattr(model, name)}"
+                )
+        if other.opt.timestep != model.opt.timestep:
+            raise ValueError(
+                f"models must have one time step, of model {k} it is {other.opt.timestep:g} s, of "
+                f"the first {model.opt.timestep:g} s"
+            )
 
 
 class _Sensor:

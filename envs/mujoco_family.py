@@ -21,6 +21,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.finite import NonFiniteError
 from metarl.ranges import require_at_least
 from metarl.tasks import Step, TaskFamily, Tasks
 
@@ -153,6 +154,8 @@ class MujocoFamilyBatch:
         senses = family.body.senses
         self._read = None if senses is None else senses.read
         models = family.task_models(rows)
+        if models is not None and senses is not None:
+            raise TypeError(f"{family.id} must not sense forces and have models of its own by task")
         self.physics = MujocoBatch(
             family.model if models is None else self._for_each_env(models),
             self._size,
@@ -187,6 +190,7 @@ class MujocoFamilyBatch:
         self._last_observations()
         family, physics = self._family, self.physics
         flat = actions.numpy(force=True).reshape(self._size, -1)
+        self._require_finite(flat)
         controls = np.minimum(np.maximum(flat, self._low), self._high)
         before, sensed_before = physics.qpos.copy(), self._sensed
         physics.step(controls)
@@ -207,6 +211,17 @@ class MujocoFamilyBatch:
             self._grid(self._time >= self.horizon),
             None if reached is None else self._grid(reached),
         )
+
+    def _require_finite(self, actions: NDArray[Any]) -> None:
+        """Refuse actions that MuJoCo would end the episode for, at a reward of 0."""
+        if not np.isfinite(actions).all():
+            row = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
+            task, env = divmod(row, self.num_envs)
+            raise NonFiniteError(
+                f"actions must be finite, got {actions[row].tolist()} for task {task}, "
+                f"environment {env}",
+                task,
+            )
 
     def set_tasks(self, tasks: Tasks) -> None:
         rows = self._family.check_tasks(tasks)

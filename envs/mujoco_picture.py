@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 import warnings
-from functools import lru_cache
 from typing import Any
 
 import mujoco
@@ -18,6 +17,7 @@ __all__ = ["draw", "draw_state"]
 
 _HEIGHT, _WIDTH = 240, 320
 _DISTANCE_METRES = 4.0
+_MOST_RENDERERS = 2
 
 
 def draw_state(
@@ -40,27 +40,48 @@ def draw(model: mujoco.MjModel, data: mujoco.MjData, camera: Any) -> NDArray[np.
     Raises:
         RuntimeError: if this machine cannot draw off screen.
     """
-    renderer = _renderer(model)
+    renderer = _RENDERERS.of(model)
     renderer.update_scene(data, camera=camera)
     picture: NDArray[np.uint8] = renderer.render().copy()
     return picture
 
 
-@lru_cache(maxsize=2)  # a renderer holds a drawing context, slow to make
-def _renderer(model: mujoco.MjModel) -> Any:
+class _Renderers:
+    """The last two that were used: one holds a drawing context, slow to make and 110 MB large."""
+
+    def __init__(self) -> None:
+        self._kept: dict[mujoco.MjModel, Any] = {}
+
+    def of(self, model: mujoco.MjModel) -> Any:
+        """One for a model."""
+        renderer = self._kept.pop(model, None) or _new_renderer(model)
+        self._kept[model] = renderer  # the last one
+        while len(self._kept) > _MOST_RENDERERS:
+            self._kept.pop(next(iter(self._kept))).close()
+        return renderer
+
+    def close(self) -> None:
+        """Free all."""
+        while self._kept:
+            self._kept.popitem()[1].close()
+
+
+_RENDERERS = _Renderers()
+# Freed before MuJoCo's own clean-up at exit, which was registered when it was imported.
+atexit.register(_RENDERERS.close)
+
+
+def _new_renderer(model: mujoco.MjModel) -> Any:
     _use_egl_without_a_display()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says it all
-            renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
+            return mujoco.Renderer(model, _HEIGHT, _WIDTH)
     except Exception as error:
         raise RuntimeError(
             "MuJoCo cannot draw off screen here; on a machine without a display it needs the "
             "libraries libegl1, libgl1 and libgles2"
         ) from error
-    # Freed before MuJoCo's own clean-up at exit, which was registered earlier and so runs later.
-    atexit.register(renderer.close)
-    return renderer
 
 
 def _use_egl_without_a_display() -> None:

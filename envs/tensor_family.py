@@ -112,7 +112,7 @@ class TensorBatch:
         else:
             self._states = torch.where(where.unsqueeze(-1), states, self._current())
             self._time = self._time.masked_fill(where, 0)
-        return self._family.observe(self._states)
+        return self._observed()
 
     def step(self, actions: Tensor) -> Step:
         self._states, rewards, terminated, expected = self._family.transition(
@@ -120,9 +120,9 @@ class TensorBatch:
         )
         self._time = self._time + 1
         return Step(
-            self._family.observe(self._states),
+            self._observed(),
             rewards,
-            self._never if terminated is None else terminated,
+            self._never.clone() if terminated is None else terminated,
             self._time >= self.horizon,
             expected_rewards=expected,
         )
@@ -147,6 +147,13 @@ class TensorBatch:
 
     def _prepare(self) -> Any:
         return self._family.prepare(torch.from_numpy(self._tasks).to(self._device, torch.float32))
+
+    def _observed(self) -> Tensor:
+        """What is seen, in a tensor of its own: who gets it may write to it."""
+        states = self._current()
+        seen = self._family.observe(states)
+        is_view = seen.untyped_storage().data_ptr() == states.untyped_storage().data_ptr()
+        return seen.clone() if is_view else seen
 
     def _current(self) -> Tensor:
         if self._states is None:

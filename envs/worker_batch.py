@@ -6,7 +6,8 @@ Here are episodes and tensors; the processes are in `worker_pool`, what they do 
 
 from __future__ import annotations
 
-import os
+import math
+import multiprocessing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
@@ -17,7 +18,8 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.ranges import require_at_least
+from metarl.devices import usable_cores
+from metarl.ranges import require_at_least, require_between
 from metarl.tasks import Step, Tasks
 
 from .worker_pool import InProcess, WorkerError, WorkerPool, shared_memory
@@ -65,7 +67,7 @@ class WorkerBatch:
             device: where observations and rewards are handed out.
             num_workers: processes, of which no more than environments are used; 0 steps in this
                 process; None takes one per core this process may use, and 0 where there are fewer
-                than 8 environments or one core.
+                than 8 environments or one core, or in a worker of someone else's pool.
             timeout_seconds: how long one environment may take for one call; a worker that hangs
                 is found after one to two times as long.
 
@@ -77,8 +79,7 @@ class WorkerBatch:
         require_at_least("num_envs", num_envs, 1)
         if num_workers is not None:
             require_at_least("num_workers", num_workers, 0)
-        if timeout_seconds <= 0:
-            raise ValueError(f"timeout_seconds must be above 0, got {timeout_seconds}")
+        require_between("timeout_seconds", timeout_seconds, 0, math.inf, open_low=True)
         rows = family.check_tasks(tasks)
         self._family, self._device = family, device
         self.num_tasks, self.num_envs, self.horizon = len(rows), num_envs, family.horizon
@@ -188,8 +189,9 @@ class WorkerBatch:
 def _num_workers(asked: int | None, batch_size: int) -> int:
     if asked is not None:
         return min(asked, batch_size)
-    cores = len(os.sched_getaffinity(0))
-    if cores == 1 or batch_size < _FEWEST_WORTH_WORKERS:
+    cores = usable_cores()
+    is_worker = multiprocessing.current_process().daemon  # which may have no processes of its own
+    if is_worker or cores == 1 or batch_size < _FEWEST_WORTH_WORKERS:
         return 0
     return min(cores, batch_size)
 

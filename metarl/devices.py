@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
 
-__all__ = ["DeviceName", "resolve_device"]
+__all__ = ["DeviceName", "resolve_device", "usable_cores"]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -24,3 +25,10 @@ def resolve_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but this torch finds no CUDA device; use auto or cpu")
     return torch.device(name)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; all, where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

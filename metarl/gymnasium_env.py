@@ -5,6 +5,7 @@ What the batched face shares with it (actions in, options checked, render modes)
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from metarl.seeding import torch_generator
 from metarl.suggestions import unknown_name
-from metarl.task_spaces import point_of_row, row_of_point
+from metarl.task_spaces import point_of_row, row_of_point, space_bounds
 from metarl.tasks import BatchEnv, RendersBatch, TaskFamily
 
 __all__ = [
@@ -70,7 +71,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self._row = family.sample_tasks(1, split=split, seed=0)[0]  # until the first reset
         self.set_task(task)
         self._batch: BatchEnv = family.make_batch(self._row[None], num_envs=1)
-        self.observation_space, self.action_space = family.observation_space, family.action_space
+        self.observation_space = copy.deepcopy(family.observation_space)
+        self.action_space = copy.deepcopy(family.action_space)  # each has a seed of its own
         self.metadata = render_metadata(family, self._batch)
         self.render_mode = check_render_mode(render_mode, self.metadata, family)
         self._was_reset = self._is_closed = False
@@ -81,8 +83,11 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         Raises:
             ValueError: if the task lies outside the family's `task_space`.
         """
-        space = self.family.task_space
-        self._kept_row = None if task is None else row_of_point(space, task)
+        self._kept_row = None if task is None else self._row_of(task)
+
+    def _row_of(self, task: object) -> NDArray[np.float64]:
+        row: NDArray[np.float64] = row_of_point(self.family.task_space, task)
+        return self.family.check_tasks(row[None]).reshape(-1)
 
     @property
     def task(self) -> object:
@@ -102,14 +107,14 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             ValueError: if there is another option, or the task lies outside the task space.
         """
         given = check_options(options, ("task",))
-        row = row_of_point(self.family.task_space, given["task"]) if given else self._kept_row
+        row = self._row_of(given["task"]) if given else self._kept_row
         super().reset(seed=seed)
         episode_seed = draw_seed(self.np_random)
         if row is None:
             row = self.family.sample_tasks(1, split=self.split, seed=episode_seed)[0]
         if not np.array_equal(row, self._row):
-            self._row = row
             self._batch.set_tasks(row[None])
+            self._row = row  # after the batch has taken it
         observations = self._batch.reset(torch_generator(episode_seed, "episode"))
         self._was_reset = True
         return _first(observations), {"task": self.task}
@@ -167,7 +172,8 @@ def action_tensor(
         num_envs: None for a single action.
 
     Raises:
-        ValueError: if the shape is another, or there are fractions in a discrete space.
+        ValueError: if the shape is another, a number is not finite, or actions of a discrete
+            space are fractions or none of its choices.
     """
     array = np.asarray(actions)
     assert space.shape is not None
@@ -176,7 +182,19 @@ def action_tensor(
         raise ValueError(f"actions must have shape {shape}, got {array.shape}")
     if not isinstance(space, spaces.Box) and array.dtype.kind not in "iu":
         raise ValueError(f"actions must be integers, got dtype {array.dtype}")
+    _require_choices(space, array)
     return torch.tensor(array.astype(space.dtype))
+
+
+def _require_choices(space: gymnasium.Space[Any], actions: NDArray[Any]) -> None:
+    """Refuse numbers that environments would take for something else."""
+    if isinstance(space, spaces.Box):
+        if not np.isfinite(actions).all():
+            raise ValueError(f"actions must be finite, got {actions.tolist()}")
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        low, high = space_bounds(space)
+        if ((actions < low) | (actions > high)).any():
+            raise ValueError(f"actions must lie in {space}, got {actions.tolist()}")
 
 
 def check_options(options: Mapping[str, Any] | None, choices: Iterable[str]) -> Mapping[str, Any]:

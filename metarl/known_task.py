@@ -39,8 +39,13 @@ class KnownTask(TaskFamily):
         self.source, self.warning = family.source, family.warning
         self.task_space, self.action_space = family.task_space, family.action_space
         self.action_scale, self.behaviour = family.action_scale, family.behaviour
-        inner = family.observation_space
-        size = len(space_bounds(family.task_space)[0])
+        inner, bounds = family.observation_space, space_bounds(family.task_space)
+        if not np.isfinite(bounds).all():
+            raise ValueError(
+                f"task_space of {family.id} must be bounded for its tasks to be observed, it is "
+                f"{family.task_space}"
+            )
+        size = len(bounds[0])
         low = np.concatenate([inner.low, np.full(size, -1.0)]).astype(np.float32)
         high = np.concatenate([inner.high, np.full(size, 1.0)]).astype(np.float32)
         self.observation_space = spaces.Box(low, high, dtype=np.float32)

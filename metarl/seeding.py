@@ -13,6 +13,8 @@ import json
 import numpy as np
 import torch
 
+from metarl.ranges import require_at_least
+
 __all__ = ["derive_seed", "numpy_generator", "torch_generator"]
 
 
@@ -27,11 +29,10 @@ def derive_seed(seed: int, *key: str | int) -> int:
         A number in [0, 2⁶³).
 
     Raises:
-        ValueError: if `seed` is negative.
+        ValueError: if `seed` is negative or no whole number.
     """
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed}")
-    digest = hashlib.blake2b(json.dumps([seed, *key]).encode(), digest_size=8).digest()
+    require_at_least("seed", seed, 0)
+    digest = hashlib.blake2b(json.dumps([int(seed), *key]).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 

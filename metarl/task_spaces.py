@@ -26,6 +26,8 @@ TaskSpace: TypeAlias = spaces.Box | spaces.Discrete | spaces.MultiDiscrete
 Tasks: TypeAlias = NDArray[np.float64]
 """Points of a family's task space, one row a task. Shape [N, D]."""
 
+_MOST_SHOWN = 16  # numbers of a task in a message
+
 
 def space_bounds(space: TaskSpace) -> tuple[Tasks, Tasks]:
     """Lowest and highest point of a task space, both included. Shapes [D].
@@ -50,7 +52,10 @@ def check_rows(space: TaskSpace, tasks: object) -> Tasks:
     Raises:
         ValueError: otherwise.
     """
-    rows: Tasks = np.array(tasks, dtype=np.float64)
+    try:
+        rows: Tasks = np.array(tasks, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"tasks must be an array of numbers: {error}") from error
     low, high = space_bounds(space)
     if rows.ndim != 2 or rows.shape[1] != len(low) or not len(rows):
         raise ValueError(f"tasks must have shape [tasks, {len(low)}], got {rows.shape}")
@@ -58,8 +63,13 @@ def check_rows(space: TaskSpace, tasks: object) -> Tasks:
     if not isinstance(space, spaces.Box):
         inside &= rows == np.round(rows)
     if not inside.all():
-        bad = rows[~inside.all(axis=1)][0].tolist()
-        raise ValueError(f"tasks must lie in {space}, got {bad}")
+        task, part = (int(at[0]) for at in np.nonzero(~inside))
+        if rows.shape[1] > _MOST_SHOWN:
+            raise ValueError(
+                f"tasks must lie in their space, number {part} of task {task} in "
+                f"[{low[part]:g}, {high[part]:g}], got {rows[task, part]:g}"
+            )
+        raise ValueError(f"tasks must lie in {space}, got {rows[task].tolist()}")
     return rows
 
 

@@ -5,7 +5,6 @@ The peers are written as their users write them; nothing in them is slowed down 
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from metarl.devices import usable_cores
 from metarl.envs import make_family
 from metarl.players import random_actor
 from metarl.scripts.benchmark_case import Case
@@ -96,7 +96,7 @@ def open_loop(num_envs: int) -> Callable[[], None]:
     from metarl.envs.mujoco_batch import gymnasium_model
 
     model = gymnasium_model("half_cheetah.xml")
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     pool = rollout.Rollout(nthread=threads)
     workspaces = [mujoco.MjData(model) for _ in range(threads)]
     size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
@@ -185,7 +185,7 @@ for _ in sys.stdin:
 
 def envpool(env: str, num_envs: int, python: str) -> Callable[[], None]:
     """EnvPool, synchronous, on as many threads, in a Python of its own."""
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     numbers = (num_envs, _num_steps(num_envs), threads)
     process = subprocess.Popen(
         [python, "-c", _ENVPOOL, env, *map(str, numbers)],

@@ -154,11 +154,15 @@ def _stored(file: Path, environment: str, runs: Sequence[ReportedRun]) -> tuple[
     found = read_evaluations(file)
     trained = sorted(run.num_iterations for run in runs)
     is_of_now = all(
-        one.environment == environment
-        and (None in one.iterations or not one.iterations or sorted(one.iterations) == trained)
-        for one in found
+        one.environment == environment and _trained_as_long(one, trained) for one in found
     )
     return found if is_of_now else ()
+
+
+def _trained_as_long(evaluation: Evaluation, trained: Sequence[int]) -> bool:
+    """Whether runs of so many iterations were measured, as far as the evaluation tells."""
+    told = [count for count in evaluation.iterations if count is not None]
+    return len(told) < len(evaluation.iterations) or not told or sorted(told) == trained
 
 
 def _merged(sources: Sequence[AgentRuns]) -> AgentRuns:

@@ -1,11 +1,12 @@
 """Which device a name means, with and without a GPU."""
 
+import os
 import re
 
 import pytest
 import torch
 
-from metarl.devices import resolve_device
+from metarl.devices import resolve_device, usable_cores
 
 
 @pytest.fixture
@@ -39,3 +40,11 @@ def test_an_unknown_name_is_refused(name):
     message = f"device must be auto, cpu or cuda, got {name!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
         resolve_device(name)
+
+
+def test_where_the_system_does_not_tell_all_cores_are_usable(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 4, 5}, raising=False)
+    assert usable_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert usable_cores() == 7

@@ -290,6 +290,35 @@ def test_an_option_that_does_not_fit_is_refused_and_changes_nothing(options, mes
     np.testing.assert_array_equal(env.reset()[1]["task"], other.reset()[1]["task"])
 
 
+def test_a_task_that_the_family_refuses_leaves_the_present_one():
+    """Transitions that do not add up to 1 lie in the space of tasks and are no task."""
+    env = TaskEnv(make_family("TabularMDP:rl2"))
+    task = env.reset(seed=0)[1]["task"]
+    bad = task.copy()
+    bad[50:60] = 0.5
+    for refused in (
+        lambda: env.reset(options={"task": bad}),
+        lambda: env.reset(options={"task": bad}),  # and again
+        lambda: env.set_task(bad),
+        lambda: TaskEnv(make_family("TabularMDP:rl2"), task=bad),
+    ):
+        with pytest.raises(ValueError, match="add up to 1"):
+            refused()
+    np.testing.assert_array_equal(env.task, task)
+
+
+def test_each_environment_samples_actions_by_a_seed_of_its_own():
+    family = make_family("Navigation2D:maml17")
+    one, other = TaskEnv(family), TaskEnv(family)
+    one.action_space.seed(0)
+    expected = [one.action_space.sample() for _ in range(2)]
+    one.action_space.seed(0)
+    found = [one.action_space.sample()]
+    other.action_space.seed(5)
+    found.append(one.action_space.sample())
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_an_action_that_does_not_fit_is_refused():
     env = navigation()
     env.reset(seed=0)
@@ -297,6 +326,12 @@ def test_an_action_that_does_not_fit_is_refused():
         env.step(np.zeros((1, 2)))
     with pytest.raises(ValueError, match="actions must be integers, got dtype float64"):
         action_tensor(gymnasium.spaces.Discrete(3), 1.5)
+    with pytest.raises(ValueError, match=r"actions must lie in Discrete\(3\), got 3"):
+        action_tensor(gymnasium.spaces.Discrete(3), 3)
+    with pytest.raises(ValueError, match=r"actions must lie in MultiDiscrete.*, got \[0, -1\]"):
+        action_tensor(gymnasium.spaces.MultiDiscrete([2, 2]), [0, -1])
+    with pytest.raises(ValueError, match=r"actions must be finite, got \[nan, 0.0\]"):
+        env.step(np.array([np.nan, 0.0]))
     action = action_tensor(gymnasium.spaces.Discrete(3), np.int32(2))
     assert (action.dtype, action.shape, int(action)) == (torch.int64, (), 2)
 

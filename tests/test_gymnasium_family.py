@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -220,6 +221,17 @@ def test_it_has_no_oracle_unless_the_family_gives_one():
     assert batch.oracle_actions() is None
 
 
+def bare_family(*, without: str, **parts: Any) -> type[GymnasiumFamily]:
+    """A family that lacks one thing."""
+    whole = {
+        "name": "Bare", "variants": ("wide",), "env_id": "Pendulum-v1", "source": "this test",
+        "task_space": spaces.Box(0, 1, (1,)), "task_description": "a mass",
+        "observation_description": "an angle", "apply_task": lambda *_: None,
+    }  # fmt: skip
+    kept = {name: part for name, part in whole.items() if name != without}
+    return type("Bare", (GymnasiumFamily,), kept | parts)
+
+
 def test_what_a_family_lacks_or_cannot_use_is_said_in_one_sentence():
     class Unfinished(GymnasiumFamily):
         name, variants, env_id = "Unfinished", ("a",), "Pendulum-v1"
@@ -231,6 +243,15 @@ def test_what_a_family_lacks_or_cannot_use_is_said_in_one_sentence():
     class Limitless(Masses):
         env_id = "Limitless-v0"
 
+    for attribute, word in (("name", "must set name"), ("variants", "must set variants")):
+        with pytest.raises(TypeError, match=f"Bare {word}"):
+            bare_family(without=attribute)("wide")
+    with pytest.raises(
+        TypeError, match="Bare must set env_id, or make its environments in make_env"
+    ):
+        bare_family(without="env_id")("wide")
+    with pytest.raises(TypeError, match="Bare must set horizon, as it has no env_id"):
+        bare_family(without="env_id", make_env=lambda *_: None)("wide")
     with pytest.raises(TypeError, match="Unfinished must set task_space, observation_description"):
         Unfinished("a")
     with pytest.raises(ValueError, match=r"variant of Masses must be one of .* did you mean 'wide"):

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from metarl.envs import make_family
 from metarl.episodes import collect
@@ -118,3 +119,12 @@ def test_pictures_are_the_family_s_own():
     assert told.has_picture
     without = make_family("Bandit:n10-k5")
     assert not KnownTask(without).has_picture
+
+
+def test_tasks_without_bounds_cannot_be_observed(monkeypatch):
+    family = make_family("Navigation2D:maml17")
+    monkeypatch.setattr(family, "task_space", spaces.Box(-np.inf, np.inf, (2,), np.float64))
+    with pytest.raises(
+        ValueError, match="task_space of Navigation2D:maml17 must be bounded for its"
+    ):
+        KnownTask(family)

@@ -1,10 +1,12 @@
 """What every MuJoCo family's batch promises: resets, divergence, tasks, chance, pictures."""
 
+import copy
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from torch import Tensor
 from metarl.envs import make_family
 from metarl.envs.mujoco_batch import MujocoBatch
 from metarl.envs.mujoco_family import MujocoFamilyBatch
+from metarl.envs.mujoco_picture import _Renderers
+from metarl.finite import NonFiniteError
 
 IDS = [
     "HalfCheetahVel:pearl",
@@ -229,3 +233,62 @@ def test_a_machine_that_cannot_draw_says_what_helps():
     assert done.returncode == 1
     assert "MuJoCo cannot draw off screen here" in done.stderr
     assert "it needs the libraries libegl1, libgl1 and libgles2" in done.stderr
+
+
+# What would go wrong without a word.
+
+
+def test_actions_that_are_not_finite_are_refused(make):
+    """MuJoCo would end the episode, and at a reward of 0, the best that a cheetah can have."""
+    batch = make("HalfCheetahVel:pearl")
+    actions = torch.zeros(2, 2, 6)
+    actions[1, 0, 3] = np.nan
+    with pytest.raises(
+        NonFiniteError, match=r"must be finite, got .*nan.* for task 1, environment 0"
+    ):
+        batch.step(actions)
+    assert batch.step(torch.zeros(2, 2, 6)).observations.isfinite().all()
+
+
+def test_models_of_another_shape_are_refused():
+    cheetah, ant = (make_family(name).model for name in ("HalfCheetahVel:pearl", "AntDir:promp"))
+    with pytest.raises(
+        ValueError, match="models must be of one shape, of model 1 nq is 15, of the"
+    ):
+        MujocoBatch([cheetah, ant], 2, frame_skip=5)
+    batch = MujocoBatch(cheetah, 2, frame_skip=5)
+    try:
+        with pytest.raises(ValueError, match="models must be of one shape, of model 0 nq is 15"):
+            batch.set_models([ant, ant])
+        slower = copy.deepcopy(cheetah)
+        slower.opt.timestep *= 2
+        with pytest.raises(
+            ValueError, match=r"models must have one time step, of model 1 it is 0.02"
+        ):
+            batch.set_models([cheetah, slower])
+    finally:
+        batch.close()
+
+
+def test_no_more_than_two_renderers_are_kept(monkeypatch):
+    class Renderer:
+        num_open = 0
+
+        def __init__(self, *_: object) -> None:
+            Renderer.num_open += 1
+
+        def close(self) -> None:
+            Renderer.num_open -= 1
+
+    renderers = _Renderers()
+    monkeypatch.setattr(mujoco, "Renderer", Renderer)
+    monkeypatch.setattr("metarl.envs.mujoco_picture._use_egl_without_a_display", lambda: None)
+    models = [mujoco.MjModel.from_xml_string("<mujoco/>") for _ in range(3)]
+    kept = renderers.of(models[0])
+    assert renderers.of(models[0]) is kept
+    for model in models * 2:
+        renderers.of(model)
+    assert Renderer.num_open == 2
+    assert renderers.of(models[2]) is not kept
+    renderers.close()
+    assert Renderer.num_open == 0

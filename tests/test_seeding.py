@@ -79,3 +79,9 @@ def test_the_global_generators_are_left_alone():
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="seed must be 0 or more, got -1"):
         derive_seed(-1, "a")
+
+
+def test_a_seed_may_be_a_numpy_integer_but_no_fraction():
+    assert derive_seed(np.int64(5), "a") == derive_seed(5, "a")
+    with pytest.raises(ValueError, match=r"seed must be a whole number, 0 or more, got 1.5"):
+        derive_seed(1.5, "a")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metarl.envs.tensor_family import TensorBatch, TensorFamily, Transition
 from metarl.episodes import collect
-from metarl.tasks import RendersBatch, Tasks, uniform_tasks
+from metarl.tasks import RendersBatch, Step, Tasks, uniform_tasks
 
 TASKS = np.array([[1.0, 10.0], [2.0, 20.0]])
 
@@ -261,3 +261,35 @@ def test_on_another_device_chance_comes_from_the_generator_all_the_same():
         assert batch.step(torch.zeros(1, 4, 2, device="cuda")).rewards.device.type == "cuda"
     assert torch.equal(runs[0], runs[1])
     assert not torch.isin(runs[0], runs[2]).any()
+
+
+# What is handed out belongs to who gets it.
+
+
+class Bare(Sums):
+    """Observes its state as it is."""
+
+    def observe(self, states: Tensor) -> Tensor:
+        return states[..., :]
+
+
+@pytest.mark.parametrize("spoils", [False, True])
+def test_what_was_handed_out_may_be_written_to(spoils):
+    batch = Bare(ends=False).make_batch(TASKS, num_envs=3)
+    observations, seen = batch.reset(torch.Generator().manual_seed(0)), []
+    for _ in range(3):
+        if spoils:
+            observations += 7.0
+        observations, _, terminated, *_ = batch.step(torch.ones(2, 3, 1))
+        assert not terminated.any()
+        seen.append(observations.clone())
+        if spoils:
+            terminated.fill_(True)
+    expected = [step.observations for step in undisturbed()]
+    torch.testing.assert_close(seen, expected, rtol=0, atol=0)
+
+
+def undisturbed() -> list[Step]:
+    batch = Bare(ends=False).make_batch(TASKS, num_envs=3)
+    batch.reset(torch.Generator().manual_seed(0))
+    return [batch.step(torch.ones(2, 3, 1)) for _ in range(3)]

@@ -1,6 +1,8 @@
 """Worker processes: the same bits for any number of them, and nothing left behind in any case."""
 
 import gc
+import math
+import multiprocessing
 import os
 import pickle
 import signal
@@ -16,7 +18,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parent))  # workers import the family below by its name
 
-from tiny_environments import DIE, EXIT, HANG, RAISE, Counters, Unmakable
+from tiny_environments import DIE, EXIT, HANG, RAISE, Counters, Unmakable, count_workers
 
 from metarl.envs.worker_batch import WorkerBatch, WorkerError, _num_workers
 from metarl.episodes import Episodes, collect
@@ -224,6 +226,12 @@ def test_no_more_workers_than_environments_and_none_for_a_few(monkeypatch):
     assert _num_workers(None, 100) == 0
 
 
+def test_a_worker_of_someone_else_s_pool_starts_no_processes():
+    """Python forbids it to."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply_async(count_workers, (TASKS,)).get(timeout=60) == 0
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_an_environment_that_raises_is_named_with_its_traceback(workers, left_behind, num_workers):
     batch = workers(num_workers)
@@ -369,7 +377,8 @@ def test_wrong_calls_are_refused_with_one_sentence():
     cpu = torch.device("cpu")
     for settings, message in (
         ({"num_workers": -1}, "num_workers must be 0 or more, got -1"),
-        ({"timeout_seconds": 0}, "timeout_seconds must be above 0, got 0"),
+        ({"timeout_seconds": 0}, r"timeout_seconds must lie in \(0, ∞\), got 0"),
+        ({"timeout_seconds": math.inf}, r"timeout_seconds must lie in \(0, ∞\), got inf"),
     ):
         with pytest.raises(ValueError, match=message):
             WorkerBatch(Counters(), TASKS, 2, cpu, **settings)

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from metarl.envs.gymnasium_family import GymnasiumFamily
 from metarl.envs.navigation import Navigation2D
 from metarl.envs.tensor_family import TensorFamily, Transition
-from metarl.tasks import uniform_tasks
+from metarl.tasks import Tasks, uniform_tasks
 
 RAISE, EXIT, DIE, HANG = 2, 3, 4, 5  # actions
 
@@ -91,6 +91,16 @@ class Counters(GymnasiumFamily):
         assert env.kind == self.env_kind(task)
         env.offset = float(task[0])
         env.num_tasks_applied += 1
+
+
+def count_workers(tasks: Tasks) -> int:
+    """How many processes step 16 environments of these tasks, if nobody says how many."""
+    batch = Counters(num_workers=None).make_batch(tasks, num_envs=16 // len(tasks))
+    try:
+        batch.reset(torch.Generator().manual_seed(0))
+        return batch.num_workers
+    finally:
+        batch.close()
 
 
 class Unmakable(Counters):
