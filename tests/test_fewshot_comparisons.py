@@ -16,6 +16,7 @@ from metarl.fewshot.batches import LabelledSet
 from metarl.fewshot.embedding import Embedded, membership, squared_distances
 from metarl.fewshot.lstm import LSTMState, init_lstm, lstm_step
 from metarl.fewshot.matching import attention_logits, encode_query, encode_support
+from metarl.fewshot.problem import Problem
 from metarl.fewshot.prototypical import prototype_logits
 from metarl.fewshot.ridge import ridge_weights
 from metarl.fewshot.siamese import contrastive_losses
@@ -55,6 +56,19 @@ def test_a_class_without_support_is_never_chosen():
     logits = prototype_logits(support, 100 * normal(1, 5, 2, seed=1), labelled)
     assert (logits.argmax(-1) == 0).all()
     assert torch.isfinite(logits.log_softmax(-1)[..., 0]).all()
+
+
+def test_first_distances_do_not_grow_with_the_picture():
+    """1600 features of 84×84 pictures, 64 of 28×28; each would add to the distance otherwise."""
+    distances = []
+    for side in (28, 84):
+        problem = Problem("classification", (1, side, side), 3)
+        learner = make_learner("protonet", problem, filters=(64, 64, 64, 64))
+        params = {name: p.double() for name, p in learner.init(generator()).items()}
+        batch = episodes(problem, tasks=1)
+        logits = learner.predict(learner.adapt(params, batch.support), batch.query.inputs)
+        distances.append(float(-logits.mean()))
+    assert 0.5 < distances[1] / distances[0] < 2  # 25 times as many features
 
 
 def test_squared_distances_are_those_of_all_pairs():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from metarl.bilevel import Params
 from metarl.fewshot.batches import LabelledSet
 from metarl.fewshot.embedding import (
     SharedTasks,
@@ -20,6 +23,8 @@ from metarl.fewshot.problem import Problem
 from metarl.fewshot.settings import FewShotSettings, require_classes, require_shared_norm
 
 __all__ = ["ProtoNet", "ProtoNetConfig", "prototype_logits"]
+
+_USUAL_FEATURES = 64  # of four blocks on 28×28 pictures
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,10 @@ class ProtoNet(MetricLearner):
 
         p(c | x) ∝ exp(−‖f(x) − c̄‖²),   c̄ = mean of f over the support of c
 
-    Source: Snell et al. 2017 (arXiv:1703.05175), eq. 1–2.
+    Source: Snell et al. 2017 (arXiv:1703.05175), eq. 1–2. Differs: of a net of convolutions with
+    more than 64 features F the last batch norm's scale begins at √(64/F), so that distances begin
+    as they do on 28×28 characters. They grow with F, 1600 on photographs, and episodes of few
+    classes then teach nothing but to make them small: all pictures ended up with one embedding.
     """
 
     config_type: ClassVar[type[ProtoNetConfig]] = ProtoNetConfig
@@ -46,6 +54,14 @@ class ProtoNet(MetricLearner):
         """For a classification problem."""
         require_classes("protonet", problem)
         super().__init__(config, problem)
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of the embedding."""
+        params, num_features = super().init(generator), self.backbone.num_features
+        scales = [name for name in params if name.startswith("scale_")]
+        if scales and num_features > _USUAL_FEATURES:
+            params[scales[-1]] *= math.sqrt(_USUAL_FEATURES / num_features)
+        return params
 
     def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Minus the squared distances to the prototypes, [tasks, points, classes]."""
