@@ -126,7 +126,7 @@ class RL2:
 
     def _iterate(self, tasks: Tasks) -> Metrics:
         started = time.perf_counter()
-        config, key = self.config, self.num_iterations
+        config, key = self.config.at(self.num_iterations), self.num_iterations
         noise = torch_generator(self.seed, "actions", key, device=self.device)
         require_finite_params("parameter", self.params)
         with self._training.posing(tasks) as env:
@@ -137,10 +137,10 @@ class RL2:
                 num_episodes=config.num_episodes,
             )
         collected = time.perf_counter()
-        self._see_returns(trials)
-        batch, metrics = self._process(trials, tasks)
+        self._see_returns(trials, config.gamma)
+        batch, metrics = self._process(trials, tasks, config)
         update = {"ppo": ppo_update, "trpo": trpo_update}[config.optimizer]
-        learner = Learner(self.policy, self.params, self._adam, self._annealed())
+        learner = Learner(self.policy, self.params, self._adam, config)
         metrics |= update(learner, batch, torch_generator(self.seed, "minibatches", key))
         self._see_inputs(trials)
         steps, returns = trials.num_steps, trials.episode_returns
@@ -217,9 +217,11 @@ class RL2:
         return shown.contiguous()
 
     @torch.no_grad()
-    def _process(self, trials: Trials, tasks: Tasks) -> tuple[TrialBatch, Metrics]:
+    def _process(
+        self, trials: Trials, tasks: Tasks, config: RL2Config
+    ) -> tuple[TrialBatch, Metrics]:
         """Advantages and everything else that an update needs, from the policy that acted."""
-        config, params = self.config, self.params
+        params = self.params
         inputs = time_first(self.inputs.encode_trials(trials))
         cleared = None
         if config.clear_each_episode:
@@ -293,11 +295,11 @@ class RL2:
             return 1.0
         return float((self._earned.variance + 1e-8).rsqrt())
 
-    def _see_returns(self, trials: Trials) -> None:
+    def _see_returns(self, trials: Trials, gamma: float) -> None:
         """Take the trials' returns into the statistics that rewards are divided by."""
         if self.config.normalize_rewards:
             never = torch.zeros_like(trials.mask)
-            returns = discounted_returns(trials.rewards, never, self.config.gamma)
+            returns = discounted_returns(trials.rewards, never, gamma)
             self._earned = self._earned.updated(returns[trials.mask].unsqueeze(-1))
 
     def _see_inputs(self, trials: Trials) -> None:
@@ -307,18 +309,6 @@ class RL2:
         """
         if self.config.normalize_observations:
             self._seen = self._seen.updated(self.inputs.encode_trials(trials)[trials.mask])
-
-    def _annealed(self) -> RL2Config:
-        """The settings of the present iteration."""
-        config, end = self.config, self.config.anneal_iterations
-        if end is None:
-            return config
-        left = max(0.0, 1 - self.num_iterations / end)
-        return replace(
-            config,
-            learning_rate=max(config.learning_rate * left, 1e-12),  # settings refuse 0
-            entropy_coefficient=config.entropy_coefficient * left,
-        )
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: t.detach().clone() for name, t in self._tensors().items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from metarl.mlp import Activation, activation_function
@@ -66,6 +66,8 @@ class RL2Config:
     """Policy actions are divided by this before they reach the environment; None: the variant's."""
     gamma: float = 0.99
     """Discount per step, across the whole trial."""
+    final_gamma: float | None = None
+    """What γ has become after anneal_iterations, 1 − γ falling by one factor each iteration."""
     gae_lambda: float = 0.95
     """λ of the advantage estimates."""
     normalize_observations: bool = False
@@ -138,7 +140,30 @@ class RL2Config:
                 )
         self._check_combinations()
 
+    def at(self, iteration: int) -> RL2Config:
+        """The settings of one iteration, counted from 0: what is annealed has moved."""
+        if self.anneal_iterations is None:
+            return self
+        left = max(0.0, 1 - iteration / self.anneal_iterations)
+        gamma = self.gamma
+        if self.final_gamma is not None:
+            gamma = 1 - (1 - self.gamma) ** left * (1 - self.final_gamma) ** (1 - left)
+        return replace(
+            self,
+            gamma=gamma,
+            final_gamma=None,
+            learning_rate=max(self.learning_rate * left, 1e-12),  # settings refuse 0
+            entropy_coefficient=self.entropy_coefficient * left,
+        )
+
     def _check_combinations(self) -> None:
+        if self.final_gamma is not None:
+            require_between("final_gamma", self.final_gamma, self.gamma, 1, open_high=True)
+            if self.anneal_iterations is None:
+                raise ValueError(
+                    f"final_gamma must be None without anneal_iterations, got {self.final_gamma}; "
+                    "say in how many iterations it is reached"
+                )
         if self.num_minibatches > self.meta_batch_size:
             raise ValueError(
                 f"num_minibatches must be at most the {self.meta_batch_size} trials of "

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from metarl.agents import RL2, RL2Config
 from metarl.agents.task_numbers import TaskNumbers
+from metarl.agents.trial_batch import trial_gae
 from metarl.distributions import Categorical
 from metarl.envs.bandits import Bandit
 from metarl.envs.tensor_family import TensorBatch
@@ -55,7 +56,7 @@ def test_the_policy_that_learns_is_the_one_that_acted(phases, family, settings):
     learner = agent(family=family, **settings).learn(2)
     trials = lived(shaken(learner))
     tasks = family.sample_tasks(4, seed=7)
-    batch, _ = learner._process(trials, tasks)
+    batch, _ = learner._process(trials, tasks, learner.config)
     acted = torch.stack(
         [
             distribution.log_prob(trials.actions[:, :, t].flatten(0, 1))
@@ -247,7 +248,7 @@ def pulled(*, num_trials: int = 4000, **settings: Any) -> tuple[RL2, Trials]:
 def test_means_of_rewards_are_learnt_from_if_wanted():
     for wanted in (True, False):
         learner, trials = pulled(num_trials=3, expected_rewards=wanted)
-        batch = learner._process(trials, learner.family.sample_tasks(3, seed=7))[0]
+        batch = learner._process(trials, learner.family.sample_tasks(3, seed=7), learner.config)[0]
         learnt_from = trials.expected_rewards if wanted else trials.rewards
         assert learnt_from is not None
         sums = learnt_from.flatten(0, 1).flip(-1).cumsum(-1).flip(-1).T
@@ -279,24 +280,23 @@ def test_means_that_a_family_does_not_tell_cannot_be_learnt_from():
         agent(expected_rewards=True).learn(1)
 
 
-def test_learning_rate_and_entropy_fall_to_zero_when_annealed():
-    learner = agent(anneal_iterations=4, entropy_coefficient=0.2)
-    found = []
-    for done in range(6):
-        learner.num_iterations = done
-        now = learner._annealed()
-        found.append((now.learning_rate, now.entropy_coefficient))
-    rates, entropies = zip(*found, strict=True)
-    assert rates == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3, 0, 0], abs=1e-9)
-    assert entropies == pytest.approx([0.2, 0.15, 0.1, 0.05, 0, 0])
-    assert agent()._annealed() == agent().config
+def test_training_discounts_as_far_as_annealed(monkeypatch):
+    seen = []
+
+    def spy(trials, rewards, values, gamma, lam):
+        seen.append(gamma)
+        return trial_gae(trials, rewards, values, gamma, lam)
+
+    monkeypatch.setattr("metarl.agents.rl2.trial_gae", spy)
+    agent(gamma=0.9, final_gamma=0.99, anneal_iterations=2).learn(3)
+    assert seen == pytest.approx([0.9, 1 - 0.1**1.5, 0.99])
 
 
 @pytest.mark.parametrize("sees", [False, True])
 def test_values_are_told_the_time_and_if_wanted_the_task(sees):
     learner = agent(value_sees_task=sees)
     trials, tasks = lived(learner), LOCK.sample_tasks(4, seed=7)
-    batch = learner._process(trials, tasks)[0]
+    batch = learner._process(trials, tasks, learner.config)[0]
     steps = trials.mask.shape[-1]
     assert batch.told.shape == (steps, 4, 1)
     assert batch.told[:, 2, 0].tolist() == pytest.approx([t / 8 for t in range(steps)])

@@ -58,6 +58,14 @@ def test_settings_out_of_range_are_refused(name, value, message):
             {"backprop_steps": 20, "optimizer": "trpo"},
             "backprop_steps must be None with trpo, got 20; use ppo",
         ),
+        (
+            {"final_gamma": 0.995},
+            "final_gamma must be None without anneal_iterations, got 0.995; say in how many",
+        ),
+        (
+            {"final_gamma": 0.9, "gamma": 0.95, "anneal_iterations": 3},
+            r"final_gamma must lie in \[0.95, 1\), got 0.9",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings, message):
@@ -86,4 +94,22 @@ def test_every_setting_with_a_range_is_checked():
         "clear_each_episode", "value_sees_task", "expected_rewards", "normalize_observations",
         "normalize_rewards", "sees_transitions",
     }  # fmt: skip
-    assert checked == set(RL2Config.__dataclass_fields__) - switches
+    of_others = {"final_gamma"}  # between gamma and 1
+    assert checked == set(RL2Config.__dataclass_fields__) - switches - of_others
+
+
+def test_learning_rate_and_entropy_fall_to_zero_when_annealed():
+    config = RL2Config(learning_rate=1e-2, anneal_iterations=4, entropy_coefficient=0.2)
+    found = [config.at(done) for done in range(6)]
+    rates = [now.learning_rate for now in found]
+    assert rates == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3, 0, 0], abs=1e-9)
+    entropies = [now.entropy_coefficient for now in found]
+    assert entropies == pytest.approx([0.2, 0.15, 0.1, 0.05, 0, 0])
+    assert {now.gamma for now in found} == {config.gamma}
+    assert RL2Config().at(100) == RL2Config()
+
+
+def test_the_discount_reaches_further_when_it_is_annealed():
+    config = RL2Config(gamma=0.9, final_gamma=0.999, anneal_iterations=4)
+    horizons = [1 / (1 - config.at(done).gamma) for done in range(6)]
+    assert horizons == pytest.approx([10, 10**1.5, 100, 10**2.5, 1000, 1000])
