@@ -29,6 +29,7 @@ from metarl.policy_gradient import (
     policy_batch,
     ratio_loss,
 )
+from metarl.ranges import require_at_least
 from metarl.seeding import derive_seed, torch_generator
 from metarl.stored_settings import read_settings
 from metarl.tasks import TaskFamily, Tasks
@@ -121,7 +122,9 @@ class MAMLTRPO:
         Raises:
             FloatingPointError: if an observation, a reward, a loss, a gradient or a parameter is
                 not finite; the parameters stay as they were.
+            ValueError: if there are fewer than no iterations.
         """
+        require_at_least("num_iterations", num_iterations, 0)
         for _ in range(num_iterations):
             metrics = self.iterate()
             if callback is not None and callback(self, metrics) is False:

@@ -16,8 +16,9 @@ from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, s
 from metarl.distributions import Distribution, draw
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.inner_loop import Params
-from metarl.memories import MemoryState
+from metarl.memories import MemoryState, require_state
 from metarl.ppo import masked_mean, standardized
+from metarl.ranges import require_at_least
 from metarl.returns import discounted_returns
 from metarl.running_moments import RunningMoments
 from metarl.seeding import derive_seed, torch_generator
@@ -31,7 +32,14 @@ from .rl2_config import RL2Config
 from .rl2_policy import make_policy, trial_steps
 from .rl2_updates import Learner, ppo_update, trpo_update
 from .task_numbers import TaskNumbers
-from .trial_batch import TrialBatch, forget_others, time_first, trial_gae
+from .trial_batch import (
+    TrialBatch,
+    forget_others,
+    learnt_from,
+    require_expected_rewards,
+    time_first,
+    trial_gae,
+)
 
 __all__ = ["RL2"]
 
@@ -66,10 +74,15 @@ class RL2:
             config: settings; `action_scale` None becomes the variant's.
             seed: of parameters, tasks, initial states, actions and minibatches.
             device: where policy and updates are computed.
+
+        Raises:
+            ValueError: if the settings ask for what the family does not have.
         """
         config = config or self.config_type()
         if config.action_scale is None:
             config = replace(config, action_scale=family.action_scale)
+        if config.expected_rewards:
+            require_expected_rewards(family)
         self.family, self.config, self.seed = family, config, seed
         self.device = torch.device(device)
         self.inputs = TrialInputs(family.observation_space, family.action_space)
@@ -103,7 +116,9 @@ class RL2:
 
         Raises:
             FloatingPointError: if an observation, a reward, a loss or a parameter is not finite.
+            ValueError: if there are fewer than no iterations.
         """
+        require_at_least("num_iterations", num_iterations, 0)
         for _ in range(num_iterations):
             metrics = self.iterate()
             if callback is not None and callback(self, metrics) is False:
@@ -179,17 +194,22 @@ class RL2:
         Args:
             moment: what is seen and what came before, [N, E, ...]; `deterministic` in it does
                 not count here.
-            state: the memory; None at the start of a trial.
+            state: the memory; None at the start of a trial. Go on with the one returned: this one
+                may have been changed in place.
             deterministic: act with the mode of the policy.
             generator: of the actions if they are drawn, on the agent's device.
 
         Raises:
-            ValueError: if actions are to be drawn without a generator.
+            ValueError: if actions are to be drawn without a generator, observations have another
+                size than the family's, or the memory is of another number of trials.
         """
         if not deterministic and generator is None:
             raise ValueError("generator must be given to draw actions (deterministic=False)")
-        distribution, state = self.policy_at(moment, state)
         lead = moment.observations.shape[:2]
+        if state is not None:
+            require_state(state, self.policy.start(self.params, lead.numel()))
+        moment = moment._replace(observations=moment.observations.to(torch.float32))
+        distribution, state = self.policy_at(moment, state)
         if deterministic:
             return distribution.mode().unflatten(0, lead), state
         assert generator is not None
@@ -235,7 +255,10 @@ class RL2:
         old, features, _ = self.policy.sequence(params, inputs, start, cleared)
         values = self.policy.values(params, inputs, features, told, tasks=known, cleared=cleared)
         require_finite_tasks("value", values.T)
-        rewards = time_first(self._learnt_from(trials)) * self._reward_factor()
+        rewards = (
+            time_first(learnt_from(trials, expected=config.expected_rewards))
+            * self._reward_factor()
+        )
         advantages = trial_gae(trials, rewards, values, config.gamma, config.gae_lambda)
         returns = advantages + values
         unexplained = masked_mean((returns - values).square(), mask)
@@ -254,21 +277,6 @@ class RL2:
             old=old,
         )
         return batch, {"meta/explained_variance": float(1 - unexplained / (spread + 1e-8))}
-
-    def _learnt_from(self, trials: Trials) -> Tensor:
-        """Rewards [N, E, T], or their means given task, state and action, if that is wanted.
-
-        A mean has the reward's expectation whatever came before it, so the policy's gradient is
-        the same on average, without the noise of the rewards.
-        """
-        if not self.config.expected_rewards:
-            return trials.rewards
-        if trials.expected_rewards is None:
-            raise ValueError(
-                f"expected_rewards must be False with {self.family.id}, which does not tell the "
-                "means of its rewards"
-            )
-        return trials.expected_rewards
 
     def _elapsed(self, num_steps: int, num_trials: int) -> Tensor:
         """How much of the trial is over at each moment, [T, B, 1]."""

@@ -157,6 +157,23 @@ class RL2Config:
         )
 
     def _check_combinations(self) -> None:
+        if self.initial_std < self.min_std:
+            raise ValueError(
+                f"initial_std must be at least the {self.min_std:g} of min_std, got "
+                f"{self.initial_std:g}; below it nothing is learnt of the deviation"
+            )
+        if self.clear_each_episode and self.memory == "none":
+            raise ValueError(
+                "clear_each_episode must be False without a memory to clear, got True; "
+                "use memory gru, lstm or transformer"
+            )
+        if self.value_clip is not None and self.optimizer == "trpo":
+            raise ValueError(f"value_clip must be None with trpo, got {self.value_clip}; use ppo")
+        if self.final_gamma is not None and self.gamma == 1:
+            raise ValueError(
+                f"final_gamma must be None with gamma 1, which reaches furthest, got "
+                f"{self.final_gamma}"
+            )
         if self.final_gamma is not None:
             require_between("final_gamma", self.final_gamma, self.gamma, 1, open_high=True)
             if self.anneal_iterations is None:

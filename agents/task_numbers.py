@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gymnasium
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,16 @@ class TaskNumbers:
     """
 
     def __init__(self, family: TaskFamily, *, seed: int, device: torch.device) -> None:
-        """Looks at a sample of tasks, the same for the same seed."""
+        """Looks at a sample of tasks, the same for the same seed.
+
+        Raises:
+            ValueError: if the tasks have no bounds.
+        """
+        if not np.isfinite(space_bounds(family.task_space)).all():
+            raise ValueError(
+                f"value_sees_task must be False with {family.id}, whose tasks have no bounds: its "
+                f"task_space is {family.task_space}"
+            )
         self._space, self._device = family.task_space, device
         sample = family.sample_tasks(_NUM_SAMPLES, seed=derive_seed(seed, "task numbers"))
         rows = task_numbers(self._space, sample).to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,10 +10,19 @@ import torch
 from torch import Tensor
 
 from metarl.distributions import Distribution
+from metarl.players import random_actor
 from metarl.returns import generalized_advantages
+from metarl.tasks import TaskFamily
 from metarl.trials import Trials
 
-__all__ = ["TrialBatch", "forget_others", "time_first", "trial_gae"]
+__all__ = [
+    "TrialBatch",
+    "forget_others",
+    "learnt_from",
+    "require_expected_rewards",
+    "time_first",
+    "trial_gae",
+]
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,36 @@ class TrialBatch:
             value = getattr(self, field.name)
             chosen[field.name] = value.index_select(1, rows) if torch.is_tensor(value) else value
         return TrialBatch(**chosen)
+
+
+def require_expected_rewards(family: TaskFamily) -> None:
+    """Refuse a family that does not tell the means of its rewards; one step of it is tried.
+
+    Raises:
+        ValueError: naming the setting that needs them.
+    """
+    chance = torch.Generator().manual_seed(0)
+    tasks = family.sample_tasks(1, seed=0)
+    with closing(family.make_batch(tasks, num_envs=1)) as env:
+        observations = env.reset(chance)
+        step = env.step(random_actor(env, chance)(observations))
+    if step.expected_rewards is None:
+        raise ValueError(
+            f"expected_rewards must be False with {family.id}, which does not tell the means of "
+            "its rewards"
+        )
+
+
+def learnt_from(trials: Trials, *, expected: bool) -> Tensor:
+    """Rewards [N, E, T], or their means given task, state and action, if that is wanted.
+
+    A mean has the reward's expectation whatever came before it, so the policy's gradient is the
+    same on average, without the noise of the rewards.
+    """
+    if not expected:
+        return trials.rewards
+    assert trials.expected_rewards is not None
+    return trials.expected_rewards
 
 
 def time_first(values: Tensor) -> Tensor:

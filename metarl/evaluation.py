@@ -79,6 +79,8 @@ class Evaluation:
     stage."""
     iterations: tuple[int | None, ...] = ()
     """How long each run had been trained; None where that is not known, empty if of none."""
+    totals: Mapping[str, Scores] = field(default_factory=dict)
+    """Return of all episodes of the trial together, of references with a memory, [R', N]."""
 
     def scores(self, stage: int, metric: Metric = "return") -> Scores:
         """The reported number of each run and task at a stage. Shape [R, N]."""
@@ -127,8 +129,8 @@ class Evaluation:
         None of agents that adapt by steps, of a single episode, and where the episodes that are
         measured are not those that were learnt from.
         """
-        one_by_one = self.protocol.evaluation_episodes == 1 and self.protocol.shares_episodes
-        if not one_by_one or len(self.stages) == 1 or self.stages[0] != episode_name(0):
+        by_episodes = self.protocol.is_one_trial and self.stages[0] == episode_name(0)
+        if not by_episodes or len(self.stages) == 1:
             return None
         total: Scores = self.measured.returns[..., 0].sum(1)
         return total
@@ -152,6 +154,7 @@ class Evaluation:
             "stages": list(self.stages),
             "measured": _raw(self.measured),
             "references": {name: _raw(other) for name, other in self.references.items()},
+            "totals": {name: total.tolist() for name, total in self.totals.items()},
             "statistics": {metric: self._statistics(metric) for metric in self.metrics},
         }
 
@@ -179,6 +182,10 @@ class Evaluation:
                 measured=_read(content["measured"]),
                 references={name: _read(raw) for name, raw in content["references"].items()},
                 iterations=tuple(content.get("iterations", ())),  # files of before have none
+                totals={  # nor these
+                    name: np.array(total, dtype=np.float64)
+                    for name, total in content.get("totals", {}).items()
+                },
             )
             made._check()
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -197,6 +204,8 @@ class Evaluation:
             raise ValueError(f"iterations must be {len(self.runs)}, got {len(self.iterations)}")
         for name, other in self.references.items():
             other.check(name, (*other.returns.shape[:1], *shape))
+        for name, total in self.totals.items():
+            _require_shape(f"totals of {name}", total, (*total.shape[:1], protocol.num_tasks))
 
     def _reported(self, episodes: Scores) -> Scores:
         """From episodes [..., N, M] to the number that counts for each task."""
@@ -224,7 +233,10 @@ class Evaluation:
         }
         found: dict[str, Any] = {"stages": stages, "references": others}
         if metric == "return" and (together := self.trial_returns) is not None:
-            found["all_episodes"] = {"mean": self.estimate(together)._asdict()}
+            found["all_episodes"] = {
+                "mean": self.estimate(together)._asdict(),
+                "references": {n: self.estimate(t)._asdict() for n, t in self.totals.items()},
+            }
         return found
 
 

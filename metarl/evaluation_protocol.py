@@ -52,6 +52,11 @@ class EvaluationProtocol:
         return self.exploration_episodes == self.evaluation_episodes and not self.deterministic
 
     @property
+    def is_one_trial(self) -> bool:
+        """Whether the stages of an agent with a memory are the episodes of one trial, in turn."""
+        return self.evaluation_episodes == 1 and self.shares_episodes
+
+    @property
     def num_stages(self) -> int:
         """Stages that are measured, that before any adaptation counted."""
         return self.adaptation_steps + 1

@@ -38,7 +38,8 @@ def evaluate(
         protocol: how much they may see and what counts; the default is that of the preset maml.
         name: what kind of agent it is, for tables.
         references: other agents (a policy trained on all tasks without adaptation, one trained
-            from scratch on each), each a mapping of runs; measured after the last stage.
+            from scratch on each), each a mapping of runs; measured after the last stage, and over
+            the whole trial if they have a memory.
         device: where the agents compute.
 
     Returns:
@@ -59,9 +60,12 @@ def evaluate(
     oracle = stage.play_oracle()
     if oracle is not None:
         others["oracle"] = oracle
+    totals = {}
     for kind, group in (references or {}).items():
-        finals = [_last(stage.play(agent)) for agent in group.values()]
-        others[kind] = _stacked(finals)
+        played = [stage.play(agent) for agent in group.values()]
+        others[kind] = _stacked([_last(stages) for stages in played])
+        if protocol.is_one_trial and all(agent.remembers for agent in group.values()):
+            totals[kind] = np.stack([stages.returns[..., 0].sum(0) for stages in played])
     remembers = {agent.remembers for agent in runs.values()}
     return Evaluation(
         environment=family.id,
@@ -73,6 +77,7 @@ def evaluate(
         measured=_stacked([stage.play(agent) for agent in runs.values()]),
         references=others,
         iterations=tuple(getattr(agent, "num_iterations", None) for agent in runs.values()),
+        totals=totals,
     )
 
 

@@ -32,9 +32,15 @@ class Hypernetwork:
     sizes: tuple[int, ...]
     """Inputs, hidden sizes and outputs of the generated network."""
 
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """W [P, features] and b [P], P the number of weights of the generated network."""
+    def init(self, generator: torch.Generator, *, last_factor: float = 1.0) -> dict[str, Tensor]:
+        """W [P, features] and b [P], P the number of weights of the generated network.
+
+        Args:
+            generator: of the base network's weights.
+            last_factor: what the weights of its last layer are multiplied by.
+        """
         base = init_mlp(self.sizes, generator)
+        base[f"weight_{len(self.sizes) - 2}"] *= last_factor
         bias = torch.cat([base[name].flatten() for name in self._shapes()])
         return {"weight": bias.new_zeros(len(bias), self.feature_size), "bias": bias}
 

@@ -19,7 +19,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["GRU", "LSTM", "Memory", "MemoryState", "NoMemory", "segments"]
+__all__ = ["GRU", "LSTM", "Memory", "MemoryState", "NoMemory", "require_state", "segments"]
 
 Params: TypeAlias = dict[str, Tensor]
 MemoryState: TypeAlias = tuple[Tensor, ...]
@@ -50,7 +50,7 @@ class Memory(Protocol):
         Args:
             params: from `init`.
             inputs: shape [B, I].
-            state: from `start` or an earlier step.
+            state: from `start` or an earlier step; it may be changed in place.
             cleared: bool [B], true where all is forgotten before this moment; None: nowhere.
 
         Returns:
@@ -182,6 +182,20 @@ class LSTM:
             return outputs, (hidden.squeeze(0), cell.squeeze(0))
 
         return _in_segments(run, inputs, state, cleared)
+
+
+def require_state(state: MemoryState, start: MemoryState) -> None:
+    """Refuse a memory of another kind, or of another number of trials, than a fresh one.
+
+    Raises:
+        ValueError: naming the shapes.
+    """
+    wanted = [tuple(part.shape[:2]) for part in start]  # a cache grows in later axes
+    if [tuple(part.shape[:2]) for part in state[: len(start)]] != wanted:
+        raise ValueError(
+            f"state must be of shapes beginning with {wanted}, as step or predict returned it for "
+            f"as many trials, got {[tuple(part.shape) for part in state]}"
+        )
 
 
 def segments(cleared: Tensor | None, num_steps: int) -> Iterator[tuple[int, int]]:

@@ -24,7 +24,7 @@ class RunningMoments:
 
     @classmethod
     def empty(cls, size: int, device: torch.device) -> RunningMoments:
-        """Nothing seen: mean 0 and variance 1, so that normalising changes nothing."""
+        """Nothing seen: mean 0 and variance 1, so that normalising only clips."""
         zeros = torch.zeros(size, dtype=torch.float64, device=device)
         return cls(zeros.new_zeros(()), zeros, zeros + 1)
 

@@ -151,7 +151,7 @@ class Transformer:
         if steps > self.length:
             raise ValueError(
                 f"trial must have at most the {self.length} steps that the transformer was made "
-                f"for, it comes to {steps}"
+                f"for, it comes to {steps}; play fewer episodes, or train on trials of as many"
             )
 
 

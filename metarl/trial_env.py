@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.ranges import require_at_least
-from metarl.tasks import BatchEnv, Step, TaskFamily, Tasks
+from metarl.tasks import BatchEnv, RendersBatch, Step, TaskFamily, Tasks
 from metarl.trial_inputs import TrialInputs
 from metarl.trials import Moment
 
@@ -67,11 +68,16 @@ class TrialFamily(TaskFamily):
     def id(self) -> str:
         return f"{self._family.id} × {self.num_episodes} episodes"
 
+    @property
+    def has_picture(self) -> bool:
+        return self._family.has_picture
+
     def make_batch(
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
     ) -> BatchEnv:
         batch = self._family.make_batch(tasks, num_envs=num_envs, device=device)
-        return _TrialBatch(batch, self, self._inputs)
+        kind = _DrawnBatch if isinstance(batch, RendersBatch) else _TrialBatch
+        return kind(batch, self, self._inputs)
 
     def check_tasks(self, tasks: object) -> Tasks:
         return self._family.check_tasks(tasks)
@@ -138,3 +144,11 @@ class _TrialBatch:
             return first
         later = self._inputs.encode(self._last)
         return torch.where(self._is_first.unsqueeze(-1), first, later)
+
+
+class _DrawnBatch(_TrialBatch):
+    """One whose environments can be drawn."""
+
+    def render(self, task: int, env: int) -> NDArray[np.uint8]:
+        assert isinstance(self._batch, RendersBatch)
+        return self._batch.render(task, env)

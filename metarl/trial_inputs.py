@@ -43,8 +43,18 @@ class TrialInputs:
         return int(self.observation_space.shape[0]) + encoded_size(self.action_space) + 2
 
     def encode(self, moment: Moment) -> Tensor:
-        """One moment of all environments. Shape [N, E, size]."""
+        """One moment of all environments. Shape [N, E, size].
+
+        Raises:
+            ValueError: if observations have another size than those of the space.
+        """
         observations = moment.observations
+        size = self.size - encoded_size(self.action_space) - 2
+        if observations.shape[2:] != (size,):
+            raise ValueError(
+                f"observations must have shape [tasks, envs, {size}], got "
+                f"{tuple(observations.shape)}"
+            )
         if moment.previous_actions is None:
             unused = observations.new_zeros(
                 *observations.shape[:2], self.size - observations.shape[-1]

@@ -163,7 +163,7 @@ class TrialPolicy:
 
     def _init_head(self, generator: torch.Generator) -> Params:
         if self.hypernetwork:
-            return self._generator().init(generator)
+            return self._generator().init(generator, last_factor=_FIRST_POLICY)
         sizes = (self.memory.output_size, *self.hidden_sizes, self.head.size)
         params = init_mlp(sizes, generator)
         last = f"weight_{len(self.hidden_sizes)}"

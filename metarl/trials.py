@@ -93,7 +93,8 @@ def collect_trials(
     """Run one trial in every environment of a batch.
 
     An environment whose episode has ended begins its next one at once, whatever the others do;
-    one whose trial has ended waits for the rest, and what happens there does not count.
+    one whose trial has ended waits for the rest: the actor is shown zeros, and what happens there
+    does not count.
 
     Args:
         env: the batch; it is reset first and may be used again afterwards.
@@ -140,8 +141,12 @@ def collect_trials(
         begins = ended & goes_on
         if bool(begins.any()):
             observations = env.reset(generator, None if bool(begins.all()) else begins)
+        rewards = step.rewards
+        if not bool(goes_on.all()):  # numbers of those that wait may be anything, NaN too
+            observations = observations.masked_fill(~goes_on.unsqueeze(-1), 0)
+            rewards = rewards.masked_fill(~goes_on, 0)
         deterministic = goes_on & (episode >= scored_from)
-        moment = Moment(observations, actions, step.rewards, ended, deterministic)
+        moment = Moment(observations, actions, rewards, ended, deterministic)
     return _stacked(records, num_episodes)
 
 

@@ -51,7 +51,7 @@ class EvaluateConfig:
     """What is measured."""
     preset: str | None = None
     """What the options below begin with: maml (as shown), pearl, varibad or metaworld. Without
-    it maml, or varibad for agents that remember."""
+    it maml, or for agents that remember varibad with all the episodes they were trained on."""
     protocol: tyro.conf.OmitArgPrefixes[EvaluationProtocol] = field(
         default_factory=EvaluationProtocol
     )
@@ -148,7 +148,7 @@ def _protocol(
     config: EvaluateConfig, targets: Targets, given: Collection[str]
 ) -> EvaluationProtocol:
     """That of the preset, with what was named in its place."""
-    chosen = preset(config.preset or targets.preset)
+    chosen = targets.protocol if config.preset is None else preset(config.preset)
     names = {part.name for part in fields(EvaluationProtocol)} & set(given)
     return replace(chosen, **{name: getattr(config.protocol, name) for name in names})
 

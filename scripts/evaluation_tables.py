@@ -41,6 +41,8 @@ def _table(evaluation: Evaluation, metric: Metric) -> Table:
         table.add_row(label, *_stage_cells(evaluation, stage, metric))
     if metric == "return" and (together := evaluation.trial_returns) is not None:
         table.add_row("all episodes", *_own_cells(evaluation, together, metric))
+        for other, total in evaluation.totals.items():
+            table.add_row(f"{other}, all episodes", *_own_cells(evaluation, total, metric))
     if "oracle" in evaluation.references and _has(evaluation, "oracle", metric):
         cells = _reference_cells(evaluation, "oracle", metric)
         table.add_row("oracle", *cells, "", "", "100%" if metric == "return" else "")

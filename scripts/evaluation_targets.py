@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from metarl.agent import AdaptiveAgent, TrainableAgent
-from metarl.agents import AGENTS, MAMLTRPO
+from metarl.agents import AGENTS, MAMLTRPO, RL2
 from metarl.checkpoints import read_header
 from metarl.envs import make_family
+from metarl.evaluation_protocol import EvaluationProtocol, preset
 from metarl.players import as_agent, unadapted
 from metarl.runs import RunDirectory
 from metarl.scripts.command_line import import_module
@@ -34,9 +35,14 @@ class Targets:
     """By what tells them apart."""
 
     @property
-    def preset(self) -> str:
-        """How they are measured if nothing is asked for: episode by episode if they remember."""
-        return "varibad" if all(a.remembers for a in self.agents.values()) else "maml"
+    def protocol(self) -> EvaluationProtocol:
+        """How they are measured if nothing is asked for: if they remember, episode by episode."""
+        agents = self.agents.values()
+        if not all(agent.remembers for agent in agents):
+            return preset("maml")
+        chosen = preset("varibad")
+        trials = {agent.config.num_episodes for agent in agents if isinstance(agent, RL2)}
+        return replace(chosen, adaptation_steps=trials.pop() - 1) if trials else chosen
 
 
 def load_targets(

@@ -121,11 +121,12 @@ def play(config: PlayConfig) -> Films:
 
 def _protocol(config: PlayConfig, targets: Targets) -> EvaluationProtocol:
     """That of the preset, with what was asked for."""
-    name = config.preset or targets.preset
-    chosen = replace(preset(name), split=config.split, seed=config.seed)
+    chosen = targets.protocol if config.preset is None else preset(config.preset)
+    chosen = replace(chosen, split=config.split, seed=config.seed)
     last = chosen.adaptation_steps
     if config.stage is not None and config.stage > last:
-        raise ValueError(f"stage must be 0 to {last} with preset {name}, got {config.stage}")
+        how = "" if config.preset is None else f" with preset {config.preset}"
+        raise ValueError(f"stage must be 0 to {last}{how}, got {config.stage}")
     if config.episodes is None:
         return chosen
     shared = chosen.evaluation_episodes == chosen.exploration_episodes

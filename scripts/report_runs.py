@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,17 @@ from metarl.runs import RunDirectory, read_metrics
 from metarl.scripts.evaluate import EvaluateConfig, evaluate
 from metarl.scripts.several_seeds import expanded
 
-__all__ = ["AgentRuns", "ReportedRun", "group_runs", "pool_runs", "read_runs"]
+__all__ = [
+    "AgentRuns",
+    "ReportedRun",
+    "group_runs",
+    "pool_runs",
+    "read_run",
+    "read_runs",
+    "require_runs",
+    "same_but_seeds",
+    "telling_settings",
+]
 
 _MOST_SETTINGS_NAMED = 3
 
@@ -74,34 +84,75 @@ def read_runs(paths: Sequence[Path], *, device: DeviceName) -> list[AgentRuns]:
     Raises:
         ValueError: if there is no run, one is named twice or is of no agent, or a file is damaged.
     """
+    require_runs(paths)
+    return [_read(path, device) for path in paths]
+
+
+def require_runs(paths: Sequence[Path]) -> None:
+    """Refuse no run, and the same run twice.
+
+    Raises:
+        ValueError: saying which it is.
+    """
     folders = [folder for path in paths for folder in expanded(str(path))]
     if not folders:
         raise ValueError("run must be given: the directory of one, or of several seeds")
     if len({Path(folder).resolve() for folder in folders}) != len(folders):
         raise ValueError(f"run must not be given twice, got {' '.join(map(str, paths))}")
-    return [_read(path, device) for path in paths]
+
+
+def read_run(directory: RunDirectory) -> ReportedRun:
+    """What one run keeps, whatever was trained.
+
+    Raises:
+        ValueError: if a file is damaged.
+    """
+    metrics = read_metrics(directory)
+    return ReportedRun(directory, directory.config(), metrics, _num_iterations(directory, metrics))
 
 
 def group_runs(sources: Sequence[AgentRuns]) -> dict[str, list[AgentRuns]]:
     """Agents by environment; runs that differ in nothing but the seed become one agent."""
-    by_settings: dict[tuple[str, str, int], list[AgentRuns]] = {}
-    for source in sources:
-        config = source.runs[0].config
-        settings = json.dumps(
-            [config["agent"], config["agent_config"], source.iterations], sort_keys=True
-        )
-        seeds = source.seeds
-        for repeat in itertools.count():  # a seed that came before is no other seed
-            same = by_settings.setdefault((source.environment, settings, repeat), [])
-            if not any(seeds & other.seeds for other in same):
-                same.append(source)
-                break
-    merged = [_merged(same) for same in by_settings.values()]
+
+    def settings(source: AgentRuns) -> str:
+        named = [source.environment, source.name, _settings(source), source.iterations]
+        return json.dumps(named, sort_keys=True)
+
+    merged = [_merged(same) for same in same_but_seeds(sources, settings)]
     environments = dict.fromkeys(source.environment for source in merged)
     return {
         environment: _named([agent for agent in merged if agent.environment == environment])
         for environment in environments
     }
+
+
+class _Seeded(Protocol):
+    @property
+    def seeds(self) -> set[int]: ...
+
+
+Source = TypeVar("Source", bound=_Seeded)
+
+
+def same_but_seeds(
+    sources: Sequence[Source], settings: Callable[[Source], str]
+) -> list[list[Source]]:
+    """Sources by their settings, each seed once; one that came before begins another list."""
+    groups: dict[tuple[str, int], list[Source]] = {}
+    for source in sources:
+        key = settings(source)
+        for repeat in itertools.count():
+            same = groups.setdefault((key, repeat), [])
+            if not any(source.seeds & other.seeds for other in same):
+                same.append(source)
+                break
+    return list(groups.values())
+
+
+def telling_settings(own: Mapping[str, Any], *others: Mapping[str, Any]) -> str:
+    """The first settings that are not the same in all."""
+    keys = [key for key in own if any(other.get(key) != own[key] for other in others)]
+    return ", ".join(f"{key} {own[key]}" for key in keys[:_MOST_SETTINGS_NAMED])
 
 
 def pool_runs(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
@@ -129,14 +180,13 @@ def _read(path: Path, device: DeviceName) -> AgentRuns:
 
 
 def _read_run(directory: RunDirectory) -> ReportedRun:
-    config = directory.config()
-    if config["agent"] not in AGENTS:
+    agent = directory.config()["agent"]
+    if agent not in AGENTS:
         raise ValueError(
             f"run must be of one of the agents {', '.join(entry.name for entry in AGENTS)}, "
-            f"{directory.path} is of {config['agent']!r}"
+            f"or of a few-shot learner, {directory.path} is of {agent!r}"
         )
-    metrics = read_metrics(directory)
-    return ReportedRun(directory, config, metrics, _num_iterations(directory, metrics))
+    return read_run(directory)
 
 
 def _num_iterations(directory: RunDirectory, metrics: Sequence[Mapping[str, float]]) -> int:
@@ -183,7 +233,7 @@ def _named(agents: Sequence[AgentRuns]) -> list[AgentRuns]:
     named = []
     for agent in agents:
         same = [other for other in agents if other.name == agent.name]
-        settings = _telling(_settings(agent), *map(_settings, same))
+        settings = telling_settings(_settings(agent), *map(_settings, same))
         name = f"{agent.name} ({settings})" if settings else agent.name
         evaluations = tuple(dataclasses.replace(e, agent=name) for e in agent.evaluations)
         named.append(dataclasses.replace(agent, name=name, evaluations=evaluations))
@@ -193,12 +243,6 @@ def _named(agents: Sequence[AgentRuns]) -> list[AgentRuns]:
 def _settings(agent: AgentRuns) -> dict[str, Any]:
     settings: dict[str, Any] = agent.runs[0].config["agent_config"]
     return settings
-
-
-def _telling(own: dict[str, Any], *others: dict[str, Any]) -> str:
-    """The first settings that are not the same in all."""
-    keys = [key for key in own if any(other.get(key) != own[key] for other in others)]
-    return ", ".join(f"{key} {own[key]}" for key in keys[:_MOST_SETTINGS_NAMED])
 
 
 def _alike(one: Evaluation, other: Evaluation) -> bool:
@@ -223,4 +267,5 @@ def _joined(first: Evaluation, second: Evaluation) -> Evaluation:
         iterations=(*first.iterations, *second.iterations),
         measured=Measured(returns, success),
         references={**second.references, **first.references},
+        totals={**second.totals, **first.totals},
     )

@@ -24,7 +24,15 @@ from metarl.scripts.report_page import (
 )
 from metarl.scripts.report_runs import AgentRuns, ReportedRun
 
-__all__ = ["PROTOCOL_FIELDS", "protocol_table", "results_note", "results_table", "runs_section"]
+__all__ = [
+    "PROTOCOL_FIELDS",
+    "command_cell",
+    "protocol_table",
+    "results_note",
+    "results_table",
+    "runs_section",
+    "versions_text",
+]
 
 PROTOCOL_FIELDS = {
     "num_tasks": "tasks",
@@ -57,13 +65,22 @@ def runs_section(agents: Mapping[str, Sequence[AgentRuns]]) -> str:
         for k, run in enumerate(group.runs)
     ]
     runs = [run for groups in agents.values() for group in groups for run in group.runs]
-    versions = dict.fromkeys(_versions(run) for run in runs)
-    trained = f"Trained with {'; '.join(versions)}."
     return (
         heading(2, "Runs", at="runs")
         + table("Training runs", columns, rows)
-        + paragraph(trained, is_note=True)
+        + paragraph(versions_text(runs), is_note=True)
     )
+
+
+def versions_text(runs: Sequence[ReportedRun]) -> str:
+    """With what versions runs were trained."""
+    return f"Trained with {'; '.join(dict.fromkeys(_versions(run) for run in runs))}."
+
+
+def command_cell(config: Mapping[str, Any]) -> str:
+    """The command of a run, as HTML."""
+    program, *arguments = config.get("command") or ["unknown"]
+    return code(shlex.join([Path(program).name, *arguments]))
 
 
 def results_table(split: str, evaluations: Sequence[Evaluation]) -> str:
@@ -106,7 +123,7 @@ def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterat
         yield Row(f"{label}, {stage}", [*cells, *compared, *success], begins_group=k == 0)
     if (together := evaluation.trial_returns) is not None:
         cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, together)]
-        yield Row(f"{label}, all episodes", [*cells, *[""] * (4 if has_success else 3)])
+        yield Row(f"{label}, all episodes", [*cells, *_blank(has_success)])
 
 
 def _reference_rows(
@@ -125,6 +142,15 @@ def _reference_rows(
         success = [_success(evaluation, name, 0)] if has_success else []
         cells = [_size(evaluation, len(scores)), *_means(evaluation, scores), "", "", ""]
         yield Row(name, [*cells, *success], begins_group=k == 0)
+        if name in evaluation.totals and evaluation.trial_returns is not None:
+            total = evaluation.totals[name]
+            cells = [_size(evaluation, len(total)), *_means(evaluation, total)]
+            yield Row(f"{name}, all episodes", [*cells, *_blank(has_success)])
+
+
+def _blank(has_success: bool) -> list[str]:
+    """Cells of a row that is compared with nothing."""
+    return [""] * (4 if has_success else 3)
 
 
 def _size(evaluation: Evaluation, num_runs: int) -> str:
@@ -192,7 +218,6 @@ def protocol_table(evaluations: Sequence[Evaluation]) -> str:
 def _run_row(run: ReportedRun, agent: str, *, begins_group: bool) -> Row:
     config = run.config
     last: Mapping[str, Any] = run.metrics[-1] if run.metrics else {}
-    program, *arguments = config.get("command") or ["unknown"]
     return Row(
         run.path,
         [
@@ -201,7 +226,7 @@ def _run_row(run: ReportedRun, agent: str, *, begins_group: bool) -> Row:
             str(config["seed"]),
             f"{last.get('iteration', 0):,}",
             f"{int(last.get('time/env_steps', 0)):,}",
-            code(shlex.join([Path(program).name, *arguments])),
+            command_cell(config),
         ],
         begins_group=begins_group,
     )

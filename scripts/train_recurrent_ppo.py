@@ -59,14 +59,24 @@ def main(arguments: Sequence[str]) -> None:
     print_evaluation(console, evaluation)
     console.print(
         f"wrote {config.out / 'evaluation.json'}; measure it otherwise with "
-        f"metarl evaluate {config.out / 'model.zip'} --sb3 RecurrentPPO --env {config.env}",
+        f"metarl evaluate {config.out / 'model.zip'} --sb3 RecurrentPPO --env {config.env} "
+        f"--adaptation-steps {config.num_episodes - 1}",
         soft_wrap=True,
     )
 
 
 def train(config: RecurrentPPOConfig) -> Evaluation:
-    """Train, save and measure."""
-    from sb3_contrib import RecurrentPPO
+    """Train, save and measure.
+
+    Raises:
+        ImportError: if sb3-contrib is missing.
+    """
+    try:
+        from sb3_contrib import RecurrentPPO
+    except ImportError as error:
+        raise ImportError(
+            "scripts/train_recurrent_ppo.py needs sb3-contrib: pip install sb3-contrib"
+        ) from error
 
     from metarl.sb3_env import as_sb3_vec_env
     from metarl.sb3_player import SB3Agent

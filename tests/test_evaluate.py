@@ -164,6 +164,18 @@ def test_an_agent_that_remembers_is_measured_episode_by_episode(tmp_path, monkey
     assert got.stages == ("episode 1", "episode 2")
 
 
+@pytest.mark.parametrize("num_episodes", [1, 3])
+def test_a_trained_memory_is_measured_on_all_episodes_of_its_trials(tmp_path, num_episodes):
+    """A transformer has no room for more."""
+    out = tmp_path / "run"
+    settings = "--memory transformer --memory-size 8 --meta-batch-size 4 --iterations 1"
+    where = "--env Bandit:n10-k5 --device cpu --tracker none --out OUT"
+    metarl(f"train rl2 {settings} --num-episodes {num_episodes} {where}", out)
+    metarl("evaluate OUT --num-tasks 3 --device cpu", out)
+    got = read(out / "evaluation.json")
+    assert got.stages == tuple(f"episode {k + 1}" for k in range(num_episodes))
+
+
 def test_splits_outside_the_distribution_are_measured_too(tmp_path, monkeypatch):
     monkeypatch.setattr(type(FAMILY), "ood_splits", ("train",))
     monkeypatch.setattr(type(FAMILY), "splits", ("train", "test"))

@@ -103,6 +103,15 @@ def test_the_episodes_of_a_trial_are_also_added_up(num_runs):
     )
 
 
+def test_episodes_of_references_are_added_up_beside_it():
+    got = of_trials(made(1))
+    got = replace(got, totals={"slider": got.measured.returns.sum((1, 3)) - 1000})
+    row = printed(got)[-3]
+    assert_shows(numbers(row, "slider, all episodes")[:1], [got.totals["slider"].mean()])
+    again = Evaluation.from_json(got.to_json())
+    np.testing.assert_array_equal(again.totals["slider"], got.totals["slider"])
+
+
 @pytest.mark.parametrize(
     "got",
     [made(1), of_trials(made(1), deterministic=True), of_trials(made(1), exploration_episodes=2)],

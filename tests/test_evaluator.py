@@ -215,6 +215,17 @@ def test_other_agents_are_measured_beside_it_after_the_last_stage():
     np.testing.assert_allclose(got.reference("memory"), [expected])
 
 
+def test_episodes_of_a_reference_with_a_memory_are_added_up():
+    group = {"memory": {"a": Sinker(), "b": Sinker()}, "steps": {"c": Diver()}}
+    settings = protocol(exploration_episodes=1, evaluation_episodes=1)
+    got = evaluate(Sinker(), Slope(), settings, references=group)
+    assert got.trial_returns is not None
+    assert list(got.totals) == ["memory"]
+    np.testing.assert_array_equal(got.totals["memory"], [got.trial_returns[0]] * 2)
+    apart = evaluate(Sinker(), Slope(), protocol(exploration_episodes=2), references=group)
+    assert not apart.totals
+
+
 # Chance.
 
 

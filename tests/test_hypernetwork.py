@@ -100,3 +100,12 @@ def test_gradients_agree_with_finite_differences():
         return network.outputs(both, features, observations, torch.tanh)
 
     assert torch.autograd.gradcheck(outputs, tuple(leaf.requires_grad_() for leaf in leaves))
+
+
+def test_the_last_layer_may_begin_small():
+    network = Hypernetwork(FEATURES, (3, 5, 2))
+    plain, small = network.init(chance(0)), network.init(chance(0), last_factor=0.01)
+    assert torch.equal(plain["weight"], small["weight"])
+    one, other = (generated(made["bias"], network.sizes) for made in (plain, small))
+    assert torch.equal(other.pop("weight_1"), 0.01 * one.pop("weight_1"))
+    assert all(torch.equal(other[name], one[name]) for name in one)

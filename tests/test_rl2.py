@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from metarl.agents.trial_batch import trial_gae
 from metarl.distributions import Categorical
 from metarl.envs.bandits import Bandit
 from metarl.envs.tensor_family import TensorBatch
+from metarl.tasks import Step
 from metarl.trials import Trials, collect_trials
 
 # Iterations.
@@ -277,7 +279,32 @@ def test_means_of_rewards_give_the_same_gradient_on_average_with_less_noise():
 
 def test_means_that_a_family_does_not_tell_cannot_be_learnt_from():
     with pytest.raises(ValueError, match=r"expected_rewards must be False with Lock.*not tell"):
-        agent(expected_rewards=True).learn(1)
+        agent(expected_rewards=True)
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "trpo"}, {"memory": "transformer"}])
+def test_what_comes_after_a_trials_end_may_be_anything(settings, monkeypatch):
+    step = TensorBatch.step
+    over: dict[int, Tensor] = {}
+
+    def broken(env: TensorBatch, actions: Tensor) -> Step:
+        made = step(env, actions)
+        ends = over.get(id(env), torch.zeros_like(made.terminated, dtype=torch.int64))
+        over[id(env)] = ends + (made.terminated | made.truncated)
+        waits = over[id(env)] >= 2
+        return made._replace(
+            observations=made.observations.masked_fill(waits.unsqueeze(-1), torch.nan)
+        )
+
+    monkeypatch.setattr(TensorBatch, "step", broken)
+    metrics = agent(num_episodes=2, **settings).iterate()
+    assert any(bool((ends > 2).any()) for ends in over.values())  # some did wait
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_a_number_of_iterations_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="num_iterations must be 0 or more, got -1"):
+        agent().learn(-1)
 
 
 def test_training_discounts_as_far_as_annealed(monkeypatch):

@@ -59,6 +59,22 @@ def test_settings_out_of_range_are_refused(name, value, message):
             "backprop_steps must be None with trpo, got 20; use ppo",
         ),
         (
+            {"initial_std": 0.1, "min_std": 0.5},
+            "initial_std must be at least the 0.5 of min_std, got 0.1; below it nothing is learnt",
+        ),
+        (
+            {"clear_each_episode": True, "memory": "none"},
+            "clear_each_episode must be False without a memory to clear, got True; use memory gru",
+        ),
+        (
+            {"value_clip": 0.2, "optimizer": "trpo"},
+            "value_clip must be None with trpo, got 0.2; use ppo",
+        ),
+        (
+            {"final_gamma": 0.995, "gamma": 1.0, "anneal_iterations": 3},
+            "final_gamma must be None with gamma 1, which reaches furthest, got 0.995",
+        ),
+        (
             {"final_gamma": 0.995},
             "final_gamma must be None without anneal_iterations, got 0.995; say in how many",
         ),

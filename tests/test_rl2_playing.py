@@ -135,6 +135,31 @@ def test_predicting_with_its_state_is_playing(family, settings, deterministic):
     assert torch.equal(together[played.mask], played.actions[played.mask])
 
 
+def test_a_moment_or_a_memory_that_does_not_fit_is_refused():
+    learner = agent(family=ROBOT)
+    first = next(moments(lived(learner)))
+    for size in (1, 5):
+        wrong = first._replace(observations=torch.zeros(4, 1, size))
+        with pytest.raises(
+            ValueError, match=rf"observations must have shape \[.*, 2\], got \(4, 1, {size}"
+        ):
+            learner.predict(wrong)
+    _, state = learner.predict(first)
+    fewer = first._replace(observations=first.observations[:3])
+    with pytest.raises(ValueError, match=r"state must be of shapes beginning with \[\(3, 8\)\]"):
+        learner.predict(fewer, state)
+    other = agent(family=ROBOT, memory="transformer")
+    with pytest.raises(ValueError, match=r"state must be of shapes beginning with \[\(2, 4\)"):
+        other.predict(first, state)
+
+
+def test_observations_in_double_precision_are_taken():
+    learner = shaken(agent(family=ROBOT))
+    first = next(moments(lived(learner)))
+    double = first._replace(observations=first.observations.double())
+    assert torch.equal(learner.predict(first)[0], learner.predict(double)[0])
+
+
 def test_a_player_takes_the_mode_where_it_is_wanted_only():
     learner = shaken(agent(family=ROBOT))
     trials = lived(learner)

@@ -54,3 +54,10 @@ def test_tasks_that_training_never_saw_stay_near():
     family = DarkRoom("dpt")
     rows = TaskNumbers(family, seed=0, device=CPU)(family.sample_tasks(50, split="test", seed=1))
     assert rows.abs().max() <= 10
+
+
+def test_tasks_without_bounds_are_refused(monkeypatch):
+    family = Bandit("n10-k5")
+    monkeypatch.setattr(family, "task_space", spaces.Box(-np.inf, np.inf, (5,), np.float64))
+    with pytest.raises(ValueError, match="value_sees_task must be False with Bandit:n10-k5, whose"):
+        TaskNumbers(family, seed=0, device=CPU)

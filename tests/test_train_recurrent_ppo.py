@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -63,3 +64,10 @@ def test_settings_out_of_range_are_refused(out):
         main(["--out", str(out)])
     with pytest.raises(ValueError, match="num_episodes must be 1 or more, got 0"):
         main(["--out", "nowhere", "--num-episodes", "0"])
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    with pytest.raises(ImportError, match="needs sb3-contrib: pip install sb3-contrib"):
+        main(["--out", str(tmp_path / "run")])
+    assert not list(tmp_path.iterdir())

@@ -131,3 +131,15 @@ def test_a_trial_family_describes_itself():
     assert family.id == "HalfCheetahVel:promp × 2 episodes"
     assert "previous action and reward, end of an episode (25 numbers)" in family.description
     assert family.action_scale == make_family("HalfCheetahVel:promp").action_scale
+
+
+def test_a_trial_is_drawn_as_its_episodes_are():
+    inner = make_family("PointRobot:pearl")
+    pictures = []
+    for family in (inner, TrialFamily(inner, 2)):
+        env = TaskEnv(family, render_mode="rgb_array")
+        env.reset(seed=0)
+        env.step(np.array([0.05, -0.02], np.float32))
+        pictures.append(env.render())
+    np.testing.assert_array_equal(*pictures)
+    assert not TrialFamily(make_family("Bandit:n10-k5"), 2).has_picture

@@ -251,7 +251,8 @@ def test_the_actor_sees_what_it_did_and_got_and_whether_that_was_an_end():
     for t, moment in enumerate(later):
         running = trials.mask[:, :, t + 1]
         assert torch.equal(moment.previous_actions, actor.actions[t])
-        assert torch.equal(moment.previous_rewards, 1.0 + actor.actions[t])
+        earned = torch.where(running, 1.0 + actor.actions[t], 0)
+        assert torch.equal(moment.previous_rewards, earned)
         assert torch.equal(moment.episode_ended[running], trials.episode_ends[:, :, t][running])
         assert torch.equal(moment.observations, trials.observations[:, :, t + 1])
         steps_into_episode = moment.observations[..., 2][running]
@@ -329,6 +330,10 @@ def test_numbers_of_waiting_environments_may_be_anything(monkeypatch):
         )
 
     monkeypatch.setattr(Steps, "step", broken)
-    trials = collected(Steps(), num_episodes=1)
+    actor = Recorder()
+    trials = collected(Steps(), actor, num_episodes=1)
+    for moment in actor.moments:  # a network would make actions and gradients of them
+        assert bool(moment.observations.isfinite().all())
+        assert bool(moment.previous_rewards.isfinite().all())
     assert torch.equal(trials.episode_returns[..., 0], Steps().lengths.float())
     assert bool(trials.rewards.isfinite().all())
