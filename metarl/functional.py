@@ -38,8 +38,9 @@ def functional_module(
 
     Raises:
         ValueError: if the module has no parameters, updates running batch statistics, drops out
-            at random, holds a fused recurrent layer or fused attention, or reparametrises its
-            weights (spectral norm).
+            at random, holds a fused recurrent layer or fused attention, reparametrises its
+            weights (spectral norm), is lazy and not initialised, or is one of nn.RReLU,
+            nn.EmbeddingBag, and nn.Embedding with sparse gradients or a largest norm.
 
     Example:
         >>> apply, params = functional_module(nn.Linear(2, 1))
@@ -84,6 +85,24 @@ def _complaint(part: nn.Module) -> str | None:
         return (
             "reparametrises its weights (spectral or weight norm), which keeps a state: "
             "remove the parametrisation"
+        )
+    return _weight_complaint(part)
+
+
+def _weight_complaint(part: nn.Module) -> str | None:
+    """Of layers whose weights are not there yet, or have no gradients as adaptation needs them."""
+    if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
+        return "is lazy and has no parameters yet: call the module on one batch of inputs first"
+    if isinstance(part, nn.RReLU):
+        return "cannot run for many tasks at once, not even in evaluation: use nn.LeakyReLU"
+    if isinstance(part, nn.EmbeddingBag):
+        return "has no second derivative: use nn.Embedding and sum or average over its points"
+    if isinstance(part, nn.Embedding) and part.sparse:
+        return "has sparse gradients, which no adaptation step can use: build it with sparse=False"
+    if isinstance(part, nn.Embedding) and part.max_norm is not None:
+        return (
+            "shortens its weights in place, which would be those of all tasks: "
+            "build it with max_norm=None"
         )
     return None
 

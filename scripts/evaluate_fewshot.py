@@ -21,13 +21,20 @@ from metarl.durable_files import read_json_object, require_file_place, write_ato
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.catalog import make_tasks
 from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot
+from metarl.fewshot.learners import LEARNERS
 from metarl.fewshot.measured_runs import MeasuredRuns
 from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
 from metarl.runs import RunDirectory
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.number_text import fixed_text
-from metarl.scripts.several_seeds import expanded, run_names
+from metarl.scripts.several_seeds import (
+    TrainedRun,
+    expanded,
+    require_one_experiment,
+    run_names,
+)
+from metarl.stored_settings import read_settings
 
 __all__ = [
     "DataOptions",
@@ -96,6 +103,10 @@ class DataOptions(NamedTuple):
         """The tasks; a value that reads as JSON is what it says, others are texts."""
         pairs = (option.split("=", 1) for option in self.options)
         options: dict[str, Any] = {name: _value(text) for name, text in pairs}
+        for name in ("data_dir", "device"):
+            if name in options:
+                option = "--" + name.replace("_", "-")
+                raise ValueError(f"dataset_options must not hold {name}, give {option} instead")
         return make_tasks(dataset, data_dir=self.data_dir, device=device, **options)
 
 
@@ -121,23 +132,39 @@ def evaluate(config: EvaluateFewShotConfig) -> MeasuredRuns:
     names = run_names(words)
     if len(set(names)) < len(names):
         raise ValueError(f"runs must differ, got {' '.join(map(str, config.runs))}")
-    evaluations = (_evaluate_one(Path(word), config) for word in words)
+    checkpoints = [_checkpoint(Path(word)) for word in words]
+    trained = [_trained(checkpoint, read_header(checkpoint)) for checkpoint in checkpoints]
+    if len({type(run.settings) for run in trained}) == 1:  # else the learners differ, see below
+        require_one_experiment(words, trained)
+    evaluations = (_evaluate_one(checkpoint, config) for checkpoint in checkpoints)
     return MeasuredRuns(dict(zip(names, evaluations, strict=True)))
 
 
-def _evaluate_one(path: Path, config: EvaluateFewShotConfig) -> FewShotEvaluation:
+def _checkpoint(path: Path) -> Path:
+    """The newest of a run, or that which was named."""
     if not path.exists():
         raise ValueError(f"run must be a directory or a checkpoint, there is nothing at {path}")
-    checkpoint = RunDirectory.open(path).newest_checkpoint() if path.is_dir() else path
-    data = _data_beside(checkpoint)
-    header = read_header(checkpoint)
+    return RunDirectory.open(path).newest_checkpoint() if path.is_dir() else path
+
+
+def _trained(checkpoint: Path, header: Mapping[str, Any]) -> TrainedRun:
     agent = str(header.get("agent"))
     if not agent.startswith(_AGENT):
-        raise ValueError(f"run must be of a few-shot learner, {path} is of {agent!r}")
+        raise ValueError(f"run must be of a few-shot learner, {checkpoint} is of {agent!r}")
+    config_type: Any = LEARNERS.load(agent.removeprefix(_AGENT)).config_type
+    settings = read_settings(config_type, header.get("config"), where=f"checkpoint {checkpoint}")
+    counters = header.get("counters")
+    count = counters.get("num_iterations") if isinstance(counters, dict) else None
+    return TrainedRun(settings, int(count or 0), header.get("seed", 0))
+
+
+def _evaluate_one(checkpoint: Path, config: EvaluateFewShotConfig) -> FewShotEvaluation:
+    data, header = _data_beside(checkpoint), read_header(checkpoint)
+    learner = str(header["agent"]).removeprefix(_AGENT)
     device = resolve_device(config.device)
     data = data._replace(data_dir=config.data_dir or data.data_dir)
     tasks = data.make(str(header["environment"]), device)
-    training = FewShotTraining.load(checkpoint, agent.removeprefix(_AGENT), tasks, device=device)
+    training = FewShotTraining.load(checkpoint, learner, tasks, device=device)
     return evaluate_fewshot(
         training,
         num_tasks=config.num_tasks,

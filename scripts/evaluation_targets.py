@@ -18,7 +18,12 @@ from metarl.evaluation_protocol import EvaluationProtocol, preset
 from metarl.players import as_agent, unadapted
 from metarl.runs import RunDirectory
 from metarl.scripts.command_line import import_module
-from metarl.scripts.several_seeds import expanded, run_names
+from metarl.scripts.several_seeds import (
+    TrainedRun,
+    expanded,
+    require_one_experiment,
+    run_names,
+)
 from metarl.tasks import TaskFamily
 
 __all__ = ["Targets", "fixed_agents", "load_targets", "untrained_agents"]
@@ -80,7 +85,10 @@ def load_targets(
     names = run_names(singles)
     if len(set(names)) < len(names):
         raise ValueError(f"targets must differ, got {' '.join(words)}")
-    _require_one_experiment(singles, [one.trained for one in loaded if one.trained is not None])
+    trained = [one.trained for one in loaded if one.trained is not None]
+    require_one_experiment(
+        singles, [TrainedRun(run.config, run.num_iterations, run.seed) for run in trained]
+    )
     agents = {name: one.agent for name, one in zip(names, loaded, strict=True)}
     return Targets(loaded[0].kind, loaded[0].family, agents)
 
@@ -110,30 +118,6 @@ def untrained_agents(
         name: MAMLTRPO(targets.family, agent.config, seed=agent.seed, device=device)
         for name, agent in trained.items()
     }
-
-
-def _require_one_experiment(words: Sequence[str], trained: Sequence[TrainableAgent]) -> None:
-    """Refuse runs that differ in more than their seed: they would be averaged as if they did not.
-
-    Checkpoints may be of different iterations, as the best ones of several seeds are.
-    """
-    if not trained:
-        return
-    told: list[tuple[str, list[Any]]] = [("settings", [agent.config for agent in trained])]
-    if all(Path(word).is_dir() for word in words):
-        told.append(("iterations", [agent.num_iterations for agent in trained]))
-    for name, found in told:
-        if any(one != found[0] for one in found):
-            raise ValueError(
-                f"targets must have the same {name}, as runs of one experiment have, and "
-                f"{' and '.join(words)} do not; measure them one after another"
-            )
-    seeds = [agent.seed for agent in trained]
-    if len({*seeds}) < len(seeds):
-        raise ValueError(
-            f"targets must have seeds of their own, as runs of one experiment have, got seeds "
-            f"{', '.join(map(str, seeds))}; measure them one after another"
-        )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from metarl.fewshot.catalog import DATASETS
 from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot, require_testable
 from metarl.fewshot.learners import LEARNERS, recipe
 from metarl.fewshot.measured_runs import MeasuredRuns
-from metarl.fewshot.settings import FewShotSettings
+from metarl.fewshot.settings import FewShotSettings, require_read
 from metarl.fewshot.small_checkpoints import holds_optimizer
 from metarl.fewshot.training import FewShotTraining
 from metarl.ranges import require_at_least
@@ -173,6 +173,7 @@ def _prepared(
     """An untrained learner, the settings it is trained with, and what config.json says of both."""
     require_tracker(config.tracker)
     config, settings = _resolved(config, settings)
+    require_read(settings, given)
     torch.set_num_threads(config.threads)
     device = resolve_device(config.device)
     training = FewShotTraining(

@@ -14,8 +14,10 @@ from metarl.devices import DeviceName
 from metarl.durable_files import require_file_place, write_atomically
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.report_behaviour import behaviour_section
-from metarl.scripts.report_page import page, slug
-from metarl.scripts.report_runs import AgentRuns, group_runs, read_runs
+from metarl.scripts.report_fewshot import fewshot_part
+from metarl.scripts.report_fewshot_runs import group_fewshot_runs, is_fewshot, read_fewshot_runs
+from metarl.scripts.report_page import Part, page, slug
+from metarl.scripts.report_runs import AgentRuns, group_runs, read_runs, require_runs
 from metarl.scripts.report_sections import environment_section
 from metarl.scripts.report_tables import runs_section
 from metarl.versions import library_versions
@@ -28,7 +30,8 @@ class ReportConfig:
     """Write one self-contained page about runs: tables, curves, and what the agents do.
 
     Runs that differ in their seed only are shown as one agent, with intervals over its runs. Those
-    without an evaluation.json are measured as `metarl evaluate` does by itself.
+    without an evaluation.json are measured as `metarl evaluate` does by itself. Few-shot runs may
+    stand beside runs of agents.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
@@ -59,18 +62,37 @@ def report(config: ReportConfig) -> str:
     Raises:
         ValueError: if a directory holds no run, or what it holds is damaged.
     """
-    agents = group_runs(read_runs(config.runs, device=config.device))
+    require_runs(config.runs)
+    fewshot = [path for path in config.runs if is_fewshot(path)]
+    others = [path for path in config.runs if path not in fewshot]
+    parts = []
+    if others:
+        agents = group_runs(read_runs(others, device=config.device))
+        parts.append(_agents_part(agents, config))
+    if fewshot:
+        learners = group_fewshot_runs(read_fewshot_runs(fewshot, device=config.device))
+        parts.append(fewshot_part(learners))
+    versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
+    return page(
+        "; ".join(part.title for part in parts),
+        lead=" ".join(part.lead for part in parts),
+        links=[link for part in parts for link in part.links],
+        body="".join(part.body for part in parts),
+        end=f"Written by metarl report with {versions}.",
+    )
+
+
+def _agents_part(agents: Mapping[str, Sequence[AgentRuns]], config: ReportConfig) -> Part:
+    """All about the runs of agents, by environment."""
     sections = [runs_section(agents)]
     for environment, groups in agents.items():
         behaviour = behaviour_section(groups, device=config.device) if config.behaviour else ""
         sections.append(environment_section(environment, groups, behaviour))
-    versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
-    return page(
+    return Part(
         _title(agents),
         lead=_lead(agents),
         links=[("runs", "Runs"), *((slug(environment), environment) for environment in agents)],
         body="".join(sections),
-        end=f"Written by metarl report with {versions}.",
     )
 
 

@@ -16,6 +16,7 @@ from metarl.scripts.report_style import STYLE
 
 __all__ = [
     "Column",
+    "Part",
     "Row",
     "code",
     "figure",
@@ -37,8 +38,8 @@ class Column:
     """A column of a table."""
 
     name: str
-    kind: Literal["text", "number", "long"] = "text"
-    """Numbers stand to the right, and long text, such as a command, is given room."""
+    kind: Literal["text", "number", "words", "long"] = "text"
+    """Numbers stand to the right; some words, and long text such as a command, are given room."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,18 @@ class Row:
     detail: str = ""
     """Text below the name."""
     begins_group: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a page tells of one kind of runs."""
+
+    title: str
+    lead: str
+    links: Sequence[tuple[str, str]]
+    """To its sections, each an id and a name."""
+    body: str
+    """HTML of the sections."""
 
 
 def page(title: str, *, lead: str, links: Sequence[tuple[str, str]], body: str, end: str) -> str:

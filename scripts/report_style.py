@@ -57,10 +57,11 @@ th.number, td.number { text-align: right; }
 td.number, tbody th { white-space: nowrap; }
 tbody th { font-weight: 600; }
 td.long { min-width: 24rem; }
+td.words { min-width: 9rem; }
 tr.group th, tr.group td { border-top: 2px solid var(--line); }
 .interval { color: var(--muted); }
 code { font: .8125rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; white-space: nowrap; }
-.long code { white-space: normal; overflow-wrap: anywhere; }
+.long code, .words code { white-space: normal; overflow-wrap: anywhere; }
 .small { display: block; font-weight: 400; color: var(--muted); white-space: normal; }
 .figures {
   display: grid; gap: 1rem; margin: 1rem 0; align-items: start;

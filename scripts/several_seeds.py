@@ -10,18 +10,20 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from metarl.durable_files import create_whole, locked, read_json_object, write_atomically
 from metarl.scripts.training import TrainingStopped
 
 __all__ = [
     "SEEDS_FILE",
+    "TrainedRun",
     "create_seeds",
     "existing_seeds",
     "expanded",
     "has_begun",
     "holds_seeds",
+    "require_one_experiment",
     "run_names",
     "train_seeds",
 ]
@@ -51,6 +53,40 @@ def expanded(word: str) -> list[str]:
     if not folders:
         raise ValueError(f"run {word} has no seed that has begun")
     return [str(path) for path in sorted(folders, key=lambda path: (len(path.name), path.name))]
+
+
+class TrainedRun(NamedTuple):
+    """What tells whether runs are of one experiment."""
+
+    settings: Any
+    num_iterations: int
+    seed: int
+
+
+def require_one_experiment(words: Sequence[str], runs: Sequence[TrainedRun]) -> None:
+    """Refuse runs that differ in more than their seed: they would be averaged as if they did not.
+
+    Checkpoints may be of different iterations, as the best ones of several seeds are.
+
+    Args:
+        words: the directories or checkpoints that were named.
+        runs: what they hold.
+    """
+    told: list[tuple[str, list[Any]]] = [("settings", [run.settings for run in runs])]
+    if all(Path(word).is_dir() for word in words):
+        told.append(("iterations", [run.num_iterations for run in runs]))
+    for name, found in told:
+        if any(one != found[0] for one in found):
+            raise ValueError(
+                f"targets must have the same {name}, as runs of one experiment have, and "
+                f"{' and '.join(words)} do not; measure them one after another"
+            )
+    seeds = [run.seed for run in runs]
+    if len({*seeds}) < len(seeds):
+        raise ValueError(
+            f"targets must have seeds of their own, as runs of one experiment have, got seeds "
+            f"{', '.join(map(str, seeds))}; measure them one after another"
+        )
 
 
 def run_names(words: Sequence[str]) -> list[str]:

@@ -142,43 +142,61 @@ def test_each_environment_is_played_as_if_alone(kind):
 
 
 # Table 1 of Duan et al. 2016: means of 1000 trials, one digit.
-PUBLISHED = {
-    "n10-k5": {"thompson": 5.7, "ots": 6.5, "ucb1": 6.7, "greedy": 6.6, "gittins": 6.6},
-    "n10-k10": {"thompson": 5.5, "ots": 6.2, "ucb1": 6.7, "greedy": 6.6, "gittins": 6.6},
-    "n100-k5": {"thompson": 74.7, "ots": 77.9, "ucb1": 78.0, "greedy": 74.8, "gittins": 78.3},
-    "n100-k10": {"thompson": 76.7, "ots": 81.4, "ucb1": 82.4, "greedy": 77.1, "gittins": 82.8},
-    "n100-k50": {"thompson": 64.5, "ucb1": 84.3, "greedy": 78.0, "gittins": 85.2},
-    "n500-k5": {"thompson": 402.0, "ucb1": 405.8, "greedy": 380.6, "gittins": 405.8},
-    "n500-k10": {"thompson": 429.5, "ucb1": 437.1, "greedy": 395.0},
-}
 RULES = {
+    "gittins": Gittins,
     "thompson": ThompsonSampling,
     "ots": OptimisticThompsonSampling,
     "ucb1": UCB1,
+    "epsilon-greedy": EpsilonGreedy,
     "greedy": Greedy,
-    "gittins": Gittins,
 }
-TABLE = [(variant, rule) for variant, row in PUBLISHED.items() for rule in row]
+PUBLISHED = {
+    "n10-k5": (6.6, 5.7, 6.5, 6.7, 6.6, 6.6),
+    "n10-k10": (6.6, 5.5, 6.2, 6.7, 6.6, 6.6),
+    "n10-k50": (6.5, 5.2, 5.5, 6.6, 6.5, 6.5),
+    "n100-k5": (78.3, 74.7, 77.9, 78.0, 75.4, 74.8),
+    "n100-k10": (82.8, 76.7, 81.4, 82.4, 77.4, 77.1),
+    "n100-k50": (85.2, 64.5, 67.7, 84.3, 78.3, 78.0),
+    "n500-k5": (405.8, 402.0, 406.7, 405.8, 388.2, 380.6),
+    "n500-k10": (437.8, 429.5, 438.9, 437.1, 408.0, 395.0),
+    "n500-k50": (463.7, 427.2, 437.6, 457.6, 413.6, 402.8),
+}
+TABLE = [
+    (variant, rule, published)
+    for variant, row in PUBLISHED.items()
+    for rule, published in zip(RULES, row, strict=True)
+]
+# Of the source's grid 0, .1, …, 1 the best: none for 10 and 100 pulls, where its column is that of
+# greedy but for noise (6.41 with .1 and five arms, 20,000 tasks), and .1 for 500 pulls (388, 410
+# and 416; 384, 402 and 404 with 0). One ε = .02 for all is within 1.5 standard errors everywhere.
+EPSILON = {10: 0.0, 100: 0.0, 500: 0.1}
 
 
-def require_published(variant: str, rule: str, num_tasks: int) -> None:
+def require_published(variant: str, rule: str, published: float, num_tasks: int) -> None:
     family = make_family(f"Bandit:{variant}")
-    returns = play(RULES[rule](family), family, num_tasks, seed=3).rewards.sum(-1)
+    tuned = {"epsilon": EPSILON[family.horizon]} if rule == "epsilon-greedy" else {}
+    if rule == "ots" and family.action_space.n == 50:  # so many draws take too long
+        num_tasks //= 5
+    returns = play(RULES[rule](family, **tuned), family, num_tasks, seed=3).rewards.sum(-1)
     mean, error = mean_and_error(returns)
     theirs = error * math.sqrt(num_tasks / 1000)
-    gap = abs(mean - PUBLISHED[variant][rule])
+    gap = abs(mean - published)
     assert gap <= 3 * math.hypot(error, theirs) + 0.05, f"{mean} ± {error}"
 
 
-@pytest.mark.parametrize(("variant", "rule"), [row for row in TABLE if row[0][:4] == "n10-"])
-def test_ten_pulls_earn_what_is_published(variant, rule):
-    require_published(variant, rule, 2000)
+@pytest.mark.parametrize(
+    ("variant", "rule", "published"), [row for row in TABLE if row[0][:4] == "n10-"]
+)
+def test_ten_pulls_earn_what_is_published(variant, rule, published):
+    require_published(variant, rule, published, 2000)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("variant", "rule"), [row for row in TABLE if row[0][:4] != "n10-"])
-def test_more_pulls_earn_what_is_published(variant, rule):
-    require_published(variant, rule, 1000)
+@pytest.mark.parametrize(
+    ("variant", "rule", "published"), [row for row in TABLE if row[0][:4] != "n10-"]
+)
+def test_more_pulls_earn_what_is_published(variant, rule, published):
+    require_published(variant, rule, published, 1000)
 
 
 def test_what_is_no_bernoulli_bandit_is_refused():

@@ -137,5 +137,7 @@ def test_missing_files_are_asked_for(place, tmp_path):
     with pytest.raises(ValueError, match="cifar-100-python must hold 'test' of CIFAR-100"):
         cifar_fs_tasks(place)
     nowhere = DataPlace(tmp_path / "empty", download=False)
-    with pytest.raises(FileNotFoundError, match=r"data set fc100 needs .*cifar-100-python.tar.gz"):
+    with pytest.raises(
+        FileNotFoundError, match=r"needs .*python.tar.gz \(or the folder .*-python\); fetch"
+    ):
         fc100_tasks(nowhere)

@@ -11,6 +11,7 @@ from metarl.fewshot.class_splits import (
     seeded_split,
     split_facts,
     split_loaders,
+    split_named,
 )
 
 NAMES = [f"class {letter}" for letter in "abcdefghij"]
@@ -67,6 +68,23 @@ def test_a_list_with_unknown_or_repeated_classes_is_refused():
         listed_split(NAMES, {"test": ["class z"]})
     with pytest.raises(ValueError, match="class 'class a' is in split 'train' and in 'test'"):
         listed_split(NAMES, {"train": ["class a"], "test": ["class a"]})
+
+
+def test_splits_have_their_short_names_and_others_are_refused_with_the_nearest():
+    assert [split_named(name) for name in ("TRAIN", "val", "Valid", "Validation", "dev")] == [
+        "train", "validation", "validation", "validation", None,
+    ]  # fmt: skip
+    listed = listed_split(NAMES, {"Train": NAMES[:2], "val": NAMES[2:3], "test": NAMES[3:]})
+    assert list(listed) == ["train", "validation", "test"]
+    with pytest.raises(ValueError, match=r"split must be one of .*, got 'tets'; .* mean 'test'"):
+        listed_split(NAMES, {"train": NAMES[:2], "tets": NAMES[2:]})
+    with pytest.raises(ValueError, match="list 'validation' once, 'validation' is the same"):
+        listed_split(NAMES, {"val": NAMES[:2], "validation": NAMES[2:]})
+
+
+def test_a_negative_seed_is_refused_by_the_name_that_makers_give_it():
+    with pytest.raises(ValueError, match=r"^split_seed must be 0 or more, got -1"):
+        seeded_split(NAMES, (6, 1, 3), -1)
 
 
 def test_a_loader_gives_the_classes_of_its_split():

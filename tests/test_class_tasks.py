@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.fewshot.batches import EpisodeShape
+from metarl.fewshot.batches import EpisodeRanges, EpisodeShape
 from metarl.fewshot.class_data import ClassData, data_of_classes, data_of_labels
-from metarl.fewshot.class_tasks import ClassTasks, EpisodeRanges
+from metarl.fewshot.class_tasks import ClassTasks
 from metarl.fewshot.episode_draws import draw_classes, draw_members, draw_pairs
 
 COUNTS = (5, 9, 7, 6, 12, 5)
@@ -226,6 +226,13 @@ def test_a_task_of_pairs_is_negative_and_positive_of_one_assay():
     assert set(map(tuple, classes.tolist())) == {(0, 1), (2, 3), (4, 5)}
     with pytest.raises(ValueError, match=r"ways must be 2 for assays, .* got 3"):
         tasks.sample(1, EpisodeShape(3, 1, 1), split="train", generator=generator())
+    ranges = EpisodeRanges(ways=(1, 2), shots=(1, 1), queries=1)
+    with pytest.raises(ValueError, match=r"ways must be 2 for assays, .* got 1"):
+        tasks.sample_variable(1, ranges, split="train", generator=generator())
+    ranges = EpisodeRanges(ways=(2, 2), shots=(1, 2), queries=1)
+    varying = tasks.sample_variable(30, ranges, split="train", generator=generator()).support
+    assert varying.mask is not None
+    assert set(varying.mask.sum(1).tolist()) == {2, 4}
 
 
 def test_classes_may_share_points():

@@ -13,7 +13,14 @@ import pytest
 from rich.console import Console
 
 from metarl.fewshot import downloads
-from metarl.fewshot.downloads import DataPlace, OfficialFile, cache_dir, download, locate
+from metarl.fewshot.downloads import (
+    DataPlace,
+    OfficialFile,
+    cache_dir,
+    download,
+    locate,
+    locate_all,
+)
 
 CONTENT = bytes(range(256)) * 3000
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
@@ -98,8 +105,28 @@ def test_nothing_is_fetched_when_downloads_are_off(server, tmp_path):
 
 def test_an_extracted_archive_serves_as_well(tmp_path):
     (tmp_path / "set").mkdir()
-    file = OfficialFile("set.zip", "http://127.0.0.1:9/set.zip")
-    assert locate("set", file, DataPlace(tmp_path), "set") == tmp_path / "set"
+    file = OfficialFile("set.zip", "http://127.0.0.1:9/set.zip", extracted="set")
+    assert locate("set", file, DataPlace(tmp_path)) == tmp_path / "set"
+
+
+def test_all_that_is_missing_is_named_with_the_folders_that_serve_as_well(tmp_path):
+    files = [OfficialFile(f"{n}.zip", f"http://x/{n}", extracted=n) for n in ("a", "b", "c")]
+    (tmp_path / "b").mkdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        locate_all("letters", files, DataPlace(tmp_path, download=False))
+    assert str(caught.value) == (
+        f"data set letters needs the files {tmp_path / 'a.zip'} (or the folder {tmp_path / 'a'}) "
+        f"and {tmp_path / 'c.zip'} (or the folder {tmp_path / 'c'}); fetch http://x/a and "
+        "http://x/c and put them there, or name another folder as data_dir (downloads are off)"
+    )
+
+
+def test_what_could_be_fetched_is_kept_and_not_asked_for(server, tmp_path):
+    files = [OfficialFile("a", f"{server}/file"), OfficialFile("b", f"{server}/nothing")]
+    with pytest.raises(FileNotFoundError, match=f"needs the file {tmp_path / 'b'}; .* Error 404"):
+        locate_all("letters", files, DataPlace(tmp_path))
+    files[1] = OfficialFile("b", f"{server}/file")
+    assert locate_all("letters", files, DataPlace(tmp_path)) == [tmp_path / "a", tmp_path / "b"]
 
 
 def test_a_terminal_sees_progress_and_a_file_does_not(server, tmp_path, monkeypatch):

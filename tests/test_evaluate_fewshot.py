@@ -166,6 +166,14 @@ def test_measuring_with_impossible_settings_is_refused(protonet, options, messag
             "amplitude_range must be two numbers, the lower first",
         ),
         (
+            "fewshot maml --iterations 1 --filters 8 8",
+            r"filters must be left out with backbone mlp, which has no use for it, got \(8, 8\)",
+        ),
+        (
+            "fewshot maml --iterations 1 --dataset-options device=cuda",
+            "dataset_options must not hold device, give --device instead",
+        ),
+        (
             "fewshot protonet --dataset glyphs --dataset-options shake=abc",
             "option shake of glyphs must be a number, got 'abc'",
         ),
@@ -214,7 +222,9 @@ def test_reptile_is_measured_by_as_many_steps_as_its_own_test():
     ("settings", "message"),
     [
         ({"split": "tets"}, "split must be one of .*; did you mean 'test'"),
-        ({"queries": 7}, "queries must be left out for sinusoid, measured on 100 even points"),
+        ({"queries": 7}, "queries of the test must be left out for sinusoid, measured on 100 even"),
+        ({"queries": 0}, "queries must be 1 or more, got 0"),
+        ({"shots": 0}, "shots must be 1 or more, got 0"),
         ({"ways": 5}, "ways must be left out for sinusoid, which is regression"),
     ],
 )

@@ -71,5 +71,25 @@ def test_unknown_names_and_options_are_refused_with_the_nearest():
         make_tasks("glyphs", glyphs_seed=1)
     with pytest.raises(TypeError, match="option of omniglot must be one of resize, split, "):
         make_tasks("omniglot", place=1)
+    with pytest.raises(TypeError, match=r"option of glyphs must be one of glyph_seed, .* 'name'"):
+        make_tasks("glyphs", name="glyphs")
     with pytest.raises(ValueError, match="data set folder needs data_dir"):
         make_tasks("folder")
+
+
+@pytest.mark.parametrize(("name", "option"), [("glyphs", "glyph_seed"), ("clinc150", "split_seed")])
+def test_a_negative_seed_is_refused_by_the_name_of_its_option(name, option, tmp_path):
+    with pytest.raises(ValueError, match=f"^{option} must be 0 or more, got -1"):
+        make_tasks(name, data_dir=tmp_path, download=False, **{option: -1})
+
+
+def test_a_folder_may_have_a_number_for_a_name(tmp_path):
+    for label in "abc":
+        (tmp_path / "2024" / label).mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "2024" / label / "0.png")
+    tasks = make_tasks("folder", data_dir=tmp_path, path=2024, image_size=4)
+    assert tasks.protocol["folder"] == "2024"
+    for value in (1.5, True, None):
+        message = f"option path of folder must be a path, got {value}; begin one of that name with"
+        with pytest.raises(ValueError, match=message):
+            make_tasks("folder", data_dir=tmp_path, path=value)

@@ -79,8 +79,14 @@ def test_a_directory_of_seeds_and_its_runs_by_name_are_one_evaluation(seeds, tmp
 def test_runs_of_two_experiments_or_named_twice_are_not_one_evaluation(seeds, tmp_path):
     other, one = tmp_path / "other", str(seeds / "seed_2")
     metarl(f"{MAML} --iterations 1", other)
-    with pytest.raises(ValueError, match=r"iterations is 100 in \S*seed_2 and 1 in \S*other"):
+    with pytest.raises(ValueError, match=r"must have the same iterations, .*seed_2 and \S*other"):
         script.main([one, str(other), "--num-tasks", "2"])
+    metarl(f"{MAML} --iterations 1 --mode first_order --seed 5", tmp_path / "first")
+    with pytest.raises(ValueError, match="targets must have the same settings, as runs of one"):
+        script.main([str(other), str(tmp_path / "first"), "--num-tasks", "2"])
+    shutil.copytree(other, tmp_path / "copy")
+    with pytest.raises(ValueError, match=r"targets must have seeds of their own, .* got seeds"):
+        script.main([str(other), str(tmp_path / "copy"), "--num-tasks", "2"])
     with pytest.raises(ValueError, match="runs must differ, got"):
         script.main([one, one, "--num-tasks", "2"])
 

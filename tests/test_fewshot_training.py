@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch.nn import functional
 from metarl.bilevel import Params
 from metarl.checkpoints import load_checkpoint, save_checkpoint
 from metarl.fewshot import (
+    DATASETS,
     LEARNERS,
     FewShotBatch,
     FewShotTraining,
@@ -37,7 +38,10 @@ from metarl.fewshot import (
     recipe,
 )
 from metarl.fewshot.glyphs import GlyphTasks
+from metarl.fewshot.settings import require_read
+from metarl.stored_settings import read_settings
 
+RESULTS = Path(__file__).parents[1] / "results"
 modes = pytest.mark.parametrize("mode", ["unrolled", "recurrence", "first_order"])
 
 
@@ -220,6 +224,43 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_parameters():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         MAMLConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name", "value"),
+    [
+        ("mlp", "filters", (8, 8)),
+        ("mlp", "pooling", "stride"),
+        ("mlp", "batch_norm", "running"),
+        ("conv", "hidden_sizes", (8,)),
+        ("conv", "activation", "tanh"),
+    ],
+)
+def test_settings_that_the_net_does_not_read_are_refused_where_they_were_asked_for(
+    backbone, name, value
+):
+    config = MAMLConfig(backbone=backbone, **{name: value})
+    require_read(config, {"backbone", "shots"})
+    require_read(MAMLConfig(backbone=backbone), {"backbone", name})
+    require_read(replace(config, backbone={"mlp": "conv", "conv": "mlp"}[backbone]), {name})
+    with pytest.raises(
+        ValueError, match=f"^{name} must be left out with backbone {backbone}, which has no use"
+    ):
+        require_read(config, {"backbone", name})
+
+
+def test_settings_of_published_runs_and_of_all_recipes_are_taken():
+    files = sorted(RESULTS.glob("fewshot/*/*/config.json"))
+    assert len(files) > 20
+    for file in files:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        config_type: Any = LEARNERS.load(stored["agent"].removeprefix("fewshot-")).config_type
+        config = read_settings(config_type, stored["agent_config"], where=str(file))
+        require_read(config, set())
+        assert (config.min_ways, config.min_shots) == (None, None)
+    for entry in LEARNERS:
+        for dataset in DATASETS:
+            recipe(entry.name, dataset.name)
 
 
 def test_settings_of_another_learner_are_refused():

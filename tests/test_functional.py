@@ -37,6 +37,22 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: parametrizations.weight_norm(nn.Linear(2, 2)),
         "reparametrises its weights",
     ),
+    "random slope": (lambda: nn.Sequential(nn.Linear(2, 2), nn.RReLU()), "use nn.LeakyReLU"),
+    "random slope in evaluation": (
+        lambda: nn.Sequential(nn.Linear(2, 2), nn.RReLU()).eval(),
+        "not even in evaluation: use nn.LeakyReLU",
+    ),
+    "embedding bag": (lambda: nn.EmbeddingBag(3, 2), "has no second derivative: use nn.Embedding"),
+    "sparse embedding": (lambda: nn.Embedding(3, 2, sparse=True), "build it with sparse=False"),
+    "embedding of a largest norm": (
+        lambda: nn.Embedding(3, 2, max_norm=1.0),
+        "build it with max_norm=None",
+    ),
+    "lazy linear": (lambda: nn.LazyLinear(2), "'LazyLinear' is lazy and has no parameters yet"),
+    "lazy batch norm": (
+        lambda: nn.Sequential(nn.Linear(2, 2), nn.LazyBatchNorm1d(track_running_stats=False)),
+        "call the module on one batch of inputs first",
+    ),
 }
 
 PERMITTED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -64,6 +80,24 @@ def test_modules_that_adaptation_cannot_use_are_refused(case):
     build, reason = REFUSED[case]
     with pytest.raises(ValueError, match=reason):
         functional_module(build())
+
+
+def test_a_lazy_module_serves_once_it_has_seen_inputs():
+    module = nn.LazyLinear(2)
+    module(torch.ones(1, 3))
+    assert functional_module(module)[1]["weight"].shape == (2, 3)
+
+
+def test_an_embedding_is_adapted_for_several_tasks_at_once():
+    apply, params = functional_module(nn.Embedding(3, 2, padding_idx=0))
+    rows = torch.tensor([[0, 1], [2, 1]])
+
+    def loss(values: dict[str, torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+        return (apply(values, rows) ** 2).sum()
+
+    gradients = torch.func.vmap(torch.func.grad(loss), (None, 0))(params, rows)["weight"]
+    used = torch.tensor([[[0.0], [1.0], [0.0]], [[0.0], [1.0], [1.0]]])
+    torch.testing.assert_close(gradients, 2 * used * params["weight"])
 
 
 def test_a_refused_part_is_named():

@@ -89,3 +89,9 @@ def test_what_cannot_be_is_refused(place, tmp_path):
     (tmp_path / "text" / "banking77_test.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"banking77 needs the file .*banking77_test.csv"):
         banking77_tasks(place)
+
+
+def test_both_missing_tables_are_asked_for(tmp_path):
+    message = "needs the files .*banking77_train.csv and .*banking77_test.csv; fetch .* put them"
+    with pytest.raises(FileNotFoundError, match=message):
+        banking77_tasks(DataPlace(tmp_path, download=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -52,14 +53,40 @@ def last(evaluation: Evaluation) -> float:
     return float(evaluation.scores(len(evaluation.stages) - 1).mean())
 
 
+def beats_simpler(
+    family: TaskFamily,
+    num_iterations: int,
+    margins: Mapping[str, float],
+    *,
+    memoryless_iterations: int | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Train with a memory; its last episode must earn more than simpler policies by the margins.
+
+    The simpler policies: "random" actions; a "memoryless" policy, trained as long unless it says
+    otherwise; one whose memory is "cleared" at each episode's end. Where a trial is one episode,
+    as on all bandits, no episode ends within it: the cleared policy is the same, and has no margin.
+    """
+    remembering = trained(family, num_iterations, **settings)
+    simpler = {"random": float(remembering.reference("random").mean())}
+    if "memoryless" in margins:
+        forgoes = {"memory": "none", "sees_transitions": False}
+        iterations = memoryless_iterations or num_iterations
+        simpler["memoryless"] = last(trained(family, iterations, **{**settings, **forgoes}))
+    if "cleared" in margins:
+        forgetful = trained(family, num_iterations, clear_each_episode=True, **settings)
+        simpler["cleared"] = last(forgetful)
+    for name, margin in margins.items():
+        assert last(remembering) > simpler[name] + margin, f"{name}: {simpler}"
+    return remembering
+
+
 @three_seeds
 def test_ten_pulls_of_five_arms_are_learned_nearly_to_the_optimum(seed):
     """Measured: 6.4 with a memory, 5.0 without one and at random; the optimum is 6.66."""
-    remembering = trained(Bandit("n10-k5"), 25, seed=seed)
-    memoryless = trained(Bandit("n10-k5"), 10, seed=seed, memory="none")
+    margins = {"random": 1.1, "memoryless": 1.0}
+    remembering = beats_simpler(Bandit("n10-k5"), 25, margins, seed=seed, memoryless_iterations=10)
     assert last(remembering) > 6.2
-    assert last(remembering) > last(memoryless) + 1.0
-    assert last(remembering) > float(remembering.reference("random").mean()) + 1.1
 
 
 @three_seeds
@@ -101,46 +128,95 @@ ACTOR: dict[str, Any] = {
 }
 
 
-def test_two_arms_that_tell_of_each_other_are_learned():
-    """Measured: 87 of 100 pulls pay, where random ones get 50 and a policy that knows 90."""
+@pytest.mark.parametrize(
+    ("variant", "num_iterations", "least", "margin"),
+    [
+        ("easy", 20, 78, 25),
+        ("medium", 40, 70, 18),
+        ("hard", 40, 55, 4),
+        ("uniform", 40, 70, 18),
+        ("independent", 40, 61, 9),
+    ],
+)
+def test_two_arms_are_learned_whether_or_not_they_tell_of_each_other(
+    variant, num_iterations, least, margin
+):
+    """Measured on seeds 0, 1 and 2, of 100 pulls: 87 easy, 73.5 to 73.9 medium, HARD hard,
+    72.9 to 74.5 uniform, INDEP independent; random ones and those without memory get 50 or 51."""
     settings = {"memory": "lstm", "memory_size": 32, "meta_batch_size": 200, "gamma": 0.95}
     settings |= {"gae_lambda": 0.9, "learning_rate": 8e-3, "entropy_coefficient": 0.02}
-    family = make_family("DependentBandit:easy")
-    remembering = trained(family, 20, seed=0, expected_rewards=True, num_epochs=2, **settings)
-    memoryless = trained(family, 5, seed=0, **{**settings, "memory": "none"})
-    assert last(remembering) > 78
-    assert last(remembering) > last(memoryless) + 25
+    settings |= {"expected_rewards": True, "num_epochs": 2, "memoryless_iterations": 5}
+    family = make_family(f"DependentBandit:{variant}")
+    margins = {"random": margin, "memoryless": margin}
+    remembering = beats_simpler(family, num_iterations, margins, seed=0, **settings)
+    assert last(remembering) > least
+
+
+def test_the_arm_that_tells_which_of_ten_pays_is_pulled_first():
+    """Measured on seeds 0, 1 and 2: 20.3 to 20.4 of 20.55, where trying fresh arms until one pays
+    earns 11.35 at most; random arms 7.1, without memory 7.4."""
+    settings = {"encoder_sizes": (64,), "gae_lambda": 1.0, "gamma": 1.0, "meta_batch_size": 500}
+    settings |= {"learning_rate": 8e-3, "entropy_coefficient": 0.4, "anneal_iterations": 150}
+    margins = {"random": 10, "memoryless": 10}
+    family = make_family("ElevenArmBandit:wang16")
+    remembering = beats_simpler(family, 150, margins, seed=0, memoryless_iterations=20, **settings)
+    assert last(remembering) > 18
+
+
+def test_the_goal_of_a_grid_is_found_once_and_gone_back_to():
+    """Measured on seeds 0, 1 and 2: GRID"""
+    settings = {"num_episodes": 4, "gamma": 0.95, "gae_lambda": 0.95, "meta_batch_size": 250}
+    settings |= {"num_epochs": 3, "entropy_coefficient": 0.02}
+    margins = {"random": 8, "memoryless": 8, "cleared": 4}
+    grid = make_family("GridNavigation:varibad")
+    remembering = beats_simpler(grid, 30, margins, seed=0, **settings)
+    assert last(remembering) > float(remembering.scores(0).mean()) + 4
+    assert float(remembering.scores(0).mean()) > float(remembering.reference("random").mean()) + 2.5
 
 
 def test_the_goal_of_a_dark_room_is_found_and_gone_back_to():
-    """Measured on goals never trained on: 55 in the third episode, 25 if each is forgotten."""
+    """Measured on goals never trained on: 69 in the third episode, 28 if each is forgotten, .7
+    without memory and at random."""
     settings = {**ACTOR, "num_episodes": 3, "meta_batch_size": 100, "num_epochs": 2}
     settings |= {"gamma": 0.98, "learning_rate": 4e-3, "entropy_coefficient": 0.03}
+    margins = {"random": 30, "memoryless": 30, "cleared": 12}
     room = make_family("DarkRoom:dpt")
-    remembering = trained(room, 35, seed=0, **settings)
-    forgetful = trained(room, 35, seed=0, clear_each_episode=True, **settings)
-    assert last(remembering) > last(forgetful) + 12
+    remembering = beats_simpler(room, 35, margins, seed=0, memoryless_iterations=20, **settings)
     assert last(remembering) > float(remembering.scores(0).mean()) + 12
-    assert last(remembering) > float(remembering.reference("random").mean()) + 30
 
 
 def test_hidden_rewards_and_transitions_are_learned_over_ten_episodes():
-    """Measured: the tenth episode earns 16 after 1.3 M steps, random actions 10."""
+    """Measured: the tenth episode earns 15 to 16 after 1.3 M steps, MDP if each is forgotten,
+    10 without memory and at random."""
     settings = {"memory": "transformer", "sees_transitions": True, "num_episodes": 10}
     settings |= {"meta_batch_size": 200, "gamma": 0.9, "gae_lambda": 0.5, "num_epochs": 2}
-    settings |= {"learning_rate": 1.5e-3, "entropy_coefficient": 0.09}
-    family = make_family("TabularMDP:rl2")
-    remembering = trained(family, 65, seed=0, expected_rewards=True, **settings)
+    settings |= {"learning_rate": 1.5e-3, "entropy_coefficient": 0.09, "expected_rewards": True}
+    margins = {"random": 3, "memoryless": 3, "cleared": 2}
+    remembering = beats_simpler(make_family("TabularMDP:rl2"), 65, margins, seed=0, **settings)
     assert last(remembering) > float(remembering.scores(0).mean()) + 2.5
-    assert last(remembering) > float(remembering.reference("random").mean()) + 3
+
+
+CHEETAH = {**ACTOR, "num_episodes": 2, "meta_batch_size": 32, "initial_std": 0.6, "gamma": 0.97}
+CHEETAH |= {"entropy_coefficient": 0.003, "num_tasks": 40}
 
 
 def test_a_cheetah_finds_out_which_way_to_run():
-    """Measured: 85 and more after 15 iterations, where policies without memory stay near 0."""
-    settings = {**ACTOR, "num_episodes": 2, "meta_batch_size": 32, "initial_std": 0.6}
-    settings |= {"gamma": 0.97, "learning_rate": 2e-3, "entropy_coefficient": 0.003}
+    """Measured: 85 and more after 15 iterations, where policies without memory stay near 0.
+
+    There is no margin over a cleared memory (86 and 98 against 98): a few steps tell the way, so
+    little is lost by finding it out again in each episode of 200.
+    """
+    margins = {"random": 40, "memoryless": 40}
     family = make_family("HalfCheetahDir:varibad")
-    remembering = trained(family, 16, seed=0, num_tasks=40, **settings)
-    memoryless = trained(family, 16, seed=0, num_tasks=40, **{**settings, "memory": "none"})
+    remembering = beats_simpler(family, 16, margins, seed=0, learning_rate=2e-3, **CHEETAH)
     assert last(remembering) > 40
-    assert last(remembering) > last(memoryless) + 40
+
+
+def test_a_cheetah_runs_as_fast_as_it_is_paid_for():
+    """Measured on seeds 0, 1 and 2: VEL
+
+    A cleared memory is no different, as above.
+    """
+    margins = {"random": 60, "memoryless": 12}
+    family = make_family("HalfCheetahVel:varibad")
+    beats_simpler(family, 30, margins, seed=0, learning_rate=4e-3, **CHEETAH)

@@ -192,44 +192,56 @@ def test_epsilon_greedy_planning_explores_as_often_as_it_should():
     assert GreedyPlanning(MDP).epsilon == 0
 
 
-# Table 2 of Duan et al. 2016: means of 1000 trials of 10 episodes.
-PUBLISHED = {
-    "psrl": (PSRL(MDP), 138.1),
-    "optimistic-psrl": (OptimisticPSRL(MDP, num_samples=16), 144.1),
-    "ucrl2": (UCRL2(MDP), 146.6),
-    "beb": (BEB(MDP, scaling=3e-3), 150.2),
-    "epsilon-greedy": (EpsilonGreedyPlanning(MDP), 132.8),
-    "greedy": (GreedyPlanning(MDP), 134.8),
+# Table 2 of Duan et al. 2016: means of 1000 trials, by their number of episodes. The source tuned
+# M and w for each number (its grid of w: …, 1, 1.6, 2.5, … · 10⁻³).
+PLANNERS = {
+    "psrl": PSRL,
+    "optimistic-psrl": OptimisticPSRL,
+    "ucrl2": UCRL2,
+    "beb": BEB,
+    "epsilon-greedy": EpsilonGreedyPlanning,
+    "greedy": GreedyPlanning,
 }
+PUBLISHED = {
+    10: (138.1, 144.1, 146.6, 150.2, 132.8, 134.8),
+    25: (408.8, 425.2, 424.1, 427.8, 377.3, 368.8),
+    50: (904.4, 930.7, 918.9, 917.8, 823.3, 769.3),
+    75: (1417.1, 1449.2, 1427.6, 1422.6, 1293.9, 1172.9),
+    100: (1939.5, 1973.9, 1942.1, 1935.1, 1778.2, 1578.5),
+}
+TUNED = {
+    (10, "optimistic-psrl"): {"num_samples": 16},
+    (10, "beb"): {"scaling": 3e-3},
+    (25, "beb"): {"scaling": 1.6e-3},
+}
+TABLE = [
+    (num_episodes, name, published)
+    for num_episodes, row in PUBLISHED.items()
+    for name, published in zip(PLANNERS, row, strict=True)
+]
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_ten_episodes_earn_what_is_published(name):
-    reference, published = PUBLISHED[name]
-    num_tasks = 150 if name == "optimistic-psrl" else 600
-    trials = play(reference, MDP, num_tasks, num_episodes=10)
+def require_published(num_episodes: int, name: str, published: float, num_tasks: int) -> None:
+    reference = PLANNERS[name](MDP, **TUNED.get((num_episodes, name), {}))
+    trials = play(reference, MDP, num_tasks, num_episodes=num_episodes)
     mean, error = mean_and_error(trials.rewards.sum(-1))
     theirs = error * math.sqrt(num_tasks / 1000)
     assert abs(mean - published) <= 3 * math.hypot(error, theirs), f"{mean} ± {error}"
 
 
+@pytest.mark.parametrize(
+    ("num_episodes", "name", "published"), [row for row in TABLE if row[0] <= 25]
+)
+def test_few_episodes_earn_what_is_published(num_episodes, name, published):
+    require_published(num_episodes, name, published, 150 if name == "optimistic-psrl" else 600)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("reference", "published"),
-    [
-        (PSRL(MDP), 1939.5),
-        (OptimisticPSRL(MDP), 1973.9),
-        (UCRL2(MDP), 1942.1),
-        (BEB(MDP), 1935.1),
-        (EpsilonGreedyPlanning(MDP), 1778.2),
-        (GreedyPlanning(MDP), 1578.5),
-    ],
-    ids=lambda value: getattr(value, "title", str(value)),
+    ("num_episodes", "name", "published"), [row for row in TABLE if row[0] > 25]
 )
-def test_a_hundred_episodes_earn_what_is_published(reference, published):
-    trials = play(reference, MDP, 200, num_episodes=100)
-    mean, error = mean_and_error(trials.rewards.sum(-1))
-    assert abs(mean - published) <= 3 * math.hypot(error, error / math.sqrt(5))
+def test_many_episodes_earn_what_is_published(num_episodes, name, published):
+    require_published(num_episodes, name, published, 200)
 
 
 def test_the_true_prior_is_worth_much_to_those_who_plan_by_the_mean():

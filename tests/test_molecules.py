@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from pathlib import Path
 
 import pytest
 import torch
 
+from metarl.fewshot import downloads
 from metarl.fewshot.batches import EpisodeShape
 from metarl.fewshot.class_data import ClassData
 from metarl.fewshot.downloads import DataPlace
@@ -125,3 +127,15 @@ def test_a_damaged_table_is_refused(place, tmp_path, content, message):
 def test_a_missing_table_is_asked_for(place):
     with pytest.raises(FileNotFoundError, match=r"data set sider needs the file .*sider.csv.gz"):
         sider_tasks(place)
+
+
+@pytest.mark.parametrize(
+    ("make", "checksum"), [(tox21_tasks, "md5 2882d69e"), (sider_tasks, "sha256 4cc7ccb2")]
+)
+def test_another_file_from_the_net_is_not_taken(tmp_path, monkeypatch, make, checksum):
+    response = contextlib.nullcontext(None)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", lambda *_, **__: response)
+    monkeypatch.setattr(downloads, "_read_with_progress", lambda *_: _zipped(b"a,smiles\n1,C\n"))
+    with pytest.raises(FileNotFoundError, match=f"download failed: .* must have {checksum}"):
+        make(DataPlace(tmp_path))
+    assert list(tmp_path.iterdir()) == []

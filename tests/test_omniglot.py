@@ -154,9 +154,18 @@ def test_an_incomplete_archive_is_refused(place, tmp_path):
 
 def test_a_missing_archive_is_asked_for(place, tmp_path):
     (tmp_path / "omniglot" / "images_background.zip").unlink()
-    message = "data set omniglot needs the file .*images_background.zip; fetch https://github.com/b"
+    message = r"data set omniglot needs the file .*images_background.zip .*; fetch https://github"
     with pytest.raises(FileNotFoundError, match=message):
         omniglot_tasks(place)
+
+
+def test_all_that_is_missing_is_asked_for_and_folders_serve(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        omniglot_tasks(DataPlace(tmp_path, download=False))
+    for name in ("images_background", "images_evaluation"):
+        path = tmp_path / "omniglot" / name
+        assert f"{path}.zip (or the folder {path})" in str(caught.value)
+        assert f"/python/{name}.zip" in str(caught.value)
 
 
 def test_unknown_options_are_refused(place):

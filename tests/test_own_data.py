@@ -57,6 +57,44 @@ def test_a_split_can_be_given_by_names():
     assert tasks.splits == ("train", "test")
 
 
+def test_a_split_for_validation_may_have_its_short_name():
+    split = {"train": ["0"], "val": ["1"], "test": ["2"]}
+    tasks = tensor_tasks(torch.ones(6, 1), torch.arange(6) % 3, split=split)
+    assert tasks.splits == ("train", "validation", "test")
+    assert tasks.data("validation").class_names == ("1",)
+    with pytest.raises(ValueError, match=r"split must be one of .* did you mean 'train'"):
+        tensor_tasks(torch.ones(6, 1), torch.arange(6) % 3, split={"trian": ["0"]})
+
+
+@pytest.mark.parametrize("dtype", ["uint8", ">f4", "float64", "uint16", "int32", "bool"])
+@pytest.mark.parametrize("label_dtype", ["int64", "uint8", "uint16", ">i4"])
+def test_arrays_are_taken_as_tensors_are(dtype, label_dtype):
+    labels = np.arange(12) % 3
+    inputs = (labels.reshape(12, 1) > 0).astype(dtype)[::-1]
+    inputs.flags.writeable = False
+    found = tensor_tasks(inputs, labels.astype(label_dtype), validation=0, test=0).data("train")
+    tensors = torch.from_numpy(inputs.astype("uint8" if dtype == "uint8" else "float32"))
+    expected = tensor_tasks(tensors, torch.from_numpy(labels), validation=0, test=0).data("train")
+    assert found.points.equal(expected.points)
+    assert found.points.dtype == expected.points.dtype
+    assert found.members.equal(expected.members)
+    assert found.class_names == expected.class_names
+
+
+def test_arrays_of_anything_else_are_refused():
+    with pytest.raises(TypeError, match=r"labels must be a tensor or an array of .* of <U1"):
+        tensor_tasks(np.ones((2, 1)), np.array(["a", "b"]))
+    with pytest.raises(TypeError, match=r"labels must be integers, got torch.float64"):
+        tensor_tasks(np.ones((2, 1)), np.ones(2))
+    with pytest.raises(TypeError, match="inputs must be a tensor or an array of numbers, got list"):
+        tensor_tasks([[1.0], [1.0, 2.0]], np.arange(2))  # type: ignore[arg-type]
+
+
+def test_two_classes_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="different for each class, 'dog' is repeated"):
+        tensor_tasks(torch.ones(3, 1), torch.arange(3), class_names=["dog", "cat", "dog"])
+
+
 @pytest.mark.parametrize(
     ("inputs", "labels", "message"),
     [
@@ -110,14 +148,45 @@ def test_class_folders_become_classes(tmp_path):
 
 
 def test_folders_named_for_splits_are_the_splits(tmp_path):
-    folders = ["train/a", "train/b", "val/c", "val/d", "test/a", "test/e"]
+    folders = ["train/a", "train/b", "val/c", "val/d", "test/e", "test/f"]
     path = write_classes(tmp_path / "birds", folders)
     tasks = folder_tasks(DataPlace(), path=path, image_size=4, colours="L")
     assert tasks.data("train").class_names == ("train/a", "train/b")
     assert tasks.data("validation").class_names == ("val/c", "val/d")
-    assert tasks.data("test").class_names == ("test/a", "test/e")
+    assert tasks.data("test").class_names == ("test/e", "test/f")
     assert tasks.input_shape == (1, 4, 4)
     assert tasks.protocol["resize"] == "4×4 (Lanczos), L / 255"
+
+
+def test_folders_of_splits_may_have_capitals(tmp_path):
+    folders = ["Train/a", "Train/b", "VALID/c", "Validation/d", "Test/e"]
+    path = write_classes(tmp_path / "outer" / "birds", folders)
+    for place in (path, path.parent):
+        tasks = folder_tasks(DataPlace(), path=place, image_size=4)
+        assert tasks.data("train").class_names == ("Train/a", "Train/b")
+        assert tasks.data("validation").class_names == ("VALID/c", "Validation/d")
+        assert tasks.data("test").class_names == ("Test/e",)
+
+
+def test_a_class_in_two_splits_is_refused(tmp_path):
+    path = write_classes(tmp_path / "birds", ["train/a", "train/b", "test/b", "test/c"])
+    message = "in one split only, test/b and train/b have the same name: keep one or rename one"
+    with pytest.raises(ValueError, match=message):
+        folder_tasks(DataPlace(), path=path, image_size=4)
+
+
+@pytest.mark.parametrize("other", ["extra/c", "c", "testing/c"])
+def test_classes_beside_the_folders_of_splits_are_refused(tmp_path, other):
+    path = write_classes(tmp_path / "birds", ["train/a", "train/b", other])
+    message = f"all in train, val and test or none of them, train/a does and {other} does not"
+    with pytest.raises(ValueError, match=message):
+        folder_tasks(DataPlace(), path=path, image_size=4)
+
+
+def test_a_class_may_have_the_name_of_a_split(tmp_path):
+    path = write_classes(tmp_path / "vehicles", ["train", "car", "bus"])
+    tasks = folder_tasks(DataPlace(), path=path, image_size=4, validation=0, test=0)
+    assert set(tasks.data("train").class_names) == {"train", "car", "bus"}
 
 
 def test_the_folder_can_be_named_as_data_dir(tmp_path):

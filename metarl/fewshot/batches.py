@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from metarl.finite import require_finite_tasks
 from metarl.ranges import require_at_least
 
 __all__ = [
+    "EpisodeRanges",
     "EpisodeShape",
     "FewShotBatch",
     "FewShotTasks",
     "LabelledSet",
     "ProtocolFacts",
+    "VariableTasks",
+    "require_inputs",
+    "require_labels",
     "small_parts",
     "some_tasks",
 ]
@@ -46,6 +51,43 @@ class FewShotBatch(NamedTuple):
 
     support: LabelledSet
     query: LabelledSet
+
+
+def require_inputs(name: str, inputs: Tensor, input_shape: tuple[int, ...]) -> None:
+    """Refuse points of another shape than a learner's, or with numbers that are not finite.
+
+    Args:
+        name: of the set they are of.
+        inputs: [tasks, points, *input_shape].
+        input_shape: of one point.
+
+    Raises:
+        ValueError: naming what was needed and what came; a NonFiniteError for the numbers.
+    """
+    if inputs.ndim != 2 + len(input_shape) or inputs.shape[2:] != input_shape:
+        wanted = ", ".join(map(str, ("tasks", "points", *input_shape)))
+        raise ValueError(f"inputs of {name} must be [{wanted}], got {list(inputs.shape)}")
+    require_finite_tasks(f"inputs of {name}", inputs)
+
+
+def require_labels(name: str, points: LabelledSet, num_classes: int) -> None:
+    """Refuse labels of a set that are no classes of its tasks.
+
+    Raises:
+        ValueError: naming the label, or the shape or type that was needed.
+    """
+    targets, lead = points.targets, points.inputs.shape[:2]
+    if targets.dtype != torch.int64 or targets.shape != lead:
+        raise ValueError(
+            f"targets of {name} must be int64 {list(lead)}, got {targets.dtype} "
+            f"{list(targets.shape)}"
+        )
+    outside = (targets < 0) | (targets >= num_classes)
+    if bool(outside.any()):
+        raise ValueError(
+            f"targets of {name} must be classes 0 to {num_classes - 1} of their task, "
+            f"got {int(targets[outside][0])}"
+        )
 
 
 def some_tasks(batch: FewShotBatch, rows: slice) -> FewShotBatch:
@@ -89,6 +131,35 @@ class EpisodeShape:
             require_at_least(name, getattr(self, name), 1)
 
 
+@dataclass(frozen=True)
+class EpisodeRanges:
+    """Episodes whose ways and shots vary from task to task, each uniform over a range.
+
+    Raises:
+        ValueError: if a range is empty or a count is below 1.
+    """
+
+    ways: tuple[int, int]
+    """Fewest and most classes."""
+    shots: tuple[int, int]
+    """Fewest and most support points per class."""
+    queries: int
+    """Query points per class, the same for all."""
+
+    def __post_init__(self) -> None:
+        for name in ("ways", "shots"):
+            low, high = getattr(self, name)
+            require_at_least(name, low, 1)
+            if high < low:
+                raise ValueError(f"{name} must be (fewest, most), got ({low}, {high})")
+        require_at_least("queries", self.queries, 1)
+
+    @property
+    def largest(self) -> EpisodeShape:
+        """The shape that holds every episode."""
+        return EpisodeShape(self.ways[1], self.shots[1], self.queries)
+
+
 class FewShotTasks(Protocol):
     """A distribution over few-shot tasks, with splits that share none."""
 
@@ -125,4 +196,20 @@ class FewShotTasks(Protocol):
 
         Raises:
             ValueError: if the split is unknown, or has too few classes or points for the shape.
+        """
+
+
+@runtime_checkable
+class VariableTasks(Protocol):
+    """Tasks whose episodes may differ in size."""
+
+    def sample_variable(
+        self, num_tasks: int, ranges: EpisodeRanges, *, split: str, generator: torch.Generator
+    ) -> FewShotBatch:
+        """Draw episodes of varying ways and shots, padded to the largest and masked.
+
+        A task with `w` ways has the classes 0 … w − 1. Inputs that do not count are zero.
+
+        Raises:
+            ValueError: as `FewShotTasks.sample`, for the largest shape.
         """

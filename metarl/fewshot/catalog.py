@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import torch
 
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.downloads import DataPlace
+from metarl.ranges import require_at_least
 from metarl.registry import Entry, Registry
 from metarl.stored_settings import converted
 from metarl.suggestions import unknown_name
@@ -96,6 +97,7 @@ DATASETS = Registry(
 
 def make_tasks(
     name: str,
+    /,
     *,
     data_dir: Path | None = None,
     device: torch.device | str = "cpu",
@@ -128,9 +130,22 @@ def make_tasks(
     }
     hints = get_type_hints(make)
     options = {
-        key: converted(value, hints[key], f"option {key} of {name}")
-        for key, value in options.items()
+        key: _option(value, hints[key], f"option {key} of {name}") for key, value in options.items()
     }
+    for key, value in options.items():
+        if key.endswith("_seed"):
+            require_at_least(key, value, 0)
     where = {key: value for key, value in given.items() if key in parameters}
     tasks: FewShotTasks = make(**where, **options)
     return tasks
+
+
+def _option(value: object, hint: Any, name: str) -> Any:
+    """The value of an option as its type needs it; a path may have been read as a whole number."""
+    if Path not in get_args(hint):
+        return converted(value, hint, name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str | Path):
+        raise ValueError(f"{name} must be a path, got {value!r}; begin one of that name with ./")
+    return value

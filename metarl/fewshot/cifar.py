@@ -29,6 +29,7 @@ _ARCHIVE = OfficialFile(
     f"{_FOLDER}.tar.gz",
     "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
     "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    _FOLDER,
 )
 _reconstruct: Any = np.empty(0).__reduce__()[0]
 _ARRAY_PARTS: dict[tuple[str, str], Callable[..., Any]] = {
@@ -83,7 +84,7 @@ def _tasks(name: str, level: Literal["fine", "coarse"], place: DataPlace) -> Cla
 
 def _load(name: str, place: DataPlace) -> tuple[ClassData, dict[str, str]]:
     """All pictures, training and test together, and the superclass of each class."""
-    source = locate(name, _ARCHIVE, place, _FOLDER)
+    source = locate(name, _ARCHIVE, place)
     meta, *parts = (_read(source, file) for file in ("meta", "train", "test"))
     try:
         fine, coarse = (

@@ -13,8 +13,9 @@ import numpy as np
 
 from metarl.fewshot.batches import ProtocolFacts
 from metarl.fewshot.class_data import ClassData
-from metarl.ranges import require_between
+from metarl.ranges import require_at_least, require_between
 from metarl.seeding import derive_seed
+from metarl.suggestions import unknown_name
 
 __all__ = [
     "SPLITS",
@@ -24,14 +25,16 @@ __all__ = [
     "seeded_split",
     "split_facts",
     "split_loaders",
+    "split_named",
 ]
 
 SPLITS = ("train", "validation", "test")
+_SHORT_NAMES = {"val": "validation", "valid": "validation"}
 Split = dict[str, tuple[str, ...]]
 """Names of the classes of each split."""
 
 
-def seeded_split(names: Sequence[str], sizes: Sequence[int], seed: int) -> Split:
+def seeded_split(names: Sequence[str], sizes: Sequence[int], split_seed: int) -> Split:
     """Classes dealt at random to train, validation and test.
 
     The names are sorted first, so the order in which files were found does not matter.
@@ -39,18 +42,19 @@ def seeded_split(names: Sequence[str], sizes: Sequence[int], seed: int) -> Split
     Args:
         names: all classes, each once.
         sizes: how many classes each of the three splits gets, in all as many as there are.
-        seed: of the shuffle, 0 or more.
+        split_seed: of the shuffle, 0 or more.
 
     Raises:
-        ValueError: if there are other than sum(sizes) classes.
+        ValueError: if there are other than sum(sizes) classes, or the seed is negative.
     """
+    require_at_least("split_seed", split_seed, 0)
     if len(names) != sum(sizes):
         raise ValueError(
             f"classes must be {sum(sizes)} to be split into {', '.join(map(str, sizes))}, "
             f"got {len(names)}"
         )
     ordered = sorted(names)
-    keys = {name: derive_seed(seed, "class split", name) for name in ordered}
+    keys = {name: derive_seed(split_seed, "class split", name) for name in ordered}
     shuffled = sorted(ordered, key=keys.__getitem__)
     edges = np.cumsum([0, *sizes])
     return {
@@ -80,21 +84,39 @@ def fraction_sizes(num_classes: int, validation: float, test: float) -> tuple[in
     return train, *held_out
 
 
+def split_named(name: str) -> str | None:
+    """The split that a name means, in any capitals; None if it means none.
+
+    >>> split_named("Val"), split_named("test"), split_named("dogs")
+    ('validation', 'test', None)
+    """
+    folded = name.casefold()
+    part = _SHORT_NAMES.get(folded, folded)
+    return part if part in SPLITS else None
+
+
 def listed_split(names: Sequence[str], split: Mapping[str, Sequence[str]]) -> Split:
     """A split given by names, checked: every class exists and belongs to one split.
 
     Raises:
-        ValueError: otherwise, with the class.
+        ValueError: otherwise, with the class, or if a split is unknown or named twice.
     """
     seen: dict[str, str] = {}
+    listed: Split = {}
     for part, classes in split.items():
+        known = split_named(str(part))
+        if known is None:
+            raise ValueError(unknown_name("split", str(part), SPLITS))
+        if known in listed:
+            raise ValueError(f"split must list {known!r} once, {part!r} is the same split again")
         for name in classes:
             if name not in names:
                 raise ValueError(f"split {part!r} lists class {name!r}, which the data do not have")
             if name in seen:
                 raise ValueError(f"class {name!r} is in split {seen[name]!r} and in {part!r}")
             seen[name] = part
-    return {part: tuple(classes) for part, classes in split.items()}
+        listed[known] = tuple(classes)
+    return listed
 
 
 def packaged_split(file: str) -> dict[str, Any]:

@@ -3,55 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from metarl.fewshot.batches import EpisodeShape, FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.batches import EpisodeRanges, EpisodeShape, FewShotBatch, ProtocolFacts
 from metarl.fewshot.class_data import ClassData, joined
-from metarl.fewshot.episode_draws import draw_classes, draw_members, draw_pairs, split_episode
+from metarl.fewshot.episode_draws import (
+    draw_classes,
+    draw_members,
+    draw_pairs,
+    split_episode,
+    varied,
+)
 from metarl.fewshot.stored_points import decode, quarter_turns
 from metarl.ranges import require_at_least
 from metarl.suggestions import known, unknown_name
 
-__all__ = ["ClassTasks", "EpisodeRanges", "Rotations", "require_same_device"]
+__all__ = ["ClassTasks", "Rotations", "require_same_device"]
 
 Rotations = Literal["none", "drawn", "classes"]
 """none: pictures as they are. drawn: each class of an episode is turned by 0, 90, 180 or 270°,
 drawn anew every time (MAML). classes: each of the four turns is a class of its own (Vinyals)."""
 
 _AND = "+"  # between splits that are taken together
-
-
-@dataclass(frozen=True)
-class EpisodeRanges:
-    """Episodes whose ways and shots vary from task to task, each uniform over a range.
-
-    Raises:
-        ValueError: if a range is empty or a count is below 1.
-    """
-
-    ways: tuple[int, int]
-    """Fewest and most classes."""
-    shots: tuple[int, int]
-    """Fewest and most support points per class."""
-    queries: int
-    """Query points per class, the same for all."""
-
-    def __post_init__(self) -> None:
-        for name in ("ways", "shots"):
-            low, high = getattr(self, name)
-            require_at_least(name, low, 1)
-            if high < low:
-                raise ValueError(f"{name} must be (fewest, most), got ({low}, {high})")
-        require_at_least("queries", self.queries, 1)
-
-    @property
-    def largest(self) -> EpisodeShape:
-        """The shape that holds every episode."""
-        return EpisodeShape(self.ways[1], self.shots[1], self.queries)
 
 
 class ClassTasks:
@@ -127,17 +103,9 @@ class ClassTasks:
         Raises:
             ValueError: as `sample`, for the largest shape.
         """
+        self._require_both_of_pairs(ranges.ways[0])
         batch = self.sample(num_tasks, ranges.largest, split=split, generator=generator)
-        ways, shots = (
-            _uniform(num_tasks, bounds, generator) for bounds in (ranges.ways, ranges.shots)
-        )
-        most_ways, most_shots = ranges.largest.ways, ranges.largest.shots
-        device = generator.device
-        has_class = torch.arange(most_ways, device=device) < ways.unsqueeze(-1)
-        has_shot = torch.arange(most_shots, device=device) < shots.unsqueeze(-1)
-        support = (has_class.unsqueeze(-1) & has_shot.unsqueeze(-2)).flatten(1)
-        query = has_class.repeat_interleave(ranges.queries, dim=1)
-        return FewShotBatch(_masked(batch.support, support), _masked(batch.query, query))
+        return varied(batch, ranges, generator)
 
     def num_classes(self, split: str) -> int:
         """Classes of a split, turned ones counted where they are classes of their own."""
@@ -204,12 +172,14 @@ class ClassTasks:
         turns = torch.randint(4, classes.shape, generator=generator, device=generator.device)
         return classes, turns
 
-    def _require_enough(self, data: ClassData, split: str, shape: EpisodeShape) -> None:
-        if self._pairs and shape.ways != 2:
+    def _require_both_of_pairs(self, ways: int) -> None:
+        if self._pairs and ways != 2:
             raise ValueError(
-                f"ways must be 2 for {self.name}, whose tasks are negative or positive, "
-                f"got {shape.ways}"
+                f"ways must be 2 for {self.name}, whose tasks are negative or positive, got {ways}"
             )
+
+    def _require_enough(self, data: ClassData, split: str, shape: EpisodeShape) -> None:
+        self._require_both_of_pairs(shape.ways)
         num_classes = self.num_classes(split)
         if shape.ways > num_classes:
             raise ValueError(
@@ -236,13 +206,3 @@ def require_same_device(generator: torch.Generator, device: torch.device) -> Non
         raise ValueError(
             f"generator must be on the device of the data, {device}, it is on {generator.device}"
         )
-
-
-def _uniform(num_tasks: int, bounds: tuple[int, int], generator: torch.Generator) -> Tensor:
-    low, high = bounds
-    return torch.randint(low, high + 1, (num_tasks,), generator=generator, device=generator.device)
-
-
-def _masked(points: LabelledSet, mask: Tensor) -> LabelledSet:
-    absent = ~mask.view(*mask.shape, *[1] * (points.inputs.dim() - 2))
-    return LabelledSet(points.inputs.masked_fill(absent, 0), points.targets, mask)

@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import os
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from metarl.durable_files import write_atomically
 
-__all__ = ["DataPlace", "OfficialFile", "cache_dir", "download", "locate"]
+__all__ = ["DataPlace", "OfficialFile", "cache_dir", "download", "locate", "locate_all"]
 
 _CHUNK_BYTES = 1 << 18
 _TIMEOUT_SECONDS = 30
@@ -52,6 +53,8 @@ class OfficialFile:
     url: str
     checksum: str = ""
     """ "sha256:…" or "md5:…"; empty where no official one is known."""
+    extracted: str = ""
+    """Folder that it extracts to, which serves as well; empty for what is no archive."""
 
 
 def cache_dir() -> Path:
@@ -62,31 +65,58 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metarl"
 
 
-def locate(name: str, file: OfficialFile, place: DataPlace, *others: str) -> Path:
-    """The file, downloaded if it is missing and may be.
+def locate(name: str, file: OfficialFile, place: DataPlace) -> Path:
+    """The file or the folder that it extracts to, as `locate_all` finds several."""
+    return locate_all(name, (file,), place)[0]
+
+
+def locate_all(name: str, files: Sequence[OfficialFile], place: DataPlace) -> list[Path]:
+    """The files, or the folders that they extract to; what is missing is downloaded if it may be.
 
     Args:
         name: of the data set, for the message.
-        file: the official file.
+        files: all that the data set needs.
         place: where to look.
-        others: further paths in the folder that serve as well, an extracted archive for instance.
 
     Raises:
-        FileNotFoundError: if it is not there and cannot be fetched, with what to do.
+        FileNotFoundError: if some are not there and cannot be fetched, with all of them and what
+            to do.
     """
-    for path in (file.path, *others):
-        if (place.folder / path).exists():
-            return place.folder / path
-    target = place.folder / file.path
     reason = "downloads are off"
     if place.download:
         try:
-            download(file, target)
-            return target
+            for file in files:
+                if _held(file, place) is None:
+                    download(file, place.folder / file.path)
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = f"the download failed: {error}"
-    raise FileNotFoundError(
-        f"data set {name} needs the file {target}; fetch {file.url} and put it there, "
+    held = [_held(file, place) for file in files]
+    found = [path for path in held if path is not None]
+    if len(found) < len(files):
+        missing = [file for file, path in zip(files, held, strict=True) if path is None]
+        raise FileNotFoundError(_what_to_fetch(name, missing, place, reason))
+    return found
+
+
+def _held(file: OfficialFile, place: DataPlace) -> Path | None:
+    for path in (file.path, file.extracted):
+        if path and (place.folder / path).exists():
+            return place.folder / path
+    return None
+
+
+def _what_to_fetch(
+    name: str, missing: Sequence[OfficialFile], place: DataPlace, reason: str
+) -> str:
+    targets = [
+        f"{place.folder / file.path}"
+        + (f" (or the folder {place.folder / file.extracted})" if file.extracted else "")
+        for file in missing
+    ]
+    files, them = ("file", "it") if len(missing) == 1 else ("files", "them")
+    return (
+        f"data set {name} needs the {files} {' and '.join(targets)}; "
+        f"fetch {' and '.join(file.url for file in missing)} and put {them} there, "
         f"or name another folder as data_dir ({reason})"
     )
 

@@ -8,9 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metarl.fewshot.batches import EpisodeShape, FewShotBatch, LabelledSet
+from metarl.fewshot.batches import EpisodeRanges, EpisodeShape, FewShotBatch, LabelledSet
 
-__all__ = ["class_targets", "draw_classes", "draw_members", "draw_pairs", "split_episode"]
+__all__ = [
+    "class_targets",
+    "draw_classes",
+    "draw_members",
+    "draw_pairs",
+    "split_episode",
+    "varied",
+]
 
 
 def draw_classes(num_tasks: int, pool: int, ways: int, generator: torch.Generator) -> Tensor:
@@ -62,3 +69,33 @@ def class_targets(num_tasks: int, ways: int, points: int, like: Tensor) -> Tenso
     """0 `points` times, then 1, …, int64 [num_tasks, ways · points], on the device of `like`."""
     classes = torch.arange(ways, device=like.device).repeat_interleave(points)
     return classes.expand(num_tasks, -1)
+
+
+def varied(batch: FewShotBatch, ranges: EpisodeRanges, generator: torch.Generator) -> FewShotBatch:
+    """Episodes of varying ways and shots: the first classes of each task, and their first shots.
+
+    Args:
+        batch: episodes of the largest shape, ordered by class.
+        ranges: which sizes there are; ways and shots are drawn for each task.
+        generator: on the device of the batch.
+
+    Returns:
+        The same points, masked; inputs that do not count are zero.
+    """
+    num_tasks, largest = len(batch.query.inputs), ranges.largest
+    ways, shots = (_uniform(num_tasks, each, generator) for each in (ranges.ways, ranges.shots))
+    has_class = torch.arange(largest.ways, device=generator.device) < ways.unsqueeze(-1)
+    has_shot = torch.arange(largest.shots, device=generator.device) < shots.unsqueeze(-1)
+    support = (has_class.unsqueeze(-1) & has_shot.unsqueeze(-2)).flatten(1)
+    query = has_class.repeat_interleave(ranges.queries, dim=1)
+    return FewShotBatch(_masked(batch.support, support), _masked(batch.query, query))
+
+
+def _uniform(num_tasks: int, bounds: tuple[int, int], generator: torch.Generator) -> Tensor:
+    low, high = bounds
+    return torch.randint(low, high + 1, (num_tasks,), generator=generator, device=generator.device)
+
+
+def _masked(points: LabelledSet, mask: Tensor) -> LabelledSet:
+    absent = ~mask.view(*mask.shape, *[1] * (points.inputs.dim() - 2))
+    return LabelledSet(points.inputs.masked_fill(absent, 0), points.targets, mask)

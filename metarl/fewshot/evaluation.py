@@ -22,7 +22,9 @@ from metarl.fewshot.batches import (
 from metarl.fewshot.learner import FewShotLearner
 from metarl.fewshot.learners import LEARNERS
 from metarl.fewshot.problem import accuracies, task_losses
+from metarl.fewshot.settings import FewShotSettings
 from metarl.fewshot.training import FewShotTraining
+from metarl.fewshot.transfer import Transfer
 from metarl.ranges import require_at_least
 from metarl.seeding import torch_generator
 from metarl.statistics import Interval, normal_interval
@@ -128,6 +130,9 @@ def evaluate_fewshot(
             learner cannot tell so many classes apart.
     """
     require_at_least("num_tasks", num_tasks, 1)
+    for name, count in (("shots", shots), ("queries", queries)):
+        if count is not None:
+            require_at_least(name, count, 1)
     learner, tasks = _of_ways(training, ways), training.tasks
     problem = learner.problem
     if num_steps is None:
@@ -138,10 +143,9 @@ def evaluate_fewshot(
             raise ValueError(unknown_name("split", part, tasks.splits))
     shape = learner.config.test_shape(problem)
     shape = replace(shape, shots=shots or shape.shots, queries=queries or _QUERIES)
-    has_grid = problem.kind == "regression" and hasattr(tasks, "sample_for_test")
-    if has_grid and queries is not None:
-        raise ValueError(f"queries must be left out for {tasks.name}, measured on {_GRID}")
+    has_grid = _has_grid(training)
     if has_grid:
+        _require_no_queries(training, queries)
         chance = torch_generator(seed, "test", device=training.device)
         curves = cast(_CurveTasks, tasks)
         batches = iter([curves.sample_for_test(num_tasks, shape.shots, chance)])
@@ -168,11 +172,41 @@ def _facts(training: FewShotTraining, learner: FewShotLearner) -> ProtocolFacts:
     is_of_classes = learner.problem.kind == "classification"
     return {
         "iterations": training.num_iterations,
+        "trained_on": _episodes_in_words(training),
+        "net": _net_in_words(training.config),
         "interval": "mean ± 1.96 s/√n over tasks",
         **learner.facts(),
         **{f"data_{name}": fact for name, fact in training.tasks.protocol.items()},
         **({"train_split": learner.config.train_split} if is_of_classes else {}),
     }
+
+
+def _episodes_in_words(training: FewShotTraining) -> str:
+    config = training.config
+    if isinstance(training.learner, Transfer):
+        return "labelled points of all classes"
+    shape = config.train_shape(training.learner.problem)
+    shots = _range(config.min_shots, shape.shots)
+    together = f"{config.meta_batch_size} task{'s' if config.meta_batch_size > 1 else ''} at a time"
+    if training.learner.problem.kind == "regression":
+        return f"{shots} points, {shape.queries} queries, {together}"
+    ways = _range(config.min_ways, shape.ways)
+    return f"{ways}-way {shots}-shot, {shape.queries} queries per class, {together}"
+
+
+def _range(fewest: int | None, most: int) -> str:
+    return str(most) if fewest in (None, most) else f"{fewest} to {most}"
+
+
+def _net_in_words(config: FewShotSettings) -> str:
+    if config.backbone == "mlp":
+        return f"perceptron, {config.activation}, hidden {_listed(config.hidden_sizes)}"
+    down = "max-pooling" if config.pooling == "max" else "stride 2, spatial mean"
+    return f"convolutions, {down}, filters {_listed(config.filters)}"
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return " ".join(map(str, sizes)) or "none"
 
 
 def require_testable(training: FewShotTraining, queries: int | None = None) -> None:
@@ -181,10 +215,26 @@ def require_testable(training: FewShotTraining, queries: int | None = None) -> N
     Raises:
         ValueError: as `evaluate_fewshot`.
     """
+    if _has_grid(training):
+        _require_no_queries(training, queries)
     if training.learner.problem.kind == "classification":
         shape = training.learner.config.test_shape(training.learner.problem)
         shape = replace(shape, queries=queries or _QUERIES)
         next(_batches(training, 1, shape, split="test", seed=0))
+
+
+def _has_grid(training: FewShotTraining) -> bool:
+    """Whether tests ask for the whole curve."""
+    problem = training.learner.problem
+    return problem.kind == "regression" and hasattr(training.tasks, "sample_for_test")
+
+
+def _require_no_queries(training: FewShotTraining, queries: int | None) -> None:
+    if queries is not None:
+        raise ValueError(
+            f"queries of the test must be left out for {training.tasks.name}, measured on {_GRID}; "
+            f"got {queries}"
+        )
 
 
 def adaptation_curve(

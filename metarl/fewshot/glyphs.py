@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metarl.fewshot.batches import EpisodeShape, FewShotBatch, ProtocolFacts
+from metarl.fewshot.batches import EpisodeRanges, EpisodeShape, FewShotBatch, ProtocolFacts
 from metarl.fewshot.class_tasks import require_same_device
-from metarl.fewshot.episode_draws import draw_classes, split_episode
+from metarl.fewshot.episode_draws import draw_classes, split_episode, varied
 from metarl.ranges import require_at_least, require_between
 from metarl.seeding import torch_generator
 from metarl.suggestions import known
@@ -93,6 +93,19 @@ class GlyphTasks:
         classes = numbers[draw_classes(num_tasks, len(numbers), shape.ways, generator)]
         examples = classes.unsqueeze(-1).expand(-1, -1, shape.shots + shape.queries)
         return split_episode(self._pictures(examples, generator), shape)
+
+    def sample_variable(
+        self, num_tasks: int, ranges: EpisodeRanges, *, split: str, generator: torch.Generator
+    ) -> FewShotBatch:
+        """Draw episodes of varying ways and shots, padded to the largest and masked.
+
+        A task with `w` ways has the classes 0 … w − 1. Inputs that do not count are zero.
+
+        Raises:
+            ValueError: as `sample`, for the largest shape.
+        """
+        batch = self.sample(num_tasks, ranges.largest, split=split, generator=generator)
+        return varied(batch, ranges, generator)
 
     def num_classes(self, split: str) -> int:
         """Classes of a split."""

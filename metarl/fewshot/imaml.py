@@ -162,7 +162,8 @@ class IMAML:
         return {
             "adaptation": f"gradient steps ({config.num_inner_steps} in training) towards a "
             f"minimum regularised by {config.regularization:g}, rate {config.inner_lr:g} on the "
-            "mean loss",
+            f"mean loss; {config.cg_iterations} steps of conjugate gradient, "
+            f"damping {config.cg_damping:g}",
             **norm_facts(config, passes="apart"),
         }
 

@@ -16,7 +16,7 @@ from metarl.fewshot.class_splits import (
     split_loaders,
 )
 from metarl.fewshot.class_tasks import ClassTasks
-from metarl.fewshot.downloads import DataPlace, OfficialFile, locate
+from metarl.fewshot.downloads import DataPlace, OfficialFile, locate, locate_all
 from metarl.fewshot.hashed_features import hashed_counts, word_grams
 from metarl.fewshot.packed_cache import cached
 from metarl.ranges import require_at_least
@@ -89,7 +89,7 @@ def banking77_tasks(
 
     Source: Casanueva et al. 2020 (arXiv:2003.04807).
     """
-    paths = [locate("banking77", file, place) for file in _BANKING]
+    paths = locate_all("banking77", _BANKING, place)
     requests: list[Request] = []
     for path in paths:
         requests += _readable(path, _read_table)

@@ -65,8 +65,14 @@ class MAMLConfig(FewShotSettings):
         require_one_head(self)
 
 
+_ORDER = {"unrolled": "second", "recurrence": "second", "first_order": "first"}
+
+
 class MAML:
     """Model-agnostic meta-learning: a start from which a few gradient steps go far.
+
+    The head has an output for each class of the largest episode. A task of w classes, where they
+    vary, has the labels 0 … w − 1; the other outputs stay in its softmax and learn to be low.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), alg. 2; with other settings Raghu et al. 2020,
     Oh et al. 2021 (arXiv:2008.08882, BOIL), Li et al. 2017 (arXiv:1707.03141, Meta-SGD), Antoniou
@@ -173,7 +179,8 @@ class MAML:
         config = self.config
         return {
             "adaptation": f"gradient steps ({config.num_inner_steps} in training), "
-            f"rate {config.inner_lr:g} on the mean loss, {config.rates}",
+            f"rate {config.inner_lr:g} on the mean loss, {config.rates}; "
+            f"{_ORDER[config.mode]} order",
             "adapted": config.adapted,
             **norm_facts(config, passes="apart"),
         }

@@ -25,8 +25,17 @@ from metarl.ranges import require_at_least
 __all__ = ["sider_tasks", "tox21_tasks"]
 
 _URL = "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/"
-_TOX21 = OfficialFile("molecules/tox21.csv.gz", f"{_URL}tox21.csv.gz")
-_SIDER = OfficialFile("molecules/sider.csv.gz", f"{_URL}sider.csv.gz")
+# Tox21 as it is offered since 2018, when molecules that were listed twice were merged.
+_TOX21 = OfficialFile(
+    "molecules/tox21.csv.gz",
+    f"{_URL}tox21.csv.gz",
+    "md5:2882d69e70bba0fec14995f26787cc25",
+)
+_SIDER = OfficialFile(
+    "molecules/sider.csv.gz",
+    f"{_URL}sider.csv.gz",
+    "sha256:4cc7ccb20dded475853c583596e227116c222c6ca7dbb40159bdbe9ee3f099b9",
+)
 _NO_ASSAY = {"smiles", "mol_id"}
 _DAMAGES = (
     OSError,

@@ -26,7 +26,7 @@ from metarl.fewshot.class_splits import (
     split_loaders,
 )
 from metarl.fewshot.class_tasks import ClassTasks, Rotations
-from metarl.fewshot.downloads import DataPlace, OfficialFile, locate
+from metarl.fewshot.downloads import DataPlace, OfficialFile, locate_all
 from metarl.fewshot.image_files import ImageFiles, read_images, resized
 from metarl.fewshot.packed_cache import cached
 from metarl.fewshot.stored_points import pack_bits
@@ -44,11 +44,13 @@ _FILES = (
         "omniglot/images_background.zip",
         f"{_URL}images_background.zip",
         "md5:68d2efa1b9178cc56df9314c21c6e718",
+        "omniglot/images_background",
     ),
     OfficialFile(
         "omniglot/images_evaluation.zip",
         f"{_URL}images_evaluation.zip",
         "md5:6b91aef0f799c5bb55b94e3f2daec811",
+        "omniglot/images_evaluation",
     ),
 )
 _CHARACTERS = (964, 659)  # in the two files
@@ -119,7 +121,7 @@ def _renamed(tasks: ClassTasks, name: str) -> ClassTasks:
 
 
 def _load(place: DataPlace, resize: Resize) -> ClassData:
-    sources = [locate("omniglot", file, place, file.path.removesuffix(".zip")) for file in _FILES]
+    sources = locate_all("omniglot", _FILES, place)
     names = [_drawings(source, number) for source, number in zip(sources, _CHARACTERS, strict=True)]
     packed = cached(
         f"omniglot-{resize}", sources, f"1 {resize} {_SIDE}", partial(_pack, sources, names, resize)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from metarl.fewshot.backbones import Backbone, Perceptron
 from metarl.fewshot.batch_norm import BATCH_NORMS, BatchNorm
-from metarl.fewshot.batches import EpisodeShape
+from metarl.fewshot.batches import EpisodeRanges, EpisodeShape
 from metarl.fewshot.conv_net import ConvNet, Pooling
 from metarl.fewshot.problem import Problem
 from metarl.mlp import Activation, activation_function
@@ -22,6 +23,7 @@ __all__ = [
     "require_choice",
     "require_classes",
     "require_one_head",
+    "require_read",
     "require_shared_norm",
 ]
 
@@ -44,6 +46,11 @@ class FewShotSettings:
     """Classes of a training episode; None: as in the test."""
     train_shots: int | None = None
     """Support points per class in training; None: as in the test."""
+    min_ways: int | None = None
+    """Fewest classes of a training episode, whose number is then drawn for each task; None: always
+    as many. A head keeps an output for each of the most classes."""
+    min_shots: int | None = None
+    """Fewest support points per class in training, drawn for each task; None: always as many."""
     train_split: TrainSplit = "train"
     """Classes to train on; train+validation leaves none to judge the best of a run by, so that the
     best is judged on training classes (what the papers call trainval)."""
@@ -82,6 +89,9 @@ class FewShotSettings:
         for name in ("queries", "train_ways", "train_shots", "decay_iterations", "chunk_size"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
+        for name, low in (("min_ways", 2), ("min_shots", 1)):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), low)
         require_between("meta_lr", self.meta_lr, 0, float("inf"), open_low=True)
         if self.clip_gradient is not None:
             require_between("clip_gradient", self.clip_gradient, 0, float("inf"), open_low=True)
@@ -97,6 +107,18 @@ class FewShotSettings:
         require_choice("backbone", self.backbone, ("mlp", "conv"))
         require_choice("pooling", self.pooling, ("max", "stride"))
         require_choice("batch_norm", self.batch_norm, BATCH_NORMS)
+        if self.backbone == "mlp" and self.batch_norm == "per-step":
+            raise ValueError(
+                "batch_norm must be batch with backbone mlp, which has no batch norm to learn for "
+                "each inner step, got 'per-step'"
+            )
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Names of the settings that the chosen net does not read."""
+        if self.backbone == "mlp":
+            return ("filters", "pooling", "batch_norm")
+        return ("hidden_sizes", "activation")
 
     def test_shape(self, problem: Problem) -> EpisodeShape:
         """Episodes of the test."""
@@ -108,6 +130,31 @@ class FewShotSettings:
         shape = self.test_shape(problem)
         ways = self.train_ways or shape.ways
         return replace(shape, ways=ways, shots=self.train_shots or shape.shots)
+
+    def train_episodes(self, problem: Problem) -> EpisodeShape | EpisodeRanges:
+        """Episodes of training as they are drawn: all of one size, or of varying ways and shots.
+
+        Raises:
+            ValueError: if the fewest are more than the most, or cannot vary.
+        """
+        shape = self.train_shape(problem)
+        if self.min_ways is None and self.min_shots is None:
+            return shape
+        if self.min_ways is not None and problem.kind == "regression":
+            raise ValueError(
+                f"min_ways must be left out for regression, which has no classes, "
+                f"got {self.min_ways}"
+            )
+        ranges = []
+        for name, most in (("ways", shape.ways), ("shots", shape.shots)):
+            fewest = getattr(self, f"min_{name}") or most
+            if fewest > most:
+                raise ValueError(
+                    f"min_{name} must be {most} or less, the {name} of training, got {fewest}"
+                )
+            ranges.append((fewest, most))
+        self._require_whole_support(shape)
+        return EpisodeRanges(ranges[0], ranges[1], shape.queries)
 
     def make_backbone(
         self,
@@ -151,6 +198,15 @@ class FewShotSettings:
             num_pooled=num_pooled,
         )
 
+    def _require_whole_support(self, shape: EpisodeShape) -> None:
+        """Refuse minibatches (Reptile's), whose places points that do not count would take."""
+        size, whole = getattr(self, "inner_batch", None), shape.ways * shape.shots
+        if size is not None and size < whole:
+            raise ValueError(
+                f"inner_batch must be {whole} or more, the whole support set, where ways or shots "
+                f"vary, got {size}"
+            )
+
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is none of the choices.
@@ -160,6 +216,27 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise ValueError(unknown_name(name, value, choices))
+
+
+def require_read(config: FewShotSettings, given: Collection[str]) -> None:
+    """Refuse settings that were asked for and have no effect on the chosen net.
+
+    Those at their defaults pass, and those not asked for, as recipes have them for another net.
+
+    Args:
+        config: of a learner.
+        given: names of the settings that a person gave.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    defaults = {each.name: each.default for each in fields(config)}
+    for name in config.unread:
+        if name in given and getattr(config, name) != defaults[name]:
+            raise ValueError(
+                f"{name} must be left out with backbone {config.backbone}, which has no use for "
+                f"it, got {getattr(config, name)!r}"
+            )
 
 
 def require_one_head(config: FewShotSettings) -> None:
@@ -189,13 +266,14 @@ def require_classes(learner: str, problem: Problem) -> None:
 
 
 def require_shared_norm(config: FewShotSettings) -> None:
-    """Refuse batch norm by steps where steps leave the net as it is.
+    """Refuse batch norm by steps for a learner that adapts its scale and offset, or shares them.
 
     Raises:
         ValueError: naming the others.
     """
     if config.batch_norm == "per-step":
         raise ValueError(
-            "batch_norm must be batch, support or running where no inner step passes through it, "
-            "got 'per-step'"
+            "batch_norm must be batch, support or running for this learner: only maml and its "
+            "variants have a scale and an offset for each inner step, others adapt the two or use "
+            "the same at all steps, got 'per-step'"
         )

@@ -11,10 +11,14 @@ import torch
 from metarl.bilevel import Params
 from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, select_tensors
 from metarl.fewshot.batches import (
+    EpisodeRanges,
     EpisodeShape,
     FewShotBatch,
     FewShotTasks,
     LabelledSet,
+    VariableTasks,
+    require_inputs,
+    require_labels,
     small_parts,
 )
 from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
@@ -36,6 +40,7 @@ _MOMENTUM = 0.1  # of running statistics, a pass through the net of their own
 _STATISTICS_EVERY = 5  # iterations
 _VALIDATION_TASKS = 100
 _AGENT = "fewshot-"
+_DECISIVE = ("split_digest", "resize", "rotations")  # of a data set's facts
 
 
 class FewShotTraining:
@@ -143,6 +148,8 @@ class FewShotTraining:
         moment = Moment(self.num_iterations, chance)
         losses, grads = self._meta_gradient(self.params, batch, moment)
         with in_iteration(self.num_iterations + 1):
+            if not bool(losses.isfinite().all()):  # the data's fault, not that of the rates
+                require_finite_tasks("data", *(part.inputs for part in batch))
             require_finite_tasks("query loss", losses, remedy=_REMEDY)
             require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
         if self.running and self.num_iterations % _STATISTICS_EVERY == 0:
@@ -170,11 +177,24 @@ class FewShotTraining:
         return {f"{self._validation_split}/accuracy": float(torch.cat(shares).mean())}
 
     def adapt(self, support: LabelledSet) -> Adapted:
-        """What the learner knows of each task after its support set, tensors [tasks, ...]."""
+        """What the learner knows of each task after its support set, tensors [tasks, ...].
+
+        Raises:
+            ValueError: if inputs or labels do not fit the learner, or a number is not finite.
+        """
+        problem = self.learner.problem
+        require_inputs("support", support.inputs, problem.input_shape)
+        if problem.kind == "classification":
+            require_labels("support", support, problem.num_outputs)
         return self.learner.adapt(self.evaluation_params, support)
 
     def predict(self, adapted: Adapted, query: LabelledSet) -> torch.Tensor:
-        """Logits [tasks, points, ways] or predictions [tasks, points, D]; no target is used."""
+        """Logits [tasks, points, ways] or predictions [tasks, points, D]; no target is used.
+
+        Raises:
+            ValueError: if inputs do not fit the learner, or a number is not finite.
+        """
+        require_inputs("query", query.inputs, self.learner.problem.input_shape)
         return self.learner.predict(adapted, query.inputs, query.mask)
 
     def save(self, path: Path) -> None:
@@ -195,6 +215,7 @@ class FewShotTraining:
                 "seed": self.seed,
                 "config": asdict(self.config),
                 "counters": {"num_iterations": self.num_iterations},
+                "data": self.tasks.protocol,
             },
         )
 
@@ -214,11 +235,13 @@ class FewShotTraining:
         but `iterate` begins with a fresh optimiser.
 
         Raises:
-            ValueError: if the file is no checkpoint of this learner on this data set.
+            ValueError: if the file is no checkpoint of this learner on this data set, or the data
+                set has other classes or pictures now.
         """
         config_type: Any = LEARNERS.load(name).config_type
         tensors, header = load_checkpoint(path, agent=_AGENT + name, environment=tasks.name)
         config = read_settings(config_type, header["config"], where=f"checkpoint {path}")
+        _require_same_data(path, header.get("data"), tasks)
         training = cls(name, tasks, config, seed=header["seed"], device=device, compile=compile)
         for group, mine in (("parameters", training.params), ("running", training.running)):
             held = select_tensors(path, tensors, group, mine)
@@ -239,7 +262,7 @@ class FewShotTraining:
         """Draw one episode to train on and one to validate on, so that mistakes show at once."""
         problem = self.learner.problem
         if not isinstance(self.learner, Transfer):
-            self._sample(1, self.config.train_shape(problem), self.config.train_split, 0)
+            self._sample(1, self.config.train_episodes(problem), self.config.train_split, 0)
         if problem.kind == "classification":
             self._sample(1, self.config.test_shape(problem), self._validation_split, 0)
 
@@ -249,14 +272,26 @@ class FewShotTraining:
             assert isinstance(self.tasks, PointTasks)
             chance = torch_generator(self.seed, "tasks", iteration, device=self.device)
             return self.learner.draw(self.tasks, chance)
-        shape = self.config.train_shape(self.learner.problem)
-        return self._sample(self.config.meta_batch_size, shape, self.config.train_split, iteration)
+        sizes = self.config.train_episodes(self.learner.problem)
+        return self._sample(self.config.meta_batch_size, sizes, self.config.train_split, iteration)
 
     def _sample(
-        self, num_tasks: int, shape: EpisodeShape, split: str, iteration: int, key: str = "tasks"
+        self,
+        num_tasks: int,
+        sizes: EpisodeShape | EpisodeRanges,
+        split: str,
+        iteration: int,
+        key: str = "tasks",
     ) -> FewShotBatch:
         chance = torch_generator(self.seed, key, iteration, device=self.device)
-        return self.tasks.sample(num_tasks, shape, split=split, generator=chance)
+        if isinstance(sizes, EpisodeShape):
+            return self.tasks.sample(num_tasks, sizes, split=split, generator=chance)
+        if not isinstance(self.tasks, VariableTasks):
+            raise ValueError(
+                f"min_ways and min_shots must be left out for {self.tasks.name}, whose episodes "
+                "are all of one size"
+            )
+        return self.tasks.sample_variable(num_tasks, sizes, split=split, generator=chance)
 
     def _problem(self) -> Problem:
         """Inputs and outputs; a task is drawn to see how many numbers regression asks for."""
@@ -281,6 +316,19 @@ class FewShotTraining:
             name: torch.zeros_like(v) if "mean" in name else torch.ones_like(v)
             for name, v in found.items()
         }
+
+
+def _require_same_data(path: Path, stored: object, tasks: FewShotTasks) -> None:
+    """Refuse other classes or pictures than a checkpoint's; those of earlier versions tell none."""
+    if not isinstance(stored, dict):
+        return
+    for fact in _DECISIVE:
+        then, now = stored.get(fact), tasks.protocol.get(fact)
+        if then != now:
+            raise ValueError(
+                f"{tasks.name} must be as {path} was trained on, {fact} was {then!r} and is "
+                f"{now!r} now; give its --dataset-options, and a folder with the same classes"
+            )
 
 
 def _require_split(tasks: FewShotTasks, config: FewShotSettings) -> None:

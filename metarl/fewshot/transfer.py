@@ -13,7 +13,14 @@ from torch.nn import functional
 from metarl.bilevel import InnerLoop, Params, adapt, sgd
 from metarl.fewshot.anil import HeadTasks, head_logits
 from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.embedding import SharedTasks, embed, embed_alone, episode_statistics
+from metarl.fewshot.embedding import (
+    SharedTasks,
+    embed,
+    embed_alone,
+    episode_statistics,
+    membership,
+    without_absent,
+)
 from metarl.fewshot.learner import Moment, Parts, autograd_meta_gradient, norm_facts
 from metarl.fewshot.problem import Problem, task_losses
 from metarl.fewshot.settings import FewShotSettings, require_classes, require_shared_norm
@@ -23,6 +30,7 @@ from metarl.ranges import require_at_least, require_between
 __all__ = ["PointTasks", "Transfer", "TransferConfig"]
 
 _CLASSIFIER = "classifier/"
+_OF_EPISODES = ("train_ways", "train_shots", "min_ways", "min_shots", "chunk_size")
 _MOST_DECAY = 0.5  # a head's steps would overshoot with more
 _HEAD_LR = 2.0  # logistic regression on vectors of length 1 is 1-smooth with its bias
 
@@ -57,12 +65,19 @@ class TransferConfig(FewShotSettings):
             require_at_least(name, getattr(self, name), 1)
         require_between("head_decay", self.head_decay, 0, _MOST_DECAY)
         require_shared_norm(self)
+        for name in _OF_EPISODES:
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} must be left out for transfer, which trains on batch_points labelled "
+                    f"points at a time, without episodes, got {getattr(self, name)}"
+                )
 
 
 class Transfer:
     """A classifier of all training classes; on a task, logistic regression on its embeddings.
 
-    Embeddings have length 1 for the new heads.
+    Embeddings have length 1 for the new heads. Classes that a task has no support of take no part
+    in its head.
 
     Source: the baseline of Chen et al. 2019 (arXiv:1904.04232); unit length as in Tian et al. 2020
     (arXiv:2003.11539).
@@ -128,11 +143,12 @@ class Transfer:
             features = functional.normalize(found, dim=-1)
             mask = () if support.mask is None else (support.mask,)
             num_classes = int(support.targets.max()) + 1
+            members = membership(support, num_classes, features.dtype)
             zero = {
                 "weight": features.new_zeros(num_classes, features.shape[-1]),
                 "bias": features.new_zeros(num_classes),
             }
-            head = adapt(zero, (features, support.targets, *mask), self._inner)
+            head = adapt(zero, (features, members, support.targets, *mask), self._inner)
         return HeadTasks(head, SharedTasks(params, support))
 
     def trajectory(
@@ -145,13 +161,15 @@ class Transfer:
         yield self.adapt(params, support)
 
     def predict(self, adapted: HeadTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [tasks, points, classes]."""
+        """Logits [tasks, points, classes]; the lowest number for classes without support."""
         norm = self.config.batch_norm
         if norm == "support":
             features = embed(self.backbone, adapted.shared, inputs, mask, norm).query
         else:
             features = embed_alone(self.backbone, adapted.shared.params, inputs, mask)
-        return head_logits(adapted.head, functional.normalize(features, dim=-1))
+        logits = head_logits(adapted.head, functional.normalize(features, dim=-1))
+        members = membership(adapted.shared.support, logits.shape[-1], logits.dtype)
+        return without_absent(logits, members)
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
         """Of the points of an iteration."""
@@ -163,6 +181,7 @@ class Transfer:
         return {"adaptation": words, **norm_facts(self.config, passes="apart")}
 
     def _head_loss(self, head: Params, parts: Parts) -> Tensor:
-        features, targets, *mask = parts
-        loss = task_losses("classification", head_logits(head, features), targets, *mask)
+        features, members, targets, *mask = parts
+        logits = without_absent(head_logits(head, features), members)
+        loss = task_losses("classification", logits, targets, *mask)
         return loss + self.config.head_decay / 2 * head["weight"].square().sum((-2, -1))
