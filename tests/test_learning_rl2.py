@@ -58,24 +58,24 @@ def beats_simpler(
     num_iterations: int,
     margins: Mapping[str, float],
     *,
-    memoryless_iterations: int | None = None,
+    simpler_iterations: int | None = None,
     **settings: Any,
 ) -> Evaluation:
     """Train with a memory; its last episode must earn more than simpler policies by the margins.
 
-    The simpler policies: "random" actions; a "memoryless" policy, trained as long unless it says
-    otherwise; one whose memory is "cleared" at each episode's end. Where a trial is one episode,
-    as on all bandits, no episode ends within it: the cleared policy is the same, and has no margin.
+    The simpler ones: "random" actions; a "memoryless" policy; one whose memory is "cleared" at each
+    episode's end. Both are trained as long, or for `simpler_iterations`. Where a trial is one
+    episode, as on all bandits, none ends within it: a cleared memory is no different there.
     """
     remembering = trained(family, num_iterations, **settings)
     simpler = {"random": float(remembering.reference("random").mean())}
-    if "memoryless" in margins:
-        forgoes = {"memory": "none", "sees_transitions": False}
-        iterations = memoryless_iterations or num_iterations
-        simpler["memoryless"] = last(trained(family, iterations, **{**settings, **forgoes}))
-    if "cleared" in margins:
-        forgetful = trained(family, num_iterations, clear_each_episode=True, **settings)
-        simpler["cleared"] = last(forgetful)
+    ablations: dict[str, dict[str, Any]] = {
+        "memoryless": {"memory": "none", "sees_transitions": False},
+        "cleared": {"clear_each_episode": True},
+    }
+    for name in ablations.keys() & margins.keys():
+        given = {**settings, **ablations[name]}
+        simpler[name] = last(trained(family, simpler_iterations or num_iterations, **given))
     for name, margin in margins.items():
         assert last(remembering) > simpler[name] + margin, f"{name}: {simpler}"
     return remembering
@@ -85,7 +85,7 @@ def beats_simpler(
 def test_ten_pulls_of_five_arms_are_learned_nearly_to_the_optimum(seed):
     """Measured: 6.4 with a memory, 5.0 without one and at random; the optimum is 6.66."""
     margins = {"random": 1.1, "memoryless": 1.0}
-    remembering = beats_simpler(Bandit("n10-k5"), 25, margins, seed=seed, memoryless_iterations=10)
+    remembering = beats_simpler(Bandit("n10-k5"), 25, margins, seed=seed, simpler_iterations=10)
     assert last(remembering) > 6.2
 
 
@@ -141,11 +141,12 @@ ACTOR: dict[str, Any] = {
 def test_two_arms_are_learned_whether_or_not_they_tell_of_each_other(
     variant, num_iterations, least, margin
 ):
-    """Measured on seeds 0, 1 and 2, of 100 pulls: 87 easy, 73.5 to 73.9 medium, HARD hard,
-    72.9 to 74.5 uniform, INDEP independent; random ones and those without memory get 50 or 51."""
+    """Measured on seeds 0, 1 and 2, of 100 pulls: 82 to 88 easy, 73.5 to 73.9 medium, 56.9 to 57.3
+    hard, 72.9 to 74.5 uniform, 63.3 to 64.8 independent. Random pulls and those of a policy without
+    memory get 49.4 to 51.1; whoever knows the better arm gets 90, 75, 60, 75 and 66.7."""
     settings = {"memory": "lstm", "memory_size": 32, "meta_batch_size": 200, "gamma": 0.95}
     settings |= {"gae_lambda": 0.9, "learning_rate": 8e-3, "entropy_coefficient": 0.02}
-    settings |= {"expected_rewards": True, "num_epochs": 2, "memoryless_iterations": 5}
+    settings |= {"expected_rewards": True, "num_epochs": 2, "simpler_iterations": 5}
     family = make_family(f"DependentBandit:{variant}")
     margins = {"random": margin, "memoryless": margin}
     remembering = beats_simpler(family, num_iterations, margins, seed=0, **settings)
@@ -159,12 +160,14 @@ def test_the_arm_that_tells_which_of_ten_pays_is_pulled_first():
     settings |= {"learning_rate": 8e-3, "entropy_coefficient": 0.4, "anneal_iterations": 150}
     margins = {"random": 10, "memoryless": 10}
     family = make_family("ElevenArmBandit:wang16")
-    remembering = beats_simpler(family, 150, margins, seed=0, memoryless_iterations=20, **settings)
+    remembering = beats_simpler(family, 150, margins, seed=0, simpler_iterations=20, **settings)
     assert last(remembering) > 18
 
 
 def test_the_goal_of_a_grid_is_found_once_and_gone_back_to():
-    """Measured on seeds 0, 1 and 2: GRID"""
+    """Measured on seeds 0, 1 and 2: 2.4 to 2.9 in the first episode and 8.6 to 9.4 in the fourth,
+    2.7 to 3.4 if each is forgotten, −.9 without memory, −1.1 at random. A known goal is worth
+    11.1."""
     settings = {"num_episodes": 4, "gamma": 0.95, "gae_lambda": 0.95, "meta_batch_size": 250}
     settings |= {"num_epochs": 3, "entropy_coefficient": 0.02}
     margins = {"random": 8, "memoryless": 8, "cleared": 4}
@@ -175,24 +178,25 @@ def test_the_goal_of_a_grid_is_found_once_and_gone_back_to():
 
 
 def test_the_goal_of_a_dark_room_is_found_and_gone_back_to():
-    """Measured on goals never trained on: 69 in the third episode, 28 if each is forgotten, .7
-    without memory and at random."""
+    """Measured on goals never trained on: 66 to 69 in the third episode, 28 if each is forgotten,
+    .7 without memory and at random."""
     settings = {**ACTOR, "num_episodes": 3, "meta_batch_size": 100, "num_epochs": 2}
     settings |= {"gamma": 0.98, "learning_rate": 4e-3, "entropy_coefficient": 0.03}
     margins = {"random": 30, "memoryless": 30, "cleared": 12}
     room = make_family("DarkRoom:dpt")
-    remembering = beats_simpler(room, 35, margins, seed=0, memoryless_iterations=20, **settings)
+    remembering = beats_simpler(room, 35, margins, seed=0, **settings)
     assert last(remembering) > float(remembering.scores(0).mean()) + 12
 
 
 def test_hidden_rewards_and_transitions_are_learned_over_ten_episodes():
-    """Measured: the tenth episode earns 15 to 16 after 1.3 M steps, MDP if each is forgotten,
-    10 without memory and at random."""
+    """Measured: the tenth episode earns 15 to 16 after 1.3 M steps, random actions 10, and so do
+    policies without memory and with a cleared one, after 65 iterations as after 20."""
     settings = {"memory": "transformer", "sees_transitions": True, "num_episodes": 10}
     settings |= {"meta_batch_size": 200, "gamma": 0.9, "gae_lambda": 0.5, "num_epochs": 2}
     settings |= {"learning_rate": 1.5e-3, "entropy_coefficient": 0.09, "expected_rewards": True}
-    margins = {"random": 3, "memoryless": 3, "cleared": 2}
-    remembering = beats_simpler(make_family("TabularMDP:rl2"), 65, margins, seed=0, **settings)
+    margins = {"random": 3, "memoryless": 3, "cleared": 3}
+    family = make_family("TabularMDP:rl2")
+    remembering = beats_simpler(family, 65, margins, seed=0, simpler_iterations=20, **settings)
     assert last(remembering) > float(remembering.scores(0).mean()) + 2.5
 
 
@@ -201,10 +205,11 @@ CHEETAH |= {"entropy_coefficient": 0.003, "num_tasks": 40}
 
 
 def test_a_cheetah_finds_out_which_way_to_run():
-    """Measured: 85 and more after 15 iterations, where policies without memory stay near 0.
+    """Measured on seeds 0, 1 and 2: 98, 67 and 126 in the second episode, random actions −10, −22
+    and −7, policies without memory near 0 (−7 on seed 0).
 
-    There is no margin over a cleared memory (86 and 98 against 98): a few steps tell the way, so
-    little is lost by finding it out again in each episode of 200.
+    A cleared memory earns as much (99 and 86 in its two episodes, against 79 and 98): a few steps
+    tell the way, so little is lost by finding it out again in each episode of 200.
     """
     margins = {"random": 40, "memoryless": 40}
     family = make_family("HalfCheetahDir:varibad")
@@ -212,11 +217,11 @@ def test_a_cheetah_finds_out_which_way_to_run():
     assert last(remembering) > 40
 
 
-def test_a_cheetah_runs_as_fast_as_it_is_paid_for():
-    """Measured on seeds 0, 1 and 2: VEL
+def test_a_cheetah_begins_to_run_at_the_speed_it_is_paid_for():
+    """Measured on seeds 0, 1 and 2: 124, 116 and 67 above random actions (−382, −356, −350).
 
-    A cleared memory is no different, as above.
+    A memory is worth nothing yet after 30 iterations, likely as most targets are still too fast:
+    policies without one earn −285, −271 and −244, those with one −257, −240 and −283.
     """
-    margins = {"random": 60, "memoryless": 12}
     family = make_family("HalfCheetahVel:varibad")
-    beats_simpler(family, 30, margins, seed=0, learning_rate=4e-3, **CHEETAH)
+    beats_simpler(family, 30, {"random": 40}, seed=0, learning_rate=4e-3, **CHEETAH)
