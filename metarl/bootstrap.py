@@ -55,9 +55,11 @@ def stratified_bootstrap(
 
     With two or more runs the tasks are strata: each task's runs are drawn anew with replacement,
     independently for every task and matrix. The interval says what other training seeds would
-    give on these tasks. A single run cannot say that: if any matrix has only one, whole tasks are
-    drawn instead, the same for all matrices, and the interval says what these runs would give on
-    other tasks of the same distribution. `Estimate.resampled` tells which.
+    give on these tasks, if the tasks of a run have no luck in common: where one policy plays all
+    tasks, as after meta-training, what a seed does to all of them alike is not in it, and the
+    runs' own means belong beside it. A single run cannot say either: if any matrix has only one,
+    whole tasks are drawn instead, the same for all matrices, and the interval says what these
+    runs would give on other tasks of the same distribution. `Estimate.resampled` tells which.
 
     Args:
         statistic: of as many arrays [..., runs, tasks] as there are `scores`, giving shape [...],

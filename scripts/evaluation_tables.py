@@ -10,7 +10,7 @@ from rich.table import Table
 
 from metarl.bootstrap import Estimate
 from metarl.evaluation import Evaluation, Metric, Scores
-from metarl.scripts.number_text import interval_text
+from metarl.scripts.number_text import interval_text, number_text
 
 __all__ = ["print_evaluation"]
 
@@ -19,6 +19,8 @@ def print_evaluation(console: Console, evaluation: Evaluation) -> None:
     """A table for the return and, where the family has it, one for success; intervals explained."""
     for metric in evaluation.metrics:
         console.print(_table(evaluation, metric))
+    if len(evaluation.runs) > 1:
+        console.print(_own_means(evaluation), soft_wrap=True, highlight=False)
     console.print(_meaning_of_intervals(evaluation), soft_wrap=True)
 
 
@@ -86,6 +88,15 @@ def _shown(estimate: Estimate, metric: Metric) -> tuple[str, str]:
     return value, f"{low} … {high}"
 
 
+def _own_means(evaluation: Evaluation) -> str:
+    """The mean return of each run at the last stage, or over the trial."""
+    together = evaluation.trial_returns
+    label = evaluation.stages[-1] if together is None else "all episodes"
+    scores = evaluation.scores(len(evaluation.stages) - 1) if together is None else together
+    means = (number_text(float(mean)) for mean in scores.mean(-1))
+    return f"return of each run, {label}: {', '.join(means)}"
+
+
 def _meaning_of_intervals(evaluation: Evaluation) -> str:
     """What the intervals say, and of whom."""
     names = {name: evaluation.reference(name) for name in evaluation.references}
@@ -95,7 +106,10 @@ def _meaning_of_intervals(evaluation: Evaluation) -> str:
         others = [name for name in names if name not in single]
         unit = "runs"
     else:
-        own = "Intervals are over runs: what other training seeds would give on these tasks"
+        own = (
+            "Intervals are over runs, drawn anew for each task as rliable does; what a seed does "
+            "to all tasks alike is not in them, the runs' own means show it"
+        )
         others, unit = single, "tasks"
     tail = f"; those of {_listed(others)} are over {unit}" if others else ""
     return f"{own}{tail}. IQM: mean of the middle half of runs and tasks."

@@ -180,7 +180,8 @@ def results_note(evaluations: Sequence[Evaluation]) -> str:
     """What the numbers and their intervals mean."""
     units = {e.estimate(e.scores(0)).resampled for e in evaluations}
     over = {
-        "runs": "what other training seeds would give on these tasks",
+        "runs": "what other training seeds would give on these tasks, drawn anew for each of them "
+        "as rliable does, without what a seed does to all tasks alike",
         "tasks": "what this one run would give on other tasks of the same distribution",
     }
     meaning = "; of single runs ".join(over[unit] for unit in sorted(units))

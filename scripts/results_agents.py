@@ -11,7 +11,7 @@ from metarl.bootstrap import Estimate
 from metarl.evaluation import Evaluation, Scores, read_evaluations, write_evaluations
 from metarl.plots import learning_figure
 from metarl.runs import RunDirectory, read_metrics
-from metarl.scripts.number_text import interval_text
+from metarl.scripts.number_text import interval_text, number_text
 from metarl.scripts.results_folder import (
     provenance,
     require_equal_training,
@@ -21,6 +21,10 @@ from metarl.scripts.results_folder import (
 
 __all__ = ["agents_table", "publish_agent"]
 
+_COLUMNS = (
+    "environment", "agent", "tasks × runs", "random", "the agent", "each run", "oracle",
+    "published",
+)  # fmt: skip
 _MOST_EPISODES = 4  # shown one by one
 _MOST_TASK_NUMBERS = 16  # kept of each task
 
@@ -34,6 +38,7 @@ _PUBLISHED = {
     "Bandit:n100-k5": "RL² 78.7, SNAIL 79.1 (their best in training), Gittins 78.3",
     "Bandit:n100-k10": "RL² 83.5, SNAIL 83.5 (their best in training), Gittins 82.8",
     "Bandit:n100-k50": "RL² 84.9, SNAIL 85.1 (their best in training), Gittins 85.2",
+    "Bandit:n500-k5": "RL² 401.6, SNAIL 408.1 (their best in training), Gittins 405.8",
     "TabularMDP:rl2": "10 episodes together: RL² 156.2, SNAIL 159.1 (their best), PSRL 138.1; "
     "25: RL² 445.7, SNAIL 447.2, PSRL 408.8",
     "DarkRoom:dpt": "known goal 91.99 (computed)",
@@ -112,10 +117,12 @@ def agents_table(out: Path) -> list[str]:
     """Lines of Markdown: all results of agents under a directory."""
     lines = [
         "Returns are means over unseen tasks and runs with 95 % bootstrap intervals, over runs",
-        "where there are several, else over tasks. Tasks are of the split test, unless named.",
+        "where there are several, drawn anew for each task as rliable does, else over tasks. What",
+        "a seed does to all tasks alike is not in them; the last return of each run by itself",
+        "shows it. Tasks are of the split test, unless named.",
         "",
-        "| environment | agent | tasks × runs | random | the agent | oracle | published |",
-        "|---|---|---|---|---|---|---|",
+        f"| {' | '.join(_COLUMNS)} |",
+        "|---" * len(_COLUMNS) + "|",
     ]
     for file in sorted(out.glob("*/*/evaluation.json")):
         lines += [_row(file.parent, evaluation) for evaluation in read_evaluations(file)]
@@ -130,9 +137,11 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
     stages = "<br>".join(
         f"{name} {_shown(evaluation.estimate(scores))}" for name, scores in _own_scores(evaluation)
     )
+    last = _own_scores(evaluation)[-1][1]
+    each = ", ".join(number_text(float(mean)) for mean in last.mean(-1)) if len(last) > 1 else ""
     random, oracle = (_reference(evaluation, name) for name in ("random", "oracle"))
     published = _PUBLISHED.get(evaluation.environment, "")
-    cells = [environment, link, count, random, stages, oracle, published]
+    cells = [environment, link, count, random, stages, each, oracle, published]
     return f"| {' | '.join(cells)} |"
 
 

@@ -92,11 +92,25 @@ def of_trials(got: Evaluation, **settings: object) -> Evaluation:
     )
 
 
+def test_of_several_runs_each_is_shown_by_itself():
+    got = made(3)
+    label, numbers_shown = printed(got)[-2].rsplit(": ", 1)
+    assert label == f"return of each run, {got.stages[-1]}"
+    assert_shows(numbers_shown.replace("−", "-").split(", "), got.scores(2).mean(-1))
+    together = of_trials(got)
+    assert together.trial_returns is not None
+    label, numbers_shown = printed(together)[-2].rsplit(": ", 1)
+    assert label == "return of each run, all episodes"
+    means = together.trial_returns.mean(-1)
+    assert_shows(numbers_shown.replace("−", "-").split(", "), means)
+    assert not any("each run" in line for line in printed(made(1)))
+
+
 @pytest.mark.parametrize("num_runs", [1, 3])
 def test_the_episodes_of_a_trial_are_also_added_up(num_runs):
     got = of_trials(made(num_runs))
     total = got.measured.returns.sum((1, 3))
-    row = printed(got)[-3]
+    row = printed(got)[-3 if num_runs == 1 else -4]
     assert_shows(numbers(row, "all episodes")[:1], [total.mean()])
     assert got.to_json()["statistics"]["return"]["all_episodes"]["mean"] == pytest.approx(
         got.estimate(total)._asdict()
@@ -162,7 +176,8 @@ def test_a_reference_without_success_is_in_the_first_table_only():
         (
             2,
             [("multi-task", 3), ("from scratch", 1)],
-            "Intervals are over runs: what other training seeds would give on these tasks; "
+            "Intervals are over runs, drawn anew for each task as rliable does; what a seed does "
+            "to all tasks alike is not in them, the runs' own means show it; "
             "those of random, oracle and from scratch are over tasks.",
         ),
     ],

@@ -53,7 +53,9 @@ def test_seeds_become_one_result_and_one_row(seeds, tmp_path):
     for k, shown in enumerate(stages):
         value, interval = interval_text(evaluation.estimate(evaluation.scores(k)))
         assert shown == f"{evaluation.stages[k]} {value} [{interval}]"
-    for cell, name in ((cells[3], "random"), (cells[5], "oracle")):
+    each = [float(mean.replace("−", "-")) for mean in cells[5].split(", ")]
+    assert each == pytest.approx(evaluation.scores(2).mean(-1), abs=0.51)
+    for cell, name in ((cells[3], "random"), (cells[6], "oracle")):
         mean = evaluation.reference(name).mean()
         assert float(cell.split()[0].replace("−", "-")) == pytest.approx(mean, abs=0.51)
 
