@@ -20,6 +20,15 @@ _RECURRENT = (nn.RNNBase,)
 _ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
             nn.FeatureAlphaDropout)  # fmt: skip
+_NEVER = (
+    (nn.RReLU, "cannot run for many tasks at once, not even in evaluation: use nn.LeakyReLU"),
+    (nn.EmbeddingBag, "has no second derivative: use nn.Embedding and sum or average over its "
+     "points"),
+    (nn.Hardsigmoid, "has no second derivative: use nn.Sigmoid or nn.Hardtanh"),
+    ((nn.FractionalMaxPool2d, nn.FractionalMaxPool3d), "pools at random places, other ones in each "
+     "pass: use nn.MaxPool2d or nn.AdaptiveMaxPool2d"),
+    (nn.CrossMapLRN2d, "cannot run for many tasks at once: use nn.LocalResponseNorm"),
+)  # fmt: skip
 
 
 def functional_module(
@@ -40,7 +49,8 @@ def functional_module(
         ValueError: if the module has no parameters, updates running batch statistics, drops out
             at random, holds a fused recurrent layer or fused attention, reparametrises its
             weights (spectral norm), is lazy and not initialised, or is one of nn.RReLU,
-            nn.EmbeddingBag, and nn.Embedding with sparse gradients or a largest norm.
+            nn.EmbeddingBag, nn.Hardsigmoid, fractional max-pooling, nn.CrossMapLRN2d, and
+            nn.Embedding with sparse gradients or a largest norm.
 
     Example:
         >>> apply, params = functional_module(nn.Linear(2, 1))
@@ -86,17 +96,13 @@ def _complaint(part: nn.Module) -> str | None:
             "reparametrises its weights (spectral or weight norm), which keeps a state: "
             "remove the parametrisation"
         )
-    return _weight_complaint(part)
+    return _weight_complaint(part) or _kind_complaint(part)
 
 
 def _weight_complaint(part: nn.Module) -> str | None:
     """Of layers whose weights are not there yet, or have no gradients as adaptation needs them."""
     if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
         return "is lazy and has no parameters yet: call the module on one batch of inputs first"
-    if isinstance(part, nn.RReLU):
-        return "cannot run for many tasks at once, not even in evaluation: use nn.LeakyReLU"
-    if isinstance(part, nn.EmbeddingBag):
-        return "has no second derivative: use nn.Embedding and sum or average over its points"
     if isinstance(part, nn.Embedding) and part.sparse:
         return "has sparse gradients, which no adaptation step can use: build it with sparse=False"
     if isinstance(part, nn.Embedding) and part.max_norm is not None:
@@ -105,6 +111,11 @@ def _weight_complaint(part: nn.Module) -> str | None:
             "build it with max_norm=None"
         )
     return None
+
+
+def _kind_complaint(part: nn.Module) -> str | None:
+    """Of layers that never work, whatever their settings."""
+    return next((complaint for kind, complaint in _NEVER if isinstance(part, kind)), None)
 
 
 def _has_spectral_norm(part: nn.Module) -> bool:

@@ -43,6 +43,18 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "not even in evaluation: use nn.LeakyReLU",
     ),
     "embedding bag": (lambda: nn.EmbeddingBag(3, 2), "has no second derivative: use nn.Embedding"),
+    "hard sigmoid": (
+        lambda: nn.Sequential(nn.Linear(2, 2), nn.Hardsigmoid()),
+        "use nn.Sigmoid or nn.Hardtanh",
+    ),
+    "fractional pooling": (
+        lambda: nn.Sequential(nn.Conv2d(1, 1, 1), nn.FractionalMaxPool2d(2, output_size=1)),
+        "pools at random places",
+    ),
+    "response norm over maps": (
+        lambda: nn.Sequential(nn.Conv2d(1, 1, 1), nn.CrossMapLRN2d(1)),
+        "use nn.LocalResponseNorm",
+    ),
     "sparse embedding": (lambda: nn.Embedding(3, 2, sparse=True), "build it with sparse=False"),
     "embedding of a largest norm": (
         lambda: nn.Embedding(3, 2, max_norm=1.0),
@@ -72,6 +84,10 @@ PERMITTED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "dropout of nothing": (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.0)), (3, 2)),
     "linear": (lambda: nn.Linear(2, 2), (3, 2)),
+    "response norm": (
+        lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.LocalResponseNorm(2)),
+        (3, 2, 4, 4),
+    ),
 }
 
 
