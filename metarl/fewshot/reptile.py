@@ -16,7 +16,13 @@ from metarl.fewshot.adapted_tasks import (
     task_outputs,
     task_statistics,
 )
-from metarl.fewshot.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.batches import (
+    EpisodeRanges,
+    EpisodeShape,
+    FewShotBatch,
+    LabelledSet,
+    ProtocolFacts,
+)
 from metarl.fewshot.learner import Moment, norm_facts, parts_of
 from metarl.fewshot.problem import Problem, task_losses
 from metarl.fewshot.settings import (
@@ -56,6 +62,22 @@ class ReptileConfig(FewShotSettings):
         require_choice("inner_optimizer", self.inner_optimizer, ("adam", "sgd"))
         require_shared_norm(self)
         require_one_head(self)
+
+    def train_episodes(self, problem: Problem) -> EpisodeShape | EpisodeRanges:
+        """As all learners', but minibatches would take places of points that do not count.
+
+        Raises:
+            ValueError: and if a minibatch is less than a support set whose size varies.
+        """
+        episodes = super().train_episodes(problem)
+        shape = self.train_shape(problem)
+        whole = shape.ways * shape.shots
+        if isinstance(episodes, EpisodeRanges) and self.inner_batch < whole:
+            raise ValueError(
+                f"inner_batch must be {whole} or more, the whole support set, where ways or shots "
+                f"vary, got {self.inner_batch}"
+            )
+        return episodes
 
 
 class Reptile:

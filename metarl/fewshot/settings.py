@@ -153,7 +153,6 @@ class FewShotSettings:
                     f"min_{name} must be {most} or less, the {name} of training, got {fewest}"
                 )
             ranges.append((fewest, most))
-        self._require_whole_support(shape)
         return EpisodeRanges(ranges[0], ranges[1], shape.queries)
 
     def make_backbone(
@@ -197,15 +196,6 @@ class FewShotSettings:
             num_context=num_context,
             num_pooled=num_pooled,
         )
-
-    def _require_whole_support(self, shape: EpisodeShape) -> None:
-        """Refuse minibatches (Reptile's), whose places points that do not count would take."""
-        size, whole = getattr(self, "inner_batch", None), shape.ways * shape.shots
-        if size is not None and size < whole:
-            raise ValueError(
-                f"inner_batch must be {whole} or more, the whole support set, where ways or shots "
-                f"vary, got {size}"
-            )
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
