@@ -145,7 +145,7 @@ def meta_gradient(
     batches = one_batch_per_step(support, inner)
     num_tasks = task_count([*batches, query])
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    total = {name: torch.zeros_like(p) for name, p in params.items()}
+    total: list[Tensor] = []
     losses = []
     with torch.enable_grad():
         for rows in _chunks(num_tasks, inner.chunk_size):
@@ -155,29 +155,35 @@ def meta_gradient(
                 adapted = _adapt_chunk(leaves, chunk, inner)
             else:
                 adapted = _expanded(leaves, rows.stop - rows.start)
-            chunk_losses, cotangents = _losses_and_gradients(loss, adapted, part, inner.batching)
+            chunk_losses, cotangents = _losses_and_gradients(
+                loss, adapted, part, inner.batching, num_tasks
+            )
             grads = torch.autograd.grad(
                 list(adapted.values()),
                 list(leaves.values()),
-                [cotangents[name] / num_tasks for name in adapted],
+                [cotangents[name] for name in adapted],
                 allow_unused=True,
+                materialize_grads=True,
             )
-            for name, grad in zip(leaves, grads, strict=True):
-                if grad is not None:
-                    total[name] += grad
+            total = [t + g for t, g in zip(total, grads, strict=True)] if total else list(grads)
             losses.append(chunk_losses)
-    return torch.cat(losses), total
+    return torch.cat(losses), dict(zip(params, total, strict=True))
 
 
 def _losses_and_gradients(
-    loss: Loss, params: Params, batch: Batch, batching: str
+    loss: Loss, params: Params, batch: Batch, batching: str, num_tasks: int
 ) -> tuple[Tensor, Params]:
-    """Loss of each task and its gradient in the task's own parameters, without a graph."""
+    """Loss of each task, and the gradient of its share in the mean of `num_tasks` in the task's own
+    parameters, without a graph."""
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     if batching == "explicit":
         losses = loss(leaves, batch)
         grads = torch.autograd.grad(
-            losses.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+            losses,
+            list(leaves.values()),
+            torch.full_like(losses, 1 / num_tasks),
+            allow_unused=True,
+            materialize_grads=True,
         )
         return losses.detach(), dict(zip(leaves, grads, strict=True))
 
@@ -189,7 +195,7 @@ def _losses_and_gradients(
         gradients, losses = torch.func.vmap(torch.func.grad(with_value, has_aux=True))(
             leaves, batch
         )
-    return losses, gradients
+    return losses, {name: grad / num_tasks for name, grad in gradients.items()}
 
 
 def _adapt_chunk(params: Params, batches: list[Batch], inner: InnerLoop) -> Params:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -46,6 +46,8 @@ def require_finite_params(term: str, params: Mapping[str, Tensor], *, remedy: st
     Raises:
         NonFiniteError: naming the term and the first such tensor.
     """
+    if _seem_finite(params.values()):
+        return
     for name, values in params.items():
         if not bool(torch.isfinite(values).all()):
             raise NonFiniteError(f"{term} {name} must be finite{_tail(remedy)}")
@@ -66,6 +68,14 @@ def in_iteration(number: int, tasks: NDArray[np.float64] | None = None) -> Itera
         if tasks is not None and error.task is not None:
             whose = f"; task {error.task} is {tasks[error.task].tolist()}"
         raise NonFiniteError(f"iteration {number}: {error}{whose}", error.task) from error
+
+
+def _seem_finite(tensors: Collection[Tensor]) -> bool:
+    """Whether their norm is finite: each tensor is read once, and a GPU waited for once.
+
+    That of large finite numbers may not be, so a no calls for a closer look.
+    """
+    return bool(torch.nn.utils.get_total_norm(tensors).isfinite())
 
 
 def _tail(remedy: str) -> str:

@@ -61,7 +61,7 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}")
     return lambda params, grads: {
-        k: torch.sub(p, grads[k], alpha=learning_rate) if k in grads else p
+        k: torch.add(p, grads[k], alpha=-learning_rate) if k in grads else p
         for k, p in params.items()
     }
 

@@ -132,7 +132,7 @@ class MAML:
             inner = replace(inner, mode="first_order")
         start = params | self._rates.working(params, self._adapted)
         support, query = parts_of(batch.support), self._query_parts(batch)
-        total = {name: torch.zeros_like(p) for name, p in params.items()}
+        total: Params = {}
         for num_steps, weight in self._step_weights(moment.iteration):
             losses, grads = meta_gradient(
                 start,
@@ -141,7 +141,9 @@ class MAML:
                 replace(inner, num_steps=num_steps),
                 query_loss=self._query_loss,
             )
-            total = {name: g + weight * grads[name] for name, g in total.items()}
+            if weight != 1:
+                grads = {name: weight * g for name, g in grads.items()}
+            total = {name: total[name] + grads[name] if total else grads[name] for name in params}
         return losses, total
 
     def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
