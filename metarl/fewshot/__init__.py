@@ -6,6 +6,7 @@ from metarl.fewshot.evaluation import FewShotEvaluation, adaptation_curve, evalu
 from metarl.fewshot.learners import LEARNERS, recipe
 from metarl.fewshot.maml import MAML, MAMLConfig
 from metarl.fewshot.measured_runs import MeasuredRuns
+from metarl.fewshot.own_data import tensor_tasks
 from metarl.fewshot.sinusoid import SinusoidTasks
 from metarl.fewshot.training import FewShotTraining
 
@@ -26,4 +27,5 @@ __all__ = [
     "evaluate_fewshot",
     "make_tasks",
     "recipe",
+    "tensor_tasks",
 ]

@@ -59,12 +59,15 @@ _METRIC: dict[_Data, Settings] = {
     },
 }  # fmt: skip
 
+_MAML: dict[_Data, Settings] = {
+    "characters": _MAML_CHARACTERS,
+    "photographs": _MAML_PHOTOGRAPHS,
+    "vectors": _MAML_VECTORS,
+}
+
 _RECIPES: dict[str, dict[_Data, Settings]] = {
-    "maml": {
-        "characters": _MAML_CHARACTERS,
-        "photographs": _MAML_PHOTOGRAPHS,
-        "vectors": _MAML_VECTORS,
-    },
+    "maml": _MAML,
+    "anil": _MAML,
     "fomaml": {  # characters are our choice: what first order leaves out grows with the step, and
         # one of 2.0 was at 53 % after 1,000 iterations, five of 0.4 at 86 % after 250
         "characters": {**_MAML_CHARACTERS, "inner_lr": 0.4, "num_inner_steps": 5},
@@ -155,11 +158,12 @@ _METRIC_LEARNERS = ("r2d2", "protonet", "matching", "relation", "siamese", "tran
 
 
 def settings_for(learner: str, dataset: str) -> Settings:
-    """Settings by name that differ from the learner's defaults; of a data set unknown here, those
-    of vectors."""
+    """Settings by name that differ from the learner's defaults.
+
+    Of a data set unknown here, those of vectors; of a learner unknown here, the data set's only.
+    """
     kind = _KINDS.get(dataset, "vectors")
-    own = _RECIPES.get(learner, {} if learner in _METRIC_LEARNERS else _RECIPES["maml"])
     metric = _METRIC.get(kind, {}) if learner in _METRIC_LEARNERS else {}
     ways = {"ways": _FIXED_WAYS[dataset]} if dataset in _FIXED_WAYS else {}
     variant = _VARIANTS.get(learner, {})
-    return {**_DATA[kind], **ways, **metric, **variant, **own.get(kind, {})}
+    return {**_DATA[kind], **ways, **metric, **variant, **_RECIPES.get(learner, {}).get(kind, {})}

@@ -188,14 +188,20 @@ class FewShotTraining:
             require_labels("support", support, problem.num_outputs)
         return self.learner.adapt(self.evaluation_params, support)
 
-    def predict(self, adapted: Adapted, query: LabelledSet) -> torch.Tensor:
-        """Logits [tasks, points, ways] or predictions [tasks, points, D]; no target is used.
+    def predict(self, adapted: Adapted, query: LabelledSet | torch.Tensor) -> torch.Tensor:
+        """Logits [tasks, points, ways] or predictions [tasks, points, D].
+
+        Args:
+            adapted: what `adapt` gave.
+            query: inputs [tasks, points, *input_shape], or a set whose targets are not used.
 
         Raises:
             ValueError: if inputs do not fit the learner, or a number is not finite.
         """
-        require_inputs("query", query.inputs, self.learner.problem.input_shape)
-        return self.learner.predict(adapted, query.inputs, query.mask)
+        mask = query.mask if isinstance(query, LabelledSet) else None
+        inputs = query.inputs if isinstance(query, LabelledSet) else query
+        require_inputs("query", inputs, self.learner.problem.input_shape)
+        return self.learner.predict(adapted, inputs, mask)
 
     def save(self, path: Path) -> None:
         """Write parameters, statistics, optimiser, settings and counters.
