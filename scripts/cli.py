@@ -37,9 +37,7 @@ def dispatch(arguments: Sequence[str]) -> None:
         lines = [f"  {name:{width}}  {text}" for name, (_, text) in _COMMANDS.items()]
         print("usage: metarl COMMAND [OPTIONS]\n\n" + "\n".join(lines))
         print("\nmetarl COMMAND --help lists a command's options.")
-        print(
-            "--import MODULE before or behind a command makes known what your module registers."
-        )
+        print("--import MODULE before or behind a command makes known what your module registers.")
     elif arguments[0] in _COMMANDS:
         module = importlib.import_module(f"metarl.scripts.{_COMMANDS[arguments[0]][0]}")
         module.main(arguments[1:])
