@@ -14,6 +14,7 @@ from metarl.fewshot.episode_draws import (
     draw_classes,
     draw_members,
     draw_pairs,
+    require_classes_for,
     split_episode,
     varied,
 )
@@ -180,19 +181,15 @@ class ClassTasks:
 
     def _require_enough(self, data: ClassData, split: str, shape: EpisodeShape) -> None:
         self._require_both_of_pairs(shape.ways)
-        num_classes = self.num_classes(split)
-        if shape.ways > num_classes:
-            raise ValueError(
-                f"ways must be {num_classes} or less: split {split!r} of {self.name} has "
-                f"{num_classes} classes, got {shape.ways}"
-            )
+        where = f"split {split!r} of {self.name}"
+        require_classes_for(shape.ways, self.num_classes(split), where)
         fewest = int(data.counts.argmin())
         count, needed = int(data.counts[fewest]), shape.shots + shape.queries
         if count < needed:
             raise ValueError(
-                f"class {data.class_names[fewest]!r} of split {split!r} of {self.name} has {count} "
-                f"points and an episode needs {needed} ({shape.shots} shots + {shape.queries} "
-                "queries); ask for fewer, or leave the class out"
+                f"class {data.class_names[fewest]!r} of {where} has {count} points and an episode "
+                f"needs {needed} ({shape.shots} shots + {shape.queries} queries); ask for fewer, "
+                "or leave the class out"
             )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "draw_classes",
     "draw_members",
     "draw_pairs",
+    "require_classes_for",
     "split_episode",
     "varied",
 ]
@@ -48,6 +49,23 @@ def draw_members(counts: Tensor, num_points: int, generator: torch.Generator) ->
     keys = torch.rand(shape, generator=generator, device=generator.device)
     absent = torch.arange(shape[-1], device=generator.device) >= counts.unsqueeze(-1)
     return keys.masked_fill_(absent, -1).topk(num_points).indices
+
+
+def require_classes_for(ways: int, num_classes: int, where: str) -> None:
+    """Refuse episodes of more classes than there are.
+
+    Args:
+        ways: of an episode.
+        num_classes: of the split.
+        where: the split and the data set, as the message names them.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if ways > num_classes:
+        raise ValueError(
+            f"ways must be {num_classes} or less: {where} has {num_classes} classes, got {ways}"
+        )
 
 
 def split_episode(points: Tensor, shape: EpisodeShape) -> FewShotBatch:

@@ -16,7 +16,12 @@ from torch.nn import functional
 
 from metarl.fewshot.batches import EpisodeRanges, EpisodeShape, FewShotBatch, ProtocolFacts
 from metarl.fewshot.class_tasks import require_same_device
-from metarl.fewshot.episode_draws import draw_classes, split_episode, varied
+from metarl.fewshot.episode_draws import (
+    draw_classes,
+    require_classes_for,
+    split_episode,
+    varied,
+)
 from metarl.ranges import require_at_least, require_between
 from metarl.seeding import torch_generator
 from metarl.suggestions import known
@@ -84,11 +89,7 @@ class GlyphTasks:
         """
         numbers = self._numbers(split)
         require_at_least("num_tasks", num_tasks, 1)
-        if shape.ways > len(numbers):
-            raise ValueError(
-                f"ways must be {len(numbers)} or less: split {split!r} of {self.name} has "
-                f"{len(numbers)} classes, got {shape.ways}"
-            )
+        require_classes_for(shape.ways, len(numbers), f"split {split!r} of {self.name}")
         require_same_device(generator, self._strokes.device)
         classes = numbers[draw_classes(num_tasks, len(numbers), shape.ways, generator)]
         examples = classes.unsqueeze(-1).expand(-1, -1, shape.shots + shape.queries)
