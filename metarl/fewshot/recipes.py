@@ -75,14 +75,16 @@ _RECIPES: dict[str, dict[_Data, Settings]] = {
         "vectors": _MAML_VECTORS,
     },
     "reptile": {  # Nichol et al. 2018, table 3 and 4; the stride net's spatial mean is MAML's
-        # curves: the inner rate and 50 training points of their demonstration, outer ones ours
+        # curves: the inner rate and 50 training points of their demonstration, outer ones ours;
+        # characters: their inner rate is 0.001, over 100,000 iterations; at ten times that, ours,
+        # 400 iterations ended at 81 % of the validation, at theirs at 64 %
         "curves": {
             "optimizer": "sgd", "meta_lr": 1.0, "schedule": "linear", "train_shots": 50,
             "inner_optimizer": "sgd", "inner_lr": 0.02,
         },
         "characters": {
             "meta_batch_size": 5, "optimizer": "sgd", "meta_lr": 1.0, "schedule": "linear",
-            "train_shots": 10,
+            "train_shots": 10, "inner_lr": 1e-2,
         },
         "photographs": {
             "meta_batch_size": 5, "optimizer": "sgd", "meta_lr": 1.0, "schedule": "linear",
