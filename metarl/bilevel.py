@@ -265,22 +265,30 @@ class _Adaptation(torch.autograd.Function):
             if inner.mode == "unrolled":  # its backward pass starts from the beginning again
                 trajectory = [trajectory[0], trajectory[-1]]
         adapted = trajectory.pop()
-        ctx.inner, ctx.batches, ctx.names, ctx.trajectory = inner, batches, names, trajectory[:]
+        ctx.inner, ctx.batches, ctx.names = inner, batches, names
+        # What no step moves is in the path and in the result: as an attribute it would never be
+        # freed, since the result would hold the node and the node the result.
+        ctx.save_for_backward(*(params[name] for params in trajectory for name in names))
         return tuple(adapted[name] for name in names)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        inner, batches = ctx.inner, ctx.batches
-        pulled = dict(zip(ctx.names, cotangents, strict=True))
+        inner, batches, names = ctx.inner, ctx.batches, ctx.names
+        kept = ctx.saved_tensors
+        trajectory = [
+            dict(zip(names, kept[first : first + len(names)], strict=True))
+            for first in range(0, len(kept), len(names))
+        ]
+        pulled = dict(zip(names, cotangents, strict=True))
         if inner.mode == "unrolled":
             pull = _over_tasks(_task_unrolled_vjp(inner), inner.batching)
-            pulled = pull(ctx.trajectory[0], pulled, *batches)
+            pulled = pull(trajectory[0], pulled, *batches)
         else:
             pull = _over_tasks(_task_step_vjp(inner), inner.batching)
-            for params, batch in zip(reversed(ctx.trajectory), reversed(batches), strict=True):
+            for params, batch in zip(reversed(trajectory), reversed(batches), strict=True):
                 pulled = pull(params, pulled, batch)
-        return None, None, None, *(pulled[name].sum(0) for name in ctx.names)
+        return None, None, None, *(pulled[name].sum(0) for name in names)
 
 
 def _task_step(inner: InnerLoop) -> Callable[[Params, Batch], Params]:

@@ -1,5 +1,6 @@
 """Single inner steps, graphs, second derivatives and memory of the bilevel core."""
 
+import gc
 import weakref
 from typing import Any
 
@@ -148,3 +149,18 @@ def test_memory_of_an_adaptation_without_gradients_does_not_grow_with_its_steps(
             adapt(params, support, inner)
         peaks.append(bytes_.peak)
     assert peaks[1] == peaks[0]
+
+
+@batchings
+@modes
+def test_a_loop_that_moves_some_parameters_only_leaves_no_tensor_behind(batching, mode):
+    params, (support, query) = mlp_problem()
+    inner = InnerLoop(mlp_loss, STEP, 3, mode, batching, adapted=("weight_1",))
+
+    def living() -> int:
+        meta_gradient(params, support, query, inner)
+        gc.collect()
+        return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+
+    living()
+    assert living() == living()
