@@ -19,6 +19,13 @@ TASKS = np.array([[0.5, 1.0], [2.0, -3.0]])
 def test_finite_numbers_pass():
     require_finite_tasks("loss", torch.zeros(3), torch.ones(3, 2))
     require_finite_params("parameter", {"a": torch.zeros(2), "empty": torch.zeros(0)})
+    require_finite_params("parameter", {})
+
+
+def test_finite_numbers_of_infinite_norm_pass():
+    large = torch.full((2,), 3e38)
+    assert not torch.linalg.vector_norm(large).isfinite()
+    require_finite_params("parameter", {"a": large, "b": torch.zeros(1, dtype=torch.float64)})
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
