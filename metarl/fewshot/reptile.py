@@ -64,10 +64,11 @@ class ReptileConfig(FewShotSettings):
         require_one_head(self)
 
     def train_episodes(self, problem: Problem) -> EpisodeShape | EpisodeRanges:
-        """As all learners', but minibatches would take places of points that do not count.
+        """Episodes of training as they are drawn.
 
         Raises:
-            ValueError: and if a minibatch is less than a support set whose size varies.
+            ValueError: as for all learners; and if support sets vary in size and a minibatch is
+                smaller than the largest, as it would draw points that do not count.
         """
         episodes = super().train_episodes(problem)
         shape = self.train_shape(problem)
