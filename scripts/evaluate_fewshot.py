@@ -20,7 +20,7 @@ from metarl.devices import DeviceName, resolve_device
 from metarl.durable_files import read_json_object, require_file_place, write_atomically
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.catalog import make_tasks
-from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot
+from metarl.fewshot.evaluation import NUM_TEST_TASKS, FewShotEvaluation, evaluate_fewshot
 from metarl.fewshot.learners import LEARNERS
 from metarl.fewshot.measured_runs import MeasuredRuns
 from metarl.fewshot.training import FewShotTraining
@@ -28,6 +28,7 @@ from metarl.ranges import require_at_least
 from metarl.runs import RunDirectory
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.number_text import fixed_text
+from metarl.scripts.progress import measuring
 from metarl.scripts.several_seeds import (
     TrainedRun,
     expanded,
@@ -58,7 +59,7 @@ class EvaluateFewShotConfig:
     experiment: means and intervals are over all of them."""
     split: str = "test"
     """Which classes: train, validation or test."""
-    num_tasks: int = 600
+    num_tasks: int = NUM_TEST_TASKS
     """Tasks."""
     steps: int | None = None
     """Adaptation steps; 10 if not given, those trained if more, or the learner's own test."""
@@ -165,16 +166,18 @@ def _evaluate_one(checkpoint: Path, config: EvaluateFewShotConfig) -> FewShotEva
     data = data._replace(data_dir=config.data_dir or data.data_dir)
     tasks = data.make(str(header["environment"]), device)
     training = FewShotTraining.load(checkpoint, learner, tasks, device=device)
-    return evaluate_fewshot(
-        training,
-        num_tasks=config.num_tasks,
-        num_steps=config.steps,
-        split=config.split,
-        ways=config.ways,
-        shots=config.shots,
-        queries=config.queries,
-        seed=config.seed,
-    )
+    with measuring(Console(), config.num_tasks) as callback:
+        return evaluate_fewshot(
+            training,
+            num_tasks=config.num_tasks,
+            num_steps=config.steps,
+            split=config.split,
+            ways=config.ways,
+            shots=config.shots,
+            queries=config.queries,
+            seed=config.seed,
+            callback=callback,
+        )
 
 
 def _data_beside(checkpoint: Path) -> DataOptions:

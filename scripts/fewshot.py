@@ -18,7 +18,12 @@ from metarl.devices import DeviceName, resolve_device
 from metarl.durable_files import read_json_object
 from metarl.fewshot.batches import FewShotTasks
 from metarl.fewshot.catalog import DATASETS
-from metarl.fewshot.evaluation import FewShotEvaluation, evaluate_fewshot, require_testable
+from metarl.fewshot.evaluation import (
+    NUM_TEST_TASKS,
+    FewShotEvaluation,
+    evaluate_fewshot,
+    require_testable,
+)
 from metarl.fewshot.learners import LEARNERS, recipe
 from metarl.fewshot.measured_runs import MeasuredRuns
 from metarl.fewshot.settings import FewShotSettings, require_read
@@ -29,6 +34,7 @@ from metarl.runs import RunDirectory
 from metarl.scripts.command_line import choose, fail, parse, run
 from metarl.scripts.evaluate_fewshot import DataOptions, print_table, stored_data, write_json
 from metarl.scripts.fewshot_training import fewshot_plan, run_fewshot
+from metarl.scripts.progress import measuring
 from metarl.scripts.resuming import (
     given_options,
     note_resume,
@@ -213,9 +219,15 @@ def _resume(
 
 
 def _measure(training: FewShotTraining, config: FewShotConfig) -> FewShotEvaluation:
-    return evaluate_fewshot(
-        training, num_steps=config.test_steps, queries=config.test_queries, seed=config.seed
-    )
+    with measuring(Console(), NUM_TEST_TASKS) as callback:
+        return evaluate_fewshot(
+            training,
+            num_tasks=NUM_TEST_TASKS,
+            num_steps=config.test_steps,
+            queries=config.test_queries,
+            seed=config.seed,
+            callback=callback,
+        )
 
 
 def _train_seeds(

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 
-__all__ = ["TrainingProgress"]
+__all__ = ["TrainingProgress", "measuring"]
 
 _LINES = 20
 
@@ -81,6 +88,25 @@ class TrainingProgress:
             self._due = (done // self._every + 1) * self._every
             times = f"{_clock_time(elapsed)} elapsed, {left} left"
             self._console.print(f"iteration {done}/{self._total}: {news}  {times}", soft_wrap=True)
+
+
+@contextmanager
+def measuring(console: Console, num_tasks: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal while tasks are measured, which then goes; elsewhere nothing.
+
+    Yields:
+        What is told how many tasks have been measured.
+    """
+    columns = (
+        TextColumn("{task.completed}/{task.total} test tasks"),
+        BarColumn(bar_width=None),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    silent = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=silent, expand=True) as bar:
+        task = bar.add_task("test", total=num_tasks)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _clock_time(seconds: float) -> str:

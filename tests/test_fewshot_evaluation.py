@@ -160,3 +160,12 @@ def test_validation_by_parts_is_that_of_all_tasks_at_once(name):
     logits = training.predict(training.adapt(batch.support), batch.query)
     share = float((logits.argmax(-1) == batch.query.targets).double().mean())
     assert training.validate() == {"validation/accuracy": pytest.approx(share, abs=2e-3)}
+
+
+def test_an_evaluation_tells_how_far_it_is():
+    training = on_glyphs("protonet", filters=(4, 4))
+    told: list[int] = []
+    evaluate_fewshot(training, num_tasks=60, callback=told.append)
+    assert told == sorted(set(told))
+    assert len(told) > 1
+    assert told[-1] == 60

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from metarl.scripts.progress import TrainingProgress
+from metarl.scripts.progress import TrainingProgress, measuring
 
 NEWS = "return -39.0 → -12.8  38,910 steps/s"
 
@@ -85,3 +85,20 @@ def test_updates_that_come_seldom_are_all_shown():
     )
     numbers = [int(line.split("/")[0].split()[1]) for line in text.splitlines()]
     assert numbers == [*range(100, 1030, 100), 1030]
+
+
+def measured(*, terminal: bool) -> str:
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=terminal, color_system=None)
+    with measuring(console, 600) as told:
+        told(150)
+        console.file.flush()
+    return file.getvalue()
+
+
+def test_a_terminal_shows_how_many_tasks_have_been_measured():
+    assert "150/600 test tasks" in measured(terminal=True)
+
+
+def test_elsewhere_measuring_is_silent():
+    assert measured(terminal=False) == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, cast
 
@@ -31,6 +31,7 @@ from metarl.statistics import Interval, normal_interval
 from metarl.suggestions import unknown_name
 
 __all__ = [
+    "NUM_TEST_TASKS",
     "FewShotEvaluation",
     "adaptation_curve",
     "evaluate_fewshot",
@@ -39,6 +40,7 @@ __all__ = [
     "stored_scores",
 ]
 
+NUM_TEST_TASKS = 600
 _TASKS_AT_ONCE = 50  # are drawn; curves are taken all at once
 _QUERIES = 15  # per class, as most papers test
 _NUM_STEPS = 10
@@ -103,13 +105,14 @@ class _CurveTasks(Protocol):
 def evaluate_fewshot(
     training: FewShotTraining,
     *,
-    num_tasks: int = 600,
+    num_tasks: int = NUM_TEST_TASKS,
     num_steps: int | None = None,
     split: str = "test",
     ways: int | None = None,
     shots: int | None = None,
     queries: int | None = None,
     seed: int = 0,
+    callback: Callable[[int], None] | None = None,
 ) -> FewShotEvaluation:
     """Adapt to unseen tasks, always the same for a seed, and measure the query.
 
@@ -124,6 +127,7 @@ def evaluate_fewshot(
         shots: support points per class; None: the learner's own.
         queries: query points per class; None: 15. Curves are measured on a grid.
         seed: of the tasks.
+        callback: told now and then how many tasks have been measured.
 
     Raises:
         ValueError: if a count is out of range, the split has too few classes or points, or the
@@ -152,7 +156,11 @@ def evaluate_fewshot(
     else:
         batches = _batches(training, num_tasks, shape, split=split, seed=seed)
     steps = _measured_steps(num_steps) if learner.has_steps else (1,)
-    parts = [_curve(learner, training.evaluation_params, batch, steps) for batch in batches]
+    parts: list[NDArray[np.float64]] = []
+    for batch in batches:
+        parts.append(_curve(learner, training.evaluation_params, batch, steps))
+        if callback is not None:
+            callback(sum(part.shape[1] for part in parts))
     scores: NDArray[np.float64] = np.concatenate(parts, axis=1)
     protocol: ProtocolFacts = {
         "num_tasks": num_tasks,
