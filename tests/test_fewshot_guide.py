@@ -3,11 +3,14 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from fewshot_episodes import generator
+from fewshot_runs import on_glyphs
 
-from metarl.fewshot import LEARNERS, FewShotTraining, LabelledSet, make_tasks, recipe
+from metarl.fewshot import LEARNERS, EpisodeShape
 from metarl.scripts.cli import dispatch
 from metarl.scripts.command_line import import_named_modules
 
@@ -16,7 +19,8 @@ FROM_PYTHON, OWN_LEARNER = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DO
 
 
 def test_the_first_example_ends_with_logits_of_the_points_it_was_asked_for():
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
+    torch.manual_seed(0)
     exec(compile(FROM_PYTHON, "fewshot.md", "exec"), names)
     assert names["logits"].shape == (1, 10, 3)
     before, after = (interval.mean for interval in names["result"].intervals()[:2])
@@ -41,18 +45,15 @@ def test_a_learner_of_ones_own_is_trained_and_measured(monkeypatch, tmp_path):
 
 def test_the_guide_names_every_learner():
     named = re.findall(r"^\| `([a-z0-9+-]+)` \|", GUIDE, flags=re.MULTILINE)
-    assert named == [entry.name for entry in LEARNERS if entry.name != "cosines"]
+    assert named == [entry.name for entry in LEARNERS]
 
 
 @pytest.mark.parametrize("learner", ["maml", "protonet"])
 def test_points_without_labels_are_predicted_as_those_with(learner):
-    tasks = make_tasks("glyphs")
-    training = FewShotTraining(learner, tasks, recipe(learner, "glyphs", filters=(4, 4)))
+    training = on_glyphs(learner, filters=(4, 4))
     support, query = training.tasks.sample(
-        2, training.config.test_shape(training.learner.problem), split="test",
-        generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
+        2, EpisodeShape(3, 1, 3), split="test", generator=generator()
+    )
     adapted = training.adapt(support)
-    assert isinstance(query, LabelledSet)
     with_labels = training.predict(adapted, query)
     assert torch.equal(training.predict(adapted, query.inputs), with_labels)
