@@ -61,10 +61,10 @@ test-slow: .venv/test-tools
 	touch $@
 
 test-metaworld: .venv-metaworld/installed
-	.venv-metaworld/bin/pytest -m "slow or not slow" tests/test_metaworld.py
-	.venv-metaworld/bin/pytest tests/test_navigation.py tests/test_walkers.py \
-		tests/test_random_dynamics.py tests/test_worker_batch.py \
-		tests/test_gymnasium_family.py tests/test_classic_control.py
+	.venv-metaworld/bin/pytest -m "slow or not slow" tests/envs/metaworld/test_families.py
+	.venv-metaworld/bin/pytest tests/envs/navigation/test_goals.py tests/envs/locomotion/test_walkers.py \
+		tests/envs/locomotion/test_random_dynamics.py tests/envs/simulators/test_worker_batch.py \
+		tests/envs/simulators/test_gymnasium_family.py tests/envs/test_classic_control.py
 
 clean:
 	rm -rf .venv .venv-metaworld build dist demo *.egg-info

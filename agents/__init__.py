@@ -1,9 +1,11 @@
 """Meta-learners."""
 
-from .catalog import AGENTS
-from .maml_trpo import MAMLTRPO
-from .maml_trpo_config import MAMLTRPOConfig
-from .rl2 import RL2
-from .rl2_config import RL2Config
+from metarl.rl.registry import AGENTS
+
+from . import catalog as catalog  # enters the references
+from .maml_trpo.agent import MAMLTRPO
+from .maml_trpo.config import MAMLTRPOConfig
+from .rl2.agent import RL2
+from .rl2.config import RL2Config
 
 __all__ = ["AGENTS", "MAMLTRPO", "RL2", "MAMLTRPOConfig", "RL2Config"]

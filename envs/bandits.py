@@ -13,11 +13,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.discrete_actions import require_action_indices
-from metarl.suggestions import known
-from metarl.tasks import Tasks, TaskSpace, uniform_tasks
+from metarl.tasks.actions import require_action_indices
+from metarl.tasks.family import uniform_tasks
+from metarl.tasks.spaces import Tasks, TaskSpace
+from metarl.validation import known
 
-from .tensor_family import TensorFamily, Transition
+from .simulators.tensor import TensorFamily, Transition
 
 __all__ = ["Bandit", "DependentBandit", "ElevenArmBandit"]
 

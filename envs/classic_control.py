@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .gymnasium_family import GymnasiumFamily
+from .simulators.gymnasium_family import GymnasiumFamily
 
 __all__ = ["CartPoleMass", "PendulumMass", "pendulum_torques"]
 

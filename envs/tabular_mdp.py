@@ -10,13 +10,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.discrete_actions import require_action_indices
-from metarl.dynamic_programming import optimal_plan
-from metarl.suggestions import known
-from metarl.task_spaces import check_rows
-from metarl.tasks import Tasks
+from metarl.planning.dynamic_programming import optimal_plan
+from metarl.tasks.actions import require_action_indices
+from metarl.tasks.spaces import Tasks, check_rows
+from metarl.validation import known
 
-from .tensor_family import TensorFamily, Transition
+from .simulators.tensor import TensorFamily, Transition
 
 __all__ = ["TabularMDP"]
 

@@ -1,13 +1,16 @@
-"""Which device a name means on this machine."""
+"""Which device a computation runs on, and what becomes of freed memory."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from typing import Literal
 
 import torch
 
-__all__ = ["DeviceName", "resolve_device", "usable_cores"]
+__all__ = ["DeviceName", "resolve_device", "usable_cores", "keep_freed_memory"]
+
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -32,3 +35,27 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees, instead of giving large blocks back at once.
+
+    glibc takes blocks of more than 32 MiB from the system anew each time, which then has to clear
+    every page of them: a quarter to a third of the time of training on pictures on a CPU. A process
+    that keeps them stays as large as it was at its largest. For programs, not for libraries: it
+    holds for everything in the process. On a GPU, torch keeps its memory itself.
+
+    Returns:
+        Whether it could be done: with glibc, that is on most Linux systems.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False  # another C library
+    return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, _NEVER))

@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
-from metarl.suggestions import known
+from metarl.validation import known
 
-__all__ = ["Entry", "Registry"]
+__all__ = ["Entry", "Registry", "import_module"]
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,30 @@ class Registry:
     def load(self, name: str) -> Any:
         """The registered object itself."""
         return self.get(name).load()
+
+
+def import_module(name: str, *, asked_by: str) -> ModuleType:
+    """A user's module.
+
+    Args:
+        name: as an import statement has it.
+        asked_by: the option that named it, as messages begin.
+
+    Raises:
+        ValueError: if there is none of the name, or importing it fails in any way.
+    """
+    if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
+        raise ValueError(
+            f"{asked_by} must name a module, as an import statement does, got {name!r}"
+        )
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if f"{name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"{asked_by} must name a module that exists, got {name!r}; "
+                "it is looked for in the working directory and among installed packages"
+            ) from error
+        raise ValueError(f"module {name!r} needs what is missing: {error}") from error
+    except Exception as error:  # the user's own code may fail in any way
+        raise ValueError(f"module {name!r} failed: {type(error).__name__}: {error}") from error

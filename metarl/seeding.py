@@ -13,7 +13,7 @@ import json
 import numpy as np
 import torch
 
-from metarl.ranges import require_at_least
+from metarl.validation import require_at_least
 
 __all__ = ["derive_seed", "numpy_generator", "torch_generator"]
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 from metarl.scripts.command_line import run
-from metarl.suggestions import unknown_name
+from metarl.validation import unknown_name
 
 __all__ = ["main"]
 
@@ -16,8 +16,8 @@ _COMMANDS = {
     "report": ("report", "write one page about runs: tables, curves, behaviour"),
     "play": ("play", "show an agent on one task, as a picture that moves"),
     "fewshot": ("fewshot", "train and measure a supervised few-shot learner"),
-    "list": ("listing", "name the agents, references and environments"),
-    "check": ("check_env", "prove a task family sound, your own for instance"),
+    "list": ("list", "name the agents, references and environments"),
+    "check": ("check", "prove a task family sound, your own for instance"),
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import importlib
 import io
 import itertools
 import os
@@ -13,23 +12,35 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from metarl.memory_reuse import keep_freed_memory
-from metarl.suggestions import unknown_name
+from metarl.devices import keep_freed_memory
+from metarl.registry import import_module
+from metarl.validation import unknown_name
 
 __all__ = [
+    "given_options",
     "choose",
     "fail",
-    "import_module",
     "import_named_modules",
     "option_names",
     "parse",
     "run",
 ]
+
+
+def given_options(arguments: Sequence[str]) -> frozenset[str]:
+    """The settings that a command line names, also those it gives at their defaults.
+
+    >>> sorted(given_options(["--out", "a", "--no-first-order", "--hidden_sizes=8"]))
+    ['first_order', 'hidden_sizes', 'out']
+    """
+    words = (word.split("=")[0] for word in arguments if word.startswith("--"))
+    names = (word[2:].replace("-", "_") for word in words)
+    return frozenset(name.removeprefix("no_") for name in names)
+
 
 Config = TypeVar("Config")
 
@@ -96,33 +107,6 @@ def import_named_modules(arguments: Sequence[str]) -> list[str]:
     for name in names:
         import_module(name, asked_by="--import")
     return rest
-
-
-def import_module(name: str, *, asked_by: str) -> ModuleType:
-    """A user's module.
-
-    Args:
-        name: as an import statement has it.
-        asked_by: the option that named it, as messages begin.
-
-    Raises:
-        ValueError: if there is none of the name, or importing it fails in any way.
-    """
-    if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
-        raise ValueError(
-            f"{asked_by} must name a module, as an import statement does, got {name!r}"
-        )
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if f"{name}.".startswith(f"{error.name}."):
-            raise ValueError(
-                f"{asked_by} must name a module that exists, got {name!r}; "
-                "it is looked for in the working directory and among installed packages"
-            ) from error
-        raise ValueError(f"module {name!r} needs what is missing: {error}") from error
-    except Exception as error:  # the user's own code may fail in any way
-        raise ValueError(f"module {name!r} failed: {type(error).__name__}: {error}") from error
 
 
 def fail(sentence: str, *, code: int = 2) -> NoReturn:

@@ -11,19 +11,19 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from metarl.behaviour import Films, record_films
 from metarl.devices import DeviceName, resolve_device
-from metarl.durable_files import require_file_place
-from metarl.evaluation_protocol import EvaluationProtocol, preset
-from metarl.evaluator import evaluation_tasks
-from metarl.films import FILM_SUFFIXES, side_by_side, write_film
-from metarl.ranges import require_at_least, require_between
+from metarl.evaluation.behaviour import Films, record_films
+from metarl.evaluation.evaluator import evaluation_tasks
+from metarl.evaluation.protocol import EvaluationProtocol, preset
+from metarl.evaluation.video import FILM_SUFFIXES, side_by_side, write_film
+from metarl.experiments.targets import Targets, load_targets
+from metarl.report.numbers import number_text
+from metarl.report.words import task_text
 from metarl.scripts.command_line import parse, run
-from metarl.scripts.evaluation_targets import Targets, load_targets
-from metarl.scripts.number_text import number_text
-from metarl.scripts.report_words import task_text
-from metarl.task_spaces import space_bounds
-from metarl.tasks import TaskFamily, Tasks
+from metarl.storage.files import require_file_place
+from metarl.tasks.family import TaskFamily
+from metarl.tasks.spaces import Tasks, space_bounds
+from metarl.validation import require_at_least, require_between
 
 __all__ = ["PlayConfig", "main", "play"]
 

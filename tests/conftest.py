@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parent))  # where test files find what they share
+sys.path.append(str(Path(__file__).parent / "support"))  # where test files find what they share
 
 from reported_runs import Reported, make_reported
 from short_runs import CONFIG, ROBOT, metarl
 
-from metarl.runs import RunDirectory
+from metarl.runs.directory import RunDirectory
 
 
 @pytest.fixture(autouse=True)

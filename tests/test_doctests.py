@@ -10,8 +10,8 @@ import metarl
 
 MODULES = [
     module.name
-    for package in ("metarl", "metarl.envs", "metarl.agents", "metarl.fewshot", "metarl.scripts")
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}.")
+    for package in ("metarl", "metarl.envs", "metarl.agents", "metarl.scripts")
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
     if not module.ispkg
 ]
 
@@ -23,6 +23,6 @@ def test_examples_of_a_module_hold(name):
 
 def test_some_module_has_an_example():
     finder = doctest.DocTestFinder()
-    examples = [t for t in finder.find(importlib.import_module("metarl.suggestions")) if t.examples]
+    examples = [t for t in finder.find(importlib.import_module("metarl.validation")) if t.examples]
     assert examples
     assert metarl.__doc__

@@ -14,7 +14,7 @@ from metarl.fewshot import LEARNERS, EpisodeShape
 from metarl.scripts.cli import dispatch
 from metarl.scripts.command_line import import_named_modules
 
-GUIDE = (Path(__file__).parents[1] / "docs/fewshot.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[1] / "docs/guides/fewshot.md").read_text(encoding="utf-8")
 FROM_PYTHON, OWN_LEARNER = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
 
 

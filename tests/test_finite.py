@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.finite import (
-    NonFiniteError,
-    in_iteration,
-    require_finite_params,
-    require_finite_tasks,
-)
+from metarl.finite import NonFiniteError, in_iteration, require_finite_params, require_finite_tasks
 
 TASKS = np.array([[0.5, 1.0], [2.0, -3.0]])
 

@@ -8,7 +8,7 @@ import gymnasium
 import pytest
 
 from metarl.envs import FAMILIES, gymnasium_id, make_family
-from metarl.family_check import require_sound
+from metarl.soundness.check import require_sound
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

@@ -1,13 +1,13 @@
 """Supervised few-shot learning on the same bilevel core that the agents use."""
 
-from metarl.fewshot.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabelledSet
-from metarl.fewshot.catalog import DATASETS, make_tasks
-from metarl.fewshot.evaluation import FewShotEvaluation, adaptation_curve, evaluate_fewshot
-from metarl.fewshot.learners import LEARNERS, recipe
-from metarl.fewshot.maml import MAML, MAMLConfig
-from metarl.fewshot.measured_runs import MeasuredRuns
-from metarl.fewshot.own_data import tensor_tasks
-from metarl.fewshot.sinusoid import SinusoidTasks
+from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabelledSet
+from metarl.fewshot.datasets.catalog import DATASETS, make_tasks
+from metarl.fewshot.datasets.curves import SinusoidTasks
+from metarl.fewshot.datasets.own import tensor_tasks
+from metarl.fewshot.evaluation import adaptation_curve, evaluate_fewshot
+from metarl.fewshot.learners.catalog import LEARNERS, recipe
+from metarl.fewshot.learners.maml import MAML, MAMLConfig
+from metarl.fewshot.results import FewShotEvaluation, MeasuredRuns
 from metarl.fewshot.training import FewShotTraining
 
 __all__ = [

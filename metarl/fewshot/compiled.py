@@ -18,11 +18,11 @@ from torch import Tensor
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from metarl.bilevel import Params
-from metarl.fewshot.batches import FewShotBatch, LabelledSet
-from metarl.fewshot.cavia import CAVIA
-from metarl.fewshot.learner import FewShotLearner, Moment, Parts, parts_of
-from metarl.fewshot.maml import MAML
+from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
+from metarl.fewshot.learners.cavia import CAVIA
+from metarl.fewshot.learners.interface import FewShotLearner, Moment, Parts, parts_of
+from metarl.fewshot.learners.maml import MAML
+from metarl.parameters import Params
 
 __all__ = ["CompiledMetaGradient", "require_compilable"]
 

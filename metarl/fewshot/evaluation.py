@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, cast
+from dataclasses import replace
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl.bilevel import Params
-from metarl.fewshot.batches import (
+from metarl.fewshot.data.batches import (
     EpisodeShape,
     FewShotBatch,
     ProtocolFacts,
     small_parts,
     some_tasks,
 )
-from metarl.fewshot.learner import FewShotLearner
-from metarl.fewshot.learners import LEARNERS
-from metarl.fewshot.problem import accuracies, task_losses
-from metarl.fewshot.settings import FewShotSettings
+from metarl.fewshot.learners.catalog import LEARNERS
+from metarl.fewshot.learners.interface import FewShotLearner
+from metarl.fewshot.learners.problem import accuracies, task_losses
+from metarl.fewshot.learners.settings import FewShotSettings
+from metarl.fewshot.learners.transfer import Transfer
+from metarl.fewshot.results import FewShotEvaluation, _Metric
 from metarl.fewshot.training import FewShotTraining
-from metarl.fewshot.transfer import Transfer
-from metarl.ranges import require_at_least
+from metarl.parameters import Params
 from metarl.seeding import torch_generator
-from metarl.statistics import Interval, normal_interval
-from metarl.suggestions import unknown_name
+from metarl.validation import require_at_least, unknown_name
 
-__all__ = [
-    "NUM_TEST_TASKS",
-    "FewShotEvaluation",
-    "adaptation_curve",
-    "evaluate_fewshot",
-    "require_testable",
-    "stored_interval",
-    "stored_scores",
-]
+__all__ = ["NUM_TEST_TASKS", "adaptation_curve", "evaluate_fewshot", "require_testable"]
+
 
 NUM_TEST_TASKS = 600
 _TASKS_AT_ONCE = 50  # are drawn; curves are taken all at once
@@ -46,52 +37,6 @@ _QUERIES = 15  # per class, as most papers test
 _NUM_STEPS = 10
 _EVERY_STEP_UP_TO, _THEN_EVERY = 10, 10
 _GRID = "100 even points over the inputs"
-_DECIMALS = 4  # of a task's score in a file
-_Metric = Literal["accuracy", "mse"]
-
-
-@dataclass(frozen=True)
-class FewShotEvaluation:
-    """Scores of all tasks, and everything that decided them."""
-
-    learner: str
-    dataset: str
-    metric: _Metric
-    steps: tuple[int, ...]
-    """Adaptation steps before each row of scores; one row, called 1, without inner steps."""
-    scores: NDArray[np.float64]
-    """[rows, tasks]; an error may be infinite or NaN, where steps beyond those trained diverge."""
-    protocol: ProtocolFacts
-
-    def intervals(self) -> list[Interval | None]:
-        """Mean ± 1.96 s/√n over the tasks, of each row; None where a score is not finite."""
-        return [normal_interval(row) if np.isfinite(row).all() else None for row in self.scores]
-
-    def to_json(self) -> dict[str, Any]:
-        """Means, intervals and the score of every task to 4 decimals, the protocol in full.
-
-        None stands for scores that are not finite, and for their mean.
-        """
-        rows = zip(self.steps, self.intervals(), self.scores, strict=True)
-        return {
-            "learner": self.learner,
-            "dataset": self.dataset,
-            "protocol": self.protocol,
-            "steps": [
-                {"step": step, self.metric: stored_interval(found), "scores": stored_scores(row)}
-                for step, found, row in rows
-            ],
-        }
-
-
-def stored_scores(scores: NDArray[np.float64]) -> list[float | None]:
-    """The scores of tasks [tasks] as files hold them, to 4 decimals; None: not finite."""
-    return [round(x, _DECIMALS) if math.isfinite(x) else None for x in scores.tolist()]
-
-
-def stored_interval(interval: Interval | None) -> dict[str, float] | None:
-    """An interval as files hold it."""
-    return None if interval is None else interval._asdict()
 
 
 class _CurveTasks(Protocol):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.fewshot.training import FewShotTraining
-from metarl.ranges import require_at_least
+from metarl.validation import require_at_least
 
 try:
     from lightning.pytorch import LightningModule

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from metarl.bilevel import Params
-from metarl.checkpoints import load_checkpoint, read_counter, save_checkpoint, select_tensors
-from metarl.fewshot.batches import (
+from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
+from metarl.fewshot.data.batches import (
     EpisodeRanges,
     EpisodeShape,
     FewShotBatch,
@@ -21,25 +20,33 @@ from metarl.fewshot.batches import (
     require_labels,
     small_parts,
 )
-from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
-from metarl.fewshot.learner import Adapted, FewShotLearner, Moment
-from metarl.fewshot.learners import LEARNERS, recipe
-from metarl.fewshot.outer_optimizer import OuterOptimizer
-from metarl.fewshot.problem import Problem, accuracies
-from metarl.fewshot.settings import FewShotSettings
-from metarl.fewshot.small_checkpoints import holds_optimizer
-from metarl.fewshot.transfer import PointTasks, Transfer
+from metarl.fewshot.learners.catalog import LEARNERS, recipe
+from metarl.fewshot.learners.interface import Adapted, FewShotLearner, Moment
+from metarl.fewshot.learners.problem import Problem, accuracies
+from metarl.fewshot.learners.settings import FewShotSettings
+from metarl.fewshot.learners.transfer import PointTasks, Transfer
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
+from metarl.optim.optimizer import OuterOptimizer
+from metarl.parameters import Params
 from metarl.seeding import torch_generator
-from metarl.stored_settings import read_settings
+from metarl.storage.checkpoints import (
+    holds_optimizer,
+    load_checkpoint,
+    read_counter,
+    save_checkpoint,
+    select_tensors,
+)
+from metarl.storage.settings import read_settings
 
 __all__ = ["FewShotTraining"]
+
+
+_AGENT = "fewshot-"
 
 _REMEDY = "try a smaller inner_lr or meta_lr"
 _MOMENTUM = 0.1  # of running statistics, a pass through the net of their own
 _STATISTICS_EVERY = 5  # iterations
 _VALIDATION_TASKS = 100
-_AGENT = "fewshot-"
 _DECISIVE = ("split_digest", "resize", "rotations")  # of a data set's facts
 
 

@@ -1,0 +1,1 @@
+"""Known algorithms that play beside a meta-learner."""

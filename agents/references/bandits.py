@@ -1,0 +1,298 @@
+"""Known rules for Bernoulli bandits whose arms pay with p ~ U(0, 1): references for an evaluation.
+
+Each counts the successes and failures of every arm and pulls the arm of the highest score, the
+first of several. Parameters that Duan et al. 2016 tuned, separately for every number of pulls and
+arms, are arguments; the exact grids are those of their code (rllab, `sandbox/rocky`). The exact
+optimum is in `bandit_optima`.
+
+Rules explore as they say also where deterministic actions are asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.planning.gittins import discounted_indices, finite_horizon_indices
+from metarl.planning.posteriors import draw_beta
+from metarl.planning.selection import explore, random_argmax
+from metarl.rollouts.episodes import Episodes
+from metarl.rollouts.trials import Moment
+from metarl.tasks.family import TaskFamily
+from metarl.validation import require_at_least, require_between
+
+from .shapes import require_bandit
+
+__all__ = [
+    "UCB1",
+    "ArmCounts",
+    "BanditReference",
+    "EpsilonGreedy",
+    "FiniteHorizonGittins",
+    "Gittins",
+    "Greedy",
+    "OptimisticThompsonSampling",
+    "ThompsonSampling",
+]
+
+_LONGEST_FINITE_HORIZON = 200  # a table of the cube of it
+
+
+class ArmCounts(NamedTuple):
+    """What a trial's pulls gave so far; leading axes [tasks, envs]."""
+
+    successes: Tensor  # [N, E, k] float64
+    failures: Tensor  # [N, E, k] float64
+    total: int  # pulls of each environment
+
+    @property
+    def pulls(self) -> Tensor:
+        """Pulls of each arm, [N, E, k]."""
+        return self.successes + self.failures
+
+    @property
+    def means(self) -> Tensor:
+        """Posterior mean of each arm, (s + 1) / (n + 2). Shape [N, E, k]."""
+        return (self.successes + 1) / (self.pulls + 2)
+
+
+class BanditReference(ABC):
+    """A rule from counts to arms."""
+
+    title: ClassVar[str]
+    remembers = True
+
+    def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
+        """
+        Args:
+            family: a Bernoulli bandit.
+            num_episodes: of a trial; an episode is the family's horizon of pulls.
+
+        Raises:
+            ValueError: if the family is no such bandit or a number is out of range.
+        """
+        require_at_least("num_episodes", num_episodes, 1)
+        self.num_arms, horizon = require_bandit(self.title, family)
+        self.num_pulls = num_episodes * horizon
+
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> BanditPlayer:
+        """Begin with no pulls."""
+        return BanditPlayer(self, (num_tasks, num_envs), generator)
+
+    @abstractmethod
+    def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        """The next arm of each environment, [N, E] int64."""
+
+
+class BanditPlayer:
+    """Counts for a rule."""
+
+    def __init__(
+        self, rule: BanditReference, lead: tuple[int, int], generator: torch.Generator
+    ) -> None:
+        self._rule, self._generator = rule, generator
+        zeros = torch.zeros(*lead, rule.num_arms, dtype=torch.float64, device=generator.device)
+        self._counts = ArmCounts(zeros, zeros, 0)
+
+    def act(self, moment: Moment) -> Tensor:
+        """The next arms, after the last ones' rewards were counted.
+
+        Raises:
+            ValueError: if the trial is longer than the rule was told.
+        """
+        if moment.previous_actions is not None:
+            successes, failures, total = self._counts
+            arms = moment.previous_actions.unsqueeze(-1)
+            paid = moment.previous_rewards.to(successes).unsqueeze(-1)
+            successes = successes.scatter_add(-1, arms, paid)
+            self._counts = ArmCounts(successes, failures.scatter_add(-1, arms, 1 - paid), total + 1)
+        if self._counts.total >= self._rule.num_pulls:
+            raise ValueError(
+                f"num_episodes must be that of the trial: {self._rule.title} was made for "
+                f"{self._rule.num_pulls} pulls and was asked for more"
+            )
+        return self._rule.choose(self._counts, self._generator)
+
+    def adapt(self, episodes: Episodes) -> None:
+        """Everything is learnt while acting."""
+
+
+class Greedy(BanditReference):
+    """The arm of the highest posterior mean, (s + 1) / (n + 2).
+
+    Arms of equal mean may differ in what is known of them, so ties matter: taking one at random
+    explores more than taking the first does, as an arm that disappointed can come before fresh
+    ones. The source takes the first.
+
+    Source: Duan et al. 2016 (arXiv:1611.02779), sec. 3.1.
+    """
+
+    title = "greedy"
+
+    def __init__(
+        self, family: TaskFamily, *, random_ties: bool = False, num_episodes: int = 1
+    ) -> None:
+        """Whether ties are broken at random, else by the first; the rest as for every rule."""
+        super().__init__(family, num_episodes=num_episodes)
+        self._random_ties = random_ties
+
+    def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        if self._random_ties:
+            return random_argmax(counts.means, generator)
+        return counts.means.argmax(-1)
+
+
+class EpsilonGreedy(BanditReference):
+    """The arm of the highest posterior mean, but a uniform one with probability ε.
+
+    Source: Duan et al. 2016, sec. 3.1, where ε is the best of 0, .1, …, 1 for each setting.
+    """
+
+    title = "ε-greedy"
+
+    def __init__(self, family: TaskFamily, *, epsilon: float = 0.1, num_episodes: int = 1) -> None:
+        """ε in [0, 1]; the rest as for every rule."""
+        super().__init__(family, num_episodes=num_episodes)
+        require_between("epsilon", epsilon, 0, 1)
+        self._epsilon = epsilon
+
+    def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        best = counts.means.argmax(-1)
+        return explore(best, self.num_arms, self._epsilon, generator)
+
+
+class UCB1(BanditReference):
+    """The arm of the highest upper confidence bound.
+
+        (s + b) / (n + 2b) + c √(2 ln t / (n + 2b))
+
+    with t pulls of all arms so far (at least 1) and b successes and b failures that are counted
+    before any pull. With b = 0 and c = 1 it is Auer's rule, which pulls every arm once first.
+
+    Source: Auer et al. 2002, fig. 1; c and b = 1 from Duan et al. 2016, sec. 3.1, where c is the
+    best of 0, .1, …, 1 for each setting. The default .2 is the best or near it in all of them.
+    """
+
+    title = "UCB1"
+
+    def __init__(
+        self, family: TaskFamily, *, c: float = 0.2, prior_count: int = 1, num_episodes: int = 1
+    ) -> None:
+        """c, 0 or more, and b, 0 or more; the rest as for every rule."""
+        super().__init__(family, num_episodes=num_episodes)
+        require_between("c", c, 0, float("inf"), open_high=True)
+        require_at_least("prior_count", prior_count, 0)
+        self._c, self._prior_count = c, prior_count
+
+    def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        del generator
+        pulls = counts.pulls + 2 * self._prior_count
+        width = self._c * (2 * torch.tensor(max(counts.total, 1)).log() / pulls).sqrt()
+        bounds = (counts.successes + self._prior_count) / pulls + width
+        return torch.where(pulls > 0, bounds, torch.inf).argmax(-1)
+
+
+class ThompsonSampling(BanditReference):
+    """The arm that is best in one draw from the posterior, Beta(s + 1, f + 1) of each.
+
+    Source: Thompson 1933; Chapelle & Li 2011, algorithm 2.
+    """
+
+    title = "Thompson sampling"
+
+    def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        draws = draw_beta(counts.successes + 1, counts.failures + 1, generator)
+        return draws.argmax(-1)
+
+
+class OptimisticThompsonSampling(BanditReference):
+    """The arm that is best in the likeliest of M draws from the posterior of all arms.
+
+        argmax_a p_a^(j),   j = argmax_j Σ_a ln Beta(p_a^(j); s_a + 1, f_a + 1)
+
+    Source: Duan et al. 2016, sec. 3.1, "samples N times from the posterior, and takes the one with
+    the highest probability", M the best of 1 … 20 for each setting. That it is called optimistic
+    is theirs too: the rule of May et al. 2012, whom they cite, never takes less than the mean.
+    """
+
+    title = "optimistic Thompson sampling"
+
+    def __init__(self, family: TaskFamily, *, num_samples: int = 20, num_episodes: int = 1) -> None:
+        """M, 1 or more; the rest as for every rule."""
+        super().__init__(family, num_episodes=num_episodes)
+        require_at_least("num_samples", num_samples, 1)
+        self._num_samples = num_samples
+
+    def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        shape = (self._num_samples, *counts.successes.shape)
+        successes, failures = counts.successes.expand(shape), counts.failures.expand(shape)
+        draws = draw_beta(successes + 1, failures + 1, generator)  # [M, N, E, k]
+        # The Beta function is the same in all draws.
+        density = torch.xlogy(successes, draws) + torch.special.xlog1py(failures, -draws)
+        likeliest = density.sum(-1).argmax(0)  # [N, E]
+        picked = likeliest[None, ..., None].expand(1, *counts.successes.shape)
+        return draws.gather(0, picked)[0].argmax(-1)
+
+
+class Gittins(BanditReference):
+    """The arm of the highest Gittins index over an infinite horizon discounted by γ.
+
+    Source: Gittins 1979; Duan et al. 2016, sec. 3.1, who report the best of several
+    approximations for each setting. One is a table for γ = .9, .99, .999 and .9999, but in their
+    code the last of these is used whichever is named, and is read one success and one failure too
+    far; so their column lies below ours where pulls are few.
+    """
+
+    title = "Gittins index"
+
+    def __init__(
+        self, family: TaskFamily, *, discount: float | None = None, num_episodes: int = 1
+    ) -> None:
+        """γ in [0, 1), by default 1 − 1 / pulls; the rest as for every rule."""
+        super().__init__(family, num_episodes=num_episodes)
+        self._discount = 1 - 1 / self.num_pulls if discount is None else discount
+        require_between("discount", self._discount, 0, 1, open_high=True)
+
+    def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        del generator
+        device = counts.successes.device
+        table = _discounted_table(self._discount, self.num_pulls, device)
+        return table[counts.pulls.long(), counts.successes.long()].argmax(-1)
+
+
+class FiniteHorizonGittins(BanditReference):
+    """The arm of the highest index for the pulls that are left, without discount.
+
+    Source: Kaufmann 2018 (arXiv:1601.01190), sec. 3.2, there FH-Gittins; Niño-Mora 2011.
+    """
+
+    title = "finite-horizon Gittins index"
+
+    def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
+        """As for every rule; a trial of at most 200 pulls."""
+        super().__init__(family, num_episodes=num_episodes)
+        if self.num_pulls > _LONGEST_FINITE_HORIZON:
+            raise ValueError(
+                f"{self.title} needs a trial of at most {_LONGEST_FINITE_HORIZON} pulls, got "
+                f"{self.num_pulls}; take the discounted index instead"
+            )
+
+    def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
+        del generator
+        tables = _finite_table(self.num_pulls, counts.successes.device)
+        table = tables[self.num_pulls - counts.total]
+        return table[counts.pulls.long(), counts.successes.long()].argmax(-1)
+
+
+@lru_cache(maxsize=8)
+def _discounted_table(discount: float, num_pulls: int, device: torch.device) -> Tensor:
+    return discounted_indices(discount, num_pulls).to(device)
+
+
+@lru_cache(maxsize=2)
+def _finite_table(horizon: int, device: torch.device) -> Tensor:
+    return finite_horizon_indices(horizon).to(device)

@@ -1,0 +1,299 @@
+"""Known algorithms for tabular Markov decision processes: references for an evaluation.
+
+Each keeps a conjugate belief about rewards and transitions, plans once an episode from it, by
+dynamic programming of all tasks and environments at once, and takes the action of the highest
+value in the state it is in, one at random of several.
+
+The formulas and default priors are those that made the table of Duan et al. 2016: their code
+(rllab, `sandbox/rocky`) runs Osband's TabulaRL with priors of its own, of mean rewards around 0
+where the tasks' are around 1. `TRUE_PRIOR` is that of the tasks. It matters: over 10 episodes BEB
+and greedy planning earn more with it, PSRL less. Transitions out of an episode's last step are not
+learnt, as they are not seen.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metarl.planning.dynamic_programming import (
+    action_values,
+    bonus_action_values,
+    extended_action_values,
+)
+from metarl.planning.posteriors import MDPPosterior, MDPPrior, draw_mdp, mean_mdp, observed
+from metarl.planning.selection import explore, random_argmax
+from metarl.rollouts.episodes import Episodes
+from metarl.rollouts.trials import Moment
+from metarl.tasks.family import TaskFamily
+from metarl.validation import require_at_least, require_between
+
+from .shapes import require_tabular
+
+__all__ = [
+    "BEB",
+    "DUAN_PRIOR",
+    "FLAT_PRIOR",
+    "PSRL",
+    "TRUE_PRIOR",
+    "UCRL2",
+    "EpsilonGreedyPlanning",
+    "GreedyPlanning",
+    "MDPReference",
+    "OptimisticPSRL",
+    "informed_beb",
+    "informed_greedy",
+]
+
+TRUE_PRIOR = MDPPrior()
+DUAN_PRIOR = MDPPrior(reward_mean=0.0)
+FLAT_PRIOR = MDPPrior(reward_mean=0.0, reward_precision=1e-4, concentration=1e-4)
+"""Data count from the first observation on; what was never tried is taken to pay 0."""
+UCRL2_PRIOR = MDPPrior(reward_mean=0.0, reward_precision=1e-4, concentration=1e-5)
+
+
+class MDPReference(ABC):
+    """Plans each episode from a belief."""
+
+    title: ClassVar[str]
+    remembers = True
+    epsilon = 0.0
+    """Probability of a uniform action."""
+
+    def __init__(self, family: TaskFamily, prior: MDPPrior) -> None:
+        self.shape = require_tabular(self.title, family)
+        self.prior = prior
+
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> MDPPlayer:
+        """Begin with the prior."""
+        return MDPPlayer(self, (num_tasks, num_envs), generator)
+
+    @abstractmethod
+    def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
+        """Values of actions Q_t [N, E, T, S, A] for the episodes that begin.
+
+        Args:
+            belief: leading axes [N, E].
+            episode: how many episodes came before. Shape [N, E] int64.
+            generator: of draws, on the belief's device.
+        """
+
+
+class MDPPlayer:
+    """Learns the process of each environment, and acts by the plan for its episode."""
+
+    def __init__(
+        self, reference: MDPReference, lead: tuple[int, int], generator: torch.Generator
+    ) -> None:
+        self._reference, self._generator = reference, generator
+        states, actions, _ = reference.shape
+        self._belief = reference.prior.posterior(lead, states, actions, generator.device)
+        self._episode = torch.zeros(lead, dtype=torch.int64, device=generator.device)
+        self._time = torch.zeros_like(self._episode)
+        self._states = torch.zeros_like(self._episode)
+        self._values: Tensor | None = None  # [N, E, T, S, A]
+
+    def act(self, moment: Moment) -> Tensor:
+        """Actions of the highest value, after the last transitions were learnt."""
+        states = moment.observations.argmax(-1)
+        if moment.previous_actions is not None:
+            self._learn(moment, states)
+        self._states = states
+        if self._values is None:
+            self._values = self._plan()
+        elif bool(moment.episode_ended.any()):
+            begins = moment.episode_ended[..., None, None, None]
+            self._values = torch.where(begins, self._plan(), self._values)
+        *_, num_actions = self._values.shape
+        rows = (self._time * self._values.shape[-2] + states)[..., None, None]
+        scores = self._values.flatten(-3, -2).gather(-2, rows.expand(*rows.shape[:-1], num_actions))
+        best = random_argmax(scores.squeeze(-2), self._generator)
+        return explore(best, num_actions, self._reference.epsilon, self._generator)
+
+    def adapt(self, episodes: Episodes) -> None:
+        """Everything is learnt while acting."""
+
+    def _learn(self, moment: Moment, states: Tensor) -> None:
+        actions, ended = moment.previous_actions, moment.episode_ended
+        assert actions is not None
+        self._belief = observed(
+            self._belief,
+            self._states,
+            actions,
+            moment.previous_rewards,
+            next_states=states,
+            goes_on=~ended,
+        )
+        self._episode = self._episode + ended
+        last = self._reference.shape.horizon - 1
+        self._time = torch.where(ended, 0, self._time + 1).clamp(max=last)
+
+    def _plan(self) -> Tensor:
+        return self._reference.plan(self._belief, self._episode, self._generator)
+
+
+class PSRL(MDPReference):
+    """Acts optimally for one process drawn from the posterior at the start of each episode.
+
+    Source: Strens 2000; Osband et al. 2013 (arXiv:1306.0940), algorithm 1.
+    """
+
+    title = "PSRL"
+
+    def __init__(self, family: TaskFamily, *, prior: MDPPrior = DUAN_PRIOR) -> None:
+        super().__init__(family, prior)
+
+    def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
+        del episode
+        return action_values(*draw_mdp(belief, generator), self.shape.horizon)
+
+
+class OptimisticPSRL(MDPReference):
+    """Takes for each action its highest value in M processes drawn from the posterior.
+
+        Q_t(s, a) = max_j Q_t^(j)(s, a)
+
+    Source: TabulaRL's `OptimisticPSRL`, as Duan et al. 2016 used it, M the best of 1 … 20 for
+    each number of episodes; the idea is in Osband & Van Roy 2017 (arXiv:1607.00215).
+    """
+
+    title = "optimistic PSRL"
+
+    def __init__(
+        self, family: TaskFamily, *, num_samples: int = 8, prior: MDPPrior = DUAN_PRIOR
+    ) -> None:
+        """M, 1 or more."""
+        super().__init__(family, prior)
+        require_at_least("num_samples", num_samples, 1)
+        self._num_samples = num_samples
+
+    def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
+        del episode
+        horizon = self.shape.horizon
+        best = action_values(*draw_mdp(belief, generator), horizon)
+        for _ in range(self._num_samples - 1):  # one after the other, to hold one at a time
+            best = best.maximum(action_values(*draw_mdp(belief, generator), horizon))
+        return best
+
+
+class UCRL2(MDPReference):
+    """Acts optimally for the best process within confidence sets around the empirical one.
+
+        δ_r = w √(4 L / max(n, 1)),   δ_P = w √(4 S L / max(n, 1)),   L = ln(2 S A (i + 1) / δ)
+
+    for the i-th episode, i = 1, 2, …, after n rewards (δ_r) or transitions (δ_P) of (s, a) were
+    seen; δ = .05.
+
+    Source: Jaksch et al. 2010, sec. 3, with the constants of TabulaRL's `UCRL2`, as Duan et al.
+    2016 used it, w the best of 21 from 10⁻⁴ to 1, evenly in the logarithm. Differs: TabulaRL
+    changes the model it is given while it plans, so that optimism adds up over an episode's steps.
+    """
+
+    title = "UCRL2"
+
+    def __init__(
+        self,
+        family: TaskFamily,
+        *,
+        scaling: float = 0.3,
+        failure_probability: float = 0.05,
+        prior: MDPPrior = UCRL2_PRIOR,
+    ) -> None:
+        """w, 0 or more; δ in (0, 1)."""
+        super().__init__(family, prior)
+        require_between("scaling", scaling, 0, math.inf, open_high=True)
+        require_between(
+            "failure_probability", failure_probability, 0, 1, open_low=True, open_high=True
+        )
+        self._scaling, self._delta = scaling, failure_probability
+
+    def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
+        del generator
+        states, actions, horizon = self.shape
+        rewards, transitions = mean_mdp(belief)
+        surprise = (2 * states * actions * (episode + 2) / self._delta).log()[..., None, None]
+        seen = belief.reward_precisions - self.prior.reward_precision
+        reward_slack = self._scaling * (4 * surprise / seen.clamp(min=1)).sqrt()
+        arrivals = belief.concentrations.sum(-1) - states * self.prior.concentration
+        slack = self._scaling * (4 * states * surprise / arrivals.clamp(min=1)).sqrt()
+        return extended_action_values(rewards, transitions, reward_slack, slack, horizon)
+
+
+class BEB(MDPReference):
+    """Acts optimally for the expected process with a bonus for what was rarely tried.
+
+        r(s, a) + 1 / (1 + τ) + (T − 1 − t) 2 w T³ / (1 + Σ α)
+
+    with τ and α of the belief about (s, a), at step t of T.
+
+    Source: Kolter & Ng 2009, sec. 4 (bonus β / (1 + n)), as in TabulaRL's `BEB`, which Duan et
+    al. 2016 used, w the best of 21 from 10⁻⁴ to 1, evenly in the logarithm.
+    """
+
+    title = "BEB"
+
+    def __init__(
+        self, family: TaskFamily, *, scaling: float = 1e-3, prior: MDPPrior = DUAN_PRIOR
+    ) -> None:
+        """w, 0 or more."""
+        super().__init__(family, prior)
+        require_between("scaling", scaling, 0, math.inf, open_high=True)
+        self._scaling = scaling
+
+    def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
+        del episode, generator
+        horizon = self.shape.horizon
+        beta = 2 * self._scaling * horizon**3
+        return bonus_action_values(
+            *mean_mdp(belief),
+            1 / (1 + belief.reward_precisions),
+            beta / (1 + belief.concentrations.sum(-1)),
+            horizon,
+        )
+
+
+class GreedyPlanning(MDPReference):
+    """Acts optimally for the expected process, as the data alone suggest it.
+
+    Source: Duan et al. 2016, sec. 3.2: ε-greedy with ε = 0.
+    """
+
+    title = "greedy planning"
+
+    def __init__(self, family: TaskFamily, *, prior: MDPPrior = FLAT_PRIOR) -> None:
+        super().__init__(family, prior)
+
+    def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
+        del episode, generator
+        return action_values(*mean_mdp(belief), self.shape.horizon)
+
+
+class EpsilonGreedyPlanning(GreedyPlanning):
+    """As greedy planning, but a uniform action with probability ε.
+
+    Source: TabulaRL's `EpsilonGreedy`, as Duan et al. 2016 used it, ε the best of .1, .2, …, 1.
+    """
+
+    title = "ε-greedy planning"
+
+    def __init__(
+        self, family: TaskFamily, *, epsilon: float = 0.1, prior: MDPPrior = FLAT_PRIOR
+    ) -> None:
+        """ε in [0, 1]."""
+        super().__init__(family, prior=prior)
+        require_between("epsilon", epsilon, 0, 1)
+        self.epsilon = epsilon
+
+
+def informed_greedy(family: TaskFamily) -> GreedyPlanning:
+    """Greedy planning with the tasks' own prior: what Bayes' rule alone is worth."""
+    return GreedyPlanning(family, prior=TRUE_PRIOR)
+
+
+def informed_beb(family: TaskFamily) -> BEB:
+    """BEB with the tasks' own prior, w = 3 · 10⁻⁴, the best of ours over 10 episodes."""
+    return BEB(family, scaling=3e-4, prior=TRUE_PRIOR)

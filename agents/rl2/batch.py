@@ -1,0 +1,109 @@
+"""Trials as a learner of policies with memory needs them: time first, rewards made advantages."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarl.rl.distributions import Distribution
+from metarl.rl.returns import generalized_advantages
+from metarl.rollouts.actors import random_actor
+from metarl.rollouts.trials import Trials
+from metarl.tasks.family import TaskFamily
+
+__all__ = [
+    "TrialBatch",
+    "forget_others",
+    "learnt_from",
+    "require_expected_rewards",
+    "time_first",
+    "trial_gae",
+]
+
+
+@dataclass(frozen=True)
+class TrialBatch:
+    """What an update learns from; B trials of T steps."""
+
+    inputs: Tensor  # [T, B, I], normalised
+    told: Tensor  # [T, B, 1], how much of the trial is over, for the values
+    tasks: Tensor  # [1, B, D], what the values are told of the task; D may be 0
+    cleared: Tensor | None  # [T, B] bool, where the memory is cleared; None: nowhere
+    actions: Tensor  # [T, B, A], or [T, B] int64
+    log_probs: Tensor  # [T, B], of the policy that acted, nats
+    values: Tensor  # [T, B], before the update
+    advantages: Tensor  # [T, B]
+    returns: Tensor  # [T, B], what the values should be
+    mask: Tensor  # [T, B] bool
+    old: Distribution  # of the policy that acted, [T, B]
+
+    def rows(self, rows: Tensor) -> TrialBatch:
+        """Some of the trials; `old` stays that of all, as no update asks for a part of it."""
+        chosen: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            chosen[field.name] = value.index_select(1, rows) if torch.is_tensor(value) else value
+        return TrialBatch(**chosen)
+
+
+def require_expected_rewards(family: TaskFamily) -> None:
+    """Refuse a family that does not tell the means of its rewards; one step of it is tried.
+
+    Raises:
+        ValueError: naming the setting that needs them.
+    """
+    chance = torch.Generator().manual_seed(0)
+    tasks = family.sample_tasks(1, seed=0)
+    with closing(family.make_batch(tasks, num_envs=1)) as env:
+        observations = env.reset(chance)
+        step = env.step(random_actor(env, chance)(observations))
+    if step.expected_rewards is None:
+        raise ValueError(
+            f"expected_rewards must be False with {family.id}, which does not tell the means of "
+            "its rewards"
+        )
+
+
+def learnt_from(trials: Trials, *, expected: bool) -> Tensor:
+    """Rewards [N, E, T], or their means given task, state and action, if that is wanted.
+
+    A mean has the reward's expectation whatever came before it, so the policy's gradient is the
+    same on average, without the noise of the rewards.
+    """
+    if not expected:
+        return trials.rewards
+    assert trials.expected_rewards is not None
+    return trials.expected_rewards
+
+
+def time_first(values: Tensor) -> Tensor:
+    """[N, E, T, ...] ↦ [T, N · E, ...]."""
+    return values.flatten(0, 1).transpose(0, 1)
+
+
+def trial_gae(trials: Trials, rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
+    """Advantages [T, B] over whole trials: no value follows a trial's end, one does an episode's.
+
+    Args:
+        trials: whose ends count.
+        rewards: [T, B], in the units of the values.
+        values: [T, B].
+        gamma: discount per step.
+        lam: λ.
+    """
+    mask = time_first(trials.mask).T  # [B, T]
+    following = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
+    last = mask & ~following
+    padded = torch.cat([values.T, values.new_zeros(values.shape[1], 1)], dim=1)
+    never = torch.zeros_like(last)
+    return generalized_advantages(rewards.T, padded, last, never, gamma=gamma, gae_lambda=lam).T
+
+
+def forget_others(inputs: Tensor, cleared: Tensor, observation_size: int) -> Tensor:
+    """Inputs [..., I] whose parts behind the observation are 0 where the memory is cleared."""
+    later = inputs[..., observation_size:].masked_fill(cleared.unsqueeze(-1), 0)
+    return torch.cat([inputs[..., :observation_size], later], dim=-1)

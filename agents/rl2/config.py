@@ -1,0 +1,202 @@
+"""Settings of RL²."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from metarl.nn.mlp import Activation, activation_function
+from metarl.validation import require_at_least, require_between
+
+__all__ = ["RL2Config"]
+
+_CHOICES = {
+    "memory": ("gru", "lstm", "transformer", "none"),
+    "head": ("mlp", "hypernetwork"),
+    "optimizer": ("ppo", "trpo"),
+}
+
+
+@dataclass(frozen=True)
+class RL2Config:
+    """Defaults suit bandits and small MDPs; the papers' settings are in the README's table.
+
+    Sources: Duan et al. 2016 (arXiv:1611.02779); for PPO's, Zintgraf et al. 2020
+    (arXiv:1910.08348), whose reference code trains RL² with it.
+    """
+
+    num_episodes: int = 1
+    """K: episodes of each trial."""
+    meta_batch_size: int = 500
+    """Trials per iteration, each of a task of its own."""
+    optimizer: Literal["ppo", "trpo"] = "ppo"
+    """ppo: clipped steps on minibatches of trials. trpo: the trust region of MAML-TRPO."""
+    memory: Literal["gru", "lstm", "transformer", "none"] = "gru"
+    """What carries the task's history; none sees the observation alone: plain PPO on all tasks."""
+    memory_size: int = 128
+    """Features of the memory."""
+    num_layers: int = 2
+    """Layers of the transformer; recurrent memories have one."""
+    num_heads: int = 4
+    """Heads of the transformer."""
+    clear_each_episode: bool = False
+    """Forget everything when an episode ends: an ablation, it cannot learn across episodes."""
+    sees_transitions: bool = False
+    """Feed the memory the moment before as well: observation, action, reward, next observation."""
+    encoder_sizes: tuple[int, ...] = ()
+    """Layers before the memory."""
+    head: Literal["mlp", "hypernetwork"] = "mlp"
+    """hypernetwork: the memory generates the policy's weights, which acts on the observation."""
+    hidden_sizes: tuple[int, ...] = ()
+    """Hidden layers of the policy's head."""
+    value_hidden_sizes: tuple[int, ...] = (64,)
+    """Hidden layers of the values' head."""
+    value_sees_task: bool = False
+    """Tell the values the task, in training only; less noise in the advantages, no bias."""
+    expected_rewards: bool = False
+    """Learn from each reward's mean given the task, in training only; less noise, no bias."""
+    activation: Activation = "tanh"
+    """Between the layers."""
+    initial_std: float = 1.0
+    """Standard deviation of the first policy, in the policy's units (see action_scale)."""
+    min_std: float = 1e-6
+    """Lower bound on the standard deviation."""
+    action_scale: float | None = None
+    """Policy actions are divided by this before they reach the environment; None: the variant's."""
+    gamma: float = 0.99
+    """Discount per step, across the whole trial."""
+    final_gamma: float | None = None
+    """What γ has become after anneal_iterations, 1 − γ falling by one factor each iteration."""
+    gae_lambda: float = 0.95
+    """λ of the advantage estimates."""
+    normalize_observations: bool = False
+    """Give observations and rewards the memory is told mean 0 and deviation 1, as seen so far."""
+    normalize_rewards: bool = True
+    """Divide the rewards learnt from by the deviation of the returns seen so far."""
+    learning_rate: float = 7e-4
+    """Of Adam; with trpo that of the values alone."""
+    anneal_iterations: int | None = None
+    """Learning rate and weight of the entropy fall linearly to zero by here; None keeps them."""
+    num_epochs: int = 4
+    """Passes over the trials per iteration; with trpo for the values alone."""
+    num_minibatches: int = 4
+    """Minibatches of trials per pass."""
+    clip: float = 0.2
+    """PPO: how far a likelihood ratio may move."""
+    value_clip: float | None = None
+    """PPO: how far a value may move; None does not clip."""
+    value_coefficient: float = 0.5
+    """PPO: weight of the values' loss."""
+    entropy_coefficient: float = 0.01
+    """Weight of the policy's entropy."""
+    max_gradient_norm: float = 0.5
+    """Longer gradients are shortened to this."""
+    backprop_steps: int | None = None
+    """Gradients reach back this many steps; None: over the whole trial."""
+    max_kl_nats: float = 0.01
+    """TRPO: trust region."""
+    cg_iterations: int = 10
+    """TRPO: conjugate-gradient iterations."""
+    cg_damping: float = 1e-3
+    """TRPO: added to the diagonal of the Fisher matrix."""
+    fisher_fraction: float = 0.2
+    """TRPO: share of the trials in the Fisher product; the line search checks the KL on all."""
+    line_search_steps: int = 15
+    """TRPO: tries of the line search."""
+    backtrack_ratio: float = 0.8
+    """TRPO: factor between tries."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_episodes", "meta_batch_size", "memory_size", "num_layers", "num_heads",
+                     "num_epochs", "num_minibatches", "cg_iterations",
+                     "line_search_steps"):  # fmt: skip
+            require_at_least(name, getattr(self, name), 1)
+        for name in ("anneal_iterations", "backprop_steps"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
+        for name in ("encoder_sizes", "hidden_sizes", "value_hidden_sizes"):
+            for size in getattr(self, name):
+                require_at_least(name, size, 1)
+        for name in ("gamma", "gae_lambda"):
+            require_between(name, getattr(self, name), 0, 1)
+        for name in ("initial_std", "min_std", "learning_rate", "clip", "max_gradient_norm",
+                     "max_kl_nats"):  # fmt: skip
+            require_between(name, getattr(self, name), 0, math.inf, open_low=True)
+        for name in ("action_scale", "value_clip"):
+            if getattr(self, name) is not None:
+                require_between(name, getattr(self, name), 0, math.inf, open_low=True)
+        for name in ("value_coefficient", "entropy_coefficient", "cg_damping"):
+            require_between(name, getattr(self, name), 0, math.inf)
+        require_between("fisher_fraction", self.fisher_fraction, 0, 1, open_low=True)
+        require_between(
+            "backtrack_ratio", self.backtrack_ratio, 0, 1, open_low=True, open_high=True
+        )
+        activation_function(self.activation)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+        self._check_combinations()
+
+    def at(self, iteration: int) -> RL2Config:
+        """The settings of one iteration, counted from 0: what is annealed has moved."""
+        if self.anneal_iterations is None:
+            return self
+        left = max(0.0, 1 - iteration / self.anneal_iterations)
+        gamma = self.gamma
+        if self.final_gamma is not None:
+            gamma = 1 - (1 - self.gamma) ** left * (1 - self.final_gamma) ** (1 - left)
+        return replace(
+            self,
+            gamma=gamma,
+            final_gamma=None,
+            learning_rate=max(self.learning_rate * left, 1e-12),  # settings refuse 0
+            entropy_coefficient=self.entropy_coefficient * left,
+        )
+
+    def _check_combinations(self) -> None:
+        if self.initial_std < self.min_std:
+            raise ValueError(
+                f"initial_std must be at least the {self.min_std:g} of min_std, got "
+                f"{self.initial_std:g}; below it nothing is learnt of the deviation"
+            )
+        if self.clear_each_episode and self.memory == "none":
+            raise ValueError(
+                "clear_each_episode must be False without a memory to clear, got True; "
+                "use memory gru, lstm or transformer"
+            )
+        if self.value_clip is not None and self.optimizer == "trpo":
+            raise ValueError(f"value_clip must be None with trpo, got {self.value_clip}; use ppo")
+        if self.final_gamma is not None and self.gamma == 1:
+            raise ValueError(
+                f"final_gamma must be None with gamma 1, which reaches furthest, got "
+                f"{self.final_gamma}"
+            )
+        if self.final_gamma is not None:
+            require_between("final_gamma", self.final_gamma, self.gamma, 1, open_high=True)
+            if self.anneal_iterations is None:
+                raise ValueError(
+                    f"final_gamma must be None without anneal_iterations, got {self.final_gamma}; "
+                    "say in how many iterations it is reached"
+                )
+        if self.num_minibatches > self.meta_batch_size:
+            raise ValueError(
+                f"num_minibatches must be at most the {self.meta_batch_size} trials of "
+                f"meta_batch_size, got {self.num_minibatches}"
+            )
+        if self.sees_transitions and self.memory == "none":
+            raise ValueError(
+                "sees_transitions must be False without a memory to see them, got True; "
+                "use memory gru, lstm or transformer"
+            )
+        if self.backprop_steps is not None and self.memory == "transformer":
+            raise ValueError(
+                "backprop_steps must be None with a transformer, which sees whole trials, "
+                f"got {self.backprop_steps}"
+            )
+        if self.backprop_steps is not None and self.optimizer == "trpo":
+            raise ValueError(
+                f"backprop_steps must be None with trpo, got {self.backprop_steps}; use ppo"
+            )

@@ -1,0 +1,72 @@
+"""From the settings of RL² to its networks."""
+
+from __future__ import annotations
+
+from metarl.nn.memories import GRU, LSTM, Memory, NoMemory, TransitionMemory
+from metarl.nn.transformer import Transformer
+from metarl.rl.action_heads import ActionHead
+from metarl.rl.trial_policies import TrialPolicy
+from metarl.rollouts.trial_inputs import TrialInputs
+from metarl.tasks.family import TaskFamily
+
+from .config import RL2Config
+from .task_features import task_size
+
+__all__ = ["make_policy", "trial_steps"]
+
+
+def trial_steps(family: TaskFamily, config: RL2Config) -> int:
+    """Steps of the longest trial."""
+    return family.horizon * config.num_episodes
+
+
+def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> TrialPolicy:
+    """The policy that acts in a family's trials.
+
+    Raises:
+        ValueError: if the settings do not fit one another.
+    """
+    observation_size = family.observation_space.shape[0]
+    input_size = observation_size if config.memory == "none" else inputs.size
+    encoded_size = config.encoder_sizes[-1] if config.encoder_sizes else input_size
+    return TrialPolicy(
+        input_size=input_size,
+        observation_size=observation_size,
+        memory=_make_memory(encoded_size, trial_steps(family, config), config),
+        head=ActionHead(
+            family.action_space,
+            config.initial_std,
+            config.min_std,
+            config.action_scale or family.action_scale,
+        ),
+        encoder_sizes=config.encoder_sizes,
+        hidden_sizes=config.hidden_sizes,
+        value_hidden_sizes=config.value_hidden_sizes,
+        activation=config.activation,
+        hypernetwork=config.head == "hypernetwork",
+        separate_value=config.optimizer == "trpo",
+        told_size=1,
+        task_size=task_size(family.task_space) if config.value_sees_task else 0,
+    )
+
+
+def _make_memory(input_size: int, length: int, config: RL2Config) -> Memory:
+    if config.memory == "none":
+        return NoMemory(input_size)
+    if config.sees_transitions:
+        return TransitionMemory(_make_lasting(2 * input_size, length, config), input_size)
+    return _make_lasting(input_size, length, config)
+
+
+def _make_lasting(input_size: int, length: int, config: RL2Config) -> Memory:
+    if config.memory == "gru":
+        return GRU(input_size, config.memory_size, length)
+    if config.memory == "lstm":
+        return LSTM(input_size, config.memory_size, length)
+    return Transformer(
+        input_size,
+        config.memory_size,
+        length=length,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+    )

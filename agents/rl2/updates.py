@@ -1,0 +1,251 @@
+"""How RL² learns from a batch of trials: PPO's clipped steps, or TRPO's trust region."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from metarl.finite import require_finite_params
+from metarl.optim.optimizer import Adam
+from metarl.optim.trust_region import (
+    backtracking_line_search,
+    gauss_newton_product,
+    trust_region_step,
+)
+from metarl.parameters import Params, flatten, unflatten
+from metarl.rl.distributions import Distribution
+from metarl.rl.masked import masked_mean
+from metarl.rl.objectives import clipped_surrogate, clipped_value_loss
+from metarl.rl.trial_policies import TrialPolicy
+
+from .batch import TrialBatch
+from .config import RL2Config
+
+__all__ = ["Learner", "ppo_update", "trpo_update"]
+
+Metrics = dict[str, float]
+_REMEDY = "try a smaller learning_rate, or normalize_rewards"
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What an update changes, and how."""
+
+    policy: TrialPolicy
+    params: Params
+    adam: Adam
+    config: RL2Config
+
+
+def ppo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> Metrics:
+    """Clipped steps on minibatches of trials, in place.
+
+    Source: Schulman et al. 2017 (arXiv:1707.06347), alg. 1; minibatches are of whole trials, so
+    that memories are those of the present parameters.
+    """
+    params, config = learner.params, learner.config
+    told: dict[str, list[Tensor]] = {}
+    for rows in _minibatches(batch, config, generator):
+        gradients, terms = _ppo_gradient(learner, batch.rows(rows))
+        norm = _shorten(gradients, config.max_gradient_norm)
+        learner.adam.step(gradients, learning_rate=config.learning_rate)
+        for name, value in (*terms.items(), ("gradient_norm", norm)):
+            told.setdefault(name, []).append(value)
+    require_finite_params("parameter", params, remedy=_REMEDY)
+    return {f"meta/{name}": float(torch.stack(values).mean()) for name, values in told.items()}
+
+
+def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str, Tensor]]:
+    """Gradient of PPO's loss on some trials, stretch by stretch of time, and its terms."""
+    policy, params, config = learner.policy, learner.params, learner.config
+    total: Params = {}
+    sums: dict[str, Tensor] = {}
+    count = batch.mask.sum()
+    state = policy.start(params, batch.mask.shape[1])
+    for times in _stretches(len(batch.mask), config.backprop_steps):
+        cleared = None if batch.cleared is None else batch.cleared[times]
+        with torch.enable_grad():
+            inputs = batch.inputs[times]
+            distribution, features, state = policy.sequence(params, inputs, state, cleared)
+            told, tasks = batch.told[times], batch.tasks
+            values = policy.values(params, inputs, features, told, tasks=tasks, cleared=cleared)
+            log_probs = distribution.log_prob(batch.actions[times])
+            surrogate = clipped_surrogate(
+                log_probs, batch.log_probs[times], batch.advantages[times], clip=config.clip
+            )
+            errors = clipped_value_loss(
+                values, batch.values[times], batch.returns[times], clip=config.value_clip
+            )
+            entropy, mask = distribution.entropy(), batch.mask[times]
+            terms = {
+                "policy_loss": surrogate, "value_loss": errors, "entropy_nats": entropy,
+            }  # fmt: skip
+            means = {k: torch.where(mask, v, 0).sum() / count for k, v in terms.items()}
+            loss = (
+                means["policy_loss"]
+                + config.value_coefficient * means["value_loss"]
+                - config.entropy_coefficient * means["entropy_nats"]
+            )
+            gradients = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+        with torch.no_grad():
+            ratios = log_probs - batch.log_probs[times]
+            moved = torch.expm1(ratios)
+            means["kl_nats"] = torch.where(mask, moved - ratios, 0).sum() / count
+            means["clip_fraction"] = (mask & (moved.abs() > config.clip)).sum() / count
+        for name, gradient in zip(params, gradients, strict=True):
+            if gradient is not None:
+                total[name] = total[name] + gradient if name in total else gradient
+        for name, value in means.items():
+            sums[name] = sums.get(name, 0) + value.detach()
+        state = tuple(s.detach() for s in state)
+    return total, sums
+
+
+def trpo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> Metrics:
+    """One step within a trust region, then the values fitted by Adam; in place.
+
+    Source: Schulman et al. 2015 (arXiv:1502.05477), app. C, as Duan et al. 2016 use it for RL².
+    """
+    policy, params, config = learner.policy, learner.params, learner.config
+    names = [name for name in params if name.startswith("policy.")]
+    own = {name: params[name] for name in names}
+    start = flatten(own)
+    with torch.enable_grad():
+        loss = _surrogate(policy, own, batch, config)
+        gradients = torch.autograd.grad(loss, list(own.values()))
+    gradient = flatten(dict(zip(own, gradients, strict=True)))
+    step, expected = trust_region_step(
+        gradient,
+        _fisher_product(policy, own, batch, config),
+        max_kl_nats=config.max_kl_nats,
+        cg_iterations=config.cg_iterations,
+        cg_damping=config.cg_damping,
+    )
+
+    @torch.no_grad()
+    def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
+        moved = unflatten(candidate, own)
+        distribution = _distribution(policy, moved, batch)
+        kl = masked_mean(distribution.kl_from(batch.old), batch.mask)
+        return _surrogate(policy, moved, batch, config), kl
+
+    found = backtracking_line_search(
+        evaluate,
+        start,
+        step,
+        initial_loss=loss.detach(),
+        max_kl_nats=config.max_kl_nats,
+        max_steps=config.line_search_steps,
+        backtrack_ratio=config.backtrack_ratio,
+    )
+    if found.accepted:
+        with torch.no_grad():
+            for name, value in unflatten(found.params, own).items():
+                params[name].copy_(value)
+    value_loss = _fit_values(learner, batch, generator)
+    require_finite_params("parameter", params, remedy=_REMEDY)
+    return {
+        "meta/gradient_norm": float(gradient.norm()),
+        "meta/kl_nats": found.kl_nats,
+        "meta/improvement": float(loss.detach()) - found.loss,
+        "meta/expected_improvement": -float(expected),
+        "meta/line_search_steps": found.num_evaluations,
+        "meta/accepted": float(found.accepted),
+        "meta/entropy_nats": float(masked_mean(batch.old.entropy(), batch.mask)),
+        "meta/value_loss": value_loss,
+    }
+
+
+def _distribution(policy: TrialPolicy, params: Params, batch: TrialBatch) -> Distribution:
+    state = policy.start(params, batch.mask.shape[1])
+    return policy.sequence(params, batch.inputs, state, batch.cleared)[0]
+
+
+def _surrogate(policy: TrialPolicy, params: Params, batch: TrialBatch, config: RL2Config) -> Tensor:
+    """−mean of ρ A, and the bonus for entropy."""
+    distribution = _distribution(policy, params, batch)
+    ratios = torch.exp(distribution.log_prob(batch.actions) - batch.log_probs)
+    gain = ratios * batch.advantages + config.entropy_coefficient * distribution.entropy()
+    return -masked_mean(gain, batch.mask)
+
+
+def _fisher_product(
+    policy: TrialPolicy, params: Params, batch: TrialBatch, config: RL2Config
+) -> Callable[[Tensor], Tensor]:
+    """v ↦ F v, F the Fisher information of the policy, mean over a share of the trials' steps."""
+    count = math.ceil(config.fisher_fraction * batch.mask.shape[1])
+    rows = torch.arange(count, device=batch.mask.device)
+    share = batch.rows(rows)
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    with torch.enable_grad(), _twice_differentiable():
+        distribution = _distribution(policy, leaves, share)
+        weights = (share.mask / share.mask.sum()).unsqueeze(-1)
+
+        def metric(tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            products = distribution.detach().fisher_metric(tangents)
+            return tuple(product * weights for product in products)
+
+        fisher = gauss_newton_product(distribution.outputs, list(leaves.values()), metric)
+
+    def product(vector: Tensor) -> Tensor:
+        curved = fisher(list(unflatten(vector, params).values()))
+        return flatten(dict(zip(params, curved, strict=True)))
+
+    return product
+
+
+@contextmanager
+def _twice_differentiable() -> Iterator[None]:
+    """Without the fused kernels, whose backward passes have no derivative."""
+    with torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> float:
+    """Passes of Adam over the values' own network; the mean loss."""
+    policy, params, config = learner.policy, learner.params, learner.config
+    names = [name for name in params if name.startswith("value.")]
+    losses = []
+    for rows in _minibatches(batch, config, generator):
+        piece = batch.rows(rows)
+        with torch.enable_grad():
+            inputs, told, tasks = piece.inputs, piece.told, piece.tasks
+            values = policy.values(params, inputs, inputs, told, tasks=tasks, cleared=piece.cleared)
+            loss = masked_mean(clipped_value_loss(values, values, piece.returns), piece.mask)
+            found = torch.autograd.grad(loss, [params[name] for name in names])
+        gradients = dict(zip(names, found, strict=True))
+        _shorten(gradients, config.max_gradient_norm)
+        learner.adam.step(gradients, learning_rate=config.learning_rate)
+        losses.append(loss.detach())
+    return float(torch.stack(losses).mean())
+
+
+def _minibatches(
+    batch: TrialBatch, config: RL2Config, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Rows of trials, each pass in an order of its own."""
+    num_trials, device = batch.mask.shape[1], batch.mask.device
+    for _ in range(config.num_epochs):
+        order = torch.randperm(num_trials, generator=generator).to(device)
+        yield from order.tensor_split(config.num_minibatches)
+
+
+def _stretches(num_steps: int, length: int | None) -> Iterator[slice]:
+    size = length or num_steps
+    for first in range(0, num_steps, size):
+        yield slice(first, min(first + size, num_steps))
+
+
+def _shorten(gradients: Params, longest: float) -> Tensor:
+    """Scale gradients in place so that together they are no longer than this; their length."""
+    norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
+    factor = (longest / (norm + 1e-8)).clamp(max=1.0)
+    for gradient in gradients.values():
+        gradient.mul_(factor)
+    return norm

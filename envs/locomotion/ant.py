@@ -1,0 +1,185 @@
+"""Ant families whose task is a velocity or a direction.
+
+The four meanings that AntDir has in the literature are variants here: ±x, the whole circle, a few
+angles, and by mistake ±1 radian.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from metarl.tasks.family import listed_tasks, uniform_tasks
+from metarl.tasks.spaces import Tasks
+from metarl.validation import known
+
+from ..simulators.mujoco_batch import Array
+from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
+from .ant_body import BODY, AntNumbers, costs, fallen, observe, plane_velocity, set_numbers
+
+__all__ = ["AntDir", "AntVel"]
+
+_FINN = AntNumbers(
+    "Finn et al. 2017 (arXiv:1703.03400)", 125, control_cost=0.005, survive=0.05, lowest=0.2
+)
+_DELEU = AntNumbers(
+    "Deleu, pytorch-maml-rl",
+    125,
+    control_cost=0.005,
+    survive=0.05,
+    lowest=0.2,
+    horizon=100,
+    action_scale=10.0,
+)
+_ROTHFUSS = AntNumbers(
+    "Rothfuss et al. 2019 (arXiv:1810.06784)",
+    111,
+    control_cost=0.5,
+    survive=1.0,
+    lowest=0.0,
+    action_scale=10.0,
+)
+_LEARN2LEARN = AntNumbers(
+    "learn2learn", 111, control_cost=0.5, survive=1.0, lowest=0.0, horizon=100
+)
+_RAKELLY = AntNumbers(
+    "Rakelly et al. 2019 (arXiv:1903.08254)", 27, control_cost=0.5, survive=1.0, lowest=0.2
+)
+_ZINTGRAF = AntNumbers(
+    "Zintgraf et al. 2020 (arXiv:1910.08348)",
+    27,
+    control_cost=0.5,
+    survive=1.0,
+    lowest=0.2,
+    warning="the directions are ±1 radian (±57°), which the source calls forward and backward: "
+    "both lead forward, and one policy does well in both",
+)
+_LEE = AntNumbers(
+    "Lee and Chung 2021 (arXiv:2105.13524)", 27, control_cost=0.5, survive=1.0, lowest=0.2
+)
+
+_VEL = {"maml17": _FINN, "pytorch-maml-rl": _DELEU}
+
+_DIR = {
+    "maml17": _FINN,
+    "pytorch-maml-rl": _DELEU,
+    "promp": _ROTHFUSS,
+    "promp-2d": _ROTHFUSS,
+    "learn2learn": _LEARN2LEARN,
+    "pearl": _RAKELLY,
+    "varibad": _ZINTGRAF,
+    "ldm": _LEE,
+}
+
+# Angles in radians of the two directions of a variant, first task first; other variants' tasks
+# are angles themselves.
+_TWO_ANGLES = {
+    "maml17": (np.pi, 0.0),
+    "pytorch-maml-rl": (np.pi, 0.0),
+    "promp": (np.pi, 0.0),
+    "varibad": (-1.0, 1.0),
+}
+_AXES = np.arange(4)[:, None] * np.pi / 2
+_DIAGONALS = _AXES + np.pi / 4
+# Lee and Chung 2021 train on the axes and test on these and the diagonals.
+_LDM_SPLITS = {"train": _AXES, "test": np.concatenate([_AXES, _DIAGONALS])}
+
+
+class AntVel(MujocoFamily):
+    """Run forward at a hidden target velocity.
+
+        r = −|v − v*| + 1 + 0.05 − 0.005 ‖a‖² − 0.0005 Σ clip(cfrc_ext, ±1)²,   v = Δx / 0.05 s
+
+    Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [8]. The episode ends when the torso's
+    height leaves [0.2, 1] m.
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
+    Differs: Gymnasium's Ant steps 0.05 s where the rllab Ant of "maml17" stepped 0.02 s, and
+    v and the torso's place are the torso frame's where that Ant took the centre of mass.
+    """
+
+    name: ClassVar[str] = "AntVel"
+    variants: ClassVar[tuple[str, ...]] = tuple(_VEL)
+    body: ClassVar[Body] = BODY
+    task_description = "target velocity U(0, 3) m/s"
+
+    def __init__(self, variant: str) -> None:
+        self._numbers = known("variant of AntVel", variant, _VEL)
+        set_numbers(self, variant, self._numbers)
+        self.task_space = spaces.Box(0.0, 3.0, (1,), np.float64)
+
+    def observe(self, states: States) -> Array:
+        return observe(states, self._numbers.observation_size)
+
+    def reward(self, moves: Moves) -> Array:
+        control, contact = costs(moves, self._numbers)
+        off_target = np.abs(plane_velocity(moves)[:, 0] - moves.tasks[:, 0])
+        return 1.0 - off_target + self._numbers.survive - control - contact
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:
+        return fallen(moves, self._numbers)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # train and test velocities come from one distribution
+        return uniform_tasks(self.task_space, num_tasks, rng)
+
+
+class AntDir(MujocoFamily):
+    """Run in a hidden direction.
+
+        r = d · v + s − c ‖a‖² − 0.0005 Σ clip(cfrc_ext, ±1)²,   v = Δ(x, y) / 0.05 s
+
+    with d = (cos φ, sin φ), c = 0.5 and s = 1 ("maml17", "pytorch-maml-rl": 0.005 and 0.05).
+
+    Task: the angle φ in radians, shape [1]; where there are two directions, 0 the first of them
+    (backward, or −1 radian), 1 the second. Action: torques in [−1, 1], [8]. The episode ends when
+    the torso's height leaves [0.2, 1] m ("promp", "promp-2d", "learn2learn": [0, 1] m).
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
+    Differs: as AntVel. "promp-2d" and "learn2learn" write d itself where the task here is φ.
+    "pearl" draws a few angles once and keeps them; here every task is drawn anew.
+    """
+
+    name: ClassVar[str] = "AntDir"
+    variants: ClassVar[tuple[str, ...]] = tuple(_DIR)
+    body: ClassVar[Body] = BODY
+
+    def __init__(self, variant: str) -> None:
+        self._numbers = known("variant of AntDir", variant, _DIR)
+        set_numbers(self, variant, self._numbers)
+        if variant in _TWO_ANGLES:
+            self.task_space: spaces.Box | spaces.Discrete = spaces.Discrete(2)
+            self._angles: Array | None = np.array(_TWO_ANGLES[variant])
+            self.same_tasks_in_splits = True
+            self.task_description = (
+                "direction −1 or +1 radian" if variant == "varibad" else "direction −x or +x"
+            )
+        else:
+            self.task_space = spaces.Box(0.0, 2 * np.pi, (1,), np.float64)
+            self._angles = None
+            self.task_description = "direction U(0, 2π)"
+        if variant == "ldm":
+            self.ood_splits, self.same_tasks_in_splits = ("test",), True
+            self.task_description = "direction one of 4 axes, test these and the diagonals"
+
+    def observe(self, states: States) -> Array:
+        return observe(states, self._numbers.observation_size)
+
+    def reward(self, moves: Moves) -> Array:
+        task = moves.tasks[:, 0]
+        angle = task if self._angles is None else self._angles[task.astype(np.int64)]
+        velocity = plane_velocity(moves)
+        running = np.cos(angle) * velocity[:, 0] + np.sin(angle) * velocity[:, 1]
+        control, contact = costs(moves, self._numbers)
+        return running + self._numbers.survive - control - contact
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:
+        return fallen(moves, self._numbers)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        if self.variant == "ldm":
+            return listed_tasks(_LDM_SPLITS[split], num_tasks, rng)
+        return uniform_tasks(self.task_space, num_tasks, rng)

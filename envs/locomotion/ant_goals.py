@@ -1,0 +1,192 @@
+"""Ant families whose task is a goal in the plane."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from metarl.tasks.family import listed_tasks, uniform_tasks
+from metarl.tasks.spaces import Tasks
+from metarl.validation import known
+
+from ..simulators.mujoco_batch import Array
+from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
+from .ant_body import BODY, AntNumbers, costs, fallen, observe, set_numbers
+
+__all__ = ["AntGoal", "AntGoalSparse"]
+
+_REACH = 3.0  # radius of the goals' disc, half width of their square, metres
+
+_FINN = AntNumbers(
+    "Finn et al. 2017 (arXiv:1703.03400)", 125, control_cost=0.005, survive=4.05, lowest=0.2
+)
+_RAKELLY = AntNumbers("Rakelly et al. 2019 (arXiv:1903.08254)", 113, control_cost=0.1)
+
+_GOAL = {
+    "maml17": _FINN,
+    "pytorch-maml-rl": replace(
+        _FINN, source="Deleu, pytorch-maml-rl", horizon=100, action_scale=10.0
+    ),
+    "promp": replace(_RAKELLY, source="Rothfuss et al. 2019 (arXiv:1810.06784)", action_scale=10.0),
+    "pearl": _RAKELLY,
+    "varibad": replace(_RAKELLY, source="Zintgraf et al. 2020 (arXiv:1910.08348)"),
+    "ldm": replace(_RAKELLY, source="Lee and Chung 2021 (arXiv:2105.13524)"),
+}
+_SQUARES = ("maml17", "pytorch-maml-rl")
+
+# Lee and Chung 2021: training goals near and far, test goals of three radii in four directions.
+_LDM_NEAR, _LDM_FAR = (0.0, 1.0), (2.5, 3.0)
+_LDM_TEST = np.array(
+    [[r * x, r * y] for r in (0.5, 1.75, 2.75) for x, y in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+)
+
+_SPARSE = {
+    "hyperx": AntNumbers("Zintgraf et al. 2021 (arXiv:2010.01062)", 116, control_cost=0.01),
+    "metacure": AntNumbers(
+        "Zhang et al. 2021 (arXiv:2006.08170), MetaCURE's code", 113, control_cost=0.1, horizon=32
+    ),
+}
+_HYPERX_RADIUS, _METACURE_RADIUS = 0.75, 0.8
+
+
+class AntGoal(MujocoFamily):
+    """Walk to a hidden goal.
+
+        r = −|p − g|₁ + s − c ‖a‖² − 0.0005 Σ clip(cfrc_ext, ±1)²
+
+    with p the torso's place in the plane after the step, c = 0.1 and s = 0. "maml17" and
+    "pytorch-maml-rl" take c = 0.005, s = 4 + 0.05, and end the episode when the torso's height
+    leaves [0.2, 1] m; the others never end it.
+
+    Task: the goal g in metres, shape [2]. Action: torques in [−1, 1], [8].
+
+    Source: Finn et al. 2017 (arXiv:1703.03400) for the square of goals, Rothfuss et al. 2019
+    (arXiv:1810.06784) for the disc; the variant's for its numbers.
+    Differs: as AntVel. "pearl" draws its goals once and keeps them. Of the test goals of "ldm"
+    those 1.75 m off lie outside the training goals' rings; those 0.5 and 2.75 m off lie on them.
+    """
+
+    name: ClassVar[str] = "AntGoal"
+    variants: ClassVar[tuple[str, ...]] = tuple(_GOAL)
+    body: ClassVar[Body] = BODY
+
+    def __init__(self, variant: str) -> None:
+        self._numbers = known("variant of AntGoal", variant, _GOAL)
+        set_numbers(self, variant, self._numbers)
+        self.task_space = spaces.Box(-_REACH, _REACH, (2,), np.float64)
+        self.task_description = (
+            f"goal U(−{_REACH:g}, {_REACH:g})² m"
+            if variant in _SQUARES
+            else f"goal uniform on the disc of {_REACH:g} m"
+        )
+        if variant == "ldm":
+            self.task_description = "goal 0 to 1 or 2.5 to 3 m off, test 0.5, 1.75 and 2.75 m off"
+            self.ood_splits = ("test",)
+
+    def observe(self, states: States) -> Array:
+        return observe(states, self._numbers.observation_size)
+
+    def reward(self, moves: Moves) -> Array:
+        control, contact = costs(moves, self._numbers)
+        off_goal = _way_along_axes(moves)
+        return self._numbers.survive - off_goal - control - contact
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:
+        return fallen(moves, self._numbers)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        if self.variant in _SQUARES:
+            return uniform_tasks(self.task_space, num_tasks, rng)
+        if self.variant != "ldm":
+            return _on_rings(num_tasks, rng, (0.0, _REACH))
+        if split == "train":
+            return _on_rings(num_tasks, rng, _LDM_NEAR, _LDM_FAR)
+        return listed_tasks(_LDM_TEST, num_tasks, rng)
+
+
+class AntGoalSparse(MujocoFamily):
+    """Look for a hidden goal; only steps that end near it are paid.
+
+    With p the torso's place after the step, k = 0.0005 Σ clip(cfrc_ext, ±1)² and, in "hyperx",
+    d = ‖p − g‖₂,
+
+        r = (1 − d if d ≤ 0.75 else −0.75) − 0.01 ‖a‖² − k.
+
+    In "metacure", with b = −|p − g|₁ − 0.1 ‖a‖² − k the dense reward,
+
+        r = (2 + b if b ≥ −0.8 else 0) − 0.1 ‖a‖² − k.
+
+    Task: the goal g in metres, shape [2], uniform on the disc of 3 m, or ("metacure") on the half
+    circle 1 m off. Action: torques in [−1, 1], [8]. No episode terminates. "hyperx" counts steps
+    with d ≤ 0.75 as successes.
+
+    Source: Zintgraf et al. 2021 (arXiv:2010.01062), app.; Zhang et al. 2021 (arXiv:2006.08170)
+    and their code, which subtracts the costs twice near the goal.
+    """
+
+    name: ClassVar[str] = "AntGoalSparse"
+    variants: ClassVar[tuple[str, ...]] = tuple(_SPARSE)
+    body: ClassVar[Body] = BODY
+
+    def __init__(self, variant: str) -> None:
+        self._numbers = known("variant of AntGoalSparse", variant, _SPARSE)
+        set_numbers(self, variant, self._numbers)
+        self.task_space = spaces.Box(-_REACH, _REACH, (2,), np.float64)
+        self.task_description = (
+            f"goal uniform on the disc of {_REACH:g} m, paid {_HYPERX_RADIUS} m around it"
+            if variant == "hyperx"
+            else f"goal on the half circle of 1 m, paid {_METACURE_RADIUS} m around it"
+        )
+
+    def observe(self, states: States) -> Array:
+        return observe(states, self._numbers.observation_size)
+
+    def reward(self, moves: Moves) -> Array:
+        control, contact = costs(moves, self._numbers)
+        if self.variant == "hyperx":
+            far = _distance(moves)
+            paid = np.where(far <= _HYPERX_RADIUS, 1 - far, -_HYPERX_RADIUS)
+            return paid - control - contact
+        dense = -_way_along_axes(moves) - control - contact
+        return np.where(dense >= -_METACURE_RADIUS, 2 + dense, 0.0) - control - contact
+
+    def success(self, moves: Moves) -> NDArray[np.bool_] | None:
+        if self.variant != "hyperx":
+            return None
+        reached: NDArray[np.bool_] = _distance(moves) <= _HYPERX_RADIUS
+        return reached
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # train and test goals come from one distribution
+        if self.variant == "hyperx":
+            return _on_rings(num_tasks, rng, (0.0, _REACH))
+        return _at(np.ones(num_tasks), rng.uniform(0, np.pi, num_tasks))
+
+
+def _way_along_axes(moves: Moves) -> Array:
+    """|p − g|₁, metres. Shape [B]."""
+    way: Array = np.abs(moves.qpos[:, :2] - moves.tasks).sum(axis=1)
+    return way
+
+
+def _distance(moves: Moves) -> Array:
+    """Of the torso from the goal in the plane, metres. Shape [B]."""
+    distance: Array = np.linalg.norm(moves.qpos[:, :2] - moves.tasks, axis=1)
+    return distance
+
+
+def _on_rings(num_tasks: int, rng: np.random.Generator, *rings: tuple[float, float]) -> Tasks:
+    """Points uniform over the area of rings, each from an inner to an outer radius, around 0."""
+    inner, outer = np.square(np.array(rings)).T
+    areas = outer - inner  # in units of π
+    ring = rng.choice(len(rings), num_tasks, p=areas / areas.sum())
+    radii = np.sqrt(rng.uniform(inner[ring], outer[ring]))
+    return _at(radii, rng.uniform(0, 2 * np.pi, num_tasks))
+
+
+def _at(radii: Array, angles: Array) -> Tasks:
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)

@@ -1,0 +1,291 @@
+"""HalfCheetah families: the planar runner on MuJoCo, with a task in its reward.
+
+Physics, frame skip and reset noise are Gymnasium's HalfCheetah. No episode terminates.
+
+The oracle of HalfCheetahVel: a policy that is told the target velocity.
+
+It was trained with this toolkit and is shipped as the checkpoint that training wrote, settings
+included; results/README.md has the command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.rl.policies import GaussianPolicy
+from metarl.storage.checkpoints import load_checkpoint, select_tensors
+from metarl.tasks.family import listed_tasks, uniform_tasks
+from metarl.tasks.spaces import Tasks
+from metarl.validation import known
+
+from ..simulators.mujoco_batch import Array, gymnasium_model
+from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
+
+__all__ = ["HalfCheetahDir", "HalfCheetahDirSparse", "HalfCheetahVel", "velocity_actions"]
+
+
+_BODY = Body(
+    load=partial(gymnasium_model, "half_cheetah.xml"),
+    frame_skip=5,
+    reset_noise=0.1,
+    velocity_noise="normal",
+)
+_CONTROL_COST = 0.05
+_FINN = "Finn et al. 2017 (arXiv:1703.03400)"
+_ROTHFUSS = "Rothfuss et al. 2019 (arXiv:1810.06784)"
+_RAKELLY = "Rakelly et al. 2019 (arXiv:1903.08254)"
+_ZINTGRAF = "Zintgraf et al. 2020 (arXiv:1910.08348)"
+_CAVIA = "Zintgraf et al. 2019 (arXiv:1810.03642)"
+_DELEU = "Deleu, pytorch-maml-rl"
+_GARAGE = "garage"
+_LEARN2LEARN = "learn2learn"
+_AMAGO = "Grigsby et al. 2024 (arXiv:2310.09971)"
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """Numbers of a variant; a 20-number observation ends with the torso's position."""
+
+    source: str
+    high: float = 0.0  # of the target velocities, metres per second
+    observes_torso: bool = True
+    horizon: int = 200
+    action_scale: float = 1.0
+    gate_metres: float = 0.0  # distance from the start below which running pays nothing
+
+
+_VEL = {
+    "maml17": _Variant(_FINN, 2.0),
+    "cavia": _Variant(_CAVIA, 2.0),
+    "pytorch-maml-rl": _Variant(_DELEU, 2.0, horizon=100, action_scale=10.0),
+    "garage": _Variant(_GARAGE, 2.0, horizon=100, action_scale=10.0),
+    "promp": _Variant(_ROTHFUSS, 3.0, observes_torso=False, action_scale=10.0),
+    "pearl": _Variant(_RAKELLY, 3.0),
+    "varibad": _Variant(_ZINTGRAF, 3.0),
+    "amago": _Variant(_AMAGO, 3.0, observes_torso=False, horizon=1000),
+    "ldm": _Variant("Lee and Chung 2021 (arXiv:2105.13524)", 3.5),
+}
+
+_DIR = {
+    "maml17": _Variant(_FINN),
+    "pytorch-maml-rl": _Variant(_DELEU, horizon=100, action_scale=10.0),
+    "garage": _Variant(_GARAGE, horizon=100, action_scale=10.0),
+    "learn2learn": _Variant(_LEARN2LEARN, horizon=100),
+    "promp": _Variant(_ROTHFUSS, observes_torso=False, action_scale=10.0),
+    "pearl": _Variant(_RAKELLY),
+    "varibad": _Variant(_ZINTGRAF),
+}
+
+_DIR_SPARSE = {
+    "hyperx": _Variant("Zintgraf et al. 2021 (arXiv:2010.01062)", gate_metres=5.0),
+    "hyper": _Variant("Beck et al. 2022 (arXiv:2210.11348)", gate_metres=10.0),
+}
+
+# Lee and Chung 2021: training velocities at both ends, test velocities in between.
+_LDM_TRAIN_STARTS, _LDM_TRAIN_WIDTH = (0.0, 3.0), 0.5
+_LDM_TEST = np.arange(0.25, 3.5, 0.5)[:, None]
+
+
+def _set_numbers(family: MujocoFamily, variant: str, numbers: _Variant) -> None:
+    family.variant, family.source = variant, numbers.source
+    family.horizon, family.action_scale = numbers.horizon, numbers.action_scale
+    size = 20 if numbers.observes_torso else 17
+    family.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+    family.observation_description = "joint angles and velocities" + (
+        ", torso position" if numbers.observes_torso else ""
+    )
+    family.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
+
+
+def _observe(states: States, *, torso: bool) -> Array:
+    """qpos without the root's x, then qvel; the torso's position (x, 0, z) if asked for."""
+    parts = [states.qpos[:, 1:], states.qvel]
+    if torso:
+        position = np.zeros((len(states.qpos), 3))
+        position[:, 0], position[:, 2] = states.qpos[:, 0], states.qpos[:, 1] + _torso_height()
+        parts.append(position)
+    return np.concatenate(parts, axis=1)
+
+
+@cache
+def _torso_height() -> float:
+    """Of the torso's frame above the ground where the root joints are 0, metres."""
+    return float(_BODY.load().body("torso").pos[2])
+
+
+def _velocity(moves: Moves) -> Array:
+    """Δx of the root joint per second, metres per second. Shape [B]."""
+    moved: Array = moves.qpos[:, 0] - moves.qpos_before[:, 0]
+    return moved / _BODY.dt_seconds
+
+
+def _control_cost(moves: Moves) -> Array:
+    cost: Array = _CONTROL_COST * np.square(moves.controls).sum(axis=1)
+    return cost
+
+
+class HalfCheetahVel(MujocoFamily):
+    """Run forward at a hidden target velocity.
+
+        r = −|v − v*| − 0.05 ‖a‖²,   v = Δx / 0.05 s of the root joint
+
+    Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [6].
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
+    Differs: the torso's position belongs to the same instant as the rest of the observation
+    (it was one physics step older), and is the frame's, not the centre of mass.
+    """
+
+    name: ClassVar[str] = "HalfCheetahVel"
+    variants: ClassVar[tuple[str, ...]] = tuple(_VEL)
+    body: ClassVar[Body] = _BODY
+
+    def __init__(self, variant: str) -> None:
+        numbers = known("variant of HalfCheetahVel", variant, _VEL)
+        _set_numbers(self, variant, numbers)
+        self._observes_torso = numbers.observes_torso
+        self.task_space = spaces.Box(0.0, numbers.high, (1,), np.float64)
+        self.task_description = f"target velocity U(0, {numbers.high:g}) m/s"
+        if variant == "ldm":
+            self.ood_splits = ("test",)
+            self.task_description = "target velocity U([0, .5] ∪ [3, 3.5]), test .25, .75, … 3.25"
+
+    def observe(self, states: States) -> Array:
+        return _observe(states, torso=self._observes_torso)
+
+    def reward(self, moves: Moves) -> Array:
+        return -np.abs(_velocity(moves) - moves.tasks[:, 0]) - _control_cost(moves)
+
+    def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor:
+        """A trained policy that is told the velocity; see `half_cheetah_oracle`."""
+        return velocity_actions(observations[..., :17], tasks)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        if self.variant != "ldm":  # train and test velocities come from one distribution
+            return uniform_tasks(self.task_space, num_tasks, rng)
+        if split == "test":
+            return listed_tasks(_LDM_TEST, num_tasks, rng)
+        ends = rng.choice(_LDM_TRAIN_STARTS, (num_tasks, 1))
+        return ends + rng.uniform(0, _LDM_TRAIN_WIDTH, (num_tasks, 1))
+
+
+class HalfCheetahDir(MujocoFamily):
+    """Run forward or backward, whichever is asked for.
+
+        r = d v − 0.05 ‖a‖²,   d = −1 or +1,   v = Δx / 0.05 s of the root joint
+
+    Task: 0 backward, 1 forward, shape [1]. Action: torques in [−1, 1], [6].
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
+    """
+
+    name: ClassVar[str] = "HalfCheetahDir"
+    variants: ClassVar[tuple[str, ...]] = tuple(_DIR)
+    body: ClassVar[Body] = _BODY
+    same_tasks_in_splits = True
+
+    def __init__(self, variant: str) -> None:
+        numbers = known("variant of HalfCheetahDir", variant, _DIR)
+        _set_numbers(self, variant, numbers)
+        self._observes_torso = numbers.observes_torso
+        self.task_space = spaces.Discrete(2)
+        self.task_description = "direction backward or forward"
+
+    def observe(self, states: States) -> Array:
+        return _observe(states, torso=self._observes_torso)
+
+    def reward(self, moves: Moves) -> Array:
+        return (2 * moves.tasks[:, 0] - 1) * _velocity(moves) - _control_cost(moves)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # there are two tasks
+        return _draw_directions(self.variant, num_tasks, rng)
+
+
+class HalfCheetahDirSparse(MujocoFamily):
+    """Run forward or backward; running pays only far from the start.
+
+        r = [|x| ≥ gate] d v − 0.05 ‖a‖²
+
+    Task: 0 backward, 1 forward, shape [1]. x is the root joint's position after the step.
+
+    Source: Zintgraf et al. 2021 (arXiv:2010.01062), app.; Beck et al. 2022 (arXiv:2210.11348).
+    """
+
+    name: ClassVar[str] = "HalfCheetahDirSparse"
+    variants: ClassVar[tuple[str, ...]] = tuple(_DIR_SPARSE)
+    body: ClassVar[Body] = _BODY
+    same_tasks_in_splits = True
+
+    def __init__(self, variant: str) -> None:
+        numbers = known("variant of HalfCheetahDirSparse", variant, _DIR_SPARSE)
+        _set_numbers(self, variant, numbers)
+        self._gate = numbers.gate_metres
+        self.task_space = spaces.Discrete(2)
+        self.task_description = (
+            f"direction backward or forward, paid from {self._gate:g} m off the start on"
+        )
+
+    def observe(self, states: States) -> Array:
+        return _observe(states, torso=True)
+
+    def reward(self, moves: Moves) -> Array:
+        running = (2 * moves.tasks[:, 0] - 1) * _velocity(moves)
+        far = np.abs(moves.qpos[:, 0]) >= self._gate
+        return np.where(far, running, 0.0) - _control_cost(moves)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # there are two tasks
+        return _draw_directions(self.variant, num_tasks, rng)
+
+
+def _draw_directions(variant: str, num_tasks: int, rng: np.random.Generator) -> Tasks:
+    """Random directions; pearl's two tasks are taken in turn."""
+    if variant == "pearl":
+        return listed_tasks(np.array([[0.0], [1.0]]), num_tasks, rng)
+    return uniform_tasks(spaces.Discrete(2), num_tasks, rng)
+
+
+_FILE = Path(__file__).parent / "assets" / "half_cheetah_vel_oracle.safetensors"
+_TRAINED_ON = "HalfCheetahVel:promp+task"
+_TOP_SPEED = 3.0  # of that variant, metres per second
+
+
+def velocity_actions(joints: Tensor, targets: Tensor) -> Tensor:
+    """Torques that keep a target velocity, without noise.
+
+    Args:
+        joints: qpos without the root's x, then qvel. Shape [N, E, 17].
+        targets: metres per second, trained for 0 to 3. Shape [N, 1, 1].
+
+    Returns:
+        Shape [N, E, 6].
+    """
+    policy, params = _policy(joints.device)
+    told = 2 * targets / _TOP_SPEED - 1  # as `KnownTask` writes it
+    inputs = torch.cat([joints, told.expand(*joints.shape[:-1], 1)], -1)
+    with torch.no_grad():
+        return policy.distribution(params, inputs).mode().clamp(-1, 1)
+
+
+@cache
+def _policy(device: torch.device) -> tuple[GaussianPolicy, dict[str, Tensor]]:
+    tensors, header = load_checkpoint(_FILE, agent="maml-trpo", environment=_TRAINED_ON)
+    config = header["config"]
+    policy = GaussianPolicy(
+        18,
+        6,
+        tuple(config["hidden_sizes"]),
+        config["activation"],
+        action_scale=config["action_scale"],
+    )
+    like = {name: p.to(device) for name, p in policy.init(torch.Generator()).items()}
+    return policy, select_tensors(_FILE, tensors, "parameters", like)

@@ -1,0 +1,187 @@
+"""HumanoidDir: a humanoid on MuJoCo walks in a hidden direction.
+
+Physics, frame skip and reset noise are Gymnasium's Humanoid. What is observed and rewarded belongs
+to the observed state; Gymnasium's inertias, velocities and forces of the bodies are left over from
+the integrator's last stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from metarl.tasks.family import uniform_tasks
+from metarl.tasks.spaces import Tasks
+from metarl.validation import known
+
+from ..simulators.mujoco_batch import Array, gymnasium_model
+from ..simulators.mujoco_family import Body, Moves, MujocoFamily, Senses, States
+from ..simulators.mujoco_sensors import Motion, contact_forces, cross, motion, sensing_model
+
+__all__ = ["HumanoidDir"]
+
+_FILE = "humanoid.xml"
+_NUM_BODIES = 13
+_SPEED_WEIGHT = 0.25
+_ALIVE = 5.0
+_CONTROL_COST = 0.1
+_IMPACT_COST, _HIGHEST_IMPACT_COST = 0.5e-6, 10.0
+_LOWEST, _HIGHEST = 1.0, 2.0  # of the torso, metres
+_CONTROL_LIMIT = 0.4
+
+_TENSOR = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # order of an inertia's six numbers
+
+# What the senses hand over, one after the other.
+_MASS_CENTRE = slice(0, 3)
+_FORCES = slice(-6 * (_NUM_BODIES + 1), None)
+
+
+def _read(readings: Array) -> Array:
+    """The robot's centre of mass, then `cinert`, `cvel` and `cfrc_ext` of all bodies, [B, 311]."""
+    bodies = motion(readings, _NUM_BODIES)
+    parts = (
+        readings[:, _MASS_CENTRE],
+        _inertias(bodies),
+        _velocities(bodies),
+        contact_forces(readings, _NUM_BODIES),
+    )
+    return np.concatenate([part.reshape(len(readings), -1) for part in parts], axis=1)
+
+
+_BODY = Body(
+    load=partial(gymnasium_model, _FILE),
+    frame_skip=5,
+    reset_noise=0.01,
+    velocity_noise="uniform",
+    senses=Senses(partial(sensing_model, _FILE, moving=True), _read),
+)
+
+
+@dataclass(frozen=True)
+class _Variant:
+    source: str
+    action_scale: float
+
+
+# Policies act in [−1, 1], or in [−10, 10] in "promp", which is stretched to the controls' ±0.4.
+_VARIANTS = {
+    "pearl": _Variant("Rakelly et al. 2019 (arXiv:1903.08254)", 2.5),
+    "promp": _Variant("Rothfuss et al. 2019 (arXiv:1810.06784)", 25.0),
+    "learn2learn": _Variant("learn2learn", 2.5),
+}
+
+
+class HumanoidDir(MujocoFamily):
+    """Walk in a hidden direction.
+
+        r = 0.25 d · Δc / 0.003 s + 5 − 0.1 ‖a‖² − min(0.5·10⁻⁶ ‖cfrc_ext‖², 10)
+
+    with d = (cos φ, sin φ) and Δc the way of the centre of mass in the plane in one control step
+    of 0.015 s.
+
+    Task: the angle φ in radians, shape [1]. Action: controls in [−0.4, 0.4], [17]. The episode
+    ends when the torso's height leaves [1, 2] m.
+
+    Source: Rakelly et al. 2019 (arXiv:1903.08254) and Gym's Humanoid; the variant's for its
+    numbers. Differs: "promp" and "learn2learn" write d itself where the task here is φ; "promp"
+    has a second environment, forward or backward only, that is not here; "pearl" draws its
+    angles once and keeps them.
+    """
+
+    name: ClassVar[str] = "HumanoidDir"
+    variants: ClassVar[tuple[str, ...]] = tuple(_VARIANTS)
+    body: ClassVar[Body] = _BODY
+    task_description = "direction U(0, 2π)"
+    observation_description = (
+        "torso height and rotation, joint angles, velocities, inertias and velocities of all "
+        "bodies, joint torques, contact forces"
+    )
+    horizon = 200
+
+    def __init__(self, variant: str) -> None:
+        numbers = known("variant of HumanoidDir", variant, _VARIANTS)
+        self.variant, self.source = variant, numbers.source
+        self.action_scale = numbers.action_scale
+        self.task_space = spaces.Box(0.0, 2 * np.pi, (1,), np.float64)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (376,), np.float32)
+        self.action_space = spaces.Box(-_CONTROL_LIMIT, _CONTROL_LIMIT, (17,), np.float32)
+
+    def observe(self, states: States) -> Array:
+        parts = (
+            states.qpos[:, 2:],
+            states.qvel,
+            states.sensed[:, _MASS_CENTRE.stop : _FORCES.start],
+            states.controls @ _torques_of_controls(),
+            states.sensed[:, _FORCES],
+        )
+        return np.concatenate(parts, axis=1)
+
+    def reward(self, moves: Moves) -> Array:
+        angle = moves.tasks[:, 0]
+        way = moves.sensed[:, _MASS_CENTRE] - moves.sensed_before[:, _MASS_CENTRE]
+        along = np.cos(angle) * way[:, 0] + np.sin(angle) * way[:, 1]
+        walking = _SPEED_WEIGHT * along / self.model.opt.timestep
+        control = _CONTROL_COST * np.square(moves.controls).sum(axis=1)
+        impact = _IMPACT_COST * np.square(moves.sensed[:, _FORCES]).sum(axis=1)
+        reward: Array = walking + _ALIVE - control - np.minimum(impact, _HIGHEST_IMPACT_COST)
+        return reward
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
+        height = moves.qpos[:, 2]
+        fallen: NDArray[np.bool_] = (height < _LOWEST) | (height > _HIGHEST)
+        return fallen
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # train and test directions come from one distribution
+        return uniform_tasks(self.task_space, num_tasks, rng)
+
+
+@cache
+def _torques_of_controls() -> Array:
+    """What a unit of each control exerts on each degree of freedom, N·m. Shape [17, 23].
+
+    A row of controls times this is MuJoCo's `qfrc_actuator`.
+    """
+    model = _BODY.load()
+    matrix = np.zeros((model.nu, model.nv))
+    joints = model.actuator_trnid[:, 0]
+    matrix[np.arange(model.nu), model.jnt_dofadr[joints]] = model.actuator_gear[:, 0]
+    return matrix
+
+
+def _inertias(bodies: Motion) -> Array:
+    """MuJoCo's `cinert`: of each body about the robot's centre of mass, [B, 14, 10].
+
+    Ixx, Iyy, Izz, Ixy, Ixz, Iyz, then m·(p − c) and m; of the world 0.
+    """
+    model = _BODY.load()
+    mass, principal = model.body_mass[1:], model.body_inertia[1:].T
+    offset = bodies.positions - bodies.mass_centre
+    weighted = principal[:, None, None] * bodies.axes
+    inertias = np.zeros((offset.shape[1], _NUM_BODIES + 1, 10))
+    for index, (i, j) in enumerate(_TENSOR):
+        turned = (weighted[:, i] * bodies.axes[:, j]).sum(axis=0)
+        shifted = -offset[i] * offset[j]  # parallel axes
+        if i == j:
+            shifted += np.square(offset).sum(axis=0)
+        inertias[:, 1:, index] = turned + mass * shifted
+    inertias[:, 1:, 6:9] = (mass * offset).transpose(1, 2, 0)
+    inertias[:, 1:, 9] = mass
+    return inertias
+
+
+def _velocities(bodies: Motion) -> Array:
+    """MuJoCo's `cvel`: ω and the velocity that the body has at the robot's centre of mass.
+
+    Shape [B, 14, 6], of the world 0.
+    """
+    offset = bodies.mass_centre - bodies.positions
+    velocities = np.zeros((offset.shape[1], _NUM_BODIES + 1, 6))
+    velocities[:, 1:, :3] = bodies.spins.transpose(1, 2, 0)
+    velocities[:, 1:, 3:] = (bodies.velocities + cross(bodies.spins, offset)).transpose(1, 2, 0)
+    return velocities

@@ -1,0 +1,199 @@
+"""Planar robots whose masses, inertias, damping and friction are the task.
+
+Models are Gymnasium's, with the physics step of 0.004 s that the source's own copies have.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import ClassVar
+
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from metarl.tasks.family import uniform_tasks
+from metarl.tasks.spaces import Tasks
+from metarl.validation import known
+
+from ..simulators.mujoco_batch import Array, gymnasium_model, refresh_constants
+from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
+from .walkers import control_cost, forward_velocity, walker_fallen, walker_observation
+
+__all__ = ["HopperRandParams", "Walker2DRandParams", "num_exponents", "scaled_model"]
+
+_SOURCE = {"pearl": "Rakelly et al. 2019 (arXiv:1903.08254), rand_param_envs"}
+_LOG_SCALE_LIMIT = 3.0
+_BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_friction": 1.5}
+_ALIVE = 1.0
+_CONTROL_COST = 0.001
+_TASK = "multipliers 1.5^U(−3, 3) of masses, inertias, friction, 1.3^U(−3, 3) of damping"
+_OBSERVATION = "joint angles and velocities clipped to ±10"
+
+
+@cache
+def _source_model(file: str) -> mujoco.MjModel:
+    model = copy.copy(gymnasium_model(file))
+    model.opt.timestep = 0.004
+    return model
+
+
+_WALKER = Body(
+    load=partial(_source_model, "walker2d.xml"),
+    frame_skip=4,
+    reset_noise=0.005,
+    velocity_noise="uniform",
+)
+_HOPPER = Body(
+    load=partial(_source_model, "hopper.xml"),
+    frame_skip=4,
+    reset_noise=0.005,
+    velocity_noise="uniform",
+)
+
+
+def num_exponents(model: mujoco.MjModel) -> int:
+    """How many numbers of a model a task scales: its D."""
+    return sum(int(np.count_nonzero(getattr(model, name))) for name in _BASES)
+
+
+def scaled_model(
+    model: mujoco.MjModel, exponents: NDArray[np.float64], scratch: mujoco.MjData
+) -> mujoco.MjModel:
+    """A copy of a model, with each mass, inertia, damping and friction x scaled to x·bᵉ.
+
+    b is 1.3 for damping and 1.5 otherwise. What MuJoCo derives from these is derived anew.
+
+    Args:
+        model: not changed.
+        exponents: e, in MuJoCo's order of `body_mass`, `body_inertia`, `dof_damping` and
+            `geom_friction`, numbers that are 0 left out. Shape [D].
+        scratch: data of the model; it is overwritten.
+    """
+    scaled = copy.copy(model)
+    start = 0
+    for name, base in _BASES.items():
+        numbers = getattr(model, name).copy()
+        free = numbers != 0
+        stop = start + np.count_nonzero(free)
+        numbers[free] *= base ** exponents[start:stop]
+        getattr(scaled, name)[:] = numbers
+        start = stop
+    refresh_constants(scaled, scratch)
+    return scaled
+
+
+def _scaled_models(model: mujoco.MjModel, tasks: Tasks) -> list[mujoco.MjModel]:
+    scratch = mujoco.MjData(model)
+    return [scaled_model(model, exponents, scratch) for exponents in tasks]
+
+
+def _exponents(body: Body) -> spaces.Box:
+    limit = _LOG_SCALE_LIMIT
+    return spaces.Box(-limit, limit, (num_exponents(body.load()),), np.float64)
+
+
+def _reward(moves: Moves, body: Body) -> Array:
+    """v + 1 − 0.001 ‖a‖²."""
+    return forward_velocity(moves, body) + _ALIVE - control_cost(moves, _CONTROL_COST)
+
+
+class Walker2DRandParams(MujocoFamily):
+    """Walk forward with a body whose masses, inertias, damping and friction are hidden.
+
+        r = v + 1 − 0.001 ‖a‖²,   v = Δx / 0.016 s of the root joint
+
+    Task: 58 exponents e in [−3, 3], one for each mass, inertia and friction (times 1.5ᵉ) and each
+    damping (times 1.3ᵉ) that is not 0, in MuJoCo's order, the ground's friction among them.
+    Action: torques in [−1, 1], [6]. The episode ends when the torso's height leaves (0.8, 2) m or
+    its pitch (−1, 1) radian.
+
+    Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: what MuJoCo
+    derives from masses and inertias is derived anew; there it kept the values of the unscaled
+    robot. "pearl" draws 40 training and 10 test tasks once; here every task is drawn anew.
+    Inertias scaled axis by axis may belong to no real body; torsional and rolling friction have
+    no effect on these contacts. Both are the source's.
+    """
+
+    name: ClassVar[str] = "Walker2DRandParams"
+    variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
+    body: ClassVar[Body] = _WALKER
+    task_description = _TASK
+    observation_description = _OBSERVATION
+    horizon = 200
+
+    def __init__(self, variant: str) -> None:
+        self.source = known("variant of Walker2DRandParams", variant, _SOURCE)
+        self.variant = variant
+        self.task_space = _exponents(_WALKER)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (17,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
+
+    def task_models(self, tasks: Tasks) -> Sequence[mujoco.MjModel]:
+        return _scaled_models(self.model, tasks)
+
+    def observe(self, states: States) -> Array:
+        return walker_observation(states)
+
+    def reward(self, moves: Moves) -> Array:
+        return _reward(moves, _WALKER)
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
+        return walker_fallen(moves)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # train and test bodies come from one distribution
+        return uniform_tasks(self.task_space, num_tasks, rng)
+
+
+class HopperRandParams(MujocoFamily):
+    """Hop forward with a body whose masses, inertias, damping and friction are hidden.
+
+        r = v + 1 − 0.001 ‖a‖²,   v = Δx / 0.016 s of the root joint
+
+    Task: 34 exponents, as those of Walker2DRandParams. Action: torques in [−1, 1], [3]. The
+    episode ends when the torso is 0.7 m high or lower, its pitch leaves (−0.2, 0.2) radian, or an
+    angle or velocity leaves (−100, 100).
+
+    Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: as
+    Walker2DRandParams.
+    """
+
+    name: ClassVar[str] = "HopperRandParams"
+    variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
+    body: ClassVar[Body] = _HOPPER
+    task_description = _TASK
+    observation_description = _OBSERVATION
+    horizon = 200
+
+    def __init__(self, variant: str) -> None:
+        self.source = known("variant of HopperRandParams", variant, _SOURCE)
+        self.variant = variant
+        self.task_space = _exponents(_HOPPER)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (11,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+
+    def task_models(self, tasks: Tasks) -> Sequence[mujoco.MjModel]:
+        return _scaled_models(self.model, tasks)
+
+    def observe(self, states: States) -> Array:
+        return walker_observation(states)
+
+    def reward(self, moves: Moves) -> Array:
+        return _reward(moves, _HOPPER)
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
+        """Fallen, or moving too fast."""
+        height, pitch = moves.qpos[:, 1], moves.qpos[:, 2]
+        upright = (height > 0.7) & (np.abs(pitch) < 0.2)
+        rest = np.concatenate([moves.qpos[:, 2:], moves.qvel], axis=1)
+        calm = (np.abs(rest) < 100).all(axis=1)
+        fallen: NDArray[np.bool_] = ~(upright & calm)
+        return fallen
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # train and test bodies come from one distribution
+        return uniform_tasks(self.task_space, num_tasks, rng)

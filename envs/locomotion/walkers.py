@@ -1,0 +1,190 @@
+"""Planar robots of ProMP: Walker2D and Swimmer, with a task in the reward.
+
+Models, frame skips and reset noise are those of the source's Gym; its Walker2D, unlike
+Gymnasium's v5, has feet of unequal friction and takes 8 physics steps per control step.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from metarl.tasks.family import uniform_tasks
+from metarl.tasks.spaces import Tasks
+from metarl.validation import known
+
+from ..simulators.mujoco_batch import Array, gymnasium_model
+from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
+
+__all__ = [
+    "SwimmerVel",
+    "Walker2DDir",
+    "Walker2DVel",
+    "control_cost",
+    "forward_velocity",
+    "walker_fallen",
+    "walker_observation",
+]
+
+_SOURCE = {"promp": "Rothfuss et al. 2019 (arXiv:1810.06784)"}
+
+_WALKER = Body(
+    load=partial(gymnasium_model, "walker2d.xml"),
+    frame_skip=8,
+    reset_noise=0.005,
+    velocity_noise="uniform",
+)
+_WALKER_CONTROL_COST = 0.001
+
+_SWIMMER = Body(
+    load=partial(gymnasium_model, "swimmer.xml"),
+    frame_skip=4,
+    reset_noise=0.1,
+    velocity_noise="uniform",
+)
+_SWIMMER_CONTROL_COST = 0.0001
+
+
+def walker_observation(states: States) -> Array:
+    """qpos without the root's x, then qvel clipped to ±10."""
+    return np.concatenate([states.qpos[:, 1:], np.clip(states.qvel, -10.0, 10.0)], axis=1)
+
+
+def walker_fallen(moves: Moves) -> NDArray[np.bool_]:
+    """Where the torso's height has left (0.8, 2) m or its pitch (−1, 1) radian, bool [B]."""
+    height, pitch = moves.qpos[:, 1], moves.qpos[:, 2]
+    upright: NDArray[np.bool_] = (height > 0.8) & (height < 2.0) & (np.abs(pitch) < 1.0)
+    return ~upright
+
+
+def forward_velocity(moves: Moves, body: Body) -> Array:
+    """Δx of the root joint per second, metres per second. Shape [B]."""
+    moved: Array = moves.qpos[:, 0] - moves.qpos_before[:, 0]
+    return moved / body.dt_seconds
+
+
+def control_cost(moves: Moves, weight: float) -> Array:
+    """weight·‖a‖². Shape [B]."""
+    cost: Array = weight * np.square(moves.controls).sum(axis=1)
+    return cost
+
+
+def _set_numbers(
+    family: MujocoFamily, variant: str, *, observation_size: int, num_motors: int
+) -> None:
+    family.source = known(f"variant of {family.name}", variant, _SOURCE)
+    family.variant = variant
+    family.horizon, family.action_scale = 200, 10.0
+    family.observation_space = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
+    family.action_space = spaces.Box(-1.0, 1.0, (num_motors,), np.float32)
+
+
+class Walker2DVel(MujocoFamily):
+    """Walk forward at a hidden target velocity.
+
+        r = −|v − v*| + 15 − 0.001 ‖a‖²,   v = Δx / 0.016 s of the root joint
+
+    Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [6]. The episode ends when the torso's
+    height leaves (0.8, 2) m or its pitch (−1, 1) radian.
+
+    Source: Rothfuss et al. 2019 (arXiv:1810.06784), ProMP's code.
+    """
+
+    name: ClassVar[str] = "Walker2DVel"
+    variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
+    body: ClassVar[Body] = _WALKER
+    task_description = "target velocity U(0, 10) m/s"
+    observation_description = "joint angles and velocities clipped to ±10"
+
+    def __init__(self, variant: str) -> None:
+        _set_numbers(self, variant, observation_size=17, num_motors=6)
+        self.task_space = spaces.Box(0.0, 10.0, (1,), np.float64)
+
+    def observe(self, states: States) -> Array:
+        return walker_observation(states)
+
+    def reward(self, moves: Moves) -> Array:
+        off_target = np.abs(forward_velocity(moves, _WALKER) - moves.tasks[:, 0])
+        return 15.0 - off_target - control_cost(moves, _WALKER_CONTROL_COST)
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
+        return walker_fallen(moves)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # train and test velocities come from one distribution
+        return uniform_tasks(self.task_space, num_tasks, rng)
+
+
+class Walker2DDir(MujocoFamily):
+    """Walk forward or backward, whichever is asked for.
+
+        r = d v + 1 − 0.001 ‖a‖²,   d = −1 or +1,   v = Δx / 0.016 s of the root joint
+
+    Task: 0 backward, 1 forward, shape [1]. Action: torques in [−1, 1], [6]. Episodes end as those
+    of Walker2DVel.
+
+    Source: Rothfuss et al. 2019 (arXiv:1810.06784), ProMP's code.
+    """
+
+    name: ClassVar[str] = "Walker2DDir"
+    variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
+    body: ClassVar[Body] = _WALKER
+    same_tasks_in_splits = True
+    task_description = "direction backward or forward"
+    observation_description = "joint angles and velocities clipped to ±10"
+
+    def __init__(self, variant: str) -> None:
+        _set_numbers(self, variant, observation_size=17, num_motors=6)
+        self.task_space = spaces.Discrete(2)
+
+    def observe(self, states: States) -> Array:
+        return walker_observation(states)
+
+    def reward(self, moves: Moves) -> Array:
+        running = (2 * moves.tasks[:, 0] - 1) * forward_velocity(moves, _WALKER)
+        return running + 1.0 - control_cost(moves, _WALKER_CONTROL_COST)
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
+        return walker_fallen(moves)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # there are two tasks
+        return uniform_tasks(self.task_space, num_tasks, rng)
+
+
+class SwimmerVel(MujocoFamily):
+    """Swim forward at a hidden target velocity.
+
+        r = −|v − v*| − 0.0001 ‖a‖²,   v = Δx / 0.04 s of the root joint
+
+    Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [2]. No episode terminates.
+
+    Source: Rothfuss et al. 2019 (arXiv:1810.06784), ProMP's code. Differs: that code pays
+    +|v − v*|, so that missing the target pays; the sign here is the one that is meant.
+    """
+
+    name: ClassVar[str] = "SwimmerVel"
+    variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
+    body: ClassVar[Body] = _SWIMMER
+    task_description = "target velocity U(0.1, 0.2) m/s"
+    observation_description = "joint angles and velocities"
+    warning = "ProMP's code pays |v − v*|, the wrong sign; its returns do not compare"
+
+    def __init__(self, variant: str) -> None:
+        _set_numbers(self, variant, observation_size=8, num_motors=2)
+        self.task_space = spaces.Box(0.1, 0.2, (1,), np.float64)
+
+    def observe(self, states: States) -> Array:
+        return np.concatenate([states.qpos[:, 2:], states.qvel], axis=1)
+
+    def reward(self, moves: Moves) -> Array:
+        off_target = np.abs(forward_velocity(moves, _SWIMMER) - moves.tasks[:, 0])
+        return -off_target - control_cost(moves, _SWIMMER_CONTROL_COST)
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # train and test velocities come from one distribution
+        return uniform_tasks(self.task_space, num_tasks, rng)

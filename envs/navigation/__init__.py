@@ -1,0 +1,1 @@
+"""A point in the plane, a walker in a grid."""

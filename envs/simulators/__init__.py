@@ -1,0 +1,1 @@
+"""Batched simulators: tensors, MuJoCo, worker processes."""

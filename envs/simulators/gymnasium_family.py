@@ -1,0 +1,204 @@
+"""Families on any registered Gymnasium environment, stepped by worker processes.
+
+A family names the environment and says how a task is posed in it; spaces and horizon are the
+environment's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from abc import abstractmethod
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.tasks.family import TaskFamily, uniform_tasks
+from metarl.tasks.spaces import Tasks, space_bounds
+from metarl.validation import unknown_name
+
+from .worker_batch import WorkerBatch
+
+__all__ = ["GymnasiumFamily"]
+
+_REQUIRED = (
+    "name", "variants", "task_space", "task_description", "observation_description", "source",
+)  # fmt: skip
+
+
+class GymnasiumFamily(TaskFamily):
+    """A task family that sets the parameters of a Gymnasium environment.
+
+    A complete family, in a module of its own:
+
+        class PendulumMasses(GymnasiumFamily):
+            \"""Swing up a pendulum of unknown mass.\"""
+
+            name = "PendulumMasses"
+            variants = ("wide",)
+            env_id = "Pendulum-v1"
+            task_space = spaces.Box(0.2, 5.0, (1,), np.float64)
+            task_description = "mass U(.2, 5) kg"
+            observation_description = "cosine and sine of the angle, velocity"
+            source = "this lab"
+
+            def apply_task(self, env, task):
+                env.unwrapped.m = float(task[0])
+
+        register_family(
+            "PendulumMasses",
+            PendulumMasses,
+            description="Pendulum with a hidden mass",
+            variants=PendulumMasses.variants,
+        )
+
+    The family is pickled to its worker processes, so its class belongs at the top level of a
+    module. Where variants differ, set the attributes in `__init__` before calling this class's.
+    Where tasks need environments of different classes, override `make_env` and `env_kind`; where
+    tasks are not uniform over `task_space`, override `_draw_tasks`.
+
+    Gymnasium's wrappers that limit the time, check each step and enforce the order of calls are
+    left away, the latter two being for development and the batch keeping time itself; what an
+    environment's registration adds beyond them stays.
+    """
+
+    variants: ClassVar[tuple[str, ...]]
+    env_id: str
+    """As `gymnasium.make` takes it."""
+    env_kwargs: Mapping[str, Any] = {}
+    """Further arguments of the environment's constructor."""
+    has_success: bool = False
+    """Whether `info["success"]` tells at each step if the task is solved."""
+    num_workers: int | None = None
+    """Worker processes of a batch: see `WorkerBatch`."""
+    timeout_seconds: float = 60.0
+    """How long one environment may take for one call: see `WorkerBatch`."""
+
+    def __init__(self, variant: str) -> None:
+        """Take spaces and, unless `horizon` is set, the horizon from the environment.
+
+        Raises:
+            ValueError: if the variant is unknown, the environment's spaces are not supported, or
+                it has no horizon.
+            TypeError: if the class does not set what a family needs.
+        """
+        name = type(self).__name__
+        missing = [attribute for attribute in _REQUIRED if not hasattr(self, attribute)]
+        if missing:
+            raise TypeError(f"{name} must set {', '.join(missing)}")
+        if not hasattr(self, "env_id"):
+            if type(self).make_env is GymnasiumFamily.make_env:
+                raise TypeError(f"{name} must set env_id, or make its environments in make_env")
+            if not hasattr(self, "horizon"):
+                raise TypeError(f"{name} must set horizon, as it has no env_id that tells it")
+        if variant not in self.variants:
+            raise ValueError(unknown_name(f"variant of {self.name}", variant, self.variants))
+        self.variant = variant
+        if hasattr(self, "env_id"):
+            self._spec = _bare_spec(self.env_id, self.env_kwargs)
+        env = self.make_env(space_bounds(self.task_space)[0])
+        self.observation_space = _flat_box(env.observation_space)
+        self.action_space = _action_space(env.action_space)
+        env.close()
+        if not hasattr(self, "horizon"):
+            self.horizon = _time_limit(self.env_id)
+
+    @abstractmethod
+    def apply_task(self, env: gymnasium.Env[Any, Any], task: NDArray[np.float64]) -> None:
+        """Pose a task, shape [D]: called before the first reset under it, in the worker."""
+
+    def make_env(self, task: NDArray[np.float64]) -> gymnasium.Env[Any, Any]:  # noqa: ARG002
+        """An environment for tasks of this task's kind; `apply_task` is called before its use.
+
+        By default `env_id` with `env_kwargs`, able to draw itself if it can.
+        """
+        return gymnasium.make(self._spec)
+
+    def env_kind(self, task: NDArray[np.float64]) -> Hashable:  # noqa: ARG002
+        """Tasks of one kind are posed in the same environment; by default there is one kind."""
+        return None
+
+    def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Best known actions [N, E, …] of one who knows the tasks; None without an oracle.
+
+        Args:
+            observations: [N, E, O].
+            tasks: [N, 1, D], on the same device.
+        """
+        return None
+
+    def make_batch(
+        self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
+    ) -> WorkerBatch:
+        return WorkerBatch(
+            self,
+            tasks,
+            num_envs,
+            torch.device(device),
+            num_workers=self.num_workers,
+            timeout_seconds=self.timeout_seconds,
+        )
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        del split  # train and test tasks come from one distribution
+        return uniform_tasks(self.task_space, num_tasks, rng)
+
+
+def _registered(env_id: str) -> EnvSpec:
+    """The specification of an id, whose module is imported if it stands before a colon."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gymnasium.spec(name)
+
+
+def _bare_spec(env_id: str, env_kwargs: Mapping[str, Any]) -> EnvSpec:
+    """How to make an environment that draws itself if it can, without Gymnasium's own wrappers.
+
+    Unlike an id, it is known in a process where the environment was never registered.
+    """
+    spec = _registered(env_id)
+    bare = dataclasses.replace(
+        spec,
+        max_episode_steps=None,
+        order_enforce=False,
+        disable_env_checker=True,
+        kwargs={**spec.kwargs, **env_kwargs},
+    )
+    env = gymnasium.make(bare)
+    if "rgb_array" in (env.metadata.get("render_modes") or ()):
+        bare.kwargs.setdefault("render_mode", "rgb_array")
+    env.close()
+    return bare
+
+
+def _time_limit(env_id: str) -> int:
+    limit = _registered(env_id).max_episode_steps
+    if limit is None:
+        raise ValueError(f"horizon must be set: {env_id} is registered without max_episode_steps")
+    return limit
+
+
+def _flat_box(space: gymnasium.Space[Any]) -> spaces.Box:
+    """The flat float32 space of what `gymnasium.spaces.flatten` makes of observations."""
+    flat = spaces.flatten_space(space) if space.is_np_flattenable else None
+    if not isinstance(flat, spaces.Box):
+        raise ValueError(f"observations must be of a fixed number of numbers, got {space}")
+    with np.errstate(over="ignore"):  # bounds beyond float32 are none
+        low, high = flat.low.astype(np.float32), flat.high.astype(np.float32)
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+def _action_space(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
+    """The space itself, if agents here have actions of its kind."""
+    is_box = isinstance(space, spaces.Box) and len(space.shape) == 1
+    if (is_box and np.issubdtype(space.dtype, np.floating)) or isinstance(space, spaces.Discrete):
+        return space
+    raise ValueError(f"actions must be a flat Box of floats or Discrete, got {space}")

@@ -1,0 +1,253 @@
+"""A batch of MuJoCo environments that steps in native threads.
+
+One call steps every environment of every task; Python sees arrays, never a single environment.
+What a family adds is its model, its observation and its reward, as functions of the states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, TypeAlias
+from xml.etree import ElementTree
+
+import mujoco
+import numpy as np
+from mujoco import rollout
+from numpy.typing import NDArray
+
+from metarl.devices import usable_cores
+from metarl.validation import require_at_least
+
+__all__ = ["Array", "MujocoBatch", "gymnasium_model", "gymnasium_xml", "refresh_constants"]
+
+_SIZES = ("nq", "nv", "nu", "na", "nbody", "njnt", "ngeom", "nsite", "nsensordata", "nM")
+"""Numbers that decide how large a model's data are."""
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+def gymnasium_xml(file: str) -> ElementTree.Element:
+    """The root of a model file where Gymnasium is installed, e.g. "half_cheetah.xml"."""
+    path = resources.files("gymnasium") / "envs" / "mujoco" / "assets" / file
+    return ElementTree.fromstring(path.read_text(encoding="utf-8"))
+
+
+@cache
+def gymnasium_model(file: str) -> mujoco.MjModel:
+    """A model from Gymnasium's own files, so that both step the same physics.
+
+    The deprecated attribute `settotalmass`, which newer MuJoCo warns of, is carried out here: to
+    the last bit the same model. The same object is given every time: copy it before you change it.
+    """
+    root = gymnasium_xml(file)
+    compiler = root.find("compiler")
+    total_mass = None if compiler is None else compiler.attrib.pop("settotalmass", None)
+    model = mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
+    if total_mass is not None:
+        mujoco.mj_setTotalmass(model, float(total_mass))
+        refresh_constants(model, mujoco.MjData(model))
+    return model
+
+
+def refresh_constants(model: mujoco.MjModel, scratch: mujoco.MjData) -> None:
+    """Derive anew what follows from masses and inertias, after these were written to.
+
+    Args:
+        model: changed in place.
+        scratch: data of a model of the same shape; it is overwritten.
+    """
+    mujoco.mj_setConst(model, scratch)
+    model.stat.meaninertia = model.dof_M0.mean()  # mj_setConst leaves these two as they were
+    model.stat.meanmass = model.body_mass[1:].mean()
+
+
+class MujocoBatch:
+    """Physics states of many environments, stepped together by `mujoco.rollout`.
+
+    Owns the threads, one simulation workspace per thread, and the states. The constraint solver
+    starts cold at each control step, so the result depends on the state and the controls alone:
+    not on the thread, nor on what the environment did before.
+    """
+
+    def __init__(
+        self,
+        models: mujoco.MjModel | Sequence[mujoco.MjModel],
+        batch_size: int,
+        *,
+        frame_skip: int,
+        sensing: mujoco.MjModel | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            models: one model for all environments, or one for each.
+            batch_size: number of environments B.
+            frame_skip: physics steps per control step.
+            sensing: the model with sensors added and a one-stage integrator, whose readings are
+                wanted; None senses nothing.
+            num_threads: native threads; None takes one per core this process may use.
+
+        Raises:
+            ValueError: if a number is below 1, or the number of models fits neither one nor B.
+        """
+        require_at_least("batch_size", batch_size, 1)
+        require_at_least("frame_skip", frame_skip, 1)
+        if num_threads is not None:
+            require_at_least("num_threads", num_threads, 1)
+        shared = not isinstance(models, Sequence)
+        self.models: list[Any] = [models] * batch_size if shared else list(models)
+        if len(self.models) != batch_size:
+            raise ValueError(
+                f"models must be one model or {batch_size} of them, got {len(self.models)}"
+            )
+        self.model = model = self.models[0]
+        _require_alike(model, self.models)
+        self._frame_skip = frame_skip
+        cores = usable_cores() if num_threads is None else num_threads
+        threads = min(cores, batch_size)
+        self._pool = rollout.Rollout(nthread=threads)
+        self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
+        size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        self._states = np.zeros((batch_size, size))
+        self._trajectory = np.empty((batch_size, frame_skip, size))
+        self._controls = np.zeros((batch_size, frame_skip, model.nu))
+        self._qpos = slice(1, 1 + model.nq)  # a state is [time, qpos, qvel, …]
+        self._qvel = slice(1 + model.nq, 1 + model.nq + model.nv)
+        self._start_seconds = frame_skip * model.opt.timestep  # not 0: see `diverged`
+        self._least_seconds = (frame_skip - 0.5) * model.opt.timestep
+        self._due_seconds = np.zeros(batch_size)
+        self._sensor = None if sensing is None else _Sensor(sensing, batch_size, threads, size)
+
+    @property
+    def qpos(self) -> Array:
+        """Generalised positions, a view. Shape [B, nq]."""
+        return self._states[:, self._qpos]
+
+    @property
+    def qvel(self) -> Array:
+        """Generalised velocities, a view. Shape [B, nv]."""
+        return self._states[:, self._qvel]
+
+    @property
+    def sensors(self) -> Array:
+        """Readings in the present states, a view. Shape [B, ns], with ns = 0 without `sensing`.
+
+        Forces are those that act under the controls of the last step; under none after
+        `set_states`.
+        """
+        return self._states[:, :0] if self._sensor is None else self._sensor.readings[:, 0]
+
+    @property
+    def controls(self) -> Array:
+        """Controls of the last step, a view; 0 after `set_states`. Shape [B, nu]."""
+        return self._controls[:, 0]
+
+    def set_states(self, qpos: Array, qvel: Array, where: NDArray[np.bool_] | None = None) -> None:
+        """Place environments at the start of an episode.
+
+        Args:
+            qpos: shape [B, nq].
+            qvel: shape [B, nv].
+            where: bool [B], which environments; None places all.
+        """
+        chosen = slice(None) if where is None else where
+        self._states[chosen] = 0
+        self._states[chosen, 0] = self._start_seconds
+        self._states[chosen, self._qpos] = qpos[chosen]
+        self._states[chosen, self._qvel] = qvel[chosen]
+        self._controls[chosen] = 0
+        self._sense()
+
+    def set_models(self, models: Sequence[mujoco.MjModel]) -> None:
+        """Other models, one for each environment, of the same shape as before.
+
+        Raises:
+            ValueError: if their number is not B, or one has another shape.
+        """
+        if len(models) != len(self._states):
+            raise ValueError(f"models must be {len(self._states)}, got {len(models)}")
+        _require_alike(self.model, models)
+        self.models = list(models)
+
+    def diverged(self) -> NDArray[np.bool_] | None:
+        """Which environments MuJoCo put back in the last step, bool [B]; None: none.
+
+        MuJoCo does so when a position, velocity or acceleration is not finite or huge; the clock
+        then starts anew from 0, which an episode's clock never shows: it starts a control step
+        later.
+        """
+        late: NDArray[np.bool_] = self._states[:, 0] < self._due_seconds
+        return late if late.any() else None
+
+    def step(self, controls: Array) -> None:
+        """One control step: `frame_skip` physics steps under constant controls, shape [B, nu]."""
+        np.add(self._states[:, 0], self._least_seconds, out=self._due_seconds)
+        self._controls[:] = controls[:, None]
+        self._pool.rollout(
+            self.models,
+            self._workspaces,
+            self._states,
+            self._controls,
+            nstep=self._frame_skip,
+            state=self._trajectory,
+            skip_checks=True,
+        )
+        self._states[:] = self._trajectory[:, -1]
+        self._sense()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.close()
+
+    def _sense(self) -> None:
+        if self._sensor is not None:
+            self._sensor.read(self._pool, self._states, self._controls[:, 0])
+
+
+def _require_alike(model: mujoco.MjModel, others: Sequence[mujoco.MjModel]) -> None:
+    """Refuse models that do not fit the first one's data: MuJoCo would write beyond it."""
+    for k, other in enumerate({id(one): one for one in others}.values()):
+        for name in _SIZES:
+            if getattr(other, name) != getattr(model, name):
+                raise ValueError(
+                    f"models must be of one shape, of model {k} {name} is {getattr(other, name)}, "
+                    f"of the first {getattr(model, name)}"
+                )
+        if other.opt.timestep != model.opt.timestep:
+            raise ValueError(
+                f"models must have one time step, of model {k} it is {other.opt.timestep:g} s, of "
+                f"the first {model.opt.timestep:g} s"
+            )
+
+
+class _Sensor:
+    """Reads sensors in given states: MuJoCo evaluates them at the start of a physics step.
+
+    A model of its own, so that the sensors cost one evaluation per control step and not one per
+    stage of the integrator.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, batch_size: int, threads: int, state_size: int
+    ) -> None:
+        self._models = [model] * batch_size
+        self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
+        self._controls = np.zeros((batch_size, 1, model.nu))
+        self._next_states = np.empty((batch_size, 1, state_size))  # where the step leads: not used
+        self.readings = np.zeros((batch_size, 1, model.nsensordata))
+
+    def read(self, pool: rollout.Rollout, states: Array, controls: Array) -> None:
+        self._controls[:, 0] = controls
+        pool.rollout(
+            self._models,
+            self._workspaces,
+            states,
+            self._controls,
+            nstep=1,
+            state=self._next_states,
+            sensordata=self.readings,
+            skip_checks=True,
+        )

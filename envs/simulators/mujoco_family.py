@@ -1,0 +1,284 @@
+"""Families on MuJoCo: the batch of all tasks and environments steps in native threads.
+
+A family says in pure functions of arrays what is observed and rewarded; physics, resets and time
+are here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.finite import NonFiniteError
+from metarl.tasks.family import Step, TaskFamily
+from metarl.tasks.spaces import Tasks
+from metarl.validation import require_at_least
+
+from .mujoco_batch import Array, MujocoBatch
+from .mujoco_picture import draw_state
+
+__all__ = ["Body", "Moves", "MujocoFamily", "MujocoFamilyBatch", "Senses", "States"]
+
+
+@dataclass(frozen=True)
+class Senses:
+    """What a robot's families see beyond positions and velocities."""
+
+    load: Callable[[], mujoco.MjModel]
+    """Gives the model with sensors, the same object every time (see `mujoco_sensors`)."""
+    read: Callable[[Array], Array]
+    """Readings [B, ns] ↦ what observation and reward use of them, [B, m]."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """A robot: its model and how its episodes begin."""
+
+    load: Callable[[], mujoco.MjModel]
+    """Gives the model, the same object every time."""
+    frame_skip: int
+    """Physics steps per control step."""
+    reset_noise: float
+    """Half width of the uniform noise on the initial positions."""
+    velocity_noise: Literal["normal", "uniform"]
+    """Initial velocities: normal with standard deviation `reset_noise`, or uniform."""
+    senses: Senses | None = None
+
+    @cached_property
+    def dt_seconds(self) -> float:
+        """Length of a control step."""
+        return float(self.load().opt.timestep) * self.frame_skip
+
+
+@dataclass(frozen=True)
+class States:
+    """Where all B = N·E environments are."""
+
+    qpos: Array  # [B, nq]
+    qvel: Array  # [B, nv]
+    sensed: Array  # [B, m], what the body's senses read here; m = 0 without senses
+    tasks: Tasks  # [B, D]
+    controls: Array  # [B, nu], that led here, clipped to the action space; 0 at an episode's start
+
+
+@dataclass(frozen=True)
+class Moves(States):
+    """One control step of all environments: where it led, and from where."""
+
+    qpos_before: Array  # [B, nq]
+    sensed_before: Array  # [B, m]
+
+
+class MujocoFamily(TaskFamily):
+    """A task family on MuJoCo.
+
+    The functions below see all environments at once, as arrays whose first axis is B = N·E, and
+    must not change them.
+    """
+
+    body: ClassVar[Body]
+    action_space: spaces.Box
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The model that all tasks share; not to be changed by the caller."""
+        return self.body.load()
+
+    def task_models(self, tasks: Tasks) -> Sequence[mujoco.MjModel] | None:  # noqa: ARG002
+        """One model for each task [N, D] where dynamics vary; None: all share `model`."""
+        return None
+
+    @abstractmethod
+    def observe(self, states: States) -> Array:
+        """Observations, shape [B, O]."""
+
+    @abstractmethod
+    def reward(self, moves: Moves) -> Array:
+        """Rewards of one control step, shape [B]."""
+
+    def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        """Which episodes ended with this step, bool [B]; None: they never do."""
+        return None
+
+    def success(self, moves: Moves) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        """Which environments succeeded in this step, bool [B]; None: the family does not say."""
+        return None
+
+    def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Best known actions [N, E, A] of one who knows the tasks; None without an oracle.
+
+        Args:
+            observations: [N, E, O].
+            tasks: [N, 1, D], on the same device.
+        """
+        return None
+
+    def make_batch(
+        self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
+    ) -> MujocoFamilyBatch:
+        return MujocoFamilyBatch(self, tasks, num_envs, torch.device(device))
+
+
+class MujocoFamilyBatch:
+    """All environments of all tasks: physics on the CPU's threads, results on the caller's device.
+
+    An environment whose physics diverge (MuJoCo then puts it back to the model's own position)
+    terminates, with reward 0 for that step.
+    """
+
+    autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
+
+    def __init__(
+        self, family: MujocoFamily, tasks: Tasks, num_envs: int, device: torch.device
+    ) -> None:
+        require_at_least("num_envs", num_envs, 1)
+        rows = family.check_tasks(tasks)
+        self._family, self._device, self._on_cpu = family, device, device.type == "cpu"
+        self.num_tasks, self.num_envs, self.horizon = len(rows), num_envs, family.horizon
+        self.observation_space = family.observation_space
+        self.action_space: gymnasium.Space[Any] = family.action_space
+        self._size = self.num_tasks * num_envs
+        self._low = family.action_space.low.astype(np.float64)
+        self._high = family.action_space.high.astype(np.float64)
+        senses = family.body.senses
+        self._read = None if senses is None else senses.read
+        models = family.task_models(rows)
+        if models is not None and senses is not None:
+            raise TypeError(f"{family.id} must not sense forces and have models of its own by task")
+        self.physics = MujocoBatch(
+            family.model if models is None else self._for_each_env(models),
+            self._size,
+            frame_skip=family.body.frame_skip,
+            sensing=None if senses is None else senses.load(),
+        )
+        self._time = np.zeros(self._size, np.int64)
+        self._never = np.zeros(self._size, np.bool_)
+        self._observations: Tensor | None = None
+        self._keep_tasks(rows)
+
+    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+        if where is not None:
+            self._last_observations()  # the first reset must be of all
+        body, model = self._family.body, self.physics.model
+        position = _uniform((self._size, model.nq), generator)
+        shape = (self._size, model.nv)
+        if body.velocity_noise == "normal":
+            velocity = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
+        else:
+            velocity = _uniform(shape, generator)
+        chosen = None if where is None else where.reshape(-1).cpu().numpy()
+        self.physics.set_states(
+            model.qpos0 + body.reset_noise * position, body.reset_noise * velocity, chosen
+        )
+        self._sensed = self._sense()
+        self._time[slice(None) if chosen is None else chosen] = 0
+        self._observations = self._floats(self._family.observe(States(*self._here())))
+        return self._observations
+
+    def step(self, actions: Tensor) -> Step:
+        self._last_observations()
+        family, physics = self._family, self.physics
+        flat = actions.numpy(force=True).reshape(self._size, -1)
+        self._require_finite(flat)
+        controls = np.minimum(np.maximum(flat, self._low), self._high)
+        before, sensed_before = physics.qpos.copy(), self._sensed
+        physics.step(controls)
+        self._sensed = self._sense()
+        moves = Moves(*self._here(), before, sensed_before)
+        rewards, ends = family.reward(moves), family.terminated(moves)
+        lost = physics.diverged()
+        if lost is not None:
+            rewards = np.where(lost, 0.0, rewards)
+            ends = lost if ends is None else ends | lost
+        reached = family.success(moves)
+        self._time += 1
+        self._observations = self._floats(family.observe(moves))
+        return Step(
+            self._observations,
+            self._floats(rewards),
+            self._grid(self._never.copy() if ends is None else ends),
+            self._grid(self._time >= self.horizon),
+            None if reached is None else self._grid(reached),
+        )
+
+    def _require_finite(self, actions: NDArray[Any]) -> None:
+        """Refuse actions that MuJoCo would end the episode for, at a reward of 0."""
+        if not np.isfinite(actions).all():
+            row = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
+            task, env = divmod(row, self.num_envs)
+            raise NonFiniteError(
+                f"actions must be finite, got {actions[row].tolist()} for task {task}, "
+                f"environment {env}",
+                task,
+            )
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        rows = self._family.check_tasks(tasks)
+        if len(rows) != self.num_tasks:
+            raise ValueError(f"tasks must be {self.num_tasks} as before, got {len(rows)}")
+        models = self._family.task_models(rows)
+        if models is not None:
+            self.physics.set_models(self._for_each_env(models))
+        self._keep_tasks(rows)
+
+    def oracle_actions(self) -> Tensor | None:
+        tasks = torch.from_numpy(self._tasks).to(self._device, torch.float32)
+        return self._family.best_actions(self._last_observations(), tasks.unsqueeze(1))
+
+    def render(self, task: int, env: int) -> NDArray[np.uint8]:
+        """A picture of one environment, shape [height, width, 3]."""
+        index = task * self.num_envs + env
+        physics = self.physics
+        return draw_state(self._family.model, physics.qpos[index], physics.qvel[index])
+
+    def close(self) -> None:
+        self.physics.close()
+
+    def _keep_tasks(self, rows: Tasks) -> None:
+        self._tasks = rows
+        self._rows = np.repeat(rows, self.num_envs, axis=0)
+
+    def _for_each_env(self, models: Sequence[mujoco.MjModel]) -> list[mujoco.MjModel]:
+        return [model for model in models for _ in range(self.num_envs)]
+
+    def _here(self) -> tuple[Array, Array, Array, Tasks, Array]:
+        """The fields of `States`."""
+        physics = self.physics
+        return physics.qpos, physics.qvel, self._sensed, self._rows, physics.controls
+
+    def _sense(self) -> Array:
+        """What the senses read in the present states, an array of its own."""
+        readings = self.physics.sensors
+        return readings if self._read is None else self._read(readings)
+
+    def _last_observations(self) -> Tensor:
+        if self._observations is None:
+            raise RuntimeError("the batch must be reset before its first step")
+        return self._observations
+
+    def _floats(self, rows: Array) -> Tensor:
+        """[B, …] float64 ↦ [N, E, …] float32 on the caller's device, a copy."""
+        return self._grid(rows.astype(np.float32))
+
+    def _grid(self, rows: NDArray[Any]) -> Tensor:
+        """[B, …] ↦ [N, E, …] on the caller's device."""
+        grid = torch.from_numpy(rows.reshape(self.num_tasks, self.num_envs, *rows.shape[1:]))
+        return grid if self._on_cpu else grid.to(self._device)
+
+
+def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Array:
+    """Numbers in [−1, 1)."""
+    drawn: Array = torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
+    return 2 * drawn - 1

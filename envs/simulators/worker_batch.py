@@ -1,0 +1,211 @@
+"""Batches of any Gymnasium environments, stepped by a few processes over shared memory.
+
+Here are episodes and tensors; the processes are in `worker_pool`, what they do in
+`worker_process`.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.devices import usable_cores
+from metarl.tasks.family import Step
+from metarl.tasks.spaces import Tasks
+from metarl.validation import require_at_least, require_between
+
+from .worker_pool import InProcess, WorkerError, WorkerPool, shared_memory
+from .worker_process import Layout
+
+if TYPE_CHECKING:
+    from .gymnasium_family import GymnasiumFamily
+
+__all__ = ["WorkerBatch", "WorkerError"]
+
+_FEWEST_WORTH_WORKERS = 8  # environments; below, starting processes costs more than they give
+_MAX_SEED = 2**31
+
+
+class WorkerBatch:
+    """All environments of all tasks, each a Gymnasium environment of its own.
+
+    Seeds are drawn here, one for each environment at each reset, so results are the same to the
+    bit for any number of workers. An environment whose episode has ended is left alone: it gives
+    its last observation and reward 0 until it is reset. An environment that draws from a global
+    generator, rather than from its own `np_random`, is not reproducible.
+
+    Where an environment raises, or a worker dies or hangs, `WorkerError` names the task and the
+    environment, and the batch is closed.
+    """
+
+    autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
+
+    def __init__(
+        self,
+        family: GymnasiumFamily,
+        tasks: Tasks,
+        num_envs: int,
+        device: torch.device,
+        *,
+        num_workers: int | None = None,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        """Make the environments.
+
+        Args:
+            family: says what environments to make and how to pose a task.
+            tasks: shape [N, D].
+            num_envs: environments of each task.
+            device: where observations and rewards are handed out.
+            num_workers: processes, of which no more than environments are used; 0 steps in this
+                process; None takes one per core this process may use, and 0 where there are fewer
+                than 8 environments or one core, or in a worker of someone else's pool.
+            timeout_seconds: how long one environment may take for one call; a worker that hangs
+                is found after one to two times as long.
+
+        Raises:
+            ValueError: if a task lies outside the task space, or a number is out of range.
+            TypeError: if the family cannot be pickled to its workers.
+            WorkerError: if an environment cannot be made.
+        """
+        require_at_least("num_envs", num_envs, 1)
+        if num_workers is not None:
+            require_at_least("num_workers", num_workers, 0)
+        require_between("timeout_seconds", timeout_seconds, 0, math.inf, open_low=True)
+        rows = family.check_tasks(tasks)
+        self._family, self._device = family, device
+        self.num_tasks, self.num_envs, self.horizon = len(rows), num_envs, family.horizon
+        self.observation_space = family.observation_space
+        self.action_space: gymnasium.Space[Any] = family.action_space
+        self.num_workers = _num_workers(num_workers, self.num_tasks * num_envs)
+        layout = _layout(family, rows, num_envs, max(1, self.num_workers))
+        memory = shared_memory(layout) if self.num_workers else bytearray(layout.num_bytes)
+        self._arrays = layout.arrays(memory)
+        self._arrays.tasks[:], self._arrays.is_new_task[:] = rows, True
+        self._elapsed = np.zeros(layout.batch_size, np.int64)
+        self._observations: Tensor | None = None
+        self._pool = (
+            WorkerPool(family, layout, memory, timeout_seconds=timeout_seconds)
+            if self.num_workers
+            else InProcess(family, layout, self._arrays)
+        )
+
+    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+        self._require_open()
+        arrays = self._arrays
+        seeds = torch.randint(_MAX_SEED, arrays.seeds.shape, generator=generator)
+        arrays.seeds[:] = seeds.numpy()
+        if where is None:
+            arrays.chosen[:] = True
+        else:
+            self._last_observations()  # only who was reset as a whole may be reset in part
+            arrays.chosen[:] = where.reshape(-1).cpu().numpy()
+        self._pool.reset()
+        for ends in (arrays.terminated, arrays.truncated, arrays.success):
+            ends[arrays.chosen] = False
+        self._elapsed[arrays.chosen] = 0
+        self._observations = self._tensor(arrays.observations)
+        return self._observations
+
+    def step(self, actions: Tensor) -> Step:
+        self._require_open()
+        self._last_observations()
+        arrays = self._arrays
+        self._put(actions)
+        np.logical_or(arrays.terminated, arrays.truncated, out=arrays.chosen)
+        np.logical_not(arrays.chosen, out=arrays.chosen)
+        arrays.rewards[:] = 0
+        self._pool.step()
+        self._elapsed += arrays.chosen
+        arrays.truncated[self._elapsed >= self.horizon] = True
+        self._observations = self._tensor(arrays.observations)
+        return Step(
+            self._observations,
+            self._tensor(arrays.rewards),
+            self._tensor(arrays.terminated),
+            self._tensor(arrays.truncated),
+            self._tensor(arrays.success) if self._family.has_success else None,
+        )
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        self._require_open()
+        rows = self._family.check_tasks(tasks)
+        if len(rows) != self.num_tasks:
+            raise ValueError(f"tasks must be {self.num_tasks} as before, got {len(rows)}")
+        changed = (rows != self._arrays.tasks).any(axis=1)
+        self._arrays.is_new_task[np.repeat(changed, self.num_envs)] = True
+        self._arrays.tasks[:] = rows
+
+    def oracle_actions(self) -> Tensor | None:
+        tasks = torch.tensor(self._arrays.tasks, dtype=torch.float32, device=self._device)
+        return self._family.best_actions(self._last_observations(), tasks.unsqueeze(1))
+
+    def render(self, task: int, env: int) -> NDArray[np.uint8]:
+        """A picture of one environment, shape [height, width, 3].
+
+        Raises:
+            NotImplementedError: if the environment has none, or a package to draw it is missing.
+        """
+        self._require_open()
+        self._last_observations()
+        picture = self._pool.render(task * self.num_envs + env)
+        if isinstance(picture, str):
+            raise NotImplementedError(f"{self._family.id} has no picture: {picture}")
+        return picture
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _require_open(self) -> None:
+        if self._pool.is_closed:
+            raise RuntimeError("the batch is closed; make another")
+
+    def _last_observations(self) -> Tensor:
+        if self._observations is None:
+            raise RuntimeError("the batch must be reset before its first step")
+        return self._observations
+
+    def _put(self, actions: Tensor) -> None:
+        """Hand actions to the workers, clipped to a Box."""
+        given = actions.detach().cpu().numpy().reshape(self._arrays.actions.shape)
+        if isinstance(self.action_space, spaces.Box):
+            given = given.clip(self.action_space.low, self.action_space.high)
+        self._arrays.actions[:] = given
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        """A copy [N, E, …] of shared values [B, …] on the caller's device."""
+        copied = torch.from_numpy(values.copy()).to(self._device)
+        return copied.view(self.num_tasks, self.num_envs, *values.shape[1:])
+
+
+def _num_workers(asked: int | None, batch_size: int) -> int:
+    if asked is not None:
+        return min(asked, batch_size)
+    cores = usable_cores()
+    is_worker = multiprocessing.current_process().daemon  # which may have no processes of its own
+    if is_worker or cores == 1 or batch_size < _FEWEST_WORTH_WORKERS:
+        return 0
+    return min(cores, batch_size)
+
+
+def _layout(family: GymnasiumFamily, tasks: Tasks, num_envs: int, num_shards: int) -> Layout:
+    actions = family.action_space
+    is_box = isinstance(actions, spaces.Box)
+    return Layout(
+        num_tasks=len(tasks),
+        num_envs=num_envs,
+        num_shards=num_shards,
+        task_size=tasks.shape[1],
+        observation_size=family.observation_space.shape[0],
+        action_shape=(actions.shape or ()) if is_box else (),
+        action_dtype=str(actions.dtype) if is_box else "int64",
+    )

@@ -1,0 +1,1 @@
+"""Task families for other libraries, and their agents for this one."""

@@ -1,0 +1,163 @@
+"""Models of Stable-Baselines3 and sb3-contrib as agents for an evaluation.
+
+Both are optional dependencies, so nothing else in the package imports this module at its top.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.rollouts.actors import chosen
+from metarl.rollouts.episodes import Episodes
+from metarl.rollouts.trial_inputs import TrialInputs
+from metarl.rollouts.trials import Moment
+from metarl.tasks.family import TaskFamily
+
+try:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+except ImportError as missing:
+    raise ImportError(
+        "metarl.bridges.sb3_agent needs Stable-Baselines3: pip install stable-baselines3"
+    ) from missing
+
+__all__ = ["SB3Agent", "load_sb3_agent"]
+
+_PACKAGES = ("stable_baselines3", "sb3_contrib")
+
+
+class SB3Agent:
+    """A trained model that acts; it learns by its recurrent state, or not at all.
+
+    The state of a recurrent model lasts over the ends of episodes and is new at the start of a
+    trial. A model trained on a `TrialFamily` is fed what that gave it. Observations that were
+    normalised in training by a wrapper of the environments are not normalised here.
+    """
+
+    def __init__(self, model: BaseAlgorithm, family: TaskFamily) -> None:
+        """Take a model.
+
+        Args:
+            model: with a policy, trained on this family, on trials of it, or on one like it.
+            family: whose environments it is to act in.
+
+        Raises:
+            ValueError: if its spaces are neither the family's nor those of trials.
+        """
+        if model.action_space != family.action_space:
+            raise ValueError(
+                f"the model's actions must be those of {family.id}, {family.action_space}, "
+                f"got {model.action_space}"
+            )
+        shape = model.observation_space.shape
+        self._inputs: TrialInputs | None = None
+        if shape != family.observation_space.shape:
+            self._inputs = TrialInputs(family.observation_space, family.action_space)
+            if shape != (self._inputs.size,):
+                raise ValueError(
+                    f"the model's observations must be those of {family.id}, of shape "
+                    f"{family.observation_space.shape}, or of its trials, of shape "
+                    f"({self._inputs.size},), got {shape}"
+                )
+        self._model = model
+        self.remembers = self._inputs is not None or _is_recurrent(model)
+
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> SB3Player:
+        """Begin with a new state."""
+        del num_tasks, num_envs  # the state takes its size from the first observations
+        return SB3Player(self._model, self._inputs, generator)
+
+
+class SB3Player:
+    """Plays for a model; its state, if it has one, is of one batch of trials."""
+
+    def __init__(
+        self, model: BaseAlgorithm, inputs: TrialInputs | None, generator: torch.Generator
+    ) -> None:
+        self._policy, self._inputs, self._generator = model.policy, inputs, generator
+        self._device = model.device
+        self._state: tuple[np.ndarray[Any, Any], ...] | None = None
+        self._is_start = True
+
+    def act(self, moment: Moment) -> Tensor:
+        """The policy's actions; the model's own exploration, such as an ε, is left out."""
+        given = moment.observations if self._inputs is None else self._inputs.encode(moment)
+        flat = given.flatten(0, 1).numpy(force=True)
+        starts, state = np.full(len(flat), self._is_start), self._state
+
+        def predict(deterministic: bool) -> Tensor:
+            with _seeded(self._generator, self._device):
+                actions, self._state = self._policy.predict(
+                    flat, state=state, episode_start=starts, deterministic=deterministic
+                )
+            batch: Tensor = torch.as_tensor(actions, device=given.device)
+            return batch.view(*given.shape[:2], *batch.shape[1:])
+
+        self._is_start = False
+        return chosen(moment, lambda _: predict(False), lambda _: predict(True))
+
+    def adapt(self, episodes: Episodes) -> None:
+        """Nothing is learnt from episodes that were not lived through."""
+
+
+def load_sb3_agent(
+    path: Path, class_name: str, family: TaskFamily, *, device: torch.device | str = "cpu"
+) -> SB3Agent:
+    """The agent of a model's file. Such a file can run any code: open those only that you trust.
+
+    Args:
+        path: what the model's `save` wrote.
+        class_name: of the model, in `stable_baselines3` or `sb3_contrib`, such as "PPO".
+        family: whose environments it is to act in.
+        device: where the policy is computed.
+
+    Raises:
+        ValueError: if there is no such class, the file holds no such model, or its spaces do not
+            fit the family.
+    """
+    model_type = _model_class(class_name)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} must be a model that Stable-Baselines3 saved, it is no zip file")
+    try:
+        model = model_type.load(path, device=device)
+    except Exception as error:  # unpickling fails in any way
+        raise ValueError(
+            f"{path} cannot be read as a model of class {class_name}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return SB3Agent(model, family)
+
+
+def _model_class(name: str) -> type[BaseAlgorithm]:
+    for package in _PACKAGES:
+        try:
+            found = getattr(importlib.import_module(package), name, None)
+        except ImportError:
+            continue
+        if isinstance(found, type) and issubclass(found, BaseAlgorithm):
+            return found
+    raise ValueError(
+        f"sb3 must name a class of stable_baselines3 or, if that is installed, of sb3_contrib, "
+        f"such as PPO or RecurrentPPO, got {name!r}"
+    )
+
+
+def _is_recurrent(model: BaseAlgorithm) -> bool:
+    return hasattr(model.policy, "lstm_actor")
+
+
+@contextmanager
+def _seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Let the global generators, from which these models draw, follow one of ours."""
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

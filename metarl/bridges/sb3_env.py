@@ -1,0 +1,198 @@
+"""Environments of a task family for the agents of Stable-Baselines3.
+
+It is an optional dependency, so nothing else in the package imports this module at its top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from metarl.bridges.gymnasium_env import check_options
+from metarl.bridges.vector_env import TaskVectorEnv
+from metarl.tasks.family import TaskFamily
+
+try:
+    from stable_baselines3.common.vec_env import VecEnv
+except ImportError as missing:
+    raise ImportError(
+        "metarl.bridges.sb3_env needs Stable-Baselines3: pip install stable-baselines3"
+    ) from missing
+
+__all__ = ["TaskVecEnv", "as_sb3_vec_env"]
+
+Array: TypeAlias = NDArray[Any]
+
+
+def as_sb3_vec_env(
+    family: TaskFamily,
+    num_envs: int,
+    *,
+    tasks: object = None,
+    split: str = "train",
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    render_mode: str | None = None,
+) -> TaskVecEnv:
+    """Environments of a family, stepped in one call, for the agents of Stable-Baselines3.
+
+    Args:
+        family: what tasks there are.
+        num_envs: number of environments n.
+        tasks: n points of the family's `task_space` to keep; None draws a task for each episode.
+        split: one of the family's splits, which tasks are drawn from.
+        seed: of tasks and episodes, from the first reset on; 0 or more.
+        device: where the simulator runs, if it is tensor code.
+        render_mode: "rgb_array" where the family has a picture, or None.
+
+    Raises:
+        ValueError: if a name is unknown, or the tasks are not n points of the task space.
+    """
+    envs = TaskVectorEnv(
+        family,
+        num_envs,
+        tasks=tasks,
+        split=split,
+        device=device,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        render_mode=render_mode,
+    )
+    return TaskVecEnv(envs, seed=seed)
+
+
+class TaskVecEnv(VecEnv):
+    """A `TaskVectorEnv` in the words of Stable-Baselines3.
+
+    An environment whose episode ended has begun its next one. Its info then holds
+    "terminal_observation", "TimeLimit.truncated", the ended episode's "task" and, where the family
+    defines success, "is_success" of its last step; other infos are empty. The tasks that the
+    running episodes began with are in `reset_infos` and `get_attr("task")`.
+
+    There is no single environment inside. `get_attr` knows "task" and what all share (the
+    attributes of `TaskVectorEnv`); `set_attr` knows "task" and `env_method` "set_task": both keep
+    a task from the next episode on, or with None draw one for each episode.
+    """
+
+    def __init__(self, envs: TaskVectorEnv, *, seed: int) -> None:
+        mode = envs.metadata["autoreset_mode"]
+        if mode is not AutoresetMode.SAME_STEP:
+            raise ValueError(f"envs must reset in the same step, got {mode.value}")
+        self._envs = envs
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
+        self.seed(seed)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed the next reset.
+
+        All environments draw from one stream, seeded by the first of the numbers returned; None
+        draws a seed from the stream itself.
+        """
+        drawn = int(self._envs.np_random.integers(2**31)) if seed is None else seed
+        return super().seed(drawn)
+
+    def reset(self) -> Array:
+        """Begin an episode everywhere, with the seed and the options {"task": point} if set.
+
+        Raises:
+            ValueError: if an option is unknown, or a task is given to some environments only.
+        """
+        given = [check_options(options, ("task",)) for options in self._options]
+        if any(given) and not all(given):
+            raise ValueError("options must give a task to every environment, or to none")
+        options = {"tasks": [one["task"] for one in given]} if all(given) else None
+        observations, infos = self._envs.reset(seed=self._seeds[0], options=options)
+        self.reset_infos = [{"task": _own(task)} for task in infos["task"]]
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: Array) -> None:
+        """Keep the actions for `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
+        """One step: observations [n, O], rewards [n], dones [n], and infos, new objects all."""
+        observations, rewards, terminated, truncated, infos = self._envs.step(self._actions)
+        dones = terminated | truncated
+        told: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for index in np.flatnonzero(dones).tolist():
+            timed_out = bool(truncated[index] and not terminated[index])
+            told[index] = _last_info(infos, index) | {"TimeLimit.truncated": timed_out}
+            self.reset_infos[index] = {"task": _own(infos["task"][index])}
+        return observations, rewards.astype(np.float32), dones, told
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of each environment chosen.
+
+        Raises:
+            AttributeError: if there is none of this name.
+        """
+        chosen = self._chosen(indices)
+        if attr_name == "task":
+            return [_own(task) for task in self._envs.task[chosen]]
+        return [getattr(self._envs, attr_name)] * len(chosen)
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Keep a task, or None, in the environments chosen, from their next episode on.
+
+        Raises:
+            AttributeError: if `attr_name` is another than "task".
+            ValueError: if the task lies outside the family's `task_space`.
+        """
+        if attr_name != "task":
+            raise AttributeError(f"only 'task' can be set in an environment, got {attr_name!r}")
+        self._set_task(self._chosen(indices), value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """`set_task(task)` in the environments chosen.
+
+        Raises:
+            AttributeError: for another method.
+        """
+        if method_name != "set_task":
+            raise AttributeError(f"environments have the method 'set_task', got {method_name!r}")
+        chosen = self._chosen(indices)
+        self._set_task(chosen, *method_args, **method_kwargs)
+        return [None] * len(chosen)
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """False for each environment chosen: no single one could be wrapped."""
+        del wrapper_class
+        return [False] * len(self._chosen(indices))
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """A picture of each environment; None without a render mode."""
+        return self._envs.render() or [None] * self.num_envs
+
+    def close(self) -> None:
+        """Free what the simulator holds."""
+        self._envs.close()
+
+    def _set_task(self, chosen: NDArray[np.int64], task: object) -> None:
+        where = np.zeros(self.num_envs, np.bool_)
+        where[chosen] = True
+        self._envs.set_tasks(None if task is None else [task] * self.num_envs, where)
+
+    def _chosen(self, indices: Any) -> NDArray[np.int64]:
+        return np.arange(self.num_envs)[list(self._get_indices(indices))]
+
+
+def _last_info(infos: dict[str, Any], index: int) -> dict[str, Any]:
+    """What one environment's ended episode ended with."""
+    final = infos["final_info"]
+    info = {"terminal_observation": infos["final_obs"][index], "task": _own(final["task"][index])}
+    if "success" in final:
+        info["is_success"] = bool(final["success"][index])
+    return info
+
+
+def _own(task: Any) -> Any:
+    """A point of a batch as an object of its own, not a view."""
+    return task.copy()

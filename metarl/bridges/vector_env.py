@@ -1,0 +1,279 @@
+"""Environments of a task family as a `gymnasium.vector.VectorEnv`, all stepped in one call."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.bridges.gymnasium_env import (
+    action_tensor,
+    check_options,
+    check_render_mode,
+    draw_seed,
+    render_metadata,
+)
+from metarl.seeding import torch_generator
+from metarl.tasks.family import BatchEnv, RendersBatch, TaskFamily
+from metarl.tasks.spaces import Tasks, row_of_point
+from metarl.validation import require_at_least, unknown_name
+
+__all__ = ["TaskVectorEnv"]
+
+Array: TypeAlias = NDArray[Any]
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+class TaskVectorEnv(VectorEnv[Array, Array, Array]):
+    """Environments of one family, each with a task of its own, with NumPy outside.
+
+    Tasks are drawn anew as episodes begin, or given. `infos["task"]` and, where the family defines
+    success, `infos["success"]` are in Gymnasium's format: a value for each environment, and under
+    "_task" and "_success" where it counts.
+
+    The meaning of the autoreset modes is `SyncVectorEnv`'s. Differs: all environments draw from
+    one random stream, so a seed is one integer; and a reset leaves its options as they are.
+    """
+
+    def __init__(
+        self,
+        family: TaskFamily,
+        num_envs: int,
+        *,
+        tasks: object = None,
+        split: str = "train",
+        device: torch.device | str = "cpu",
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+    ) -> None:
+        """Make the environments; nothing is random before the first reset.
+
+        Args:
+            family: what tasks there are.
+            num_envs: number of environments n.
+            tasks: n points of the family's `task_space` to keep; None draws a task for each
+                episode.
+            split: one of the family's splits, which tasks are drawn from.
+            device: where the simulator runs, if it is tensor code.
+            autoreset_mode: a mode of Gymnasium, or its value: "NextStep", "SameStep", "Disabled".
+            render_mode: "rgb_array" where the family has a picture, or None.
+
+        Raises:
+            ValueError: if a name is unknown, or the tasks are not n points of the task space.
+        """
+        require_at_least("num_envs", num_envs, 1)
+        self.family, self.num_envs, self.split = family, num_envs, split
+        self._mode = _autoreset_mode(autoreset_mode)
+        self._device = torch.device(device)
+        self._rows = family.sample_tasks(num_envs, split=split, seed=0)  # until the first reset
+        self._kept_rows, self._keeps = self._rows.copy(), np.zeros(num_envs, np.bool_)
+        self.set_tasks(tasks)
+        self._batch: BatchEnv = family.make_batch(self._rows, num_envs=1, device=self._device)
+        self.single_observation_space = family.observation_space
+        self.single_action_space = family.action_space
+        self.observation_space = batch_space(family.observation_space, num_envs)
+        self.action_space = batch_space(family.action_space, num_envs)
+        self.metadata = render_metadata(family, self._batch) | {"autoreset_mode": self._mode}
+        self.render_mode = check_render_mode(render_mode, self.metadata, family)
+        self._ended: Mask | None = None  # which episodes the last step ended; None before reset
+
+    @property
+    def task(self) -> Array:
+        """The tasks of the running episodes: n points of the family's `task_space`."""
+        if isinstance(self.family.task_space, spaces.Discrete):
+            return self._rows[:, 0].astype(np.int64)
+        return self._rows.astype(self.family.task_space.dtype)
+
+    def set_tasks(self, tasks: object, where: Mask | None = None) -> None:
+        """Keep tasks from the next episode on.
+
+        Args:
+            tasks: n points of the family's `task_space`; None draws one for each episode.
+            where: bool [n], in which environments; None means all.
+
+        Raises:
+            ValueError: if the tasks are not n points of the task space.
+        """
+        chosen = np.ones(self.num_envs, np.bool_) if where is None else where
+        if tasks is not None:
+            self._kept_rows[chosen] = self._rows_of(tasks)[chosen]
+        self._keeps[chosen] = tasks is not None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begin episodes.
+
+        Args:
+            seed: restarts the stream that tasks and episodes come from; None goes on with it.
+            options: "reset_mask", bool [n]: where episodes begin, by default everywhere; "task",
+                a point, or "tasks", n points: the tasks of the episodes that begin now.
+
+        Raises:
+            ValueError: if an option is unknown or does not fit, or `seed` is not an integer.
+            ResetNeeded: if the first reset is not of all environments.
+        """
+        given = check_options(options, ("reset_mask", "task", "tasks"))
+        where = np.ones(self.num_envs, np.bool_)
+        if "reset_mask" in given:
+            where = _check_mask(given["reset_mask"], self.num_envs)
+        rows = self._given_rows(given)
+        if self._ended is None and not where.all():
+            raise ResetNeeded("the first reset must be of all environments")
+        if seed is not None and not isinstance(seed, int):
+            raise ValueError(f"seed must be one Python integer, for all environments, got {seed!r}")
+        super().reset(seed=seed)
+        observations = self._begin(where, rows)
+        self._ended = np.zeros_like(where) if self._ended is None else self._ended & ~where
+        return observations, _masked("task", self.task, where)
+
+    def step(self, actions: object) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """One step of all environments.
+
+        Raises:
+            ValueError: if the actions do not have the action space's shape and kind of number.
+            ResetNeeded: before the first reset, or if autoreset is disabled and an episode ended.
+        """
+        ended = self._check_order()
+        wanted = action_tensor(self.single_action_space, actions, self.num_envs)
+        step = self._batch.step(wanted.to(self._device).unsqueeze(1))
+        observations, rewards = _array(step.observations), _array(step.rewards).astype(np.float64)
+        terminated, truncated = _array(step.terminated), _array(step.truncated)
+        success = None if step.success is None else _array(step.success)
+        infos: dict[str, Any] = {}
+        if self._mode is AutoresetMode.NEXT_STEP and ended.any():
+            began = ended
+            observations[began] = self._begin(began)[began]
+            rewards[began] = 0
+            terminated[began] = truncated[began] = False
+        elif self._mode is AutoresetMode.SAME_STEP and (terminated | truncated).any():
+            began = terminated | truncated
+            infos |= _final(observations, self._infos(success, began), began)
+            observations[began] = self._begin(began)[began]
+        else:
+            began = np.zeros(self.num_envs, np.bool_)
+        self._ended = terminated | truncated
+        everywhere = np.ones(self.num_envs, np.bool_)
+        infos |= _masked("task", self.task, everywhere)
+        infos |= {} if success is None else _masked("success", success, ~began)
+        return observations, rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """A picture of each environment, shape [height, width, 3]; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        assert isinstance(self._batch, RendersBatch)
+        return tuple(self._batch.render(index, 0) for index in range(self.num_envs))
+
+    def close_extras(self) -> None:
+        """Free what the simulator holds; `close` calls this once."""
+        self._batch.close()
+
+    def _begin(self, where: Mask, given: Tasks | None = None) -> Array:
+        """Begin episodes in some environments; observations of all, [n, O]."""
+        seed = draw_seed(self.np_random)
+        rows, drawn = self._rows.copy(), where & ~self._keeps
+        rows[where] = (self._kept_rows if given is None else given)[where]
+        if given is None and drawn.any():
+            rows[drawn] = self.family.sample_tasks(int(drawn.sum()), split=self.split, seed=seed)
+        if not np.array_equal(rows, self._rows):
+            self._batch.set_tasks(rows)
+            self._rows = rows
+        mask = None if where.all() else torch.tensor(where, device=self._device).unsqueeze(1)
+        return _array(self._batch.reset(torch_generator(seed, "episodes"), mask))
+
+    def _infos(self, success: Array | None, where: Mask) -> dict[str, Any]:
+        """What a step tells of some environments."""
+        infos = _masked("task", self.task, where)
+        return infos if success is None else infos | _masked("success", success, where)
+
+    def _check_order(self) -> Mask:
+        """Which episodes the last step ended."""
+        if self._ended is None:
+            raise ResetNeeded("reset must be called before step")
+        if self._mode is AutoresetMode.DISABLED and self._ended.any():
+            names = ", ".join(str(index) for index in np.flatnonzero(self._ended))
+            raise ResetNeeded(
+                f"episodes of environments {names} have ended: reset them, "
+                "options={'reset_mask': terminated | truncated}, before the next step"
+            )
+        return self._ended
+
+    def _given_rows(self, options: Any) -> Tasks | None:
+        if "task" in options and "tasks" in options:
+            raise ValueError("reset options must hold 'task' or 'tasks', got both")
+        if "task" in options:
+            row = row_of_point(self.family.task_space, options["task"])
+            return np.tile(row, (self.num_envs, 1))
+        return self._rows_of(options["tasks"]) if "tasks" in options else None
+
+    def _rows_of(self, tasks: object) -> Tasks:
+        rows = np.asarray(tasks, dtype=np.float64)
+        if rows.ndim == 1 and isinstance(self.family.task_space, spaces.Discrete):
+            rows = rows[:, None]
+        rows = self.family.check_tasks(rows)
+        if len(rows) != self.num_envs:
+            raise ValueError(
+                f"tasks must be {self.num_envs}, one for each environment, got {len(rows)}"
+            )
+        return rows
+
+
+def _array(batch: Tensor) -> Array:
+    """A batch [n, 1, …] as an array [n, …] of its own."""
+    copied: Array = batch.squeeze(1).numpy(force=True).copy()
+    return copied
+
+
+def _masked(key: str, values: Array, where: Mask) -> dict[str, Any]:
+    """Gymnasium's format: values where the mask is true, 0 elsewhere, and the mask.
+
+    >>> _masked("task", np.array([3, 4]), np.array([False, True]))
+    {'task': array([0, 4]), '_task': array([False,  True])}
+    """
+    if not where.any():
+        return {}
+    kept = np.zeros_like(values)
+    kept[where] = values[where]
+    return {key: kept, f"_{key}": where.copy()}
+
+
+def _final(observations: Array, infos: dict[str, Any], where: Mask) -> dict[str, Any]:
+    """Gymnasium's keys for the last step of episodes whose environments were reset with it."""
+    final_obs = np.full(len(where), None, dtype=object)
+    for index in np.flatnonzero(where):
+        final_obs[index] = observations[index].copy()
+    return {
+        "final_obs": final_obs,
+        "_final_obs": where.copy(),
+        "final_info": infos,
+        "_final_info": where.copy(),
+    }
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    if isinstance(mode, AutoresetMode):
+        return mode
+    by_value = {choice.value: choice for choice in AutoresetMode}
+    if mode not in by_value:
+        raise ValueError(unknown_name("autoreset_mode", mode, by_value))
+    return by_value[mode]
+
+
+def _check_mask(mask: object, num_envs: int) -> Mask:
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (num_envs,):
+        shape = getattr(mask, "shape", None)
+        kind = getattr(mask, "dtype", type(mask).__name__)
+        raise ValueError(
+            f"reset_mask must be a bool array of shape ({num_envs},), got {kind} of shape {shape}"
+        )
+    if not mask.any():
+        raise ValueError("reset_mask must be true for one environment or more, got none")
+    return mask

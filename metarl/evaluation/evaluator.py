@@ -1,0 +1,278 @@
+"""Plays agents on unseen tasks by a protocol; the one evaluator of every kind of agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.evaluation.protocol import EvaluationProtocol
+from metarl.evaluation.results import Evaluation, Measured, Scores, episode_name
+from metarl.rl.agent import AdaptiveAgent, Player
+from metarl.rollouts.actors import random_actor
+from metarl.rollouts.episodes import Actor, Episodes, collect
+from metarl.rollouts.trials import Moment, Trials, collect_trials
+from metarl.seeding import derive_seed, torch_generator
+from metarl.tasks.family import BatchEnv, TaskFamily
+from metarl.tasks.spaces import Tasks
+
+__all__ = ["evaluate", "evaluation_tasks", "play_stages", "stage_names"]
+
+
+def evaluate(
+    agents: AdaptiveAgent | Mapping[str, AdaptiveAgent],
+    family: TaskFamily,
+    protocol: EvaluationProtocol | None = None,
+    *,
+    name: str = "agent",
+    references: Mapping[str, Mapping[str, AdaptiveAgent]] | None = None,
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """Let agents adapt to tasks and measure them at every stage, beside random and oracle.
+
+    Args:
+        agents: one agent, or runs of one by name; all meet the same tasks.
+        family: where the tasks come from.
+        protocol: how much they may see and what counts; the default is that of the preset maml.
+        name: what kind of agent it is, for tables.
+        references: other agents (a policy trained on all tasks without adaptation, one trained
+            from scratch on each), each a mapping of runs; measured after the last stage, and over
+            the whole trial if they have a memory.
+        device: where the agents compute.
+
+    Returns:
+        Raw returns of every run, stage, task and episode; random actions and, where the family
+        has one, the oracle are among its references.
+
+    Raises:
+        ValueError: if a number is out of range, the split unknown, or what an environment gives is
+            not finite.
+    """
+    protocol = protocol or EvaluationProtocol()
+    runs = agents if isinstance(agents, Mapping) else {name: agents}
+    if not runs:
+        raise ValueError("agents must hold at least one run, got none")
+    tasks = evaluation_tasks(family, protocol)
+    stage = _Stage(family, tasks, protocol, torch.device(device))
+    others = {"random": stage.play_random()}
+    oracle = stage.play_oracle()
+    if oracle is not None:
+        others["oracle"] = oracle
+    totals = {}
+    for kind, group in (references or {}).items():
+        played = [stage.play(agent) for agent in group.values()]
+        others[kind] = _stacked([_last(stages) for stages in played])
+        if protocol.is_one_trial and all(agent.remembers for agent in group.values()):
+            totals[kind] = np.stack([stages.returns[..., 0].sum(0) for stages in played])
+    remembers = {agent.remembers for agent in runs.values()}
+    return Evaluation(
+        environment=family.id,
+        agent=name,
+        protocol=protocol,
+        tasks=tasks,
+        runs=tuple(runs),
+        stages=stage_names(protocol, remembers=remembers == {True}),
+        measured=_stacked([stage.play(agent) for agent in runs.values()]),
+        references=others,
+        iterations=tuple(getattr(agent, "num_iterations", None) for agent in runs.values()),
+        totals=totals,
+    )
+
+
+def evaluation_tasks(family: TaskFamily, protocol: EvaluationProtocol) -> Tasks:
+    """The tasks that an evaluation measures on, [N, D].
+
+    Raises:
+        ValueError: if the split is unknown.
+    """
+    seed = derive_seed(protocol.seed, "evaluation")
+    return family.sample_tasks(protocol.num_tasks, split=protocol.split, seed=seed)
+
+
+def stage_names(protocol: EvaluationProtocol, *, remembers: bool) -> tuple[str, ...]:
+    """What the stages are called: by episodes for agents with a memory, else by steps."""
+    stages = range(protocol.num_stages)
+    if not remembers:
+        return ("before", *(f"after {s} step{'s' if s > 1 else ''}" for s in stages[1:]))
+    if protocol.exploration_episodes == protocol.evaluation_episodes == 1:
+        return tuple(map(episode_name, stages))
+    counts = (protocol.episodes_before(s) for s in stages[1:])
+    return ("before", *(f"after {n} episode{'s' if n > 1 else ''}" for n in counts))
+
+
+def play_stages(
+    agent: AdaptiveAgent,
+    env: BatchEnv,
+    protocol: EvaluationProtocol,
+    resets: torch.Generator,
+    noise: torch.Generator,
+) -> Iterator[Episodes]:
+    """The episodes that count at each stage, of an agent that adapts between them.
+
+    Where they are not the data of the next stage, that is collected after them.
+
+    Args:
+        agent: one without memory.
+        env: the tasks; as many environments of each as there are episodes to explore or measure.
+        protocol: what is done at each stage.
+        resets: draws the initial states. On the CPU.
+        noise: draws the actions. On the agent's device.
+    """
+    player = agent.play(env.num_tasks, env.num_envs, noise)
+    for stage in range(protocol.num_stages):
+        episodes = collect(env, _actor(player, protocol.deterministic), resets)
+        yield episodes
+        if stage < protocol.adaptation_steps:
+            if not protocol.shares_episodes:
+                episodes = collect(env, _actor(player, False), resets)
+            player.adapt(episodes.first_envs(protocol.exploration_episodes))
+
+
+class _Stage:
+    """The tasks and the protocol by which everyone plays; the same chance for all."""
+
+    def __init__(
+        self, family: TaskFamily, tasks: Tasks, protocol: EvaluationProtocol, device: torch.device
+    ) -> None:
+        self._family, self._tasks, self._protocol, self._device = family, tasks, protocol, device
+
+    def play(self, agent: AdaptiveAgent) -> Measured:
+        """An agent's episodes at every stage, [S + 1, N, M]."""
+        return self._trials(agent) if agent.remembers else self._rounds(agent)
+
+    def play_random(self) -> Measured:
+        """Actions uniform over the action space, [1, N, M]."""
+        return self._fixed(lambda env: random_actor(env, self._noise()))
+
+    def play_oracle(self) -> Measured | None:
+        """The family's oracle, [1, N, M]; None if it has none."""
+        with closing(self._batch(1)) as env:
+            env.reset(self._resets())
+            if env.oracle_actions() is None:
+                return None
+        return self._fixed(_oracle)
+
+    def _rounds(self, agent: AdaptiveAgent) -> Measured:
+        """Episodes side by side, adaptation between them."""
+        protocol, resets = self._protocol, self._resets()
+        with closing(self._batch(protocol.episodes_together)) as env:
+            stages = [
+                _measured(episodes.first_envs(protocol.evaluation_episodes))
+                for episodes in play_stages(agent, env, protocol, resets, self._noise())
+            ]
+        return _stacked(stages)
+
+    def _trials(self, agent: AdaptiveAgent) -> Measured:
+        """Episodes in turn, the memory lasting over them."""
+        protocol, resets, noise = self._protocol, self._resets(), self._noise()
+        with closing(self._batch(1)) as env:
+            if protocol.shares_episodes:
+                whole = self._trial(env, agent, resets, noise, protocol.adaptation_steps)
+                return _split(whole, protocol.num_stages)
+            return _stacked(
+                [
+                    _cut(self._trial(env, agent, resets, noise, s), protocol.evaluation_episodes)
+                    for s in range(protocol.num_stages)
+                ]
+            )
+
+    def _trial(
+        self,
+        env: BatchEnv,
+        agent: AdaptiveAgent,
+        resets: torch.Generator,
+        noise: torch.Generator,
+        stage: int,
+    ) -> Measured:
+        """One trial of each task up to the end of a stage's evaluation, [N, episodes]."""
+        before = self._protocol.episodes_before(stage)
+        trials = collect_trials(
+            env,
+            agent.play(env.num_tasks, env.num_envs, noise),
+            resets,
+            num_episodes=before + self._protocol.evaluation_episodes,
+            num_exploratory=before if self._protocol.deterministic else None,
+        )
+        return _measured_trials(trials)
+
+    def _fixed(self, make_actor: Callable[[BatchEnv], Actor]) -> Measured:
+        with closing(self._batch(self._protocol.evaluation_episodes)) as env:
+            return _stacked([_measured(collect(env, make_actor(env), self._resets()))])
+
+    def _batch(self, num_envs: int) -> BatchEnv:
+        return self._family.make_batch(self._tasks, num_envs=num_envs, device=self._device)
+
+    def _resets(self) -> torch.Generator:
+        return torch_generator(self._protocol.seed, "evaluation", "resets")
+
+    def _noise(self) -> torch.Generator:
+        return torch_generator(self._protocol.seed, "evaluation", "actions", device=self._device)
+
+
+def _actor(player: Player, deterministic: bool) -> Actor:
+    """A player without memory as a function of observations."""
+
+    def act(observations: Tensor) -> Tensor:
+        lead = observations.shape[:2]
+        never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
+        moment = Moment(
+            observations, None, observations.new_zeros(lead), never, never | deterministic
+        )
+        return player.act(moment)
+
+    return act
+
+
+def _oracle(env: BatchEnv) -> Actor:
+    def act(observations: Tensor) -> Tensor:  # noqa: ARG001 - the oracle sees the state itself
+        actions = env.oracle_actions()
+        assert actions is not None
+        return actions
+
+    return act
+
+
+def _measured(episodes: Episodes) -> Measured:
+    success = None if episodes.success is None else _array(episodes.success.any(-1))
+    return Measured(_array(episodes.returns), success)
+
+
+def _measured_trials(trials: Trials) -> Measured:
+    """The episodes of one trial of each task, [N, K]."""
+    success = trials.episode_success
+    return Measured(
+        _array(trials.episode_returns[:, 0]), None if success is None else _array(success[:, 0])
+    )
+
+
+def _array(values: Tensor) -> Scores:
+    array: Scores = values.double().cpu().numpy()
+    return array
+
+
+def _each(part: Measured, change: Callable[[Scores], Scores]) -> Measured:
+    return Measured(change(part.returns), None if part.success is None else change(part.success))
+
+
+def _split(whole: Measured, num_stages: int) -> Measured:
+    """Episodes in turn [N, stages · M] ↦ [stages, N, M]."""
+    return _each(whole, lambda v: v.reshape(len(v), num_stages, -1).swapaxes(0, 1))
+
+
+def _cut(whole: Measured, last: int) -> Measured:
+    return _each(whole, lambda values: values[:, -last:])
+
+
+def _last(stages: Measured) -> Measured:
+    return _each(stages, lambda values: values[-1])
+
+
+def _stacked(parts: list[Measured]) -> Measured:
+    """A new first axis."""
+    success = [part.success for part in parts if part.success is not None]
+    return Measured(
+        np.stack([part.returns for part in parts]), np.stack(success) if success else None
+    )

@@ -1,0 +1,1 @@
+"""Training and measuring as a person asks for it."""

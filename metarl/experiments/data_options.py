@@ -1,0 +1,53 @@
+"""The data set of a stored few-shot run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from metarl.fewshot.data.batches import FewShotTasks
+from metarl.fewshot.datasets.catalog import make_tasks
+
+__all__ = ["DataOptions", "stored_data"]
+
+
+class DataOptions(NamedTuple):
+    """Where a run's data are and how they are made."""
+
+    data_dir: Path | None = None
+    options: tuple[str, ...] = ()
+    """Each name=value."""
+
+    def make(self, dataset: str, device: torch.device) -> FewShotTasks:
+        """The tasks; a value that reads as JSON is what it says, others are texts."""
+        pairs = (option.split("=", 1) for option in self.options)
+        options: dict[str, Any] = {name: _value(text) for name, text in pairs}
+        for name in ("data_dir", "device"):
+            if name in options:
+                option = "--" + name.replace("_", "-")
+                raise ValueError(f"dataset_options must not hold {name}, give {option} instead")
+        return make_tasks(dataset, data_dir=self.data_dir, device=device, **options)
+
+
+def stored_data(config: Mapping[str, Any]) -> DataOptions:
+    """What a run's config.json says of its data; runs of earlier versions say nothing.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    folder, options = config.get("data_dir"), config.get("dataset_options", [])
+    is_list = isinstance(options, list) and all(isinstance(option, str) for option in options)
+    if not is_list or not (folder is None or isinstance(folder, str)):
+        raise ValueError("config.json is damaged: data_dir must be a text, dataset_options texts")
+    return DataOptions(None if folder is None else Path(folder), tuple(options))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,144 @@
+"""Adapt trained agents to unseen tasks and measure them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metarl.devices import DeviceName, resolve_device
+from metarl.evaluation.evaluator import evaluate as evaluate_agents
+from metarl.evaluation.protocol import EvaluationProtocol, preset
+from metarl.evaluation.results import Evaluation
+from metarl.experiments.targets import Targets, fixed_agents, load_targets, untrained_agents
+from metarl.rl.agent import AdaptiveAgent
+from metarl.rl.registry import fitting_references, make_reference
+from metarl.storage.files import require_file_place
+
+__all__ = ["EvaluateConfig", "evaluate"]
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure agents before and after each adaptation step, or episode by episode.
+
+    A TARGET is the directory of a run, or of several seeds; a checkpoint; MODEL.zip of
+    Stable-Baselines3, with --sb3 and --env; or module:attribute, with --env: something that,
+    called with the family, gives an agent, an object with act(observations) and perhaps
+    adapt(episodes), or a function (num_tasks, num_envs) of such objects. Several targets are
+    runs of one agent. Splits outside the training distribution are measured besides, unless
+    --split names one. Runs of few-shot learners have options of their own, --ways, --shots,
+    --queries and --steps among them: metarl evaluate RUN --help lists them.
+    """
+
+    targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TARGET ...")]
+    """What is measured."""
+    preset: str | None = None
+    """What the options below begin with: maml (as shown), pearl, varibad or metaworld. Without
+    it maml, or for agents that remember varibad with all the episodes they were trained on."""
+    protocol: tyro.conf.OmitArgPrefixes[EvaluationProtocol] = field(
+        default_factory=EvaluationProtocol
+    )
+    env: str | None = None
+    """Family and variant; by default that of the run, else one with spaces like it."""
+    multi_task: str | None = None
+    """A target beside the others: a policy trained on all tasks, measured without adaptation."""
+    scratch: bool = False
+    """Beside the others: a fresh policy for each task, which takes MAML-TRPO's steps on the same
+    test data."""
+    references: tuple[str, ...] = ()
+    """Beside the others: known algorithms, as `metarl list references` names them, or all that
+    fit."""
+    sb3: str | None = None
+    """The class of targets MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Open such a
+    file only if you trust where it came from: loading one can run any code."""
+    device: DeviceName = "auto"
+    """Where the agents compute."""
+    json: Path | None = None
+    """Write raw returns and statistics here; by default to evaluation.json in the target, if that
+    is one directory and --env is left out."""
+    plot: Path | None = None
+    """Write a picture of the adaptation curve here (PNG)."""
+
+    def __post_init__(self) -> None:
+        if self.preset is not None:
+            preset(self.preset)
+        for name in ("json", "plot"):
+            path = getattr(self, name)
+            if path is not None:
+                require_file_place(name, path)
+        if self.plot is not None and self.plot.suffix.lower() != ".png":
+            raise ValueError(f"plot must be a file NAME.png, got {self.plot}")
+        models = [word for word in (*self.targets, self.multi_task or "") if word.endswith(".zip")]
+        if self.sb3 is not None and not models:
+            raise ValueError("sb3 must come with a target MODEL.zip, got none")
+
+    @property
+    def json_file(self) -> Path | None:
+        """Where the numbers go; a run's own file holds what it is worth where it was trained."""
+        own = self.json is None and self.env is None and len(self.targets) == 1
+        if own and Path(self.targets[0]).is_dir():
+            return Path(self.targets[0]) / "evaluation.json"
+        return self.json
+
+
+def evaluate(config: EvaluateConfig, *, given: Collection[str]) -> list[Evaluation]:
+    """Load the targets and measure them on each split.
+
+    Args:
+        config: of the command.
+        given: settings that were named; the others of the protocol are those of the preset.
+
+    Raises:
+        ValueError: if a target cannot be used, or a setting does not fit.
+    """
+    device = resolve_device(config.device)
+    targets = load_targets(config.targets, env=config.env, sb3=config.sb3, device=device)
+    protocol = _protocol(config, targets, given)
+    references = _references(config, targets, protocol)
+    family = targets.family
+    splits = (protocol.split, *(() if "split" in given else family.ood_splits))
+    return [
+        evaluate_agents(
+            targets.agents,
+            family,
+            replace(protocol, split=split),
+            name=targets.kind,
+            references=references,
+            device=device,
+        )
+        for split in dict.fromkeys(splits)
+    ]
+
+
+def _protocol(
+    config: EvaluateConfig, targets: Targets, given: Collection[str]
+) -> EvaluationProtocol:
+    """That of the preset, with what was named in its place."""
+    chosen = targets.protocol if config.preset is None else preset(config.preset)
+    names = {part.name for part in fields(EvaluationProtocol)} & set(given)
+    return replace(chosen, **{name: getattr(config.protocol, name) for name in names})
+
+
+def _references(
+    config: EvaluateConfig, targets: Targets, protocol: EvaluationProtocol
+) -> dict[str, Mapping[str, AdaptiveAgent]]:
+    """The agents to measure beside the targets."""
+    device, family = resolve_device(config.device), targets.family
+    others: dict[str, Mapping[str, AdaptiveAgent]] = {}
+    if config.multi_task is not None:
+        found = load_targets((config.multi_task,), env=family.id, sb3=config.sb3, device=device)
+        others["multi-task"] = fixed_agents(found)
+    if config.scratch:
+        others["from scratch"] = untrained_agents(targets, seed=protocol.seed, device=device)
+    episodes = protocol.episodes_before(protocol.adaptation_steps) + protocol.evaluation_episodes
+    if config.references == ("all",):
+        known = fitting_references(family, num_episodes=episodes)
+    else:
+        known = {
+            name: make_reference(name, family, num_episodes=episodes) for name in config.references
+        }
+    return others | {name: {name: agent} for name, agent in known.items()}

@@ -1,0 +1,136 @@
+"""Measure trained few-shot learners on unseen tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from metarl.devices import DeviceName, resolve_device
+from metarl.experiments.data_options import DataOptions, stored_data
+from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot
+from metarl.fewshot.learners.catalog import LEARNERS
+from metarl.fewshot.results import FewShotEvaluation, MeasuredRuns
+from metarl.fewshot.training import _AGENT, FewShotTraining
+from metarl.runs.directory import RunDirectory
+from metarl.runs.progress import measuring
+from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
+from metarl.storage.checkpoints import read_header
+from metarl.storage.files import read_json_object, require_file_place
+from metarl.storage.settings import read_settings
+from metarl.validation import require_at_least
+
+__all__ = ["EvaluateFewShotConfig", "evaluate"]
+
+
+@dataclass(frozen=True)
+class EvaluateFewShotConfig:
+    """Measure a few-shot learner before and after each adaptation step on unseen tasks."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    """Directories of runs, one of several seeds, or checkpoints. Several are runs of one
+    experiment: means and intervals are over all of them."""
+    split: str = "test"
+    """Which classes: train, validation or test."""
+    num_tasks: int = NUM_TEST_TASKS
+    """Tasks."""
+    steps: int | None = None
+    """Adaptation steps; 10 if not given, those trained if more, or the learner's own test."""
+    ways: int | None = None
+    """Classes of a task; the run's own if not given, and for learners whose head has one output
+    per class."""
+    shots: int | None = None
+    """Support points per class; the run's own if not given."""
+    queries: int | None = None
+    """Query points per class; 15 if not given."""
+    seed: int = 0
+    """Of the tasks."""
+    data_dir: Path | None = None
+    """Folder of the data; the run's own if not given, as config.json has it beside a checkpoint."""
+    device: DeviceName = "auto"
+    """Where everything is computed."""
+    json: Path | None = None
+    """Write protocol, means, intervals and the score of every task here."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("run must be given: the directory of one or more, or a checkpoint")
+        require_at_least("num_tasks", self.num_tasks, 1)
+        require_at_least("seed", self.seed, 0)
+        if self.steps is not None:
+            require_at_least("steps", self.steps, 0)
+        for name in ("ways", "shots", "queries"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
+        if self.json is not None:
+            require_file_place("json", self.json)
+
+
+def evaluate(config: EvaluateFewShotConfig) -> MeasuredRuns:
+    """Load the newest checkpoint of each run and measure them on the same tasks.
+
+    Raises:
+        ValueError: if there is no run, one is of another kind of agent, they are not of one
+            experiment, or one is named twice.
+    """
+    words = [single for path in config.runs for single in expanded(str(path))]
+    names = run_names(words)
+    if len(set(names)) < len(names):
+        raise ValueError(f"runs must differ, got {' '.join(map(str, config.runs))}")
+    checkpoints = [_checkpoint(Path(word)) for word in words]
+    trained = [_trained(checkpoint, read_header(checkpoint)) for checkpoint in checkpoints]
+    if len({type(run.settings) for run in trained}) == 1:  # else the learners differ, see below
+        require_one_experiment(words, trained)
+    evaluations = (_evaluate_one(checkpoint, config) for checkpoint in checkpoints)
+    return MeasuredRuns(dict(zip(names, evaluations, strict=True)))
+
+
+def _checkpoint(path: Path) -> Path:
+    """The newest of a run, or that which was named."""
+    if not path.exists():
+        raise ValueError(f"run must be a directory or a checkpoint, there is nothing at {path}")
+    return RunDirectory.open(path).newest_checkpoint() if path.is_dir() else path
+
+
+def _trained(checkpoint: Path, header: Mapping[str, Any]) -> TrainedRun:
+    agent = str(header.get("agent"))
+    if not agent.startswith(_AGENT):
+        raise ValueError(f"run must be of a few-shot learner, {checkpoint} is of {agent!r}")
+    config_type: Any = LEARNERS.load(agent.removeprefix(_AGENT)).config_type
+    settings = read_settings(config_type, header.get("config"), where=f"checkpoint {checkpoint}")
+    counters = header.get("counters")
+    count = counters.get("num_iterations") if isinstance(counters, dict) else None
+    return TrainedRun(settings, int(count or 0), header.get("seed", 0))
+
+
+def _evaluate_one(checkpoint: Path, config: EvaluateFewShotConfig) -> FewShotEvaluation:
+    data, header = _data_beside(checkpoint), read_header(checkpoint)
+    learner = str(header["agent"]).removeprefix(_AGENT)
+    device = resolve_device(config.device)
+    data = data._replace(data_dir=config.data_dir or data.data_dir)
+    tasks = data.make(str(header["environment"]), device)
+    training = FewShotTraining.load(checkpoint, learner, tasks, device=device)
+    with measuring(Console(), config.num_tasks) as callback:
+        return evaluate_fewshot(
+            training,
+            num_tasks=config.num_tasks,
+            num_steps=config.steps,
+            split=config.split,
+            ways=config.ways,
+            shots=config.shots,
+            queries=config.queries,
+            seed=config.seed,
+            callback=callback,
+        )
+
+
+def _data_beside(checkpoint: Path) -> DataOptions:
+    """What the run of a checkpoint says of its data; nothing where it lies alone."""
+    for folder in (checkpoint.parent, checkpoint.parent.parent):
+        if (folder / "config.json").is_file():
+            return stored_data(read_json_object(folder / "config.json"))
+    return DataOptions()

@@ -1,0 +1,220 @@
+"""What `metarl evaluate` measures: runs, checkpoints, models of Stable-Baselines3, a user's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.evaluation.protocol import EvaluationProtocol, preset
+from metarl.registry import import_module
+from metarl.rl.agent import AdaptiveAgent, TrainableAgent
+from metarl.rl.players import as_agent, unadapted
+from metarl.rl.registry import AGENTS
+from metarl.runs.directory import RunDirectory
+from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
+from metarl.storage.checkpoints import read_header
+from metarl.tasks.family import TaskFamily
+from metarl.tasks.registry import make_family
+
+__all__ = ["Targets", "fixed_agents", "load_targets", "untrained_agents"]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Agents of one kind, and where they are measured."""
+
+    kind: str
+    """What agent it is, for tables."""
+    family: TaskFamily
+    agents: Mapping[str, AdaptiveAgent]
+    """By what tells them apart."""
+
+    @property
+    def protocol(self) -> EvaluationProtocol:
+        """How they are measured if nothing is asked for: if they remember, episode by episode."""
+        agents = self.agents.values()
+        if not all(agent.remembers for agent in agents):
+            return preset("maml")
+        chosen = preset("varibad")
+        trials = {
+            agent.config.num_episodes for agent in agents if isinstance(agent, AGENTS.load("rl2"))
+        }
+        return replace(chosen, adaptation_steps=trials.pop() - 1) if trials else chosen
+
+
+def load_targets(
+    words: Sequence[str],
+    *,
+    env: str | None = None,
+    sb3: str | None = None,
+    device: torch.device | str = "cpu",
+) -> Targets:
+    """The agents that a command line names.
+
+    Args:
+        words: each a directory of a run, or of several seeds; a checkpoint; a model of
+            Stable-Baselines3, MODEL.zip; or module:attribute.
+        env: family and variant to measure them in; None takes that of the runs.
+        sb3: the class of models.
+        device: where the agents compute.
+
+    Raises:
+        ValueError: if something is not there or cannot be used, or the agents differ in kind or
+            environment.
+    """
+    if not words:
+        raise ValueError("target must be given; metarl evaluate --help lists what can be one")
+    singles = [single for word in words for single in expanded(word)]
+    family = None if env is None else make_family(env)
+    loaded = [_load(single, family, sb3, device) for single in singles]
+    for name in ("kind", "environment"):
+        found = sorted({getattr(one, name) for one in loaded})
+        if len(found) > 1:
+            raise ValueError(
+                f"targets must be of one {name.replace('kind', 'kind of agent')}, "
+                f"got {' and '.join(found)}; measure them one after another"
+            )
+    names = run_names(singles)
+    if len(set(names)) < len(names):
+        raise ValueError(f"targets must differ, got {' '.join(words)}")
+    trained = [one.trained for one in loaded if one.trained is not None]
+    require_one_experiment(
+        singles, [TrainedRun(run.config, run.num_iterations, run.seed) for run in trained]
+    )
+    agents = {name: one.agent for name, one in zip(names, loaded, strict=True)}
+    return Targets(loaded[0].kind, loaded[0].family, agents)
+
+
+def fixed_agents(targets: Targets) -> dict[str, AdaptiveAgent]:
+    """The agents as they are before any data of a task.
+
+    Raises:
+        ValueError: if one has a memory.
+    """
+    return {name: unadapted(agent) for name, agent in targets.agents.items()}
+
+
+def untrained_agents(
+    targets: Targets, *, seed: int, device: torch.device | str
+) -> dict[str, AdaptiveAgent]:
+    """Fresh policies that adapt as MAML-TRPO does: one for each task, learning from scratch.
+
+    They see the test data that the agents see and take the same gradient steps, at the rate that
+    MAML-TRPO tests with. Each run of MAML-TRPO has its own: what it was before training. Beside
+    other agents it is MAML-TRPO at its default settings.
+    """
+    maml = AGENTS.load("maml-trpo")
+    trained = {n: agent for n, agent in targets.agents.items() if isinstance(agent, maml)}
+    if not trained:
+        return {"from scratch": maml(targets.family, seed=seed, device=device)}
+    return {
+        name: maml(targets.family, agent.config, seed=agent.seed, device=device)
+        for name, agent in trained.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    kind: str
+    environment: str
+    """That it was made for."""
+    family: TaskFamily
+    """That it is measured in."""
+    agent: AdaptiveAgent
+    trained: TrainableAgent | None = None
+    """The agent once more, if it is a run of ours."""
+
+
+def _load(
+    word: str, family: TaskFamily | None, sb3: str | None, device: torch.device | str
+) -> _Loaded:
+    path = Path(word)
+    if path.exists():
+        if path.suffix != ".zip":
+            return _load_run(path, family, device)
+        if sb3 is None:
+            raise ValueError(
+                f"sb3 must name the class of the model {path}, such as --sb3 PPO; open a model "
+                "only if you trust where it came from, for loading one can run any code"
+            )
+        from metarl.bridges.sb3_agent import load_sb3_agent
+
+        family = _given_family(family, word)
+        return _Loaded(sb3, family.id, family, load_sb3_agent(path, sb3, family, device=device))
+    if ":" in word:
+        family = _given_family(family, word)
+        return _Loaded(word, family.id, family, _own_agent(word, family))
+    raise ValueError(
+        f"target must be a directory, a checkpoint or module:attribute, there is nothing at {word}"
+    )
+
+
+def _load_run(path: Path, family: TaskFamily | None, device: torch.device | str) -> _Loaded:
+    checkpoint = RunDirectory.open(path).newest_checkpoint() if path.is_dir() else path
+    header = read_header(checkpoint)
+    kind, environment = header.get("agent"), header.get("environment")
+    if not isinstance(kind, str) or not isinstance(environment, str):
+        raise ValueError(
+            f"checkpoint {checkpoint} does not say its agent and environment, so it cannot be used"
+        )
+    if kind.startswith("fewshot-"):
+        raise ValueError(f"target must be of an agent, {path} is of {kind!r}, a few-shot learner")
+    made_for = make_family(environment)
+    agent: TrainableAgent = AGENTS.load(kind).load(checkpoint, made_for, device=device)
+    if family is not None:
+        _require_equal_spaces(made_for, family)
+    return _Loaded(kind, environment, family or made_for, agent, trained=agent)
+
+
+def _require_equal_spaces(made_for: TaskFamily, family: TaskFamily) -> None:
+    for name in ("observation_space", "action_space"):
+        needed, found = getattr(made_for, name), getattr(family, name)
+        if needed != found:
+            raise ValueError(
+                f"env must have the {name} of {made_for.id}, which the agent was trained on, "
+                f"{needed}; that of {family.id} is {found}"
+            )
+
+
+def _given_family(family: TaskFamily | None, word: str) -> TaskFamily:
+    if family is None:
+        raise ValueError(f"--env must be given to measure {word}: a family and its variant")
+    return family
+
+
+def _own_agent(word: str, family: TaskFamily) -> AdaptiveAgent:
+    """What `module:attribute`, called with the family, gives, as an agent."""
+    module_name, _, attribute = word.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    module = import_module(module_name, asked_by="target")
+    make = getattr(module, attribute, None)
+    if not callable(make):
+        raise ValueError(
+            f"target must name something in module {module_name!r} that can be called with the "
+            f"family, got {attribute!r}"
+        )
+    made = _made(word, make, family)
+    if hasattr(made, "play"):
+        agent: AdaptiveAgent = made
+        return agent
+    if hasattr(made, "act"):  # another for each measurement, for it may have learnt
+        return as_agent(lambda *_: _made(word, make, family))
+    if callable(made):
+        return as_agent(made)
+    raise ValueError(
+        f"{word} must give an agent with a method play, an object with a method act, or a "
+        f"function (num_tasks, num_envs) of such objects, got one of type {type(made).__name__}"
+    )
+
+
+def _made(word: str, make: Callable[[TaskFamily], Any], family: TaskFamily) -> Any:
+    try:
+        return make(family)
+    except Exception as error:  # the user's own code may fail in any way
+        raise ValueError(f"{word} failed: {type(error).__name__}: {error}") from error

@@ -1,0 +1,1 @@
+"""Examples with labels, and how episodes are drawn from them."""

@@ -1,0 +1,215 @@
+"""What a few-shot learner sees: support and query of all tasks as one batch of tensors.
+
+The data sets make such batches and the learners take them; neither knows the other. A set of
+points is a pytree of tensors with leading axis tasks, which is all that `metarl.bilevel.adaptation` asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from metarl.finite import require_finite_tasks
+from metarl.validation import require_at_least
+
+__all__ = [
+    "EpisodeRanges",
+    "EpisodeShape",
+    "FewShotBatch",
+    "FewShotTasks",
+    "LabelledSet",
+    "ProtocolFacts",
+    "VariableTasks",
+    "require_inputs",
+    "require_labels",
+    "small_parts",
+    "some_tasks",
+]
+
+_NUMBERS_AT_ONCE = 784_000  # a thousand pictures of 28×28
+ProtocolFacts: TypeAlias = dict[str, str | int | float | bool]
+"""What decides a benchmark's numbers, by name: printed and stored with every result."""
+
+
+class LabelledSet(NamedTuple):
+    """Points of all tasks and what they should be mapped to."""
+
+    inputs: Tensor
+    """[tasks, points, *input_shape] float32."""
+    targets: Tensor
+    """[tasks, points] int64, the class within the episode; [tasks, points, D] for regression."""
+    mask: Tensor | None = None
+    """[tasks, points] bool, true = counts; None where all count (no leaf `vmap` takes)."""
+
+
+class FewShotBatch(NamedTuple):
+    """Support and query of all tasks, both ordered by class: class 0's shots, class 1's shots …"""
+
+    support: LabelledSet
+    query: LabelledSet
+
+
+def require_inputs(name: str, inputs: Tensor, input_shape: tuple[int, ...]) -> None:
+    """Refuse points of another shape than a learner's, or with numbers that are not finite.
+
+    Args:
+        name: of the set they are of.
+        inputs: [tasks, points, *input_shape].
+        input_shape: of one point.
+
+    Raises:
+        ValueError: naming what was needed and what came; a NonFiniteError for the numbers.
+    """
+    if inputs.ndim != 2 + len(input_shape) or inputs.shape[2:] != input_shape:
+        wanted = ", ".join(map(str, ("tasks", "points", *input_shape)))
+        raise ValueError(f"inputs of {name} must be [{wanted}], got {list(inputs.shape)}")
+    require_finite_tasks(f"inputs of {name}", inputs)
+
+
+def require_labels(name: str, points: LabelledSet, num_classes: int) -> None:
+    """Refuse labels of a set that are no classes of its tasks.
+
+    Raises:
+        ValueError: naming the label, or the shape or type that was needed.
+    """
+    targets, lead = points.targets, points.inputs.shape[:2]
+    if targets.dtype != torch.int64 or targets.shape != lead:
+        raise ValueError(
+            f"targets of {name} must be int64 {list(lead)}, got {targets.dtype} "
+            f"{list(targets.shape)}"
+        )
+    outside = (targets < 0) | (targets >= num_classes)
+    if bool(outside.any()):
+        raise ValueError(
+            f"targets of {name} must be classes 0 to {num_classes - 1} of their task, "
+            f"got {int(targets[outside][0])}"
+        )
+
+
+def some_tasks(batch: FewShotBatch, rows: slice) -> FewShotBatch:
+    """Some tasks of a batch, views of it."""
+    support, query = (
+        LabelledSet(inputs[rows], targets[rows], None if mask is None else mask[rows])
+        for inputs, targets, mask in batch
+    )
+    return FewShotBatch(support, query)
+
+
+def small_parts(batch: FewShotBatch) -> Iterator[FewShotBatch]:
+    """The tasks of a batch by parts that keep what a net computes of them small.
+
+    For a test, which needs no more than one task at a time: fifty tasks of 80 photographs would
+    take tens of gigabytes. A part holds inputs of a thousand 28×28 pictures, or one task.
+    """
+    numbers = sum(points.inputs[0].numel() for points in batch)
+    size = max(1, _NUMBERS_AT_ONCE // numbers)
+    for start in range(0, len(batch.query.inputs), size):
+        yield some_tasks(batch, slice(start, start + size))
+
+
+@dataclass(frozen=True)
+class EpisodeShape:
+    """How many points an episode has; the usual N-way K-shot with Q queries per class.
+
+    Raises:
+        ValueError: if a count is below 1.
+    """
+
+    ways: int
+    """Classes of an episode; 1 for regression."""
+    shots: int
+    """Support points per class."""
+    queries: int
+    """Query points per class."""
+
+    def __post_init__(self) -> None:
+        for name in ("ways", "shots", "queries"):
+            require_at_least(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True)
+class EpisodeRanges:
+    """Episodes whose ways and shots vary from task to task, each uniform over a range.
+
+    Raises:
+        ValueError: if a range is empty or a count is below 1.
+    """
+
+    ways: tuple[int, int]
+    """Fewest and most classes."""
+    shots: tuple[int, int]
+    """Fewest and most support points per class."""
+    queries: int
+    """Query points per class, the same for all."""
+
+    def __post_init__(self) -> None:
+        for name in ("ways", "shots"):
+            low, high = getattr(self, name)
+            require_at_least(name, low, 1)
+            if high < low:
+                raise ValueError(f"{name} must be (fewest, most), got ({low}, {high})")
+        require_at_least("queries", self.queries, 1)
+
+    @property
+    def largest(self) -> EpisodeShape:
+        """The shape that holds every episode."""
+        return EpisodeShape(self.ways[1], self.shots[1], self.queries)
+
+
+class FewShotTasks(Protocol):
+    """A distribution over few-shot tasks, with splits that share none."""
+
+    @property
+    def name(self) -> str:
+        """As the catalog names it."""
+
+    @property
+    def kind(self) -> Literal["classification", "regression"]:
+        """What the targets are."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (channels, height, width) or (features,)."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names that `sample` takes; one of classes also takes several, joined by "+"."""
+
+    @property
+    def protocol(self) -> ProtocolFacts:
+        """What decides the numbers: resize, split, rotations …"""
+
+    def sample(
+        self, num_tasks: int, shape: EpisodeShape, *, split: str, generator: torch.Generator
+    ) -> FewShotBatch:
+        """Draw episodes; the same generator state draws the same.
+
+        Args:
+            num_tasks: 1 or more.
+            shape: ways, shots and queries of every episode.
+            split: one of `splits`, or several of them, as "train+validation".
+            generator: on the device of the data.
+
+        Raises:
+            ValueError: if the split is unknown, or has too few classes or points for the shape.
+        """
+
+
+@runtime_checkable
+class VariableTasks(Protocol):
+    """Tasks whose episodes may differ in size."""
+
+    def sample_variable(
+        self, num_tasks: int, ranges: EpisodeRanges, *, split: str, generator: torch.Generator
+    ) -> FewShotBatch:
+        """Draw episodes of varying ways and shots, padded to the largest and masked.
+
+        A task with `w` ways has the classes 0 … w − 1. Inputs that do not count are zero.
+
+        Raises:
+            ValueError: as `FewShotTasks.sample`, for the largest shape.
+        """

@@ -1,0 +1,251 @@
+"""Few-shot tasks from one's own data: labelled tensors, or a folder of class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from metarl.fewshot.data.batches import ProtocolFacts
+from metarl.fewshot.data.class_tasks import ClassTasks, Rotations
+from metarl.fewshot.data.files import DataPlace
+from metarl.fewshot.data.images import ImageFiles, read_images, resized
+from metarl.fewshot.data.packed import ClassData, data_of_labels, data_of_names
+from metarl.fewshot.data.splits import (
+    SPLITS,
+    fraction_sizes,
+    listed_split,
+    seeded_split,
+    split_facts,
+    split_loaders,
+    split_named,
+)
+from metarl.validation import require_at_least, unknown_name
+
+__all__ = ["folder_tasks", "tensor_tasks"]
+
+Colours = Literal["RGB", "L"]
+
+
+def tensor_tasks(
+    inputs: Tensor | NDArray[Any],
+    labels: Tensor | NDArray[Any],
+    *,
+    class_names: Sequence[str] | None = None,
+    split: Mapping[str, Sequence[str]] | None = None,
+    validation: float = 0.2,
+    test: float = 0.2,
+    split_seed: int = 0,
+    rotations: Rotations = "none",
+    name: str = "tensors",
+) -> ClassTasks:
+    """Few-shot tasks from labelled points, which stay on the device they are on.
+
+    Arrays are copied to the CPU's memory.
+
+    Args:
+        inputs: [points, *input_shape]; uint8 is drawn as 0 … 1, any other number as float32.
+        labels: integers in 0 … classes − 1, [points].
+        class_names: one for each class, no two the same; None numbers them.
+        split: class names of "train", "validation" (or "val") and "test"; None deals the classes
+            at random.
+        validation: share of the classes to validate on.
+        test: share of the classes to test on.
+        split_seed: of the random split.
+        rotations: of square pictures (channels, side, side).
+        name: of the data set, for messages and results.
+
+    Raises:
+        TypeError: if inputs are no numbers, or labels are no integers.
+        ValueError: if there are no points, a label is out of range, an input is not finite, two
+            classes have one name, or a split is unknown or lists a class that is not there.
+    """
+    inputs, labels = _as_tensor("inputs", inputs), _as_tensor("labels", labels)
+    if inputs.dim() < 2 or not len(inputs):
+        raise ValueError(
+            f"inputs must be [points, ...] with at least one point, got shape {tuple(inputs.shape)}"
+        )
+    if labels.dim() == 1 and class_names is None and not labels.is_floating_point() and len(labels):
+        class_names = [str(index) for index in range(int(labels.max()) + 1)]
+    names = () if class_names is None else tuple(class_names)
+    _require_distinct(names)
+    flat = inputs.flatten(1)
+    data = data_of_labels(
+        flat if inputs.dtype == torch.uint8 else flat.to(torch.float32),
+        labels.to(inputs.device),
+        names,
+        encoding="uint8" if inputs.dtype == torch.uint8 else "float32",
+        input_shape=tuple(inputs.shape[1:]),
+    )
+    return _tasks(
+        name, data, split, (validation, test), split_seed, rotations=rotations, protocol={}
+    )
+
+
+def folder_tasks(
+    place: DataPlace,
+    *,
+    path: Path | str = ".",
+    image_size: int = 84,
+    colours: Colours = "RGB",
+    validation: float = 0.2,
+    test: float = 0.2,
+    split_seed: int = 0,
+    rotations: Rotations = "none",
+) -> ClassTasks:
+    """Few-shot tasks from pictures in class folders, or from a zip file of them.
+
+    Folders "train", "val" or "validation", and "test", in any capitals, each with its own class
+    folders, are the splits; without them the classes are dealt at random.
+
+    Args:
+        place: its device keeps the pictures, one byte a pixel and colour.
+        path: the folder or zip file, from `data_dir` on; the default is that folder itself.
+        image_size: side that pictures are resized to (Lanczos), in pixels.
+        colours: "RGB", or "L" for grey.
+        validation: share of the classes to validate on.
+        test: share of the classes to test on.
+        split_seed: of the random split.
+        rotations: of the pictures.
+
+    Raises:
+        FileNotFoundError: if there is nothing at `path`.
+        ValueError: if no folder is named, it holds no pictures in class folders, one is
+            unreadable, a class is in two splits, or some classes are in none.
+    """
+    require_at_least("image_size", image_size, 1)
+    if colours not in ("RGB", "L"):
+        raise ValueError(unknown_name("colours", colours, ("RGB", "L")))
+    if place.data_dir is None and path == ".":
+        raise ValueError("data set folder needs data_dir, the folder that holds the class folders")
+    source = (place.folder / path).resolve()
+    if not source.exists():
+        raise FileNotFoundError(f"path must be a folder of class folders, {source} does not exist")
+    with ImageFiles(source) as files:
+        classes = _classes(files)
+        split = _split_of_folders(sorted(set(classes)))
+        pixels = read_images(files, files.names, resized(image_size, colours, _LANCZOS))
+    data = data_of_names(
+        torch.from_numpy(pixels),
+        classes,
+        encoding="uint8",
+        input_shape=(3 if colours == "RGB" else 1, image_size, image_size),
+    ).to(place.device)
+    return _tasks(
+        "folder",
+        data,
+        split,
+        (validation, test),
+        split_seed,
+        rotations=rotations,
+        protocol={
+            "folder": source.name,
+            "resize": f"{image_size}×{image_size} (Lanczos), {colours} / 255",
+        },
+    )
+
+
+_LANCZOS = Image.Resampling.LANCZOS
+
+
+def _as_tensor(name: str, values: Tensor | NDArray[Any]) -> Tensor:
+    """An array as a tensor with memory of its own."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.array(values, order="C")
+        wide = array.astype(np.int64) if array.dtype.kind == "u" and array.itemsize > 1 else array
+        return torch.from_numpy(wide.astype(wide.dtype.newbyteorder("="), copy=False))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be a tensor or an array of numbers, got {type(values).__name__}"
+            f"{f' of {values.dtype}' if isinstance(values, np.ndarray) else ''}"
+        ) from error
+
+
+def _require_distinct(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"class_names must be different for each class, {name!r} is repeated")
+        seen.add(name)
+
+
+def _classes(files: ImageFiles) -> list[str]:
+    """The class of each picture: its folder, with what is above it."""
+    for name in files.names:
+        if "/" not in name:
+            raise ValueError(
+                f"{files.source} must hold class folders with pictures, {name} lies beside them"
+            )
+    folders = [name.rsplit("/", 1)[0] for name in files.names]
+    while folders and "/" in folders[0]:  # what a zip file wraps everything in
+        first = folders[0].split("/")[0]
+        if split_named(first) or any(f.split("/")[0] != first or "/" not in f for f in folders):
+            break
+        folders = [folder.split("/", 1)[1] for folder in folders]
+    return folders
+
+
+def _split_of_folders(names: Sequence[str]) -> dict[str, list[str]] | None:
+    """Classes by the folder "train", "val" or "test" they are in; None if none is in one.
+
+    Raises:
+        ValueError: if some are and others are not, or two have one name.
+    """
+    split: dict[str, list[str]] = {part: [] for part in SPLITS}
+    outside: list[str] = []
+    seen: dict[str, str] = {}
+    for name in names:
+        top, _, own_name = name.partition("/")
+        part = split_named(top) if own_name else None
+        if part is None:
+            outside.append(name)
+            continue
+        if own_name in seen:
+            raise ValueError(
+                f"a class must be in one split only, {seen[own_name]} and {name} have the same "
+                "name: keep one or rename one, or lay all class folders side by side, without "
+                "train and test above them, to have the classes dealt at random"
+            )
+        seen[own_name] = name
+        split[part].append(name)
+    if seen and outside:
+        raise ValueError(
+            f"class folders must lie all in train, val and test or none of them, "
+            f"{next(iter(seen.values()))} does and {outside[0]} does not: move or rename one"
+        )
+    return split if seen else None
+
+
+def _tasks(
+    name: str,
+    data: ClassData,
+    split: Mapping[str, Sequence[str]] | None,
+    shares: tuple[float, float],
+    split_seed: int,
+    *,
+    rotations: Rotations,
+    protocol: ProtocolFacts,
+) -> ClassTasks:
+    if split is None:
+        classes = seeded_split(
+            data.class_names, fraction_sizes(len(data.counts), *shares), split_seed
+        )
+        facts = split_facts(f"random, seed {split_seed}", classes)
+    else:
+        classes = listed_split(data.class_names, split)
+        facts = split_facts("given", classes)
+    return ClassTasks(
+        name,
+        split_loaders(data, classes),
+        input_shape=data.input_shape,
+        protocol={**protocol, **facts},
+        rotations=rotations,
+    )

@@ -1,0 +1,184 @@
+"""The one interface of all few-shot learners, and how tasks are batched under it.
+
+A learner is settings and a net, without state: parameters go in and come out. State (parameters,
+optimiser, counters) is kept by `FewShotTraining`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts, some_tasks
+from metarl.fewshot.learners.problem import Problem
+from metarl.fewshot.learners.settings import FewShotSettings
+from metarl.nn.batch_norm import BatchNorm
+from metarl.parameters import Params
+
+__all__ = [
+    "Adapted",
+    "FewShotLearner",
+    "Moment",
+    "Parts",
+    "autograd_meta_gradient",
+    "by_chunks",
+    "joined",
+    "norm_facts",
+    "parts_of",
+]
+
+Adapted: TypeAlias = Any  # a pytree of tensors; what is in it is the learner's own
+Parts: TypeAlias = tuple[Tensor, ...]  # inputs, targets and, where there is one, the mask
+
+
+class Moment(NamedTuple):
+    """When in training something happens, and its source of chance."""
+
+    iteration: int
+    """Iterations done before."""
+    generator: torch.Generator
+
+
+class FewShotLearner(Protocol):
+    """Learns from the support set of every task of a batch at once."""
+
+    config_type: ClassVar[type[Any]]
+    has_steps: ClassVar[bool]
+    """Whether `trajectory` goes on step by step, or there is one adaptation."""
+
+    @property
+    def config(self) -> FewShotSettings:
+        """Settings."""
+
+    @property
+    def problem(self) -> Problem:
+        """What it was made for."""
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh meta-parameters on the generator's device."""
+
+    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
+        """Query loss of each task after adaptation, [tasks], differentiable by `params`."""
+
+    def meta_gradient(
+        self, params: Params, batch: FewShotBatch, moment: Moment
+    ) -> tuple[Tensor, Params]:
+        """Losses of all tasks [tasks] and the direction that the outer optimiser descends.
+
+        That is the gradient of the mean of `meta_loss`, except where a learner's paper says
+        otherwise (first order, Reptile, implicit gradients).
+        """
+
+    def adapt(self, params: Params, support: LabelledSet) -> Adapted:
+        """What is known of each task after its support set."""
+
+    def trajectory(self, params: Params, support: LabelledSet, num_steps: int) -> Iterator[Adapted]:
+        """What is known after 0 … num_steps steps; only once where adaptation has no steps."""
+
+    def predict(self, adapted: Adapted, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [tasks, points, ways] or predictions [tasks, points, D].
+
+        Args:
+            adapted: what `adapt` gave.
+            inputs: [tasks, points, *input_shape].
+            mask: bool [tasks, points], which points count (for batch norm).
+        """
+
+    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
+        """Statistics for evaluation, averaged over training by the caller; {} if none are used."""
+
+    def facts(self) -> ProtocolFacts:
+        """What decides the numbers beside the data: adaptation, batch norm, transduction."""
+
+
+def parts_of(points: LabelledSet) -> Parts:
+    """A labelled set as a tuple of tensors only, as `vmap` needs it."""
+    if points.mask is None:
+        return points.inputs, points.targets
+    return points.inputs, points.targets, points.mask
+
+
+def joined(
+    support: LabelledSet, inputs: Tensor, mask: Tensor | None, norm: BatchNorm
+) -> tuple[Tensor, Tensor | None]:
+    """Support and query inputs of all tasks in one set, and which of them enter statistics.
+
+    Args:
+        support: [tasks, shots, ...].
+        inputs: of the query, [tasks, queries, ...].
+        mask: which query points count, or None.
+        norm: under "support" the query enters no statistics.
+
+    Returns:
+        [tasks, shots + queries, ...], and bool [tasks, shots + queries] or None for all.
+    """
+    both = torch.cat([support.inputs, inputs], 1)
+    if norm != "support" and mask is None and support.mask is None:
+        return both, None
+    first = torch.ones_like(both[:, : support.inputs.shape[1]].flatten(2)[..., 0], dtype=torch.bool)
+    last = torch.ones_like(inputs.flatten(2)[..., 0], dtype=torch.bool)
+    first = first if support.mask is None else support.mask
+    if norm == "support":
+        return both, torch.cat([first, torch.zeros_like(last)], 1)
+    return both, torch.cat([first, last if mask is None else mask], 1)
+
+
+def autograd_meta_gradient(
+    meta_loss: Callable[[Params, FewShotBatch], Tensor],
+    params: Params,
+    batch: FewShotBatch,
+    chunk_size: int | None = None,
+) -> tuple[Tensor, Params]:
+    """Losses [tasks] and the gradient of their mean, by autograd of the whole meta-loss."""
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+
+    def gradient(part: FewShotBatch) -> tuple[Tensor, Params]:
+        with torch.enable_grad():
+            losses = meta_loss(leaves, part)
+            grads = torch.autograd.grad(
+                losses.mean(), list(leaves.values()), allow_unused=True, materialize_grads=True
+            )
+        return losses.detach(), dict(zip(leaves, grads, strict=True))
+
+    return by_chunks(gradient, batch, chunk_size)
+
+
+def by_chunks(
+    gradient: Callable[[FewShotBatch], tuple[Tensor, Params]],
+    batch: FewShotBatch,
+    chunk_size: int | None,
+) -> tuple[Tensor, Params]:
+    """Losses [tasks] and the gradient of their mean, from those of so many tasks at a time."""
+    num_tasks = len(batch.query.inputs)
+    if chunk_size is None or chunk_size >= num_tasks:
+        return gradient(batch)
+    losses, total = [], dict[str, Tensor]()
+    for start in range(0, num_tasks, chunk_size):
+        found, grads = gradient(some_tasks(batch, slice(start, start + chunk_size)))
+        losses.append(found)
+        share = len(found) / num_tasks
+        total = {name: share * g + total.get(name, 0) for name, g in grads.items()}
+    return torch.cat(losses), total
+
+
+def norm_facts(config: FewShotSettings, *, passes: Literal["apart", "together"]) -> ProtocolFacts:
+    """What batch norm means in a learner, in words.
+
+    Args:
+        config: of the learner.
+        passes: whether support and query go through the net apart or together.
+    """
+    if config.backbone == "mlp":
+        return {"batch_norm": "none", "transductive": False}
+    own = "of support and query together" if passes == "together" else "of each set by itself"
+    meanings = {
+        "batch": f"batch: statistics {own}",
+        "support": "support: statistics of the support set",
+        "running": f"running: averages over training; in training statistics {own}",
+        "per-step": f"per-step: statistics {own}, scale and offset of each inner step",
+    }
+    transductive = config.batch_norm in ("batch", "per-step")
+    return {"batch_norm": meanings[config.batch_norm], "transductive": transductive}

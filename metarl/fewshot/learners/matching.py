@@ -1,0 +1,157 @@
+"""Matching networks: the classes of the support, weighted by attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metarl.fewshot.learners.metric import Embedded, MetricLearner, SharedTasks, membership
+from metarl.fewshot.learners.problem import Problem
+from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.nn.lstm_cell import LSTMState, init_lstm, lstm_step
+from metarl.parameters import Params
+from metarl.validation import require_at_least
+
+__all__ = ["MatchingNet", "MatchingNetConfig", "attention_logits", "encode_query", "encode_support"]
+
+
+@dataclass(frozen=True)
+class MatchingNetConfig(FewShotSettings):
+    """Settings of matching networks."""
+
+    full_context: bool = True
+    """Whether embeddings see the whole support set (a bidirectional LSTM and an attention LSTM)."""
+    processing_steps: int = 3
+    """Steps of the attention LSTM."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least("processing_steps", self.processing_steps, 1)
+        require_shared_norm(self)
+
+
+class MatchingNet(MetricLearner):
+    """P(y | x) = Σ_i a(x, x_i) y_i, a the softmax of cosine similarities of embeddings.
+
+    Source: Vinyals et al. 2016 (arXiv:1606.04080), eq. 1–2 and appendix A.1–A.2.
+    """
+
+    config_type: ClassVar[type[MatchingNetConfig]] = MatchingNetConfig
+    adaptation_in_words: ClassVar[str] = "attention over the support"
+
+    def __init__(self, config: MatchingNetConfig, problem: Problem) -> None:
+        """For a classification problem."""
+        require_classes("matching", problem)
+        super().__init__(config, problem)
+        self._full_context, self._num_steps = config.full_context, config.processing_steps
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of the embedding and of its LSTMs."""
+        params = super().init(generator)
+        if self._full_context:
+            size = self.backbone.num_features
+            for name, fed_back in (("forward", size), ("backward", size), ("query", 2 * size)):
+                cell = init_lstm(size, fed_back, size, generator)
+                params |= {f"{name}/{key}": p for key, p in cell.items()}
+        return params
+
+    def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logarithms of the classes' probabilities, [tasks, points, classes]."""
+        params, support = adapted
+        found = self.embed(adapted, inputs, mask)
+        if self._full_context:
+            context = encode_support(params, found.support, support.mask)
+            query = encode_query(params, found.query, context, self._num_steps, support.mask)
+            found = Embedded(context, query)
+        members = membership(support, int(support.targets.max()) + 1, found.query.dtype)
+        return attention_logits(found, members, support.mask)
+
+
+def attention_logits(found: Embedded, members: Tensor, mask: Tensor | None) -> Tensor:
+    """log Σ_i a(x, x_i) y_i, a = softmax over i of cos(f(x), g(x_i)).
+
+    Args:
+        found: f of the query and g of the support, [tasks, points, F].
+        members: y, [tasks, shots, classes].
+        mask: which support points count, bool [tasks, shots], or None.
+
+    Returns:
+        [tasks, queries, classes].
+    """
+    support, query = (functional.normalize(part, dim=-1) for part in found)
+    weights = _masked(query @ support.mT, mask).softmax(-1)
+    probabilities = weights @ members
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+def encode_support(params: Params, features: Tensor, mask: Tensor | None) -> Tensor:
+    """g(x_i) = h→_i + h←_i + g'(x_i), of an LSTM that reads the support both ways.
+
+    Args:
+        params: "forward/…" and "backward/…".
+        features: g', [tasks, shots, F].
+        mask: which support points count; the others are passed over.
+
+    Returns:
+        [tasks, shots, F].
+    """
+    num_points = features.shape[1]
+    forward = _read(_cell(params, "forward"), features, mask, range(num_points))
+    backward = _read(_cell(params, "backward"), features, mask, range(num_points)[::-1])
+    return forward + backward + features
+
+
+def encode_query(
+    params: Params, features: Tensor, context: Tensor, num_steps: int, mask: Tensor | None
+) -> Tensor:
+    """f(x): an LSTM that looks at the support set by attention, for a number of steps.
+
+        ĥ, c = LSTM(f', [h, r], c),   h = ĥ + f',   r = Σ_i softmax(h · g(x_i)) g(x_i)
+
+    Args:
+        params: "query/…".
+        features: f', [tasks, queries, F].
+        context: g of the support, [tasks, shots, F].
+        num_steps: 1 or more.
+        mask: which support points count.
+
+    Returns:
+        [tasks, queries, F].
+    """
+    cell_params = _cell(params, "query")
+    hidden, read, cell = (torch.zeros_like(features) for _ in range(3))
+    for _ in range(num_steps):
+        state = LSTMState(torch.cat([hidden, read], -1), cell)
+        found, cell = lstm_step(cell_params, features, state)
+        hidden = found + features
+        read = _masked(hidden @ context.mT, mask).softmax(-1) @ context
+    return hidden
+
+
+def _read(params: Params, features: Tensor, mask: Tensor | None, order: range) -> Tensor:
+    """Hidden states [tasks, shots, F] of a cell that takes the points in an order."""
+    zero = torch.zeros_like(features[:, 0])
+    state, states = LSTMState(zero, zero), [zero] * features.shape[1]
+    for k in order:
+        moved = lstm_step(params, features[:, k], state)
+        if mask is not None:
+            counts = mask[:, k].unsqueeze(-1)
+            moved = LSTMState(
+                *(torch.where(counts, new, old) for new, old in zip(moved, state, strict=True))
+            )
+        state = moved
+        states[k] = state.hidden
+    return torch.stack(states, 1)
+
+
+def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Scores [tasks, queries, shots], −∞ where a support point does not count."""
+    return scores if mask is None else scores.masked_fill(~mask.unsqueeze(1), -torch.inf)
+
+
+def _cell(params: Params, name: str) -> Params:
+    return {key: params[f"{name}/{key}"] for key in ("weight_input", "weight_hidden", "bias")}

@@ -1,0 +1,195 @@
+"""What the metric learners share: support and query in one embedding, and classes in it.
+
+What learners have in common that compare a query with the embedded support, in one go.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.learners.interface import Moment, autograd_meta_gradient, joined, norm_facts
+from metarl.fewshot.learners.problem import Problem, task_losses
+from metarl.fewshot.learners.settings import FewShotSettings
+from metarl.nn.backbones import Backbone
+from metarl.nn.batch_norm import BatchNorm
+from metarl.parameters import Params
+
+__all__ = [
+    "Embedded",
+    "SharedTasks",
+    "class_counts",
+    "class_means",
+    "embed",
+    "embed_alone",
+    "episode_statistics",
+    "membership",
+    "squared_distances",
+    "without_absent",
+    "MetricLearner",
+]
+
+
+class SharedTasks(NamedTuple):
+    """Tasks known by their support sets, with parameters that all share."""
+
+    params: Params
+    """By name, no task axis."""
+    support: LabelledSet
+    """Of all tasks."""
+
+
+class Embedded(NamedTuple):
+    """Embeddings of both sets."""
+
+    support: Tensor
+    """[tasks, shots, F]."""
+    query: Tensor
+    """[tasks, queries, F]."""
+
+
+def embed(
+    backbone: Backbone,
+    adapted: SharedTasks,
+    inputs: Tensor,
+    mask: Tensor | None,
+    norm: BatchNorm,
+) -> Embedded:
+    """Both sets in one pass, so that batch norm means the same for both.
+
+    Args:
+        backbone: the embedding.
+        adapted: parameters and support of all tasks.
+        inputs: of the query, [tasks, queries, ...].
+        mask: which query points count, bool [tasks, queries], or None.
+        norm: whose statistics normalise.
+    """
+    both, counts = joined(adapted.support, inputs, mask, norm)
+    features = backbone.features(adapted.params, both, counts)
+    num_support = adapted.support.inputs.shape[1]
+    return Embedded(features[:, :num_support], features[:, num_support:])
+
+
+def embed_alone(backbone: Backbone, params: Params, inputs: Tensor, mask: Tensor | None) -> Tensor:
+    """Embeddings [tasks, points, F] of one set of all tasks by itself, `params` shared."""
+    return backbone.features(params, inputs, mask)
+
+
+def episode_statistics(
+    backbone: Backbone, params: Params, batch: FewShotBatch, norm: BatchNorm
+) -> Params:
+    """Statistics of support and query together, mean over tasks; {} unless `norm` is "running"."""
+    if norm != "running":
+        return {}
+    both, counts = joined(batch.support, batch.query.inputs, batch.query.mask, norm)
+    with torch.no_grad():
+        found = backbone.statistics(params, both, counts)
+    return {name: values.mean(0) for name, values in found.items()}
+
+
+def membership(support: LabelledSet, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """1 where a support point counts and is of a class, else 0; [tasks, shots, classes]."""
+    classes = torch.arange(num_classes, device=support.targets.device)
+    members = support.targets.unsqueeze(-1) == classes
+    if support.mask is not None:
+        members = members & support.mask.unsqueeze(-1)
+    return members.to(dtype)
+
+
+def class_counts(members: Tensor) -> Tensor:
+    """Support points of each class, [tasks, classes]."""
+    return members.sum(1)
+
+
+def without_absent(logits: Tensor, members: Tensor) -> Tensor:
+    """Logits [tasks, queries, classes] with the lowest number for classes without support."""
+    absent = (class_counts(members) == 0).unsqueeze(1)
+    return logits.masked_fill(absent, torch.finfo(logits.dtype).min)
+
+
+def class_means(features: Tensor, members: Tensor) -> Tensor:
+    """Mean embedding of each class, [tasks, classes, F]; zero where a class has no point."""
+    sums = members.mT @ features
+    return sums / class_counts(members).clamp_min(1).unsqueeze(-1)
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """‖a_i − b_j‖² of a [..., m, F] and b [..., n, F]; [..., m, n].
+
+    As ‖a‖² + ‖b‖² − 2 a·b, one matrix product; what cancels is about 10⁻⁷ of ‖a‖² in float32.
+    """
+    lengths = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
+    return lengths - 2 * (a @ b.mT)
+
+
+class MetricLearner(ABC):
+    """A learner whose adaptation is to know the support set, with parameters that tasks share.
+
+    Support and query are embedded together when the query is there, as batch norm may need.
+    """
+
+    has_steps: ClassVar[bool] = False
+    adaptation_in_words: ClassVar[str]
+
+    def __init__(self, config: FewShotSettings, problem: Problem) -> None:
+        """For a problem that the learner can do; the final class checks that."""
+        self.config, self.problem = config, problem
+        self.backbone = self.make_backbone()
+
+    @abstractmethod
+    def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [tasks, points, classes] or predictions [tasks, points, D]."""
+
+    def make_backbone(self) -> Backbone:
+        """The net of the embedding."""
+        return self.config.make_backbone(self.problem, 0)
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of the embedding."""
+        return self.backbone.init(generator)
+
+    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
+        """Query loss, [tasks]."""
+        query = batch.query
+        outputs = self.predict(self.adapt(params, batch.support), query.inputs, query.mask)
+        return task_losses(self.problem.kind, outputs, query.targets, query.mask)
+
+    def meta_gradient(
+        self,
+        params: Params,
+        batch: FewShotBatch,
+        moment: Moment,  # noqa: ARG002 - no schedule
+    ) -> tuple[Tensor, Params]:
+        """Losses [tasks] and the gradient of their mean."""
+        return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
+
+    def adapt(self, params: Params, support: LabelledSet) -> SharedTasks:
+        """The tasks' support beside the shared parameters."""
+        return SharedTasks(params, support)
+
+    def trajectory(
+        self,
+        params: Params,
+        support: LabelledSet,
+        num_steps: int,  # noqa: ARG002 - no steps
+    ) -> Iterator[SharedTasks]:
+        """The one adaptation there is."""
+        yield self.adapt(params, support)
+
+    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
+        """Of support and query together."""
+        return episode_statistics(self.backbone, params, batch, self.config.batch_norm)
+
+    def facts(self) -> ProtocolFacts:
+        """How it adapts, and what batch norm means."""
+        facts = norm_facts(self.config, passes="together")
+        return {"adaptation": self.adaptation_in_words, **facts}
+
+    def embed(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None) -> Embedded:
+        """Both sets in one pass."""
+        return embed(self.backbone, adapted, inputs, mask, self.config.batch_norm)

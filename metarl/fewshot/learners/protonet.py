@@ -1,0 +1,87 @@
+"""Prototypical networks: the class whose mean embedding is nearest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metarl.fewshot.data.batches import LabelledSet
+from metarl.fewshot.learners.metric import (
+    MetricLearner,
+    SharedTasks,
+    class_means,
+    membership,
+    squared_distances,
+    without_absent,
+)
+from metarl.fewshot.learners.problem import Problem
+from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.parameters import Params
+
+__all__ = ["ProtoNet", "ProtoNetConfig", "prototype_logits"]
+
+_USUAL_FEATURES = 64  # of four blocks on 28×28 pictures
+
+
+@dataclass(frozen=True)
+class ProtoNetConfig(FewShotSettings):
+    """Settings of prototypical networks."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_shared_norm(self)
+
+
+class ProtoNet(MetricLearner):
+    """Classes are the means of their embedded support; queries go to the nearest.
+
+        p(c | x) ∝ exp(−‖f(x) − c̄‖²),   c̄ = mean of f over the support of c
+
+    Source: Snell et al. 2017 (arXiv:1703.05175), eq. 1–2. Differs: of a net of convolutions with
+    more than 64 features F the last batch norm's scale begins at √(64/F), so that distances begin
+    as they do on 28×28 characters. They grow with F, 1600 on photographs, and episodes of few
+    classes then teach nothing but to make them small: all pictures ended up with one embedding.
+    """
+
+    config_type: ClassVar[type[ProtoNetConfig]] = ProtoNetConfig
+    adaptation_in_words: ClassVar[str] = "class means"
+
+    def __init__(self, config: ProtoNetConfig, problem: Problem) -> None:
+        """For a classification problem."""
+        require_classes("protonet", problem)
+        super().__init__(config, problem)
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of the embedding."""
+        params, num_features = super().init(generator), self.backbone.num_features
+        scales = [name for name in params if name.startswith("scale_")]
+        if scales and num_features > _USUAL_FEATURES:
+            params[scales[-1]] *= math.sqrt(_USUAL_FEATURES / num_features)
+        return params
+
+    def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Minus the squared distances to the prototypes, [tasks, points, classes]."""
+        found = self.embed(adapted, inputs, mask)
+        return prototype_logits(found.support, found.query, adapted.support)
+
+
+def prototype_logits(support: Tensor, query: Tensor, labelled: LabelledSet) -> Tensor:
+    """Minus the squared distance of each query embedding to each class's mean.
+
+    Args:
+        support: embeddings [tasks, shots, F].
+        query: embeddings [tasks, queries, F].
+        labelled: the support's targets, 0 … classes − 1, and mask.
+
+    Returns:
+        [tasks, queries, classes], classes one more than the largest target; the lowest number for
+        classes that a task has no support of.
+    """
+    num_classes = int(labelled.targets.max()) + 1
+    members = membership(labelled, num_classes, support.dtype)
+    logits = -squared_distances(query, class_means(support, members))
+    return without_absent(logits, members)

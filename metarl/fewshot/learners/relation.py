@@ -1,0 +1,165 @@
+"""Relation networks: a net that scores how well a query fits a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metarl.fewshot.data.batches import FewShotBatch
+from metarl.fewshot.learners.interface import joined
+from metarl.fewshot.learners.metric import MetricLearner, SharedTasks, class_counts, membership
+from metarl.fewshot.learners.problem import Problem, mean_over_points
+from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.nn.backbones import Backbone
+from metarl.nn.conv_net import ConvNet
+from metarl.nn.mlp import init_mlp, mlp
+from metarl.parameters import Params
+from metarl.validation import require_at_least
+
+__all__ = ["RelationNet", "RelationNetConfig"]
+
+_MODULE, _SCORE = "relation/", "score/"
+_BLOCKS = 2  # of the relation module; and blocks of the embedding that down-sample
+
+
+@dataclass(frozen=True)
+class RelationNetConfig(FewShotSettings):
+    """Settings of relation networks."""
+
+    relation_size: int = 8
+    """Hidden units between the compared maps and the score."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least("relation_size", self.relation_size, 1)
+        require_shared_norm(self)
+        if self.backbone == "conv" and self.pooling != "max":
+            raise ValueError(
+                "pooling must be max for relation networks, which compare maps, "
+                f"got {self.pooling!r}"
+            )
+        if self.batch_norm == "support":
+            raise ValueError(
+                "batch_norm must be batch or running for relation networks, whose second net "
+                "sees no support set without a query, got 'support'"
+            )
+
+
+class RelationNet(MetricLearner):
+    """Score of a query and a class: g(f(query) beside the sum of f over the class's support).
+
+        L = mean over queries and classes of (score − 1[the query is of the class])²
+
+    The scores lie in (0, 1). Pictures are compared as maps: the embedding down-samples in its first
+    two blocks only, and two more blocks of convolutions compare. Vectors are compared by a
+    perceptron.
+
+    Source: Sung et al. 2018 (arXiv:1711.06025), eq. 1–2. Differs: convolutions are padded.
+    """
+
+    config_type: ClassVar[type[RelationNetConfig]] = RelationNetConfig
+    adaptation_in_words: ClassVar[str] = "learned comparison with class sums"
+
+    def __init__(self, config: RelationNetConfig, problem: Problem) -> None:
+        """For a classification problem."""
+        require_classes("relation", problem)
+        super().__init__(config, problem)
+        self._module: ConvNet | None = None
+        num_inputs = 2 * self.backbone.num_features
+        if isinstance(self.backbone, ConvNet):
+            channels, height, width = self.backbone.map_shape
+            self._module = ConvNet((2 * channels, height, width), 0, (channels,) * _BLOCKS)
+            num_inputs = self._module.num_features
+        self._sizes = (num_inputs, config.relation_size, 1)
+
+    def make_backbone(self) -> Backbone:
+        """The embedding, which down-samples in its first two blocks only."""
+        return self.config.make_backbone(self.problem, 0, num_pooled=_BLOCKS)
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of both nets."""
+        params = super().init(generator)
+        if self._module is not None:
+            inner = self._module.init(generator)
+            params |= {_MODULE + name: p for name, p in inner.items()}
+        score = init_mlp(self._sizes, generator)
+        return params | {_SCORE + name: p for name, p in score.items()}
+
+    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
+        """Mean squared error of the scores, [tasks]."""
+        query = batch.query
+        adapted = self.adapt(params, batch.support)
+        scores = self.predict(adapted, query.inputs, query.mask)
+        wanted = functional.one_hot(query.targets, scores.shape[-1]).to(scores.dtype)
+        errors = mean_over_points((scores - wanted).square(), _present(adapted))
+        return mean_over_points(errors, query.mask)
+
+    def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Scores in (0, 1), [tasks, points, classes]; 0 for classes without support."""
+        pairs = self._pairs(adapted, inputs, mask)
+        params = adapted.params
+        if self._module is not None:
+            module, own = self._module, _under(params, _MODULE)
+            flat = module.features(own, pairs.flatten(1, 2), _counted(adapted, pairs, mask))
+            pairs = flat.unflatten(1, pairs.shape[1:3])
+        scores = mlp(_under(params, _SCORE), pairs, torch.relu).squeeze(-1)
+        present = _present(adapted)
+        return scores.sigmoid() if present is None else scores.sigmoid() * present
+
+    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
+        """Of support and query together, and of all their pairs."""
+        found = super().statistics(params, batch)
+        if not found or self._module is None:
+            return found
+        module, query = self._module, batch.query
+        with torch.no_grad():
+            adapted = self.adapt(params, batch.support)
+            pairs = self._pairs(adapted, query.inputs, query.mask)
+            counts = _counted(adapted, pairs, query.mask)
+            own = _under(params, _MODULE)
+            more = module.statistics(own, pairs.flatten(1, 2), counts)
+        return found | {_MODULE + name: values.mean(0) for name, values in more.items()}
+
+    def _pairs(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None) -> Tensor:
+        """Class sums beside queries: [tasks, queries, classes, 2C, H, W], or 2F features."""
+        support = adapted.support
+        both, counts = joined(support, inputs, mask, self.config.batch_norm)
+        net = self.backbone
+        embed = net.maps if isinstance(net, ConvNet) else net.features
+        found = embed(adapted.params, both, counts)
+        first, last = found.tensor_split([support.inputs.shape[1]], dim=1)
+        members = membership(support, int(support.targets.max()) + 1, found.dtype)
+        sums = (members.mT @ first.flatten(2)).unflatten(2, first.shape[2:])
+        shape = (*last.shape[:2], sums.shape[1], *last.shape[2:])
+        return torch.cat([sums.unsqueeze(1).expand(shape), last.unsqueeze(2).expand(shape)], 3)
+
+
+def _present(adapted: SharedTasks) -> Tensor | None:
+    """Which classes a task has support of, bool [tasks, 1, classes]; None where all have."""
+    support = adapted.support
+    if support.mask is None:
+        return None
+    members = membership(support, int(support.targets.max()) + 1, torch.float32)
+    return (class_counts(members) > 0).unsqueeze(1)
+
+
+def _counted(adapted: SharedTasks, pairs: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Which pairs [tasks, queries, classes, ...] count, bool [tasks, queries · classes]."""
+    present = _present(adapted)
+    if mask is None and present is None:
+        return None
+    counts = pairs.new_ones(pairs.shape[:3], dtype=torch.bool)
+    if mask is not None:
+        counts &= mask.unsqueeze(-1)
+    if present is not None:
+        counts &= present
+    return counts.flatten(1)
+
+
+def _under(params: Params, prefix: str) -> Params:
+    """The parameters whose names begin so, without the beginning."""
+    return {name.removeprefix(prefix): p for name, p in params.items() if name.startswith(prefix)}

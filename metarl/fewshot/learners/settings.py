@@ -1,0 +1,254 @@
+"""What every few-shot learner is trained with, whatever it is: episodes, optimiser, net."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape
+from metarl.fewshot.learners.problem import Problem
+from metarl.nn.backbones import Backbone, Perceptron
+from metarl.nn.batch_norm import BATCH_NORMS, BatchNorm
+from metarl.nn.conv_net import ConvNet, Pooling
+from metarl.nn.mlp import Activation, activation_function
+from metarl.optim.schedules import OptimizerName, ScheduleName
+from metarl.validation import require_at_least, require_between, require_choice
+
+__all__ = [
+    "FewShotSettings",
+    "TrainSplit",
+    "require_classes",
+    "require_one_head",
+    "require_read",
+    "require_shared_norm",
+]
+
+TrainSplit = Literal["train", "train+validation"]
+
+
+@dataclass(frozen=True)
+class FewShotSettings:
+    """Shared by all learners; the defaults are those of sinusoid regression."""
+
+    ways: int = 5
+    """Classes of an episode; regression has one."""
+    shots: int = 10
+    """Support points per class."""
+    queries: int | None = None
+    """Query points per class; None: as many as shots."""
+    train_ways: int | None = None
+    """Classes of a training episode; None: as in the test."""
+    train_shots: int | None = None
+    """Support points per class in training; None: as in the test."""
+    min_ways: int | None = None
+    """Fewest classes of a training episode, whose number is then drawn for each task; None: always
+    as many. A head keeps an output for each of the most classes."""
+    min_shots: int | None = None
+    """Fewest support points per class in training, drawn for each task; None: always as many."""
+    train_split: TrainSplit = "train"
+    """Classes to train on; train+validation leaves none to judge the best of a run by, so that the
+    best is judged on training classes (what the papers call trainval)."""
+    meta_batch_size: int = 25
+    """Tasks per iteration."""
+    meta_lr: float = 1e-3
+    """Learning rate of the outer optimiser."""
+    optimizer: OptimizerName = "adam"
+    """The outer optimiser."""
+    schedule: ScheduleName = "constant"
+    """Of meta_lr: constant; linear to 0; cosine to a hundredth; halved every decay_iterations."""
+    decay_iterations: int | None = None
+    """Iterations the schedule runs over (halving: between halvings); None: those of the run, which
+    `metarl fewshot` knows and `FewShotTraining` does not: it refuses to train."""
+    clip_gradient: float | None = None
+    """Bound on each entry of the meta-gradient; None: none."""
+    backbone: Literal["mlp", "conv"] = "mlp"
+    """The net: a perceptron, or blocks of convolutions for pictures."""
+    hidden_sizes: tuple[int, ...] = (40, 40)
+    """Hidden layers of the perceptron."""
+    activation: Activation = "relu"
+    """Between the perceptron's layers."""
+    filters: tuple[int, ...] = (64, 64, 64, 64)
+    """Filters of each block of convolutions."""
+    pooling: Pooling = "max"
+    """Down-sampling of the blocks: max-pooling, or convolutions of stride 2."""
+    batch_norm: BatchNorm = "batch"
+    """Whose statistics the blocks normalise by: batch (transductive), support, running, per-step
+    (also batch)."""
+    chunk_size: int | None = None
+    """At most this many tasks at a time, to save memory; None: all at once."""
+
+    def __post_init__(self) -> None:
+        for name in ("ways", "shots", "meta_batch_size"):
+            require_at_least(name, getattr(self, name), 1)
+        for name in ("queries", "train_ways", "train_shots", "decay_iterations", "chunk_size"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
+        for name, low in (("min_ways", 2), ("min_shots", 1)):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), low)
+        require_between("meta_lr", self.meta_lr, 0, float("inf"), open_low=True)
+        if self.clip_gradient is not None:
+            require_between("clip_gradient", self.clip_gradient, 0, float("inf"), open_low=True)
+        for name in ("hidden_sizes", "filters"):
+            for size in getattr(self, name):
+                require_at_least(name, size, 1)
+        if not self.filters:
+            raise ValueError("filters must name one block or more, got ()")
+        activation_function(self.activation)
+        require_choice("train_split", self.train_split, ("train", "train+validation"))
+        require_choice("optimizer", self.optimizer, ("adam", "sgd"))
+        require_choice("schedule", self.schedule, ("constant", "linear", "cosine", "halving"))
+        require_choice("backbone", self.backbone, ("mlp", "conv"))
+        require_choice("pooling", self.pooling, ("max", "stride"))
+        require_choice("batch_norm", self.batch_norm, BATCH_NORMS)
+        if self.backbone == "mlp" and self.batch_norm == "per-step":
+            raise ValueError(
+                "batch_norm must be batch with backbone mlp, which has no batch norm to learn for "
+                "each inner step, got 'per-step'"
+            )
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Names of the settings that the chosen net does not read."""
+        if self.backbone == "mlp":
+            return ("filters", "pooling", "batch_norm")
+        return ("hidden_sizes", "activation")
+
+    def test_shape(self, problem: Problem) -> EpisodeShape:
+        """Episodes of the test."""
+        ways = self.ways if problem.kind == "classification" else 1
+        return EpisodeShape(ways, self.shots, self.queries or self.shots)
+
+    def train_shape(self, problem: Problem) -> EpisodeShape:
+        """Episodes of training."""
+        shape = self.test_shape(problem)
+        ways = self.train_ways or shape.ways
+        return replace(shape, ways=ways, shots=self.train_shots or shape.shots)
+
+    def train_episodes(self, problem: Problem) -> EpisodeShape | EpisodeRanges:
+        """Episodes of training as they are drawn: all of one size, or of varying ways and shots.
+
+        Raises:
+            ValueError: if the fewest are more than the most, or cannot vary.
+        """
+        shape = self.train_shape(problem)
+        if self.min_ways is None and self.min_shots is None:
+            return shape
+        if self.min_ways is not None and problem.kind == "regression":
+            raise ValueError(
+                f"min_ways must be left out for regression, which has no classes, "
+                f"got {self.min_ways}"
+            )
+        ranges = []
+        for name, most in (("ways", shape.ways), ("shots", shape.shots)):
+            fewest = getattr(self, f"min_{name}") or most
+            if fewest > most:
+                raise ValueError(
+                    f"min_{name} must be {most} or less, the {name} of training, got {fewest}"
+                )
+            ranges.append((fewest, most))
+        return EpisodeRanges(ranges[0], ranges[1], shape.queries)
+
+    def make_backbone(
+        self,
+        problem: Problem,
+        num_outputs: int,
+        *,
+        num_slots: int = 1,
+        num_context: int = 0,
+        num_pooled: int | None = None,
+    ) -> Backbone:
+        """The net for a problem.
+
+        Args:
+            problem: whose inputs it takes.
+            num_outputs: of its head; 0: no head.
+            num_slots: scales and offsets of batch norm for each inner step.
+            num_context: length of the context it is modulated by.
+            num_pooled: blocks of convolutions that down-sample, the first ones; None: all.
+
+        Raises:
+            ValueError: if convolutions are asked for and the inputs are no pictures.
+        """
+        if self.backbone == "mlp":
+            shape = problem.input_shape
+            return Perceptron(
+                shape, num_outputs, self.hidden_sizes, self.activation, num_context=num_context
+            )
+        if len(problem.input_shape) != 3:
+            raise ValueError(
+                f"backbone conv needs pictures (channels, height, width), the inputs are "
+                f"{problem.input_shape}; use mlp"
+            )
+        channels, height, width = problem.input_shape
+        return ConvNet(
+            (channels, height, width),
+            num_outputs,
+            self.filters,
+            self.pooling,
+            num_slots=num_slots,
+            num_context=num_context,
+            num_pooled=num_pooled,
+        )
+
+
+def require_read(config: FewShotSettings, given: Collection[str]) -> None:
+    """Refuse settings that were asked for and have no effect on the chosen net.
+
+    Those at their defaults pass, and those not asked for, as recipes have them for another net.
+
+    Args:
+        config: of a learner.
+        given: names of the settings that a person gave.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    defaults = {each.name: each.default for each in fields(config)}
+    for name in config.unread:
+        if name in given and getattr(config, name) != defaults[name]:
+            raise ValueError(
+                f"{name} must be left out with backbone {config.backbone}, which has no use for "
+                f"it, got {getattr(config, name)!r}"
+            )
+
+
+def require_one_head(config: FewShotSettings) -> None:
+    """Refuse training episodes of more ways than a head has outputs.
+
+    Raises:
+        ValueError: if the ways of training and test differ.
+    """
+    if config.train_ways not in (None, config.ways):
+        raise ValueError(
+            f"train_ways must equal ways ({config.ways}) where a head has one output per class, "
+            f"got {config.train_ways}"
+        )
+
+
+def require_classes(learner: str, problem: Problem) -> None:
+    """Refuse regression.
+
+    Raises:
+        ValueError: naming learners that can do it.
+    """
+    if problem.kind != "classification":
+        raise ValueError(
+            f"learner {learner} needs classes, the data set is regression; "
+            "maml, reptile, cavia or imaml can learn it"
+        )
+
+
+def require_shared_norm(config: FewShotSettings) -> None:
+    """Refuse batch norm by steps for a learner that adapts its scale and offset, or shares them.
+
+    Raises:
+        ValueError: naming the others.
+    """
+    if config.batch_norm == "per-step":
+        raise ValueError(
+            "batch_norm must be batch, support or running for this learner: only maml and its "
+            "variants have a scale and an offset for each inner step, others adapt the two or use "
+            "the same at all steps, got 'per-step'"
+        )

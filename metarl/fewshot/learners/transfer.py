@@ -1,0 +1,190 @@
+"""The transfer baseline: one classifier of all training classes, then a new head for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metarl.bilevel.adaptation import adapt
+from metarl.bilevel.inner_loop import InnerLoop
+from metarl.bilevel.rules import sgd
+from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.learners.anil import HeadTasks, head_logits
+from metarl.fewshot.learners.interface import Moment, Parts, autograd_meta_gradient, norm_facts
+from metarl.fewshot.learners.metric import (
+    SharedTasks,
+    embed,
+    embed_alone,
+    episode_statistics,
+    membership,
+    without_absent,
+)
+from metarl.fewshot.learners.problem import Problem, task_losses
+from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.nn.mlp import init_mlp
+from metarl.parameters import Params
+from metarl.validation import require_at_least, require_between
+
+__all__ = ["PointTasks", "Transfer", "TransferConfig"]
+
+_CLASSIFIER = "classifier/"
+_OF_EPISODES = ("train_ways", "train_shots", "min_ways", "min_shots", "chunk_size")
+_MOST_DECAY = 0.5  # a head's steps would overshoot with more
+_HEAD_LR = 2.0  # logistic regression on vectors of length 1 is 1-smooth with its bias
+
+
+@runtime_checkable
+class PointTasks(Protocol):
+    """Tasks whose classes can be counted, and whose points can be drawn without episodes."""
+
+    def num_classes(self, split: str) -> int:
+        """Classes of a split."""
+
+    def sample_points(
+        self, num_points: int, *, split: str, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs [points, *input_shape] of classes drawn evenly, and which, int64 [points]."""
+
+
+@dataclass(frozen=True)
+class TransferConfig(FewShotSettings):
+    """Settings of the transfer baseline."""
+
+    batch_points: int = 64
+    """Labelled points per iteration; meta_batch_size is not used in training."""
+    head_steps: int = 100
+    """Gradient steps of a new head, from zero."""
+    head_decay: float = 0.001
+    """Weight of half the head's squared length in its loss."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch_points", "head_steps"):
+            require_at_least(name, getattr(self, name), 1)
+        require_between("head_decay", self.head_decay, 0, _MOST_DECAY)
+        require_shared_norm(self)
+        for name in _OF_EPISODES:
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} must be left out for transfer, which trains on batch_points labelled "
+                    f"points at a time, without episodes, got {getattr(self, name)}"
+                )
+
+
+class Transfer:
+    """A classifier of all training classes; on a task, logistic regression on its embeddings.
+
+    Embeddings have length 1 for the new heads. Classes that a task has no support of take no part
+    in its head.
+
+    Source: the baseline of Chen et al. 2019 (arXiv:1904.04232); unit length as in Tian et al. 2020
+    (arXiv:2003.11539).
+    """
+
+    config_type: ClassVar[type[TransferConfig]] = TransferConfig
+    has_steps: ClassVar[bool] = False
+
+    def __init__(self, config: TransferConfig, problem: Problem) -> None:
+        """For a classification problem whose training classes can be counted."""
+        require_classes("transfer", problem)
+        if not problem.num_train_classes:
+            raise ValueError(
+                "learner transfer needs a data set with num_classes and sample_points, to draw "
+                "labelled points without episodes; this one draws episodes only"
+            )
+        self.config, self.problem = config, problem
+        self.backbone = config.make_backbone(problem, 0)
+        self._inner = InnerLoop(
+            loss=self._head_loss,
+            rule=sgd(_HEAD_LR),
+            num_steps=config.head_steps,
+            mode="first_order",
+            batching="explicit",
+        )
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of the embedding and of the classifier of all training classes."""
+        sizes = (self.backbone.num_features, self.problem.num_train_classes)
+        classifier = init_mlp(sizes, generator)
+        params = self.backbone.init(generator)
+        return params | {_CLASSIFIER + name: p for name, p in classifier.items()}
+
+    def draw(self, tasks: PointTasks, generator: torch.Generator) -> FewShotBatch:
+        """Labelled points of the training classes, as both sets of one task."""
+        inputs, labels = tasks.sample_points(
+            self.config.batch_points, split=self.config.train_split, generator=generator
+        )
+        points = LabelledSet(inputs.unsqueeze(0), labels.unsqueeze(0))
+        return FewShotBatch(points, points)
+
+    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
+        """Cross-entropy of the classifier of all training classes on the query, [tasks]."""
+        query = batch.query
+        features = embed_alone(self.backbone, params, query.inputs, query.mask)
+        weight, bias = (params[_CLASSIFIER + name] for name in ("weight_0", "bias_0"))
+        logits = functional.linear(features, weight, bias)
+        return task_losses("classification", logits, query.targets, query.mask)
+
+    def meta_gradient(
+        self,
+        params: Params,
+        batch: FewShotBatch,
+        moment: Moment,  # noqa: ARG002 - no schedule
+    ) -> tuple[Tensor, Params]:
+        """Losses [tasks] and the gradient of their mean."""
+        return autograd_meta_gradient(self.meta_loss, params, batch)
+
+    def adapt(self, params: Params, support: LabelledSet) -> HeadTasks:
+        """A head for each task, fitted to its embedded support; no gradient reaches `params`."""
+        with torch.no_grad():
+            found = embed_alone(self.backbone, params, support.inputs, support.mask)
+            features = functional.normalize(found, dim=-1)
+            mask = () if support.mask is None else (support.mask,)
+            num_classes = int(support.targets.max()) + 1
+            members = membership(support, num_classes, features.dtype)
+            zero = {
+                "weight": features.new_zeros(num_classes, features.shape[-1]),
+                "bias": features.new_zeros(num_classes),
+            }
+            head = adapt(zero, (features, members, support.targets, *mask), self._inner)
+        return HeadTasks(head, SharedTasks(params, support))
+
+    def trajectory(
+        self,
+        params: Params,
+        support: LabelledSet,
+        num_steps: int,  # noqa: ARG002 - no steps
+    ) -> Iterator[HeadTasks]:
+        """The one adaptation there is."""
+        yield self.adapt(params, support)
+
+    def predict(self, adapted: HeadTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [tasks, points, classes]; the lowest number for classes without support."""
+        norm = self.config.batch_norm
+        if norm == "support":
+            features = embed(self.backbone, adapted.shared, inputs, mask, norm).query
+        else:
+            features = embed_alone(self.backbone, adapted.shared.params, inputs, mask)
+        logits = head_logits(adapted.head, functional.normalize(features, dim=-1))
+        members = membership(adapted.shared.support, logits.shape[-1], logits.dtype)
+        return without_absent(logits, members)
+
+    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
+        """Of the points of an iteration."""
+        return episode_statistics(self.backbone, params, batch, self.config.batch_norm)
+
+    def facts(self) -> ProtocolFacts:
+        """How it adapts, and what batch norm means."""
+        words = f"logistic regression on the support ({self.config.head_steps} steps)"
+        return {"adaptation": words, **norm_facts(self.config, passes="apart")}
+
+    def _head_loss(self, head: Params, parts: Parts) -> Tensor:
+        features, members, targets, *mask = parts
+        logits = without_absent(head_logits(head, features), members)
+        loss = task_losses("classification", logits, targets, *mask)
+        return loss + self.config.head_decay / 2 * head["weight"].square().sum((-2, -1))

@@ -1,0 +1,222 @@
+"""The convolutional net of the papers ("Conv-4"), for all tasks at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metarl.nn.batch_norm import (
+    EPSILON,
+    Moments,
+    batch_moments,
+    folds,
+    normalize,
+    normalized_convolution,
+)
+from metarl.nn.convolution import convolve
+from metarl.nn.mlp import init_mlp
+from metarl.parameters import Params
+
+__all__ = ["ConvNet", "Pooling"]
+
+Pooling = Literal["max", "stride"]
+"""max: convolutions of stride 1, each followed by 2×2 max-pooling; features are the last maps,
+flattened. stride: convolutions of stride 2; features are the means of the last maps."""
+
+_FILM_LAYER = 2  # counted from 0
+
+
+class _Maps(NamedTuple):
+    maps: Tensor  # [tasks, points, H, W, C]
+    statistics: Params
+
+
+@dataclass(frozen=True)
+class ConvNet:
+    """Blocks of 3×3 convolution, batch norm, ReLU and down-sampling.
+
+    Each parameter is shared by all tasks, or carries a leading task axis. Batch norm's statistics
+    are of each task by itself. Convolutions carry no bias: batch norm would take it away, and its
+    offset stands for it.
+
+    Source: Vinyals et al. 2016 (arXiv:1606.04080), sec. 4.1; the stride form: Finn et al. 2017.
+    """
+
+    input_shape: tuple[int, int, int]
+    num_outputs: int
+    """0: no head."""
+    filters: tuple[int, ...] = (64, 64, 64, 64)
+    pooling: Pooling = "max"
+    num_pooled: int | None = None
+    """How many of the first blocks down-sample; None: all."""
+    num_slots: int = 1
+    """Scales and offsets of batch norm, [num_slots, C]; the first is used, see `per-step`."""
+    num_context: int = 0
+    """Length of params["context"], which scales and shifts the maps of the third block."""
+
+    def __post_init__(self) -> None:
+        if min(self.map_shape[1:]) < 1:
+            raise ValueError(
+                f"filters must be fewer than {len(self.filters)} for pictures of "
+                f"{self.input_shape[1]}×{self.input_shape[2]}: nothing is left after pooling"
+            )
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the last maps."""
+        _, height, width = self.input_shape
+        for k in range(len(self.filters)):
+            if self._is_pooled(k):
+                rest = 1 if self.pooling == "stride" else 0
+                height, width = (height + rest) // 2, (width + rest) // 2
+        return self.filters[-1], height, width
+
+    @property
+    def num_features(self) -> int:
+        return self.filters[-1] if self.pooling == "stride" else math.prod(self.map_shape)
+
+    @property
+    def norm_names(self) -> tuple[str, ...]:
+        return tuple(
+            f"{kind}_{k}" for k in range(len(self.filters)) for kind in ("scale", "offset")
+        )
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        return ("head_weight", "head_bias") if self.num_outputs else ()
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Weights U(±√(6 / (fan in + fan out))) (Glorot), scales one, the rest zero."""
+        params: Params = {}
+        channels = (self.input_shape[0], *self.filters)
+        for k, count in enumerate(self.filters):
+            block = _init_block(channels[k], count, generator, num_slots=self.num_slots)
+            params |= {f"{name}_{k}": p for name, p in block.items()}
+        if self.num_outputs:
+            head = init_mlp((self.num_features, self.num_outputs), generator)
+            params |= {"head_weight": head["weight_0"], "head_bias": head["bias_0"]}
+        if self.num_context:
+            layer = min(_FILM_LAYER, len(self.filters) - 1)
+            film = init_mlp((self.num_context, 2 * self.filters[layer]), generator)
+            params |= {"film_weight": film["weight_0"], "film_bias": film["bias_0"]}
+        return params
+
+    def maps(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
+        """The last maps [tasks, points, C, H, W] of inputs [tasks, points, *input_shape].
+
+        `counts` (bool [tasks, points]) says which points enter the statistics of normalisation.
+        """
+        return self._forward(params, inputs, counts).maps.movedim(-1, 2)
+
+    def features(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Embeddings [tasks, points, num_features]."""
+        maps = self.maps(params, inputs, counts)
+        return maps.mean((-2, -1)) if self.pooling == "stride" else maps.flatten(2)
+
+    def logits(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Outputs [tasks, points, num_outputs]."""
+        features = self.features(params, inputs, counts)
+        return features @ params["head_weight"].mT + params["head_bias"].unsqueeze(-2)
+
+    def statistics(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Params:
+        """`running_mean_k` and `running_variance_k`, [tasks, C]."""
+        return self._forward(params, inputs, counts, keep_statistics=True).statistics
+
+    def _forward(
+        self,
+        params: Params,
+        inputs: Tensor,
+        counts: Tensor | None,
+        *,
+        keep_statistics: bool = False,
+    ) -> _Maps:
+        statistics: Params = {}
+        maps = inputs.movedim(2, -1).contiguous()
+        for k in range(len(self.filters)):
+            stride = 2 if self.pooling == "stride" and self._is_pooled(k) else 1
+            maps, moments = _normalized_convolution(params, k, maps, counts, stride)
+            if keep_statistics:
+                statistics[f"running_mean_{k}"], statistics[f"running_variance_{k}"] = moments()
+            if "context" in params and k == min(_FILM_LAYER, len(self.filters) - 1):
+                maps = _modulated(params, maps)
+            if self.pooling == "max" and self._is_pooled(k):
+                maps = _pooled(maps)
+            maps = torch.relu(maps)  # after pooling, which is the same and has less to do
+        return _Maps(maps, statistics)
+
+    def _is_pooled(self, block: int) -> bool:
+        return self.num_pooled is None or block < self.num_pooled
+
+
+def _init_block(
+    num_inputs: int, num_outputs: int, generator: torch.Generator, *, num_slots: int = 1
+) -> Params:
+    """Parameters of a 3×3 convolution and its batch norm: weight, scale, offset."""
+    bound = math.sqrt(6 / (9 * (num_inputs + num_outputs)))
+    shape = (num_outputs, num_inputs, 3, 3)
+    uniform = torch.rand(shape, generator=generator, device=generator.device)
+    slots = (num_slots, num_outputs)
+    return {
+        "weight": bound * (2 * uniform - 1),
+        "scale": torch.ones(slots, device=generator.device),
+        "offset": torch.zeros(slots, device=generator.device),
+    }
+
+
+def _normalized_convolution(
+    params: Params, k: int, maps: Tensor, counts: Tensor | None, stride: int
+) -> tuple[Tensor, Callable[[], Moments]]:
+    """Convolution of block k, with batch norm by kept statistics or by those of each task.
+
+    The second are the moments of what the convolution gave, found when they are asked for.
+    """
+    kernels = params[f"weight_{k}"]
+    scale, offset = params[f"scale_{k}"][..., 0, :], params[f"offset_{k}"][..., 0, :]
+    are_kept = f"running_mean_{k}" in params
+    if folds(maps) and not are_kept:
+        folded = normalized_convolution(maps, kernels, scale, offset, stride=stride, counts=counts)
+        return folded.maps, lambda: folded.moments
+    found = convolve(maps, kernels, stride)
+    moments = partial(batch_moments, found, counts)
+    if are_kept:
+        kept = Moments(params[f"running_mean_{k}"], params[f"running_variance_{k}"])
+        return normalize(found, kept, scale, offset), moments
+    if counts is None and kernels.dim() == 4:
+        return _fused(found, scale, offset), moments
+    return normalize(found, moments(), scale, offset), moments
+
+
+def _fused(maps: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """The same in one pass of torch's own, for parameters that all tasks share.
+
+    Every channel of every task is a channel of its own: [points, tasks · C, H, W].
+    """
+    num_tasks = len(maps)
+    side_by_side = maps.permute(1, 2, 3, 0, 4).flatten(3)
+    normal = functional.batch_norm(
+        side_by_side.permute(0, 3, 1, 2), None, None, scale.expand(num_tasks, -1).flatten(),
+        offset.expand(num_tasks, -1).flatten(), training=True, eps=EPSILON,
+    )  # fmt: skip
+    apart = normal.permute(0, 2, 3, 1).reshape(*side_by_side.shape[:3], num_tasks, -1)
+    return apart.permute(3, 0, 1, 2, 4)
+
+
+def _pooled(maps: Tensor) -> Tensor:
+    """Maxima of 2×2 places."""
+    flat = functional.max_pool2d(maps.flatten(0, 1).permute(0, 3, 1, 2), 2)
+    pooled = flat.permute(0, 2, 3, 1)
+    return pooled.reshape(*maps.shape[:2], *pooled.shape[1:])
+
+
+def _modulated(params: Params, maps: Tensor) -> Tensor:
+    """Maps scaled by 1 + γ and shifted by β, both linear in each task's context (FiLM)."""
+    film = params["context"] @ params["film_weight"].mT + params["film_bias"]
+    scale, shift = film.view(-1, 1, 1, 1, film.shape[-1]).chunk(2, -1)
+    return maps * (1 + scale) + shift

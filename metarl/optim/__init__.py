@@ -1,0 +1,1 @@
+"""Optimisers of the outer loop, on parameters by name."""

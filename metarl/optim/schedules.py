@@ -1,0 +1,37 @@
+"""Learning rates over the iterations, and the optimisers' names."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+__all__ = ["scheduled_rate", "OptimizerName", "ScheduleName"]
+
+_LAST_SHARE = 0.01  # of the cosine schedule
+
+
+def scheduled_rate(
+    schedule: ScheduleName, rate: float, iteration: int, decay_iterations: int
+) -> float:
+    """Learning rate of an iteration.
+
+        linear  α (1 − t/T);   cosine  α (0.01 + 0.99 (1 + cos(π t/T)) / 2);   halving  α 2^−⌊t/T⌋
+
+    Args:
+        schedule: which; linear and cosine stay where they are after T.
+        rate: α.
+        iteration: t, counted from 0.
+        decay_iterations: T.
+    """
+    share = min(iteration / decay_iterations, 1.0)
+    if schedule == "linear":
+        return rate * (1 - share)
+    if schedule == "cosine":
+        return rate * (_LAST_SHARE + (1 - _LAST_SHARE) * (1 + math.cos(math.pi * share)) / 2)
+    if schedule == "halving":
+        return float(rate * 0.5 ** (iteration // decay_iterations))
+    return rate
+
+
+OptimizerName = Literal["adam", "sgd"]
+ScheduleName = Literal["constant", "linear", "cosine", "halving"]

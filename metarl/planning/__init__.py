@@ -1,0 +1,1 @@
+"""Exact and sampled planning in bandits and tabular processes."""

@@ -1,0 +1,143 @@
+"""What is believed of a task after data, where conjugate priors make that exact, and draws from it.
+
+Bernoulli rewards have a Beta prior, transitions a Dirichlet prior, and mean rewards with Gaussian
+noise of variance 1 a Gaussian prior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.validation import require_between
+
+__all__ = [
+    "MDPPosterior",
+    "MDPPrior",
+    "draw_beta",
+    "draw_dirichlet",
+    "draw_mdp",
+    "mean_mdp",
+    "observed",
+]
+
+
+def draw_dirichlet(concentrations: Tensor, generator: torch.Generator) -> Tensor:
+    """Distributions drawn from Dirichlet distributions.
+
+        p = g / Σ_i g_i,   g_i ~ Gamma(α_i, 1)
+
+    Where an α is below 1, log g is drawn, as log Gamma(α + 1) + log(U) / α with U ~ U(0, 1): far
+    below 1 all g are smaller than the smallest number.
+
+    Args:
+        concentrations: α > 0, float. Shape [..., S].
+        generator: on the same device.
+
+    Returns:
+        Distributions over the last axis, shape [..., S].
+    """
+    small = concentrations < 1
+    gammas = torch._standard_gamma(concentrations + small, generator=generator)
+    if not small.any():
+        return gammas / gammas.sum(-1, keepdim=True)
+    uniform = 1 - torch.rand(
+        gammas.shape, generator=generator, device=gammas.device, dtype=gammas.dtype
+    )  # (0, 1]
+    return (gammas.log() + torch.where(small, uniform.log() / concentrations, 0)).softmax(-1)
+
+
+def draw_beta(successes: Tensor, failures: Tensor, generator: torch.Generator) -> Tensor:
+    """Probabilities drawn from Beta(successes, failures), both above 0. Shape [...]."""
+    return draw_dirichlet(torch.stack([successes, failures], dim=-1), generator)[..., 0]
+
+
+@dataclass(frozen=True)
+class MDPPrior:
+    """Beliefs about a tabular Markov decision process before any data, alike for all (s, a)."""
+
+    reward_mean: float = 1.0
+    """μ_0 of m(s, a) ~ N(μ_0, 1 / τ_0), reward units."""
+    reward_precision: float = 1.0
+    """τ_0, in units of one observation, whose noise has variance 1."""
+    concentration: float = 1.0
+    """α_0 of P(· | s, a) ~ Dirichlet(α_0, …, α_0)."""
+
+    def __post_init__(self) -> None:
+        require_between("reward_mean", self.reward_mean, -float("inf"), float("inf"))
+        for name in ("reward_precision", "concentration"):
+            require_between(name, getattr(self, name), 0, float("inf"), open_low=True)
+
+    def posterior(
+        self, lead: tuple[int, ...], num_states: int, num_actions: int, device: torch.device | str
+    ) -> MDPPosterior:
+        """The belief of each process before any data, leading axes `lead`."""
+        pairs = (*lead, num_states, num_actions)
+        return MDPPosterior(
+            torch.full(pairs, self.reward_mean, device=device),
+            torch.full(pairs, self.reward_precision, device=device),
+            torch.full((*pairs, num_states), self.concentration, device=device),
+        )
+
+
+class MDPPosterior(NamedTuple):
+    """Beliefs about tabular Markov decision processes: m ~ N(μ, 1 / τ), P ~ Dirichlet(α)."""
+
+    reward_means: Tensor  # μ [..., S, A]
+    reward_precisions: Tensor  # τ [..., S, A]
+    concentrations: Tensor  # α [..., S, A, S]
+
+
+def observed(
+    belief: MDPPosterior,
+    states: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    *,
+    next_states: Tensor,
+    goes_on: Tensor,
+) -> MDPPosterior:
+    """The belief after one more transition of each process.
+
+        τ ← τ + 1,   μ ← μ + (r − μ) / τ,   α(s, a, s') ← α(s, a, s') + 1
+
+    Args:
+        belief: before it, leading axes [...].
+        states: s, int64. Shape [...].
+        actions: a, int64. Shape [...].
+        rewards: r. Shape [...].
+        next_states: s', int64. Shape [...].
+        goes_on: bool, false where s' was not seen, because the episode ended. Shape [...].
+
+    Source: Murphy 2007, "Conjugate Bayesian analysis of the Gaussian distribution", sec. 2.
+    """
+    num_states, num_actions = belief.reward_means.shape[-2:]
+    pairs = (states * num_actions + actions).unsqueeze(-1)
+    triples = pairs * num_states + next_states.unsqueeze(-1)
+    means, precisions = belief.reward_means.flatten(-2), belief.reward_precisions.flatten(-2)
+    precisions = precisions.scatter_add(-1, pairs, torch.ones_like(means[..., :1]))
+    surprise = rewards.to(means).unsqueeze(-1) - means.gather(-1, pairs)
+    means = means.scatter_add(-1, pairs, surprise / precisions.gather(-1, pairs))
+    counted = goes_on.to(means).unsqueeze(-1)
+    concentrations = belief.concentrations.flatten(-3).scatter_add(-1, triples, counted)
+    return MDPPosterior(
+        means.view_as(belief.reward_means),
+        precisions.view_as(belief.reward_precisions),
+        concentrations.view_as(belief.concentrations),
+    )
+
+
+def draw_mdp(belief: MDPPosterior, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mean rewards [..., S, A] and transitions [..., S, A, S] drawn from a belief."""
+    means, precisions, concentrations = belief
+    noise = torch.randn(means.shape, generator=generator, device=means.device, dtype=means.dtype)
+    return means + noise / precisions.sqrt(), draw_dirichlet(concentrations, generator)
+
+
+def mean_mdp(belief: MDPPosterior) -> tuple[Tensor, Tensor]:
+    """Mean rewards [..., S, A] and transitions [..., S, A, S] that a belief expects."""
+    concentrations = belief.concentrations
+    return belief.reward_means, concentrations / concentrations.sum(-1, keepdim=True)

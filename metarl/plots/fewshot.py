@@ -1,0 +1,114 @@
+"""Figures of few-shot learners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from metarl.fewshot.results import FewShotResult
+from metarl.plots.style import PALETTE, STYLES, legend_below, new_figure, styled
+
+__all__ = ["fewshot_learning_figure", "steps_figure"]
+
+
+_AXIS = "time/iterations"
+_MEANINGS = {
+    "validation/accuracy": "accuracy on validation tasks, %",
+    "train/accuracy": "accuracy on training tasks, %",
+    "meta/query_mse": "mean squared error on training tasks",
+}
+
+
+def fewshot_learning_figure(
+    seeds: Mapping[str, Sequence[Mapping[str, float]]], title: str
+) -> Figure:
+    """Accuracy, or error on a logarithmic axis, against iterations; a line for each seed.
+
+    Args:
+        seeds: by name, each one mapping per line of `metrics.jsonl`.
+        title: above the axes.
+
+    Raises:
+        ValueError: if there is no seed, or one without metrics of a few-shot learner.
+    """
+    known = [key for key in _MEANINGS if seeds and all(r and key in r[0] for r in seeds.values())]
+    if not known:
+        raise ValueError("seeds must each hold metrics of a few-shot learner, one line or more")
+    key = known[0]
+    is_error = key == "meta/query_mse"
+    with styled():
+        figure = new_figure()
+        (axes,) = figure.axes
+        for k, (name, rows) in enumerate(seeds.items()):
+            values = [row[key] * (1 if is_error else 100) for row in rows]
+            color, (line, _) = PALETTE[k % len(PALETTE)], STYLES[k % len(STYLES)]
+            label = name if len(seeds) > 1 else None
+            axes.plot(
+                [row[_AXIS] for row in rows], values, color=color, linestyle=line, label=label
+            )
+        if is_error:
+            axes.set_yscale("log")
+        axes.set_xlabel("iterations")
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.set_ylabel(_MEANINGS[key])
+        axes.set_title(title)
+        axes.grid(axis="y")
+        legend_below(figure, axes)
+    return figure
+
+
+def steps_figure(results: Mapping[str, FewShotResult], title: str) -> Figure:
+    """Accuracy in per cent, or error, by adaptation steps; a level for learners without steps.
+
+    Errors stand on a logarithmic axis that ends where an error is ten times that before adaptation.
+    A line is broken where adaptation diverged.
+
+    Args:
+        results: by name, on tasks of one kind.
+        title: above the axes.
+    """
+    with styled():
+        plot = new_figure()
+        (axes,) = plot.axes
+        for k, (name, result) in enumerate(results.items()):
+            _draw(axes, name, result, k)
+        is_error = all(result.is_error for result in results.values())
+        if is_error:
+            axes.set_yscale("log")
+            axes.set_ylim(*_error_limits(results.values()))
+        axes.set_xlabel("adaptation steps")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylabel("mean squared error" if is_error else "accuracy, %")
+        axes.set_title(title)
+        axes.grid(axis="y")
+        legend_below(plot, axes)
+    return plot
+
+
+def _error_limits(results: Iterable[FewShotResult]) -> tuple[float, float]:
+    """Room for the smallest mean, and for ten times the largest before adaptation."""
+    curves = [[i.mean for i in result.intervals if i is not None] for result in results]
+    positive = [mean for means in curves for mean in means if mean > 0]
+    first = max((means[0] for means in curves if means), default=1.0)
+    low = min(positive, default=0.1)
+    return low / 2, max(min(2 * max(positive, default=1.0), 10 * first), 2 * low)
+
+
+def _draw(axes: Axes, name: str, result: FewShotResult, index: int) -> None:
+    scale = 1 if result.is_error else 100
+    lost = (np.nan, np.nan, np.nan)
+    rows = scale * np.array([lost if i is None else tuple(i) for i in result.intervals])
+    color = PALETTE[index % len(PALETTE)]
+    line, marker = STYLES[(index + index // len(PALETTE)) % len(STYLES)]  # no look comes twice
+    if not result.has_steps:
+        mean, low, high = rows[0]
+        axes.axhline(mean, color=color, linestyle=line, label=name)
+        axes.axhspan(low, high, color=color, alpha=0.12, linewidth=0)
+        return
+    means, low, high = rows.T
+    axes.plot(result.steps, means, color=color, linestyle=line, marker=marker, label=name)
+    axes.fill_between(result.steps, low, high, color=color, alpha=0.2, linewidth=0)

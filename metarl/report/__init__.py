@@ -1,0 +1,1 @@
+"""The page about runs, and tables in a terminal."""

@@ -1,0 +1,101 @@
+"""What a report shows of an agent's behaviour: ways, choices or videos, as its family has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from metarl.devices import DeviceName, resolve_device
+from metarl.evaluation.behaviour import Choices, Films, Paths, Recording, record_behaviour
+from metarl.evaluation.video import film_bytes, film_strip, image_bytes, side_by_side
+from metarl.experiments.targets import load_targets
+from metarl.plots.behaviour import best_choice_figure, choices_figure, paths_figure
+from metarl.plots.style import figure_svg
+from metarl.report import words
+from metarl.report.numbers import number_text
+from metarl.report.page import figure, figures, film, heading, paragraph
+from metarl.report.runs import AgentRuns
+
+__all__ = ["behaviour_section"]
+
+_FRAMES_PER_SECOND = 10
+_NUM_TASKS = {"path": 4, "choices": 40, "video": 2}
+_NUM_EPISODES = {"path": 2, "choices": 20, "video": 1}
+
+
+def behaviour_section(agents: Sequence[AgentRuns], *, device: DeviceName) -> str:
+    """HTML of what the first run of each agent does, before and after adaptation."""
+    parts = []
+    for group in agents:
+        if len(agents) > 1:
+            parts.append(heading(4, group.name))
+        parts.append(_agent_behaviour(group, device))
+    return "".join(parts)
+
+
+def _agent_behaviour(group: AgentRuns, device: DeviceName) -> str:
+    run, evaluation = group.runs[0], group.evaluations[0]
+    chosen = resolve_device(device)
+    try:
+        targets = load_targets([run.path], device=chosen)
+        (agent,), family = targets.agents.values(), targets.family
+        shown = record_behaviour(
+            agent,
+            family,
+            evaluation.tasks[: _NUM_TASKS[family.behaviour]],
+            evaluation.protocol,
+            num_episodes=_NUM_EPISODES[family.behaviour],
+            device=chosen,
+        )
+    except (ValueError, RuntimeError) as error:  # no checkpoint; no way to draw here
+        return paragraph(f"Nothing is shown: {error}.")
+    if shown is None:
+        return paragraph(f"{family.id} has no picture, so nothing is shown.")
+    split = evaluation.protocol.split
+    who = f"Run {run.path} on the first {len(shown.tasks)} {split} tasks"
+    return figures(list(_pictures(shown, who)))
+
+
+def _pictures(shown: Recording, who: str) -> Iterator[str]:
+    if isinstance(shown, Paths):
+        yield _paths(shown, who)
+    elif isinstance(shown, Choices):
+        yield from _choices(shown, who)
+    else:
+        yield from (_film(shown, task, who) for task in range(len(shown.tasks)))
+
+
+def _paths(paths: Paths, who: str) -> str:
+    oracle = "" if paths.oracle is None else "; a star is where the oracle's way ends"
+    caption = (
+        f"{who}: up to {paths.returns.shape[2]} episodes each, and their mean return before and "
+        f"after adaptation. A dot is a start{oracle}."
+    )
+    return figure(figure_svg(paths_figure(paths)), alt=words.paths_text(paths), caption=caption)
+
+
+def _choices(choices: Choices, who: str) -> Iterator[str]:
+    _, num_tasks, num_episodes, _ = choices.chosen.shape
+    text = words.choices_text(choices)
+    if choices.best is not None:
+        caption = f"{who}, {num_episodes} episodes each: how often the oracle's choice is taken."
+        yield figure(figure_svg(best_choice_figure(choices)), alt=text, caption=caption)
+    mark = "" if choices.best is None else " A triangle marks what the oracle chooses."
+    caption = f"Choices on the first {min(4, num_tasks)} of these tasks, over the episode.{mark}"
+    yield figure(figure_svg(choices_figure(choices)), alt=text, caption=caption)
+
+
+def _film(films: Films, task: int, who: str) -> str:
+    captions = [
+        f"{name}: return {number_text(float(returns[task]))}"
+        for name, returns in zip(films.stages, films.returns, strict=True)
+    ]
+    frames = side_by_side([stage[task] for stage in films.frames], captions)
+    moving = film_bytes(frames, suffix=".webp", frames_per_second=_FRAMES_PER_SECOND)
+    every = films.steps_per_frame
+    steps = "every step" if every == 1 else f"one step in {every}"
+    caption = (
+        f"{who}, task {task + 1}: {words.task_text(films.tasks[task])}. {steps.capitalize()}, "
+        f"{_FRAMES_PER_SECOND} pictures a second."
+    )
+    still = image_bytes(film_strip(frames))
+    return film(moving, still, alt=words.film_text(films, task), caption=caption)

@@ -1,0 +1,305 @@
+"""What a report says of few-shot runs: what was run, tables, protocol, figures, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from metarl.fewshot.datasets.catalog import DATASETS
+from metarl.fewshot.results import FewShotResult
+from metarl.report.fewshot_figures import learning_parts, steps_parts
+from metarl.report.fewshot_runs import LearnerRuns, result_labels
+from metarl.report.numbers import score_text
+from metarl.report.page import (
+    Column,
+    Part,
+    Row,
+    code,
+    figures,
+    heading,
+    paragraph,
+    slug,
+    table,
+    value_with_interval,
+)
+from metarl.report.published import published_figure
+from metarl.report.runs import ReportedRun
+from metarl.report.tables import command_cell, versions_text
+
+__all__ = ["fewshot_part"]
+
+_FACTS = {
+    "num_tasks": "tasks",
+    "split": "which classes they are of",
+    "ways": "classes of a task; regression has one",
+    "shots": "support points per class",
+    "query": "points of each task that are measured",
+    "seed": "of the tasks",
+    "iterations": "meta-updates of training",
+    "trained_on": "episodes of training",
+    "net": "the backbone",
+    "interval": "what stands after ±",
+    "adaptation": "how a learner adapts to a task",
+    "batch_norm": "whose statistics it normalises by",
+    "transductive": "whether query points share information",
+    "train_split": "classes it was trained on",
+}
+"""The facts of a protocol that all learners tell, in words."""
+_TELL_TASKS_APART = ("num_tasks", "split", "ways", "shots", "query", "seed")
+_ELSEWHERE = {  # in other tables of the page
+    "agent", "environment", "seed", "agent_config", "protocol", "versions", "command", "resumed",
+}  # fmt: skip
+
+
+def fewshot_part(learners: Mapping[str, Sequence[LearnerRuns]]) -> Part:
+    """All about few-shot runs, by data set."""
+    groups = [group for one in learners.values() for group in one]
+    num_runs = sum(len(group.runs) for group in groups)
+    runs = "one few-shot run" if num_runs == 1 else f"{num_runs} few-shot runs"
+    sections = [_dataset_section(dataset, one) for dataset, one in learners.items()]
+    names = dict.fromkeys(group.name for group in groups)
+    return Part(
+        f"{', '.join(names)} on {', '.join(learners)}",
+        lead=f"How {runs} learnt, and how well they learn tasks never seen in training from a few "
+        "examples: tables first, then curves and settings.",
+        links=[
+            ("few-shot-runs", "Few-shot runs"),
+            *((slug(dataset), dataset) for dataset in learners),
+        ],
+        body=_runs_section(groups) + "".join(sections),
+    )
+
+
+def _runs_section(learners: Sequence[LearnerRuns]) -> str:
+    """Every run: learner, data set, seed, how long it trained, and the command."""
+    columns = [
+        Column("run"),
+        Column("learner"),
+        Column("data set"),
+        Column("seed", "number"),
+        Column("iterations", "number"),
+        Column("minutes", "number"),
+        Column("device"),
+        Column("command", "long"),
+    ]
+    rows = [
+        _run_row(run, learner.name, begins_group=k == 0)
+        for learner in learners
+        for k, run in enumerate(learner.runs)
+    ]
+    runs = [run for learner in learners for run in learner.runs]
+    return (
+        heading(2, "Few-shot runs", at="few-shot-runs")
+        + table("Training runs of few-shot learners", columns, rows)
+        + paragraph(versions_text(runs), is_note=True)
+    )
+
+
+def _run_row(run: ReportedRun, learner: str, *, begins_group: bool) -> Row:
+    config = run.config
+    seconds = run.metrics[-1].get("time/seconds", 0.0) if run.metrics else 0.0
+    cells = [
+        code(learner),
+        code(config["environment"]),
+        str(config["seed"]),
+        f"{run.num_iterations:,}",
+        f"{seconds / 60:.1f}",
+        escape(str(config.get("device", ""))),
+        command_cell(config),
+    ]
+    resumed = ", ".join(f"{entry['iteration']:,}" for entry in config.get("resumed", ()))
+    detail = f"resumed after {resumed} iterations" if resumed else ""
+    return Row(run.path, cells, detail, begins_group)
+
+
+def _dataset_section(dataset: str, learners: Sequence[LearnerRuns]) -> str:
+    results = [result for learner in learners for result in learner.results]
+    labels = result_labels(results)
+    parts = [heading(2, dataset, at=slug(dataset)), *_description(dataset)]
+    parts += [paragraph(_finding(result)) for result in results]
+    parts += [heading(3, "Results"), _results_table(labels)]
+    if any(result.has_steps for result in results):
+        parts.append(_steps_table(labels))
+    parts += [
+        paragraph(_results_note(results), is_note=True),
+        heading(3, "Protocol"),
+        _protocol_table(labels, learners),
+    ]
+    if measured_now := ", ".join(path for one in learners for path in one.measured_now):
+        text = f"Measured for this report, as metarl evaluate does by itself: {measured_now}."
+        parts.append(paragraph(text, is_note=True))
+    if curves := [*learning_parts(learners, dataset), *steps_parts(results)]:
+        parts += [heading(3, "Learning and adaptation"), figures(curves)]
+    parts += [heading(3, "Settings"), _settings_table(learners)]
+    return f'<section aria-labelledby="{slug(dataset)}">\n{"".join(parts)}</section>\n'
+
+
+def _description(dataset: str) -> list[str]:
+    found = [entry.description for entry in DATASETS if entry.name == dataset]
+    return [paragraph(f"{text[:1].upper()}{text[1:]}.", is_note=True) for text in found]
+
+
+def _finding(result: FewShotResult) -> str:
+    """What an evaluation found, in a sentence."""
+    what = "mean squared error" if result.is_error else "accuracy"
+    row, protocol = result.usual_row, result.protocol
+    start = (
+        f"{result.name} on {protocol['num_tasks']:,} {protocol['split']} tasks of "
+        f"{result.measured.first.dataset}, {result.tested_on}, query {protocol['query']}: {what}"
+    )
+    if not result.has_steps:
+        return f"{start} {_score_words(result, row)}."
+    before, steps = _score_words(result, 0), result.steps[row]
+    if steps == 0:
+        return f"{start} {before} before adaptation."
+    after = "1 step" if steps == 1 else f"{steps} steps"
+    return f"{start} {before} before adaptation, {_score_words(result, row)} after {after}."
+
+
+def _score_words(result: FewShotResult, row: int) -> str:
+    score, half = score_text(result, row)
+    if result.intervals[row] is None:
+        return f"{score} on {half}"
+    return f"{score} {half}" if result.is_error else f"{score} {half} %"
+
+
+def _results_table(labels: Mapping[str, FewShotResult]) -> str:
+    """A row for each result, after the steps that the learner was trained for or tests by."""
+    results = list(labels.values())
+    several = any(len(result.measured.runs) > 1 for result in results)
+    columns = [
+        Column("learner"),
+        Column("tested on"),
+        Column("query", "words"),
+        Column("tasks × runs", "number"),
+        Column("adaptation steps", "words"),
+        Column(_metric(results), "number"),
+        *([Column("each run", "words")] if several else []),
+        Column("batch norm", "words"),
+        Column("transductive"),
+        Column("published", "words"),
+    ]
+    rows = [
+        Row(label, _result_cells(result, several), begins_group=True)
+        for label, result in labels.items()
+    ]
+    what = "Mean squared error" if results[0].is_error else "Accuracy"
+    return table(f"{what} on tasks never seen in training, and what is published", columns, rows)
+
+
+def _result_cells(result: FewShotResult, several: bool) -> list[str]:
+    protocol, row = result.protocol, result.usual_row
+    steps = str(result.steps[row]) if result.has_steps else "none"
+    if result.has_steps and result.steps[row] == result.usual_steps:
+        steps += f", {result.usual_word}"
+    published = ""
+    if protocol["split"] == "test":
+        first, ways, shots = result.measured.first, int(protocol["ways"]), int(protocol["shots"])
+        published = published_figure(first.dataset, first.learner, ways, shots)
+    return [
+        escape(f"{result.tested_on}, {protocol['split']}"),
+        escape(str(protocol["query"])),
+        f"{protocol['num_tasks']:,} × {len(result.measured.runs)}",
+        escape(steps),
+        value_with_interval(*score_text(result, row)),
+        *([escape(_each_run(result, row))] if several else []),
+        escape(str(protocol["batch_norm"])),
+        "yes" if protocol["transductive"] else "no",
+        escape(published),
+    ]
+
+
+def _each_run(result: FewShotResult, row: int) -> str:
+    """The mean of every run, of scores as files hold them."""
+    if result.intervals[row] is None:
+        return ""
+    scale, digits = (1, 3) if result.is_error else (100, 2)
+    return ", ".join(f"{scale * mean:.{digits}f}" for mean in result.measured.scores[row].mean(-1))
+
+
+def _steps_table(labels: Mapping[str, FewShotResult]) -> str:
+    """A row for each number of adaptation steps, a column for each learner that takes any."""
+    shown = {label: result for label, result in labels.items() if result.has_steps}
+    columns = [Column("adaptation steps"), *(Column(label, "number") for label in shown)]
+    rows = []
+    for step in sorted({step for result in shown.values() for step in result.steps}):
+        cells = [
+            value_with_interval(*score_text(result, result.steps.index(step)))
+            if step in result.steps
+            else ""
+            for result in shown.values()
+        ]
+        rows.append(Row(str(step), cells))
+    metric = _metric(list(shown.values()))
+    return table(f"After each number of adaptation steps: {metric}", columns, rows)
+
+
+def _metric(results: Sequence[FewShotResult]) -> str:
+    return "mean squared error" if results[0].is_error else "accuracy, %"
+
+
+def _results_note(results: Sequence[FewShotResult]) -> str:
+    """What the numbers and their intervals mean."""
+    tasks = {tuple(result.protocol[key] for key in _TELL_TASKS_APART) for result in results}
+    apart = "Not all were measured on the same tasks, see below. " if len(tasks) > 1 else ""
+    meanings = " Or: ".join(
+        f"{text}." for text in dict.fromkeys(str(r.protocol["interval"]) for r in results)
+    )
+    return (
+        f"{apart}Of the newest checkpoints. Intervals are 95 % intervals: {meanings} Published "
+        "figures and their intervals are those of the papers, with their lengths of training."
+    )
+
+
+def _protocol_table(labels: Mapping[str, FewShotResult], learners: Sequence[LearnerRuns]) -> str:
+    """Everything that decided the numbers, a column for each protocol."""
+    configs = {result.name: one for one in learners for result in one.results}
+    columns: list[tuple[dict[str, Any], list[str]]] = []
+    for label, result in labels.items():
+        facts = {**result.protocol, **_trained_by(configs[result.name], result.protocol)}
+        for other, names in columns:
+            if other == facts:
+                names.append(label)
+                break
+        else:
+            columns.append((facts, [label]))
+    all_facts = [facts for facts, _ in columns]
+    names = ["value"] if len(columns) == 1 else [", ".join(names) for _, names in columns]
+    head = [Column("setting"), *(Column(name, "words") for name in names)]
+    rows = [
+        Row(key, [_value(facts, key) for facts in all_facts], _FACTS.get(key, ""))
+        for key in _all_keys(all_facts)
+    ]
+    return table("How learners were trained and measured", head, rows)
+
+
+def _trained_by(learner: LearnerRuns, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json says of the protocol, and the evaluation does not say again."""
+    stored: Mapping[str, Any] = learner.runs[0].config.get("protocol", {})
+    return {
+        f"training: {key}": fact
+        for key, fact in stored.items()
+        if fact not in (measured.get(key), measured.get(f"data_{key}"))
+    }
+
+
+def _settings_table(learners: Sequence[LearnerRuns]) -> str:
+    """Every setting of a run, a column for each learner."""
+    settings = []
+    for learner in learners:
+        config = learner.runs[0].config
+        rest = {key: value for key, value in config.items() if key not in _ELSEWHERE}
+        settings.append({**config["agent_config"], **rest})
+    names = ["value"] if len(learners) == 1 else [learner.name for learner in learners]
+    columns = [Column("setting"), *(Column(name, "words") for name in names)]
+    rows = [Row(key, [_value(one, key) for one in settings]) for key in _all_keys(settings)]
+    return table("Settings of training, of the first run where there are several", columns, rows)
+
+
+def _value(facts: Mapping[str, Any], key: str) -> str:
+    return code(str(facts[key])) if key in facts else ""
+
+
+def _all_keys(several: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for facts in several for key in facts))

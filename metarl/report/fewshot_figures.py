@@ -1,0 +1,134 @@
+"""Figures of few-shot learners for a report, each with its numbers in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from metarl.fewshot.results import FewShotResult
+from metarl.plots.fewshot import _error_limits, fewshot_learning_figure, steps_figure
+from metarl.plots.style import PALETTE, figure_svg
+from metarl.report.fewshot_runs import LearnerRuns, result_labels
+from metarl.report.numbers import fixed_text, score_text
+from metarl.report.page import figure
+
+__all__ = ["learning_parts", "steps_parts"]
+
+
+_LEARNING = {
+    "validation/accuracy": "accuracy on validation tasks, %",
+    "train/accuracy": "accuracy on training tasks, %",
+    "meta/query_mse": "mean squared error on training tasks",
+}
+_MOST_LINES = len(PALETTE)
+
+
+def learning_parts(learners: Sequence[LearnerRuns], dataset: str) -> list[str]:
+    """Learning curves: as many learners in a figure as there are lines to tell apart."""
+    parts = []
+    for key, meaning in _LEARNING.items():
+        curves = {learner.name: _seeds(learner, key) for learner in learners}
+        for names in _by_lines({name: len(seeds) for name, seeds in curves.items() if seeds}):
+            several = len(names) > 1
+            lines = {
+                _line_name(name, seed, several, len(curves[name]) > 1): rows
+                for name in names
+                for seed, rows in curves[name].items()
+            }
+            title = dataset if several else f"{dataset}, {names[0]}"
+            parts.append(_learning(title, meaning, key, lines))
+    return parts
+
+
+def _line_name(learner: str, seed: str, several_learners: bool, several_seeds: bool) -> str:
+    """What tells a line apart."""
+    if several_learners and several_seeds:
+        return f"{learner}, {seed}"
+    return learner if several_learners else seed
+
+
+def _by_lines(counts: Mapping[str, int]) -> list[list[str]]:
+    """Learners in groups, each of as many lines as there are looks, if a learner has not more."""
+    groups: list[list[str]] = []
+    room = 0
+    for name, count in counts.items():
+        if count > room:
+            groups.append([])
+            room = _MOST_LINES
+        groups[-1].append(name)
+        room -= count
+    return groups
+
+
+def _learning(
+    title: str, meaning: str, key: str, seeds: Mapping[str, Sequence[Mapping[str, float]]]
+) -> str:
+    scale, digits = (1, 3) if key.endswith("mse") else (100, 2)
+    sentences = [f"Line chart of {meaning}, against iterations."]
+    for name, rows in seeds.items():
+        first, last = (fixed_text(rows[k][key] * scale, digits) for k in (0, -1))
+        length = f"{int(rows[-1]['iteration']):,} iterations"
+        sentences.append(f"{name}: from {first} to {last} after {length}.")
+    svg = figure_svg(fewshot_learning_figure(seeds, title))
+    runs = "one run" if len(seeds) == 1 else f"{len(seeds)} runs, a line for each"
+    caption = f"Learning curve, {runs}: {meaning}."
+    return figure(svg, alt=" ".join(sentences), caption=caption)
+
+
+def _first_key(rows: Sequence[Mapping[str, float]]) -> str | None:
+    return next((key for key in _LEARNING if rows and key in rows[0]), None)
+
+
+def _seeds(learner: LearnerRuns, key: str) -> dict[str, list[dict[str, float]]]:
+    """The metrics of each seed whose learning is told by this key."""
+    return {
+        f"seed {run.config['seed']}": run.metrics
+        for run in learner.runs
+        if _first_key(run.metrics) == key
+    }
+
+
+def steps_parts(results: Sequence[FewShotResult]) -> list[str]:
+    """Adaptation curves, a figure for each kind of tasks; none where no learner takes steps."""
+    kinds: dict[tuple[str, ...], list[FewShotResult]] = {}
+    for result in results:
+        test = (result.tested_on, str(result.protocol["query"]), str(result.protocol["split"]))
+        kinds.setdefault(test, []).append(result)
+    parts = []
+    for (tested_on, query, split), group in kinds.items():
+        if not any(result.has_steps for result in group):
+            continue
+        labels, dataset = result_labels(group), group[0].measured.first.dataset
+        what = "Mean squared error" if group[0].is_error else "Accuracy"
+        svg = figure_svg(steps_figure(labels, f"{dataset}, {tested_on}, {split} tasks"))
+        caption = (
+            f"{what} on {split} tasks, {tested_on}, query {query}, by the number of adaptation "
+            "steps, with 95 % intervals"
+        )
+        flat = [name for name, result in labels.items() if not result.has_steps]
+        level = f"; {', '.join(flat)} without steps as a level" if flat else ""
+        far = "; lines leave it where errors grow without bound" if _leaves(group) else ""
+        text = _steps_text(labels)
+        parts.append(figure(svg, alt=text, caption=f"{caption}{level}{far}."))
+    return parts
+
+
+def _leaves(results: Sequence[FewShotResult]) -> bool:
+    """Whether a mean error is larger than the figure shows, or none."""
+    top = _error_limits(results)[1]
+    intervals = [interval for result in results for interval in result.intervals]
+    return results[0].is_error and any(i is None or i.mean > top for i in intervals)
+
+
+def _steps_text(results: Mapping[str, FewShotResult]) -> str:
+    """Every number of the figure."""
+    first = next(iter(results.values()))
+    what = "the mean squared error" if first.is_error else "the accuracy in per cent"
+    sentences = [f"Line chart of {what} by adaptation steps."]
+    for name, result in results.items():
+        points = []
+        for row, step in enumerate(result.steps):
+            score, half = score_text(result, row)
+            words = f"{score} {half}" if result.intervals[row] else f"{score} on {half}"
+            points.append(f"{step}: {words}" if result.has_steps else f"without steps {words}")
+        sentences.append(f"{name}: {'; '.join(points)}.")
+    return " ".join(sentences)

@@ -1,0 +1,231 @@
+"""The tables of a report: runs, results, protocols."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from metarl.evaluation.protocol import EvaluationProtocol
+from metarl.evaluation.results import Evaluation, Scores
+from metarl.plots.adaptation import agent_labels
+from metarl.report import words
+from metarl.report.numbers import interval_text
+from metarl.report.page import Column, Row, code, heading, paragraph, table, value_with_interval
+from metarl.report.runs import AgentRuns, ReportedRun
+
+__all__ = [
+    "PROTOCOL_FIELDS",
+    "command_cell",
+    "protocol_table",
+    "results_note",
+    "results_table",
+    "runs_section",
+    "versions_text",
+]
+
+PROTOCOL_FIELDS = {
+    "num_tasks": "tasks",
+    "split": "where the tasks come from",
+    "exploration_episodes": "episodes of each task before each adaptation step, K",
+    "adaptation_steps": "adaptation steps",
+    "evaluation_episodes": "episodes of each task that are measured at each stage",
+    "deterministic": "whether the most likely action is taken in measured episodes",
+    "reported": "which measured episode counts",
+    "seed": "of tasks, initial states, actions and intervals",
+}
+"""The fields of an evaluation protocol, in words."""
+
+
+def runs_section(agents: Mapping[str, Sequence[AgentRuns]]) -> str:
+    """Every run: agent, environment, seed, how long it trained, and the command."""
+    columns = [
+        Column("run"),
+        Column("agent"),
+        Column("environment"),
+        Column("seed", "number"),
+        Column("iterations", "number"),
+        Column("environment steps", "number"),
+        Column("command", "long"),
+    ]
+    rows = [
+        _run_row(run, group.name, begins_group=k == 0)
+        for groups in agents.values()
+        for group in groups
+        for k, run in enumerate(group.runs)
+    ]
+    runs = [run for groups in agents.values() for group in groups for run in group.runs]
+    return (
+        heading(2, "Runs", at="runs")
+        + table("Training runs", columns, rows)
+        + paragraph(versions_text(runs), is_note=True)
+    )
+
+
+def versions_text(runs: Sequence[ReportedRun]) -> str:
+    """With what versions runs were trained."""
+    return f"Trained with {'; '.join(dict.fromkeys(_versions(run) for run in runs))}."
+
+
+def command_cell(config: Mapping[str, Any]) -> str:
+    """The command of a run, as HTML."""
+    program, *arguments = config.get("command") or ["unknown"]
+    return code(shlex.join([Path(program).name, *arguments]))
+
+
+def results_table(split: str, evaluations: Sequence[Evaluation]) -> str:
+    """Every policy's statistics on a split: random first, the oracle last."""
+    has_success = any(evaluation.measured.success is not None for evaluation in evaluations)
+    columns = [
+        Column("policy"),
+        Column("runs × tasks", "number"),
+        Column("return, mean", "number"),
+        Column("interquartile mean", "number"),
+        Column("gain over before", "number"),
+        Column("chance to beat before", "number"),
+        Column("gap to oracle closed", "number"),
+        *([Column("success", "number")] if has_success else []),
+    ]
+    rows = list(_reference_rows(evaluations, has_success, last=False))
+    for label, evaluation in agent_labels(evaluations).items():
+        rows += _stage_rows(label, evaluation, has_success)
+    rows += _reference_rows(evaluations, has_success, last=True)
+    return table(f"Returns on {split} tasks, with 95 % intervals", columns, rows)
+
+
+def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterator[Row]:
+    for k, stage in enumerate(evaluation.stages):
+        scores = evaluation.scores(k)
+        compared = ["", "", ""]
+        if k > 0:
+            gain = interval_text(evaluation.gain(k), signed=True)
+            chance = evaluation.improvement(k)
+            ends = f"{words.share_text(chance.low)} … {words.share_text(chance.high)}"
+            compared = [
+                value_with_interval(*gain),
+                value_with_interval(words.share_text(chance.value), ends),
+                words.share_text(evaluation.gap_closed(k)),
+            ]
+        success = []
+        if has_success:
+            success = [_success(evaluation, None, k)]
+        cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, scores)]
+        yield Row(f"{label}, {stage}", [*cells, *compared, *success], begins_group=k == 0)
+    if (together := evaluation.trial_returns) is not None:
+        cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, together)]
+        yield Row(f"{label}, all episodes", [*cells, *_blank(has_success)])
+
+
+def _reference_rows(
+    evaluations: Sequence[Evaluation], has_success: bool, *, last: bool
+) -> Iterator[Row]:
+    """Random actions come first; all other references after the agents, the oracle last."""
+    seen: dict[str, Evaluation] = {}
+    for evaluation in evaluations:
+        for name in evaluation.references:
+            seen.setdefault(name, evaluation)
+    names = sorted(seen, key=lambda name: name == "oracle")
+    chosen = [name for name in names if (name != "random") == last]
+    for k, name in enumerate(chosen):
+        evaluation = seen[name]
+        scores = evaluation.reference(name)
+        success = [_success(evaluation, name, 0)] if has_success else []
+        cells = [_size(evaluation, len(scores)), *_means(evaluation, scores), "", "", ""]
+        yield Row(name, [*cells, *success], begins_group=k == 0)
+        if name in evaluation.totals and evaluation.trial_returns is not None:
+            total = evaluation.totals[name]
+            cells = [_size(evaluation, len(total)), *_means(evaluation, total)]
+            yield Row(f"{name}, all episodes", [*cells, *_blank(has_success)])
+
+
+def _blank(has_success: bool) -> list[str]:
+    """Cells of a row that is compared with nothing."""
+    return [""] * (4 if has_success else 3)
+
+
+def _size(evaluation: Evaluation, num_runs: int) -> str:
+    return f"{num_runs} × {len(evaluation.tasks)}"
+
+
+def _means(evaluation: Evaluation, scores: Scores) -> list[str]:
+    estimates = (evaluation.estimate(scores), evaluation.middle(scores))
+    return [value_with_interval(*interval_text(estimate)) for estimate in estimates]
+
+
+def _success(evaluation: Evaluation, reference: str | None, stage: int) -> str:
+    part = evaluation.measured if reference is None else evaluation.references[reference]
+    if part.success is None:
+        return ""
+    scores = (
+        evaluation.scores(stage, "success")
+        if reference is None
+        else evaluation.reference(reference, "success")
+    )
+    share = evaluation.estimate(scores)
+    ends = f"{words.share_text(share.low)} … {words.share_text(share.high)}"
+    return value_with_interval(words.share_text(share.value), ends)
+
+
+def results_note(evaluations: Sequence[Evaluation]) -> str:
+    """What the numbers and their intervals mean."""
+    units = {e.estimate(e.scores(0)).resampled for e in evaluations}
+    over = {
+        "runs": "what other training seeds would give on these tasks, drawn anew for each of them "
+        "as rliable does, without what a seed does to all tasks alike",
+        "tasks": "what this one run would give on other tasks of the same distribution",
+    }
+    meaning = "; of single runs ".join(over[unit] for unit in sorted(units))
+    protocols = {replace(evaluation.protocol, split="") for evaluation in evaluations}
+    apart = "Agents were measured by different protocols, see below. " if len(protocols) > 1 else ""
+    return apart + (
+        "Undiscounted returns. Intervals are 95 % stratified-bootstrap intervals and say "
+        f"{meaning}. The interquartile mean is that of the middle half of all runs × tasks. The "
+        "chance to beat before is that of a run after adaptation to beat a run before it on the "
+        "same task."
+    )
+
+
+def protocol_table(evaluations: Sequence[Evaluation]) -> str:
+    """How agents were measured, a column for each protocol."""
+    of: dict[EvaluationProtocol, list[str]] = {}
+    for label, evaluation in agent_labels(evaluations).items():
+        of.setdefault(evaluation.protocol, []).append(label)
+    names = ["value"] if len(of) == 1 else [", ".join(labels) for labels in of.values()]
+    columns = [Column("setting"), *map(Column, names)]
+    rows = [
+        Row(
+            field.name,
+            [code(str(getattr(protocol, field.name))) for protocol in of],
+            detail=PROTOCOL_FIELDS[field.name],
+        )
+        for field in fields(EvaluationProtocol)
+    ]
+    shared = [code(str(protocol.shares_episodes)) for protocol in of]
+    detail = "whether measured episodes are the data of the next step"
+    rows.append(Row("shares_episodes", shared, detail=detail))
+    return table("How adaptation was measured", columns, rows)
+
+
+def _run_row(run: ReportedRun, agent: str, *, begins_group: bool) -> Row:
+    config = run.config
+    last: Mapping[str, Any] = run.metrics[-1] if run.metrics else {}
+    return Row(
+        run.path,
+        [
+            code(agent),
+            code(config["environment"]),
+            str(config["seed"]),
+            f"{last.get('iteration', 0):,}",
+            f"{int(last.get('time/env_steps', 0)):,}",
+            command_cell(config),
+        ],
+        begins_group=begins_group,
+    )
+
+
+def _versions(run: ReportedRun) -> str:
+    versions = run.config.get("versions", {})
+    shown = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return shown or "unknown versions"

@@ -1,0 +1,156 @@
+"""Tables of an evaluation for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from metarl.evaluation.results import Evaluation, Metric, Scores
+from metarl.fewshot.results import MeasuredRuns
+from metarl.report.numbers import fixed_text, interval_text, number_text
+from metarl.statistics.bootstrap import Estimate
+
+__all__ = ["print_table", "print_evaluation"]
+
+
+def print_table(console: Console, measured: MeasuredRuns) -> None:
+    """The protocol in words, and a row for each number of adaptation steps."""
+    protocol, first = measured.protocol, measured.first
+    for name, fact in protocol.items():
+        console.print(f"{name}: {fact}", soft_wrap=True, highlight=False, markup=False)
+    num_runs = len(measured.runs)
+    runs = f" × {num_runs} runs" if num_runs > 1 else ""
+    title = (
+        f"{first.dataset}, {first.learner}, {protocol['ways']}-way {protocol['shots']}-shot, "
+        f"{protocol['num_tasks']} {protocol['split']} tasks{runs}"
+    )
+    console.print(title, soft_wrap=True, highlight=False, markup=False)
+    table = Table(box=box.SIMPLE)
+    is_error = first.metric == "mse"
+    table.add_column("steps", justify="right")
+    table.add_column("query MSE" if is_error else "accuracy %", justify="right")
+    table.add_column("± 1.96 s/√n" if num_runs == 1 else "±", justify="right")
+    if num_runs > 1:
+        table.add_column("each run", justify="right")
+    scale, digits = (1, 3) if is_error else (100, 2)
+    rows = zip(first.steps, measured.intervals(), measured.scores, strict=True)
+    for step, interval, scores in rows:
+        if interval is None:
+            lost = (~np.isfinite(scores)).any(0).sum()
+            cells = ["diverged", f"{lost} of {scores.shape[-1]} tasks"]
+        else:
+            numbers = [interval.mean, interval.high - interval.mean]
+            cells = [fixed_text(number * scale, digits) for number in numbers]
+        if num_runs > 1:
+            means = scores.mean(-1)
+            cells.append("  ".join(fixed_text(mean * scale, digits) for mean in means))
+        table.add_row(str(step), *cells)
+    console.print(table)
+
+
+def print_evaluation(console: Console, evaluation: Evaluation) -> None:
+    """A table for the return and, where the family has it, one for success; intervals explained."""
+    for metric in evaluation.metrics:
+        console.print(_table(evaluation, metric))
+    if len(evaluation.runs) > 1:
+        console.print(_own_means(evaluation), soft_wrap=True, highlight=False)
+    console.print(_meaning_of_intervals(evaluation), soft_wrap=True)
+
+
+def _table(evaluation: Evaluation, metric: Metric) -> Table:
+    count = len(evaluation.runs)
+    runs = f"{count} runs of {evaluation.agent}" if count > 1 else evaluation.agent
+    table = Table(
+        title=f"{evaluation.environment}, {runs}: {evaluation.protocol.describe()}",
+        title_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("")
+    name = "return" if metric == "return" else "success %"
+    for heading in (name, "95 %", "IQM", "gain", "95 %", "gap closed"):
+        table.add_column(heading, justify="right")
+    for other in _others(evaluation, metric):
+        table.add_row(other, *_reference_cells(evaluation, other, metric))
+    for stage, label in enumerate(evaluation.stages):
+        table.add_row(label, *_stage_cells(evaluation, stage, metric))
+    if metric == "return" and (together := evaluation.trial_returns) is not None:
+        table.add_row("all episodes", *_own_cells(evaluation, together, metric))
+        for other, total in evaluation.totals.items():
+            table.add_row(f"{other}, all episodes", *_own_cells(evaluation, total, metric))
+    if "oracle" in evaluation.references and _has(evaluation, "oracle", metric):
+        cells = _reference_cells(evaluation, "oracle", metric)
+        table.add_row("oracle", *cells, "", "", "100%" if metric == "return" else "")
+    return table
+
+
+def _others(evaluation: Evaluation, metric: Metric) -> list[str]:
+    """References that stand above the stages."""
+    names = (name for name in evaluation.references if name != "oracle")
+    return [name for name in names if _has(evaluation, name, metric)]
+
+
+def _has(evaluation: Evaluation, name: str, metric: Metric) -> bool:
+    return metric == "return" or evaluation.references[name].success is not None
+
+
+def _reference_cells(evaluation: Evaluation, name: str, metric: Metric) -> list[str]:
+    return _own_cells(evaluation, evaluation.reference(name, metric), metric)
+
+
+def _own_cells(evaluation: Evaluation, scores: Scores, metric: Metric) -> list[str]:
+    mean, middle = evaluation.estimate(scores), evaluation.middle(scores)
+    return [*_shown(mean, metric), _shown(middle, metric)[0]]
+
+
+def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str]:
+    scores = evaluation.scores(stage, metric)
+    cells = _own_cells(evaluation, scores, metric)
+    if stage == 0:
+        return cells
+    closed = evaluation.gap_closed(stage) if metric == "return" else None
+    share = "" if closed is None else f"{closed:.0%}"
+    return [*cells, *_shown(evaluation.gain(stage, metric), metric), share]
+
+
+def _shown(estimate: Estimate, metric: Metric) -> tuple[str, str]:
+    """Value and interval; success in per cent."""
+    if metric == "return":
+        return interval_text(estimate)
+    value, low, high = (f"{100 * number:.0f}" for number in estimate[:3])
+    return value, f"{low} … {high}"
+
+
+def _own_means(evaluation: Evaluation) -> str:
+    """The mean return of each run at the last stage, or over the trial."""
+    together = evaluation.trial_returns
+    label = evaluation.stages[-1] if together is None else "all episodes"
+    scores = evaluation.scores(len(evaluation.stages) - 1) if together is None else together
+    means = (number_text(float(mean)) for mean in scores.mean(-1))
+    return f"return of each run, {label}: {', '.join(means)}"
+
+
+def _meaning_of_intervals(evaluation: Evaluation) -> str:
+    """What the intervals say, and of whom."""
+    names = {name: evaluation.reference(name) for name in evaluation.references}
+    single = [name for name, scores in names.items() if len(scores) == 1]
+    if len(evaluation.runs) == 1:
+        own = "Intervals are over tasks: what this run would give on other tasks of the split"
+        others = [name for name in names if name not in single]
+        unit = "runs"
+    else:
+        own = (
+            "Intervals are over runs, drawn anew for each task as rliable does; what a seed does "
+            "to all tasks alike is not in them, the runs' own means show it"
+        )
+        others, unit = single, "tasks"
+    tail = f"; those of {_listed(others)} are over {unit}" if others else ""
+    return f"{own}{tail}. IQM: mean of the middle half of runs and tasks."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

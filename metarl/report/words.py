@@ -1,0 +1,165 @@
+"""Numbers and sentences of a report: what a figure shows, for who reads and does not see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from metarl.evaluation.behaviour import Choices, Films, Paths
+from metarl.evaluation.results import Evaluation, Metric
+from metarl.plots.adaptation import agent_labels, on_common_steps
+from metarl.plots.behaviour import best_share
+from metarl.report.numbers import interval_text, number_text
+from metarl.statistics.bootstrap import Estimate
+from metarl.tasks.spaces import Tasks
+
+__all__ = [
+    "adaptation_text",
+    "choices_text",
+    "film_text",
+    "finding",
+    "learning_text",
+    "paths_text",
+    "profile_text",
+    "share_text",
+    "task_text",
+    "tasks_text",
+]
+
+_MOST_NUMBERS = 4
+
+
+def share_text(share: float | None) -> str:
+    """A share in per cent; nothing for None."""
+    return "" if share is None else f"{share:.0%}".replace("-", "−")
+
+
+def task_text(task: Sequence[float] | Tasks) -> str:
+    """A task's numbers, the first few."""
+    shown = ", ".join(f"{float(v):.3g}".replace("-", "−") for v in task[:_MOST_NUMBERS])
+    return f"({shown}, …)" if len(task) > _MOST_NUMBERS else f"({shown})"
+
+
+def finding(evaluation: Evaluation) -> str:
+    """What an evaluation found, in a sentence."""
+    last = evaluation.protocol.adaptation_steps
+    before = _estimate_words(evaluation.estimate(evaluation.scores(0)))
+    start = f"{evaluation.agent} on {evaluation.environment}: return {before}"
+    if last == 0:
+        return f"{start} without adaptation."
+    after = _estimate_words(evaluation.estimate(evaluation.scores(last)))
+    closed = evaluation.gap_closed(last)
+    gap = "" if closed is None else f", {share_text(closed)} of the way to the oracle"
+    return (
+        f"{start} {_at(evaluation.stages[0])}, {after} {_at(evaluation.stages[last])} "
+        f"({evaluation.protocol.split} tasks){gap}."
+    )
+
+
+def adaptation_text(evaluations: Sequence[Evaluation], metric: Metric) -> str:
+    """Every number of the adaptation figure."""
+    what = "return" if metric == "return" else "share of successes"
+    sentences = [f"Line chart of the {what} against adaptation."]
+    for label, evaluation in agent_labels(evaluations).items():
+        points = [
+            f"{name} {_estimate_words(evaluation.estimate(evaluation.scores(k, metric)))}"
+            for k, name in enumerate(evaluation.stages)
+        ]
+        sentences.append(f"{label}: {'; '.join(points)}.")
+    first = evaluations[0]
+    for name, other in first.references.items():
+        if metric == "return" or other.success is not None:
+            level = _estimate_words(first.estimate(first.reference(name, metric)))
+            sentences.append(f"{name}: {level}.")
+    return " ".join(sentences)
+
+
+def learning_text(agents: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> str:
+    """Where the learning curves begin and end."""
+    sentences = ["Line chart of returns against environment steps of training."]
+    for name, seeds in agents.items():
+        words = []
+        for when, key in (("before", "support"), ("after", "query")):
+            values = on_common_steps(seeds, f"rollout/{key}_return")[1].mean(0)
+            first, last = (number_text(float(values[k])) for k in (0, -1))
+            words.append(f"{when} adaptation from {first} to {last}")
+        steps = min(int(rows[-1]["time/env_steps"]) for rows in seeds)
+        runs = "one run" if len(seeds) == 1 else f"{len(seeds)} runs"
+        sentences.append(f"{name}, {runs}, {steps:,} steps: {' and '.join(words)}.")
+    return " ".join(sentences)
+
+
+def tasks_text(evaluation: Evaluation) -> str:
+    """On how many tasks adaptation helped, and where the returns lie."""
+    last = evaluation.protocol.adaptation_steps
+    before, after = (evaluation.scores(stage).mean(0) for stage in (0, last))
+    text = (
+        f"Scatter plot of the return on each of {len(evaluation.tasks)} tasks against the task. "
+        f"{evaluation.stages[0]}: from {number_text(before.min())} to {number_text(before.max())}."
+    )
+    if last == 0:
+        return text
+    better = int((after > before).sum())
+    return (
+        f"{text} {evaluation.stages[last]}: from {number_text(after.min())} to "
+        f"{number_text(after.max())}; higher on {better} of {len(before)} tasks."
+    )
+
+
+def profile_text(curves: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]) -> str:
+    """The quartiles of the scores [runs, tasks] behind each curve of a performance profile."""
+    words = []
+    for name, scores in curves.items():
+        low, middle, high = (number_text(float(q)) for q in np.quantile(scores, [0.25, 0.5, 0.75]))
+        words.append(f"{name}: half of all returns above {middle}, {low} to {high} the middle half")
+    return f"Performance profile. {'; '.join(words)}."
+
+
+def paths_text(paths: Paths) -> str:
+    """The return of each task's ways."""
+    return f"Ways through the plane on {len(paths.tasks)} tasks. {_returns(paths)}"
+
+
+def choices_text(choices: Choices) -> str:
+    """How often the oracle's choice was taken at the first step and at the last."""
+    if choices.best is None:
+        return f"How often each of {choices.num_choices} actions is chosen. {_returns(choices)}"
+    words = [
+        f"{name}: {share_text(float(share[0]))} at the first step, "
+        f"{share_text(float(share[~np.isnan(share)][-1]))} at the last"
+        for name, share in zip(choices.stages, best_share(choices), strict=True)
+    ]
+    return f"Share of choices that are the oracle's. {'; '.join(words)}."
+
+
+def film_text(films: Films, task: int) -> str:
+    """What is seen of one task."""
+    words = [
+        f"{name}, return {number_text(float(returns[task]))}"
+        for name, returns in zip(films.stages, films.returns, strict=True)
+    ]
+    return f"Video of task {task + 1} {task_text(films.tasks[task])}: {'; '.join(words)}."
+
+
+def _returns(shown: Paths | Choices) -> str:
+    words = []
+    for k, task in enumerate(shown.tasks[:_MOST_NUMBERS]):
+        parts = [
+            f"{number_text(float(returns[k].mean()))} {_at(name)}"
+            for name, returns in zip(shown.stages, shown.returns, strict=True)
+        ]
+        words.append(f"Task {k + 1} {task_text(task)}: return {', '.join(parts)}.")
+    return " ".join(words)
+
+
+def _at(stage: str) -> str:
+    """A stage's name as part of a sentence."""
+    if stage.startswith("episode"):
+        return f"in {stage}"
+    return "before adaptation" if stage == "before" else stage
+
+
+def _estimate_words(estimate: Estimate) -> str:
+    value, interval = interval_text(estimate)
+    return f"{value} ({interval.replace('…', 'to')})"

@@ -1,0 +1,222 @@
+"""The losses of proximal policy optimisation as pure functions of tensors [...].
+
+Policy-gradient objectives of all tasks at once: inner loss, surrogate, KL, Fisher product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.bilevel.inner_loop import Loss
+from metarl.bilevel.linearized import LinearizedAdaptation
+from metarl.optim.trust_region import gauss_newton_product
+from metarl.parameters import Params, flatten, unflatten
+from metarl.rl.distributions import Distribution
+from metarl.rl.masked import _mean_over_states, _standardized, state_weights
+from metarl.rl.policies import Policy
+from metarl.rl.returns import discounted_returns, generalized_advantages, linear_feature_values
+from metarl.rollouts.episodes import Episodes
+
+__all__ = [
+    "clipped_surrogate",
+    "clipped_value_loss",
+    "InnerObjective",
+    "PolicyBatch",
+    "adapted_fisher_product",
+    "log_prob_loss",
+    "mean_kl",
+    "policy_batch",
+    "ratio_loss",
+]
+
+
+def clipped_surrogate(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, *, clip: float
+) -> Tensor:
+    """The clipped policy loss of each step, to be minimised.
+
+        −min(ρ A, clip(ρ, 1 − ε, 1 + ε) A),   ρ = π(a|·) / π_old(a|·)
+
+    Args:
+        log_probs: log π of the actions taken, nats. Shape [...].
+        old_log_probs: log π_old, without a graph.
+        advantages: A.
+        clip: ε, above 0.
+
+    Source: Schulman et al. 2017 (arXiv:1707.06347), eq. 7.
+    """
+    ratios = torch.exp(log_probs - old_log_probs)
+    clipped = ratios.clamp(1 - clip, 1 + clip)
+    return -torch.minimum(ratios * advantages, clipped * advantages)
+
+
+def clipped_value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float | None = None
+) -> Tensor:
+    """Half the squared error of the values; with `clip`, the worse of it and the clipped one.
+
+        ½ max((V − G)², (V_old + clip(V − V_old, −ε, ε) − G)²)
+
+    Args:
+        values: V, shape [...].
+        old_values: V_old, without a graph.
+        returns: G, what the values should be.
+        clip: ε in units of the values; None does not clip.
+
+    Source: the reference code of Schulman et al. 2017 (openai/baselines, ppo2).
+    """
+    errors = (values - returns).square()
+    if clip is not None:
+        near = old_values + (values - old_values).clamp(-clip, clip)
+        errors = torch.maximum(errors, (near - returns).square())
+    return 0.5 * errors
+
+
+InnerObjective = Literal["log_prob", "likelihood_ratio"]
+
+
+class PolicyBatch(NamedTuple):
+    """Steps of all tasks, ready for a loss; B = envs × time."""
+
+    observations: Tensor  # [N, B, O]
+    actions: Tensor  # [N, B, A], or [N, B] int64
+    log_probs: Tensor  # [N, B] of the policy that acted, nats
+    advantages: Tensor  # [N, B]
+    mask: Tensor  # [N, B] bool, steps that count
+
+
+def policy_batch(
+    episodes: Episodes,
+    behaviour: Distribution,
+    *,
+    gamma: float,
+    gae_lambda: float,
+    baseline: Literal["linear", "none"],
+    normalize: bool,
+    bootstrap_truncated: bool,
+) -> PolicyBatch:
+    """Advantages of a batch of episodes, and what else a policy-gradient loss needs.
+
+    Args:
+        episodes: leading axes [N, E], time T.
+        behaviour: distributions that acted, leading axes [N, E, T].
+        gamma: discount per step.
+        gae_lambda: λ of the advantage estimate.
+        baseline: "linear": fitted to this batch, task by task; "none": values are zero.
+        normalize: give the advantages of each task mean 0 and standard deviation 1.
+        bootstrap_truncated: count the baseline's value after a cut episode. The published
+            methods do not: their episodes are worth nothing after the horizon.
+
+    Returns:
+        The batch without a graph.
+    """
+    ends = episodes.terminated | episodes.truncated
+    if baseline == "linear":
+        returns = discounted_returns(episodes.rewards, ends, gamma)
+        values = linear_feature_values(episodes.observations, returns, episodes.mask)
+    else:
+        values = torch.zeros_like(episodes.observations[..., 0])
+    terminated, truncated = episodes.terminated, episodes.truncated
+    if not bootstrap_truncated:
+        terminated, truncated = ends, torch.zeros_like(ends)
+    advantages = generalized_advantages(
+        episodes.rewards, values, terminated, truncated, gamma=gamma, gae_lambda=gae_lambda
+    ).flatten(1, 2)
+    mask = episodes.mask.flatten(1, 2)
+    if normalize:
+        advantages = _standardized(advantages, mask)
+    return PolicyBatch(
+        episodes.observations[:, :, :-1].flatten(1, 2),
+        episodes.actions.flatten(1, 2),
+        behaviour.log_prob(episodes.actions).detach().flatten(1, 2),
+        advantages,
+        mask,
+    )
+
+
+def log_prob_loss(policy: Policy) -> Loss:
+    """REINFORCE with a baseline: L = −mean_B log π(a | s) A, per task, shape [tasks].
+
+    Source: Finn et al. 2017 (arXiv:1703.03400), eq. 4.
+    """
+
+    def loss(params: Params, batch: PolicyBatch) -> Tensor:
+        log_probs = policy.distribution(params, batch.observations).log_prob(batch.actions)
+        return -_mean_over_states(log_probs * batch.advantages, batch.mask)
+
+    return loss
+
+
+def ratio_loss(policy: Policy) -> Loss:
+    """Likelihood-ratio surrogate: L = −mean_B π(a | s) / π_acted(a | s) A, per task, [tasks].
+
+    Its gradient at the acting parameters is that of `log_prob_loss`; its Hessian there also holds
+    the variance term of the policy gradient (Rothfuss et al. 2019, arXiv:1810.06784, sec. 4).
+
+    Source: Schulman et al. 2015 (arXiv:1502.05477), eq. 14.
+    """
+
+    def loss(params: Params, batch: PolicyBatch) -> Tensor:
+        log_probs = policy.distribution(params, batch.observations).log_prob(batch.actions)
+        ratios = torch.exp(log_probs - batch.log_probs)
+        return -_mean_over_states(ratios * batch.advantages, batch.mask)
+
+    return loss
+
+
+def adapted_fisher_product(
+    policy: Policy,
+    adaptation: LinearizedAdaptation,
+    query: PolicyBatch,
+    like: Params,
+) -> Callable[[Tensor], Tensor]:
+    """v ↦ F v for the mean KL divergence of the adapted policies, through adaptation.
+
+        F = (1/N) Σ_i J_iᵀ F_i J_i,   J_i = ∂θ'_i/∂θ,
+        F_i = the Fisher information of π_θ'_i, mean over the query states of task i
+
+    Equal to the second derivative of the mean KL divergence at θ, since its first derivative is
+    zero there; no third derivative of the policy is taken.
+
+    Args:
+        policy: the policy.
+        adaptation: θ'_i and J_i.
+        query: states of all tasks, [N, B, ...]; may be a share of them.
+        like: names and shapes of the parameters θ.
+
+    Returns:
+        The product on flat vectors [P].
+
+    Source: Schulman et al. 2015 (arXiv:1502.05477), app. C.1, per task and chained with J_i.
+    """
+    leaves = {name: p.detach().requires_grad_() for name, p in adaptation.adapted.items()}
+    distribution = policy.distribution(leaves, query.observations)
+    weights = state_weights(query.mask, query.advantages.dtype).unsqueeze(-1)
+    num_tasks = weights.shape[0]
+
+    def metric(tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Mean over states; an output that all states share has an axis of length 1, weight 1."""
+        products = distribution.detach().fisher_metric(tangents)
+        return tuple(p * weights if p.shape[1] == weights.shape[1] else p for p in products)
+
+    fisher = gauss_newton_product(distribution.outputs, list(leaves.values()), metric)
+
+    def product(vector: Tensor) -> Tensor:
+        shared = unflatten(vector, like)
+        tangents = {k: v.expand(num_tasks, *v.shape) for k, v in shared.items()}
+        pushed = adaptation.push(tangents)
+        curved = dict(zip(pushed, fisher(list(pushed.values())), strict=True))
+        pulled = adaptation.pull(curved)
+        return flatten({name: p.mean(0) for name, p in pulled.items()})
+
+    return product
+
+
+def mean_kl(policy: Policy, params: Params, batch: PolicyBatch, old: Distribution) -> Tensor:
+    """KL(old ‖ π_params) in nats, mean over the states of each task. Shape [tasks]."""
+    distribution = policy.distribution(params, batch.observations)
+    return _mean_over_states(distribution.kl_from(old), batch.mask)

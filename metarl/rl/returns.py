@@ -1,0 +1,167 @@
+"""Return and advantage estimators: pure functions of rewards, values and episode ends.
+
+Time is the last axis; leading axes ([tasks, envs] as a rule) are carried along.
+
+The linear-feature baseline: a value function fitted to each task's own returns.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from metarl.validation import require_between
+
+__all__ = ["discounted_returns", "generalized_advantages", "linear_feature_values"]
+
+
+def discounted_returns(rewards: Tensor, ends: Tensor, gamma: float) -> Tensor:
+    """Discounted sum of the rewards up to the episode's end.
+
+        G_t = r_t + γ (1 − end_t) G_{t+1},   G_T = 0
+
+    Args:
+        rewards: r_t. Shape [..., T].
+        ends: bool, true where step t is the last of its episode. Shape [..., T].
+        gamma: γ, discount per step, in [0, 1].
+
+    Returns:
+        G_t, shape [..., T], the dtype of `rewards`.
+
+    Raises:
+        ValueError: if shapes differ or gamma lies outside [0, 1].
+
+    Source: Sutton & Barto 2018, eq. 3.8.
+    """
+    _check(rewards, gamma, ends=ends)
+    returns = torch.empty_like(rewards)
+    running = torch.zeros_like(rewards[..., 0])
+    for t in reversed(range(rewards.shape[-1])):
+        running = rewards[..., t] + gamma * torch.where(ends[..., t], 0, running)
+        returns[..., t] = running
+    return returns
+
+
+def generalized_advantages(
+    rewards: Tensor,
+    values: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    *,
+    gamma: float,
+    gae_lambda: float,
+    next_values: Tensor | None = None,
+) -> Tensor:
+    """Generalised advantage estimates; termination and truncation count apart.
+
+        A_t = δ_t + γ λ (1 − end_t) A_{t+1},   δ_t = r_t + γ (1 − terminated_t) V'_t − V_t
+
+    where end_t = terminated_t or truncated_t and V'_t is the value of the state that step t
+    leads to: V_{t+1} unless `next_values` says otherwise.
+
+    Args:
+        rewards: r_t. Shape [..., T].
+        values: V_t of the states acted in; the last bootstraps. Shape [..., T + 1].
+        terminated: bool, the task ended: no value follows. Shape [..., T].
+        truncated: bool, the episode was cut: its value still counts. Shape [..., T].
+        gamma: γ, in [0, 1].
+        gae_lambda: λ, in [0, 1].
+        next_values: V'_t, needed where a new episode starts at t + 1. Shape [..., T].
+
+    Returns:
+        A_t, shape [..., T], the dtype of `rewards`.
+
+    Raises:
+        ValueError: if shapes do not fit or gamma or lambda lies outside [0, 1].
+
+    Source: Schulman et al. 2016 (arXiv:1506.02438), eq. 16. Differs: cut at truncation.
+    """
+    _check(rewards, gamma, terminated=terminated, truncated=truncated)
+    if not 0 <= gae_lambda <= 1:
+        raise ValueError(f"gae_lambda must lie in [0, 1], got {gae_lambda}")
+    steps = rewards.shape[-1]
+    if values.shape != (*rewards.shape[:-1], steps + 1):
+        raise ValueError(
+            f"values must have {steps + 1} time steps (rewards has {steps}, plus one to "
+            f"bootstrap), got shape {tuple(values.shape)}"
+        )
+    following = values[..., 1:] if next_values is None else next_values
+    if following.shape != rewards.shape:
+        raise ValueError(
+            f"next_values must have the shape of rewards {tuple(rewards.shape)}, "
+            f"got {tuple(following.shape)}"
+        )
+    deltas = rewards + gamma * torch.where(terminated, 0, following) - values[..., :-1]
+    ends = terminated | truncated
+    advantages = torch.empty_like(rewards)
+    running = torch.zeros_like(rewards[..., 0])
+    for t in reversed(range(steps)):
+        running = deltas[..., t] + gamma * gae_lambda * torch.where(ends[..., t], 0, running)
+        advantages[..., t] = running
+    return advantages
+
+
+def _check(rewards: Tensor, gamma: float, **flags: Tensor) -> None:
+    for name, flag in flags.items():
+        if flag.dtype != torch.bool:
+            raise ValueError(f"{name} must be bool, got {flag.dtype}")
+        if flag.shape != rewards.shape:
+            raise ValueError(
+                f"{name} must have the shape of rewards {tuple(rewards.shape)}, "
+                f"got {tuple(flag.shape)}"
+            )
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+
+
+def linear_feature_values(
+    observations: Tensor, returns: Tensor, mask: Tensor, *, regularization: float = 1e-5
+) -> Tensor:
+    """Values of all states by ridge regression on the returns of the same task.
+
+        φ(s, t) = [s, s², t/100, (t/100)², (t/100)³, 1],   s clipped to ±10
+        w_i = argmin_w Σ (φ·w − G)² + ρ ‖w‖²
+
+    Args:
+        observations: s. Shape [N, E, T + 1, O], the last one follows the last step.
+        returns: G_t, discounted. Shape [N, E, T].
+        mask: bool, steps that count in the fit. Shape [N, E, T].
+        regularization: ρ, above 0.
+
+    Returns:
+        φ·w for every observation, shape [N, E, T + 1], the dtype of `returns`.
+
+    Raises:
+        ValueError: if the time axes do not fit or the regularization is not above 0.
+
+    Source: Duan et al. 2016 (arXiv:1604.06778), sec. 4 (rllab's LinearFeatureBaseline).
+    Differs: solved in float64.
+    """
+    steps = returns.shape[-1]
+    if observations.shape[-2] != steps + 1 or mask.shape != returns.shape:
+        raise ValueError(
+            f"observations must have {steps + 1} time steps and mask the shape of returns "
+            f"{tuple(returns.shape)}, got {tuple(observations.shape)} and {tuple(mask.shape)}"
+        )
+    require_between("regularization", regularization, 0, math.inf, open_low=True)
+    features = _features(observations)
+    counted = torch.where(mask.unsqueeze(-1), features[:, :, :-1], 0)
+    fitted = counted.flatten(1, 2)  # [N, E·T, F]
+    gram = fitted.mT @ fitted
+    gram.diagonal(dim1=-2, dim2=-1).add_(regularization)
+    moment = fitted.mT @ torch.where(mask, returns, 0).double().flatten(1, 2).unsqueeze(-1)
+    weights = torch.linalg.solve(gram, moment)  # [N, F, 1]
+    values = features.flatten(1, 2) @ weights
+    fitted_values: Tensor = values.view(observations.shape[:-1]).to(returns.dtype)
+    return fitted_values
+
+
+def _features(observations: Tensor) -> Tensor:
+    clipped = observations.double().clamp(-10, 10)
+    time = torch.arange(
+        observations.shape[-2], device=observations.device, dtype=torch.float64
+    ).div(100).unsqueeze(-1)  # fmt: skip
+    powers = torch.cat([time, time**2, time**3, torch.ones_like(time)], -1)
+    return torch.cat([clipped, clipped**2, powers.expand(*observations.shape[:-1], 4)], -1)

@@ -1,0 +1,176 @@
+"""Policies with a memory: from the moments of a trial to actions and values.
+
+A policy is three networks in a row, as pure functions of one dictionary of parameters: an encoder
+of the inputs, a memory, and a head. Values come from a head of their own, on the policy's memory or
+on one of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from metarl.nn.hypernetwork import Hypernetwork
+from metarl.nn.memories import Memory, MemoryState
+from metarl.nn.mlp import Activation, activation_function, init_mlp, layers_after_first, mlp
+from metarl.parameters import Params, _named, part
+from metarl.rl.action_heads import ActionHead
+from metarl.rl.distributions import Distribution
+
+__all__ = ["TrialPolicy"]
+
+
+_FIRST_POLICY = 0.01
+"""Factor on the last layer's first weights: the first policy is nearly uniform (Andrychowicz et
+al. 2021, arXiv:2006.05990, sec. 3.2)."""
+
+
+@dataclass(frozen=True)
+class TrialPolicy:
+    """A policy and its values as functions of inputs [T, B, I], time first.
+
+    Parameters are named by their part: "policy.memory.weight_ih", "value.head.weight_0" …
+    """
+
+    input_size: int
+    observation_size: int
+    memory: Memory
+    """Takes the encoder's outputs, or the inputs where there is no encoder."""
+    head: ActionHead
+    encoder_sizes: tuple[int, ...] = ()
+    hidden_sizes: tuple[int, ...] = ()
+    value_hidden_sizes: tuple[int, ...] = ()
+    activation: Activation = "tanh"
+    hypernetwork: bool = False
+    """The memory generates the weights of a perceptron on the observation."""
+    separate_value: bool = False
+    """Values have an encoder and a memory of their own."""
+    told_size: int = 0
+    """Numbers that the values' head is told of each moment, beside the memory's features."""
+    task_size: int = 0
+    """Numbers that it is told of the task."""
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters on the generator's device."""
+        params = self._init_trunk("policy", generator)
+        params |= _named("policy.head", self._init_head(generator))
+        params |= _named("policy", self.head.init(generator.device))
+        if self.separate_value:
+            params |= self._init_trunk("value", generator)
+        sizes = (self._known_size + self.task_size, *self.value_hidden_sizes, 1)
+        return params | _named("value.head", init_mlp(sizes, generator))
+
+    def start(self, params: Params, batch_size: int) -> MemoryState:
+        """The policy's memory at the start of a trial."""
+        return self.memory.start(part(params, "policy.memory"), batch_size)
+
+    def step(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Distribution, MemoryState]:
+        """One moment, for acting: inputs [B, I], cleared [B]."""
+        encoded = self._encode(params, "policy", inputs)
+        memory = part(params, "policy.memory")
+        features, state = self.memory.step(memory, encoded, state, cleared)
+        return self._distribution(params, features, inputs), state
+
+    def sequence(
+        self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
+    ) -> tuple[Distribution, Tensor, MemoryState]:
+        """Many moments: distributions [T, B], features [T, B, H] and the new state."""
+        features, state = self._features(params, "policy", inputs, state, cleared)
+        return self._distribution(params, features, inputs), features, state
+
+    def values(
+        self,
+        params: Params,
+        inputs: Tensor,
+        features: Tensor,
+        told: Tensor,
+        *,
+        tasks: Tensor,
+        cleared: Tensor | None = None,
+    ) -> Tensor:
+        """Values [T, B] of whole trials, from their start on.
+
+        What the first layer makes of the task is computed once for each trial: a task may be many
+        more numbers than a moment (550 against 18 for MDPs of ten states).
+
+        Args:
+            params: as `init` gives them.
+            inputs: [T, B, I].
+            features: the policy's, [T, B, H]; not used where values have a memory of their own.
+            told: [T, B, told_size].
+            tasks: [1, B, task_size].
+            cleared: bool [T, B].
+        """
+        if self.separate_value:
+            start = self.memory.start(part(params, "value.memory"), inputs.shape[1])
+            features, _ = self._features(params, "value", inputs, start, cleared)
+        head = part(params, "value.head")
+        known = torch.cat([features, told], dim=-1) if self.told_size else features
+        if not self.task_size:
+            return self._mlp(head, known).squeeze(-1)
+        weight, of_task = head["weight_0"].split([self._known_size, self.task_size], dim=1)
+        hidden = linear(known, weight, head["bias_0"]) + linear(tasks, of_task)
+        if self.value_hidden_sizes:
+            activation = activation_function(self.activation)
+            hidden = self._mlp(layers_after_first(head), activation(hidden))
+        return hidden.squeeze(-1)
+
+    @property
+    def _known_size(self) -> int:
+        return self.memory.output_size + self.told_size
+
+    def _features(
+        self,
+        params: Params,
+        whose: str,
+        inputs: Tensor,
+        state: MemoryState,
+        cleared: Tensor | None,
+    ) -> tuple[Tensor, MemoryState]:
+        encoded = self._encode(params, whose, inputs)
+        return self.memory.sequence(part(params, f"{whose}.memory"), encoded, state, cleared)
+
+    def _encode(self, params: Params, whose: str, inputs: Tensor) -> Tensor:
+        if not self.encoder_sizes:
+            return inputs
+        encoded = self._mlp(part(params, f"{whose}.encoder"), inputs)
+        return activation_function(self.activation)(encoded)
+
+    def _distribution(self, params: Params, features: Tensor, inputs: Tensor) -> Distribution:
+        head = part(params, "policy.head")
+        if self.hypernetwork:
+            observations = inputs[..., : self.observation_size]
+            activation = activation_function(self.activation)
+            outputs = self._generator().outputs(head, features, observations, activation)
+        else:
+            outputs = self._mlp(head, features)
+        return self.head.distribution(outputs, part(params, "policy"))
+
+    def _mlp(self, params: Params, inputs: Tensor) -> Tensor:
+        flat = inputs.reshape(-1, inputs.shape[-1])
+        outputs = mlp(params, flat, activation_function(self.activation))
+        return outputs.view(*inputs.shape[:-1], -1)
+
+    def _init_trunk(self, whose: str, generator: torch.Generator) -> Params:
+        params: Params = {}
+        if self.encoder_sizes:
+            sizes = (self.input_size, *self.encoder_sizes)
+            params |= _named(f"{whose}.encoder", init_mlp(sizes, generator))
+        return params | _named(f"{whose}.memory", self.memory.init(generator))
+
+    def _init_head(self, generator: torch.Generator) -> Params:
+        if self.hypernetwork:
+            return self._generator().init(generator, last_factor=_FIRST_POLICY)
+        sizes = (self.memory.output_size, *self.hidden_sizes, self.head.size)
+        params = init_mlp(sizes, generator)
+        last = f"weight_{len(self.hidden_sizes)}"
+        return {**params, last: params[last] * _FIRST_POLICY}
+
+    def _generator(self) -> Hypernetwork:
+        sizes = (self.observation_size, *self.hidden_sizes, self.head.size)
+        return Hypernetwork(self.memory.output_size, sizes)

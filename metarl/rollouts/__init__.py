@@ -1,0 +1,1 @@
+"""Data from playing: episodes, and trials of several episodes."""

@@ -1,0 +1,157 @@
+"""A batch of episodes, and the loop that collects it: all tasks and environments in step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metarl.finite import NonFiniteError
+from metarl.tasks.family import BatchEnv
+
+__all__ = [
+    "Actor",
+    "Episodes",
+    "collect",
+    "require_action_shape",
+    "require_env_shape",
+    "require_finite_rollout",
+]
+
+Actor: TypeAlias = Callable[[Tensor], Tensor]
+"""Observations [tasks, envs, O] ↦ actions [tasks, envs, A] in the environment's units."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """One episode of each environment, padded to the horizon."""
+
+    observations: Tensor  # [N, E, T + 1, O]; entry t + 1 is what step t led to
+    actions: Tensor  # [N, E, T, A], or [N, E, T] int64
+    rewards: Tensor  # [N, E, T], 0 after the end
+    terminated: Tensor  # [N, E, T] bool
+    truncated: Tensor  # [N, E, T] bool
+    mask: Tensor  # [N, E, T] bool, true up to and with the episode's last step
+    success: Tensor | None = None  # [N, E, T] bool, where the family defines success
+
+    @property
+    def returns(self) -> Tensor:
+        """Undiscounted return of each episode, reward units. Shape [N, E]."""
+        return self.rewards.sum(-1)
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps that count, all tasks summed."""
+        return int(self.mask.sum())
+
+    def first_envs(self, num_envs: int) -> Episodes:
+        """The episodes of the first environments of each task, as views."""
+        cut: dict[str, Any] = {}
+        for field in fields(self):
+            part = getattr(self, field.name)
+            cut[field.name] = None if part is None else part[:, :num_envs]
+        return Episodes(**cut)
+
+
+def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes:
+    """Run one episode in every environment of a batch.
+
+    Args:
+        env: the batch; it is reset first and may be used again afterwards.
+        actor: maps observations to actions; owns its own randomness.
+        generator: draws the initial states. On the CPU.
+
+    Returns:
+        The episodes, on the environment's device.
+
+    Raises:
+        NonFiniteError: a ValueError, if an observation or a reward is not finite, with the task
+            and environment it came from.
+        ValueError: if they have another shape than [N, E, O] and [N, E], or actions one that is
+            not the action space's.
+    """
+    observation = env.reset(generator)
+    lead, steps = (env.num_tasks, env.num_envs), env.horizon
+    require_env_shape("observations", observation, (*lead, *env.observation_space.shape))
+    observations = observation.new_empty(*lead, steps + 1, observation.shape[-1])
+    observations[:, :, 0] = observation
+    actions: Tensor | None = None
+    rewards = observation.new_empty(*lead, steps)
+    terminated = torch.empty(*lead, steps, dtype=torch.bool, device=observation.device)
+    truncated = torch.empty_like(terminated)
+    success: Tensor | None = None
+    for t in range(steps):
+        action = actor(observation)
+        require_action_shape(env, action)
+        observation, reward, term, trunc, reached = env.step(action)[:5]
+        require_env_shape("observations", observation, (*lead, observations.shape[-1]))
+        require_env_shape("rewards", reward, lead)
+        if actions is None:
+            actions = action.new_empty(*lead, steps, *action.shape[2:])
+        actions[:, :, t] = action
+        observations[:, :, t + 1] = observation
+        rewards[:, :, t] = reward
+        terminated[:, :, t] = term
+        truncated[:, :, t] = trunc
+        if reached is not None:
+            success = torch.zeros_like(terminated) if success is None else success
+            success[:, :, t] = reached
+    assert actions is not None
+    mask = _alive(terminated | truncated)
+    finite_rewards = torch.isfinite(rewards) | ~mask
+    require_finite_rollout("observations", torch.isfinite(observations).all(-1), observations)
+    require_finite_rollout("rewards", finite_rewards, rewards)
+    return Episodes(
+        observations,
+        actions,
+        torch.where(mask, rewards, 0),
+        terminated & mask,
+        truncated & mask,
+        mask,
+        None if success is None else success & mask,
+    )
+
+
+def _alive(ends: Tensor) -> Tensor:
+    """True up to and with the first end along time."""
+    ended_before = ends.cumsum(-1) - ends.to(torch.int64)
+    return ended_before == 0
+
+
+def require_env_shape(name: str, given: Tensor, needed: Sequence[int]) -> None:
+    """Refuse a tensor that an environment gave in another shape, with a ValueError."""
+    if given.shape != torch.Size(needed):
+        raise ValueError(
+            f"{name} of the environment must have shape {list(needed)}, got {list(given.shape)}"
+        )
+
+
+def require_action_shape(env: BatchEnv, actions: Tensor) -> None:
+    """Refuse actions of another shape than [N, E, ...] of the action space, with a ValueError.
+
+    Environments would take some by broadcasting.
+    """
+    needed = (env.num_tasks, env.num_envs, *(env.action_space.shape or ()))
+    if actions.shape != torch.Size(needed):
+        raise ValueError(f"actions must have shape {list(needed)}, got {list(actions.shape)}")
+
+
+def require_finite_rollout(name: str, finite: Tensor, values: Tensor) -> None:
+    """Refuse values [N, E, T, ...] if `finite` [N, E, T] is false anywhere.
+
+    Raises:
+        NonFiniteError: with the first such value, its task, environment and step.
+    """
+    if bool(finite.all()):
+        return
+    task, env, step = (int(i) for i in (~finite).nonzero()[0])
+    value = values[task, env, step]
+    shown = value[~torch.isfinite(value)].flatten()[0]
+    raise NonFiniteError(
+        f"{name} must be finite, got {float(shown)} from task {task}, environment {env}, "
+        f"step {step}",
+        task,
+    )

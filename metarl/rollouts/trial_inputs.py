@@ -1,0 +1,84 @@
+"""What a memory is fed: observation, previous action, previous reward, and whether an episode
+ended. The one place that says in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from metarl.rollouts.trials import Moment, Trials
+from metarl.tasks.actions import encode_actions, encoded_size
+
+__all__ = ["TrialInputs"]
+
+
+@dataclass(frozen=True)
+class TrialInputs:
+    """Encodes moments of a trial as vectors.
+
+        x_t = [o_t, a_{t−1}, r_{t−1}, ended_{t−1}],   a, r and ended 0 at the trial's start
+
+    with discrete actions one-hot.
+
+    Source: Duan et al. 2016 (arXiv:1611.02779), fig. 1.
+    """
+
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+
+    def __post_init__(self) -> None:
+        shape = self.observation_space.shape
+        if not isinstance(self.observation_space, gymnasium.spaces.Box) or len(shape or ()) != 1:
+            raise TypeError(f"observation_space must be a flat Box, got {self.observation_space}")
+        encoded_size(self.action_space)
+
+    @property
+    def size(self) -> int:
+        """Numbers per moment."""
+        assert self.observation_space.shape is not None
+        return int(self.observation_space.shape[0]) + encoded_size(self.action_space) + 2
+
+    def encode(self, moment: Moment) -> Tensor:
+        """One moment of all environments. Shape [N, E, size].
+
+        Raises:
+            ValueError: if observations have another size than those of the space.
+        """
+        observations = moment.observations
+        size = self.size - encoded_size(self.action_space) - 2
+        if observations.shape[2:] != (size,):
+            raise ValueError(
+                f"observations must have shape [tasks, envs, {size}], got "
+                f"{tuple(observations.shape)}"
+            )
+        if moment.previous_actions is None:
+            unused = observations.new_zeros(
+                *observations.shape[:2], self.size - observations.shape[-1]
+            )
+            return torch.cat([observations, unused], dim=-1)
+        return self._joined(
+            observations, moment.previous_actions, moment.previous_rewards, moment.episode_ended
+        )
+
+    def encode_trials(self, trials: Trials) -> Tensor:
+        """All moments of whole trials, the very vectors that `encode` gives. [N, E, T, size]."""
+        later = self._joined(
+            trials.observations[:, :, 1:],
+            trials.actions[:, :, :-1],
+            trials.rewards[:, :, :-1],
+            trials.episode_ends[:, :, :-1],
+        )
+        first = trials.observations[:, :, :1]
+        unused = first.new_zeros(*first.shape[:3], self.size - first.shape[-1])
+        return torch.cat([torch.cat([first, unused], dim=-1), later], dim=2)
+
+    def _joined(
+        self, observations: Tensor, actions: Tensor, rewards: Tensor, ended: Tensor
+    ) -> Tensor:
+        encoded = encode_actions(self.action_space, actions).to(observations.dtype)
+        told = torch.stack([rewards, ended.to(rewards.dtype)], dim=-1).to(observations.dtype)
+        return torch.cat([observations, encoded, told], dim=-1)

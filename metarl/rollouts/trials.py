@@ -1,0 +1,213 @@
+"""A trial: all the episodes that an agent spends on one task, and the loop that collects it.
+
+An agent with a memory learns a task by living through its episodes one after another. What it is
+told before each action is a `Moment`; its memory lasts over the ends of episodes and is new at the
+start of a trial. The reinforcement-learning problem that such an agent solves is the whole trial:
+rewards are discounted across it, and it ends with its last episode.
+
+Source: Duan et al. 2016 (arXiv:1611.02779), sec. 2.2; Wang et al. 2016 (arXiv:1611.05763), sec. 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from metarl.rollouts.episodes import require_action_shape, require_env_shape, require_finite_rollout
+from metarl.tasks.family import BatchEnv, Step
+from metarl.validation import require_at_least
+
+__all__ = ["Moment", "TrialActor", "Trials", "collect_trials"]
+
+
+class Moment(NamedTuple):
+    """What an agent is told before it acts; leading axes [tasks, envs]."""
+
+    observations: Tensor  # [N, E, O]
+    previous_actions: Tensor | None  # [N, E, A] or [N, E] int64; None at the start of the trial
+    previous_rewards: Tensor  # [N, E], 0 at the start of the trial
+    episode_ended: Tensor  # [N, E] bool, true if the previous action was the last of its episode
+    deterministic: Tensor  # [N, E] bool, true where the most likely action is wanted
+
+
+class TrialActor(Protocol):
+    """Something that acts through trials; it is made anew for each batch of them."""
+
+    def act(self, moment: Moment) -> Tensor:
+        """Actions [N, E, A], or [N, E] int64, in the environment's units; memory moves on."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """One trial of each environment, padded to the longest that the horizon allows."""
+
+    observations: Tensor  # [N, E, T, O], what was acted on
+    actions: Tensor  # [N, E, T, A], or [N, E, T] int64
+    rewards: Tensor  # [N, E, T], 0 after the end
+    episode_ends: Tensor  # [N, E, T] bool, true at the last step of each episode
+    mask: Tensor  # [N, E, T] bool, true up to and with the trial's last step
+    num_episodes: int  # K, of each trial
+    success: Tensor | None = None  # [N, E, T] bool, where the family defines success
+    expected_rewards: Tensor | None = None  # [N, E, T], 0 after the end, where the family tells
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps that count, all tasks summed."""
+        return int(self.mask.sum())
+
+    @property
+    def episode_indices(self) -> Tensor:
+        """Which episode of its trial each step belongs to, 0 … K − 1. Shape [N, E, T]."""
+        ends = self.episode_ends.to(torch.int64)
+        return (ends.cumsum(-1) - ends).clamp(max=self.num_episodes - 1)
+
+    @property
+    def episode_returns(self) -> Tensor:
+        """Undiscounted return of each episode, reward units. Shape [N, E, K]."""
+        return self._per_episode(self.rewards)
+
+    @property
+    def episode_success(self) -> Tensor | None:
+        """Whether each episode succeeded at any of its steps. Shape [N, E, K] bool."""
+        if self.success is None:
+            return None
+        return self._per_episode(self.success.to(self.rewards.dtype)) > 0
+
+    def _per_episode(self, values: Tensor) -> Tensor:
+        sums = values.new_zeros(*values.shape[:-1], self.num_episodes)
+        return sums.scatter_add(-1, self.episode_indices, values)
+
+
+def collect_trials(
+    env: BatchEnv,
+    actor: TrialActor,
+    generator: torch.Generator,
+    *,
+    num_episodes: int,
+    num_exploratory: int | None = None,
+) -> Trials:
+    """Run one trial in every environment of a batch.
+
+    An environment whose episode has ended begins its next one at once, whatever the others do;
+    one whose trial has ended waits for the rest: the actor is shown zeros, and what happens there
+    does not count.
+
+    Args:
+        env: the batch; it is reset first and may be used again afterwards.
+        actor: acts from the start of a trial on; owns its memory and its randomness.
+        generator: draws the initial states. On the CPU.
+        num_episodes: K, of each trial.
+        num_exploratory: episodes before deterministic actions are asked for; None asks never.
+
+    Returns:
+        The trials, on the environment's device.
+
+    Raises:
+        NonFiniteError: a ValueError, if an observation or a reward that counts is not finite.
+        ValueError: if a number is out of range or the environment's tensors have another shape.
+    """
+    require_at_least("num_episodes", num_episodes, 1)
+    scored_from = num_episodes if num_exploratory is None else num_exploratory
+    require_at_least("num_exploratory", scored_from, 0)
+    records: list[_Record] = []
+    moment, episode = _start(env, generator, deterministic=scored_from == 0)
+    for _ in range(num_episodes * env.horizon):
+        seen = moment.observations.clone()  # copies, for a batch may use its tensors again
+        actions = actor.act(moment)
+        require_action_shape(env, actions)
+        step = env.step(actions)
+        _require_shapes(env, step)
+        running = episode < num_episodes
+        ended = (step.terminated | step.truncated) & running
+        records.append(
+            _Record(
+                seen,
+                actions.clone(),
+                step.rewards.clone(),
+                ended,
+                running,
+                _copy(step.success),
+                _copy(step.expected_rewards),
+            )
+        )
+        episode = episode + ended.to(torch.int64)
+        observations, goes_on = step.observations, episode < num_episodes
+        if not bool(goes_on.any()):
+            break
+        begins = ended & goes_on
+        if bool(begins.any()):
+            observations = env.reset(generator, None if bool(begins.all()) else begins)
+        rewards = step.rewards
+        if not bool(goes_on.all()):  # numbers of those that wait may be anything, NaN too
+            observations = observations.masked_fill(~goes_on.unsqueeze(-1), 0)
+            rewards = rewards.masked_fill(~goes_on, 0)
+        deterministic = goes_on & (episode >= scored_from)
+        moment = Moment(observations, actions, rewards, ended, deterministic)
+    return _stacked(records, num_episodes)
+
+
+class _Record(NamedTuple):
+    """One step of all environments, each [N, E, ...]."""
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    episode_ends: Tensor
+    mask: Tensor
+    success: Tensor | None
+    expected_rewards: Tensor | None
+
+
+def _copy(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.clone()
+
+
+def _start(
+    env: BatchEnv, generator: torch.Generator, *, deterministic: bool
+) -> tuple[Moment, Tensor]:
+    """The first moment, and the index of each environment's episode."""
+    observations = env.reset(generator)
+    lead = (env.num_tasks, env.num_envs)
+    require_env_shape("observations", observations, (*lead, *env.observation_space.shape))
+    never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
+    moment = Moment(observations, None, observations.new_zeros(lead), never, never | deterministic)
+    return moment, never.to(torch.int64)
+
+
+def _require_shapes(env: BatchEnv, step: Step) -> None:
+    lead = (env.num_tasks, env.num_envs)
+    require_env_shape("observations", step.observations, (*lead, *env.observation_space.shape))
+    require_env_shape("rewards", step.rewards, lead)
+
+
+def _stacked(records: Sequence[_Record], num_episodes: int) -> Trials:
+    observations, actions, rewards, ends, mask = (
+        torch.stack([record[field] for record in records], dim=2)  # type: ignore[misc] # not None
+        for field in range(5)
+    )
+    success = _stacked_if_any([record.success for record in records])
+    expected = _stacked_if_any([record.expected_rewards for record in records])
+    require_finite_rollout("observations", observations.isfinite().all(-1) | ~mask, observations)
+    require_finite_rollout("rewards", rewards.isfinite() | ~mask, rewards)
+    if expected is not None:
+        require_finite_rollout("expected_rewards", expected.isfinite() | ~mask, expected)
+    return Trials(
+        observations,
+        actions,
+        torch.where(mask, rewards, 0),
+        ends,
+        mask,
+        num_episodes,
+        None if success is None else success & mask,
+        None if expected is None else torch.where(mask, expected, 0),
+    )
+
+
+def _stacked_if_any(values: Sequence[Tensor | None]) -> Tensor | None:
+    """[N, E, T], or None where a family does not tell."""
+    told = [value for value in values if value is not None]
+    return torch.stack(told, dim=2) if told else None

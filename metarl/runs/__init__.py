@@ -1,0 +1,1 @@
+"""A run: its directory, loop, metrics, resumption and seeds."""

@@ -1,0 +1,203 @@
+"""A run's directory: resolved configuration, metrics, tracker's files, checkpoints.
+
+config.json        everything that decides the run, versions, the command, where it was resumed
+metrics.jsonl      one line per iteration
+events.out…        the same for TensorBoard, against environment steps
+checkpoints/       iteration_000100.safetensors, the newest few
+best.safetensors   the checkpoint with the best returns, the same file under a second name
+.lock              held while a process writes here
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metarl.storage.checkpoints import read_header
+from metarl.storage.files import (
+    create_whole,
+    locked,
+    read_json_object,
+    sync_folder,
+    write_atomically,
+)
+from metarl.storage.provenance import command_words, library_versions
+from metarl.storage.settings import settings_agree
+
+__all__ = ["RunDirectory"]
+
+
+_KEPT_CHECKPOINTS = 3
+_DECIDING: dict[str, tuple[type, str]] = {  # in config.json, and as checkpoints call it
+    "agent": (str, "agent"),
+    "environment": (str, "environment"),
+    "seed": (int, "seed"),
+    "agent_config": (dict, "config"),
+}
+
+
+class RunDirectory:
+    """Where one training run lives. A directory that exists is never overwritten."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    @classmethod
+    def create(
+        cls, path: Path, config: dict[str, Any], *, save: Callable[[Path], None] | None = None
+    ) -> RunDirectory:
+        """A new directory with its config.json. It appears whole or, after a crash, not at all.
+
+        Args:
+            path: where.
+            config: what decides the run; versions and the command are added.
+            save: writes the untrained agent's checkpoint, so that there is always one to go on
+                from.
+
+        Raises:
+            ValueError: if something is there already.
+        """
+
+        def fill(folder: Path) -> None:
+            new = cls(folder)
+            new.checkpoints.mkdir()
+            if save is not None:
+                save(new.checkpoint_path(0))
+            new.write_config({**config, "versions": library_versions(), "command": command_words()})
+
+        create_whole(path, fill)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if (path / "seeds.json").is_file():
+            raise ValueError(
+                f"run must be of one seed, {path} holds those of several: name one, "
+                f"such as {min(path.glob('seed_*'), default=path / 'seed_0')}"
+            )
+        if not (path / "config.json").is_file():
+            raise ValueError(f"run must be a directory with a config.json, there is none in {path}")
+        return cls(path)
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration.
+
+        Raises:
+            ValueError: if the file is damaged, or does not say what was trained.
+        """
+        file = self.path / "config.json"
+        config = read_json_object(file)
+        for key, (needed, _) in _DECIDING.items():
+            if not isinstance(config.get(key), needed) or isinstance(config[key], bool):
+                words = {str: "a text", int: "a whole number", dict: "an object"}
+                raise ValueError(
+                    f"{file} is damaged: {key!r} must be {words[needed]}, got {config.get(key)!r}"
+                )
+        return config
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Replace config.json."""
+        write_atomically(self.path / "config.json", json.dumps(config, indent=2).encode())
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the run for this process, and sweep up what a killed one left half written.
+
+        Raises:
+            ValueError: if another process holds it.
+        """
+        with locked(self.path):
+            for folder in (self.path, self.checkpoints):
+                for path in folder.glob(".*.tmp"):
+                    path.unlink()
+            self.drop_old_checkpoints()
+            yield
+
+    def checkpoint_path(self, iteration: int) -> Path:
+        """Where the checkpoint after this many iterations goes."""
+        return self.checkpoints / f"iteration_{iteration:06d}.safetensors"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Where the best checkpoint is, once there is one."""
+        return self.path / "best.safetensors"
+
+    def newest_checkpoint(self) -> Path:
+        """The checkpoint with the most iterations, every byte of it checked.
+
+        Raises:
+            ValueError: if there is none; or if it is damaged, or of another run or iteration than
+                its place says, with the newest good one named.
+        """
+        found = self._saved()
+        if not found:
+            published = self.path / "checkpoint.safetensors"
+            remedy = f"; it was published: name {published}" if published.is_file() else ""
+            raise ValueError(f"run {self.path} has no checkpoint yet{remedy}")
+        try:
+            self._check(found[-1])
+        except ValueError as error:
+            good = next((path for path in reversed(found[:-1]) if self._is_good(path)), None)
+            if good is None:
+                raise ValueError(f"{error}; there is no good one before it") from error
+            raise ValueError(
+                f"{error}; the newest good one is {good}: to go on from it, move the other away"
+            ) from error
+        return found[-1]
+
+    def drop_old_checkpoints(self) -> None:
+        """Keep the newest few."""
+        for path in self._saved()[:-_KEPT_CHECKPOINTS]:
+            path.unlink()
+
+    def mark_best(self, iteration: int) -> None:
+        """Give the checkpoint of this iteration the second name best.safetensors, in one step."""
+        source = self.checkpoint_path(iteration)
+        temporary = self.path / f".best.safetensors.{os.getpid()}.tmp"
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError:  # a file system without hard links
+            write_atomically(self.best_checkpoint, source.read_bytes())
+            return
+        temporary.replace(self.best_checkpoint)
+        sync_folder(self.path)
+
+    def _saved(self) -> list[Path]:
+        """Checkpoints, the newest last; by number, since names sort wrongly past six digits."""
+        pattern = re.compile(r"iteration_(\d+)\.safetensors")
+        numbers = {
+            path: int(match.group(1))
+            for path in self.checkpoints.glob("iteration_*.safetensors")
+            if (match := pattern.fullmatch(path.name))
+        }
+        return sorted(numbers, key=numbers.__getitem__)
+
+    def _check(self, path: Path) -> None:
+        header = read_header(path)
+        counters = header.get("counters")
+        held = counters.get("num_iterations") if isinstance(counters, dict) else None
+        if not isinstance(held, int) or self.checkpoint_path(held).name != path.name:
+            raise ValueError(f"checkpoint {path} holds iteration {held}, not that of its name")
+        config = self.config()
+        for key, (_, name) in _DECIDING.items():
+            if not settings_agree(header.get(name), config[key]):
+                raise ValueError(f"checkpoint {path} is of another run: its {name} differs")
+
+    def _is_good(self, path: Path) -> bool:
+        try:
+            self._check(path)
+        except ValueError:
+            return False
+        return True

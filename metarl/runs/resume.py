@@ -1,0 +1,108 @@
+"""What a run was started with, read back from its config.json, and what may change at a resume."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from metarl.runs.directory import RunDirectory
+from metarl.runs.tracking import TrackerName
+from metarl.storage.files import read_json_object
+from metarl.storage.provenance import command_words, library_versions
+from metarl.storage.settings import read_settings
+from metarl.validation import require_at_least
+
+__all__ = ["StoredRun", "note_resume", "read_run", "refuse_changes", "settled"]
+
+
+_KEPT = (
+    "seed",
+    "device",
+    "iterations",
+    "checkpoint_every",
+    "log_every",
+    "threads",
+    "tracker",
+    "test_queries",
+    "test_steps",
+    "compile",
+)
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """The part of config.json that a resume reads; runs of earlier versions lack the later ones."""
+
+    agent: str
+    environment: str
+    seed: int
+    agent_config: dict[str, Any]
+    device: str = "auto"
+    iterations: int = 100
+    checkpoint_every: int = 10
+    log_every: int = 0
+    threads: int = 0
+    tracker: TrackerName = "tensorboard"
+    seeds: int = 1
+    test_steps: int | None = 10
+    test_queries: int | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "checkpoint_every", "seeds"):
+            require_at_least(name, getattr(self, name), 1)
+        for name in ("seed", "threads", "log_every"):
+            require_at_least(name, getattr(self, name), 0)
+
+
+def read_run(file: Path) -> StoredRun:
+    """What config.json or seeds.json says.
+
+    Raises:
+        ValueError: if it is damaged, or a setting is missing, of another type or out of range.
+    """
+    return read_settings(StoredRun, read_json_object(file), where=str(file), others_allowed=True)
+
+
+def settled(config: Config, stored: StoredRun, given: Collection[str]) -> Config:
+    """The command's configuration with the run's own settings wherever none was given."""
+    assert dataclasses.is_dataclass(config)
+    assert not isinstance(config, type)
+    fields = {field.name for field in dataclasses.fields(config)} & set(_KEPT) - set(given)
+    return dataclasses.replace(config, **{name: getattr(stored, name) for name in fields})
+
+
+def refuse_changes(
+    given: Collection[str], asked: Mapping[str, Any], kept: Mapping[str, Any]
+) -> None:
+    """Refuse a setting that was given and is not the run's own.
+
+    Args:
+        given: names on the command line.
+        asked: what they were given as, by name, resolved.
+        kept: the run's own.
+
+    Raises:
+        ValueError: naming the first that differs.
+    """
+    for name in asked:
+        if name in given and asked[name] != kept.get(name):
+            remedy = "name that one" if name == "agent" else "leave it out"
+            raise ValueError(
+                f"{name} of the run to resume is {kept.get(name)!r}, got {asked[name]!r}; "
+                f"{remedy}, or start a new run"
+            )
+
+
+def note_resume(directory: RunDirectory, settings: dict[str, Any], iteration: int) -> None:
+    """Keep in config.json that the run was resumed, with what settings and versions."""
+    config = directory.config()
+    resumed = config.get("resumed")
+    entry = {"iteration": iteration, "command": command_words(), "versions": library_versions()}
+    history = [*(resumed if isinstance(resumed, list) else []), entry]
+    directory.write_config({**config, **settings, "resumed": history})

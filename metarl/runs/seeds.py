@@ -1,0 +1,169 @@
+"""Several runs that differ in their seeds only: their directory, their names, their training.
+
+A directory of several seeds holds seeds.json, what all of them were started with, and a run for
+each: seed_0, seed_1, …
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metarl.runs.loop import TrainingStopped
+from metarl.storage.files import create_whole, locked, read_json_object, write_atomically
+
+__all__ = [
+    "SEEDS_FILE",
+    "TrainedRun",
+    "create_seeds",
+    "existing_seeds",
+    "expanded",
+    "has_begun",
+    "holds_seeds",
+    "require_one_experiment",
+    "run_names",
+    "train_seeds",
+]
+
+SEEDS_FILE = "seeds.json"
+
+
+def holds_seeds(path: Path) -> bool:
+    """Whether a directory is one of several seeds."""
+    return (path / SEEDS_FILE).is_file()
+
+
+def has_begun(path: Path) -> bool:
+    """Whether there is a run in a directory."""
+    return (path / "config.json").is_file()
+
+
+def expanded(word: str) -> list[str]:
+    """A directory of several seeds as those of its runs; anything else as it is.
+
+    Raises:
+        ValueError: if none of its seeds has begun.
+    """
+    if not holds_seeds(Path(word)):
+        return [word]
+    folders = [path.parent for path in Path(word).glob("seed_*/config.json")]
+    if not folders:
+        raise ValueError(f"run {word} has no seed that has begun")
+    return [str(path) for path in sorted(folders, key=lambda path: (len(path.name), path.name))]
+
+
+class TrainedRun(NamedTuple):
+    """What tells whether runs are of one experiment."""
+
+    settings: Any
+    num_iterations: int
+    seed: int
+
+
+def require_one_experiment(words: Sequence[str], runs: Sequence[TrainedRun]) -> None:
+    """Refuse runs that differ in more than their seed: they would be averaged as if they did not.
+
+    Checkpoints may be of different iterations, as the best ones of several seeds are.
+
+    Args:
+        words: the directories or checkpoints that were named.
+        runs: what they hold.
+    """
+    told: list[tuple[str, list[Any]]] = [("settings", [run.settings for run in runs])]
+    if all(Path(word).is_dir() for word in words):
+        told.append(("iterations", [run.num_iterations for run in runs]))
+    for name, found in told:
+        if any(one != found[0] for one in found):
+            raise ValueError(
+                f"targets must have the same {name}, as runs of one experiment have, and "
+                f"{' and '.join(words)} do not; measure them one after another"
+            )
+    seeds = [run.seed for run in runs]
+    if len({*seeds}) < len(seeds):
+        raise ValueError(
+            f"targets must have seeds of their own, as runs of one experiment have, got seeds "
+            f"{', '.join(map(str, seeds))}; measure them one after another"
+        )
+
+
+def run_names(words: Sequence[str]) -> list[str]:
+    """Paths without what they have in common, so that they mean the same on another machine."""
+    if not all(Path(word).exists() for word in words):
+        return list(words)
+    paths = [Path(word).absolute() for word in words]
+    parent = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(parent).as_posix() for path in paths]
+
+
+def create_seeds(out: Path, described: Mapping[str, Any]) -> None:
+    """A new directory for several seeds.
+
+    Args:
+        out: where.
+        described: what all of them share, the number of `seeds` with it.
+
+    Raises:
+        ValueError: if something is there already.
+    """
+    content = _content(described)
+    create_whole(out, lambda new: write_atomically(new / SEEDS_FILE, content))
+
+
+def existing_seeds(out: Path) -> Path:
+    """The file that says what the seeds in a directory were started with.
+
+    Raises:
+        ValueError: if it is not a directory of several seeds.
+    """
+    if not holds_seeds(out):
+        file = out / SEEDS_FILE
+        raise ValueError(f"run must be of several seeds, there is no {file}; leave --seeds out")
+    return out / SEEDS_FILE
+
+
+def train_seeds(
+    out: Path,
+    seeds: Sequence[int],
+    train_one: Callable[[int, Path], None],
+    *,
+    changes: Mapping[str, Any] | None = None,
+) -> None:
+    """Several runs, one after another; one that cannot go on does not keep the others waiting.
+
+    Args:
+        out: directory of the seeds.
+        seeds: in their order.
+        train_one: starts or finishes the run of a seed in a directory of its own.
+        changes: settings that take the place of those in seeds.json.
+
+    Raises:
+        TrainingStopped: after a signal at once, after other ends and damaged files when all seeds
+            have had their turn.
+        ValueError: if another process holds the directory, or all seeds are refused alike.
+    """
+    ends: dict[int, Exception] = {}
+    with locked(out):
+        if changes is not None:
+            file = out / SEEDS_FILE
+            write_atomically(file, _content({**read_json_object(file), **changes}))
+        for seed in seeds:
+            try:
+                train_one(seed, out / f"seed_{seed}")
+            except TrainingStopped as stop:
+                if stop.exit_code != 1:
+                    raise
+                ends[seed] = stop
+            except ValueError as error:
+                ends[seed] = error
+    sentences = {str(end) for end in ends.values()}
+    if len(sentences) == 1 and len(ends) == len(seeds):  # nothing that one seed alone has
+        raise ends[seeds[0]]
+    if ends:
+        raise TrainingStopped(" | ".join(f"seed {seed}: {ends[seed]}" for seed in ends), 1)
+
+
+def _content(described: Mapping[str, Any]) -> bytes:
+    return json.dumps(described, indent=2).encode()

@@ -1,0 +1,1 @@
+"""Proofs that a task family keeps its promises."""

@@ -1,0 +1,1 @@
+"""Statistics of scores [runs, tasks] with their intervals."""

@@ -1,0 +1,1 @@
+"""Files that survive a crash: checkpoints, settings, where a result came from."""

@@ -1,0 +1,31 @@
+"""Versions of what decides a number, kept beside every result."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["library_versions", "command_words"]
+
+
+_NAMES = ("metarl-toolkit", "torch", "numpy", "gymnasium", "mujoco")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions by distribution name, and Python's."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = ((name, metadata.version(name)) for name in _NAMES)
+    return (("python", platform.python_version()), *found)
+
+
+def command_words() -> list[str]:
+    """The command that runs now: the program's name without its folder, then its arguments."""
+    program, *arguments = sys.argv
+    return [Path(program).name, *arguments]

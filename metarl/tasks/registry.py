@@ -1,0 +1,164 @@
+"""Which task families there are; nothing is imported until one is made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+import gymnasium
+
+from metarl.registry import Entry, Registry
+from metarl.tasks.family import TaskFamily
+from metarl.tasks.observed_task import KnownTask
+from metarl.validation import unknown_name
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "FAMILIES",
+    "family_ids",
+    "make_family",
+    "register_family",
+    "gymnasium_id",
+    "register_gymnasium_id",
+]
+
+
+_PLUGIN_GROUP = "metarl.families"
+
+FAMILIES = Registry("environment")
+
+
+def register_family(
+    name: str,
+    factory: Callable[[str], TaskFamily] | str,
+    *,
+    description: str,
+    variants: Sequence[str],
+) -> None:
+    """Make a family of your own known by name, as `make_family` and the command line use it.
+
+    Gymnasium knows it as "metarl/NAME-v0".
+
+    Args:
+        name: of the family, without a colon.
+        factory: gives the family of a variant: its class, a function, or "module:attribute",
+            which is imported when the family is first made.
+        description: one line.
+        variants: the variants' names, one or more.
+
+    Raises:
+        ValueError: if the name is taken or not one that ids can hold, or no variant is named, one
+            twice, or one that ids cannot hold.
+        TypeError: if `variants` is a string.
+    """
+    gymnasium_id(name)  # refuses a name that Gymnasium could not read
+    names = _variant_names(name, variants)
+    FAMILIES.register(Entry(name, factory, description, names))
+    register_gymnasium_id(name)
+
+
+def _variant_names(family: str, variants: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(variants, str):
+        raise TypeError(f"variants of {family} must be a sequence of names, got {variants!r}")
+    names = tuple(variants)
+    if not names:
+        raise ValueError(f"variants of {family} must name one variant or more, got none")
+    for variant in names:
+        if not re.fullmatch(r"[\w.-]+", variant):
+            raise ValueError(
+                f"variants of {family} must hold letters, digits, '_', '-' and '.' only, "
+                f"got {variant!r}"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"variants of {family} must differ, got {', '.join(names)}")
+    return names
+
+
+def family_ids() -> tuple[str, ...]:
+    """The ids of all registered families and variants, those of installed packages included."""
+    _load_plugins()
+    return tuple(f"{entry.name}:{variant}" for entry in FAMILIES for variant in entry.variants)
+
+
+def make_family(family_id: str) -> TaskFamily:
+    """The task family of an id "Family:variant"; with "+task" behind it, the task is observed.
+
+    >>> make_family("Navigation2D:maml17").horizon
+    100
+
+    Raises:
+        ValueError: if the family or the variant is unknown, or no variant is named: one name
+            stands for several tasks in the literature, so there is no default; or if the family
+            calls itself otherwise than it is registered, as its results could then not be found.
+        ImportError: if it needs a package that is not installed.
+        TypeError: if what is registered gives no `TaskFamily`.
+    """
+    name, _, rest = family_id.partition(":")
+    variant, plus, suffix = rest.partition("+")
+    if name not in FAMILIES:
+        _load_plugins()
+    entry = FAMILIES.get(name)
+    if not variant:
+        choices = ", ".join(f"{name}:{v}" for v in entry.variants)
+        raise ValueError(f"environment must name its variant, one of {choices}, got {family_id!r}")
+    if variant not in entry.variants:
+        raise ValueError(unknown_name(f"variant of {name}", variant, entry.variants))
+    if plus and suffix != "task":
+        raise ValueError(f"only '+task' may follow a variant, got {family_id!r}")
+    family = entry.load()(variant)
+    if not isinstance(family, TaskFamily):
+        raise TypeError(f"{name} must give a TaskFamily, got {type(family).__name__}")
+    if family.id != f"{name}:{variant}":
+        raise ValueError(
+            f"the family of {name}:{variant} calls itself {family.id!r}; its `name` and `variant` "
+            "must be those it is registered under"
+        )
+    return KnownTask(family) if plus else family
+
+
+def _load_plugins() -> None:
+    """Import what installed packages name in the entry-point group "metarl.families".
+
+    Raises:
+        ImportError: if that fails, with the package's name.
+    """
+    for plugin in entry_points(group=_PLUGIN_GROUP):
+        try:
+            plugin.load()
+        except Exception as error:  # the package's own code may fail in any way
+            package = plugin.dist.name if plugin.dist else plugin.value
+            raise ImportError(
+                f"families of package {package!r} could not be imported "
+                f"({type(error).__name__}: {error}); repair or uninstall it"
+            ) from error
+
+
+def gymnasium_id(name: str) -> str:
+    """The id of a family: `gymnasium.make` takes it, with `variant=`.
+
+    >>> gymnasium_id("Navigation2D")
+    'metarl/Navigation2D-v0'
+
+    Raises:
+        ValueError: if Gymnasium could not read the name.
+    """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"name must hold letters, digits, '_', '-' and '.' only, got {name!r}")
+    return f"metarl/{name}-v0"
+
+
+def register_gymnasium_id(name: str) -> None:
+    """Make a registered family known to Gymnasium; a second time does nothing."""
+    env_id = gymnasium_id(name)
+    if env_id not in gymnasium.registry:
+        gymnasium.register(
+            env_id,
+            entry_point="metarl.bridges.makers:make_env",
+            vector_entry_point="metarl.bridges.makers:make_vector_env",
+            max_episode_steps=None,  # the family truncates its episodes itself
+            kwargs={"family": name},
+        )

@@ -1,0 +1,1 @@
+"""Measure the speed of the toolkit and its peers."""

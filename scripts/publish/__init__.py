@@ -1,0 +1,1 @@
+"""Make results/ from runs."""

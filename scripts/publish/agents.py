@@ -1,0 +1,167 @@
+"""Publishing runs of reinforcement-learning agents, and their rows in the table of results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from metarl.evaluation.results import Evaluation, Scores, read_evaluations, write_evaluations
+from metarl.plots.adaptation import learning_figure
+from metarl.report.numbers import interval_text, number_text
+from metarl.runs.directory import RunDirectory
+from metarl.runs.metrics import read_metrics
+from metarl.scripts.publish.folder import (
+    provenance,
+    require_equal_training,
+    require_measured_runs,
+    write_thinned,
+)
+from metarl.statistics.bootstrap import Estimate
+
+__all__ = ["agents_table", "publish_agent"]
+
+_COLUMNS = (
+    "environment", "agent", "tasks × runs", "random", "the agent", "each run", "oracle",
+    "published",
+)  # fmt: skip
+_MOST_EPISODES = 4  # shown one by one
+_MOST_TASK_NUMBERS = 16  # kept of each task
+
+# Figures of others beside ours, with what they are.
+_PUBLISHED = {
+    "Navigation2D:maml17": "about −10 after 1 step, −5 after 3 (read off a figure, Finn 2017)",
+    "HalfCheetahVel:promp": "−170 … −40 after 0–3 steps (axis range of a published plot)",
+    "Bandit:n10-k5": "RL² 6.7 (its best in training), Gittins 6.6; exact optimum 6.660",
+    "Bandit:n10-k10": "RL² 6.7 (its best in training), Gittins 6.6; exact optimum 6.714",
+    "Bandit:n10-k50": "RL² 6.8 (its best in training), Gittins 6.5; exact optimum 6.714",
+    "Bandit:n100-k5": "RL² 78.7, SNAIL 79.1 (their best in training), Gittins 78.3",
+    "Bandit:n100-k10": "RL² 83.5, SNAIL 83.5 (their best in training), Gittins 82.8",
+    "Bandit:n100-k50": "RL² 84.9, SNAIL 85.1 (their best in training), Gittins 85.2",
+    "Bandit:n500-k5": "RL² 401.6, SNAIL 408.1 (their best in training), Gittins 405.8",
+    "TabularMDP:rl2": "10 episodes together: RL² 156.2, SNAIL 159.1 (their best), PSRL 138.1; "
+    "25: RL² 445.7, SNAIL 447.2, PSRL 408.8",
+    "DarkRoom:dpt": "known goal 91.99 (computed)",
+    "HalfCheetahVel:varibad": "−33 and −62 for both episodes together (RESeL, 5 M steps)",
+    "HalfCheetahDir:varibad": "VariBAD 2,104 (Beck et al. 2022, 100 M steps)",
+    "DependentBandit:easy": "Bayes optimum 89.37, Thompson sampling 87.87 (computed)",
+    "DependentBandit:medium": "Bayes optimum 74.00, Thompson sampling 71.99 (computed)",
+    "DependentBandit:hard": "Bayes optimum 57.69, Thompson sampling 55.92 (computed)",
+    "DependentBandit:independent": "regret: Bayes optimum 1.75, Thompson sampling 2.78 (computed)",
+    "DependentBandit:uniform": "regret: Bayes optimum 1.22, Thompson sampling 2.79 (computed)",
+    "ElevenArmBandit:wang16": "20.55 for who knows how such bandits are made (computed)",
+    "GridNavigation:varibad": "Bayes-optimal first episode 4.0; known goal 11.07 (computed)",
+}
+
+
+def publish_agent(
+    directories: Sequence[RunDirectory], evaluation: Path, out: Path, name: str | None
+) -> Path:
+    """Copy what is small and matters of these runs; the directory of the result.
+
+    Args:
+        directories: the seeds of one experiment.
+        evaluation: what `metarl evaluate` wrote of them.
+        out: where results live.
+        name: of the folder under its environment; None: the agent's.
+
+    Raises:
+        ValueError: if it is not they who were measured.
+    """
+    configs = [directory.config() for directory in directories]
+    environment, agent = str(configs[0]["environment"]), str(configs[0]["agent"])
+    measured = read_evaluations(evaluation)
+    trained = require_equal_training(directories)
+    for one in measured:
+        require_measured_runs(evaluation, directories, agent, (one.agent, one.runs))
+        _require_measured_here(evaluation, one, environment, trained)
+    first = directories[0]
+    checkpoint = first.newest_checkpoint()
+    metrics = [row for row in read_metrics(first) if row["iteration"] <= trained]
+    target = out / environment.replace(":", "-") / (name or agent)
+    shutil.rmtree(target, ignore_errors=True)  # nothing of the new result can fail from here on
+    target.mkdir(parents=True)
+    shutil.copy(first.path / "config.json", target)
+    shutil.copy(checkpoint, target / "checkpoint.safetensors")
+    write_thinned(target / "metrics.jsonl", metrics)
+    write_evaluations(target / "evaluation.json", [_without_long_tasks(one) for one in measured])
+    title = f"{environment}, {agent}, seed {configs[0]['seed']}"
+    learning_figure(metrics, title).savefig(target / "curve.png", dpi=110)
+    seconds = sum(row["time/sampling_seconds"] + row["time/update_seconds"] for row in metrics)
+    line = provenance(configs, len(metrics), seconds)
+    (target / "README.md").write_text(line, encoding="utf-8")
+    return target
+
+
+def _require_measured_here(
+    file: Path, evaluation: Evaluation, environment: str, trained: int
+) -> None:
+    """Refuse what was measured in another environment, or before the runs were trained on."""
+    if evaluation.environment != environment:
+        raise ValueError(f"{file} must be of {environment}, it is of {evaluation.environment}")
+    if {*evaluation.iterations} - {trained, None}:
+        raise ValueError(
+            f"{file} must be of {trained} iterations, as the runs are, it is of "
+            f"{', '.join(map(str, evaluation.iterations))}; measure again with metarl evaluate"
+        )
+
+
+def _without_long_tasks(evaluation: Evaluation) -> Evaluation:
+    """The same without the numbers of tasks such as MDPs, megabytes that seed and split give."""
+    if evaluation.tasks.shape[1] <= _MOST_TASK_NUMBERS:
+        return evaluation
+    return replace(evaluation, tasks=evaluation.tasks[:, :0])
+
+
+def agents_table(out: Path) -> list[str]:
+    """Lines of Markdown: all results of agents under a directory."""
+    lines = [
+        "Returns are means over unseen tasks and runs with 95 % bootstrap intervals, over runs",
+        "where there are several, drawn anew for each task as rliable does, else over tasks. What",
+        "a seed does to all tasks alike is not in them; the last return of each run by itself",
+        "shows it. Tasks are of the split test, unless named.",
+        "",
+        f"| {' | '.join(_COLUMNS)} |",
+        "|---" * len(_COLUMNS) + "|",
+    ]
+    for file in sorted(out.glob("*/*/evaluation.json")):
+        lines += [_row(file.parent, evaluation) for evaluation in read_evaluations(file)]
+    return lines
+
+
+def _row(folder: Path, evaluation: Evaluation) -> str:
+    split = evaluation.protocol.split
+    environment = evaluation.environment + ("" if split == "test" else f", {split} tasks")
+    link = f"[{folder.name}]({folder.parent.name}/{folder.name})"
+    count = f"{len(evaluation.tasks)} × {len(evaluation.runs)}"
+    stages = "<br>".join(
+        f"{name} {_shown(evaluation.estimate(scores))}" for name, scores in _own_scores(evaluation)
+    )
+    last = _own_scores(evaluation)[-1][1]
+    each = ", ".join(number_text(float(mean)) for mean in last.mean(-1)) if len(last) > 1 else ""
+    random, oracle = (_reference(evaluation, name) for name in ("random", "oracle"))
+    published = _PUBLISHED.get(evaluation.environment, "")
+    cells = [environment, link, count, random, stages, each, oracle, published]
+    return f"| {' | '.join(cells)} |"
+
+
+def _own_scores(evaluation: Evaluation) -> list[tuple[str, Scores]]:
+    """Stages by name, of many episodes the first and the last, and all episodes together."""
+    rows = [(name, evaluation.scores(k)) for k, name in enumerate(evaluation.stages)]
+    together = evaluation.trial_returns
+    if together is None:
+        return rows
+    shown = rows if len(rows) <= _MOST_EPISODES else [rows[0], rows[-1]]
+    return [*shown, ("all episodes", together)]
+
+
+def _reference(evaluation: Evaluation, name: str) -> str:
+    if name not in evaluation.references:
+        return "none"
+    return _shown(evaluation.estimate(evaluation.reference(name)))
+
+
+def _shown(estimate: Estimate) -> str:
+    value, interval = interval_text(estimate)
+    return f"{value} [{interval}]"

@@ -1,0 +1,292 @@
+"""Publishing few-shot runs, and their rows in the table of results.
+
+A result is results/fewshot/DATASET/LEARNER-5way-1shot, named by what the run was trained for. It
+may hold several evaluations, such as those of other ways.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metarl.plots.fewshot import fewshot_learning_figure
+from metarl.report.numbers import fixed_text
+from metarl.report.published import published_figure
+from metarl.runs.directory import RunDirectory
+from metarl.runs.metrics import read_metrics
+from metarl.scripts.publish.folder import (
+    provenance,
+    require_equal_training,
+    require_measured_runs,
+    write_thinned,
+)
+from metarl.statistics.intervals import Interval
+from metarl.storage.checkpoints import copy_without_optimizer
+from metarl.storage.files import read_json_object
+
+__all__ = ["fewshot_table", "publish_fewshot"]
+
+_AGENT = "fewshot-"
+_DATA_DIR = "data"  # in published commands, for the folder of the machine they ran on
+_SHOWN_STEPS = (1, 10)  # beside the number that the learner was trained with
+_USUAL_QUERIES = 15  # per class
+_TRAIN = "train"  # classes, as all runs had before there was a choice
+
+
+def publish_fewshot(
+    directories: Sequence[RunDirectory],
+    evaluations: Sequence[Path],
+    out: Path,
+    name: str | None = None,
+) -> Path:
+    """Copy what is small and matters of these runs; the directory of the result.
+
+    The checkpoint is the first seed's last one without its optimiser, which would be two thirds
+    of it: it can be measured, but not trained on.
+
+    Args:
+        directories: the seeds of one experiment.
+        evaluations: what `metarl evaluate` wrote of them, each with other ways, shots, queries or
+            split.
+        out: where few-shot results live.
+        name: of the folder under its data set; None: learner, ways and shots.
+
+    Raises:
+        ValueError: if it is not they, or not their last checkpoints, that were measured, or two
+            evaluations are alike.
+    """
+    checkpoint = directories[0].newest_checkpoint()
+    trained = require_equal_training(directories)
+    measured = _measured(directories, evaluations, trained)
+    configs = [_portable(directory.config()) for directory in directories]
+    rows = [
+        [row for row in read_metrics(one) if row["iteration"] <= trained] for one in directories
+    ]
+    if not all(rows):
+        raise ValueError("runs must be long enough to have metrics, one has none yet")
+    learner = str(configs[0]["agent"]).removeprefix(_AGENT)
+    dataset = str(configs[0]["environment"])
+    metric = next(iter(measured.values())).metric
+    episodes = _episodes(configs[0]["agent_config"], metric)
+
+    contents = {stored.file_name: file.read_bytes() for file, stored in measured.items()}
+    target = out / dataset / (name or f"{learner}-{episodes}")
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    (target / "config.json").write_text(json.dumps(configs[0], indent=2), encoding="utf-8")
+    copy_without_optimizer(checkpoint, target / "checkpoint.safetensors")
+    write_thinned(target / "metrics.jsonl", rows[0])
+    for file_name, content in contents.items():
+        (target / file_name).write_bytes(content)
+    seeds = {f"seed {config['seed']}": part for config, part in zip(configs, rows, strict=True)}
+    title = f"{dataset}, {learner}, {_episodes_in_words(configs[0]['agent_config'], metric)}"
+    figure = fewshot_learning_figure(seeds, title)
+    figure.savefig(target / "curve.png", dpi=110)
+    line = provenance(configs, trained, rows[0][-1]["time/seconds"])
+    (target / "README.md").write_text(line, encoding="utf-8")
+    return target
+
+
+def fewshot_table(out: Path) -> list[str]:
+    """Lines of Markdown: all few-shot results under a directory; none if there is no result."""
+    results = [(file.parent, _read(file)) for file in out.glob("*/*/evaluation-*.json")]
+    if not results:
+        return []
+    results.sort(key=lambda result: (result[0], *result[1].order))
+    return [
+        "Final models on unseen tasks: accuracy in per cent, or mean squared error, after so many",
+        "adaptation steps where a learner takes steps. One run: mean ± 1.96 s/√n over tasks.",
+        "Several: mean ± 1.96 √(s²/n + r²/m) over tasks and runs, as each file says. Published",
+        "figures are those of the papers, with their lengths of training; minutes are of one run.",
+        "",
+        "| data set | learner | tested on | tasks × runs | training | ours | norm | published |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(folder, stored) for folder, stored in results),
+    ]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What `metarl evaluate` wrote of few-shot runs."""
+
+    agent: str
+    dataset: str
+    runs: tuple[str, ...]
+    metric: str
+    protocol: Mapping[str, Any]
+    intervals: Mapping[int, Interval | None]
+    """By adaptation steps; the only one is called 1 where there are no steps; None: diverged."""
+
+    @property
+    def order(self) -> tuple[bool, str, int, int, int]:
+        """In a table: the test first, then by ways, shots and queries."""
+        split, protocol = str(self.protocol["split"]), self.protocol
+        return split != "test", split, protocol["ways"], protocol["shots"], -_queries(protocol)
+
+    @property
+    def file_name(self) -> str:
+        """Where a result keeps it."""
+        protocol, words = self.protocol, [_episodes(self.protocol, self.metric)]
+        if self.metric == "accuracy" and _queries(protocol) != _USUAL_QUERIES:
+            words.append(f"{_queries(protocol)}query")
+        if protocol["split"] != "test":
+            words.append(protocol["split"])
+        return f"evaluation-{'-'.join(words)}.json"
+
+
+def _measured(
+    directories: Sequence[RunDirectory], evaluations: Sequence[Path], trained: int
+) -> dict[Path, _Stored]:
+    """The evaluations, each of these runs after so many iterations and none like another."""
+    agent = str(directories[0].config()["agent"])
+    found: dict[Path, _Stored] = {}
+    for file in evaluations:
+        stored = _read(file)
+        require_measured_runs(file, directories, agent, (stored.agent, stored.runs))
+        if stored.protocol["iterations"] != trained:
+            raise ValueError(
+                f"{file} must be of the last checkpoint, after {trained} iterations, it is of "
+                f"that after {stored.protocol['iterations']}"
+            )
+        for other, held in found.items():
+            if held.file_name == stored.file_name:
+                raise ValueError(
+                    f"evaluations must differ in ways, shots, queries or split, {other} and "
+                    f"{file} do not"
+                )
+        found[file] = stored
+    return found
+
+
+def _read(file: Path) -> _Stored:
+    content = read_json_object(file)
+    try:
+        steps = content["steps"]
+        (metric,) = set(steps[0]) & {"accuracy", "mse"}
+        return _Stored(
+            _AGENT + content["learner"],
+            content["dataset"],
+            tuple(content["runs"]),
+            metric,
+            content["protocol"],
+            {row["step"]: row[metric] and Interval(**row[metric]) for row in steps},
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} must hold an evaluation of few-shot runs, it is damaged, older or of agents; "
+            "measure again with metarl evaluate RUN --json FILE"
+        ) from error
+
+
+def _episodes(settings: Mapping[str, Any], metric: str) -> str:
+    """Ways and shots as folders and files are named."""
+    shots = f"{settings['shots']}shot"
+    return shots if metric == "mse" else f"{settings['ways']}way-{shots}"
+
+
+def _episodes_in_words(settings: Mapping[str, Any], metric: str) -> str:
+    shots = settings["shots"]
+    return f"{shots} points" if metric == "mse" else f"{settings['ways']}-way {shots}-shot"
+
+
+def _queries(protocol: Mapping[str, Any]) -> int:
+    """Query points per class; 0 where a grid is asked for."""
+    number, _, unit = str(protocol["query"]).partition(" ")
+    return int(number) if unit == "per class" else 0
+
+
+def _tested_on(stored: _Stored) -> str:
+    words = _episodes_in_words(stored.protocol, stored.metric)
+    if stored.metric == "mse":
+        return words
+    number = _queries(stored.protocol)
+    return f"{words}, {number} {'query' if number == 1 else 'queries'} per class"
+
+
+def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config.json without the folder of its data."""
+    resumed = [
+        {**entry, "command": _portable_command(entry["command"])}
+        for entry in config.get("resumed", ())
+    ]
+    command = _portable_command(config["command"])
+    return {
+        **config,
+        "data_dir": None,
+        "command": command,
+        **({"resumed": resumed} if resumed else {}),
+    }
+
+
+def _portable_command(words: Sequence[str]) -> list[str]:
+    kept = []
+    for before, word in zip(("", *words), words, strict=False):
+        option, equals, _ = word.partition("=")
+        if equals and option in ("--data-dir", "--data_dir"):
+            kept.append(f"{option}={_DATA_DIR}")
+        else:
+            kept.append(_DATA_DIR if before in ("--data-dir", "--data_dir") else word)
+    return kept
+
+
+def _row(folder: Path, stored: _Stored) -> str:
+    config = read_json_object(folder / "config.json")
+    protocol, settings = stored.protocol, config["agent_config"]
+    split = "" if protocol["split"] == "test" else f", {protocol['split']} tasks"
+    learner = stored.agent.removeprefix(_AGENT)
+    link = f"[{folder.name}]({folder.parent.parent.name}/{folder.parent.name}/{folder.name})"
+    ways, shots = int(protocol["ways"]), int(protocol["shots"])
+    norm = f"{protocol['batch_norm']}; {'' if protocol['transductive'] else 'not '}transductive"
+    cells = [
+        stored.dataset + split,
+        link,
+        _tested_on(stored),
+        f"{protocol['num_tasks']} × {len(stored.runs)}",
+        _training(folder, config, int(protocol["iterations"])),
+        _shown(stored, settings),
+        norm,
+        published_figure(stored.dataset, learner, ways, shots) if not split else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _training(folder: Path, config: Mapping[str, Any], iterations: int) -> str:
+    """Episodes, iterations and minutes."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    minutes = json.loads(lines[-1])["time/seconds"] / 60
+    settings = config["agent_config"]
+    trained = f"{settings['train_ways']}-way, " if settings["train_ways"] else ""
+    if settings.get("train_split", _TRAIN) != _TRAIN:
+        trained += f"{settings['train_split']} classes, "
+    return f"{trained}{iterations:,} iterations, {minutes:.0f} min ({config['device']})"
+
+
+def _shown(stored: _Stored, settings: Mapping[str, Any]) -> str:
+    """Means and intervals after 1 and 10 steps, and as many as trained or of the learner's test.
+
+    Reptile is trained by steps on minibatches, which are not those of the test.
+    """
+    own_test = settings.get("num_test_steps")
+    trained = settings.get("num_inner_steps", 1)
+    wanted = own_test or trained
+    word = "its own test" if own_test else "as trained"
+    scale, digits = (1, 3) if stored.metric == "mse" else (100, 2)
+    texts = {
+        step: "diverged"
+        if found is None
+        else f"{fixed_text(scale * found.mean, digits)} ± "
+        f"{fixed_text(scale * (found.high - found.mean), digits)}"
+        for step, found in stored.intervals.items()
+    }
+    if 0 not in texts:  # adaptation has no steps
+        return texts[1]
+    steps = sorted({*_SHOWN_STEPS, wanted} & set(texts)) or [0]
+    return "<br>".join(
+        f"{step} step{'s' if step != 1 else ''}: {texts[step]}"
+        + (f" ({word})" if step == wanted else "")
+        for step in steps
+    )

@@ -1,0 +1,252 @@
+"""RL² from outside, at play: memory across episodes, prediction, files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rl2_agents import (
+    LOCK,
+    ROBOT,
+    agent,
+    cases,
+    chance,
+    equal,
+    everything,
+    few,
+    lived,
+    moments,
+    shaken,
+    stepwise,
+    variants,
+)
+
+from metarl.agents import RL2
+from metarl.agents.rl2.agent import RL2Player
+from metarl.envs import make_family
+from metarl.envs.bandits import Bandit
+from metarl.envs.navigation.grids import GridNavigation
+from metarl.evaluation.evaluator import evaluate
+from metarl.evaluation.protocol import EvaluationProtocol
+from metarl.rollouts.trials import Trials, collect_trials
+
+# Memory.
+
+
+@variants
+def test_the_memory_lasts_over_the_ends_of_episodes_unless_it_is_cleared(settings):
+    learner = shaken(agent(**settings))
+    trials = lived(learner)
+    altered = lived(learner)
+    altered.rewards[..., 0] += 1.0  # of the first episode
+    second = trials.episode_indices[:, 0] == 1
+    ends = trials.mask.shape[-1]
+    one, other = (
+        torch.stack([d.outputs[0] for d in stepwise(learner, t)], 1)[:, :ends]
+        for t in (trials, altered)
+    )
+    second &= trials.mask[:, 0]
+    second[:, :2] = False  # whose previous reward is the altered one
+    assert second.sum() >= 4
+    difference = (one - other).abs().amax(-1)[second]
+    remembers = learner.remembers and not learner.config.clear_each_episode
+    assert bool((difference > 0).any()) == remembers
+    if remembers:
+        assert difference.max() > 1e-4
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm", "transformer"])
+def test_a_memory_cleared_at_an_episodes_end_is_that_of_a_new_trial(memory):
+    learner = shaken(
+        agent(clear_each_episode=True, memory=memory, normalize_observations=True).learn(1)
+    )
+    trials = lived(learner)
+    found = torch.stack([d.outputs[0] for d in stepwise(learner, trials)], 1)
+    first_end = trials.episode_ends[:, 0].long().argmax(-1)
+    fresh, _ = learner.policy_at(next(moments(trials)), None)
+    for row, end in enumerate(first_end.tolist()):
+        torch.testing.assert_close(found[row, end + 1], fresh.outputs[0][row], rtol=0, atol=1e-6)
+
+
+@few
+def test_every_trial_begins_with_a_new_memory(settings):
+    learner = shaken(agent(**settings))
+    first, again = lived(learner), lived(learner)
+    assert torch.equal(first.actions, again.actions)
+
+
+@few
+def test_players_do_not_share_a_memory(settings):
+    learner = shaken(agent(**settings))
+    alone = lived(learner, num_exploratory=0)
+    busy, other = learner.play(4, 1, chance(1)), learner.play(4, 1, chance(1))
+    acted = []
+    for moment, noise in zip(moments(alone), moments(lived(learner)), strict=False):
+        wanted = moment._replace(deterministic=torch.ones_like(moment.deterministic))
+        acted.append(busy.act(wanted))
+        other.act(noise)
+    together = torch.stack(acted, 2)
+    steps = together.shape[2]
+    mask = alone.mask[..., :steps]
+    assert torch.equal(together[mask], alone.actions[:, :, :steps][mask])
+
+
+@variants
+@pytest.mark.parametrize("family", [LOCK, GridNavigation("varibad")], ids=["lock", "grid"])
+def test_each_environment_lives_its_trial_as_if_alone(family, settings):
+    learner = shaken(agent(family=family, **settings))
+    tasks = family.sample_tasks(3, seed=7)
+
+    def run(rows: Any, num_envs: int) -> Trials:
+        env = family.make_batch(rows, num_envs=num_envs)
+        player = learner.play(len(rows), num_envs, chance())
+        return collect_trials(env, player, chance(), num_episodes=2, num_exploratory=0)
+
+    together = run(tasks, 2)
+    for n, e in np.ndindex(3, 2):
+        alone = run(tasks[n : n + 1], 1)
+        steps = alone.mask.shape[-1]
+        assert int(together.mask[n, e].sum()) == steps
+        for name in ("actions", "rewards", "observations", "episode_ends"):
+            mine, other = getattr(together, name)[n, e, :steps], getattr(alone, name)[0, 0]
+            assert torch.equal(mine, other), name
+
+
+# Prediction and playing.
+
+
+@cases
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_predicting_with_its_state_is_playing(family, settings, deterministic):
+    learner = shaken(agent(family=family, **settings))
+    played = lived(learner, num_exploratory=0 if deterministic else None)
+    generator, state, predicted = chance(1), None, []
+    for moment in moments(played):
+        actions, state = learner.predict(
+            moment, state, deterministic=deterministic, generator=generator
+        )
+        predicted.append(actions)
+    together = torch.stack(predicted, 2)
+    assert together.shape == played.actions.shape
+    assert torch.equal(together[played.mask], played.actions[played.mask])
+
+
+def test_a_moment_or_a_memory_that_does_not_fit_is_refused():
+    learner = agent(family=ROBOT)
+    first = next(moments(lived(learner)))
+    for size in (1, 5):
+        wrong = first._replace(observations=torch.zeros(4, 1, size))
+        with pytest.raises(
+            ValueError, match=rf"observations must have shape \[.*, 2\], got \(4, 1, {size}"
+        ):
+            learner.predict(wrong)
+    _, state = learner.predict(first)
+    fewer = first._replace(observations=first.observations[:3])
+    with pytest.raises(ValueError, match=r"state must be of shapes beginning with \[\(3, 8\)\]"):
+        learner.predict(fewer, state)
+    other = agent(family=ROBOT, memory="transformer")
+    with pytest.raises(ValueError, match=r"state must be of shapes beginning with \[\(2, 4\)"):
+        other.predict(first, state)
+
+
+def test_observations_in_double_precision_are_taken():
+    learner = shaken(agent(family=ROBOT))
+    first = next(moments(lived(learner)))
+    double = first._replace(observations=first.observations.double())
+    assert torch.equal(learner.predict(first)[0], learner.predict(double)[0])
+
+
+def test_a_player_takes_the_mode_where_it_is_wanted_only():
+    learner = shaken(agent(family=ROBOT))
+    trials = lived(learner)
+    moment = next(moments(trials))
+    wanted = torch.tensor([[True], [False], [True], [False]])
+    acted = RL2Player(learner, chance(1)).act(moment._replace(deterministic=wanted))
+    mode, _ = learner.predict(moment)
+    drawn, _ = learner.predict(moment, deterministic=False, generator=chance(1))
+    assert torch.equal(acted, torch.where(wanted.unsqueeze(-1), mode, drawn))
+    assert (mode - drawn).abs().min() > 0
+
+
+def test_drawing_without_a_generator_is_refused():
+    moment = next(moments(lived(agent())))
+    with pytest.raises(ValueError, match=r"generator must be given .*deterministic=False"):
+        agent().predict(moment, deterministic=False)
+
+
+def test_without_a_memory_the_observation_is_all_there_is():
+    learner = shaken(agent(memory="none", family=ROBOT))
+    assert not learner.remembers
+    assert agent().remembers
+    first, *later = moments(lived(learner))
+    same = later[3]._replace(observations=first.observations)
+    assert torch.equal(learner.predict(first)[0], learner.predict(same)[0])
+
+
+@pytest.mark.parametrize(("given", "resolved"), [(None, 10.0), (2.0, 2.0)])
+def test_the_action_scale_is_the_variants_unless_it_is_given(tmp_path: Path, given, resolved):
+    learner, plain = agent(family=ROBOT, action_scale=given), agent(family=ROBOT, action_scale=1.0)
+    assert learner.config.action_scale == resolved
+    moment = next(moments(lived(plain)))
+    one, other = (one.policy_at(moment, None)[0].outputs for one in (learner, plain))
+    torch.testing.assert_close(one[0], other[0] / resolved)
+    torch.testing.assert_close(one[1].exp(), other[1].exp() / resolved)
+    learner.save(tmp_path / "agent")
+    assert RL2.load(tmp_path / "agent", ROBOT).config.action_scale == resolved
+
+
+@pytest.mark.parametrize("memory", ["gru", "none"])
+def test_the_evaluator_measures_it_episode_by_episode(memory):
+    learner = shaken(agent(memory=memory))
+    protocol = EvaluationProtocol(
+        num_tasks=5, exploration_episodes=1, adaptation_steps=2, evaluation_episodes=1
+    )
+    found = evaluate(learner, LOCK, protocol)
+    assert found.measured.returns.shape == (1, 3, 5, 1)
+    assert found.stages[0] == ("episode 1" if learner.remembers else "before")
+
+
+# Files.
+
+
+@few
+def test_a_loaded_agent_acts_the_same(tmp_path: Path, settings):
+    learner = agent(seed=5, **settings).learn(2)
+    learner.save(tmp_path / "agent")
+    loaded = RL2.load(tmp_path / "agent", LOCK)
+    assert (loaded.config, loaded.seed) == (learner.config, 5)
+    assert equal(everything(loaded), everything(learner))
+    one, other = lived(learner), lived(loaded)
+    assert torch.equal(one.actions, other.actions)
+
+
+def test_the_checkpoint_of_another_family_is_refused(tmp_path: Path):
+    agent().save(tmp_path / "agent")
+    with pytest.raises(ValueError, match="must be of environment 'Bandit:n10-k5', it is of 'Lock"):
+        RL2.load(tmp_path / "agent", Bandit("n10-k5"))
+
+
+def test_a_checkpoint_that_does_not_fit_its_settings_is_refused(tmp_path: Path):
+    learner = agent()
+    learner._seen = replace(learner._seen, mean=torch.zeros(2, dtype=torch.float64))
+    learner.save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=r"must hold seen/mean as torch.float64 \[8\], it holds"):
+        RL2.load(tmp_path / "agent", LOCK)
+
+
+# What does not fit.
+
+
+def test_heads_that_do_not_divide_the_size_are_refused():
+    with pytest.raises(ValueError, match="num_heads must divide the size 8 of the memory, got 3"):
+        agent(memory="transformer", num_heads=3)
+
+
+def test_more_episodes_than_a_transformer_was_made_for_are_refused():
+    learner = agent(memory="transformer", family=make_family("GridNavigation:varibad"))
+    with pytest.raises(ValueError, match=r"trial must have at most the 30 steps .* comes to 31"):
+        lived(learner, num_episodes=3)

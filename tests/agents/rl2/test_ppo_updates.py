@@ -1,0 +1,218 @@
+"""RL²'s updates by PPO: gradients by finite differences, truncation, whole updates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from rl2_batches import (
+    BATCH,
+    MEMORIES,
+    SPACES,
+    STEPS,
+    at_present,
+    batch_for,
+    chance,
+    learner,
+    randn,
+)
+from torch import Tensor
+
+from metarl.agents.rl2.batch import TrialBatch
+from metarl.agents.rl2.updates import Learner, _minibatches, _ppo_gradient, _shorten, ppo_update
+from metarl.rl.trial_policies import TrialPolicy
+
+# PPO.
+
+
+def ppo_loss(who: Learner, batch: TrialBatch, params: dict[str, Tensor]) -> Tensor:
+    """PPO's loss, trial by trial and step by step as the papers write it."""
+    config, total = who.config, torch.zeros((), dtype=torch.float64)
+    start = who.policy.start(params, BATCH)
+    new, features, _ = who.policy.sequence(params, batch.inputs, start, batch.cleared)
+    given = {"tasks": batch.tasks, "cleared": batch.cleared}
+    values = who.policy.values(params, batch.inputs, features, batch.told, **given)
+    log_probs, entropies = new.log_prob(batch.actions), new.entropy()
+    for t, b in batch.mask.nonzero().tolist():
+        ratio = math.e ** (log_probs[t, b] - batch.log_probs[t, b])
+        advantage = batch.advantages[t, b]
+        kept = min(max(ratio, 1 - config.clip), 1 + config.clip) * advantage
+        error = (values[t, b] - batch.returns[t, b]) ** 2
+        if config.value_clip is not None:
+            change = values[t, b] - batch.values[t, b]
+            near = batch.values[t, b] + min(max(change, -config.value_clip), config.value_clip)
+            error = max(error, (near - batch.returns[t, b]) ** 2)
+        total = total - min(ratio * advantage, kept)
+        total = total + config.value_coefficient * 0.5 * error
+        total = total - config.entropy_coefficient * entropies[t, b]
+    return total / batch.mask.sum()
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("value_clip", [None, 0.1])
+def test_the_ppo_gradient_is_that_of_the_loss(memory, space, value_clip):
+    who = learner(memory, space, value_clip=value_clip, value_coefficient=0.7, clip=0.02)
+    batch = batch_for(who, cleared=True, moved=0.05)
+    gradients, terms = _ppo_gradient(who, batch)
+    loss = ppo_loss(who, batch, who.params)
+    expected = torch.autograd.grad(loss, list(who.params.values()))
+    for (name, p), wanted in zip(who.params.items(), expected, strict=True):
+        torch.testing.assert_close(gradients[name], wanted, rtol=0, atol=1e-12, msg=name)
+        assert wanted.shape == p.shape
+    total = terms["policy_loss"] + 0.7 * terms["value_loss"] - 0.01 * terms["entropy_nats"]
+    assert float(total) == pytest.approx(loss.item(), abs=1e-12)
+    assert 0 < float(terms["clip_fraction"]) < 1
+
+
+def test_the_ppo_gradient_agrees_with_finite_differences_of_the_loss():
+    who = learner(value_clip=0.1, clip=0.1)
+    batch = batch_for(who, cleared=True)
+    gradients, _ = _ppo_gradient(who, batch)
+    for seed in range(3):
+        along = {k: randn(*p.shape, seed=20 + seed) for k, p in who.params.items()}
+        slope = sum(float((gradients[k] * along[k]).sum()) for k in along)
+        ahead, behind = (
+            ppo_loss(who, batch, {k: p.detach() + h * along[k] for k, p in who.params.items()})
+            for h in (1e-6, -1e-6)
+        )
+        assert float(ahead - behind) / 2e-6 == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+
+def test_what_does_not_count_has_no_part_in_the_gradient():
+    who = learner()
+    batch = batch_for(who)
+    gradients, _ = _ppo_gradient(who, batch)
+    changed = {
+        name: torch.where(batch.mask, getattr(batch, name), 50.0)
+        for name in ("advantages", "returns", "values", "log_probs")
+    }
+    other, _ = _ppo_gradient(who, replace(batch, **changed))
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, other[name]), name
+
+
+# Truncated backpropagation.
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm", "none"])
+@pytest.mark.parametrize("length", [STEPS, STEPS + 3])
+def test_stretches_as_long_as_the_trial_are_no_truncation(memory, length):
+    whole, cut = learner(memory), learner(memory, backprop_steps=length)
+    batch = batch_for(whole, cleared=True)
+    (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
+    assert all(torch.equal(gradients[name], others[name]) for name in whole.params)
+    assert all(torch.equal(terms[name], other_terms[name]) for name in terms)
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+def test_the_loss_of_stretches_is_that_of_the_trial_but_the_gradient_is_not(memory):
+    whole, cut = learner(memory), learner(memory, backprop_steps=2)
+    batch = batch_for(whole, cleared=True)
+    (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
+    for name, term in terms.items():
+        assert float(term) == pytest.approx(float(other_terms[name]), abs=1e-12)
+    name = "policy.memory.weight_hh"
+    assert (gradients[name] - others[name]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@pytest.mark.parametrize("length", [2, 4])
+def test_no_gradient_crosses_a_cut(memory, length):
+    """What one stretch adds is what the trial gives if memories before it are constants."""
+    who = learner(memory, backprop_steps=length)
+    batch = batch_for(who)
+    gradients, _ = _ppo_gradient(who, batch)
+    plain = learner(memory)
+    total = {name: torch.zeros_like(p) for name, p in who.params.items()}
+    for first in range(0, STEPS, length):
+        times = slice(first, first + length)
+        mask = torch.zeros_like(batch.mask)
+        mask[times] = batch.mask[times]
+        frozen = _FrozenBefore(plain.policy, first)
+        found, _ = _ppo_gradient(replace(plain, policy=frozen), replace(batch, mask=mask))
+        for name, gradient in found.items():
+            total[name] += gradient * mask.sum() / batch.mask.sum()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, total[name], rtol=0, atol=1e-12, msg=name)
+
+
+class _FrozenBefore:
+    """A policy whose memory, up to a moment, is a constant."""
+
+    def __init__(self, policy: TrialPolicy, moment: int) -> None:
+        self._policy, self._moment = policy, moment
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._policy, name)
+
+    def sequence(self, params: Any, inputs: Tensor, state: Any, cleared: Any) -> Any:
+        assert cleared is None
+        fixed = {name: p.detach() for name, p in params.items()}
+        if self._moment == 0:
+            return self._policy.sequence(params, inputs, state, None)
+        _, early, state = self._policy.sequence(fixed, inputs[: self._moment], state, None)
+        _, late, state = self._policy.sequence(params, inputs[self._moment :], state, None)
+        features = torch.cat([early, late])
+        return self._policy._distribution(params, features, inputs), features, state
+
+
+# Whole updates by PPO.
+
+
+def test_every_pass_takes_each_trial_once_in_an_order_of_its_own():
+    who = learner(num_epochs=3, num_minibatches=2)
+    pieces = list(_minibatches(batch_for(who), who.config, chance(0)))
+    assert [len(rows) for rows in pieces] == [3, 2] * 3
+    orders = [torch.cat(pieces[k : k + 2]) for k in (0, 2, 4)]
+    assert all(sorted(order.tolist()) == list(range(BATCH)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 3
+
+
+def test_an_update_is_a_step_of_adam_for_each_minibatch():
+    who, by_hand = learner(max_gradient_norm=0.05), learner(max_gradient_norm=0.05)
+    batch = batch_for(who)
+    metrics = ppo_update(who, batch, chance(0))
+    params = list(by_hand.params.values())
+    reference = torch.optim.Adam(params, lr=who.config.learning_rate, eps=1e-5)
+    norms, rows_seen = [], list(_minibatches(batch, who.config, chance(0)))
+    for rows in rows_seen:
+        gradients, _ = _ppo_gradient(by_hand, batch.rows(rows))
+        for name, p in by_hand.params.items():
+            p.grad = gradients[name]
+        norms.append(float(torch.nn.utils.clip_grad_norm_(params, 0.05)))
+        reference.step()
+    assert len(rows_seen) == 4
+    assert min(norms) > 0.05  # each was shortened
+    for name, p in by_hand.params.items():
+        torch.testing.assert_close(who.params[name], p, rtol=0, atol=1e-8, msg=name)
+    assert metrics["meta/gradient_norm"] == pytest.approx(sum(norms) / 4, rel=1e-6)
+
+
+def test_updates_move_what_went_well_up_and_the_values_towards_the_returns():
+    who = learner(entropy_coefficient=0.0, learning_rate=1e-2, num_epochs=20, num_minibatches=1)
+    batch = at_present(who)
+    before = ppo_loss(who, batch, who.params).item()
+    ppo_update(who, batch, chance(0))
+    assert ppo_loss(who, batch, who.params).item() < before - 0.05
+
+
+def test_short_gradients_are_left_and_long_ones_shortened():
+    gradients = {"a": torch.tensor([3.0]), "b": torch.tensor([0.0, -4.0])}
+    assert float(_shorten(gradients, 10.0)) == pytest.approx(5)
+    assert gradients["a"].tolist() == [3]
+    assert float(_shorten(gradients, 0.5)) == pytest.approx(5)
+    assert gradients["a"].tolist() == pytest.approx([0.3])
+    assert gradients["b"].tolist() == pytest.approx([0, -0.4])
+
+
+def test_parameters_that_are_not_finite_stop_an_update():
+    who = learner()
+    batch = batch_for(who)
+    batch.advantages[0, 0] = math.nan
+    message = "parameter .* must be finite; try a smaller learning_rate, or normalize_rewards"
+    with pytest.raises(FloatingPointError, match=message):
+        ppo_update(who, batch, chance(0))

@@ -1,0 +1,110 @@
+"""The registry of references, which families each fits, and the script that measures them."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from metarl.envs import make_family
+from metarl.evaluation.evaluator import evaluate
+from metarl.evaluation.protocol import EvaluationProtocol
+from metarl.rl.registry import REFERENCES, fitting_references, make_reference
+
+BANDIT_RULES = {
+    "gittins",
+    "finite-gittins",
+    "thompson",
+    "optimistic-thompson",
+    "ucb1",
+    "epsilon-greedy",
+    "greedy",
+}
+FITTING = {
+    "Bandit:n10-k5": BANDIT_RULES | {"bayes-optimal"},
+    "Bandit:n100-k10": BANDIT_RULES,
+    "Bandit:n500-k5": BANDIT_RULES - {"finite-gittins"},
+    "DependentBandit:hard": BANDIT_RULES | {"bayes-optimal"},
+    "ElevenArmBandit:wang16": {"bayes-optimal"},
+    "TabularMDP:rl2": {
+        "psrl",
+        "optimistic-psrl",
+        "ucrl2",
+        "beb",
+        "mdp-epsilon-greedy",
+        "mdp-greedy",
+        "informed-beb",
+        "informed-greedy",
+    },
+    "GridNavigation:varibad": {"grid-search"},
+    "DarkRoom:dpt": {"grid-search"},
+    "DarkRoom:ad": {"grid-search"},
+    "KeyToDoor:ad": set(),
+    "Navigation2D:maml17": set(),
+    "Bandit:n10-k5+task": set(),
+}
+
+
+@pytest.mark.parametrize("family_id", FITTING)
+def test_each_family_gets_the_references_that_fit(family_id):
+    assert set(fitting_references(make_family(family_id))) == FITTING[family_id]
+
+
+def test_every_reference_fits_some_family_and_remembers():
+    assert {entry.name for entry in REFERENCES} == set().union(*FITTING.values())
+    for agent in fitting_references(make_family("Bandit:n10-k5")).values():
+        assert agent.remembers
+
+
+def test_a_reference_that_does_not_fit_says_so():
+    with pytest.raises(ValueError, match="PSRL needs a tabular Markov decision process"):
+        make_reference("psrl", make_family("Bandit:n10-k5"))
+    with pytest.raises(ValueError, match="did you mean 'ucb1'"):
+        make_reference("ucb", make_family("Bandit:n10-k5"))
+    with pytest.raises(TypeError, match="epsilon"):
+        make_reference("greedy", make_family("Bandit:n10-k5"), epsilon=0.1)
+
+
+@pytest.mark.parametrize(
+    "family_id",
+    ["Bandit:n10-k5", "ElevenArmBandit:wang16", "TabularMDP:rl2", "GridNavigation:varibad"],
+)
+def test_references_play_in_the_evaluation_and_repeat_themselves(family_id):
+    family = make_family(family_id)
+    protocol = EvaluationProtocol(
+        num_tasks=3, adaptation_steps=0, exploration_episodes=1, evaluation_episodes=1
+    )
+    fitting = fitting_references(family)
+    once, again = (
+        evaluate({"run": next(iter(fitting.values()))}, family, protocol, references=groups)
+        for groups in [{name: {name: agent} for name, agent in fitting.items()}] * 2
+    )
+    for name in fitting:
+        assert once.references[name].returns.shape == (1, 3, 1)
+        assert np.array_equal(once.references[name].returns, again.references[name].returns)
+
+
+@pytest.fixture(scope="module")
+def script():
+    return importlib.import_module("metarl.scripts.publish.references")
+
+
+def test_the_script_measures_every_case_it_names(script):
+    cases = list(script.cases())
+    assert len({(c.environment, c.num_episodes, c.reference) for c in cases}) == len(cases)
+    for case in cases:
+        if case.environment != "DependentBandit:independent":  # seconds of planning
+            make_reference(case.reference, make_family(case.environment), **case.parameters)
+
+
+def test_a_row_holds_the_case_and_its_interval(script):
+    case = script.Case("ElevenArmBandit:wang16", 1, "bayes-optimal", {}, 50, 20.55)
+    row = script.measure(case, 0)
+    assert json.loads(json.dumps(row)) == row
+    assert row["low"] <= row["mean"] <= row["high"]
+    assert row["mean"] == pytest.approx(20.55, abs=0.3)
+    assert (row["quantity"], row["known"], row["num_tasks"]) == ("return", 20.55, 50)
+    sure = script.Case("DependentBandit:easy", 1, "bayes-optimal", {}, 200, 0.63, True)
+    row = script.measure(sure, 0)
+    assert row["quantity"] == "regret"
+    assert row["mean"] == pytest.approx(0.63, abs=0.2)

@@ -1,0 +1,310 @@
+"""The evaluator, by agents and a family whose returns are known exactly."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from known_returns import (
+    HORIZON,
+    NUM_EPISODES,
+    NUM_TASKS,
+    Diver,
+    Sinker,
+    SinkerPlayer,  # noqa: F401 - a test names it in a text
+    Slope,
+    SlopeBatch,
+    measured,
+    protocol,
+    returns,
+)
+from torch import Tensor
+
+from metarl.agents import MAMLTRPO, MAMLTRPOConfig
+from metarl.envs.navigation.goals import Navigation2D
+from metarl.evaluation.evaluator import evaluate, stage_names
+from metarl.evaluation.protocol import PRESETS
+from metarl.rl.players import as_agent
+
+# Agents that adapt between batches of episodes.
+
+
+def test_the_return_after_each_step_is_that_of_the_policy_after_it():
+    got = measured(Diver(), adaptation_steps=3)
+    assert returns(got).shape == (4, NUM_TASKS, NUM_EPISODES)
+    for k, row in enumerate(returns(got)):
+        expected = HORIZON * got.tasks * -0.25 * k
+        np.testing.assert_allclose(row, expected.repeat(NUM_EPISODES, 1), atol=1e-12)
+
+
+def test_the_episodes_of_a_stage_are_the_data_of_the_next_where_they_are_alike():
+    agent = Diver(noise=1.0)
+    got = measured(agent)
+    assert agent.steps == [0, 1]  # nothing is adapted on the last ones
+    for row, episodes in zip(returns(got), agent.adapted_on, strict=False):
+        assert episodes.rewards.shape == (NUM_TASKS, NUM_EPISODES, HORIZON)
+        np.testing.assert_array_equal(row, episodes.returns.numpy())
+
+
+@pytest.mark.parametrize(("exploration", "evaluation"), [(2, 5), (5, 2)])
+def test_else_the_data_are_episodes_of_their_own(exploration, evaluation):
+    agent = Diver(noise=1.0)
+    settings = {"exploration_episodes": exploration, "evaluation_episodes": evaluation}
+    got = measured(agent, **settings)
+    assert returns(got).shape == (3, NUM_TASKS, evaluation)
+    assert agent.num_envs == 5
+    for row, episodes in zip(returns(got), agent.adapted_on, strict=False):
+        assert episodes.rewards.shape == (NUM_TASKS, exploration, HORIZON)
+        assert not np.isin(row, episodes.returns.numpy()).any()
+
+
+def test_exploration_is_drawn_and_evaluation_may_be_deterministic():
+    agent = Diver(noise=1.0)
+    got = measured(agent, deterministic=True)
+    expected = HORIZON * got.tasks * np.array([0, -0.25, -0.5])[:, None, None]
+    np.testing.assert_allclose(returns(got), expected.repeat(NUM_EPISODES, 2), atol=1e-12)
+    assert agent.asked == 2 * ([True] * HORIZON + [False] * HORIZON) + [True] * HORIZON
+    for episodes in agent.adapted_on:
+        assert episodes.returns.std(1).min() > 0.01
+
+
+def test_without_steps_the_agent_is_measured_and_never_adapted():
+    agent = Diver(noise=1.0)
+    got = measured(agent, adaptation_steps=0)
+    assert returns(got).shape == (1, NUM_TASKS, NUM_EPISODES)
+    assert agent.adapted_on == []
+    np.testing.assert_array_equal(returns(got)[0], returns(measured(Diver(noise=1.0)))[0])
+
+
+def test_an_object_of_a_user_is_measured_too():
+    class Still:
+        def act(self, observations: Tensor) -> Tensor:
+            return torch.full_like(observations, 0.5)
+
+    got = measured(as_agent(lambda *_: Still()))
+    expected = 0.5 * HORIZON * got.tasks
+    np.testing.assert_allclose(returns(got)[2], expected.repeat(NUM_EPISODES, 1))
+
+
+# Agents that learn while they act.
+
+
+def test_the_stages_of_a_memory_are_its_episodes_in_turn():
+    agent = Sinker()
+    got = measured(agent, exploration_episodes=1, evaluation_episodes=1, adaptation_steps=3)
+    assert got.stages == ("episode 1", "episode 2", "episode 3", "episode 4")
+    assert len(agent.players) == 1  # one trial tells all
+    assert agent.players[0].lived.tolist() == [[3]] * NUM_TASKS
+    expected = HORIZON * got.tasks * -0.25
+    for k, row in enumerate(returns(got)):
+        np.testing.assert_allclose(row, k * expected, atol=1e-12)
+
+
+def test_several_episodes_of_a_stage_follow_one_another():
+    got = measured(Sinker(), exploration_episodes=2, evaluation_episodes=2, adaptation_steps=1)
+    assert got.stages == ("before", "after 2 episodes")
+    expected = HORIZON * got.tasks * -0.25
+    for k, episodes in enumerate(([0, 1], [2, 3])):
+        np.testing.assert_allclose(returns(got)[k], expected * episodes, atol=1e-12)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_stage_may_begin_after_more_episodes_than_are_evaluated(deterministic):
+    agent = Sinker(noise=1.0 if deterministic else 0.0)
+    settings = {"exploration_episodes": 3, "evaluation_episodes": 2, "adaptation_steps": 2}
+    got = measured(agent, deterministic=deterministic, **settings)
+    assert got.stages == ("before", "after 3 episodes", "after 6 episodes")
+    expected = HORIZON * got.tasks * -0.25
+    for k, episodes in enumerate(([0, 1], [3, 4], [6, 7])):
+        np.testing.assert_allclose(returns(got)[k], expected * episodes, atol=1e-12)
+    for k, player in enumerate(agent.players):  # a trial for each stage
+        scored = 2 * HORIZON * [deterministic]
+        assert player.asked == [False] * (3 * k * HORIZON) + scored
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_as_many_evaluated_as_explored_share_a_trial_only_if_drawn_alike(deterministic):
+    agent = Sinker(noise=0.1)
+    measured(agent, deterministic=deterministic)
+    assert len(agent.players) == (3 if deterministic else 1)
+
+
+def test_stages_are_named_by_steps_or_by_episodes():
+    pearl, varibad, maml = (PRESETS[name] for name in ("pearl", "varibad", "maml"))
+    steps = ("before", "after 1 step", "after 2 steps", "after 3 steps")
+    assert stage_names(maml, remembers=False) == steps
+    assert stage_names(maml, remembers=True)[1:3] == ("after 20 episodes", "after 40 episodes")
+    assert stage_names(pearl, remembers=True) == ("before", "after 2 episodes")
+    assert stage_names(varibad, remembers=True) == ("episode 1", "episode 2")
+    assert stage_names(varibad, remembers=False) == ("before", "after 1 step")
+
+
+# What counts.
+
+
+@pytest.mark.parametrize("agent", [Diver, Sinker])
+def test_the_last_episode_or_the_mean_of_all_is_reported(agent):
+    mean, last = (measured(agent(0.5), reported=reported) for reported in ("mean", "last"))
+    np.testing.assert_array_equal(returns(mean), returns(last))
+    for k in range(3):
+        np.testing.assert_array_equal(mean.scores(k)[0], returns(mean)[k].mean(-1))
+        np.testing.assert_array_equal(last.scores(k)[0], returns(mean)[k, :, -1])
+    np.testing.assert_array_equal(
+        last.reference("random"), last.references["random"].returns[..., -1]
+    )
+
+
+@pytest.mark.parametrize("agent", [Diver(), Sinker()], ids=["diver", "sinker"])
+def test_success_at_any_step_counts(agent):
+    settings = {"exploration_episodes": 1, "evaluation_episodes": 1, "adaptation_steps": 3}
+    got = measured(agent, Slope(has_success=True), **settings)
+    assert got.metrics == ("return", "success")
+    for k in range(4):
+        expected = -0.25 * k * got.tasks[:, 0] > 0.2
+        np.testing.assert_array_equal(got.scores(k, "success")[0], expected)
+    assert 0 < got.scores(3, "success").mean() < 1
+    oracle = np.abs(got.tasks[:, 0]) > 0.2
+    np.testing.assert_array_equal(got.reference("oracle", "success")[0], oracle)
+
+
+# References.
+
+
+@pytest.mark.parametrize(("split", "sign"), [("train", 1), ("test", -1)])
+def test_tasks_are_those_of_the_split(split, sign):
+    got = measured(Diver(), split=split)
+    assert (np.sign(got.tasks) == sign).all()
+    assert got.tasks.shape == (NUM_TASKS, 1)
+
+
+def test_the_oracle_row_is_the_best_return_of_each_task():
+    got = measured(Diver())
+    expected = HORIZON * np.abs(got.tasks)
+    np.testing.assert_allclose(
+        got.references["oracle"].returns[0], expected.repeat(NUM_EPISODES, 1)
+    )
+
+
+def test_the_oracle_is_asked_in_every_state(monkeypatch):
+    monkeypatch.setattr(SlopeBatch, "flip", True)
+    got = measured(Diver())
+    np.testing.assert_allclose(got.reference("oracle")[0], HORIZON * np.abs(got.tasks[:, 0]))
+
+
+def test_a_family_without_an_oracle_has_no_oracle_row():
+    assert list(measured(Diver(), Slope(has_oracle=False)).references) == ["random"]
+
+
+def test_the_random_row_is_that_of_actions_uniform_over_the_action_space():
+    got = measured(Diver(), num_tasks=500, evaluation_episodes=4)
+    deviations = np.abs(got.tasks[:, 0]) * math.sqrt(HORIZON / 3 / 4)  # Var U(−1, 1) = 1/3
+    standardized = got.reference("random")[0] / deviations
+    assert abs(standardized.mean()) < 5 / math.sqrt(500)
+    assert standardized.std() == pytest.approx(1, abs=5 / math.sqrt(2 * 500))
+
+
+def test_other_agents_are_measured_beside_it_after_the_last_stage():
+    others = {"two": {"a": Diver(), "b": Diver()}, "memory": {"c": Sinker()}}
+    settings = protocol(exploration_episodes=1, evaluation_episodes=1)
+    got = evaluate(Diver(), Slope(), settings, references=others)
+    expected = HORIZON * got.tasks[:, 0] * -0.5
+    assert list(got.references) == ["random", "oracle", "two", "memory"]
+    np.testing.assert_allclose(got.reference("two"), [expected] * 2)
+    np.testing.assert_allclose(got.reference("memory"), [expected])
+
+
+def test_episodes_of_a_reference_with_a_memory_are_added_up():
+    group = {"memory": {"a": Sinker(), "b": Sinker()}, "steps": {"c": Diver()}}
+    settings = protocol(exploration_episodes=1, evaluation_episodes=1)
+    got = evaluate(Sinker(), Slope(), settings, references=group)
+    assert got.trial_returns is not None
+    assert list(got.totals) == ["memory"]
+    np.testing.assert_array_equal(got.totals["memory"], [got.trial_returns[0]] * 2)
+    apart = evaluate(Sinker(), Slope(), protocol(exploration_episodes=2), references=group)
+    assert not apart.totals
+
+
+# Chance.
+
+
+def test_all_runs_and_references_meet_the_same_tasks_and_chance():
+    alike = {"a": Diver(1.0), "b": Diver(1.0), "c": Diver(0.5)}
+    got = evaluate(alike, Slope(), protocol(), references={"d": {"d": Diver(1.0)}})
+    assert got.runs == ("a", "b", "c")
+    first, second, third = got.measured.returns
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(got.references["d"].returns[0], first[-1])
+    assert not np.isin(third, first).any()
+    np.testing.assert_array_equal(first, returns(measured(Diver(1.0))))
+
+
+@pytest.mark.parametrize("agent", [Diver, Sinker])
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(agent):
+    first, again, other = (measured(agent(1.0), seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.tasks, again.tasks)
+    np.testing.assert_array_equal(returns(first), returns(again))
+    assert not np.isin(first.tasks, other.tasks).any()
+    assert not np.isin(returns(first), returns(other)).any()
+    for name in ("random", "oracle"):
+        mine, yours = first.references[name].returns, other.references[name].returns
+        np.testing.assert_array_equal(mine, again.references[name].returns)
+        assert not np.isin(mine, yours).any()
+
+
+def test_the_statistics_are_those_of_the_raw_returns_by_sums_written_out():
+    """Two runs of a trained agent at three stages of six tasks."""
+    family = Navigation2D("maml17")
+    config = MAMLTRPOConfig(meta_batch_size=3, num_episodes=4, hidden_sizes=(8,))
+    agents = {str(seed): MAMLTRPO(family, config, seed=seed).learn(1) for seed in (0, 1)}
+    content = evaluate(agents, family, protocol(num_tasks=6, seed=3)).to_json()
+    raw = np.array(content["measured"]["returns"])  # [runs, stages, tasks, episodes]
+    tables = raw.sum(-1) / NUM_EPISODES
+    before, columns = tables[:, 0], np.arange(6)
+    for k, stage in enumerate(content["statistics"]["return"]["stages"]):
+        table = tables[:, k]
+        assert stage["mean"]["value"] == pytest.approx(table.sum() / 12)
+        middle = sorted(table.flatten())[3:9]
+        assert stage["interquartile_mean"]["value"] == pytest.approx(sum(middle) / 6)
+        assert stage["gain"]["value"] == pytest.approx((table - before).sum() / 12, abs=1e-9)
+        pairs = [(x, y) for m in range(6) for x in table[:, m] for y in before[:, m]]
+        wins = sum((x > y) + (x == y) / 2 for x, y in pairs)
+        assert stage["probability_of_improvement"]["value"] == pytest.approx(wins / 24)
+        picks = np.random.default_rng(5).integers(2, size=(4000, 2, 6))  # runs of each task
+        low, high = np.quantile(table[picks, columns].mean((1, 2)), [0.025, 0.975])
+        slack = 0.12 * (high - low)
+        assert stage["mean"]["low"] == pytest.approx(low, abs=slack)
+        assert stage["mean"]["high"] == pytest.approx(high, abs=slack)
+    oracle = np.array(content["references"]["oracle"]["returns"])
+    told = content["statistics"]["return"]["references"]["oracle"]["value"]
+    assert told == pytest.approx(oracle.mean())
+
+
+# Ends and errors.
+
+
+@pytest.mark.parametrize("name", ["Diver.adapt_step", "SinkerPlayer.act"])
+def test_environments_are_closed_even_if_the_agent_fails(monkeypatch, name):
+    family = Slope()
+    agent = Diver() if name.startswith("Diver") else Sinker()
+    measured(agent, family)
+    monkeypatch.setattr(f"{__name__}.{name}", lambda *_, **__: 1 / 0, raising=True)
+    with pytest.raises(ZeroDivisionError):
+        measured(agent, family)
+    assert family.batches
+    assert all(batch.closed for batch in family.batches)
+
+
+def test_what_cannot_be_measured_is_refused():
+    with pytest.raises(ValueError, match="split must be one of train, test, got 'tets'; did you"):
+        measured(Diver(), split="tets")
+    with pytest.raises(ValueError, match="agents must hold at least one run, got none"):
+        evaluate({}, Slope())
+
+
+def test_the_evaluation_remembers_how_it_was_made():
+    got = evaluate(Diver(), Slope(), protocol(seed=5), name="diver")
+    assert (got.environment, got.agent, got.runs) == ("Slope:one", "diver", ("diver",))
+    assert got.protocol == protocol(seed=5)
+    assert evaluate(Diver(), Slope()).protocol == PRESETS["maml"]

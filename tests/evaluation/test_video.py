@@ -1,0 +1,98 @@
+"""Films: frames side by side, and files that hold them."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metarl.evaluation.video import film_bytes, film_strip, image_bytes, side_by_side, write_film
+
+
+def film(length: int, *, height: int = 20, width: int = 30) -> list[np.ndarray]:
+    """Frame k is all of brightness 40 k."""
+    return [np.full((height, width, 3), 40 * k, np.uint8) for k in range(length)]
+
+
+def test_films_stand_side_by_side_and_the_shorter_waits_at_its_end():
+    frames = side_by_side([film(2), film(4)], ["left", "right"])
+    assert len(frames) == 4
+    assert {frame.shape for frame in frames} == {(28 + 20, 30 + 8 + 30, 3)}
+    for k, frame in enumerate(frames):
+        assert (frame[28:, :30] == 40 * min(k, 1)).all()
+        assert (frame[28:, 30:38] == 255).all()
+        assert (frame[28:, 38:] == 40 * k).all()
+
+
+def test_captions_are_written_above_each():
+    named, unnamed = (side_by_side([film(1)], [text])[0] for text in ("before", ""))
+    assert (unnamed[:28] == 255).all()
+    assert (named[:28] < 128).any()
+    np.testing.assert_array_equal(named[28:], unnamed[28:])
+
+
+@pytest.mark.parametrize(("films", "captions"), [([], []), ([[]], ["a"]), ([film(1)], [])])
+def test_films_without_pictures_or_captions_are_refused(films, captions):
+    with pytest.raises(ValueError, match="films must be one or more with pictures and a caption"):
+        side_by_side(films, captions)
+
+
+def test_a_strip_holds_frames_from_the_first_to_the_last():
+    strip = film_strip(film(7), num_frames=3)
+    assert strip.shape == (60, 30, 3)
+    assert [int(strip[20 * k, 0, 0]) for k in range(3)] == [0, 120, 240]
+    assert film_strip(film(2), num_frames=5).shape == (40, 30, 3)
+    with pytest.raises(ValueError, match="number of frames must be 1 or more, got 0"):
+        film_strip([])
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_a_film_reads_back_with_all_its_frames_and_begins_anew(suffix):
+    content = film_bytes(film(5), suffix=suffix, frames_per_second=10)
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.n_frames == 5
+        assert image.info["loop"] == 0
+        for k in range(5):
+            image.seek(k)
+            image.load()
+            assert image.info["duration"] == 100
+            brightness = np.asarray(image.convert("RGB")).mean()
+            assert brightness == pytest.approx(40 * k, abs=3)
+
+
+@pytest.mark.parametrize(("suffix", "speed", "duration"), [(".gif", 500, 20), (".webp", 500, 2)])
+def test_a_gif_is_no_faster_than_players_play_it(suffix, speed, duration):
+    content = film_bytes(film(2), suffix=suffix, frames_per_second=speed)
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        assert image.info["duration"] == duration
+
+
+def test_a_picture_reads_back():
+    with Image.open(io.BytesIO(image_bytes(film(3)[2]))) as image:
+        assert (image.format, image.size) == ("WEBP", (30, 20))
+
+
+def test_a_film_of_nothing_or_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="a film must have a frame and a positive speed, got 0"):
+        film_bytes([], suffix=".gif", frames_per_second=10)
+    with pytest.raises(ValueError, match=r"suffix must be one of .gif, .webp, .png, got '.avi'"):
+        film_bytes(film(1), suffix=".avi", frames_per_second=10)
+
+
+def test_the_suffix_says_how_a_film_is_written(tmp_path):
+    write_film(tmp_path / "film.gif", film(3), frames_per_second=5)
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
+
+
+def test_mp4_is_written_where_its_package_is_installed(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    write_film(tmp_path / "film.mp4", film(5, height=48, width=64), frames_per_second=5)
+    assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_without_its_package_mp4_names_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ImportError, match="MP4 needs the package imageio-ffmpeg; install it, or"):
+        write_film(tmp_path / "film.mp4", film(1), frames_per_second=5)

@@ -1,0 +1,226 @@
+"""Downloads against a server on this machine: right, wrong, cut short, missing, and no network.
+
+The cache of packed data: found again, made anew when something changed, never in the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from metarl.fewshot.data import files as downloads
+from metarl.fewshot.data.files import (
+    DataPlace,
+    OfficialFile,
+    cache_dir,
+    cached,
+    download,
+    locate,
+    locate_all,
+)
+
+CONTENT = bytes(range(256)) * 3000
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+MD5 = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves /file whole, /cut with half of what its header promises, nothing else."""
+
+    def do_GET(self) -> None:
+        if self.path not in ("/file", "/cut"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT if self.path == "/file" else CONTENT[: len(CONTENT) // 2])
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    served = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=served.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{served.server_port}"
+    served.shutdown()
+    thread.join()
+    served.server_close()
+
+
+@pytest.mark.parametrize("checksum", [SHA256, MD5, ""])
+def test_a_file_is_fetched_to_its_place_and_only_once(server, tmp_path, checksum):
+    file = OfficialFile("some/set.bin", f"{server}/file", checksum)
+    place = DataPlace(tmp_path / "data")
+    found = locate("set", file, place)
+    assert found == tmp_path / "data" / "some" / "set.bin"
+    assert found.read_bytes() == CONTENT
+    assert [path.name for path in found.parent.iterdir()] == ["set.bin"]
+    gone = OfficialFile("some/set.bin", f"{server}/elsewhere", checksum)
+    assert locate("set", gone, place) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "checksum", "reason"),
+    [
+        ("/file", "sha256:" + "0" * 64, "must have sha256 0000"),
+        ("/file", "md5:" + "0" * 32, "must have md5 0000"),
+        ("/cut", SHA256, "must have 768000 bytes, the connection ended after 384000"),
+        ("/nothing", SHA256, "HTTP Error 404"),
+    ],
+)
+def test_what_came_wrong_is_not_kept_and_one_sentence_says_what_to_do(
+    server, tmp_path, path, checksum, reason
+):
+    file = OfficialFile("set.bin", server + path, checksum)
+    with pytest.raises(FileNotFoundError) as caught:
+        locate("numbers", file, DataPlace(tmp_path))
+    sentence = str(caught.value)
+    assert sentence.startswith(
+        f"data set numbers needs the file {tmp_path / 'set.bin'}; fetch {server}{path} and put it "
+        "there, or name another folder as data_dir (the download failed: "
+    )
+    assert reason in sentence
+    assert "\n" not in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_network_the_sentence_is_the_same(tmp_path):
+    nobody = OfficialFile("set.bin", "http://127.0.0.1:9/set.bin")
+    with pytest.raises(FileNotFoundError, match=r"needs the file .* failed: .*refused"):
+        locate("numbers", nobody, DataPlace(tmp_path))
+
+
+def test_nothing_is_fetched_when_downloads_are_off(server, tmp_path):
+    file = OfficialFile("set.bin", f"{server}/file")
+    with pytest.raises(FileNotFoundError, match=r"data_dir \(downloads are off\)"):
+        locate("numbers", file, DataPlace(tmp_path, download=False))
+
+
+def test_an_extracted_archive_serves_as_well(tmp_path):
+    (tmp_path / "set").mkdir()
+    file = OfficialFile("set.zip", "http://127.0.0.1:9/set.zip", extracted="set")
+    assert locate("set", file, DataPlace(tmp_path)) == tmp_path / "set"
+
+
+def test_all_that_is_missing_is_named_with_the_folders_that_serve_as_well(tmp_path):
+    files = [OfficialFile(f"{n}.zip", f"http://x/{n}", extracted=n) for n in ("a", "b", "c")]
+    (tmp_path / "b").mkdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        locate_all("letters", files, DataPlace(tmp_path, download=False))
+    assert str(caught.value) == (
+        f"data set letters needs the files {tmp_path / 'a.zip'} (or the folder {tmp_path / 'a'}) "
+        f"and {tmp_path / 'c.zip'} (or the folder {tmp_path / 'c'}); fetch http://x/a and "
+        "http://x/c and put them there, or name another folder as data_dir (downloads are off)"
+    )
+
+
+def test_what_could_be_fetched_is_kept_and_not_asked_for(server, tmp_path):
+    files = [OfficialFile("a", f"{server}/file"), OfficialFile("b", f"{server}/nothing")]
+    with pytest.raises(FileNotFoundError, match=f"needs the file {tmp_path / 'b'}; .* Error 404"):
+        locate_all("letters", files, DataPlace(tmp_path))
+    files[1] = OfficialFile("b", f"{server}/file")
+    assert locate_all("letters", files, DataPlace(tmp_path)) == [tmp_path / "a", tmp_path / "b"]
+
+
+def test_a_terminal_sees_progress_and_a_file_does_not(server, tmp_path, monkeypatch):
+    for terminal in (True, False):
+        screen = io.StringIO()
+        console = Console(file=screen, force_terminal=terminal, width=80)
+        monkeypatch.setattr(downloads, "Console", lambda console=console, **_: console)
+        download(OfficialFile("set.bin", f"{server}/file"), tmp_path / "set.bin")
+        assert ("set.bin" in screen.getvalue()) == terminal
+        assert ("768.0/768.0 kB" in screen.getvalue()) == terminal
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("METARL_CACHE_DIR", str(tmp_path / "chosen"))
+    assert cache_dir() == tmp_path / "chosen"
+    assert DataPlace().folder == tmp_path / "chosen" / "data"
+    assert DataPlace(Path("here")).folder == Path("here")
+    monkeypatch.delenv("METARL_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "metarl"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_dir() == Path.home() / ".cache" / "metarl"
+
+
+class Maker:
+    """Counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> Tensor:
+        self.calls += 1
+        return torch.tensor([[1, 2], [3, 250]], dtype=torch.uint8)
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.setenv("METARL_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "set.zip").write_bytes(b"pictures")
+    return tmp_path / "set.zip"
+
+
+def files(source: Path) -> list[Path]:
+    return sorted((source.parent / "cache" / "packed").iterdir())
+
+
+def test_the_second_time_nothing_is_made(source):
+    make = Maker()
+    first, second = (cached("set", [source], "28", make) for _ in range(2))
+    assert make.calls == 1
+    assert second.equal(first)
+    assert second.dtype == torch.uint8
+    assert len(files(source)) == 1
+
+
+def test_other_settings_and_a_changed_source_are_made_anew(source):
+    make = Maker()
+    cached("set", [source], "28", make)
+    cached("set", [source], "32", make)
+    assert make.calls == 2
+    source.write_bytes(b"more pictures")
+    cached("set", [source], "28", make)
+    assert make.calls == 3
+    os.utime(source, ns=(1, 1))
+    cached("set", [source], "28", make)
+    assert make.calls == 4
+
+
+def test_a_damaged_cache_is_made_anew(source):
+    make = Maker()
+    cached("set", [source], "28", make)
+    (file,) = files(source)
+    for content in (b"", file.read_bytes()[:-1], b"x" * 100):
+        file.write_bytes(content)
+        assert cached("set", [source], "28", make).tolist() == [[1, 2], [3, 250]]
+    assert make.calls == 4
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(source, monkeypatch):
+    monkeypatch.setenv("METARL_CACHE_DIR", str(source))  # a file, not a folder
+    make = Maker()
+    assert cached("set", [source], "28", make).tolist() == [[1, 2], [3, 250]]
+    assert make.calls == 1
+
+
+def test_folders_are_not_cached(source):
+    make = Maker()
+    for _ in range(2):
+        cached("set", [source.parent], "28", make)
+    assert make.calls == 2

@@ -1,0 +1,68 @@
+"""Several runs measured together: their interval, their file, what must agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from metarl.fewshot import FewShotEvaluation, MeasuredRuns
+from metarl.statistics.intervals import crossed_interval, normal_interval
+
+FIRST = FewShotEvaluation(
+    "maml",
+    "glyphs",
+    "accuracy",
+    (0, 1),
+    np.array([[0.2, 0.4, 0.3], [0.66666, 0.9, 0.8]]),
+    {"num_tasks": 3, "seed": 5, "interval": "mean ± 1.96 s/√n over tasks", "transductive": False},
+)
+SECOND = dataclasses.replace(FIRST, scores=np.array([[0.1, 0.1, 0.1], [0.5, 0.7, 0.3]]))
+
+
+def test_a_single_run_is_what_it_was_with_its_name():
+    measured = MeasuredRuns({"run": FIRST})
+    assert measured.to_json() == {**FIRST.to_json(), "runs": ["run"]}
+    assert list(measured.to_json()) == ["learner", "dataset", "runs", "protocol", "steps"]
+    for found, row in zip(measured.intervals(), FIRST.scores, strict=True):
+        assert found == pytest.approx(normal_interval(row))
+
+
+def test_several_runs_keep_every_score_and_say_what_the_interval_is_over():
+    measured = MeasuredRuns({"seed_0": FIRST, "seed_1": SECOND})
+    assert measured.scores.shape == (2, 2, 3)
+    content = json.loads(json.dumps(measured.to_json()))
+    assert content["runs"] == ["seed_0", "seed_1"]
+    before, after = content["steps"]
+    assert (before["step"], after["step"]) == (0, 1)
+    assert after["scores"] == {"seed_0": [0.6667, 0.9, 0.8], "seed_1": [0.5, 0.7, 0.3]}
+    expected = crossed_interval([FIRST.scores[1], SECOND.scores[1]])
+    assert after["accuracy"] == pytest.approx(expected._asdict())
+    assert before["accuracy"]["mean"] == pytest.approx(0.2)
+    assert content["protocol"]["interval"] == (
+        "mean ± 1.96 √(s²/n + r²/m) over 3 tasks and 2 runs: s² is the variance of the tasks' "
+        "means over runs, r² that of the runs' means over tasks"
+    )
+    assert content["protocol"]["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learner": "anil"}, "learner is 'maml' in a and 'anil' in b"),
+        ({"dataset": "omniglot"}, "dataset is 'glyphs' in a and 'omniglot' in b"),
+        ({"protocol": {**FIRST.protocol, "seed": 6}}, "seed is 5 in a and 6 in b"),
+        ({"protocol": {**FIRST.protocol, "new": 1}}, "new is None in a and 1 in b"),
+        ({"steps": (0, 2)}, r"steps is \(0, 1\) in a and \(0, 2\) in b"),
+    ],
+)
+def test_runs_that_are_not_alike_are_refused(change, message):
+    with pytest.raises(ValueError, match=f"one experiment and measured alike, {message}"):
+        MeasuredRuns({"a": FIRST, "b": dataclasses.replace(SECOND, **change)})
+
+
+def test_no_run_is_refused():
+    with pytest.raises(ValueError, match="evaluations must be of one run or more, got none"):
+        MeasuredRuns({})

@@ -1,0 +1,326 @@
+"""Memories: acting and training agree, forgetting is total, and torch's own modules as oracle."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.nn.memories import GRU, LSTM, Memory, MemoryState, NoMemory, TransitionMemory, segments
+from metarl.parameters import Params
+
+INPUTS, SIZE, STEPS, BATCH = 3, 5, 7, 4
+GATED = [GRU(INPUTS, SIZE, STEPS), LSTM(INPUTS, SIZE, STEPS)]
+TRANSITIONS = TransitionMemory(LSTM(2 * INPUTS, SIZE, STEPS), INPUTS)
+LASTING, IDS = [*GATED, TRANSITIONS], ["gru", "lstm", "transitions"]
+gated = pytest.mark.parametrize("memory", LASTING, ids=IDS)
+every = pytest.mark.parametrize("memory", [*LASTING, NoMemory(INPUTS)], ids=[*IDS, "no memory"])
+
+
+def chance(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def fresh(memory: Memory) -> Params:
+    return {name: p.double() for name, p in memory.init(chance(0)).items()}
+
+
+def moments(*, seed: int = 1) -> Tensor:
+    return torch.randn(STEPS, BATCH, INPUTS, generator=chance(seed), dtype=torch.float64)
+
+
+def unsynchronised() -> Tensor:
+    """Cleared at other moments in each trial: never, at the start, twice, in two steps on end."""
+    cleared = torch.zeros(STEPS, BATCH, dtype=torch.bool)
+    for step, trial in ((0, 1), (2, 2), (5, 2), (3, 3), (4, 3)):
+        cleared[step, trial] = True
+    return cleared
+
+
+def started(memory: Memory, params: Params, seed: int | None = None) -> MemoryState:
+    """The state at a trial's start, or another one."""
+    state = memory.start(params, BATCH)
+    if seed is None:
+        return state
+    return tuple(torch.randn(s.shape, generator=chance(seed), dtype=s.dtype) for s in state)
+
+
+def stepwise(
+    memory: Memory, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None
+) -> tuple[Tensor, MemoryState]:
+    outputs = []
+    for t, now in enumerate(inputs):
+        output, state = memory.step(params, now, state, None if cleared is None else cleared[t])
+        outputs.append(output)
+    return torch.stack(outputs), state
+
+
+def assert_equal(one: Any, other: Any, tolerance: float = 1e-12) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+
+
+# The two forms.
+
+
+@every
+@pytest.mark.parametrize("cleared", [None, unsynchronised()], ids=["lasting", "cleared"])
+@pytest.mark.parametrize("seed", [None, 5], ids=["from the start", "from within"])
+def test_a_sequence_is_its_steps(memory, cleared, seed):
+    params = fresh(memory)
+    state = started(memory, params, seed)
+    together = memory.sequence(params, moments(), state, cleared)
+    one_by_one = stepwise(memory, params, moments(), state, cleared)
+    assert together[0].shape == (STEPS, BATCH, memory.output_size)
+    assert_equal(together, one_by_one)
+
+
+@every
+@pytest.mark.parametrize("cut", [1, 3, 6])
+def test_a_sequence_goes_on_where_another_ended(memory, cut):
+    params, cleared, inputs = fresh(memory), unsynchronised(), moments()
+    whole = memory.sequence(params, inputs, started(memory, params), cleared)
+    first, state = memory.sequence(params, inputs[:cut], started(memory, params), cleared[:cut])
+    second, end = memory.sequence(params, inputs[cut:], state, cleared[cut:])
+    assert_equal((torch.cat([first, second]), end), whole)
+
+
+@gated
+def test_gradients_of_both_forms_agree_with_finite_differences(memory):
+    names, tensors = zip(*fresh(memory).items(), strict=True)
+    leaves = tuple(p.requires_grad_() for p in tensors)
+    inputs, cleared = moments()[:4, 1:3], unsynchronised()[:4, 1:3]
+
+    def features(run: Any) -> Any:
+        def function(*leaves: Tensor) -> Tensor:
+            params = dict(zip(names, leaves, strict=True))
+            return run(params, inputs, memory.start(params, 2), cleared)[0]
+
+        return function
+
+    def steps(*arguments: Any) -> Any:
+        return stepwise(memory, *arguments)
+
+    assert torch.autograd.gradcheck(features(memory.sequence), leaves, fast_mode=True)
+    assert torch.autograd.gradcheck(features(steps), leaves, fast_mode=True)
+
+
+@gated
+def test_second_derivatives_go_through_both_forms(memory):
+    params = {k: p.requires_grad_() for k, p in fresh(memory).items()}
+    curved = []
+    for run in (memory.sequence, lambda *arguments: stepwise(memory, *arguments)):
+        features, _ = run(params, moments(), memory.start(params, BATCH), unsynchronised())
+        first = torch.autograd.grad(features.pow(3).sum(), list(params.values()), create_graph=True)
+        slope = torch.stack([g.pow(2).sum() for g in first]).sum()
+        curved.append(torch.autograd.grad(slope, list(params.values())))
+    assert max(float(c.abs().max()) for c in curved[0]) > 0.1
+    assert_equal(*curved, tolerance=1e-9)
+
+
+# Forgetting.
+
+
+@every
+def test_a_cleared_trial_is_a_fresh_one_to_the_last_bit(memory):
+    params = fresh(memory)
+    state, inputs = started(memory, params, 5), moments()[0]
+    cleared = torch.tensor([True, False, True, False])
+    output, after = memory.step(params, inputs, state, cleared)
+    from_start, after_start = memory.step(params, inputs, started(memory, params))
+    kept, after_kept = memory.step(params, inputs, state)
+    for got, new, old in zip(
+        (output, *after), (from_start, *after_start), (kept, *after_kept), strict=True
+    ):
+        assert torch.equal(got[cleared], new[cleared])
+        assert torch.equal(got[~cleared], old[~cleared])
+        if state and got is not inputs:  # which a memory of transitions keeps as they are
+            assert (got[cleared] - old[cleared]).abs().min() > 1e-4
+
+
+@gated
+def test_after_a_clearing_nothing_of_before_is_left_and_others_remember(memory):
+    params, cleared = fresh(memory), unsynchronised()
+    inputs, changed = moments(), moments()
+    changed[0] += 3
+    start = started(memory, params)
+    one, other = (memory.sequence(params, x, start, cleared)[0] for x in (inputs, changed))
+    for trial, forgets_at in enumerate((STEPS, STEPS, 2, 3)):  # a clearing at 0 comes too early
+        assert torch.equal(one[forgets_at:, trial], other[forgets_at:, trial])
+        assert ((one - other)[:forgets_at, trial].abs().amax(-1) > 1e-4).all()
+
+
+@gated
+def test_what_was_not_finite_can_be_forgotten(memory):
+    params = fresh(memory)
+    broken = tuple(torch.full_like(s, torch.nan) for s in started(memory, params))
+    output, _ = memory.step(params, moments()[0], broken, torch.ones(BATCH, dtype=torch.bool))
+    assert torch.equal(output, memory.step(params, moments()[0], started(memory, params))[0])
+
+
+@gated
+def test_clearing_writes_to_no_argument(memory):
+    params, state, cleared = fresh(memory), started(memory, fresh(memory), 5), unsynchronised()
+    before = tuple(s.clone() for s in state)
+    memory.step(params, moments()[0], state, cleared[2])
+    memory.sequence(params, moments(), state, cleared)
+    assert all(torch.equal(s, b) for s, b in zip(state, before, strict=True))
+
+
+@gated
+@pytest.mark.parametrize("form", ["step", "sequence"])
+def test_each_trial_of_a_batch_is_the_one_that_runs_alone(memory, form):
+    params, cleared, inputs = fresh(memory), unsynchronised(), moments()
+    run = memory.sequence if form == "sequence" else lambda *a: stepwise(memory, *a)
+    together, end = run(params, inputs, started(memory, params), cleared)
+    for trial in range(BATCH):
+        only = slice(trial, trial + 1)
+        alone, last = run(params, inputs[:, only], memory.start(params, 1), cleared[:, only])
+        assert_equal(together[:, only], alone)
+        assert_equal(tuple(s[only] for s in end), last)
+
+
+def test_segments_begin_wherever_something_is_forgotten():
+    cleared = torch.tensor([[True, False], [False, False], [True, True], [False, True]])
+    assert list(segments(cleared, 4)) == [(0, 2), (2, 3), (3, 4)]
+    assert list(segments(None, 4)) == [(0, 4)]
+    assert list(segments(torch.zeros(4, 2, dtype=torch.bool), 4)) == [(0, 4)]
+
+
+# What they compute.
+
+
+def test_transitions_are_moments_beside_those_before_them():
+    memory, inputs = TransitionMemory(NoMemory(2 * INPUTS), INPUTS), moments()
+    state = memory.start({"any": torch.zeros(1, dtype=torch.float64)}, BATCH)
+    seen, (last,) = memory.sequence({}, inputs, state, unsynchronised())
+    assert torch.equal(seen[..., :INPUTS], inputs)
+    assert torch.equal(last, inputs[-1])
+    for step, trial in product(range(STEPS), range(BATCH)):
+        begins = step == 0 or unsynchronised()[step, trial]
+        before = torch.zeros(INPUTS).double() if begins else inputs[step - 1, trial]
+        assert torch.equal(seen[step, trial, INPUTS:], before)
+
+
+@pytest.mark.parametrize(
+    ("memory", "module"),
+    [(GATED[0], torch.nn.GRU(INPUTS, SIZE)), (GATED[1], torch.nn.LSTM(INPUTS, SIZE))],
+    ids=["gru", "lstm"],
+)
+def test_gated_memories_are_torchs_modules(memory, module):
+    params = fresh(memory)
+    module = module.double()
+    module.load_state_dict({f"{name}_l0": p for name, p in params.items()})
+    state = started(memory, params, 5)
+    given = tuple(s.unsqueeze(0) for s in state)
+    expected, last = module(moments(), given if len(given) == 2 else given[0])
+    features, end = memory.sequence(params, moments(), state)
+    assert_equal(features, expected)
+    assert_equal(torch.stack(end), torch.cat(last if len(given) == 2 else (last,)))
+
+
+def gates(params: Params, kind: str, which: int) -> tuple[Tensor, Tensor]:
+    """W and b of one gate, of the inputs ("ih") or of the hidden state ("hh")."""
+    rows = slice(which * SIZE, (which + 1) * SIZE)
+    return params[f"weight_{kind}"][rows], params[f"bias_{kind}"][rows]
+
+
+def test_the_gru_is_the_recursion_of_its_docstring():
+    memory = GATED[0]
+    params = fresh(memory)
+    state = started(memory, params, 5)
+    expected = []
+    for trial in range(BATCH):
+        h = state[0][trial]
+        for x in moments()[:, trial]:
+            seen = [w @ x + b for w, b in (gates(params, "ih", k) for k in range(3))]
+            kept = [w @ h + b for w, b in (gates(params, "hh", k) for k in range(3))]
+            r, z = torch.sigmoid(seen[0] + kept[0]), torch.sigmoid(seen[1] + kept[1])
+            h = (1 - z) * torch.tanh(seen[2] + r * kept[2]) + z * h
+            expected.append(h)
+    features, _ = memory.sequence(params, moments(), state)
+    assert_equal(features, torch.stack(expected).view(BATCH, STEPS, SIZE).transpose(0, 1))
+
+
+def test_the_lstm_is_the_recursion_of_its_docstring():
+    memory = GATED[1]
+    params = fresh(memory)
+    state = started(memory, params, 5)
+    expected = []
+    for trial in range(BATCH):
+        h, c = (s[trial] for s in state)
+        for x in moments()[:, trial]:
+            sums = []
+            for k in range(4):
+                (seen, offset), (kept, other) = gates(params, "ih", k), gates(params, "hh", k)
+                sums.append(seen @ x + offset + kept @ h + other)
+            i, f, o = (torch.sigmoid(sums[k]) for k in (0, 1, 3))
+            c = f * c + i * torch.tanh(sums[2])
+            h = o * torch.tanh(c)
+            expected.append(h)
+    features, _ = memory.sequence(params, moments(), state)
+    assert_equal(features, torch.stack(expected).view(BATCH, STEPS, SIZE).transpose(0, 1))
+
+
+def test_without_a_memory_features_are_the_inputs():
+    memory = NoMemory(INPUTS)
+    assert memory.init(chance(0)) == {}
+    assert memory.output_size == INPUTS
+    assert torch.equal(memory.sequence({}, moments(), memory.start({}, BATCH))[0], moments())
+
+
+# How they begin.
+
+
+@gated
+def test_recurrent_weights_are_orthogonal_and_the_others_within_torchs_bound(memory):
+    params = memory.init(chance(0))
+    for block in params["weight_hh"].split(SIZE):
+        assert_equal(block @ block.T, torch.eye(SIZE), tolerance=1e-5)
+    outputs = slice(2 * SIZE, None)  # biases of the other gates say how long is remembered
+    for values in (params["weight_ih"], params["bias_ih"][outputs], params["bias_hh"][outputs]):
+        assert values.abs().max() <= SIZE**-0.5
+        assert values.abs().max() > 0.7 * SIZE**-0.5
+        assert values.min() < 0 < values.max()
+    assert memory.output_size == SIZE
+
+
+@gated
+def test_fresh_parameters_follow_the_generator(memory):
+    first, again, other = (memory.init(chance(seed)) for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+@gated
+def test_a_memory_starts_empty(memory):
+    for part in memory.start(fresh(memory), BATCH):
+        assert part.shape in ((BATCH, SIZE), (BATCH, INPUTS))
+        assert part.dtype == torch.float64
+        assert not part.any()
+
+
+@pytest.mark.parametrize("kind", [GRU, LSTM])
+def test_units_forget_within_times_spread_over_the_trial(kind):
+    length, size = 101, 4000
+    memory = kind(1, size, length)
+    params = memory.init(chance(0))
+    silent = {name: p if "bias" in name else torch.zeros_like(p) for name, p in params.items()}
+    state = tuple(torch.full((1, size), 1e6) for _ in memory.start(silent, 1))
+    _, after = memory.step(silent, torch.zeros(1, 1), state)
+    kept = after[-1][0] / 1e6  # of the cell, where there is one; 1e6 drowns what is written
+    steps = kept / (1 - kept)
+    assert steps.min() >= 0.99
+    assert steps.max() <= length
+    quantiles = torch.quantile(steps, torch.tensor([0.1, 0.5, 0.9]))
+    torch.testing.assert_close(quantiles, torch.tensor([10.9, 50.5, 90.1]), rtol=0, atol=2)
+
+
+def test_an_lstm_writes_as_much_as_it_forgets():
+    size = 8
+    params = LSTM(1, size, 50).init(chance(0))
+    bias = params["bias_ih"] + params["bias_hh"]
+    assert torch.equal(bias[:size], -bias[size : 2 * size])
+    assert bias[size : 2 * size].min() > 0

@@ -1,0 +1,74 @@
+"""Figures as SVG that follows the page into the dark, in colours that can be told apart."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from metarl.plots.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    STYLES,
+    figure_svg,
+    legend_below,
+    new_figure,
+    shown_number,
+    spread,
+    styled,
+)
+
+
+def drawn(label: str = "curve") -> str:
+    with styled():
+        figure = new_figure()
+        (axes,) = figure.axes
+        axes.plot([0, 1], [0, 1], color=PALETTE[0], label=label)
+        legend_below(figure, axes)
+    return figure_svg(figure)
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_svg_is_well_formed_and_the_same_each_time():
+    root = ElementTree.fromstring(drawn())
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert drawn() == drawn()
+
+
+def test_text_and_lines_take_the_colours_of_the_page_and_data_keep_theirs():
+    svg = drawn()
+    assert "prefers-color-scheme:dark" in svg
+    style, rest = svg.split("</style>", 1)
+    assert INK in style
+    assert INK not in rest
+    assert MUTED not in rest
+    assert "var(--ink)" in rest
+    assert PALETTE[0] in rest
+
+
+@pytest.mark.parametrize("color", PALETTE)
+@pytest.mark.parametrize("paper", ["#ffffff", "#f6f7f9", "#121316", "#1b1d21"])
+def test_every_colour_stands_out_from_light_and_dark_paper(color, paper):
+    assert contrast(color, paper) >= 3
+
+
+def test_no_colour_has_to_be_told_apart():
+    assert len(set(STYLES)) == len(STYLES) >= len(set(PALETTE)) == len(PALETTE)
+
+
+def test_numbers_have_a_true_minus_sign():
+    assert [shown_number(value) for value in (-0.12345, 1234.5, 0)] == ["−0.123", "1.23e+03", "0"]
+
+
+def test_a_spread_is_never_of_no_width():
+    assert spread([2.0, 2.0]) == (1.5, 2.5)
+    assert spread([0.0, 10.0]) == (-0.5, 10.5)

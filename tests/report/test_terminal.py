@@ -1,0 +1,197 @@
+"""Tables of an evaluation: every number in its place, and what the intervals are over."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from metarl.evaluation.protocol import EvaluationProtocol
+from metarl.evaluation.results import Evaluation, Measured, episode_name
+from metarl.report.terminal import print_evaluation
+
+PROTOCOL = EvaluationProtocol(
+    num_tasks=3, exploration_episodes=2, evaluation_episodes=2, adaptation_steps=2
+)
+
+
+def made(num_runs: int, *, success: bool = False, others: Iterable[tuple[str, int]] = ()):
+    """Random numbers of a kind."""
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> Measured:
+        reached = rng.integers(2, size=shape).astype(float) if success else None
+        return Measured(rng.normal(-50, 20, shape), reached)
+
+    references = {"random": drawn(1, 3, 2), "oracle": drawn(1, 3, 2)}
+    references |= {name: drawn(count, 3, 2) for name, count in others}
+    return Evaluation(
+        environment="Slope:one",
+        agent="slider",
+        protocol=PROTOCOL,
+        tasks=np.zeros((3, 1)),
+        runs=tuple(f"run {r}" for r in range(num_runs)),
+        stages=("before", "after 1 step", "after 2 steps"),
+        measured=drawn(num_runs, 3, 3, 2),
+        references=references,
+    )
+
+
+def printed(evaluation: Evaluation) -> list[str]:
+    """The lines that are not empty."""
+    console = Console(file=io.StringIO(), width=100)
+    print_evaluation(console, evaluation)
+    text = console.file.getvalue().replace("−", "-")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def numbers(row: str, name: str) -> list[str]:
+    """Of a table's row, but for a share in per cent."""
+    assert row.startswith(f"{name} ")
+    return re.findall(r"(?<=\s)-?[\d.]+(?=\s|$)", row.removeprefix(name))
+
+
+def assert_shows(shown: list[str], values: Iterable[float]) -> None:
+    """The numbers are these, rounded."""
+    for text, value in zip(shown, values, strict=True):
+        decimals = len(text.partition(".")[2])
+        assert float(text) == pytest.approx(value, abs=0.501 * 10**-decimals)
+
+
+def test_a_table_shows_every_stage_beside_random_and_oracle():
+    got = made(1)
+    *lines, meaning = printed(got)
+    title, rows = " ".join(lines[:2]), lines[-5:]
+    assert title == f"Slope:one, slider: {PROTOCOL.describe()}"
+    for row, name in ((rows[0], "random"), (rows[4], "oracle")):
+        scores = got.reference(name)
+        assert_shows(numbers(row, name), (*got.estimate(scores)[:3], got.middle(scores).value))
+    for k, row in enumerate(rows[1:4]):
+        scores = got.scores(k)
+        values = [*got.estimate(scores)[:3], got.middle(scores).value]
+        values += got.gain(k)[:3] if k else []
+        assert_shows(numbers(row, got.stages[k]), values)
+    assert rows[4].endswith(" 100%")
+    assert meaning.startswith("Intervals are over tasks: what this run would give on other tasks")
+
+
+def of_trials(got: Evaluation, **settings: object) -> Evaluation:
+    """The same numbers as those of three episodes of a trial."""
+    protocol = {"exploration_episodes": 1, "evaluation_episodes": 1, "deterministic": False}
+    return replace(
+        got,
+        protocol=replace(got.protocol, **{**protocol, **settings}),
+        stages=tuple(episode_name(k) for k in range(3)),
+        measured=Measured(got.measured.returns[..., :1]),
+        references={k: Measured(other.returns[..., :1]) for k, other in got.references.items()},
+    )
+
+
+def test_of_several_runs_each_is_shown_by_itself():
+    got = made(3)
+    label, numbers_shown = printed(got)[-2].rsplit(": ", 1)
+    assert label == f"return of each run, {got.stages[-1]}"
+    assert_shows(numbers_shown.replace("−", "-").split(", "), got.scores(2).mean(-1))
+    together = of_trials(got)
+    assert together.trial_returns is not None
+    label, numbers_shown = printed(together)[-2].rsplit(": ", 1)
+    assert label == "return of each run, all episodes"
+    means = together.trial_returns.mean(-1)
+    assert_shows(numbers_shown.replace("−", "-").split(", "), means)
+    assert not any("each run" in line for line in printed(made(1)))
+
+
+@pytest.mark.parametrize("num_runs", [1, 3])
+def test_the_episodes_of_a_trial_are_also_added_up(num_runs):
+    got = of_trials(made(num_runs))
+    total = got.measured.returns.sum((1, 3))
+    row = printed(got)[-3 if num_runs == 1 else -4]
+    assert_shows(numbers(row, "all episodes")[:1], [total.mean()])
+    assert got.to_json()["statistics"]["return"]["all_episodes"]["mean"] == pytest.approx(
+        got.estimate(total)._asdict()
+    )
+
+
+def test_episodes_of_references_are_added_up_beside_it():
+    got = of_trials(made(1))
+    got = replace(got, totals={"slider": got.measured.returns.sum((1, 3)) - 1000})
+    row = printed(got)[-3]
+    assert_shows(numbers(row, "slider, all episodes")[:1], [got.totals["slider"].mean()])
+    again = Evaluation.from_json(got.to_json())
+    np.testing.assert_array_equal(again.totals["slider"], got.totals["slider"])
+
+
+@pytest.mark.parametrize(
+    "got",
+    [made(1), of_trials(made(1), deterministic=True), of_trials(made(1), exploration_episodes=2)],
+    ids=["steps", "measured apart", "more data than is measured"],
+)
+def test_what_is_no_trial_is_not_added_up(got):
+    assert got.trial_returns is None
+    assert not any(line.startswith("all episodes") for line in printed(got))
+    assert "all_episodes" not in got.to_json()["statistics"]["return"]
+
+
+def test_the_share_of_the_gap_is_shown_where_there_is_one():
+    got = made(1)
+    got.references["oracle"].returns[:] = 0
+    rows = printed(got)[-5:-1]
+    assert rows[2].split()[-1] == f"{got.gap_closed(2):.0%}"
+    got.references["oracle"].returns[:] = -1000
+    assert not printed(got)[-3].endswith("%")
+
+
+def test_success_is_a_table_of_its_own_in_per_cent():
+    got = made(1, success=True)
+    lines = printed(got)
+    assert sum("success %" in line for line in lines) == 1
+    row = lines[-3]
+    mean, gain = got.estimate(got.scores(2, "success")), got.gain(2, "success")
+    middle = got.middle(got.scores(2, "success"))
+    values = [100 * x for x in (*mean[:3], middle.value, *gain[:3])]
+    assert_shows(numbers(row, "after 2 steps"), values)
+
+
+def test_a_reference_without_success_is_in_the_first_table_only():
+    got = made(1, success=True)
+    got.references["oracle"] = Measured(got.references["oracle"].returns)
+    assert sum(line.startswith("oracle") for line in printed(got)) == 1
+
+
+@pytest.mark.parametrize(
+    ("num_runs", "others", "meaning"),
+    [
+        (1, [], "Intervals are over tasks: what this run would give on other tasks of the split."),
+        (
+            1,
+            [("multi-task", 3)],
+            "Intervals are over tasks: what this run would give on other tasks of the split; "
+            "those of multi-task are over runs.",
+        ),
+        (
+            2,
+            [("multi-task", 3), ("from scratch", 1)],
+            "Intervals are over runs, drawn anew for each task as rliable does; what a seed does "
+            "to all tasks alike is not in them, the runs' own means show it; "
+            "those of random, oracle and from scratch are over tasks.",
+        ),
+    ],
+)
+def test_it_is_said_what_intervals_are_over(num_runs, others, meaning):
+    got = made(num_runs, others=others)
+    lines = printed(got)
+    assert lines[-1] == f"{meaning} IQM: mean of the middle half of runs and tasks."
+    assert got.estimate(got.scores(0)).resampled == ("runs" if num_runs > 1 else "tasks")
+    for name, count in others:
+        unit = "runs" if count > 1 else "tasks"
+        assert got.estimate(got.reference(name)).resampled == unit
+        assert any(line.startswith(f"{name} ") for line in lines)
+
+
+def test_several_runs_are_counted_in_the_title():
+    assert printed(made(3))[0].startswith("Slope:one, 3 runs of slider: 3 test tasks")

@@ -1,0 +1,260 @@
+"""Players: who acts by what it is asked, who learns when, and actions drawn at random."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.envs.navigation.goals import Navigation2D
+from metarl.rl.players import GradientPlayer, StatelessPlayer, as_agent, unadapted
+from metarl.rollouts.actors import chosen, random_actor
+from metarl.rollouts.episodes import Actor, Episodes, collect
+from metarl.rollouts.trials import Moment
+
+
+def chance(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def moment(observations: Tensor, deterministic: list[list[bool]] | None = None) -> Moment:
+    """The first moment of a trial."""
+    lead = observations.shape[:2]
+    never = torch.zeros(lead, dtype=torch.bool)
+    asked = never if deterministic is None else torch.tensor(deterministic)
+    return Moment(observations, None, torch.zeros(lead), never, asked)
+
+
+def some_episodes(num_tasks: int = 2, num_envs: int = 3) -> Episodes:
+    env = Navigation2D("maml17").make_batch(np.zeros((num_tasks, 2)), num_envs=num_envs)
+    return collect(env, lambda o: torch.zeros(*o.shape[:2], 2), chance())
+
+
+# The most likely action where it is asked for.
+
+
+def constant(value: float):
+    return lambda observations: torch.full((*observations.shape[:2], 2), value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ([[False, False]], [[[1, 1], [1, 1]]]),
+        ([[True, True]], [[[2, 2], [2, 2]]]),
+        ([[False, True]], [[[1, 1], [2, 2]]]),
+    ],
+)
+def test_each_environment_acts_as_it_is_asked_to(asked, expected):
+    got = chosen(moment(torch.zeros(1, 2, 4), asked), constant(1), constant(2))
+    assert got.tolist() == expected
+
+
+def test_discrete_actions_are_chosen_the_same_way():
+    drawn, best = (lambda o, a=a: torch.full(o.shape[:2], a) for a in (3, 5))
+    got = chosen(moment(torch.zeros(1, 3, 4), [[True, False, True]]), drawn, best)
+    assert got.tolist() == [[5, 3, 5]]
+
+
+def test_nothing_is_drawn_where_all_are_to_act_deterministically():
+    def never(_: Tensor) -> Tensor:
+        raise AssertionError("an action was drawn")
+
+    got = chosen(moment(torch.zeros(1, 2, 4), [[True, True]]), never, constant(2))
+    assert got.tolist() == [[[2, 2], [2, 2]]]
+
+
+# Agents that learn by steps.
+
+
+class Climber:
+    """Acts with its state, one number a task, plus 100 if drawn; a step adds the episodes' mean."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def initial_state(self, num_tasks: int) -> Tensor:
+        return torch.arange(num_tasks, dtype=torch.float32)
+
+    def actor(
+        self, state: Tensor, generator: torch.Generator, *, deterministic: bool = False
+    ) -> Actor:
+        assert isinstance(generator, torch.Generator)
+        return lambda o: state.view(-1, 1, 1).expand(*o.shape[:2], 1) + 100 * (not deterministic)
+
+    def adapt_step(self, state: Tensor, episodes: Episodes, *, step: int = 0) -> Tensor:
+        self.steps.append(step)
+        return state + episodes.returns.mean(1)
+
+
+def test_a_gradient_player_acts_with_the_state_it_has_come_to():
+    agent, episodes = Climber(), some_episodes()
+    player = GradientPlayer(agent, 2, chance())
+    observations = torch.zeros(2, 3, 5)
+    asked = [[True] * 3] * 2
+    for step in range(3):
+        drawn = player.act(moment(observations))
+        best = player.act(moment(observations, asked))
+        expected = torch.arange(2.0) + step * episodes.returns.mean(1)
+        assert torch.equal(best, expected.view(2, 1, 1).expand(2, 3, 1))
+        assert torch.equal(drawn, best + 100)
+        player.adapt(episodes)
+    assert agent.steps == [0, 1, 2]
+
+
+def test_a_stateless_player_never_learns():
+    player = StatelessPlayer(lambda o: 2 * o)
+    observations = torch.rand(2, 3, 5, generator=chance())
+    player.adapt(some_episodes())
+    assert torch.equal(player.act(moment(observations)), 2 * observations)
+
+
+# A user's own object.
+
+
+class Follower:
+    """Goes to where the observations say; remembers how often it was adapted."""
+
+    def __init__(self, num_tasks: int, num_envs: int) -> None:
+        self.size, self.num_adapted = (num_tasks, num_envs), 0
+
+    def act(self, observations: Tensor) -> np.ndarray:
+        return observations.numpy() + self.num_adapted
+
+    def adapt(self, episodes: Episodes) -> None:
+        self.num_adapted += len(episodes.returns)
+
+
+def test_an_object_of_a_user_acts_and_adapts():
+    made: list[Follower] = []
+
+    def make(num_tasks: int, num_envs: int) -> Follower:
+        made.append(Follower(num_tasks, num_envs))
+        return made[-1]
+
+    agent = as_agent(make)
+    assert agent.remembers is False
+    player = agent.play(2, 3, chance())
+    assert made[0].size == (2, 3)
+    observations = torch.rand(2, 3, 2, generator=chance())
+    assert torch.equal(player.act(moment(observations)), observations)
+    player.adapt(some_episodes())
+    assert torch.equal(player.act(moment(observations)), observations + 2)
+    other = agent.play(2, 3, chance())  # another set of tasks, of which it knows nothing
+    assert torch.equal(other.act(moment(observations)), observations)
+
+
+def test_an_object_that_only_acts_is_left_alone():
+    agent = as_agent(lambda *_: SimpleNamespace(act=lambda o: o))
+    player = agent.play(2, 3, chance())
+    player.adapt(some_episodes())
+    assert player.act(moment(torch.ones(2, 3, 1))).tolist() == [[[1]] * 3] * 2
+
+
+@pytest.mark.parametrize("made", [object(), SimpleNamespace(act=3), None])
+def test_what_cannot_act_is_refused(made):
+    agent = as_agent(lambda *_: made)
+    kind = type(made).__name__
+    message = rf"agent must make a player with a method act\(observations\), got one of type {kind}"
+    with pytest.raises(TypeError, match=message):
+        agent.play(2, 3, chance())
+
+
+# The random policy.
+
+
+def random_actions(space: Any, *, num_tasks: int = 2, num_envs: int = 10_000) -> Tensor:
+    actor = random_actor(SimpleNamespace(action_space=space), chance())
+    return actor(torch.zeros(num_tasks, num_envs, 7))
+
+
+def test_random_actions_of_a_box_are_uniform_between_its_bounds():
+    low, high = np.array([-1.0, 2.0], np.float32), np.array([0.5, 6.0], np.float32)
+    actions = random_actions(spaces.Box(low, high))
+    assert actions.shape == (2, 10_000, 2)
+    for k in range(2):
+        values = actions[..., k].flatten().numpy()
+        counts, _ = np.histogram(values, bins=10, range=(low[k], high[k]))
+        assert counts.sum() == 20_000  # none outside
+        assert np.abs(counts - 2000).max() < 5 * math.sqrt(2000 * 0.9)
+    correlation = np.corrcoef(actions.flatten(0, 1).T.numpy())[0, 1]
+    assert abs(correlation) < 5 / math.sqrt(20_000)
+
+
+def test_random_discrete_actions_are_uniform_over_the_choices():
+    actions = random_actions(spaces.Discrete(4, start=-1))
+    assert actions.shape == (2, 10_000)
+    assert actions.dtype == torch.int64
+    values, counts = actions.unique(return_counts=True)
+    assert values.tolist() == [-1, 0, 1, 2]
+    assert (counts - 5000).abs().max() < 5 * math.sqrt(5000 * 0.75)
+
+
+def test_random_multi_discrete_actions_are_uniform_in_each_component_and_independent():
+    actions = random_actions(spaces.MultiDiscrete([2, 3], start=[0, 5]))
+    assert actions.shape == (2, 10_000, 2)
+    assert actions.dtype == torch.int64
+    pairs = actions[..., 0] * 3 + actions[..., 1] - 5
+    values, counts = pairs.unique(return_counts=True)
+    assert values.tolist() == [0, 1, 2, 3, 4, 5]
+    expected = 20_000 / 6
+    assert (counts - expected).abs().max() < 5 * math.sqrt(expected * 5 / 6)
+
+
+def test_random_actions_are_drawn_anew_and_follow_the_generator():
+    env = SimpleNamespace(action_space=spaces.Box(-1, 1, (2,)))
+    observations = torch.zeros(2, 3, 1)
+    actor = random_actor(env, chance(3))
+    first, second = actor(observations), actor(observations)
+    assert not torch.isin(first, second).any()
+    again = random_actor(env, chance(3))
+    assert torch.equal(again(observations), first)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Box(-np.inf, 1, (2,)), spaces.Box(0, np.inf, (1,)), spaces.MultiBinary(3)]
+)
+def test_a_space_without_a_uniform_distribution_is_refused(space):
+    message = "action_space must be Discrete, MultiDiscrete or a bounded Box, got"
+    with pytest.raises(TypeError, match=message):
+        random_actions(space)
+
+
+# An agent as it is before any data.
+
+
+def test_an_unadapted_agent_acts_as_it_does_before_adaptation():
+    agent = as_agent(Follower)
+    player = unadapted(agent).play(2, 3, chance())
+    observations = torch.rand(2, 3, 2, generator=chance())
+    player.adapt(some_episodes())
+    assert torch.equal(player.act(moment(observations)), observations)
+
+
+def test_an_agent_that_remembers_cannot_be_kept_from_learning():
+    with pytest.raises(ValueError, match="agent must be without memory, one with memory adapts"):
+        unadapted(SimpleNamespace(remembers=True))
+
+
+class Failing:
+    """Looks for something that is not there."""
+
+    def act(self, _: Tensor) -> Tensor:
+        return {}["speed"]
+
+    def adapt(self, _: Episodes) -> None:
+        raise IndexError("no episode 7")
+
+
+def test_what_a_user_s_code_raises_is_told_with_its_method():
+    player = as_agent(lambda *_: Failing()).play(2, 3, chance())
+    with pytest.raises(ValueError, match="act of the agent failed: KeyError: 'speed'"):
+        player.act(moment(torch.ones(2, 3, 1)))
+    with pytest.raises(ValueError, match="adapt of the agent failed: IndexError: no episode 7"):
+        player.adapt(some_episodes())

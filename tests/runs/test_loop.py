@@ -1,0 +1,226 @@
+"""The loop of training: signals, numbers that are not finite, broken environments, full disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from short_runs import ROBOT, metarl
+
+from metarl.agents import MAMLTRPO
+from metarl.envs.navigation.goals import PointRobot
+from metarl.runs.directory import RunDirectory
+from metarl.runs.metrics import read_metrics
+from metarl.runs.progress import TrainingProgress
+from metarl.scripts.faults.kills import fingerprint
+
+
+def stopped(line: str, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit code and last words of a command that ends before its time."""
+    with pytest.raises(SystemExit) as stop:
+        metarl(line, out)
+    code = stop.value.code
+    assert isinstance(code, int)
+    return code, capsys.readouterr().err
+
+
+# Signals.
+
+
+def signalling(number: int, at: int, times: int = 1) -> Callable[[MAMLTRPO], dict[str, float]]:
+    """An iteration that sends this process a signal in iteration `at`."""
+    iterate = MAMLTRPO.iterate
+
+    def iterate_and_signal(agent: MAMLTRPO) -> dict[str, float]:
+        if agent.num_iterations + 1 == at:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+        return iterate(agent)
+
+    return iterate_and_signal
+
+
+@pytest.mark.parametrize(
+    ("number", "cause", "code"),
+    [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)],
+)
+def test_a_signal_ends_training_after_the_iteration_and_saves_it(
+    tmp_path, monkeypatch, capsys, robot, *, number, cause, code
+):
+    before = signal.getsignal(number)
+    if number == signal.SIGINT:
+        signal.signal(number, signal.default_int_handler)
+    monkeypatch.setattr(MAMLTRPO, "iterate", signalling(number, at=3))
+    out = tmp_path / "run"
+    found, words = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 2", out, capsys)
+    signal.signal(number, before)
+    assert found == code
+    last = RunDirectory.open(out).checkpoint_path(3)
+    assert words == (
+        f"metarl: stopped by {cause} after iteration 3 of 6; the last checkpoint is {last}, "
+        "and --resume goes on from it\n"
+    )
+    monkeypatch.undo()
+    metarl("train maml-trpo --resume", out)
+    found_now, wanted = fingerprint(out), fingerprint(robot)
+    for name in ("last", "best", "metrics"):
+        assert found_now[name] == wanted[name]
+
+
+def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(MAMLTRPO, "iterate", signalling(signal.SIGINT, at=2, times=2))
+    with pytest.raises(KeyboardInterrupt):
+        metarl(f"{ROBOT} --iterations 6", tmp_path / "run")
+    signal.signal(signal.SIGINT, before)
+    run = RunDirectory.open(tmp_path / "run")
+    assert run.newest_checkpoint() == run.checkpoint_path(0)
+    assert len(read_metrics(run)) == 1
+
+
+# Numbers, environments, disks.
+
+
+def broken_step(monkeypatch: pytest.MonkeyPatch, break_it: Callable[[Any], Any], at: int) -> None:
+    """PointRobot's steps go through `break_it` from the iteration `at` on."""
+    transition, starts, resets = PointRobot.transition, PointRobot.initial_states, []
+
+    def initial_states(family: PointRobot, *arguments: Any) -> torch.Tensor:
+        resets.append(1)
+        return starts(family, *arguments)
+
+    def broken(family: PointRobot, *arguments: Any) -> Any:
+        step = transition(family, *arguments)
+        return break_it(step) if len(resets) > 2 * (at - 1) else step
+
+    monkeypatch.setattr(PointRobot, "initial_states", initial_states)
+    monkeypatch.setattr(PointRobot, "transition", broken)
+
+
+def nan_reward(step: Any) -> Any:
+    step.rewards[1, 0] = float("nan")
+    return step
+
+
+def nan_state(step: Any) -> Any:
+    step.states[1, 0, 1] = float("inf")
+    return step
+
+
+def raising(_: Any) -> Any:
+    raise KeyError("the cup is empty")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (nan_reward, "iteration 3: rewards must be finite, got nan from task 1, environment 0,"),
+        (nan_state, "iteration 3: observations must be finite, got inf from task 1, environ"),
+        (raising, "iteration 3 failed with KeyError: 'the cup is empty'; the last checkpoint"),
+    ],
+)
+def test_an_environment_that_fails_ends_training_and_what_was_good_is_saved(
+    tmp_path, monkeypatch, capsys, break_it, words
+):
+    broken_step(monkeypatch, break_it, at=3)
+    out = tmp_path / "run"
+    code, said = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 50", out, capsys)
+    run = RunDirectory.open(out)
+    assert code == 1
+    assert words in said
+    assert f"the last checkpoint is {run.checkpoint_path(2)}, and --resume goes on" in said
+    assert said.count("\n") == 1
+    assert run.newest_checkpoint() == run.checkpoint_path(2)
+    if break_it is not raising:
+        assert "; task 1 is [" in said
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path, monkeypatch, capsys):
+    iterate = MAMLTRPO.iterate
+
+    def break_parameters(agent: MAMLTRPO) -> dict[str, float]:
+        metrics = iterate(agent)
+        if agent.num_iterations == 3:
+            agent.params["bias_0"] = agent.params["bias_0"] + float("inf")
+        return metrics
+
+    monkeypatch.setattr(MAMLTRPO, "iterate", break_parameters)
+    out = tmp_path / "run"
+    code, said = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 2", out, capsys)
+    assert code == 1
+    assert "iteration 4: parameter bias_0 must be finite" in said
+    run = RunDirectory.open(out)
+    assert run.newest_checkpoint() == run.checkpoint_path(2)
+
+
+def test_with_debugging_the_cause_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("METARL_DEBUG", "1")
+    broken_step(monkeypatch, raising, at=1)
+    with pytest.raises(Exception, match="iteration 1 failed with KeyError") as caught:
+        metarl(f"{ROBOT} --iterations 6", tmp_path / "run")
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_full_disk_ends_in_a_sentence_and_the_last_checkpoint_is_whole(
+    tmp_path, monkeypatch, capsys, robot
+):
+    fsync, save = os.fsync, MAMLTRPO.save
+
+    def save_on_a_full_disk(agent: MAMLTRPO, path: Path) -> None:
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        os.fsync = full if agent.num_iterations == 4 else fsync
+        save(agent, path)
+
+    monkeypatch.setattr(MAMLTRPO, "save", save_on_a_full_disk)
+    monkeypatch.setattr(os, "fsync", fsync)
+    out = tmp_path / "run"
+    code, said = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 2", out, capsys)
+    monkeypatch.undo()
+    run = RunDirectory.open(out)
+    assert code == 1
+    assert said == (
+        f"metarl: run {out} after iteration 4 could not be written: No space left on device; "
+        f"the last checkpoint is {run.checkpoint_path(2)}, and --resume goes on from it\n"
+    )
+    assert run.newest_checkpoint() == run.checkpoint_path(2)
+    metarl("train maml-trpo --resume", out)
+    assert fingerprint(out) == fingerprint(robot)
+
+
+def test_two_processes_in_one_run_are_refused(half):
+    before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
+    with (
+        RunDirectory.open(half).writing(),
+        pytest.raises(ValueError, match=f"run {half} is being written by another process"),
+    ):
+        metarl("train maml-trpo --resume", half)
+    assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_checkpoint_is_refused_and_training_goes_on_from_the_one_named(half, robot):
+    run = RunDirectory.open(half)
+    damaged, good = run.checkpoint_path(4), run.checkpoint_path(2)
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=f"{damaged} is damaged.*good one is {good}: to go"):
+        metarl("train maml-trpo --resume", half)
+    damaged.rename(half / "damaged")
+    metarl("train maml-trpo --resume", half)
+    assert fingerprint(half)["last"] == fingerprint(robot)["last"]
+    assert fingerprint(half)["metrics"] == fingerprint(robot)["metrics"]
+
+
+def test_a_pipe_that_is_closed_does_not_end_training(tmp_path, monkeypatch):
+    def closed(self: TrainingProgress, done: int, news: str) -> None:  # noqa: ARG001
+        raise SystemExit(1)  # what rich makes of it
+
+    monkeypatch.setattr(TrainingProgress, "update", closed)
+    metarl(f"{ROBOT} --iterations 2", tmp_path / "run")
+    assert RunDirectory.open(tmp_path / "run").newest_checkpoint().stem.endswith("2")

@@ -1,0 +1,221 @@
+"""`metarl check`: what it prints, how it ends, and a family of one's own from end to end."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+from broken_families import WalksAway
+from sound_families import Plain, Walk
+
+from metarl.envs import FAMILIES, make_family, register_family
+from metarl.registry import Entry
+from metarl.runs.directory import RunDirectory
+from metarl.scripts.check import main
+from metarl.scripts.cli import dispatch
+from metarl.scripts.command_line import import_named_modules
+from metarl.soundness.promises import PROMISES
+from metarl.storage.checkpoints import read_header
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The catalog holds three toys; what a test registers is gone after it."""
+    monkeypatch.setattr(FAMILIES, "_entries", {})
+    before = set(gymnasium.registry)
+    for toy in (Walk, Plain, WalksAway):
+        register_family(toy.name, toy, description="a toy", variants=toy.variants)
+    yield
+    for env_id in set(gymnasium.registry) - before:
+        del gymnasium.registry[env_id]
+
+
+def checked(capsys: pytest.CaptureFixture[str], line: str) -> tuple[list[str], int]:
+    """The lines that the command prints, and its exit code."""
+    code = 0
+    try:
+        main(line.split())
+    except SystemExit as stop:
+        code = stop.code
+    return capsys.readouterr().out.splitlines(), code
+
+
+def test_each_promise_of_a_sound_family_is_a_line_that_says_what_was_tried(capsys):
+    lines, code = checked(capsys, "Walk:plain")
+    assert code == 0
+    assert lines[0] == "Walk:plain"
+    assert [line[7:].partition(": ")[0] for line in lines[1:-1]] == list(PROMISES)
+    assert {line[:7] for line in lines[1:-1]} == {"  ok   "}
+    assert "  ok   splits share no task: 200 tasks of each of train, test" in lines
+    assert lines[-1] == "1 family is sound"
+
+
+def test_what_a_family_does_not_promise_is_marked(capsys):
+    lines, code = checked(capsys, "Plain:plain")
+    assert code == 0
+    assert "  –    the oracle beats random actions: the family has no oracle" in lines
+
+
+def test_a_broken_promise_shows_its_counterexample_and_ends_with_code_one(capsys):
+    lines, code = checked(capsys, "Walk:plain WalksAway:plain")
+    assert code == 1
+    assert [line for line in lines if not line.startswith("  ")] == [
+        "Walk:plain",
+        "WalksAway:plain",
+        "1 promise broken",
+    ]
+    broken = [line for line in lines if "FAIL" in line]
+    assert len(broken) == 1
+    shown = r"  FAIL the oracle beats random actions: the oracle earned -[\d.]+, random actions -"
+    assert re.match(shown, broken[0])
+
+
+def test_sizes_and_the_seed_reach_the_check(capsys):
+    lines, _ = checked(capsys, "Walk:plain --num-tasks 2 --num-envs 5 --seed 3")
+    assert "  ok   spaces agree across tasks: 7 random steps of 2 tasks × 5" in lines
+
+
+def test_all_checks_every_family_and_says_which_it_leaves_out(capsys):
+    del FAMILIES._entries["WalksAway"]
+    FAMILIES.register(Entry("Gone", "no_such_module_of_ours:Gone", "not there", ("a",)))
+    lines, code = checked(capsys, "--all")
+    assert code == 0
+    assert lines[0] == "Gone:a is left out: No module named 'no_such_module_of_ours'"
+    assert [line for line in lines if ":plain" in line] == ["Walk:plain", "Plain:plain"]
+    assert lines[-1] == "2 families are sound"
+
+
+def test_a_family_that_lacks_what_it_must_say_is_checked_all_the_same(capsys):
+    del FAMILIES._entries["Walk"]
+    register_family("Walk", lambda _: Nameless(), description="a toy", variants=("plain",))
+    lines, code = checked(capsys, "Walk:plain")
+    assert code == 1
+    assert lines[1] == "  FAIL the family describes itself: source must be a text, is None"
+
+
+class Nameless(Walk):
+    source = None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "check must be given families or --all, see metarl list envs"),
+        ("Walk:plain --all", "check must be given families or --all, see metarl list envs"),
+        ("Wlak:plain", "environment must be one of .*, got 'Wlak'; did you mean 'Walk'"),
+        ("Walk", "environment must name its variant, one of Walk:plain, got 'Walk'"),
+        ("Walk:plain --num-tasks 1", "num_tasks must be 2 or more, got 1"),
+        ("Walk:plain --num-envs 1", "num_envs must be 2 or more, got 1"),
+        ("Walk:plain --seed -1", "seed must be 0 or more, got -1"),
+        ("Walk:plain --tasks 3", "there is no option --tasks; did you mean --num-tasks"),
+    ],
+)
+def test_a_mistake_is_one_sentence(line, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        main(line.split())
+    assert "\n" not in str(caught.value)
+
+
+# A module of one's own, as a person writes it.
+
+MY_MODULE = '''
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from metarl.envs import TensorFamily, Transition, register_family
+from metarl.tasks.family import uniform_tasks
+
+
+class Lever(TensorFamily):
+    """A lever pays for being where the task wants it."""
+
+    name = "Lever"
+    variants = ("short", "long")
+    task_space = spaces.Box(-1.0, 1.0, (1,), np.float64)
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    task_description = "place U(-1, 1)"
+    observation_description = "where the lever is"
+    source = "my lab"
+
+    def __init__(self, variant):
+        self.variant, self.horizon = variant, {"short": 5, "long": 50}[variant]
+
+    def initial_states(self, parameters, shape, generator):
+        return torch.zeros(*shape, 1)
+
+    def transition(self, states, actions, parameters, generator):
+        states = (states + 0.2 * actions).clamp(-1, 1)
+        return Transition(states, -(states - parameters).abs().squeeze(-1))
+
+    def _draw_tasks(self, num_tasks, split, rng):
+        return uniform_tasks(self.task_space, num_tasks, rng)
+
+
+register_family("Lever", Lever, description="a lever", variants=Lever.variants)
+'''
+
+
+@pytest.fixture
+def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module in the working directory, imported by no one yet."""
+    (tmp_path / "my_levers.py").write_text(MY_MODULE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_levers", raising=False)
+    yield "my_levers"
+    sys.modules.pop("my_levers", None)
+
+
+TRAIN = (
+    "train maml-trpo --env Lever:short --iterations 1 --out run --device cpu "
+    "--meta-batch-size 2 --num-episodes 2 --hidden-sizes 4 --activation tanh"
+)
+
+
+def metarl(line: str) -> None:
+    dispatch(import_named_modules(line.split()))
+
+
+def test_a_family_of_one_s_own_is_checked_and_listed(my_module, capsys):
+    metarl(f"--import {my_module} check Lever:short Lever:long")
+    assert capsys.readouterr().out.endswith("2 families are sound\n")
+    metarl("list envs")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    text = "place U(-1, 1); 5 steps; observes where the lever is (1 number); my lab"
+    assert f"Lever:short {text}" in lines
+
+
+def test_a_family_of_one_s_own_is_trained_on_resumed_and_evaluated(my_module, tmp_path, capsys):
+    metarl(f"{TRAIN} --import {my_module}")
+    metarl("train maml-trpo --resume --iterations 2 --device cpu --out run")
+    run = RunDirectory.open(tmp_path / "run")
+    assert run.config()["environment"] == "Lever:short"
+    assert read_header(run.newest_checkpoint())["counters"]["num_iterations"] == 2
+    capsys.readouterr()
+    metarl("evaluate run --num-tasks 2 --evaluation-episodes 2 --adaptation-steps 1 --device cpu")
+    assert "Lever:short, maml-trpo: 2 test tasks, mean of 2 episodes" in capsys.readouterr().out
+
+
+def test_without_its_module_a_run_says_that_the_family_is_unknown(my_module, tmp_path):
+    metarl(f"{TRAIN} --import {my_module}")
+    del FAMILIES._entries["Lever"]  # as in another process
+    with pytest.raises(ValueError, match=r"environment must be one of .*, got 'Lever'"):
+        metarl("evaluate run --num-tasks 2 --adaptation-steps 1 --device cpu")
+    assert (tmp_path / "run").exists()
+
+
+def test_gymnasium_makes_a_family_of_one_s_own(my_module):
+    import_named_modules(["--import", my_module])
+    assert make_family("Lever:long+task").observation_space.shape == (2,)
+    env = gymnasium.make("metarl/Lever-v0", variant="short")
+    assert env.reset(seed=0)[0].tolist() == [0]
+    env.close()

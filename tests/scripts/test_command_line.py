@@ -1,0 +1,346 @@
+"""Command lines from a dataclass: what is parsed, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import tyro
+
+from metarl.finite import NonFiniteError
+from metarl.scripts.command_line import choose, fail, import_named_modules, option_names, parse, run
+from metarl.validation import require_at_least
+
+
+@dataclass(frozen=True)
+class Net:
+    """Settings of a net."""
+
+    hidden_sizes: tuple[int, ...] = (4, 4)
+    """Hidden layers."""
+    rate: float = 0.5
+    """Learning rate."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run."""
+
+    out: Path
+    """Where it goes."""
+    net: tyro.conf.OmitArgPrefixes[Net] = field(default_factory=Net)
+    num_tasks: int = 3
+    """Tasks."""
+    limit: int | None = None
+    """A bound."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it is computed."""
+    resume: bool = False
+    """Go on."""
+
+    def __post_init__(self) -> None:
+        require_at_least("num_tasks", self.num_tasks, 1)
+
+
+def parsed(line: str) -> Settings:
+    return parse(Settings, line.split(), program="metarl go")
+
+
+def sentence_of(line: str) -> str:
+    with pytest.raises(ValueError, match=r".") as caught:
+        parsed(line)
+    return str(caught.value)
+
+
+# What is parsed.
+
+
+def test_options_become_fields_with_underscores_or_dashes():
+    line = "--out a/b --num-tasks 7 --hidden_sizes 8 16 --rate=.25 --limit 2 --device cuda --resume"
+    assert parsed(line) == Settings(Path("a/b"), Net((8, 16), 0.25), 7, 2, "cuda", True)
+
+
+def test_what_is_left_out_keeps_its_default():
+    assert parsed("--out a") == Settings(Path("a"))
+    assert parsed("--out a --no-resume --limit None") == Settings(Path("a"))
+
+
+def test_the_options_are_the_fields_nested_ones_without_a_prefix():
+    assert option_names(Settings) == [
+        "--out", "--hidden-sizes", "--rate", "--num-tasks", "--limit", "--device", "--resume",
+    ]  # fmt: skip
+
+
+def test_help_prints_every_option_with_its_documentation_and_exits(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        parsed("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "usage: metarl go" in text
+    for name in option_names(Settings):
+        assert name in text
+    for words in ("Settings of a run.", "Where it goes.", "Learning rate.", "A bound."):
+        assert words in text
+
+
+# Mistakes in options.
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("--hiden-sizes 3", "--hiden-sizes; did you mean --hidden-sizes?"),
+        ("--num_task=3", "--num_task; did you mean --num-tasks?"),
+        ("--resumed", "--resumed; did you mean --resume?"),
+        ("--net.rate .1", "--net.rate; did you mean --rate?"),
+        ("--zzz", "--zzz; --help lists the options"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest_one(given, hint):
+    assert sentence_of(f"--out a {given}") == f"there is no option {hint}"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--out a --num-tasks many", ["--num-tasks", "'many'"]),
+        ("--out a --rate fast", ["--rate", "'fast'"]),
+        ("--out a --hidden-sizes 4 x", ["--hidden-sizes", "'x'"]),
+        ("--out a --limit x", ["--limit", "'x'"]),
+        ("--out a --device gpu", ["--device", "'gpu'", "'cpu', 'cuda'"]),
+        ("--out a --num-tasks", ["--num-tasks", "Missing value"]),
+        ("--out --resume", ["--out", "Missing value"]),
+        ("--out a --resume maybe", ["maybe"]),
+        ("--out a stray words", ["stray", "words"]),
+        ("--out a --no-num-tasks", ["--no-num-tasks"]),
+    ],
+)
+def test_a_wrong_value_is_refused_by_naming_the_option_and_the_value(line, words):
+    sentence = sentence_of(line)
+    assert [word for word in words if word not in sentence] == []
+
+
+def test_an_option_that_must_be_given_is_named():
+    expected = "--out must be given; metarl go --help lists the options"
+    assert sentence_of("--num-tasks 2") == sentence_of("") == expected
+
+
+def test_a_value_out_of_range_is_refused_in_the_words_of_the_configuration():
+    assert sentence_of("--out a --num-tasks 0") == "num_tasks must be 1 or more, got 0"
+
+
+@pytest.mark.parametrize(("encoding", "width"), [("utf-8", 40), ("utf-8", 200), ("latin-1", 80)])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--out",
+        "--out a --zzz",
+        "--out a --num-tasks many",
+        "--out a --num-tasks 0",
+        "--out a --hidden-sizes 4 x",
+        "--out a --limit x",
+        "--out a --device gpu",
+        "--out a stray",
+    ],
+)
+def test_every_mistake_is_one_line_without_a_frame(monkeypatch, line, encoding, width):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, terminal)
+    monkeypatch.setenv("COLUMNS", str(width))
+    sentence = sentence_of(line)
+    frame = ["\n", "  ", "│", "╭", "─", "---", "helptext", "<class"]
+    assert [part for part in frame if part in sentence] == []
+    terminal.flush()
+    assert terminal.buffer.getvalue() == b""  # the caller prints it
+
+
+# A name that comes first.
+
+
+def test_the_first_word_is_chosen_among_the_names():
+    assert choose("agent", ["rl2", "--seed", "1"], ["maml", "rl2"], program="metarl go") == "rl2"
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_without_a_name_the_names_are_listed(capsys, arguments):
+    assert choose("agent", arguments, ["maml", "rl2"], program="metarl go") is None
+    text = capsys.readouterr().out
+    assert "usage: metarl go AGENT [OPTIONS]" in text
+    assert "AGENT is one of maml, rl2." in text
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one():
+    message = "agent must be one of maml, rl2, got 'mamml'; did you mean 'maml'"
+    with pytest.raises(ValueError, match=message):
+        choose("agent", ["mamml"], ["maml", "rl2"], program="metarl go")
+
+
+# Modules of one's own.
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Writes a module into the working directory; it is forgotten after the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+
+    def write_module(name: str, text: str = "") -> None:
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+
+    yield write_module
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "line", ["--import mine_a go --fast", "go --fast --import=mine_a", "go --import mine_a --fast"]
+)
+def test_a_named_module_is_imported_and_the_rest_of_the_line_is_left(write, line):
+    write("mine_a", "SEEN = True")
+    assert import_named_modules(line.split()) == ["go", "--fast"]
+    assert sys.modules["mine_a"].SEEN
+
+
+def test_several_modules_are_imported_in_order_and_packages_too(write):
+    write("mine_b", "ORDER = ['mine_b']")
+    write("mine_package/__init__")
+    write("mine_package/part", "import mine_b; mine_b.ORDER.append('part')")
+    assert import_named_modules(["--import", "mine_b", "--import", "mine_package.part"]) == []
+    assert sys.modules["mine_b"].ORDER == ["mine_b", "part"]
+
+
+def test_without_a_module_nothing_is_imported_nor_looked_for_elsewhere():
+    path = list(sys.path)
+    assert import_named_modules(["go", "--imports", "x"]) == ["go", "--imports", "x"]
+    assert sys.path == path
+
+
+LOOKED_FOR = "it is looked for in the working directory and among installed packages"
+MODULES = [
+    ("--import", "--import must name a module, as an import statement does, got ''"),
+    ("--import=", "--import must name a module, as an import statement does, got ''"),
+    ("--import a/b", "--import must name a module, as an import statement does, got 'a/b'"),
+    ("--import broken.py", "--import must name a module, as an import .* does, got 'broken[.]py'"),
+    ("--import --fast", "--import must name a module, as an import statement does, got '--fast'"),
+    ("--import no_such", f"--import must name a module that exists, got 'no_such'; {LOOKED_FOR}"),
+    ("--import no_such.part.x", "--import must name a module that exists, got 'no_such.part.x'; "),
+    ("--import empty.part", "--import must name a module that exists, got 'empty.part'; "),
+    ("--import needy", "module 'needy' needs what is missing: No module named 'no_such_library'"),
+    ("--import broken", "module 'broken' failed: ZeroDivisionError: division by zero"),
+    ("--import wrong", "module 'wrong' failed: SyntaxError: "),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), MODULES, ids=[line for line, _ in MODULES])
+def test_a_module_that_cannot_be_imported_is_named_with_the_reason(write, line, message):
+    write("empty")
+    write("needy", "import no_such_library")
+    write("broken", "1 / 0")
+    write("wrong", "def")
+    with pytest.raises(ValueError, match=f"^{message}") as caught:
+        import_named_modules(line.split())
+    assert "\n" not in str(caught.value)
+
+
+# How a script ends.
+
+
+def ends_with(main: Any, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
+    """The exit code of a script whose command line is `go --fast`."""
+    monkeypatch.setattr(sys, "argv", ["go", "--fast"])
+    monkeypatch.delenv("METARL_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    return caught.value.code
+
+
+def raising(error: BaseException) -> Any:
+    def main(_: Sequence[str]) -> None:
+        raise error
+
+    return main
+
+
+def test_a_script_does_not_see_the_modules_that_are_imported_for_it(monkeypatch, write):
+    write("mine_c", "SEEN = True")
+    seen: list[str] = []
+    monkeypatch.setattr(sys, "argv", ["go", "--import", "mine_c", "--fast"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run(seen.extend)
+    assert seen == ["--fast"]
+    assert sys.modules["mine_c"].SEEN
+
+
+def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys):
+    seen: list[str] = []
+    assert ends_with(seen.extend, monkeypatch) == 0
+    assert seen == ["--fast"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (ValueError("seed must be 0 or more, got -1"), 2, "seed must be 0 or more, got -1"),
+        (TypeError("space must be a Box"), 2, "space must be a Box"),
+        (ImportError("it needs the package x"), 2, "it needs the package x"),
+        (PermissionError(13, "Permission denied", "a"), 2, "[Errno 13] Permission denied: 'a'"),
+        (FloatingPointError("the loss is not finite"), 1, "the loss is not finite"),
+        (NonFiniteError("a reward must be finite"), 1, "a reward must be finite"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "there is too little memory, make the net or the batch smaller: "
+            "DefaultCPUAllocator: can't allocate memory",
+        ),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_an_exit_code(monkeypatch, capsys, error, code, sentence):
+    assert ends_with(raising(error), monkeypatch) == code
+    captured = capsys.readouterr()
+    assert captured.err == f"metarl: {sentence}\n"
+    assert captured.out == ""
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error(monkeypatch, capsys):
+    assert ends_with(raising(BrokenPipeError(32, "Broken pipe")), monkeypatch) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_that_lacks_a_sign_shows_another_instead(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert ends_with(lambda _: print("reward −distance"), monkeypatch) == 0
+    terminal.flush()
+    assert terminal.buffer.getvalue() == b"reward ?distance\n"
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["go"])
+    with pytest.raises(AssertionError, match="ours"):
+        run(raising(AssertionError("ours")))
+
+
+def test_with_metarl_debug_the_traceback_is_shown(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["go"])
+    monkeypatch.setenv("METARL_DEBUG", "1")
+    with pytest.raises(ValueError, match="seed must be 0 or more"):
+        run(raising(ValueError("seed must be 0 or more, got -1")))
+
+
+def test_failing_prints_one_line_and_exits(capsys):
+    with pytest.raises(SystemExit, match=r"^3$"):
+        fail("no", code=3)
+    assert capsys.readouterr().err == "metarl: no\n"

@@ -1,0 +1,283 @@
+"""Every promise of a task family, broken on purpose: the check finds it and shows it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+import broken_families as families
+import sound_families as sound
+
+from metarl.soundness.check import Check, check_family, require_sound
+from metarl.soundness.promises import PROMISES
+from metarl.tasks.family import TaskFamily
+
+
+def failures(family: TaskFamily, **sizes: int) -> dict[str, str]:
+    return {c.name: c.detail for c in check_family(family, **sizes) if c.outcome == "failed"}
+
+
+# Families with one fault each, of which one promise tells.
+
+
+BROKEN = {
+    "spaces agree across tasks": {
+        families.SmallSpace: "observation after .* lies outside Box",
+        families.DoubleRewards: r"rewards of step 0 must be torch\.float32",
+        families.OneMoreNumber: r"of shape \(4, 3, 1\), got .*\(4, 3, 2\)",
+    },
+    "a seed means the same tasks": {
+        families.DeafToTheSeed: "seeds 0 and 1 of split train gave the same",
+    },
+    "global generators are left alone": {
+        families.SeedsTheGlobalGenerator: "generator of NumPy was used",
+    },
+    "splits share no task": {
+        families.DeafToTheSplit: r"splits train and test share task \[-?0\.\d+\]",
+    },
+    "wrong tasks are refused": {
+        families.TakesAnyTask: r"task \[2\.0\] was not refused by a ValueError",
+    },
+    "runs are deterministic": {
+        families.Warm: "at time 0 of task 0, environment 0 differ in the second run",
+    },
+    "environments are independent": {
+        families.Crowded: "in which task 0, environment 0 acted otherwise",
+    },
+    "resets do not leak": {
+        families.Forgetful: "a run with a reset of no environment at time 3",
+        families.Stubborn: "a run in which all environments reset",
+    },
+    "a single environment agrees": {
+        families.LonelyIsFaster: "in the last environment of 4 tasks × 3",
+        families.Squeezed: r"shapes of rewards at time 1 .*\(\) and \(1, 1\)",
+    },
+    "different tasks differ": {
+        families.ContextNeverArrives: "no two of 12 tasks differed in observation",
+    },
+    "tasks survive pickling": {
+        families.LosesItsStride: "differ in the unpickled family's run: ",
+        families.LosesItsTasks: "the unpickled family draws other tasks",
+        families.Unpicklable: "(?i)(pickl|local object)",
+    },
+    "tasks can be set anew": {
+        families.DeafToTasks: "differ in a batch with the tasks set later",
+    },
+    "episodes end at the horizon": {
+        families.Late: "is 7 steps old and was not cut at horizon 7",
+        families.OneClock: "1 is 60 steps old and was not cut at horizon 60",
+        families.NotFiniteInTheEnd: "reward at time 61 is not finite",
+    },
+    "the oracle beats random actions": {
+        families.WalksAway: "the oracle earned -.*, random actions -",
+    },
+    "expected rewards are means": {
+        families.ExpectsTooMuch: "rewards of task 0 are -0.[45].* from what was expected",
+    },
+    "pictures can be drawn": {
+        families.StillPicture: "the picture stayed the same for 7 steps",
+        families.GreyPicture: r"uint8 \[height, width, 3\], is uint8 of shape \(8,",
+    },
+}
+
+
+CASES = [(*case, promise) for promise, cases in BROKEN.items() for case in cases.items()]
+
+
+@pytest.mark.parametrize(
+    ("family", "counterexample", "promise"), CASES, ids=[case[0].__name__ for case in CASES]
+)
+def test_the_one_broken_promise_is_found_and_shown(family, counterexample, promise):
+    found = failures(family())
+    assert list(found) == [promise]
+    assert re.search(counterexample, found[promise])
+
+
+ATTRIBUTES = [
+    ({"source": ""}, "the family describes itself", "source must be a text, is ''"),
+    ({"task_description": None}, "the family describes itself", "must be a text, is None"),
+    ({"variant": 3}, "the family describes itself", "variant must be a text, is 3"),
+    ({"action_scale": 0.0}, "the family describes itself", "must be above 0, is 0.0"),
+    ({"ood_splits": ("far",)}, "the family describes itself", r"\['far'\] are not"),
+    (
+        {"observation_space": spaces.Box(-10, 10, (1,), np.float64)},
+        "spaces agree across tasks",
+        r"observation_space must be a flat float32 Box, is Box\(-10\.0, 10\.0, \(1,\), float64",
+    ),
+    (
+        {"action_space": spaces.Box(-np.inf, np.inf, (1,), np.float32)},
+        "spaces agree across tasks",
+        "action_space must be a flat bounded Box or Discrete, is Box",
+    ),
+    (
+        {"task_space": spaces.Box(-1, 1, (1, 1), np.float64)},
+        "tasks can be drawn",
+        "TypeError: task_space must be a flat Box, Discrete or MultiDiscrete",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "promise", "counterexample"), ATTRIBUTES)
+def test_an_attribute_that_does_not_fit_is_named(changes, promise, counterexample):
+    family = sound.Walk()
+    vars(family).update(changes)
+    assert re.search(counterexample, failures(family)[promise])
+
+
+def test_an_episode_that_is_cut_early_is_found():
+    family = sound.Walk()
+    batch = family.make_batch(family.sample_tasks(2, seed=0), num_envs=2)
+    batch.horizon = 6  # the family's is 7
+    family.make_batch = lambda *_, **__: batch
+    found = failures(family, num_tasks=2, num_envs=2)
+    assert found["spaces agree across tasks"] == "horizon is 7 of the family, 6 of its batch"
+    shown = "the episode of task 0, environment 1 is 6 steps old and was cut before 7"
+    assert found["episodes end at the horizon"] == shown
+
+
+def test_every_promise_has_a_family_that_breaks_it():
+    assert {"the family describes itself", *BROKEN} == set(PROMISES)
+
+
+# Faults of published code, which break several promises at once.
+
+
+FAULTS = [
+    (families.Pearl, {"global generators are left alone", "a seed means the same tasks"}),
+    (families.Pearl, {"splits share no task"}),
+    (families.WorkersDraw, {"global generators are left alone", "runs are deterministic"}),
+    (families.ResetsAll, {"resets do not leak", "episodes end at the horizon"}),
+    (families.StepsDrawGlobally, {"global generators are left alone", "runs are deterministic"}),
+    (families.Counts, {"runs are deterministic", "environments are independent"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "promises"), FAULTS, ids=[family.__name__ for family, _ in FAULTS]
+)
+def test_faults_of_published_code_are_found(family, promises):
+    assert promises <= set(failures(family()))
+
+
+def test_a_reset_of_all_where_some_were_meant_is_shown():
+    shown = failures(families.ResetsAll())["resets do not leak"]
+    assert shown == "a reset at time 3 changed environments it was not of"
+
+
+# What a sound family is told.
+
+
+def test_a_sound_family_keeps_every_promise_in_a_fixed_order():
+    checks = check_family(sound.Walk())
+    assert [c.name for c in checks] == list(PROMISES)
+    assert {c.outcome for c in checks} == {"passed"}
+    tried = {c.name: c.detail for c in checks}
+    assert tried["runs are deterministic"] == "three runs of 7 steps, one in a new batch"
+    assert tried["splits share no task"] == "200 tasks of each of train, test"
+    assert tried["different tasks differ"].startswith("12 of 12 tasks seen to differ")
+    assert tried["a single environment agrees"].endswith("chance differs in larger ones")
+    assert tried["the oracle beats random actions"].startswith("mean return -")
+
+
+def test_a_family_without_chance_is_compared_with_a_larger_batch():
+    family = sound.Walk()
+    family.start_width = 0.0
+    checks = {c.name: c for c in check_family(family)}
+    detail = "7 steps in a batch of one and in one of 4 tasks × 3"
+    assert checks["a single environment agrees"] == Check(
+        "a single environment agrees", "passed", detail
+    )
+
+
+def test_what_a_family_does_not_promise_is_skipped_with_the_reason():
+    skipped = {c.name: c.detail for c in check_family(sound.Plain()) if c.outcome == "skipped"}
+    assert skipped == {
+        "splits share no task": "the source trains and tests on the same tasks",
+        "the oracle beats random actions": "the family has no oracle",
+        "expected rewards are means": "the family does not tell the means of its rewards",
+        "pictures can be drawn": "the family draws no pictures",
+    }
+    assert failures(sound.Plain()) == {}
+
+
+def test_a_picture_that_this_machine_cannot_draw_is_skipped():
+    check = check_family(sound.CannotDraw())[-1]
+    assert check == Check("pictures can be drawn", "skipped", "no screen here")
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [(sound.OracleGate, "the oracle's"), (sound.SwingGate, "swinging")]
+)
+def test_tasks_that_differ_only_far_away_are_told_apart_all_the_same(family, kind):
+    checks = {c.name: c for c in check_family(family(), seed=1)}
+    assert checks["different tasks differ"].outcome == "passed"
+    assert checks["different tasks differ"].detail.endswith(f"from another, {kind} actions")
+
+
+def test_a_family_of_one_task_is_no_family():
+    assert failures(families.OneTask())["different tasks differ"] == "12 draws gave one task only"
+
+
+def test_the_check_leaves_the_caller_s_chance_as_it_was():
+    np.random.seed(5)  # noqa: NPY002
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    check_family(sound.Walk())
+    assert np.array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+# Errors of the family's own, and of the caller's.
+
+
+def test_a_family_that_draws_no_tasks_is_told_so_and_nothing_else():
+    detail = "ValueError: split must be one of easy, hard, got 'train'"
+    assert check_family(families.NoTrainSplit()) == [Check("tasks can be drawn", "failed", detail)]
+
+
+def test_an_error_of_the_family_s_own_is_a_broken_promise_and_the_others_are_tried():
+    checks = {c.name: c for c in check_family(families.Raises())}
+    assert len(checks) == len(PROMISES)
+    broken = checks["the oracle beats random actions"]
+    assert broken[1:] == ("failed", "ZeroDivisionError: in my oracle")
+    assert checks["episodes end at the horizon"].outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"num_tasks": 1}, "num_tasks must be 2 or more, got 1"),
+        ({"num_envs": 1}, "num_envs must be 2 or more, got 1"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+    ],
+)
+def test_sizes_out_of_range_are_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        check_family(sound.Walk(), **sizes)
+
+
+@pytest.mark.parametrize(("num_tasks", "num_envs", "seed"), [(2, 2, 0), (7, 2, 3), (3, 5, 11)])
+def test_other_sizes_and_seeds_find_the_same(num_tasks, num_envs, seed):
+    sizes = {"num_tasks": num_tasks, "num_envs": num_envs, "seed": seed}
+    assert failures(sound.Walk(), **sizes) == {}
+    assert list(failures(families.Crowded(), **sizes)) == ["environments are independent"]
+
+
+def test_requiring_soundness_passes_a_sound_family_and_names_what_is_broken():
+    require_sound(sound.Walk())
+    require_sound(sound.Plain())
+    both = families.WalksAway()
+    both.source = ""
+    message = (
+        "^WalksAway:plain is not sound: the family describes itself: source must be a text, is ''; "
+        "the oracle beats random actions: the oracle earned "
+    )
+    with pytest.raises(AssertionError, match=message):
+        require_sound(both)

@@ -1,0 +1,183 @@
+"""A family and agents whose returns are known exactly, and how they are measured."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from metarl.evaluation.evaluator import evaluate
+from metarl.evaluation.protocol import EvaluationProtocol
+from metarl.evaluation.results import Evaluation
+from metarl.rl.players import GradientPlayer
+from metarl.rollouts.episodes import Actor, Episodes
+from metarl.rollouts.trials import Moment
+from metarl.tasks.family import Step, TaskFamily
+from metarl.tasks.spaces import Tasks
+
+HORIZON = 3
+NUM_TASKS, NUM_EPISODES = 4, 5
+
+
+class Slope(TaskFamily):
+    """One number v a task; a step pays v · action, so that the best action is the sign of v.
+
+    v is above zero in the train split and below in the test split. Observations are random.
+    """
+
+    name: ClassVar[str] = "Slope"
+    variant, horizon, source = "one", HORIZON, "this test"
+    task_description, observation_description = "slope v", "nothing but chance"
+    task_space = spaces.Box(-1, 1, (1,), np.float64)
+    observation_space = spaces.Box(0, 1, (1,))
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, *, has_oracle: bool = True, has_success: bool = False) -> None:
+        self.has_oracle, self.has_success = has_oracle, has_success
+        self.batches: list[SlopeBatch] = []
+
+    def make_batch(self, tasks: Tasks, *, num_envs: int, device: object = "cpu") -> SlopeBatch:
+        assert str(device) == "cpu"
+        slopes = torch.as_tensor(self.check_tasks(tasks))
+        self.batches.append(SlopeBatch(slopes, num_envs, self))
+        return self.batches[-1]
+
+    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        return rng.uniform(0.1, 1, (num_tasks, 1)) * (1 if split == "train" else -1)
+
+
+class SlopeBatch:
+    """All steps of all slopes, in float64; where slopes flip, they change sign at every step.
+
+    A step succeeds whose reward is above .2.
+    """
+
+    autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
+    horizon, flip = HORIZON, False
+    observation_space, action_space = Slope.observation_space, Slope.action_space
+
+    def __init__(self, slopes: Tensor, num_envs: int, family: Slope) -> None:
+        self.num_tasks, self.num_envs = len(slopes), num_envs
+        self._slopes, self._family, self.closed = slopes, family, False
+
+    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+        assert not self.closed
+        assert where is None
+        self._time, shape = 0, (self.num_tasks, self.num_envs, 1)
+        self._observations = torch.rand(shape, generator=generator, dtype=torch.float64)
+        return self._observations
+
+    def step(self, actions: Tensor) -> Step:
+        rewards = self._present_slopes() * actions.squeeze(-1)
+        self._time += 1
+        never = torch.zeros_like(rewards, dtype=torch.bool)
+        success = rewards > 0.2 if self._family.has_success else None
+        return Step(self._observations, rewards, never, never | (self._time >= HORIZON), success)
+
+    def set_tasks(self, tasks: Tasks) -> None:  # noqa: ARG002
+        raise AssertionError("an evaluation has one set of tasks")
+
+    def oracle_actions(self) -> Tensor | None:
+        best = self._present_slopes().sign().unsqueeze(1)
+        return best.expand(-1, self.num_envs, 1) if self._family.has_oracle else None
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _present_slopes(self) -> Tensor:  # [N, 1]
+        return -self._slopes if self.flip and self._time % 2 else self._slopes
+
+
+class Diver:
+    """Acts with its state, one number a task; every adaptation step lowers it by .25.
+
+    Noise is the observation and a drawn number; acting deterministically is without.
+    """
+
+    remembers = False
+
+    def __init__(self, noise: float = 0.0) -> None:
+        self.noise = noise
+        self.adapted_on: list[Episodes] = []
+        self.steps: list[int] = []
+        self.asked: list[bool] = []
+
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> GradientPlayer:
+        self.num_envs = num_envs
+        return GradientPlayer(self, num_tasks, generator)
+
+    def initial_state(self, num_tasks: int) -> Tensor:
+        return torch.zeros(num_tasks, dtype=torch.float64)
+
+    def actor(
+        self, state: Tensor, generator: torch.Generator, *, deterministic: bool = False
+    ) -> Actor:
+        def act(observations: Tensor) -> Tensor:
+            self.asked.append(deterministic)
+            noise = 0.0
+            if not deterministic:
+                drawn = torch.randn(observations.shape, generator=generator, dtype=torch.float64)
+                noise = self.noise * (drawn + observations)
+            return state.view(-1, 1, 1) + noise + torch.zeros_like(observations)
+
+        return act
+
+    def adapt_step(self, state: Tensor, episodes: Episodes, *, step: int = 0) -> Tensor:
+        self.steps.append(step)
+        self.adapted_on.append(episodes)
+        return state - 0.25
+
+
+class Sinker:
+    """Remembers: acts with −.25 for each episode it has lived through; noise as the diver's."""
+
+    remembers = True
+
+    def __init__(self, noise: float = 0.0) -> None:
+        self.noise = noise
+        self.players: list[SinkerPlayer] = []
+
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> SinkerPlayer:
+        self.players.append(SinkerPlayer(self, (num_tasks, num_envs), generator))
+        return self.players[-1]
+
+
+class SinkerPlayer:
+    def __init__(self, agent: Sinker, shape: tuple[int, int], generator: torch.Generator) -> None:
+        self._agent, self._generator = agent, generator
+        self.lived = torch.zeros(shape, dtype=torch.float64)
+        self.asked: list[bool] = []
+
+    def act(self, moment: Moment) -> Tensor:
+        self.lived = self.lived + moment.episode_ended
+        self.asked.append(bool(moment.deterministic.all()))
+        assert self.asked[-1] == bool(moment.deterministic.any())
+        shape = moment.observations.shape
+        drawn = torch.randn(shape, generator=self._generator, dtype=torch.float64)
+        noise = self._agent.noise * (drawn + moment.observations)
+        keep = ~moment.deterministic.unsqueeze(-1)
+        return -0.25 * self.lived.unsqueeze(-1) + noise * keep
+
+    def adapt(self, _: Episodes) -> None:
+        raise AssertionError("an agent that remembers is never asked to adapt")
+
+
+def protocol(**settings: object) -> EvaluationProtocol:
+    """Small; episodes are shared."""
+    sizes = {"exploration_episodes": NUM_EPISODES, "evaluation_episodes": NUM_EPISODES}
+    return EvaluationProtocol(
+        **{"num_tasks": NUM_TASKS, "adaptation_steps": 2, **sizes, **settings}
+    )
+
+
+def measured(agent: object, family: Slope | None = None, **settings: object) -> Evaluation:
+    return evaluate(agent, family or Slope(), protocol(**settings))
+
+
+def returns(got: Evaluation) -> np.ndarray:
+    """Of the only run, [stages, tasks, episodes]."""
+    return got.measured.returns[0]

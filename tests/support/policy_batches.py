@@ -1,0 +1,50 @@
+"""Policies of a few parameters in float64, and batches of what they did."""
+
+import pytest
+import torch
+
+from metarl.parameters import Params
+from metarl.rl.objectives import PolicyBatch, log_prob_loss, ratio_loss
+from metarl.rl.policies import CategoricalPolicy, GaussianPolicy, Policy
+
+NUM_TASKS, NUM_STATES = 3, 8
+POLICIES: dict[str, Policy] = {
+    "gaussian": GaussianPolicy(2, 2, (3,), "tanh", initial_std=0.7),
+    "scaled gaussian": GaussianPolicy(2, 2, (3,), "tanh", initial_std=0.7, action_scale=5.0),
+    "categorical": CategoricalPolicy(2, 3, (3,), "tanh"),
+}
+LOSSES = {"log_prob": log_prob_loss, "ratio": ratio_loss}
+
+policies = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+losses = pytest.mark.parametrize("make_loss", LOSSES.values(), ids=LOSSES)
+none_or_some_masked = pytest.mark.parametrize("masked", [False, True], ids=["full", "masked"])
+
+
+def parameters(policy: Policy) -> Params:
+    """Initial parameters, shaken so that no entry is zero. float64, no task axis."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: p.double() + 0.3 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        for name, p in policy.init(generator).items()
+    }
+
+
+def expanded(params: Params) -> Params:
+    return {name: p.expand(NUM_TASKS, *p.shape) for name, p in params.items()}
+
+
+def batch_of(policy: Policy, params: Params, seed: int, *, masked: bool = False) -> PolicyBatch:
+    """Actions drawn by the policy; masked batches count 8, 5 and 1 states of the three tasks."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (NUM_TASKS, NUM_STATES)
+    observations = torch.randn(*shape, 2, generator=generator, dtype=torch.float64)
+    behaviour = policy.distribution(expanded(params), observations)
+    actions = behaviour.sample(generator)
+    counted = torch.tensor([8, 5, 1] if masked else [8, 8, 8])
+    return PolicyBatch(
+        observations,
+        actions,
+        behaviour.log_prob(actions),
+        torch.randn(shape, generator=generator, dtype=torch.float64),
+        torch.arange(NUM_STATES) < counted.unsqueeze(-1),
+    )

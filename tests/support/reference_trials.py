@@ -1,0 +1,48 @@
+"""Trials of references: played in full, and fed step by step with made-up pulls."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metarl.rl.agent import AdaptiveAgent
+from metarl.rollouts.trials import Moment, Trials, collect_trials
+from metarl.tasks.family import TaskFamily
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def play(
+    agent: AdaptiveAgent,
+    family: TaskFamily,
+    num_tasks: int,
+    *,
+    num_episodes: int = 1,
+    seed: int = 0,
+) -> Trials:
+    """One trial of each of so many test tasks."""
+    tasks = family.sample_tasks(num_tasks, split="test", seed=seed)
+    env = family.make_batch(tasks, num_envs=1)
+    player = agent.play(num_tasks, 1, generator(seed + 1))
+    return collect_trials(env, player, generator(seed + 2), num_episodes=num_episodes)
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """Mean of independent values and its standard error."""
+    flat = values.double().flatten()
+    return float(flat.mean()), float(flat.std()) / len(flat) ** 0.5
+
+
+def arms_after(agent: AdaptiveAgent, pulls: Sequence[tuple[int, float]], copies: int = 1) -> Tensor:
+    """What the agent pulls after given (arm, reward), in so many environments alike. [copies]"""
+    player = agent.play(1, copies, generator())
+    lead = (1, copies)
+    never = torch.zeros(lead, dtype=torch.bool)
+    nothing = torch.zeros(*lead, 1)
+    arms = player.act(Moment(nothing, None, torch.zeros(lead), never, never))
+    for arm, reward in pulls:
+        told = (torch.full(lead, arm), torch.full(lead, reward))
+        arms = player.act(Moment(nothing, *told, never, never))
+    return arms[0]

@@ -1,0 +1,123 @@
+"""Small agents of RL², each variant on a lock or a robot, and trials that they live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from tiny_environments import Lock
+from torch import Tensor
+
+from metarl.agents import RL2, RL2Config
+from metarl.envs.navigation.sparse_goals import SparsePointRobot
+from metarl.rl.distributions import Distribution
+from metarl.rollouts.trials import Moment, Trials, collect_trials
+from metarl.tasks.family import TaskFamily
+
+LOCK, ROBOT = Lock(), SparsePointRobot("pearl")
+ROBOT.horizon = 4  # so that the tests are short
+SMALL: dict[str, Any] = {
+    "num_episodes": 2,
+    "meta_batch_size": 4,
+    "memory_size": 8,
+    "value_hidden_sizes": (4,),
+    "num_epochs": 2,
+    "num_minibatches": 2,
+    "learning_rate": 1e-2,
+    "cg_iterations": 3,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gru": {},
+    "lstm": {"memory": "lstm", "encoder_sizes": (6,)},
+    "transformer": {"memory": "transformer"},
+    "none": {"memory": "none", "hidden_sizes": (6,)},
+    "hypernetwork": {"head": "hypernetwork", "hidden_sizes": (5,)},
+    "trpo": {"optimizer": "trpo"},
+    "trpo transformer": {"optimizer": "trpo", "memory": "transformer"},
+    "cleared": {"clear_each_episode": True},
+    "cleared transformer": {"clear_each_episode": True, "memory": "transformer"},
+    "truncated": {"backprop_steps": 3},
+    "all options": {
+        "normalize_observations": True, "value_sees_task": True, "anneal_iterations": 5,
+        "value_clip": 0.2, "clear_each_episode": True,
+    },
+}  # fmt: skip
+variants = pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+few = pytest.mark.parametrize(
+    "settings", [{}, {"memory": "transformer"}], ids=["gru", "transformer"]
+)
+CASES = [(LOCK, name) for name in VARIANTS] + [(ROBOT, n) for n in ("gru", "trpo", "all options")]
+cases = pytest.mark.parametrize(
+    ("family", "settings"),
+    [(family, VARIANTS[name]) for family, name in CASES],
+    ids=[f"{name} {'lock' if family is LOCK else 'robot'}" for family, name in CASES],
+)
+
+
+def agent(*, family: TaskFamily = LOCK, seed: int = 0, **settings: Any) -> RL2:
+    return RL2(family, RL2Config(**{**SMALL, **settings}), seed=seed)
+
+
+def chance(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def shaken(learner: RL2) -> RL2:
+    """With parameters far from the first ones, so that the policy is no longer uniform."""
+    with torch.no_grad():
+        for k, p in enumerate(learner.params.values()):
+            p.add_(torch.randn(p.shape, generator=chance(k)), alpha=0.3)
+    return learner
+
+
+def everything(learner: RL2) -> dict[str, Tensor]:
+    """All that a checkpoint holds."""
+    return {name: t.detach().clone() for name, t in learner._tensors().items()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Bit by bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def untimed(metrics: dict[str, float]) -> dict[str, float]:
+    """Without what a clock measured."""
+    measured = ("time/env_steps_per_second", "time/sampling_seconds", "time/update_seconds")
+    return {name: value for name, value in metrics.items() if name not in measured}
+
+
+def history(learner: RL2, num_iterations: int) -> list[dict[str, float]]:
+    seen: list[dict[str, float]] = []
+    learner.learn(num_iterations, callback=lambda _, metrics: seen.append(untimed(metrics)))
+    return seen
+
+
+def lived(learner: RL2, *, num_tasks: int = 4, num_envs: int = 1, **settings: Any) -> Trials:
+    """Trials of the learner as it is."""
+    tasks = learner.family.sample_tasks(num_tasks, seed=7)
+    env = learner.family.make_batch(tasks, num_envs=num_envs)
+    player = learner.play(num_tasks, num_envs, chance(1))
+    settings.setdefault("num_episodes", learner.config.num_episodes)
+    return collect_trials(env, player, chance(2), **settings)
+
+
+def moments(trials: Trials) -> Iterator[Moment]:
+    """What the agent of these trials was told."""
+    never = torch.zeros_like(trials.mask[..., 0])
+    yield Moment(trials.observations[:, :, 0], None, torch.zeros(never.shape), never, never)
+    for t in range(1, trials.mask.shape[-1]):
+        yield Moment(
+            trials.observations[:, :, t], trials.actions[:, :, t - 1], trials.rewards[..., t - 1],
+            trials.episode_ends[..., t - 1], never,
+        )  # fmt: skip
+
+
+def stepwise(learner: RL2, trials: Trials) -> list[Distribution]:
+    """The policy at each moment of these trials, along the acting path."""
+    state, found = None, []
+    for moment in moments(trials):
+        distribution, state = learner.policy_at(moment, state)
+        found.append(distribution)
+    return found

@@ -1,0 +1,93 @@
+"""Learners of RL² in float64, and random trials to update them on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from metarl.agents.rl2.batch import TrialBatch
+from metarl.agents.rl2.config import RL2Config
+from metarl.agents.rl2.updates import Learner
+from metarl.nn.memories import GRU, LSTM, Memory, NoMemory
+from metarl.nn.transformer import Transformer
+from metarl.optim.optimizer import Adam
+from metarl.rl.action_heads import ActionHead
+from metarl.rl.trial_policies import TrialPolicy
+
+STEPS, BATCH, INPUTS = 6, 5, 4
+SPACES = {"discrete": spaces.Discrete(3), "box": spaces.Box(-1.0, 1.0, (2,))}
+MEMORIES: dict[str, Memory] = {
+    "gru": GRU(INPUTS, 4),
+    "lstm": LSTM(INPUTS, 4),
+    "transformer": Transformer(INPUTS, 4, length=STEPS, num_layers=1, num_heads=2),
+    "none": NoMemory(INPUTS),
+}
+SMALL: dict[str, Any] = {"meta_batch_size": BATCH, "num_minibatches": 2, "num_epochs": 2}
+
+
+def chance(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=chance(seed), dtype=torch.float64)
+
+
+def learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Learner:
+    config = RL2Config(**{**SMALL, **settings})
+    policy = TrialPolicy(
+        INPUTS,
+        2,
+        MEMORIES[memory],
+        ActionHead(SPACES[space]),
+        hidden_sizes=(3,),
+        value_hidden_sizes=(3,),
+        separate_value=config.optimizer == "trpo",
+        told_size=1,
+        task_size=2,
+    )
+    drawn = policy.init(chance(0))
+    params = {
+        name: (p.double() + 0.2 * randn(*p.shape, seed=1)).requires_grad_()
+        for name, p in drawn.items()
+    }
+    return Learner(policy, params, Adam(params, epsilon=1e-5), config)
+
+
+def batch_for(who: Learner, *, cleared: bool = False, moved: float = 0.3) -> TrialBatch:
+    """Trials that a policy near the present one has acted in; they end out of step."""
+    inputs = randn(STEPS, BATCH, INPUTS, seed=2)
+    told, tasks = randn(STEPS, BATCH, 1, seed=3), randn(1, BATCH, 2, seed=9)
+    mask = torch.arange(STEPS).unsqueeze(1) < torch.tensor([6, 2, 5, 6, 1])
+    forgets = (randn(STEPS, BATCH, seed=4) > 0.8) if cleared else None
+    acting = {k: p.detach() + moved * randn(*p.shape, seed=5) for k, p in who.params.items()}
+    start = who.policy.start(acting, BATCH)
+    with torch.no_grad():
+        old, features, _ = who.policy.sequence(acting, inputs, start, forgets)
+        values = who.policy.values(acting, inputs, features, told, tasks=tasks, cleared=forgets)
+    actions = old.sample(chance(6))
+    return TrialBatch(
+        inputs=inputs,
+        told=told,
+        tasks=tasks,
+        cleared=forgets,
+        actions=actions,
+        log_probs=old.log_prob(actions),
+        values=values,
+        advantages=randn(STEPS, BATCH, seed=7),
+        returns=values + randn(STEPS, BATCH, seed=8),
+        mask=mask,
+        old=old,
+    )
+
+
+def at_present(who: Learner, **settings: Any) -> TrialBatch:
+    """Trials of the present policy, as TRPO needs them."""
+    return batch_for(who, moved=0.0, **settings)
+
+
+def copied(params: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in params.items()}

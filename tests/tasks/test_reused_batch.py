@@ -1,0 +1,88 @@
+"""The training environments: made once, posed anew, made again after an error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.envs.navigation.goals import Navigation2D
+from metarl.envs.simulators.tensor import TensorBatch
+from metarl.tasks.reused_batch import TrainingBatch
+
+
+class Counted(Navigation2D):
+    """Remembers the batches it made, and which of them were closed."""
+
+    def __init__(self) -> None:
+        super().__init__("maml17")
+        self.made: list[TensorBatch] = []
+        self.closed: list[TensorBatch] = []
+
+    def make_batch(self, tasks, *, num_envs, device="cpu"):
+        batch = super().make_batch(tasks, num_envs=num_envs, device=device)
+        batch.close = lambda: self.closed.append(batch)
+        self.made.append(batch)
+        return batch
+
+
+@pytest.fixture
+def family() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def training(family: Counted) -> TrainingBatch:
+    return TrainingBatch(family, num_envs=3, device=torch.device("cpu"))
+
+
+def goal_of(env: TensorBatch) -> list[float]:
+    """Where the oracle walks from the start, times ten."""
+    env.reset(torch.Generator().manual_seed(0))
+    return [round(10 * float(x)) for x in env.oracle_actions()[0, 0]]
+
+
+def test_nothing_is_made_before_it_is_needed(family, training):
+    training.close()
+    assert family.made == family.closed == []
+
+
+def test_one_batch_serves_all_tasks(family, training):
+    for goal in ([[0.1, 0.0]], [[0.0, -0.1]]):
+        with training.posing(np.array(goal)) as env:
+            assert (env.num_tasks, env.num_envs) == (1, 3)
+            assert goal_of(env) == [round(10 * x) for x in goal[0]]
+    assert len(family.made) == 1
+    assert family.closed == []
+
+
+def test_an_error_closes_the_batch_and_the_next_use_makes_another(family, training):
+    tasks = np.array([[0.1, 0.0]])
+    with pytest.raises(KeyboardInterrupt), training.posing(tasks):
+        raise KeyboardInterrupt
+    assert family.closed == family.made
+    with training.posing(tasks) as env:
+        assert env is family.made[1]
+    assert len(family.closed) == 1
+
+
+def test_tasks_that_cannot_be_posed_close_it_too(family, training):
+    with training.posing(np.array([[0.1, 0.0]])):
+        pass
+    with (
+        pytest.raises(ValueError, match="tasks must be 1 as before, got 2"),
+        training.posing(np.zeros((2, 2))),
+    ):
+        raise AssertionError("no environments to step")
+    assert family.closed == family.made
+    with training.posing(np.zeros((2, 2))) as env:
+        assert env.num_tasks == 2
+
+
+def test_closing_frees_it_once(family, training):
+    with training.posing(np.zeros((1, 2))):
+        pass
+    training.close()
+    training.close()
+    assert family.closed == family.made
+    assert len(family.closed) == 1
