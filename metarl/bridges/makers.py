@@ -51,7 +51,8 @@ def as_sb3_vec_env(family: TaskFamily | str, num_envs: int, **settings: Any) -> 
     Args:
         family: a task family, or its id, e.g. "Navigation2D:maml17".
         num_envs: number of environments.
-        settings: of `metarl.bridges.sb3_env.as_sb3_vec_env`: tasks, split, seed, device, render_mode.
+        settings: arguments of `metarl.bridges.sb3_env.as_sb3_vec_env`: tasks, split, seed,
+            device, render_mode.
 
     Raises:
         ImportError: without Stable-Baselines3 (`pip install stable-baselines3`).

@@ -1,7 +1,7 @@
 """Proof that a task family is sound: what `metarl check` and tests of one's own family run.
 
-Each check tries one promise of the contract in `metarl.tasks.family` and says what it tried; a promise
-that is broken is shown by its first counterexample.
+Each check tries one promise of the contract in `metarl.tasks.family` and reports what it tried;
+a broken promise is shown by its first counterexample.
 """
 
 from __future__ import annotations

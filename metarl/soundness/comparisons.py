@@ -1,4 +1,7 @@
-"""Promises of a task family that show when two runs are compared; see `metarl.soundness.promises`."""
+"""Promises of a task family that are tested by comparing two runs.
+
+See `metarl.soundness.promises` for the others.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""RecurrentPPO of sb3-contrib as an RL² agent: `python scripts/examples/train_recurrent_ppo.py --out DIR`.
+"""RecurrentPPO of sb3-contrib as an RL² agent.
 
-To it a whole trial is one episode (see `metarl.rollouts.trial_env`), so that it is trained unchanged. Then
-our evaluator measures it, episode by episode. Needs sb3-contrib.
+    python scripts/examples/train_recurrent_ppo.py --out DIR
+
+A whole trial is one episode of its environment (see `metarl.rollouts.trial_env`), so it is trained
+unchanged. Then our evaluator measures it, episode by episode. Needs sb3-contrib.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Break runs in every way that can be thought of: `python scripts/faults/run.py`.
 
 Runs are killed at random, checkpoints damaged, settings malformed, faults injected; each time the
-command must do the one right thing. The table of what was tried goes into docs/results/reliability.md.
+command must do the one right thing. The table of results goes into docs/results/reliability.md.
 """
 
 from __future__ import annotations

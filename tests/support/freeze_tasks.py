@@ -1,8 +1,9 @@
 """Keep in frozen_tasks.json what tasks a seed means, of every family, variant and split.
 
-Published results name seeds, so tasks must never change. `python tests/support/freeze_tasks.py` adds what
-is not there yet and changes nothing else; to change an entry, delete it by hand first, and say
-so in the changelog. Families of packages that are not installed here are left as they are.
+Published results name seeds, so tasks must never change.
+`python tests/support/freeze_tasks.py` adds missing entries and changes nothing else; to
+change an entry, delete it by hand first and state it in the changelog. Families of packages that
+are not installed are left unchanged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a few-shot learner sees: support and query of all tasks as one batch of tensors.
 
 The data sets make such batches and the learners take them; neither knows the other. A set of
-points is a pytree of tensors with leading axis tasks, which is all that `metarl.bilevel.adaptation` asks for.
+points is a pytree of tensors with leading axis tasks, which is all that
+`metarl.bilevel.adaptation` needs.
 """
 
 from __future__ import annotations
