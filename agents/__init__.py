@@ -1,4 +1,4 @@
-"""Meta-learners."""
+"""Meta-learning agents and the references that they are measured against."""
 
 from metarl.rl.registry import AGENTS
 

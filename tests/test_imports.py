@@ -1,18 +1,14 @@
 """Who may import whom: scripts → {agents, envs} → core, and nothing in the other direction."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from metarl.scripts.publish import architecture
+from metarl.scripts.publish.architecture import FOLDERS, imports
+
 ROOT = Path(__file__).parents[1]
-PACKAGES = {  # by folder
-    "metarl": "metarl",
-    "envs": "metarl.envs",
-    "agents": "metarl.agents",
-    "scripts": "metarl.scripts",
-}
 LAYERS = ("metarl.envs", "metarl.agents", "metarl.scripts")
 FORBIDDEN = {
     "metarl": LAYERS,
@@ -26,27 +22,11 @@ def is_within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
-def imports(source: str, package: str) -> Iterator[tuple[str, int]]:
-    """Every imported name as an absolute one, and the level of the import (0: absolute).
-
-    `from a import b` gives a.b: b may be a module. `package` is what one leading dot stands for.
-    """
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, 0) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parts = [node.module] if node.module else []
-            if node.level:
-                parents = package.split(".")
-                parts = parents[: len(parents) - node.level + 1] + parts
-            yield from ((".".join([*parts, alias.name]), node.level) for alias in node.names)
-
-
 def violations(source: str, package: str) -> list[str]:
-    """What is wrong with the imports of a module of a package."""
+    """Forbidden imports of a module of a package, one sentence each."""
     layer = next((name for name in LAYERS if is_within(package, name)), "metarl")
     found = []
-    for name, level in imports(source, package):
+    for name, level in imports(ast.parse(source), package):
         target = next((other for other in LAYERS if is_within(name, other)), None)
         if name.split(".")[0] in ("envs", "agents", "scripts"):
             found.append(f"{name}: not installed under this name, say metarl.{name}")
@@ -63,7 +43,7 @@ def modules() -> list[tuple[Path, str]]:
     """Every module of the four folders and the package it belongs to."""
     return [
         (path, ".".join([package, *path.relative_to(ROOT / folder).parts[:-1]]))
-        for folder, package in PACKAGES.items()
+        for folder, package in FOLDERS.items()
         for path in sorted((ROOT / folder).rglob("*.py"))
     ]
 
@@ -78,7 +58,7 @@ def test_imports_point_down_only(path, package):
 
 
 def test_all_four_folders_are_read():
-    assert {package for _, package in modules()} >= set(PACKAGES.values())
+    assert {package for _, package in modules()} >= set(FOLDERS.values())
 
 
 @pytest.mark.parametrize(
@@ -118,3 +98,70 @@ def test_a_made_up_violation_is_found(package, source, complaint):
 )
 def test_what_is_allowed_is_not_complained_of(package, source):
     assert violations(source, package) == []
+
+
+def tree(tmp_path: Path, files: dict[str, str]) -> dict[str, architecture.Module]:
+    """The modules of a made-up source tree, given by path."""
+    for name, source in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return architecture.read_tree(tmp_path)
+
+
+def test_an_import_that_points_upward_is_found_inside_functions_too(tmp_path):
+    lazy = "def f():\n    from metarl.report.build import report\n"
+    modules = tree(tmp_path, {"metarl/nn/mlp.py": lazy, "metarl/report/build.py": ""})
+    assert architecture.violations(modules) == [
+        "metarl.nn.mlp imports metarl.report.build, which lies above it"
+    ]
+
+
+def test_files_that_import_each_other_are_found(tmp_path):
+    modules = tree(
+        tmp_path,
+        {
+            "metarl/nn/a.py": "from metarl.nn import b",
+            "metarl/nn/b.py": "import metarl.nn.c",
+            "metarl/nn/c.py": "from metarl.nn.a import x",
+            "metarl/nn/d.py": "import metarl.nn.a",
+        },
+    )
+    assert architecture.violations(modules) == [
+        "files import each other: metarl.nn.a and metarl.nn.b and metarl.nn.c"
+    ]
+
+
+def test_packages_that_import_each_other_are_found_although_no_file_does(tmp_path):
+    modules = tree(
+        tmp_path,
+        {
+            "metarl/nn/a.py": "import metarl.optim.a",
+            "metarl/nn/b.py": "",
+            "metarl/optim/a.py": "",
+            "metarl/optim/b.py": "import metarl.nn.b",
+        },
+    )
+    assert "packages import each other: metarl.nn and metarl.optim" in architecture.violations(
+        modules
+    )
+
+
+def test_long_files_and_functions_and_unlisted_packages_are_found(tmp_path):
+    long_function = "def f():\n" + "    x = 1\n" * 61
+    modules = tree(
+        tmp_path,
+        {"metarl/a.py": "\n" * 401, "metarl/b.py": long_function, "metarl/other/__init__.py": ""},
+    )
+    assert architecture.violations(modules) == [
+        "metarl.other is not listed in ORDER of scripts/publish/architecture.py",
+        "metarl.a has 401 lines, at most 400",
+        "metarl.b: f has 61 lines, at most 60",
+    ]
+
+
+def test_nothing_inside_imports_the_facade(tmp_path):
+    modules = tree(tmp_path, {"metarl/__init__.py": "", "metarl/nn/a.py": "import metarl"})
+    assert architecture.violations(modules) == [
+        "metarl.nn.a imports the facade metarl; import the module that defines it"
+    ]

@@ -1,4 +1,4 @@
-"""MAML with a trust region."""
+"""MAML with a trust-region outer step."""
 
 from .agent import MAMLTRPO
 from .config import MAMLTRPOConfig

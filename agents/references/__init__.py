@@ -1,1 +1,1 @@
-"""Known algorithms that play beside a meta-learner."""
+"""Reference algorithms that are measured next to meta-learners."""

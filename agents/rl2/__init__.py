@@ -1,4 +1,4 @@
-"""A memory that learns to learn."""
+"""RL²: a recurrent policy that learns within a trial."""
 
 from .agent import RL2
 from .config import RL2Config

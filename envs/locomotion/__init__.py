@@ -1,1 +1,1 @@
-"""Robots on MuJoCo."""
+"""Locomotion tasks: simulated robots in MuJoCo."""

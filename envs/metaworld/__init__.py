@@ -1,1 +1,1 @@
-"""Manipulation tasks of Meta-World."""
+"""The manipulation tasks of Meta-World."""

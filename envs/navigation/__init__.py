@@ -1,1 +1,1 @@
-"""A point in the plane, a walker in a grid."""
+"""Navigation tasks: a point in the plane, and grids."""

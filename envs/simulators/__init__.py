@@ -1,1 +1,1 @@
-"""Batched simulators: tensors, MuJoCo, worker processes."""
+"""Batched simulators: tensors, MuJoCo, and worker processes."""

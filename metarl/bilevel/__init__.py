@@ -1,4 +1,4 @@
-"""The bilevel core: adapt to a task, and differentiate through it."""
+"""The bilevel core: adapt to a task, and differentiate through the adaptation."""
 
 from metarl.bilevel.adaptation import adapt, inner_step, meta_gradient
 from metarl.bilevel.inner_loop import Batch, InnerLoop, Loss, PerStep

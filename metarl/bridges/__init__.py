@@ -1,1 +1,1 @@
-"""Task families for other libraries, and their agents for this one."""
+"""Adapters between task families and Gymnasium or Stable-Baselines3."""

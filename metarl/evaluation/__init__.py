@@ -1,1 +1,1 @@
-"""How well agents adapt to unseen tasks."""
+"""Measurement of how well agents adapt to unseen tasks."""

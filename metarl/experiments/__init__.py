@@ -1,1 +1,1 @@
-"""Training and measuring as a person asks for it."""
+"""Training and evaluation as complete runs, from Python and from the command line."""

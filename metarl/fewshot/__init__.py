@@ -1,4 +1,4 @@
-"""Supervised few-shot learning on the same bilevel core that the agents use."""
+"""Supervised few-shot learning on the bilevel core that the agents use."""
 
 from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabelledSet
 from metarl.fewshot.datasets.catalog import DATASETS, make_tasks

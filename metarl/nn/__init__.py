@@ -1,1 +1,1 @@
-"""Networks as pure functions of parameters by name."""
+"""Networks as pure functions of named parameters."""

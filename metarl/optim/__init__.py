@@ -1,1 +1,1 @@
-"""Optimisers of the outer loop, on parameters by name."""
+"""Outer-loop optimizers on named parameters: Adam, SGD, schedules and the trust region."""

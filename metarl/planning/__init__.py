@@ -1,1 +1,1 @@
-"""Exact and sampled planning in bandits and tabular processes."""
+"""Exact and sampled planning in bandits and tabular MDPs."""

@@ -1,1 +1,1 @@
-"""Figures that need no display."""
+"""Figures, drawn without a display."""

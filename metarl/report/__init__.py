@@ -1,1 +1,1 @@
-"""The page about runs, and tables in a terminal."""
+"""Report pages about runs, and tables for the terminal."""

@@ -1,1 +1,1 @@
-"""What agents are made of: policies, returns, objectives."""
+"""Building blocks of agents: the agent contract, policies, returns and objectives."""

@@ -1,1 +1,1 @@
-"""Data from playing: episodes, and trials of several episodes."""
+"""Data collected by acting: episodes, and trials of several episodes."""

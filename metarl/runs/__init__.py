@@ -1,1 +1,1 @@
-"""A run: its directory, loop, metrics, resumption and seeds."""
+"""A training run: its directory, loop, metrics, resumption and seeds."""

@@ -1,1 +1,1 @@
-"""Proofs that a task family keeps its promises."""
+"""Checks that a task family keeps its contract."""

@@ -1,1 +1,1 @@
-"""Statistics of scores [runs, tasks] with their intervals."""
+"""Scores of shape [runs, tasks]: aggregates, bootstrap, intervals and performance profiles."""

@@ -1,1 +1,1 @@
-"""Files that survive a crash: checkpoints, settings, where a result came from."""
+"""Crash-safe files: checkpoints, settings and the provenance of results."""

@@ -1,4 +1,4 @@
-"""Task families: distributions over tasks, and what one task is."""
+"""Task families: distributions over tasks, their spaces and their registry."""
 
 from metarl.tasks.family import BatchEnv, Step, TaskFamily
 

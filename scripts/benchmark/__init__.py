@@ -1,1 +1,1 @@
-"""Measure the speed of the toolkit and its peers."""
+"""Speed measurements of the toolkit and of comparable libraries."""

@@ -1,1 +1,1 @@
-"""Whole programs on top of the toolkit."""
+"""Complete programs built on the toolkit."""

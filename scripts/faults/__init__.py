@@ -1,1 +1,1 @@
-"""Break runs on purpose and see what is left."""
+"""Fault injection: runs are broken on purpose and what remains is checked."""

@@ -1,1 +1,1 @@
-"""Make results/ from runs."""
+"""Generation of results/ and of the documentation's tables from runs."""

@@ -1,1 +1,1 @@
-"""Examples with labels, and how episodes are drawn from them."""
+"""Labeled examples, and how episodes are sampled from them."""

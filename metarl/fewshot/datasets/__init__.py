@@ -1,1 +1,1 @@
-"""The data sets, one file each."""
+"""The few-shot data sets, one file each."""
