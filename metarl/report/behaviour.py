@@ -12,27 +12,27 @@ from metarl.plots.behaviour import best_choice_figure, choices_figure, paths_fig
 from metarl.plots.style import figure_svg
 from metarl.report import words
 from metarl.report.numbers import number_text
-from metarl.report.page import figure, figures, film, heading, paragraph
+from metarl.report.page import Block, Figure, Figures, Heading, Paragraph, Video
 from metarl.report.runs import AgentRuns
 
-__all__ = ["behaviour_section"]
+__all__ = ["behaviour_blocks"]
 
 _FRAMES_PER_SECOND = 10
 _NUM_TASKS = {"path": 4, "choices": 40, "video": 2}
 _NUM_EPISODES = {"path": 2, "choices": 20, "video": 1}
 
 
-def behaviour_section(agents: Sequence[AgentRuns], *, device: DeviceName) -> str:
-    """HTML of what the first run of each agent does, before and after adaptation."""
-    parts = []
+def behaviour_blocks(agents: Sequence[AgentRuns], *, device: DeviceName) -> list[Block]:
+    """How the first run of each agent acts before and after adaptation."""
+    blocks: list[Block] = []
     for group in agents:
         if len(agents) > 1:
-            parts.append(heading(4, group.name))
-        parts.append(_agent_behaviour(group, device))
-    return "".join(parts)
+            blocks.append(Heading(4, group.name))
+        blocks.append(_agent_behaviour(group, device))
+    return blocks
 
 
-def _agent_behaviour(group: AgentRuns, device: DeviceName) -> str:
+def _agent_behaviour(group: AgentRuns, device: DeviceName) -> Block:
     run, evaluation = group.runs[0], group.evaluations[0]
     chosen = resolve_device(device)
     try:
@@ -47,15 +47,15 @@ def _agent_behaviour(group: AgentRuns, device: DeviceName) -> str:
             device=chosen,
         )
     except (ValueError, RuntimeError) as error:  # no checkpoint; no way to draw here
-        return paragraph(f"Nothing is shown: {error}.")
+        return Paragraph(f"Nothing is shown: {error}.")
     if shown is None:
-        return paragraph(f"{family.id} has no picture, so nothing is shown.")
+        return Paragraph(f"{family.id} has no picture, so nothing is shown.")
     split = evaluation.protocol.split
     who = f"Run {run.path} on the first {len(shown.tasks)} {split} tasks"
-    return figures(list(_pictures(shown, who)))
+    return Figures(list(_pictures(shown, who)))
 
 
-def _pictures(shown: Recording, who: str) -> Iterator[str]:
+def _pictures(shown: Recording, who: str) -> Iterator[Figure | Video]:
     if isinstance(shown, Paths):
         yield _paths(shown, who)
     elif isinstance(shown, Choices):
@@ -64,27 +64,27 @@ def _pictures(shown: Recording, who: str) -> Iterator[str]:
         yield from (_film(shown, task, who) for task in range(len(shown.tasks)))
 
 
-def _paths(paths: Paths, who: str) -> str:
+def _paths(paths: Paths, who: str) -> Figure:
     oracle = "" if paths.oracle is None else "; a star is where the oracle's way ends"
     caption = (
         f"{who}: up to {paths.returns.shape[2]} episodes each, and their mean return before and "
         f"after adaptation. A dot is a start{oracle}."
     )
-    return figure(figure_svg(paths_figure(paths)), alt=words.paths_text(paths), caption=caption)
+    return Figure(figure_svg(paths_figure(paths)), alt=words.paths_text(paths), caption=caption)
 
 
-def _choices(choices: Choices, who: str) -> Iterator[str]:
+def _choices(choices: Choices, who: str) -> Iterator[Figure]:
     _, num_tasks, num_episodes, _ = choices.chosen.shape
     text = words.choices_text(choices)
     if choices.best is not None:
         caption = f"{who}, {num_episodes} episodes each: how often the oracle's choice is taken."
-        yield figure(figure_svg(best_choice_figure(choices)), alt=text, caption=caption)
+        yield Figure(figure_svg(best_choice_figure(choices)), alt=text, caption=caption)
     mark = "" if choices.best is None else " A triangle marks what the oracle chooses."
     caption = f"Choices on the first {min(4, num_tasks)} of these tasks, over the episode.{mark}"
-    yield figure(figure_svg(choices_figure(choices)), alt=text, caption=caption)
+    yield Figure(figure_svg(choices_figure(choices)), alt=text, caption=caption)
 
 
-def _film(films: Films, task: int, who: str) -> str:
+def _film(films: Films, task: int, who: str) -> Video:
     captions = [
         f"{name}: return {number_text(float(returns[task]))}"
         for name, returns in zip(films.stages, films.returns, strict=True)
@@ -98,4 +98,4 @@ def _film(films: Films, task: int, who: str) -> str:
         f"{_FRAMES_PER_SECOND} pictures a second."
     )
     still = image_bytes(film_strip(frames))
-    return film(moving, still, alt=words.film_text(films, task), caption=caption)
+    return Video(moving, still, alt=words.film_text(films, task), caption=caption)

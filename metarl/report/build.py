@@ -10,13 +10,13 @@ from typing import Annotated
 import tyro
 
 from metarl.devices import DeviceName
-from metarl.report.behaviour import behaviour_section
+from metarl.report.behaviour import behaviour_blocks
 from metarl.report.fewshot import fewshot_part
 from metarl.report.fewshot_runs import group_fewshot_runs, is_fewshot, read_fewshot_runs
-from metarl.report.page import Part, page, slug
+from metarl.report.page import Block, Part, render_page, slug
 from metarl.report.runs import AgentRuns, group_runs, read_runs, require_runs
 from metarl.report.sections import environment_section
-from metarl.report.tables import runs_section
+from metarl.report.tables import runs_blocks
 from metarl.storage.files import require_file_place
 from metarl.storage.provenance import library_versions
 
@@ -62,26 +62,20 @@ def report(config: ReportConfig) -> str:
         learners = group_fewshot_runs(read_fewshot_runs(fewshot, device=config.device))
         parts.append(fewshot_part(learners))
     versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
-    return page(
-        "; ".join(part.title for part in parts),
-        lead=" ".join(part.lead for part in parts),
-        links=[link for part in parts for link in part.links],
-        body="".join(part.body for part in parts),
-        end=f"Written by metarl report with {versions}.",
-    )
+    return render_page(parts, footer=f"Written by metarl report with {versions}.")
 
 
 def _agents_part(agents: Mapping[str, Sequence[AgentRuns]], config: ReportConfig) -> Part:
     """All about the runs of agents, by environment."""
-    sections = [runs_section(agents)]
+    sections: list[Block] = runs_blocks(agents)
     for environment, groups in agents.items():
-        behaviour = behaviour_section(groups, device=config.device) if config.behaviour else ""
+        behaviour = behaviour_blocks(groups, device=config.device) if config.behaviour else []
         sections.append(environment_section(environment, groups, behaviour))
     return Part(
         _title(agents),
         lead=_lead(agents),
         links=[("runs", "Runs"), *((slug(environment), environment) for environment in agents)],
-        body="".join(sections),
+        blocks=sections,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from metarl.fewshot.datasets.catalog import DATASETS
@@ -12,16 +11,19 @@ from metarl.report.fewshot_figures import learning_parts, steps_parts
 from metarl.report.fewshot_runs import LearnerRuns, result_labels
 from metarl.report.numbers import score_text
 from metarl.report.page import (
+    Block,
+    Cell,
+    Code,
     Column,
+    Figures,
+    Heading,
+    Measurement,
+    Paragraph,
     Part,
     Row,
-    code,
-    figures,
-    heading,
-    paragraph,
+    Section,
+    Table,
     slug,
-    table,
-    value_with_interval,
 )
 from metarl.report.published import published_figure
 from metarl.report.runs import ReportedRun
@@ -67,11 +69,11 @@ def fewshot_part(learners: Mapping[str, Sequence[LearnerRuns]]) -> Part:
             ("few-shot-runs", "Few-shot runs"),
             *((slug(dataset), dataset) for dataset in learners),
         ],
-        body=_runs_section(groups) + "".join(sections),
+        blocks=[*_runs_blocks(groups), *sections],
     )
 
 
-def _runs_section(learners: Sequence[LearnerRuns]) -> str:
+def _runs_blocks(learners: Sequence[LearnerRuns]) -> list[Block]:
     """Every run: learner, data set, seed, how long it trained, and the command."""
     columns = [
         Column("run"),
@@ -89,23 +91,23 @@ def _runs_section(learners: Sequence[LearnerRuns]) -> str:
         for k, run in enumerate(learner.runs)
     ]
     runs = [run for learner in learners for run in learner.runs]
-    return (
-        heading(2, "Few-shot runs", at="few-shot-runs")
-        + table("Training runs of few-shot learners", columns, rows)
-        + paragraph(versions_text(runs), is_note=True)
-    )
+    return [
+        Heading(2, "Few-shot runs", id="few-shot-runs"),
+        Table("Training runs of few-shot learners", columns, rows),
+        Paragraph(versions_text(runs), is_note=True),
+    ]
 
 
 def _run_row(run: ReportedRun, learner: str, *, begins_group: bool) -> Row:
     config = run.config
     seconds = run.metrics[-1].get("time/seconds", 0.0) if run.metrics else 0.0
-    cells = [
-        code(learner),
-        code(config["environment"]),
+    cells: list[Cell] = [
+        Code(learner),
+        Code(config["environment"]),
         str(config["seed"]),
         f"{run.num_iterations:,}",
         f"{seconds / 60:.1f}",
-        escape(str(config.get("device", ""))),
+        str(config.get("device", "")),
         command_cell(config),
     ]
     resumed = ", ".join(f"{entry['iteration']:,}" for entry in config.get("resumed", ()))
@@ -113,31 +115,31 @@ def _run_row(run: ReportedRun, learner: str, *, begins_group: bool) -> Row:
     return Row(run.path, cells, detail, begins_group)
 
 
-def _dataset_section(dataset: str, learners: Sequence[LearnerRuns]) -> str:
+def _dataset_section(dataset: str, learners: Sequence[LearnerRuns]) -> Section:
     results = [result for learner in learners for result in learner.results]
     labels = result_labels(results)
-    parts = [heading(2, dataset, at=slug(dataset)), *_description(dataset)]
-    parts += [paragraph(_finding(result)) for result in results]
-    parts += [heading(3, "Results"), _results_table(labels)]
+    blocks: list[Block] = [Heading(2, dataset, id=slug(dataset)), *_description(dataset)]
+    blocks += [Paragraph(_finding(result)) for result in results]
+    blocks += [Heading(3, "Results"), _results_table(labels)]
     if any(result.has_steps for result in results):
-        parts.append(_steps_table(labels))
-    parts += [
-        paragraph(_results_note(results), is_note=True),
-        heading(3, "Protocol"),
+        blocks.append(_steps_table(labels))
+    blocks += [
+        Paragraph(_results_note(results), is_note=True),
+        Heading(3, "Protocol"),
         _protocol_table(labels, learners),
     ]
     if measured_now := ", ".join(path for one in learners for path in one.measured_now):
         text = f"Measured for this report, as metarl evaluate does by itself: {measured_now}."
-        parts.append(paragraph(text, is_note=True))
+        blocks.append(Paragraph(text, is_note=True))
     if curves := [*learning_parts(learners, dataset), *steps_parts(results)]:
-        parts += [heading(3, "Learning and adaptation"), figures(curves)]
-    parts += [heading(3, "Settings"), _settings_table(learners)]
-    return f'<section aria-labelledby="{slug(dataset)}">\n{"".join(parts)}</section>\n'
+        blocks += [Heading(3, "Learning and adaptation"), Figures(curves)]
+    blocks += [Heading(3, "Settings"), _settings_table(learners)]
+    return Section(slug(dataset), blocks)
 
 
-def _description(dataset: str) -> list[str]:
+def _description(dataset: str) -> list[Paragraph]:
     found = [entry.description for entry in DATASETS if entry.name == dataset]
-    return [paragraph(f"{text[:1].upper()}{text[1:]}.", is_note=True) for text in found]
+    return [Paragraph(f"{text[:1].upper()}{text[1:]}.", is_note=True) for text in found]
 
 
 def _finding(result: FewShotResult) -> str:
@@ -164,7 +166,7 @@ def _score_words(result: FewShotResult, row: int) -> str:
     return f"{score} {half}" if result.is_error else f"{score} {half} %"
 
 
-def _results_table(labels: Mapping[str, FewShotResult]) -> str:
+def _results_table(labels: Mapping[str, FewShotResult]) -> Table:
     """A row for each result, after the steps that the learner was trained for or tests by."""
     results = list(labels.values())
     several = any(len(result.measured.runs) > 1 for result in results)
@@ -185,10 +187,10 @@ def _results_table(labels: Mapping[str, FewShotResult]) -> str:
         for label, result in labels.items()
     ]
     what = "Mean squared error" if results[0].is_error else "Accuracy"
-    return table(f"{what} on tasks never seen in training, and what is published", columns, rows)
+    return Table(f"{what} on tasks never seen in training, and what is published", columns, rows)
 
 
-def _result_cells(result: FewShotResult, several: bool) -> list[str]:
+def _result_cells(result: FewShotResult, several: bool) -> list[Cell]:
     protocol, row = result.protocol, result.usual_row
     steps = str(result.steps[row]) if result.has_steps else "none"
     if result.has_steps and result.steps[row] == result.usual_steps:
@@ -198,15 +200,15 @@ def _result_cells(result: FewShotResult, several: bool) -> list[str]:
         first, ways, shots = result.measured.first, int(protocol["ways"]), int(protocol["shots"])
         published = published_figure(first.dataset, first.learner, ways, shots)
     return [
-        escape(f"{result.tested_on}, {protocol['split']}"),
-        escape(str(protocol["query"])),
+        f"{result.tested_on}, {protocol['split']}",
+        str(protocol["query"]),
         f"{protocol['num_tasks']:,} × {len(result.measured.runs)}",
-        escape(steps),
-        value_with_interval(*score_text(result, row)),
-        *([escape(_each_run(result, row))] if several else []),
-        escape(str(protocol["batch_norm"])),
+        steps,
+        Measurement(*score_text(result, row)),
+        *([_each_run(result, row)] if several else []),
+        str(protocol["batch_norm"]),
         "yes" if protocol["transductive"] else "no",
-        escape(published),
+        published,
     ]
 
 
@@ -218,21 +220,21 @@ def _each_run(result: FewShotResult, row: int) -> str:
     return ", ".join(f"{scale * mean:.{digits}f}" for mean in result.measured.scores[row].mean(-1))
 
 
-def _steps_table(labels: Mapping[str, FewShotResult]) -> str:
+def _steps_table(labels: Mapping[str, FewShotResult]) -> Table:
     """A row for each number of adaptation steps, a column for each learner that takes any."""
     shown = {label: result for label, result in labels.items() if result.has_steps}
     columns = [Column("adaptation steps"), *(Column(label, "number") for label in shown)]
     rows = []
     for step in sorted({step for result in shown.values() for step in result.steps}):
         cells = [
-            value_with_interval(*score_text(result, result.steps.index(step)))
+            Measurement(*score_text(result, result.steps.index(step)))
             if step in result.steps
             else ""
             for result in shown.values()
         ]
         rows.append(Row(str(step), cells))
     metric = _metric(list(shown.values()))
-    return table(f"After each number of adaptation steps: {metric}", columns, rows)
+    return Table(f"After each number of adaptation steps: {metric}", columns, rows)
 
 
 def _metric(results: Sequence[FewShotResult]) -> str:
@@ -252,7 +254,7 @@ def _results_note(results: Sequence[FewShotResult]) -> str:
     )
 
 
-def _protocol_table(labels: Mapping[str, FewShotResult], learners: Sequence[LearnerRuns]) -> str:
+def _protocol_table(labels: Mapping[str, FewShotResult], learners: Sequence[LearnerRuns]) -> Table:
     """Everything that decided the numbers, a column for each protocol."""
     configs = {result.name: one for one in learners for result in one.results}
     columns: list[tuple[dict[str, Any], list[str]]] = []
@@ -271,7 +273,7 @@ def _protocol_table(labels: Mapping[str, FewShotResult], learners: Sequence[Lear
         Row(key, [_value(facts, key) for facts in all_facts], _FACTS.get(key, ""))
         for key in _all_keys(all_facts)
     ]
-    return table("How learners were trained and measured", head, rows)
+    return Table("How learners were trained and measured", head, rows)
 
 
 def _trained_by(learner: LearnerRuns, measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,7 +286,7 @@ def _trained_by(learner: LearnerRuns, measured: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _settings_table(learners: Sequence[LearnerRuns]) -> str:
+def _settings_table(learners: Sequence[LearnerRuns]) -> Table:
     """Every setting of a run, a column for each learner."""
     settings = []
     for learner in learners:
@@ -294,11 +296,11 @@ def _settings_table(learners: Sequence[LearnerRuns]) -> str:
     names = ["value"] if len(learners) == 1 else [learner.name for learner in learners]
     columns = [Column("setting"), *(Column(name, "words") for name in names)]
     rows = [Row(key, [_value(one, key) for one in settings]) for key in _all_keys(settings)]
-    return table("Settings of training, of the first run where there are several", columns, rows)
+    return Table("Settings of training, of the first run where there are several", columns, rows)
 
 
-def _value(facts: Mapping[str, Any], key: str) -> str:
-    return code(str(facts[key])) if key in facts else ""
+def _value(facts: Mapping[str, Any], key: str) -> Cell:
+    return Code(str(facts[key])) if key in facts else ""
 
 
 def _all_keys(several: Iterable[Mapping[str, Any]]) -> list[str]:

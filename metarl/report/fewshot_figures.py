@@ -9,7 +9,7 @@ from metarl.plots.fewshot import _error_limits, fewshot_learning_figure, steps_f
 from metarl.plots.style import PALETTE, figure_svg
 from metarl.report.fewshot_runs import LearnerRuns, result_labels
 from metarl.report.numbers import fixed_text, score_text
-from metarl.report.page import figure
+from metarl.report.page import Figure
 
 __all__ = ["learning_parts", "steps_parts"]
 
@@ -22,7 +22,7 @@ _LEARNING = {
 _MOST_LINES = len(PALETTE)
 
 
-def learning_parts(learners: Sequence[LearnerRuns], dataset: str) -> list[str]:
+def learning_parts(learners: Sequence[LearnerRuns], dataset: str) -> list[Figure]:
     """Learning curves: as many learners in a figure as there are lines to tell apart."""
     parts = []
     for key, meaning in _LEARNING.items():
@@ -61,7 +61,7 @@ def _by_lines(counts: Mapping[str, int]) -> list[list[str]]:
 
 def _learning(
     title: str, meaning: str, key: str, seeds: Mapping[str, Sequence[Mapping[str, float]]]
-) -> str:
+) -> Figure:
     scale, digits = (1, 3) if key.endswith("mse") else (100, 2)
     sentences = [f"Line chart of {meaning}, against iterations."]
     for name, rows in seeds.items():
@@ -71,7 +71,7 @@ def _learning(
     svg = figure_svg(fewshot_learning_figure(seeds, title))
     runs = "one run" if len(seeds) == 1 else f"{len(seeds)} runs, a line for each"
     caption = f"Learning curve, {runs}: {meaning}."
-    return figure(svg, alt=" ".join(sentences), caption=caption)
+    return Figure(svg, alt=" ".join(sentences), caption=caption)
 
 
 def _first_key(rows: Sequence[Mapping[str, float]]) -> str | None:
@@ -87,7 +87,7 @@ def _seeds(learner: LearnerRuns, key: str) -> dict[str, list[dict[str, float]]]:
     }
 
 
-def steps_parts(results: Sequence[FewShotResult]) -> list[str]:
+def steps_parts(results: Sequence[FewShotResult]) -> list[Figure]:
     """Adaptation curves, a figure for each kind of tasks; none where no learner takes steps."""
     kinds: dict[tuple[str, ...], list[FewShotResult]] = {}
     for result in results:
@@ -108,7 +108,7 @@ def steps_parts(results: Sequence[FewShotResult]) -> list[str]:
         level = f"; {', '.join(flat)} without steps as a level" if flat else ""
         far = "; lines leave it where errors grow without bound" if _leaves(group) else ""
         text = _steps_text(labels)
-        parts.append(figure(svg, alt=text, caption=f"{caption}{level}{far}."))
+        parts.append(Figure(svg, alt=text, caption=f"{caption}{level}{far}."))
     return parts
 
 

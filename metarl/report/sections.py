@@ -1,4 +1,4 @@
-"""What a report says of one environment: tables first, then figures, then behaviour."""
+"""The section of a report about one environment: tables, then figures, then behavior."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metarl.plots.adaptation import adaptation_figure, agent_labels, learning_cu
 from metarl.plots.style import figure_svg
 from metarl.plots.tasks import profile_figure, profile_scores, shown_parameters, task_figure
 from metarl.report import words
-from metarl.report.page import figure, figures, heading, paragraph, slug
+from metarl.report.page import Block, Figure, Figures, Heading, Paragraph, Section, slug
 from metarl.report.runs import AgentRuns
 from metarl.report.tables import protocol_table, results_note, results_table
 from metarl.tasks.registry import make_family
@@ -17,38 +17,41 @@ from metarl.tasks.registry import make_family
 __all__ = ["environment_section"]
 
 
-def environment_section(environment: str, agents: Sequence[AgentRuns], behaviour: str) -> str:
-    """All about one environment.
+def environment_section(
+    environment: str, agents: Sequence[AgentRuns], behaviour: Sequence[Block]
+) -> Section:
+    """The section about one environment.
 
     Args:
         environment: its id.
         agents: trained on it.
-        behaviour: HTML of what the agents do; empty leaves it out.
+        behaviour: blocks that show how the agents act; empty leaves the heading out.
     """
     evaluations = [e for group in agents for e in group.evaluations]
     family = make_family(environment)
-    parts = [
-        heading(2, environment, at=slug(environment)),
-        paragraph(family.description, is_note=True),
-        *(paragraph(words.finding(evaluation)) for evaluation in evaluations),
-        heading(3, "Results"),
+    blocks: list[Block] = [
+        Heading(2, environment, id=slug(environment)),
+        Paragraph(family.description, is_note=True),
+        *(Paragraph(words.finding(evaluation)) for evaluation in evaluations),
+        Heading(3, "Results"),
         *(results_table(split, group) for split, group in _by_split(evaluations).items()),
-        paragraph(results_note(evaluations), is_note=True),
-        heading(3, "Protocol"),
+        Paragraph(results_note(evaluations), is_note=True),
+        Heading(3, "Protocol"),
         protocol_table(evaluations),
     ]
     measured_now = ", ".join(path for group in agents for path in group.measured_now)
     if measured_now:
         text = f"Measured for this report, as metarl evaluate does by itself: {measured_now}."
-        parts.append(paragraph(text, is_note=True))
-    parts += [
-        heading(3, "Learning and adaptation"),
-        figures([*_learning(agents), *_adaptation(evaluations)]),
-        heading(3, "Single tasks"),
-        figures([*_tasks(evaluations), *_profiles(evaluations)]),
-        *([heading(3, "Behaviour"), behaviour] if behaviour else []),
+        blocks.append(Paragraph(text, is_note=True))
+    blocks += [
+        Heading(3, "Learning and adaptation"),
+        Figures([*_learning(agents), *_adaptation(evaluations)]),
+        Heading(3, "Single tasks"),
+        *_missing_tasks(evaluations),
+        Figures([*_tasks(evaluations), *_profiles(evaluations)]),
+        *([Heading(3, "Behavior"), *behaviour] if behaviour else []),
     ]
-    return f'<section aria-labelledby="{slug(environment)}">\n{"".join(parts)}</section>\n'
+    return Section(slug(environment), blocks)
 
 
 def _by_split(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
@@ -58,7 +61,7 @@ def _by_split(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
     return groups
 
 
-def _learning(agents: Sequence[AgentRuns]) -> list[str]:
+def _learning(agents: Sequence[AgentRuns]) -> list[Figure]:
     curves = {
         group.name: [run.metrics for run in group.runs if run.metrics]
         for group in agents
@@ -71,10 +74,10 @@ def _learning(agents: Sequence[AgentRuns]) -> list[str]:
     several = any(len(seeds) > 1 for seeds in curves.values())
     bands = "; bands are 95 % intervals over runs" if several else ""
     caption = f"Learning curves on training tasks ({counts}){bands}."
-    return [figure(svg, alt=words.learning_text(curves), caption=caption)]
+    return [Figure(svg, alt=words.learning_text(curves), caption=caption)]
 
 
-def _adaptation(evaluations: Sequence[Evaluation]) -> list[str]:
+def _adaptation(evaluations: Sequence[Evaluation]) -> list[Figure]:
     parts = []
     for split, group in _by_split(evaluations).items():
         metrics = ["return"]
@@ -84,16 +87,24 @@ def _adaptation(evaluations: Sequence[Evaluation]) -> list[str]:
             svg = figure_svg(adaptation_figure(group, metric))  # type: ignore[arg-type] # one of two
             text = words.adaptation_text(group, metric)  # type: ignore[arg-type] # one of two
             caption = f"Adaptation on {split} tasks: {metric} with 95 % intervals."
-            parts.append(figure(svg, alt=text, caption=caption))
+            parts.append(Figure(svg, alt=text, caption=caption))
     return parts
 
 
-def _tasks(evaluations: Sequence[Evaluation]) -> list[str]:
+def _missing_tasks(evaluations: Sequence[Evaluation]) -> list[Paragraph]:
+    """A note for each published evaluation that leaves out tasks of many parameters."""
+    return [
+        Paragraph(f"{label}: its evaluation.json does not list the parameters of the tasks.")
+        for label, evaluation in agent_labels(evaluations).items()
+        if not evaluation.tasks.shape[1]
+    ]
+
+
+def _tasks(evaluations: Sequence[Evaluation]) -> list[Figure]:
     parts = []
     for label, evaluation in agent_labels(evaluations).items():
         count = evaluation.tasks.shape[1]
-        if not count:  # a published file leaves long tasks out
-            parts.append(paragraph(f"{label}: its evaluation.json leaves out the tasks' numbers."))
+        if not count:
             continue
         last = evaluation.scores(evaluation.protocol.adaptation_steps).mean(0)
         shown = shown_parameters(evaluation.tasks, last)
@@ -102,11 +113,11 @@ def _tasks(evaluations: Sequence[Evaluation]) -> list[str]:
             rest = f" Of {count} parameters those are shown that go with the return most closely."
         caption = f"{label}: one point a task, the mean over runs.{rest}"
         svg = figure_svg(task_figure(evaluation))
-        parts.append(figure(svg, alt=words.tasks_text(evaluation), caption=caption))
+        parts.append(Figure(svg, alt=words.tasks_text(evaluation), caption=caption))
     return parts
 
 
-def _profiles(evaluations: Sequence[Evaluation]) -> list[str]:
+def _profiles(evaluations: Sequence[Evaluation]) -> list[Figure]:
     parts = []
     for split, group in _by_split(evaluations).items():
         svg = figure_svg(profile_figure(group))
@@ -114,5 +125,5 @@ def _profiles(evaluations: Sequence[Evaluation]) -> list[str]:
             f"Performance profile on {split} tasks: the share of runs × tasks with a return above "
             "each threshold. A curve above another everywhere is better by any statistic."
         )
-        parts.append(figure(svg, alt=words.profile_text(profile_scores(group)), caption=caption))
+        parts.append(Figure(svg, alt=words.profile_text(profile_scores(group)), caption=caption))
     return parts

@@ -13,7 +13,17 @@ from metarl.evaluation.results import Evaluation, Scores
 from metarl.plots.adaptation import agent_labels
 from metarl.report import words
 from metarl.report.numbers import interval_text
-from metarl.report.page import Column, Row, code, heading, paragraph, table, value_with_interval
+from metarl.report.page import (
+    Block,
+    Cell,
+    Code,
+    Column,
+    Heading,
+    Measurement,
+    Paragraph,
+    Row,
+    Table,
+)
 from metarl.report.runs import AgentRuns, ReportedRun
 
 __all__ = [
@@ -22,7 +32,7 @@ __all__ = [
     "protocol_table",
     "results_note",
     "results_table",
-    "runs_section",
+    "runs_blocks",
     "versions_text",
 ]
 
@@ -39,7 +49,7 @@ PROTOCOL_FIELDS = {
 """The fields of an evaluation protocol, in words."""
 
 
-def runs_section(agents: Mapping[str, Sequence[AgentRuns]]) -> str:
+def runs_blocks(agents: Mapping[str, Sequence[AgentRuns]]) -> list[Block]:
     """Every run: agent, environment, seed, how long it trained, and the command."""
     columns = [
         Column("run"),
@@ -57,11 +67,11 @@ def runs_section(agents: Mapping[str, Sequence[AgentRuns]]) -> str:
         for k, run in enumerate(group.runs)
     ]
     runs = [run for groups in agents.values() for group in groups for run in group.runs]
-    return (
-        heading(2, "Runs", at="runs")
-        + table("Training runs", columns, rows)
-        + paragraph(versions_text(runs), is_note=True)
-    )
+    return [
+        Heading(2, "Runs", id="runs"),
+        Table("Training runs", columns, rows),
+        Paragraph(versions_text(runs), is_note=True),
+    ]
 
 
 def versions_text(runs: Sequence[ReportedRun]) -> str:
@@ -69,13 +79,13 @@ def versions_text(runs: Sequence[ReportedRun]) -> str:
     return f"Trained with {'; '.join(dict.fromkeys(_versions(run) for run in runs))}."
 
 
-def command_cell(config: Mapping[str, Any]) -> str:
-    """The command of a run, as HTML."""
+def command_cell(config: Mapping[str, Any]) -> Code:
+    """The command of a run."""
     program, *arguments = config.get("command") or ["unknown"]
-    return code(shlex.join([Path(program).name, *arguments]))
+    return Code(shlex.join([Path(program).name, *arguments]))
 
 
-def results_table(split: str, evaluations: Sequence[Evaluation]) -> str:
+def results_table(split: str, evaluations: Sequence[Evaluation]) -> Table:
     """Every policy's statistics on a split: random first, the oracle last."""
     has_success = any(evaluation.measured.success is not None for evaluation in evaluations)
     columns = [
@@ -92,23 +102,23 @@ def results_table(split: str, evaluations: Sequence[Evaluation]) -> str:
     for label, evaluation in agent_labels(evaluations).items():
         rows += _stage_rows(label, evaluation, has_success)
     rows += _reference_rows(evaluations, has_success, last=True)
-    return table(f"Returns on {split} tasks, with 95 % intervals", columns, rows)
+    return Table(f"Returns on {split} tasks, with 95 % intervals", columns, rows)
 
 
 def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterator[Row]:
     for k, stage in enumerate(evaluation.stages):
         scores = evaluation.scores(k)
-        compared = ["", "", ""]
+        compared: list[Cell] = ["", "", ""]
         if k > 0:
             gain = interval_text(evaluation.gain(k), signed=True)
             chance = evaluation.improvement(k)
             ends = f"{words.share_text(chance.low)} … {words.share_text(chance.high)}"
             compared = [
-                value_with_interval(*gain),
-                value_with_interval(words.share_text(chance.value), ends),
+                Measurement(*gain),
+                Measurement(words.share_text(chance.value), ends),
                 words.share_text(evaluation.gap_closed(k)),
             ]
-        success = []
+        success: list[Cell] = []
         if has_success:
             success = [_success(evaluation, None, k)]
         cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, scores)]
@@ -140,7 +150,7 @@ def _reference_rows(
             yield Row(f"{name}, all episodes", [*cells, *_blank(has_success)])
 
 
-def _blank(has_success: bool) -> list[str]:
+def _blank(has_success: bool) -> list[Cell]:
     """Cells of a row that is compared with nothing."""
     return [""] * (4 if has_success else 3)
 
@@ -149,12 +159,12 @@ def _size(evaluation: Evaluation, num_runs: int) -> str:
     return f"{num_runs} × {len(evaluation.tasks)}"
 
 
-def _means(evaluation: Evaluation, scores: Scores) -> list[str]:
+def _means(evaluation: Evaluation, scores: Scores) -> list[Cell]:
     estimates = (evaluation.estimate(scores), evaluation.middle(scores))
-    return [value_with_interval(*interval_text(estimate)) for estimate in estimates]
+    return [Measurement(*interval_text(estimate)) for estimate in estimates]
 
 
-def _success(evaluation: Evaluation, reference: str | None, stage: int) -> str:
+def _success(evaluation: Evaluation, reference: str | None, stage: int) -> Cell:
     part = evaluation.measured if reference is None else evaluation.references[reference]
     if part.success is None:
         return ""
@@ -165,7 +175,7 @@ def _success(evaluation: Evaluation, reference: str | None, stage: int) -> str:
     )
     share = evaluation.estimate(scores)
     ends = f"{words.share_text(share.low)} … {words.share_text(share.high)}"
-    return value_with_interval(words.share_text(share.value), ends)
+    return Measurement(words.share_text(share.value), ends)
 
 
 def results_note(evaluations: Sequence[Evaluation]) -> str:
@@ -187,7 +197,7 @@ def results_note(evaluations: Sequence[Evaluation]) -> str:
     )
 
 
-def protocol_table(evaluations: Sequence[Evaluation]) -> str:
+def protocol_table(evaluations: Sequence[Evaluation]) -> Table:
     """How agents were measured, a column for each protocol."""
     of: dict[EvaluationProtocol, list[str]] = {}
     for label, evaluation in agent_labels(evaluations).items():
@@ -197,15 +207,15 @@ def protocol_table(evaluations: Sequence[Evaluation]) -> str:
     rows = [
         Row(
             field.name,
-            [code(str(getattr(protocol, field.name))) for protocol in of],
+            [Code(str(getattr(protocol, field.name))) for protocol in of],
             detail=PROTOCOL_FIELDS[field.name],
         )
         for field in fields(EvaluationProtocol)
     ]
-    shared = [code(str(protocol.shares_episodes)) for protocol in of]
+    shared = [Code(str(protocol.shares_episodes)) for protocol in of]
     detail = "whether measured episodes are the data of the next step"
     rows.append(Row("shares_episodes", shared, detail=detail))
-    return table("How adaptation was measured", columns, rows)
+    return Table("How adaptation was measured", columns, rows)
 
 
 def _run_row(run: ReportedRun, agent: str, *, begins_group: bool) -> Row:
@@ -214,8 +224,8 @@ def _run_row(run: ReportedRun, agent: str, *, begins_group: bool) -> Row:
     return Row(
         run.path,
         [
-            code(agent),
-            code(config["environment"]),
+            Code(agent),
+            Code(config["environment"]),
             str(config["seed"]),
             f"{last.get('iteration', 0):,}",
             f"{int(last.get('time/env_steps', 0)):,}",

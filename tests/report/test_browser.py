@@ -13,7 +13,7 @@ import pytest
 from reported_runs import Reported
 
 from metarl.evaluation.video import film_bytes, film_strip, image_bytes, side_by_side
-from metarl.report.page import film
+from metarl.report.page import Part, Video, render_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -37,7 +37,9 @@ def report(reported: Reported, tmp_path_factory: pytest.TempPathFactory) -> Path
     frames = [np.full((240, 320, 3), 40 * k, np.uint8) for k in range(5)]
     frames = side_by_side([frames, frames], ["before", "after"])
     moving = film_bytes(frames, suffix=".webp", frames_per_second=10)
-    shown = film(moving, image_bytes(film_strip(frames)), alt="Video", caption="A film.")
+    video = Video(moving, image_bytes(film_strip(frames)), alt="Video", caption="A video.")
+    rendered = render_page([Part("", "", [], [video])], footer="")
+    shown = rendered.partition('<main id="content">')[2].partition("</main>")[0]
     out = tmp_path_factory.mktemp("report") / "report.html"
     out.write_text(reported.page.read_text().replace("</main>", f"{shown}</main>"))
     return out
