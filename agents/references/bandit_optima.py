@@ -9,7 +9,7 @@ from metarl.planning.bandits import optimal_bandit_plan
 from metarl.planning.selection import random_argmax
 from metarl.rl.agent import AdaptiveAgent
 from metarl.rollouts.episodes import Episodes
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
 
 from .bandits import ArmCounts, BanditReference
@@ -102,7 +102,7 @@ class _Informed:
     def __init__(self, lead: tuple[int, int], device: torch.device) -> None:
         self._arms = torch.full(lead, self._INFORMATIVE, device=device)
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         """The informative arm at first, then the target."""
         if moment.previous_actions is not None:
             told = (moment.previous_rewards * 10).round().to(torch.int64) - 1

@@ -21,7 +21,7 @@ from metarl.planning.gittins import discounted_indices, finite_horizon_indices
 from metarl.planning.posteriors import draw_beta
 from metarl.planning.selection import explore, random_argmax
 from metarl.rollouts.episodes import Episodes
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
 from metarl.validation import require_at_least, require_between
 
@@ -98,7 +98,7 @@ class BanditPlayer:
         zeros = torch.zeros(*lead, rule.num_arms, dtype=torch.float64, device=generator.device)
         self._counts = ArmCounts(zeros, zeros, 0)
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         """The next arms, after the last ones' rewards were counted.
 
         Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.planning.search import Cell, search_path
 from metarl.rollouts.episodes import Episodes
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
 
 __all__ = ["GridSearch"]
@@ -93,7 +93,7 @@ class _Searcher:
         self._time = torch.zeros(lead, dtype=torch.int64, device=device)
         self._episode = torch.zeros_like(self._time)
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         """The next step of the walk, or towards the goal where it was found."""
         if moment.previous_actions is not None:
             self._look(moment, moment.previous_actions)
@@ -105,7 +105,7 @@ class _Searcher:
     def adapt(self, episodes: Episodes) -> None:
         """Everything is learnt while acting."""
 
-    def _look(self, moment: Moment, actions: Tensor) -> None:
+    def _look(self, moment: ActorInput, actions: Tensor) -> None:
         """Where the last actions led, and whether the goal was there."""
         num_walks, num_cells = self._walks.shape[:2]
         reached = (self._cells + self._moves[actions]).clamp(0, self._size - 1)

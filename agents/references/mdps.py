@@ -28,7 +28,7 @@ from metarl.planning.dynamic_programming import (
 from metarl.planning.posteriors import MDPPosterior, MDPPrior, draw_mdp, mean_mdp, observed
 from metarl.planning.selection import explore, random_argmax
 from metarl.rollouts.episodes import Episodes
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
 from metarl.validation import require_at_least, require_between
 
@@ -97,7 +97,7 @@ class MDPPlayer:
         self._states = torch.zeros_like(self._episode)
         self._values: Tensor | None = None  # [N, E, T, S, A]
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         """Actions of the highest value, after the last transitions were learnt."""
         states = moment.observations.argmax(-1)
         if moment.previous_actions is not None:
@@ -117,7 +117,7 @@ class MDPPlayer:
     def adapt(self, episodes: Episodes) -> None:
         """Everything is learnt while acting."""
 
-    def _learn(self, moment: Moment, states: Tensor) -> None:
+    def _learn(self, moment: ActorInput, states: Tensor) -> None:
         actions, ended = moment.previous_actions, moment.episode_ended
         assert actions is not None
         self._belief = observed(

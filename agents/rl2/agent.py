@@ -20,7 +20,7 @@ from metarl.rl.masked import masked_mean, standardized
 from metarl.rl.normalization import RunningMoments
 from metarl.rl.returns import discounted_returns
 from metarl.rollouts.trial_inputs import TrialInputs
-from metarl.rollouts.trials import Moment, Trials, collect_trials
+from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.seeding import derive_seed, torch_generator
 from metarl.storage.checkpoints import (
     load_checkpoint,
@@ -189,7 +189,7 @@ class RL2:
 
     def predict(
         self,
-        moment: Moment,
+        moment: ActorInput,
         state: MemoryState | None = None,
         *,
         deterministic: bool = True,
@@ -223,7 +223,7 @@ class RL2:
 
     @torch.no_grad()
     def policy_at(
-        self, moment: Moment, state: MemoryState | None
+        self, moment: ActorInput, state: MemoryState | None
     ) -> tuple[Distribution, MemoryState]:
         """The policies of all environments at one moment, [N · E], and the memory after it."""
         inputs = self.inputs.encode(moment).flatten(0, 1)
@@ -393,7 +393,7 @@ class RL2Player:
         self._agent, self._generator = agent, generator
         self._state: MemoryState | None = None
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         """Actions; the memory moves on."""
         distribution, self._state = self._agent.policy_at(moment, self._state)
         actions = draw(distribution, moment.deterministic.flatten(), self._generator)

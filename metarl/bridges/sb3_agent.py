@@ -19,7 +19,7 @@ from torch import Tensor
 from metarl.rollouts.actors import chosen
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trial_inputs import TrialInputs
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
 
 try:
@@ -87,7 +87,7 @@ class SB3Player:
         self._state: tuple[np.ndarray[Any, Any], ...] | None = None
         self._is_start = True
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         """The policy's actions; the model's own exploration, such as an ε, is left out."""
         given = moment.observations if self._inputs is None else self._inputs.encode(moment)
         flat = given.flatten(0, 1).numpy(force=True)

@@ -14,7 +14,7 @@ from metarl.evaluation.results import Evaluation, Measured, Scores, episode_name
 from metarl.rl.agent import AdaptiveAgent, Player
 from metarl.rollouts.actors import random_actor
 from metarl.rollouts.episodes import Actor, Episodes, collect
-from metarl.rollouts.trials import Moment, Trials, collect_trials
+from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.seeding import derive_seed, torch_generator
 from metarl.tasks.family import BatchEnv, TaskFamily
 from metarl.tasks.spaces import Tasks
@@ -218,7 +218,7 @@ def _actor(player: Player, deterministic: bool) -> Actor:
     def act(observations: Tensor) -> Tensor:
         lead = observations.shape[:2]
         never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
-        moment = Moment(
+        moment = ActorInput(
             observations, None, observations.new_zeros(lead), never, never | deterministic
         )
         return player.act(moment)

@@ -16,7 +16,7 @@ from torch import Tensor
 from metarl.rl.agent import AdaptiveAgent, Player
 from metarl.rollouts.actors import chosen
 from metarl.rollouts.episodes import Actor, Episodes
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 
 __all__ = ["GradientAgent", "GradientPlayer", "StatelessPlayer", "as_agent", "unadapted"]
 
@@ -44,7 +44,7 @@ class GradientPlayer:
         self._state, self._steps = agent.initial_state(num_tasks), 0
         self._make_actors()
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         """Actions of the policies adapted so far."""
         return chosen(moment, self._stochastic, self._deterministic)
 
@@ -65,7 +65,7 @@ class StatelessPlayer:
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         """The function's actions."""
         return self._actor(moment.observations)
 
@@ -79,7 +79,7 @@ class _UserPlayer:
     def __init__(self, player: Any) -> None:
         self._player = player
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         with _named_failures("act"):
             actions = torch.as_tensor(self._player.act(moment.observations))
         return actions.to(moment.observations.device)
@@ -142,7 +142,7 @@ class _Unadapted:
     def __init__(self, player: Player) -> None:
         self._player = player
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         return self._player.act(moment)
 
     def adapt(self, episodes: Episodes) -> None:

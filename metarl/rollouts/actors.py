@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from metarl.rollouts.episodes import Actor
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import BatchEnv
 
 __all__ = ["chosen", "random_actor"]
 
 
 def chosen(
-    moment: Moment,
+    moment: ActorInput,
     stochastic: Callable[[Tensor], Tensor],
     deterministic: Callable[[Tensor], Tensor],
 ) -> Tensor:

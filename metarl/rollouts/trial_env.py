@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.rollouts.trial_inputs import TrialInputs
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import BatchEnv, RendersBatch, Step, TaskFamily
 from metarl.tasks.spaces import Tasks
 from metarl.validation import require_at_least
@@ -98,7 +98,7 @@ class _TrialBatch:
         self.horizon = family.horizon
         self.observation_space = family.observation_space
         self.action_space: gymnasium.Space[Any] = batch.action_space
-        self._last: Moment | None = None
+        self._last: ActorInput | None = None
 
     def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
         observations = self._batch.reset(generator, where)
@@ -109,7 +109,7 @@ class _TrialBatch:
             self._episodes = torch.zeros(lead, dtype=torch.int64, device=observations.device)
             self._is_first = begins
             nothing = observations.new_zeros(lead)
-            self._last = Moment(observations, None, nothing, nothing.bool(), nothing.bool())
+            self._last = ActorInput(observations, None, nothing, nothing.bool(), nothing.bool())
         else:
             self._episodes = self._episodes.masked_fill(begins, 0)
             self._is_first = self._is_first | begins
@@ -125,7 +125,7 @@ class _TrialBatch:
         if bool(again.any()):
             observations = self._batch.reset(self._generator, again)
         self._is_first = torch.zeros_like(is_over)
-        self._last = Moment(observations, actions, step.rewards, ended, self._is_first)
+        self._last = ActorInput(observations, actions, step.rewards, ended, self._is_first)
         return Step(self._encoded(), step.rewards, is_over, torch.zeros_like(is_over), step.success)
 
     def set_tasks(self, tasks: Tasks) -> None:

@@ -10,7 +10,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
-from metarl.rollouts.trials import Moment, Trials
+from metarl.rollouts.trials import ActorInput, Trials
 from metarl.tasks.actions import encode_actions, encoded_size
 
 __all__ = ["TrialInputs"]
@@ -42,7 +42,7 @@ class TrialInputs:
         assert self.observation_space.shape is not None
         return int(self.observation_space.shape[0]) + encoded_size(self.action_space) + 2
 
-    def encode(self, moment: Moment) -> Tensor:
+    def encode(self, moment: ActorInput) -> Tensor:
         """One moment of all environments. Shape [N, E, size].
 
         Raises:

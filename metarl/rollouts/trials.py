@@ -1,7 +1,7 @@
 """A trial: all the episodes that an agent spends on one task, and the loop that collects it.
 
-An agent with a memory learns a task by living through its episodes one after another. What it is
-told before each action is a `Moment`; its memory lasts over the ends of episodes and is new at the
+An agent with a memory learns a task by acting in its episodes one after another. Before each
+action it receives an `ActorInput`; its memory lasts over the ends of episodes and is new at the
 start of a trial. The reinforcement-learning problem that such an agent solves is the whole trial:
 rewards are discounted across it, and it ends with its last episode.
 
@@ -21,11 +21,11 @@ from metarl.rollouts.episodes import require_action_shape, require_env_shape, re
 from metarl.tasks.family import BatchEnv, Step
 from metarl.validation import require_at_least
 
-__all__ = ["Moment", "TrialActor", "Trials", "collect_trials"]
+__all__ = ["ActorInput", "TrialActor", "Trials", "collect_trials"]
 
 
-class Moment(NamedTuple):
-    """What an agent is told before it acts; leading axes [tasks, envs]."""
+class ActorInput(NamedTuple):
+    """The input of an actor before each action; leading axes [tasks, envs]."""
 
     observations: Tensor  # [N, E, O]
     previous_actions: Tensor | None  # [N, E, A] or [N, E] int64; None at the start of the trial
@@ -37,7 +37,7 @@ class Moment(NamedTuple):
 class TrialActor(Protocol):
     """Something that acts through trials; it is made anew for each batch of them."""
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         """Actions [N, E, A], or [N, E] int64, in the environment's units; memory moves on."""
 
 
@@ -146,7 +146,7 @@ def collect_trials(
             observations = observations.masked_fill(~goes_on.unsqueeze(-1), 0)
             rewards = rewards.masked_fill(~goes_on, 0)
         deterministic = goes_on & (episode >= scored_from)
-        moment = Moment(observations, actions, rewards, ended, deterministic)
+        moment = ActorInput(observations, actions, rewards, ended, deterministic)
     return _stacked(records, num_episodes)
 
 
@@ -168,13 +168,15 @@ def _copy(values: Tensor | None) -> Tensor | None:
 
 def _start(
     env: BatchEnv, generator: torch.Generator, *, deterministic: bool
-) -> tuple[Moment, Tensor]:
+) -> tuple[ActorInput, Tensor]:
     """The first moment, and the index of each environment's episode."""
     observations = env.reset(generator)
     lead = (env.num_tasks, env.num_envs)
     require_env_shape("observations", observations, (*lead, *env.observation_space.shape))
     never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
-    moment = Moment(observations, None, observations.new_zeros(lead), never, never | deterministic)
+    moment = ActorInput(
+        observations, None, observations.new_zeros(lead), never, never | deterministic
+    )
     return moment, never.to(torch.int64)
 
 

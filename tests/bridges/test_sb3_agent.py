@@ -26,7 +26,7 @@ from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.rollouts.trial_env import TrialFamily
 from metarl.rollouts.trial_inputs import TrialInputs
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 
 NAVIGATION, BANDIT = make_family("Navigation2D:maml17"), make_family("Bandit:n10-k5")
 
@@ -55,11 +55,11 @@ def chance(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def moment(observations: torch.Tensor, deterministic: Any = True, **told: Any) -> Moment:
+def moment(observations: torch.Tensor, deterministic: Any = True, **told: Any) -> ActorInput:
     lead = observations.shape[:2]
     asked = torch.as_tensor(deterministic).expand(lead)
     never = torch.zeros(lead, dtype=torch.bool)
-    first = Moment(observations, None, torch.zeros(lead), never, asked)
+    first = ActorInput(observations, None, torch.zeros(lead), never, asked)
     return first._replace(**told)
 
 
@@ -152,7 +152,7 @@ class OwnLoop:
         self.model, self.forgets, self.state = model, forgets, None
         self.inputs = TrialInputs(NAVIGATION.observation_space, NAVIGATION.action_space)
 
-    def act(self, told: Moment) -> torch.Tensor:
+    def act(self, told: ActorInput) -> torch.Tensor:
         starts = np.full(2, self.state is None or self.forgets)
         fed = self.inputs.encode(told).flatten(0, 1).numpy()
         actions, self.state = self.model.predict(fed, self.state, starts, deterministic=True)

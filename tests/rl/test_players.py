@@ -16,19 +16,19 @@ from metarl.envs.navigation.goals import Navigation2D
 from metarl.rl.players import GradientPlayer, StatelessPlayer, as_agent, unadapted
 from metarl.rollouts.actors import chosen, random_actor
 from metarl.rollouts.episodes import Actor, Episodes, collect
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 
 
 def chance(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def moment(observations: Tensor, deterministic: list[list[bool]] | None = None) -> Moment:
+def moment(observations: Tensor, deterministic: list[list[bool]] | None = None) -> ActorInput:
     """The first moment of a trial."""
     lead = observations.shape[:2]
     never = torch.zeros(lead, dtype=torch.bool)
     asked = never if deterministic is None else torch.tensor(deterministic)
-    return Moment(observations, None, torch.zeros(lead), never, asked)
+    return ActorInput(observations, None, torch.zeros(lead), never, asked)
 
 
 def some_episodes(num_tasks: int = 2, num_envs: int = 3) -> Episodes:

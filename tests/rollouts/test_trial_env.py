@@ -16,7 +16,7 @@ from metarl.envs.tabular_mdp import TabularMDP
 from metarl.rollouts.episodes import collect
 from metarl.rollouts.trial_env import TrialFamily
 from metarl.rollouts.trial_inputs import TrialInputs
-from metarl.rollouts.trials import Moment, collect_trials
+from metarl.rollouts.trials import ActorInput, collect_trials
 from metarl.soundness.check import require_sound
 
 
@@ -38,7 +38,7 @@ class Walker:
         away = corner - observations[..., :2]
         return speed * away / away.norm(dim=-1, keepdim=True).clamp(min=1e-3)
 
-    def act(self, moment: Moment) -> torch.Tensor:
+    def act(self, moment: ActorInput) -> torch.Tensor:
         return self(moment.observations)
 
 

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.rollouts.trial_inputs import TrialInputs
-from metarl.rollouts.trials import Moment, Trials
+from metarl.rollouts.trials import ActorInput, Trials
 
 N, E, T = 2, 3, 5
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -48,12 +48,12 @@ def trials(space: gymnasium.Space[Any]) -> Trials:
     )
 
 
-def moments(whole: Trials) -> list[Moment]:
+def moments(whole: Trials) -> list[ActorInput]:
     """What the agent of these trials was told."""
     never = torch.zeros(N, E, dtype=torch.bool)
-    first = Moment(whole.observations[:, :, 0], None, torch.zeros(N, E), never, never)
+    first = ActorInput(whole.observations[:, :, 0], None, torch.zeros(N, E), never, never)
     later = [
-        Moment(
+        ActorInput(
             whole.observations[:, :, t],
             whole.actions[:, :, t - 1],
             whole.rewards[:, :, t - 1],
@@ -84,7 +84,7 @@ def test_the_start_of_a_trial_knows_the_observation_alone(space):
 
 
 def told(space: gymnasium.Space[Any], action: Any, *, ended: bool) -> list[float]:
-    moment = Moment(
+    moment = ActorInput(
         observations=torch.tensor([[[0.25, -7.0]]]),
         previous_actions=torch.as_tensor(action).view(1, 1, *np.shape(action)),
         previous_rewards=torch.tensor([[-1.5]]),

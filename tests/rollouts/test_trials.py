@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.envs.navigation.grids import GridNavigation
 from metarl.finite import NonFiniteError
-from metarl.rollouts.trials import Moment, Trials, collect_trials
+from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.tasks.family import Step
 
 HORIZON = 5
@@ -68,14 +68,14 @@ class Steps:
 class Recorder:
     """Acts by a rule and keeps all it was told."""
 
-    def __init__(self, rule: Callable[[Moment, int], Tensor] | None = None) -> None:
+    def __init__(self, rule: Callable[[ActorInput, int], Tensor] | None = None) -> None:
         self.rule = rule or (lambda moment, _: torch.zeros_like(moment.episode_ended).long())
-        self.moments: list[Moment] = []
+        self.moments: list[ActorInput] = []
         self.actions: list[Tensor] = []
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         kept = (None if part is None else part.clone() for part in moment)
-        self.moments.append(Moment(*kept))  # type: ignore[arg-type] # in the fields' order
+        self.moments.append(ActorInput(*kept))  # type: ignore[arg-type] # in the fields' order
         self.actions.append(self.rule(moment, len(self.actions)))
         return self.actions[-1]
 
@@ -88,7 +88,7 @@ def collected(env: Steps, actor: Recorder | None = None, num_episodes: int = 2, 
     return collect_trials(env, actor or Recorder(), chance(), num_episodes=num_episodes, **k)
 
 
-def counting(moment: Moment, step: int) -> Tensor:
+def counting(moment: ActorInput, step: int) -> Tensor:
     """Actions that tell environment and step apart."""
     return (moment.observations[..., 0].long() + step) % 7
 
@@ -189,7 +189,7 @@ def test_a_family_gives_every_trial_what_it_gives_it_alone():
     family = GridNavigation("varibad")
     tasks = family.sample_tasks(5, seed=0)
 
-    def walk(moment: Moment, step: int) -> Tensor:
+    def walk(moment: ActorInput, step: int) -> Tensor:
         return torch.full_like(moment.previous_rewards, step * 7 % 5).long()
 
     def run(rows: np.ndarray) -> Trials:

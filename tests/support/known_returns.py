@@ -15,7 +15,7 @@ from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.results import Evaluation
 from metarl.rl.players import GradientPlayer
 from metarl.rollouts.episodes import Actor, Episodes
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import Step, TaskFamily
 from metarl.tasks.spaces import Tasks
 
@@ -152,7 +152,7 @@ class SinkerPlayer:
         self.lived = torch.zeros(shape, dtype=torch.float64)
         self.asked: list[bool] = []
 
-    def act(self, moment: Moment) -> Tensor:
+    def act(self, moment: ActorInput) -> Tensor:
         self.lived = self.lived + moment.episode_ended
         self.asked.append(bool(moment.deterministic.all()))
         assert self.asked[-1] == bool(moment.deterministic.any())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metarl.rl.agent import AdaptiveAgent
-from metarl.rollouts.trials import Moment, Trials, collect_trials
+from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.tasks.family import TaskFamily
 
 
@@ -41,8 +41,8 @@ def arms_after(agent: AdaptiveAgent, pulls: Sequence[tuple[int, float]], copies:
     lead = (1, copies)
     never = torch.zeros(lead, dtype=torch.bool)
     nothing = torch.zeros(*lead, 1)
-    arms = player.act(Moment(nothing, None, torch.zeros(lead), never, never))
+    arms = player.act(ActorInput(nothing, None, torch.zeros(lead), never, never))
     for arm, reward in pulls:
         told = (torch.full(lead, arm), torch.full(lead, reward))
-        arms = player.act(Moment(nothing, *told, never, never))
+        arms = player.act(ActorInput(nothing, *told, never, never))
     return arms[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.agents import RL2, RL2Config
 from metarl.envs.navigation.sparse_goals import SparsePointRobot
 from metarl.rl.distributions import Distribution
-from metarl.rollouts.trials import Moment, Trials, collect_trials
+from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.tasks.family import TaskFamily
 
 LOCK, ROBOT = Lock(), SparsePointRobot("pearl")
@@ -103,12 +103,12 @@ def lived(learner: RL2, *, num_tasks: int = 4, num_envs: int = 1, **settings: An
     return collect_trials(env, player, chance(2), **settings)
 
 
-def moments(trials: Trials) -> Iterator[Moment]:
+def moments(trials: Trials) -> Iterator[ActorInput]:
     """What the agent of these trials was told."""
     never = torch.zeros_like(trials.mask[..., 0])
-    yield Moment(trials.observations[:, :, 0], None, torch.zeros(never.shape), never, never)
+    yield ActorInput(trials.observations[:, :, 0], None, torch.zeros(never.shape), never, never)
     for t in range(1, trials.mask.shape[-1]):
-        yield Moment(
+        yield ActorInput(
             trials.observations[:, :, t], trials.actions[:, :, t - 1], trials.rewards[..., t - 1],
             trials.episode_ends[..., t - 1], never,
         )  # fmt: skip

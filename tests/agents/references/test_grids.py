@@ -7,7 +7,7 @@ from reference_trials import generator
 
 from metarl.agents.references.grids import GridSearch
 from metarl.envs import make_family
-from metarl.rollouts.trials import Moment, Trials, collect_trials
+from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 
 
 def all_goals(family_id: str, num_episodes: int, num_envs: int = 1) -> Trials:
@@ -54,13 +54,17 @@ def test_environments_whose_episodes_end_apart_are_kept_apart():
     together, alone = search.play(1, 2, generator()), search.play(1, 1, generator())
     never = torch.zeros(1, 2, dtype=torch.bool)
     start = torch.zeros(1, 2, 2)
-    actions = together.act(Moment(start, None, torch.zeros(1, 2), never, never))
-    single = alone.act(Moment(start[:, :1], None, torch.zeros(1, 1), never[:, :1], never[:, :1]))
+    actions = together.act(ActorInput(start, None, torch.zeros(1, 2), never, never))
+    single = alone.act(
+        ActorInput(start[:, :1], None, torch.zeros(1, 1), never[:, :1], never[:, :1])
+    )
     for t in range(12):
         rewards = torch.tensor([[-0.1, 1.0 if t == 4 else -0.1]])
         ended = torch.tensor([[False, t in (2, 8)]])
-        actions = together.act(Moment(start, actions, rewards, ended, never))
-        single = alone.act(Moment(start[:, :1], single, rewards[:, :1], never[:, :1], never[:, :1]))
+        actions = together.act(ActorInput(start, actions, rewards, ended, never))
+        single = alone.act(
+            ActorInput(start[:, :1], single, rewards[:, :1], never[:, :1], never[:, :1])
+        )
         assert actions[0, 0] == single[0, 0]
 
 

@@ -23,7 +23,7 @@ from metarl.agents.references.mdps import (
 from metarl.envs import make_family
 from metarl.planning.dynamic_programming import action_values
 from metarl.planning.posteriors import MDPPosterior, MDPPrior
-from metarl.rollouts.trials import Moment
+from metarl.rollouts.trials import ActorInput
 
 MDP = make_family("TabularMDP:rl2")
 
@@ -96,12 +96,12 @@ def test_environments_whose_episodes_end_apart_keep_their_own_plan_and_time():
     player = recorder.play(1, 2, generator())
     nothing, never = torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.bool)
     state = torch.nn.functional.one_hot(torch.zeros(1, 2, dtype=torch.int64), 10).float()
-    actions = player.act(Moment(state, None, nothing, never, never))
+    actions = player.act(ActorInput(state, None, nothing, never, never))
     assert actions.tolist() == [[0, 0]]
-    actions = player.act(Moment(state, actions, nothing, torch.tensor([[True, False]]), never))
+    actions = player.act(ActorInput(state, actions, nothing, torch.tensor([[True, False]]), never))
     assert actions.tolist() == [[1, 0]]
     assert recorder.episodes[-1].tolist() == [[1, 0]]
-    actions = player.act(Moment(state, actions, nothing, torch.tensor([[False, True]]), never))
+    actions = player.act(ActorInput(state, actions, nothing, torch.tensor([[False, True]]), never))
     assert actions.tolist() == [[1, 1]]
 
 
