@@ -16,7 +16,7 @@ from torch import Tensor
 from metarl.tasks.actions import require_action_indices
 from metarl.tasks.family import uniform_tasks
 from metarl.tasks.spaces import Tasks, TaskSpace
-from metarl.validation import known
+from metarl.validation import lookup
 
 from .simulators.tensor import TensorFamily, Transition
 
@@ -91,7 +91,7 @@ class Bandit(TensorFamily):
     best_actions = _best_arms
 
     def __init__(self, variant: str) -> None:
-        pulls, arms = known("variant of Bandit", variant, self._sizes)
+        pulls, arms = lookup("variant of Bandit", variant, self._sizes)
         self.variant = variant
         self.task_description = f"{arms} arms, each pays 1 with a probability U(0, 1)"
         self.task_space = spaces.Box(0.0, 1.0, (arms,), np.float64)
@@ -101,7 +101,7 @@ class Bandit(TensorFamily):
         """Probability of each arm, shape [N, k]."""
         return tasks
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test probabilities come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)
 
@@ -154,7 +154,7 @@ class DependentBandit(TensorFamily):
     best_actions = _best_arms
 
     def __init__(self, variant: str) -> None:
-        self._pair = pair = known("variant of DependentBandit", variant, _PAIRS)
+        self._pair = pair = lookup("variant of DependentBandit", variant, _PAIRS)
         self.variant = variant
         self.task_description, self.task_space = pair.task_description, pair.task_space
         self.same_tasks_in_splits = pair.better is not None
@@ -168,7 +168,7 @@ class DependentBandit(TensorFamily):
         first = tasks if better is None else torch.where(tasks == 0, better, 1 - better)
         return torch.cat([first, 1 - first], dim=1)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # both come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)
 
@@ -198,7 +198,7 @@ class ElevenArmBandit(TensorFamily):
     best_actions = _best_arms
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of ElevenArmBandit", variant, self._sources)
+        self.source = lookup("variant of ElevenArmBandit", variant, self._sources)
         self.variant = variant
         self.task_space = spaces.Discrete(10)
         _set_pulls(self, 5, 11)
@@ -216,6 +216,6 @@ class ElevenArmBandit(TensorFamily):
         require_action_indices(actions, states.shape[:2])
         return Transition(states, parameters.gather(1, actions))
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # there are ten tasks
         return uniform_tasks(self.task_space, num_tasks, rng)

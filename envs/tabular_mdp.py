@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.planning.dynamic_programming import optimal_plan
 from metarl.tasks.actions import require_action_indices
 from metarl.tasks.spaces import Tasks, check_rows
-from metarl.validation import known
+from metarl.validation import lookup
 
 from .simulators.tensor import TensorFamily, Transition
 
@@ -63,7 +63,7 @@ class TabularMDP(TensorFamily):
     horizon = _HORIZON
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of TabularMDP", variant, self._sources)
+        self.source = lookup("variant of TabularMDP", variant, self._sources)
         self.variant = variant
         low = np.zeros(_PAIRS * (1 + _STATES))
         high = np.ones_like(low)
@@ -133,7 +133,7 @@ class TabularMDP(TensorFamily):
         rows = time.clamp(max=_HORIZON - 1) * _STATES + states.squeeze(-1)
         return parameters.best_actions.gather(1, rows)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # both come from one distribution
         rewards = rng.normal(_REWARD_MEAN, 1.0, (num_tasks, _PAIRS))
         rewards = rewards.clip(_REWARD_MEAN - _REWARD_REACH, _REWARD_MEAN + _REWARD_REACH)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from metarl.validation import known
+from metarl.validation import lookup
 
 __all__ = ["Entry", "Registry", "import_module"]
 
@@ -75,7 +75,7 @@ class Registry:
         Raises:
             ValueError: if there is none, with the nearest name.
         """
-        return known(self.kind, name, self._entries)
+        return lookup(self.kind, name, self._entries)
 
     def load(self, name: str) -> Any:
         """The registered object itself."""

@@ -12,7 +12,7 @@ __all__ = [
     "require_at_least",
     "require_between",
     "require_pair",
-    "known",
+    "lookup",
     "unknown_name",
     "require_choice",
 ]
@@ -66,7 +66,7 @@ def require_pair(name: str, bounds: tuple[float, ...]) -> None:
 Value = TypeVar("Value")
 
 
-def known(kind: str, name: str, choices: Mapping[str, Value]) -> Value:
+def lookup(kind: str, name: str, choices: Mapping[str, Value]) -> Value:
     """The choice of this name.
 
     Raises:

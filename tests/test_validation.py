@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from metarl.validation import known, require_at_least, require_between, unknown_name
+from metarl.validation import lookup, require_at_least, require_between, unknown_name
 
 
 @pytest.mark.parametrize("value", [2, 3, 10**9, np.int64(5)])
@@ -87,10 +87,10 @@ def test_choices_may_come_from_an_iterator_that_is_read_once():
 
 
 def test_a_known_name_gives_what_it_names():
-    assert known("variant", "far", {"near": 1, "far": 2}) == 2
+    assert lookup("variant", "far", {"near": 1, "far": 2}) == 2
 
 
 def test_an_unknown_name_is_an_error_with_that_sentence():
     message = "^variant must be one of near, far, got 'fra'; did you mean 'far'\\?$"
     with pytest.raises(ValueError, match=message):
-        known("variant", "fra", {"near": 1, "far": 2})
+        lookup("variant", "fra", {"near": 1, "far": 2})

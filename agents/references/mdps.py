@@ -43,7 +43,7 @@ __all__ = [
     "UCRL2",
     "EpsilonGreedyPlanning",
     "GreedyPlanning",
-    "MDPReference",
+    "MDPBaseline",
     "OptimisticPSRL",
     "informed_beb",
     "informed_greedy",
@@ -56,7 +56,7 @@ FLAT_PRIOR = MDPPrior(reward_mean=0.0, reward_precision=1e-4, concentration=1e-4
 UCRL2_PRIOR = MDPPrior(reward_mean=0.0, reward_precision=1e-4, concentration=1e-5)
 
 
-class MDPReference(ABC):
+class MDPBaseline(ABC):
     """Plans each episode from a belief."""
 
     title: ClassVar[str]
@@ -68,9 +68,9 @@ class MDPReference(ABC):
         self.shape = require_tabular(self.title, family)
         self.prior = prior
 
-    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> MDPPlayer:
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> MDPActor:
         """Begin with the prior."""
-        return MDPPlayer(self, (num_tasks, num_envs), generator)
+        return MDPActor(self, (num_tasks, num_envs), generator)
 
     @abstractmethod
     def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
@@ -83,11 +83,11 @@ class MDPReference(ABC):
         """
 
 
-class MDPPlayer:
+class MDPActor:
     """Learns the process of each environment, and acts by the plan for its episode."""
 
     def __init__(
-        self, reference: MDPReference, lead: tuple[int, int], generator: torch.Generator
+        self, reference: MDPBaseline, lead: tuple[int, int], generator: torch.Generator
     ) -> None:
         self._reference, self._generator = reference, generator
         states, actions, _ = reference.shape
@@ -136,7 +136,7 @@ class MDPPlayer:
         return self._reference.plan(self._belief, self._episode, self._generator)
 
 
-class PSRL(MDPReference):
+class PSRL(MDPBaseline):
     """Acts optimally for one process drawn from the posterior at the start of each episode.
 
     Source: Strens 2000; Osband et al. 2013 (arXiv:1306.0940), algorithm 1.
@@ -152,7 +152,7 @@ class PSRL(MDPReference):
         return action_values(*draw_mdp(belief, generator), self.shape.horizon)
 
 
-class OptimisticPSRL(MDPReference):
+class OptimisticPSRL(MDPBaseline):
     """Takes for each action its highest value in M processes drawn from the posterior.
 
         Q_t(s, a) = max_j Q_t^(j)(s, a)
@@ -180,7 +180,7 @@ class OptimisticPSRL(MDPReference):
         return best
 
 
-class UCRL2(MDPReference):
+class UCRL2(MDPBaseline):
     """Acts optimally for the best process within confidence sets around the empirical one.
 
         δ_r = w √(4 L / max(n, 1)),   δ_P = w √(4 S L / max(n, 1)),   L = ln(2 S A (i + 1) / δ)
@@ -223,7 +223,7 @@ class UCRL2(MDPReference):
         return extended_action_values(rewards, transitions, reward_slack, slack, horizon)
 
 
-class BEB(MDPReference):
+class BEB(MDPBaseline):
     """Acts optimally for the expected process with a bonus for what was rarely tried.
 
         r(s, a) + 1 / (1 + τ) + (T − 1 − t) 2 w T³ / (1 + Σ α)
@@ -256,7 +256,7 @@ class BEB(MDPReference):
         )
 
 
-class GreedyPlanning(MDPReference):
+class GreedyPlanning(MDPBaseline):
     """Acts optimally for the expected process, as the data alone suggest it.
 
     Source: Duan et al. 2016, sec. 3.2: ε-greedy with ε = 0.

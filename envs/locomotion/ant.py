@@ -14,51 +14,59 @@ from numpy.typing import NDArray
 
 from metarl.tasks.family import listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array
-from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
-from .ant_body import BODY, AntNumbers, costs, fallen, observe, plane_velocity, set_numbers
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
+from .ant_body import BODY, AntParams, apply_params, costs, fallen, observe, plane_velocity
 
 __all__ = ["AntDir", "AntVel"]
 
-_FINN = AntNumbers(
-    "Finn et al. 2017 (arXiv:1703.03400)", 125, control_cost=0.005, survive=0.05, lowest=0.2
+_FINN = AntParams(
+    "Finn et al. 2017 (arXiv:1703.03400)",
+    125,
+    control_cost=0.005,
+    survive=0.05,
+    min_torso_height=0.2,
 )
-_DELEU = AntNumbers(
+_DELEU = AntParams(
     "Deleu, pytorch-maml-rl",
     125,
     control_cost=0.005,
     survive=0.05,
-    lowest=0.2,
+    min_torso_height=0.2,
     horizon=100,
     action_scale=10.0,
 )
-_ROTHFUSS = AntNumbers(
+_ROTHFUSS = AntParams(
     "Rothfuss et al. 2019 (arXiv:1810.06784)",
     111,
     control_cost=0.5,
     survive=1.0,
-    lowest=0.0,
+    min_torso_height=0.0,
     action_scale=10.0,
 )
-_LEARN2LEARN = AntNumbers(
-    "learn2learn", 111, control_cost=0.5, survive=1.0, lowest=0.0, horizon=100
+_LEARN2LEARN = AntParams(
+    "learn2learn", 111, control_cost=0.5, survive=1.0, min_torso_height=0.0, horizon=100
 )
-_RAKELLY = AntNumbers(
-    "Rakelly et al. 2019 (arXiv:1903.08254)", 27, control_cost=0.5, survive=1.0, lowest=0.2
+_RAKELLY = AntParams(
+    "Rakelly et al. 2019 (arXiv:1903.08254)",
+    27,
+    control_cost=0.5,
+    survive=1.0,
+    min_torso_height=0.2,
 )
-_ZINTGRAF = AntNumbers(
+_ZINTGRAF = AntParams(
     "Zintgraf et al. 2020 (arXiv:1910.08348)",
     27,
     control_cost=0.5,
     survive=1.0,
-    lowest=0.2,
+    min_torso_height=0.2,
     warning="the directions are ±1 radian (±57°), which the source calls forward and backward: "
     "both lead forward, and one policy does well in both",
 )
-_LEE = AntNumbers(
-    "Lee and Chung 2021 (arXiv:2105.13524)", 27, control_cost=0.5, survive=1.0, lowest=0.2
+_LEE = AntParams(
+    "Lee and Chung 2021 (arXiv:2105.13524)", 27, control_cost=0.5, survive=1.0, min_torso_height=0.2
 )
 
 _VEL = {"maml17": _FINN, "pytorch-maml-rl": _DELEU}
@@ -103,26 +111,26 @@ class AntVel(MujocoFamily):
 
     name: ClassVar[str] = "AntVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_VEL)
-    body: ClassVar[Body] = BODY
+    body: ClassVar[RobotSpec] = BODY
     task_description = "target velocity U(0, 3) m/s"
 
     def __init__(self, variant: str) -> None:
-        self._numbers = known("variant of AntVel", variant, _VEL)
-        set_numbers(self, variant, self._numbers)
+        self._numbers = lookup("variant of AntVel", variant, _VEL)
+        apply_params(self, variant, self._numbers)
         self.task_space = spaces.Box(0.0, 3.0, (1,), np.float64)
 
     def observe(self, states: States) -> Array:
         return observe(states, self._numbers.observation_size)
 
-    def reward(self, moves: Moves) -> Array:
-        control, contact = costs(moves, self._numbers)
-        off_target = np.abs(plane_velocity(moves)[:, 0] - moves.tasks[:, 0])
+    def reward(self, step: ControlStep) -> Array:
+        control, contact = costs(step, self._numbers)
+        off_target = np.abs(plane_velocity(step)[:, 0] - step.tasks[:, 0])
         return 1.0 - off_target + self._numbers.survive - control - contact
 
-    def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:
-        return fallen(moves, self._numbers)
+    def terminated(self, step: ControlStep) -> NDArray[np.bool_] | None:
+        return fallen(step, self._numbers)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test velocities come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)
 
@@ -145,11 +153,11 @@ class AntDir(MujocoFamily):
 
     name: ClassVar[str] = "AntDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_DIR)
-    body: ClassVar[Body] = BODY
+    body: ClassVar[RobotSpec] = BODY
 
     def __init__(self, variant: str) -> None:
-        self._numbers = known("variant of AntDir", variant, _DIR)
-        set_numbers(self, variant, self._numbers)
+        self._numbers = lookup("variant of AntDir", variant, _DIR)
+        apply_params(self, variant, self._numbers)
         if variant in _TWO_ANGLES:
             self.task_space: spaces.Box | spaces.Discrete = spaces.Discrete(2)
             self._angles: Array | None = np.array(_TWO_ANGLES[variant])
@@ -168,18 +176,18 @@ class AntDir(MujocoFamily):
     def observe(self, states: States) -> Array:
         return observe(states, self._numbers.observation_size)
 
-    def reward(self, moves: Moves) -> Array:
-        task = moves.tasks[:, 0]
+    def reward(self, step: ControlStep) -> Array:
+        task = step.tasks[:, 0]
         angle = task if self._angles is None else self._angles[task.astype(np.int64)]
-        velocity = plane_velocity(moves)
+        velocity = plane_velocity(step)
         running = np.cos(angle) * velocity[:, 0] + np.sin(angle) * velocity[:, 1]
-        control, contact = costs(moves, self._numbers)
+        control, contact = costs(step, self._numbers)
         return running + self._numbers.survive - control - contact
 
-    def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:
-        return fallen(moves, self._numbers)
+    def terminated(self, step: ControlStep) -> NDArray[np.bool_] | None:
+        return fallen(step, self._numbers)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self.variant == "ldm":
             return listed_tasks(_LDM_SPLITS[split], num_tasks, rng)
         return uniform_tasks(self.task_space, num_tasks, rng)

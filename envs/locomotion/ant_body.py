@@ -16,10 +16,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ..simulators.mujoco_batch import Array, gymnasium_model
-from ..simulators.mujoco_family import Body, Moves, MujocoFamily, Senses, States
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, Sensors, States
 from ..simulators.mujoco_sensors import contact_forces, sensing_model
 
-__all__ = ["BODY", "AntNumbers", "costs", "fallen", "observe", "plane_velocity", "set_numbers"]
+__all__ = ["BODY", "AntParams", "costs", "fallen", "observe", "plane_velocity", "apply_params"]
 
 _NUM_BODIES = 13
 _CONTACT_COST = 0.5e-3
@@ -32,12 +32,12 @@ def _clipped_contacts(readings: Array) -> Array:
     return np.clip(forces, -1.0, 1.0)
 
 
-BODY = Body(
+BODY = RobotSpec(
     load=partial(gymnasium_model, "ant.xml"),
     frame_skip=5,
     reset_noise=0.1,
     velocity_noise="normal",
-    senses=Senses(partial(sensing_model, "ant.xml"), _clipped_contacts),
+    sensors=Sensors(partial(sensing_model, "ant.xml"), _clipped_contacts),
 )
 
 _NAMES = {
@@ -58,20 +58,22 @@ _LAYOUTS: dict[int, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class AntNumbers:
+class AntParams:
     """Numbers of a variant that all Ant families have."""
 
     source: str
     observation_size: int
     control_cost: float  # per ‖a‖²
     survive: float = 0.0  # reward of every step
-    lowest: float | None = None  # of the torso before it counts as fallen, metres; None: never
+    min_torso_height: float | None = (
+        None  # of the torso before it counts as fallen, metres; None: never
+    )
     horizon: int = 200
     action_scale: float = 1.0
     warning: str = ""
 
 
-def set_numbers(family: MujocoFamily, variant: str, numbers: AntNumbers) -> None:
+def apply_params(family: MujocoFamily, variant: str, numbers: AntParams) -> None:
     """Set the attributes of an Ant family."""
     family.variant, family.source, family.warning = variant, numbers.source, numbers.warning
     family.horizon, family.action_scale = numbers.horizon, numbers.action_scale
@@ -86,28 +88,28 @@ def observe(states: States, size: int) -> Array:
     return np.concatenate([_PARTS[part](states) for part in _LAYOUTS[size]], axis=1)
 
 
-def plane_velocity(moves: Moves) -> Array:
+def plane_velocity(step: ControlStep) -> Array:
     """Δ(x, y) of the torso per second, metres per second. Shape [B, 2]."""
-    moved: Array = moves.qpos[:, :2] - moves.qpos_before[:, :2]
+    moved: Array = step.qpos[:, :2] - step.qpos_before[:, :2]
     return moved / BODY.dt_seconds
 
 
-def costs(moves: Moves, numbers: AntNumbers) -> tuple[Array, Array]:
+def costs(step: ControlStep, numbers: AntParams) -> tuple[Array, Array]:
     """What the controls cost, and what the contacts cost. Shapes [B].
 
     c_a ‖a‖² and 0.0005 Σ clip(cfrc_ext, ±1)².
     """
-    control: Array = numbers.control_cost * np.square(moves.controls).sum(axis=1)
-    contact: Array = _CONTACT_COST * np.square(moves.sensed).sum(axis=1)
+    control: Array = numbers.control_cost * np.square(step.controls).sum(axis=1)
+    contact: Array = _CONTACT_COST * np.square(step.sensed).sum(axis=1)
     return control, contact
 
 
-def fallen(moves: Moves, numbers: AntNumbers) -> NDArray[np.bool_] | None:
-    """Where the torso's height has left [lowest, 1] m, bool [B]; None: it may."""
-    if numbers.lowest is None:
+def fallen(step: ControlStep, numbers: AntParams) -> NDArray[np.bool_] | None:
+    """Where the torso's height has left [min_torso_height, 1] m, bool [B]; None: it may."""
+    if numbers.min_torso_height is None:
         return None
-    height = moves.qpos[:, 2]
-    outside: NDArray[np.bool_] = (height < numbers.lowest) | (height > _HIGHEST)
+    height = step.qpos[:, 2]
+    outside: NDArray[np.bool_] = (height < numbers.min_torso_height) | (height > _HIGHEST)
     return outside
 
 

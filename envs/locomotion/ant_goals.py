@@ -11,20 +11,24 @@ from numpy.typing import NDArray
 
 from metarl.tasks.family import listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array
-from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
-from .ant_body import BODY, AntNumbers, costs, fallen, observe, set_numbers
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
+from .ant_body import BODY, AntParams, apply_params, costs, fallen, observe
 
 __all__ = ["AntGoal", "AntGoalSparse"]
 
 _REACH = 3.0  # radius of the goals' disc, half width of their square, metres
 
-_FINN = AntNumbers(
-    "Finn et al. 2017 (arXiv:1703.03400)", 125, control_cost=0.005, survive=4.05, lowest=0.2
+_FINN = AntParams(
+    "Finn et al. 2017 (arXiv:1703.03400)",
+    125,
+    control_cost=0.005,
+    survive=4.05,
+    min_torso_height=0.2,
 )
-_RAKELLY = AntNumbers("Rakelly et al. 2019 (arXiv:1903.08254)", 113, control_cost=0.1)
+_RAKELLY = AntParams("Rakelly et al. 2019 (arXiv:1903.08254)", 113, control_cost=0.1)
 
 _GOAL = {
     "maml17": _FINN,
@@ -45,8 +49,8 @@ _LDM_TEST = np.array(
 )
 
 _SPARSE = {
-    "hyperx": AntNumbers("Zintgraf et al. 2021 (arXiv:2010.01062)", 116, control_cost=0.01),
-    "metacure": AntNumbers(
+    "hyperx": AntParams("Zintgraf et al. 2021 (arXiv:2010.01062)", 116, control_cost=0.01),
+    "metacure": AntParams(
         "Zhang et al. 2021 (arXiv:2006.08170), MetaCURE's code", 113, control_cost=0.1, horizon=32
     ),
 }
@@ -72,11 +76,11 @@ class AntGoal(MujocoFamily):
 
     name: ClassVar[str] = "AntGoal"
     variants: ClassVar[tuple[str, ...]] = tuple(_GOAL)
-    body: ClassVar[Body] = BODY
+    body: ClassVar[RobotSpec] = BODY
 
     def __init__(self, variant: str) -> None:
-        self._numbers = known("variant of AntGoal", variant, _GOAL)
-        set_numbers(self, variant, self._numbers)
+        self._numbers = lookup("variant of AntGoal", variant, _GOAL)
+        apply_params(self, variant, self._numbers)
         self.task_space = spaces.Box(-_REACH, _REACH, (2,), np.float64)
         self.task_description = (
             f"goal U(−{_REACH:g}, {_REACH:g})² m"
@@ -90,15 +94,15 @@ class AntGoal(MujocoFamily):
     def observe(self, states: States) -> Array:
         return observe(states, self._numbers.observation_size)
 
-    def reward(self, moves: Moves) -> Array:
-        control, contact = costs(moves, self._numbers)
-        off_goal = _way_along_axes(moves)
+    def reward(self, step: ControlStep) -> Array:
+        control, contact = costs(step, self._numbers)
+        off_goal = _way_along_axes(step)
         return self._numbers.survive - off_goal - control - contact
 
-    def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:
-        return fallen(moves, self._numbers)
+    def terminated(self, step: ControlStep) -> NDArray[np.bool_] | None:
+        return fallen(step, self._numbers)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self.variant in _SQUARES:
             return uniform_tasks(self.task_space, num_tasks, rng)
         if self.variant != "ldm":
@@ -130,11 +134,11 @@ class AntGoalSparse(MujocoFamily):
 
     name: ClassVar[str] = "AntGoalSparse"
     variants: ClassVar[tuple[str, ...]] = tuple(_SPARSE)
-    body: ClassVar[Body] = BODY
+    body: ClassVar[RobotSpec] = BODY
 
     def __init__(self, variant: str) -> None:
-        self._numbers = known("variant of AntGoalSparse", variant, _SPARSE)
-        set_numbers(self, variant, self._numbers)
+        self._numbers = lookup("variant of AntGoalSparse", variant, _SPARSE)
+        apply_params(self, variant, self._numbers)
         self.task_space = spaces.Box(-_REACH, _REACH, (2,), np.float64)
         self.task_description = (
             f"goal uniform on the disc of {_REACH:g} m, paid {_HYPERX_RADIUS} m around it"
@@ -145,37 +149,37 @@ class AntGoalSparse(MujocoFamily):
     def observe(self, states: States) -> Array:
         return observe(states, self._numbers.observation_size)
 
-    def reward(self, moves: Moves) -> Array:
-        control, contact = costs(moves, self._numbers)
+    def reward(self, step: ControlStep) -> Array:
+        control, contact = costs(step, self._numbers)
         if self.variant == "hyperx":
-            far = _distance(moves)
+            far = _distance(step)
             paid = np.where(far <= _HYPERX_RADIUS, 1 - far, -_HYPERX_RADIUS)
             return paid - control - contact
-        dense = -_way_along_axes(moves) - control - contact
+        dense = -_way_along_axes(step) - control - contact
         return np.where(dense >= -_METACURE_RADIUS, 2 + dense, 0.0) - control - contact
 
-    def success(self, moves: Moves) -> NDArray[np.bool_] | None:
+    def success(self, step: ControlStep) -> NDArray[np.bool_] | None:
         if self.variant != "hyperx":
             return None
-        reached: NDArray[np.bool_] = _distance(moves) <= _HYPERX_RADIUS
+        reached: NDArray[np.bool_] = _distance(step) <= _HYPERX_RADIUS
         return reached
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test goals come from one distribution
         if self.variant == "hyperx":
             return _on_rings(num_tasks, rng, (0.0, _REACH))
         return _at(np.ones(num_tasks), rng.uniform(0, np.pi, num_tasks))
 
 
-def _way_along_axes(moves: Moves) -> Array:
+def _way_along_axes(step: ControlStep) -> Array:
     """|p − g|₁, metres. Shape [B]."""
-    way: Array = np.abs(moves.qpos[:, :2] - moves.tasks).sum(axis=1)
+    way: Array = np.abs(step.qpos[:, :2] - step.tasks).sum(axis=1)
     return way
 
 
-def _distance(moves: Moves) -> Array:
+def _distance(step: ControlStep) -> Array:
     """Of the torso from the goal in the plane, metres. Shape [B]."""
-    distance: Array = np.linalg.norm(moves.qpos[:, :2] - moves.tasks, axis=1)
+    distance: Array = np.linalg.norm(step.qpos[:, :2] - step.tasks, axis=1)
     return distance
 
 

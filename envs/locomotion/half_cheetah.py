@@ -24,15 +24,15 @@ from metarl.rl.policies import GaussianPolicy
 from metarl.storage.checkpoints import load_checkpoint, select_tensors
 from metarl.tasks.family import listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model
-from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
 
 __all__ = ["HalfCheetahDir", "HalfCheetahDirSparse", "HalfCheetahVel", "velocity_actions"]
 
 
-_BODY = Body(
+_BODY = RobotSpec(
     load=partial(gymnasium_model, "half_cheetah.xml"),
     frame_skip=5,
     reset_noise=0.1,
@@ -121,14 +121,14 @@ def _torso_height() -> float:
     return float(_BODY.load().body("torso").pos[2])
 
 
-def _velocity(moves: Moves) -> Array:
+def _velocity(step: ControlStep) -> Array:
     """Δx of the root joint per second, metres per second. Shape [B]."""
-    moved: Array = moves.qpos[:, 0] - moves.qpos_before[:, 0]
+    moved: Array = step.qpos[:, 0] - step.qpos_before[:, 0]
     return moved / _BODY.dt_seconds
 
 
-def _control_cost(moves: Moves) -> Array:
-    cost: Array = _CONTROL_COST * np.square(moves.controls).sum(axis=1)
+def _control_cost(step: ControlStep) -> Array:
+    cost: Array = _CONTROL_COST * np.square(step.controls).sum(axis=1)
     return cost
 
 
@@ -146,10 +146,10 @@ class HalfCheetahVel(MujocoFamily):
 
     name: ClassVar[str] = "HalfCheetahVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_VEL)
-    body: ClassVar[Body] = _BODY
+    body: ClassVar[RobotSpec] = _BODY
 
     def __init__(self, variant: str) -> None:
-        numbers = known("variant of HalfCheetahVel", variant, _VEL)
+        numbers = lookup("variant of HalfCheetahVel", variant, _VEL)
         _set_numbers(self, variant, numbers)
         self._observes_torso = numbers.observes_torso
         self.task_space = spaces.Box(0.0, numbers.high, (1,), np.float64)
@@ -161,14 +161,14 @@ class HalfCheetahVel(MujocoFamily):
     def observe(self, states: States) -> Array:
         return _observe(states, torso=self._observes_torso)
 
-    def reward(self, moves: Moves) -> Array:
-        return -np.abs(_velocity(moves) - moves.tasks[:, 0]) - _control_cost(moves)
+    def reward(self, step: ControlStep) -> Array:
+        return -np.abs(_velocity(step) - step.tasks[:, 0]) - _control_cost(step)
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor:
         """A trained policy that is told the velocity; see `half_cheetah_oracle`."""
         return velocity_actions(observations[..., :17], tasks)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self.variant != "ldm":  # train and test velocities come from one distribution
             return uniform_tasks(self.task_space, num_tasks, rng)
         if split == "test":
@@ -189,11 +189,11 @@ class HalfCheetahDir(MujocoFamily):
 
     name: ClassVar[str] = "HalfCheetahDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_DIR)
-    body: ClassVar[Body] = _BODY
+    body: ClassVar[RobotSpec] = _BODY
     same_tasks_in_splits = True
 
     def __init__(self, variant: str) -> None:
-        numbers = known("variant of HalfCheetahDir", variant, _DIR)
+        numbers = lookup("variant of HalfCheetahDir", variant, _DIR)
         _set_numbers(self, variant, numbers)
         self._observes_torso = numbers.observes_torso
         self.task_space = spaces.Discrete(2)
@@ -202,10 +202,10 @@ class HalfCheetahDir(MujocoFamily):
     def observe(self, states: States) -> Array:
         return _observe(states, torso=self._observes_torso)
 
-    def reward(self, moves: Moves) -> Array:
-        return (2 * moves.tasks[:, 0] - 1) * _velocity(moves) - _control_cost(moves)
+    def reward(self, step: ControlStep) -> Array:
+        return (2 * step.tasks[:, 0] - 1) * _velocity(step) - _control_cost(step)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # there are two tasks
         return _draw_directions(self.variant, num_tasks, rng)
 
@@ -222,11 +222,11 @@ class HalfCheetahDirSparse(MujocoFamily):
 
     name: ClassVar[str] = "HalfCheetahDirSparse"
     variants: ClassVar[tuple[str, ...]] = tuple(_DIR_SPARSE)
-    body: ClassVar[Body] = _BODY
+    body: ClassVar[RobotSpec] = _BODY
     same_tasks_in_splits = True
 
     def __init__(self, variant: str) -> None:
-        numbers = known("variant of HalfCheetahDirSparse", variant, _DIR_SPARSE)
+        numbers = lookup("variant of HalfCheetahDirSparse", variant, _DIR_SPARSE)
         _set_numbers(self, variant, numbers)
         self._gate = numbers.gate_metres
         self.task_space = spaces.Discrete(2)
@@ -237,12 +237,12 @@ class HalfCheetahDirSparse(MujocoFamily):
     def observe(self, states: States) -> Array:
         return _observe(states, torso=True)
 
-    def reward(self, moves: Moves) -> Array:
-        running = (2 * moves.tasks[:, 0] - 1) * _velocity(moves)
-        far = np.abs(moves.qpos[:, 0]) >= self._gate
-        return np.where(far, running, 0.0) - _control_cost(moves)
+    def reward(self, step: ControlStep) -> Array:
+        running = (2 * step.tasks[:, 0] - 1) * _velocity(step)
+        far = np.abs(step.qpos[:, 0]) >= self._gate
+        return np.where(far, running, 0.0) - _control_cost(step)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # there are two tasks
         return _draw_directions(self.variant, num_tasks, rng)
 
@@ -270,7 +270,7 @@ def velocity_actions(joints: Tensor, targets: Tensor) -> Tensor:
         Shape [N, E, 6].
     """
     policy, params = _policy(joints.device)
-    told = 2 * targets / _TOP_SPEED - 1  # as `KnownTask` writes it
+    told = 2 * targets / _TOP_SPEED - 1  # as `ObservedTaskFamily` writes it
     inputs = torch.cat([joints, told.expand(*joints.shape[:-1], 1)], -1)
     with torch.no_grad():
         return policy.distribution(params, inputs).mode().clamp(-1, 1)

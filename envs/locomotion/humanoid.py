@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from metarl.tasks.family import uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model
-from ..simulators.mujoco_family import Body, Moves, MujocoFamily, Senses, States
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, Sensors, States
 from ..simulators.mujoco_sensors import Motion, contact_forces, cross, motion, sensing_model
 
 __all__ = ["HumanoidDir"]
@@ -36,7 +36,7 @@ _CONTROL_LIMIT = 0.4
 
 _TENSOR = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # order of an inertia's six numbers
 
-# What the senses hand over, one after the other.
+# What the sensors hand over, one after the other.
 _MASS_CENTRE = slice(0, 3)
 _FORCES = slice(-6 * (_NUM_BODIES + 1), None)
 
@@ -53,12 +53,12 @@ def _read(readings: Array) -> Array:
     return np.concatenate([part.reshape(len(readings), -1) for part in parts], axis=1)
 
 
-_BODY = Body(
+_BODY = RobotSpec(
     load=partial(gymnasium_model, _FILE),
     frame_skip=5,
     reset_noise=0.01,
     velocity_noise="uniform",
-    senses=Senses(partial(sensing_model, _FILE, moving=True), _read),
+    sensors=Sensors(partial(sensing_model, _FILE, moving=True), _read),
 )
 
 
@@ -95,7 +95,7 @@ class HumanoidDir(MujocoFamily):
 
     name: ClassVar[str] = "HumanoidDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_VARIANTS)
-    body: ClassVar[Body] = _BODY
+    body: ClassVar[RobotSpec] = _BODY
     task_description = "direction U(0, 2π)"
     observation_description = (
         "torso height and rotation, joint angles, velocities, inertias and velocities of all "
@@ -104,7 +104,7 @@ class HumanoidDir(MujocoFamily):
     horizon = 200
 
     def __init__(self, variant: str) -> None:
-        numbers = known("variant of HumanoidDir", variant, _VARIANTS)
+        numbers = lookup("variant of HumanoidDir", variant, _VARIANTS)
         self.variant, self.source = variant, numbers.source
         self.action_scale = numbers.action_scale
         self.task_space = spaces.Box(0.0, 2 * np.pi, (1,), np.float64)
@@ -121,22 +121,22 @@ class HumanoidDir(MujocoFamily):
         )
         return np.concatenate(parts, axis=1)
 
-    def reward(self, moves: Moves) -> Array:
-        angle = moves.tasks[:, 0]
-        way = moves.sensed[:, _MASS_CENTRE] - moves.sensed_before[:, _MASS_CENTRE]
+    def reward(self, step: ControlStep) -> Array:
+        angle = step.tasks[:, 0]
+        way = step.sensed[:, _MASS_CENTRE] - step.sensed_before[:, _MASS_CENTRE]
         along = np.cos(angle) * way[:, 0] + np.sin(angle) * way[:, 1]
         walking = _SPEED_WEIGHT * along / self.model.opt.timestep
-        control = _CONTROL_COST * np.square(moves.controls).sum(axis=1)
-        impact = _IMPACT_COST * np.square(moves.sensed[:, _FORCES]).sum(axis=1)
+        control = _CONTROL_COST * np.square(step.controls).sum(axis=1)
+        impact = _IMPACT_COST * np.square(step.sensed[:, _FORCES]).sum(axis=1)
         reward: Array = walking + _ALIVE - control - np.minimum(impact, _HIGHEST_IMPACT_COST)
         return reward
 
-    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
-        height = moves.qpos[:, 2]
+    def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
+        height = step.qpos[:, 2]
         fallen: NDArray[np.bool_] = (height < _LOWEST) | (height > _HIGHEST)
         return fallen
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test directions come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from metarl.tasks.family import uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model, refresh_constants
-from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
 from .walkers import control_cost, forward_velocity, walker_fallen, walker_observation
 
 __all__ = ["HopperRandParams", "Walker2DRandParams", "num_exponents", "scaled_model"]
@@ -41,13 +41,13 @@ def _source_model(file: str) -> mujoco.MjModel:
     return model
 
 
-_WALKER = Body(
+_WALKER = RobotSpec(
     load=partial(_source_model, "walker2d.xml"),
     frame_skip=4,
     reset_noise=0.005,
     velocity_noise="uniform",
 )
-_HOPPER = Body(
+_HOPPER = RobotSpec(
     load=partial(_source_model, "hopper.xml"),
     frame_skip=4,
     reset_noise=0.005,
@@ -91,14 +91,14 @@ def _scaled_models(model: mujoco.MjModel, tasks: Tasks) -> list[mujoco.MjModel]:
     return [scaled_model(model, exponents, scratch) for exponents in tasks]
 
 
-def _exponents(body: Body) -> spaces.Box:
+def _exponents(body: RobotSpec) -> spaces.Box:
     limit = _LOG_SCALE_LIMIT
     return spaces.Box(-limit, limit, (num_exponents(body.load()),), np.float64)
 
 
-def _reward(moves: Moves, body: Body) -> Array:
+def _reward(step: ControlStep, body: RobotSpec) -> Array:
     """v + 1 − 0.001 ‖a‖²."""
-    return forward_velocity(moves, body) + _ALIVE - control_cost(moves, _CONTROL_COST)
+    return forward_velocity(step, body) + _ALIVE - control_cost(step, _CONTROL_COST)
 
 
 class Walker2DRandParams(MujocoFamily):
@@ -120,13 +120,13 @@ class Walker2DRandParams(MujocoFamily):
 
     name: ClassVar[str] = "Walker2DRandParams"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[Body] = _WALKER
+    body: ClassVar[RobotSpec] = _WALKER
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of Walker2DRandParams", variant, _SOURCE)
+        self.source = lookup("variant of Walker2DRandParams", variant, _SOURCE)
         self.variant = variant
         self.task_space = _exponents(_WALKER)
         self.observation_space = spaces.Box(-np.inf, np.inf, (17,), np.float32)
@@ -138,13 +138,13 @@ class Walker2DRandParams(MujocoFamily):
     def observe(self, states: States) -> Array:
         return walker_observation(states)
 
-    def reward(self, moves: Moves) -> Array:
-        return _reward(moves, _WALKER)
+    def reward(self, step: ControlStep) -> Array:
+        return _reward(step, _WALKER)
 
-    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
-        return walker_fallen(moves)
+    def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
+        return walker_fallen(step)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test bodies come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)
 
@@ -164,13 +164,13 @@ class HopperRandParams(MujocoFamily):
 
     name: ClassVar[str] = "HopperRandParams"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[Body] = _HOPPER
+    body: ClassVar[RobotSpec] = _HOPPER
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of HopperRandParams", variant, _SOURCE)
+        self.source = lookup("variant of HopperRandParams", variant, _SOURCE)
         self.variant = variant
         self.task_space = _exponents(_HOPPER)
         self.observation_space = spaces.Box(-np.inf, np.inf, (11,), np.float32)
@@ -182,18 +182,18 @@ class HopperRandParams(MujocoFamily):
     def observe(self, states: States) -> Array:
         return walker_observation(states)
 
-    def reward(self, moves: Moves) -> Array:
-        return _reward(moves, _HOPPER)
+    def reward(self, step: ControlStep) -> Array:
+        return _reward(step, _HOPPER)
 
-    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
+    def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
         """Fallen, or moving too fast."""
-        height, pitch = moves.qpos[:, 1], moves.qpos[:, 2]
+        height, pitch = step.qpos[:, 1], step.qpos[:, 2]
         upright = (height > 0.7) & (np.abs(pitch) < 0.2)
-        rest = np.concatenate([moves.qpos[:, 2:], moves.qvel], axis=1)
+        rest = np.concatenate([step.qpos[:, 2:], step.qvel], axis=1)
         calm = (np.abs(rest) < 100).all(axis=1)
         fallen: NDArray[np.bool_] = ~(upright & calm)
         return fallen
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test bodies come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)

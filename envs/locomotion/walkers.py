@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from metarl.tasks.family import uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model
-from ..simulators.mujoco_family import Body, Moves, MujocoFamily, States
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
 
 __all__ = [
     "SwimmerVel",
@@ -32,7 +32,7 @@ __all__ = [
 
 _SOURCE = {"promp": "Rothfuss et al. 2019 (arXiv:1810.06784)"}
 
-_WALKER = Body(
+_WALKER = RobotSpec(
     load=partial(gymnasium_model, "walker2d.xml"),
     frame_skip=8,
     reset_noise=0.005,
@@ -40,7 +40,7 @@ _WALKER = Body(
 )
 _WALKER_CONTROL_COST = 0.001
 
-_SWIMMER = Body(
+_SWIMMER = RobotSpec(
     load=partial(gymnasium_model, "swimmer.xml"),
     frame_skip=4,
     reset_noise=0.1,
@@ -54,29 +54,29 @@ def walker_observation(states: States) -> Array:
     return np.concatenate([states.qpos[:, 1:], np.clip(states.qvel, -10.0, 10.0)], axis=1)
 
 
-def walker_fallen(moves: Moves) -> NDArray[np.bool_]:
+def walker_fallen(step: ControlStep) -> NDArray[np.bool_]:
     """Where the torso's height has left (0.8, 2) m or its pitch (−1, 1) radian, bool [B]."""
-    height, pitch = moves.qpos[:, 1], moves.qpos[:, 2]
+    height, pitch = step.qpos[:, 1], step.qpos[:, 2]
     upright: NDArray[np.bool_] = (height > 0.8) & (height < 2.0) & (np.abs(pitch) < 1.0)
     return ~upright
 
 
-def forward_velocity(moves: Moves, body: Body) -> Array:
+def forward_velocity(step: ControlStep, body: RobotSpec) -> Array:
     """Δx of the root joint per second, metres per second. Shape [B]."""
-    moved: Array = moves.qpos[:, 0] - moves.qpos_before[:, 0]
+    moved: Array = step.qpos[:, 0] - step.qpos_before[:, 0]
     return moved / body.dt_seconds
 
 
-def control_cost(moves: Moves, weight: float) -> Array:
+def control_cost(step: ControlStep, weight: float) -> Array:
     """weight·‖a‖². Shape [B]."""
-    cost: Array = weight * np.square(moves.controls).sum(axis=1)
+    cost: Array = weight * np.square(step.controls).sum(axis=1)
     return cost
 
 
 def _set_numbers(
     family: MujocoFamily, variant: str, *, observation_size: int, num_motors: int
 ) -> None:
-    family.source = known(f"variant of {family.name}", variant, _SOURCE)
+    family.source = lookup(f"variant of {family.name}", variant, _SOURCE)
     family.variant = variant
     family.horizon, family.action_scale = 200, 10.0
     family.observation_space = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
@@ -96,7 +96,7 @@ class Walker2DVel(MujocoFamily):
 
     name: ClassVar[str] = "Walker2DVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[Body] = _WALKER
+    body: ClassVar[RobotSpec] = _WALKER
     task_description = "target velocity U(0, 10) m/s"
     observation_description = "joint angles and velocities clipped to ±10"
 
@@ -107,14 +107,14 @@ class Walker2DVel(MujocoFamily):
     def observe(self, states: States) -> Array:
         return walker_observation(states)
 
-    def reward(self, moves: Moves) -> Array:
-        off_target = np.abs(forward_velocity(moves, _WALKER) - moves.tasks[:, 0])
-        return 15.0 - off_target - control_cost(moves, _WALKER_CONTROL_COST)
+    def reward(self, step: ControlStep) -> Array:
+        off_target = np.abs(forward_velocity(step, _WALKER) - step.tasks[:, 0])
+        return 15.0 - off_target - control_cost(step, _WALKER_CONTROL_COST)
 
-    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
-        return walker_fallen(moves)
+    def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
+        return walker_fallen(step)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test velocities come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)
 
@@ -132,7 +132,7 @@ class Walker2DDir(MujocoFamily):
 
     name: ClassVar[str] = "Walker2DDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[Body] = _WALKER
+    body: ClassVar[RobotSpec] = _WALKER
     same_tasks_in_splits = True
     task_description = "direction backward or forward"
     observation_description = "joint angles and velocities clipped to ±10"
@@ -144,14 +144,14 @@ class Walker2DDir(MujocoFamily):
     def observe(self, states: States) -> Array:
         return walker_observation(states)
 
-    def reward(self, moves: Moves) -> Array:
-        running = (2 * moves.tasks[:, 0] - 1) * forward_velocity(moves, _WALKER)
-        return running + 1.0 - control_cost(moves, _WALKER_CONTROL_COST)
+    def reward(self, step: ControlStep) -> Array:
+        running = (2 * step.tasks[:, 0] - 1) * forward_velocity(step, _WALKER)
+        return running + 1.0 - control_cost(step, _WALKER_CONTROL_COST)
 
-    def terminated(self, moves: Moves) -> NDArray[np.bool_]:
-        return walker_fallen(moves)
+    def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
+        return walker_fallen(step)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # there are two tasks
         return uniform_tasks(self.task_space, num_tasks, rng)
 
@@ -169,7 +169,7 @@ class SwimmerVel(MujocoFamily):
 
     name: ClassVar[str] = "SwimmerVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[Body] = _SWIMMER
+    body: ClassVar[RobotSpec] = _SWIMMER
     task_description = "target velocity U(0.1, 0.2) m/s"
     observation_description = "joint angles and velocities"
     warning = "ProMP's code pays |v − v*|, the wrong sign; its returns do not compare"
@@ -181,10 +181,10 @@ class SwimmerVel(MujocoFamily):
     def observe(self, states: States) -> Array:
         return np.concatenate([states.qpos[:, 2:], states.qvel], axis=1)
 
-    def reward(self, moves: Moves) -> Array:
-        off_target = np.abs(forward_velocity(moves, _SWIMMER) - moves.tasks[:, 0])
-        return -off_target - control_cost(moves, _SWIMMER_CONTROL_COST)
+    def reward(self, step: ControlStep) -> Array:
+        off_target = np.abs(forward_velocity(step, _SWIMMER) - step.tasks[:, 0])
+        return -off_target - control_cost(step, _SWIMMER_CONTROL_COST)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test velocities come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)

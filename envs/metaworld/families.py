@@ -83,7 +83,7 @@ class MetaWorld(GymnasiumFamily):
         self.task_description = f"{tasks}; reward {self._reward_version}"
         super().__init__(variant)
 
-    def env_kind(self, task: NDArray[np.float64]) -> Hashable:
+    def env_key(self, task: NDArray[np.float64]) -> Hashable:
         """The name of a task without its goal, e.g. "door-open"."""
         return self._section(task).task_name
 
@@ -113,7 +113,7 @@ class MetaWorld(GymnasiumFamily):
     def _section(self, task: NDArray[np.float64]) -> _Section:
         return self._sections[int(task[0])]
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         chosen = np.array([k for k, section in enumerate(self._sections) if section.split == split])
         rounds = -(-num_tasks // len(chosen))
         order = rng.permuted(np.tile(chosen, (rounds, 1)), axis=1)

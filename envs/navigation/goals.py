@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.tasks.family import uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
 from .plane import both, distance, draw_point, moved, shortest_way, uniform_points, use_plane
@@ -74,7 +74,7 @@ class Navigation2D(TensorFamily):
     variants: ClassVar[tuple[str, ...]] = tuple(_NAVIGATION)
 
     def __init__(self, variant: str) -> None:
-        self._numbers = known("variant of Navigation2D", variant, _NAVIGATION)
+        self._numbers = lookup("variant of Navigation2D", variant, _NAVIGATION)
         _set_numbers(self, variant, self._numbers)
 
     def initial_states(
@@ -96,10 +96,12 @@ class Navigation2D(TensorFamily):
         del time
         return shortest_way(states, parameters, self._numbers.max_step)
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         return draw_point(state, task, half_width=1.0, others=[(0, 0)])
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test goals come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)
 
@@ -118,7 +120,7 @@ class PointRobot(TensorFamily):
     variants: ClassVar[tuple[str, ...]] = tuple(_POINT_ROBOT)
 
     def __init__(self, variant: str) -> None:
-        self._numbers = known("variant of PointRobot", variant, _POINT_ROBOT)
+        self._numbers = lookup("variant of PointRobot", variant, _POINT_ROBOT)
         _set_numbers(self, variant, self._numbers)
 
     def initial_states(
@@ -139,9 +141,11 @@ class PointRobot(TensorFamily):
         del time
         return shortest_way(states, parameters, self._numbers.max_step)
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         return draw_point(state, task, half_width=2.0)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test goals come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)

@@ -20,7 +20,7 @@ from torch.nn import functional
 from metarl.tasks.actions import require_action_indices
 from metarl.tasks.family import listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
 from .plane import GOAL, OTHER, both, draw_cells
@@ -85,7 +85,7 @@ class GridNavigation(TensorFamily):
     _GOALS: ClassVar = [(x, y) for x in range(5) for y in range(5) if x > 1 or y > 1]
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of GridNavigation", variant, self._sources)
+        self.source = lookup("variant of GridNavigation", variant, self._sources)
         self.variant = variant
         self.task_space = spaces.Discrete(len(self._GOALS))
         _use_grid(self, self._SIZE)
@@ -112,10 +112,12 @@ class GridNavigation(TensorFamily):
         del time
         return _steps_towards(states, parameters.goals, parameters.moves)
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         return draw_cells(self._SIZE, {self._GOALS[int(task[0])]: GOAL}, _cell(state))
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # all goals are for training and test, as in the source
         return uniform_tasks(self.task_space, num_tasks, rng)
 
@@ -159,7 +161,7 @@ class DarkRoom(TensorFamily):
     variants: ClassVar[tuple[str, ...]] = tuple(_DARK)
 
     def __init__(self, variant: str) -> None:
-        self._numbers = numbers = known("variant of DarkRoom", variant, _DARK)
+        self._numbers = numbers = lookup("variant of DarkRoom", variant, _DARK)
         self.variant, self.source, self.warning = variant, numbers.source, numbers.warning
         self.horizon, size = numbers.horizon, numbers.size
         self.same_tasks_in_splits = not numbers.holds_out
@@ -190,12 +192,14 @@ class DarkRoom(TensorFamily):
         del time
         return _steps_towards(states, parameters.goals, parameters.moves)
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         size = self._numbers.size
         x, y = divmod(int(task[0]), size)
         return draw_cells(size, {(x, y): GOAL}, _cell(state))
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if not self._numbers.holds_out:
             return uniform_tasks(self.task_space, num_tasks, rng)
         goals = np.arange(self._numbers.size**2, dtype=np.float64)[:, None]
@@ -231,7 +235,7 @@ class KeyToDoor(TensorFamily):
     _SIZE: ClassVar = _DARK_ROOM_CELLS
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of KeyToDoor", variant, self._sources)
+        self.source = lookup("variant of KeyToDoor", variant, self._sources)
         self.variant = variant
         self.task_space = spaces.MultiDiscrete([self._SIZE**2] * 2)
         _use_grid(self, self._SIZE)
@@ -269,13 +273,15 @@ class KeyToDoor(TensorFamily):
         target = torch.where(states[..., 2:3] > 0, door, key)
         return _steps_towards(states[..., :2], target, parameters.moves)
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         """The door as a goal; the key, until it is found, in grey."""
         key, door = (divmod(int(index), self._SIZE) for index in task)
         marks = {door: GOAL} if state[2] > 0 else {door: GOAL, key: OTHER}
         return draw_cells(self._SIZE, marks, _cell(state))
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # key and door may lie anywhere in both
         return uniform_tasks(self.task_space, num_tasks, rng)
 

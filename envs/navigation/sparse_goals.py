@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.tasks.family import listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
 from .plane import both, distance, draw_point, moved, shortest_way, uniform_points, use_plane
@@ -28,7 +28,7 @@ class _Sparse:
     source: str
     horizon: int
     radius: float = 0.2  # around the goal; outside nothing is paid
-    pays_nearness: bool = True  # 1 − d inside the radius; otherwise 1
+    distance_shaped: bool = True  # 1 − d inside the radius; otherwise 1
     start: Rectangle | None = None  # lowest and highest corner; None: the origin
     num_fixed: tuple[int, int] | None = None  # of fixed angles, to train on and to test
     warning: str = ""
@@ -46,7 +46,7 @@ _SPARSE = {
     "borel": _Sparse(
         "Dorfman et al. 2021 (arXiv:2008.02598)",
         horizon=60,
-        pays_nearness=False,
+        distance_shaped=False,
         start=((-1.5, -0.5), (1.5, 1.5)),
         warning="pays 1 anywhere within the radius and starts anywhere around the half circle, "
         "unlike the other variants",
@@ -77,7 +77,7 @@ class SparsePointRobot(TensorFamily):
     _STEP: ClassVar = 0.1
 
     def __init__(self, variant: str) -> None:
-        self._numbers = numbers = known("variant of SparsePointRobot", variant, _SPARSE)
+        self._numbers = numbers = lookup("variant of SparsePointRobot", variant, _SPARSE)
         self.variant, self.source, self.warning = variant, numbers.source, numbers.warning
         self.horizon = numbers.horizon
         self.task_space = spaces.Box(0.0, np.pi, (1,), np.float64)
@@ -106,20 +106,22 @@ class SparsePointRobot(TensorFamily):
         del generator
         positions = moved(states, actions, self._STEP)
         away = distance(positions, parameters)
-        paid = 1 - away if self._numbers.pays_nearness else torch.ones_like(away)
+        paid = 1 - away if self._numbers.distance_shaped else torch.ones_like(away)
         return Transition(positions, paid.masked_fill(away > self._numbers.radius, 0))
 
     def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
         del time
         return shortest_way(states, parameters, self._STEP)
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         goal = [np.cos(task[0]), np.sin(task[0])]
         half_circle = [(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, np.pi, 31)]
         radius = self._numbers.radius
         return draw_point(state, goal, half_width=2.0, paid_radius=radius, others=half_circle)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self._numbers.num_fixed is None:  # train and test goals come from one distribution
             return uniform_tasks(self.task_space, num_tasks, rng)
         train, test = self._numbers.num_fixed
@@ -169,7 +171,7 @@ class CornerPoint(TensorFamily):
     _UNPAID: ClassVar = 0.5
 
     def __init__(self, variant: str) -> None:
-        self.source = known("variant of CornerPoint", variant, self._sources)
+        self.source = lookup("variant of CornerPoint", variant, self._sources)
         self.variant = variant
         self.task_space = spaces.Discrete(4)
         use_plane(self, self._STEP)
@@ -211,10 +213,12 @@ class CornerPoint(TensorFamily):
         way = shortest_way(ahead, target.clamp(max=2).unsqueeze(-1), self._STEP)
         return way * signs
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         goal = self._CORNERS[int(task[0])]
         return draw_point(state, goal, half_width=2.5, others=self._CORNERS)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # there are four tasks
         return uniform_tasks(self.task_space, num_tasks, rng)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.tasks.family import listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
-from metarl.validation import known
+from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
 from .plane import distance, draw_point, moved, shortest_way, use_plane
@@ -70,7 +70,7 @@ class WindyPoint(TensorFamily):
     _STRONGEST: ClassVar = 0.08
 
     def __init__(self, variant: str) -> None:
-        self._numbers = numbers = known("variant of WindyPoint", variant, _WINDY)
+        self._numbers = numbers = lookup("variant of WindyPoint", variant, _WINDY)
         self.variant, self.source, self.warning = variant, numbers.source, numbers.warning
         self.task_space = spaces.Box(-self._STRONGEST, self._STRONGEST, (2,), np.float64)
         drawn = f"wind U(−{self._STRONGEST:g}, {self._STRONGEST:g})² a step"
@@ -102,12 +102,14 @@ class WindyPoint(TensorFamily):
         del time
         return shortest_way(states + parameters.winds, parameters.goal, self._STEP)
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         blown = [tuple(10 * share * task) for share in np.linspace(0, 1, 8)]  # 10 steps of wind
         radius = self._RADIUS
         return draw_point(state, self._GOAL, half_width=1.5, paid_radius=radius, others=blown)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self._numbers.num_fixed is None:  # train and test winds come from one distribution
             return uniform_tasks(self.task_space, num_tasks, rng)
         train, test = self._numbers.num_fixed

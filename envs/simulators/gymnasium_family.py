@@ -61,8 +61,8 @@ class GymnasiumFamily(TaskFamily):
 
     The family is pickled to its worker processes, so its class belongs at the top level of a
     module. Where variants differ, set the attributes in `__init__` before calling this class's.
-    Where tasks need environments of different classes, override `make_env` and `env_kind`; where
-    tasks are not uniform over `task_space`, override `_draw_tasks`.
+    Where tasks need environments of different classes, override `make_env` and `env_key`; where
+    tasks are not uniform over `task_space`, override `_sample_tasks`.
 
     Gymnasium's wrappers that limit the time, check each step and enforce the order of calls are
     left away, the latter two being for development and the batch keeping time itself; what an
@@ -115,14 +115,14 @@ class GymnasiumFamily(TaskFamily):
         """Pose a task, shape [D]: called before the first reset under it, in the worker."""
 
     def make_env(self, task: NDArray[np.float64]) -> gymnasium.Env[Any, Any]:  # noqa: ARG002
-        """An environment for tasks of this task's kind; `apply_task` is called before its use.
+        """An environment for tasks with this task's `env_key`; `apply_task` comes before its use.
 
         By default `env_id` with `env_kwargs`, able to draw itself if it can.
         """
         return gymnasium.make(self._spec)
 
-    def env_kind(self, task: NDArray[np.float64]) -> Hashable:  # noqa: ARG002
-        """Tasks of one kind are posed in the same environment; by default there is one kind."""
+    def env_key(self, task: NDArray[np.float64]) -> Hashable:  # noqa: ARG002
+        """Tasks with equal keys share an environment; by default all tasks do."""
         return None
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor | None:  # noqa: ARG002
@@ -146,7 +146,7 @@ class GymnasiumFamily(TaskFamily):
             timeout_seconds=self.timeout_seconds,
         )
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test tasks come from one distribution
         return uniform_tasks(self.task_space, num_tasks, rng)
 

@@ -87,7 +87,7 @@ class MujocoBatch:
             batch_size: number of environments B.
             frame_skip: physics steps per control step.
             sensing: the model with sensors added and a one-stage integrator, whose readings are
-                wanted; None senses nothing.
+                wanted; None reads no sensors.
             num_threads: native threads; None takes one per core this process may use.
 
         Raises:
@@ -145,15 +145,17 @@ class MujocoBatch:
         """Controls of the last step, a view; 0 after `set_states`. Shape [B, nu]."""
         return self._controls[:, 0]
 
-    def set_states(self, qpos: Array, qvel: Array, where: NDArray[np.bool_] | None = None) -> None:
+    def set_states(
+        self, qpos: Array, qvel: Array, env_mask: NDArray[np.bool_] | None = None
+    ) -> None:
         """Place environments at the start of an episode.
 
         Args:
             qpos: shape [B, nq].
             qvel: shape [B, nv].
-            where: bool [B], which environments; None places all.
+            env_mask: bool [B], which environments; None places all.
         """
-        chosen = slice(None) if where is None else where
+        chosen = slice(None) if env_mask is None else env_mask
         self._states[chosen] = 0
         self._states[chosen, 0] = self._start_seconds
         self._states[chosen, self._qpos] = qpos[chosen]

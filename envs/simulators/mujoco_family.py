@@ -29,11 +29,11 @@ from metarl.validation import require_at_least
 from .mujoco_batch import Array, MujocoBatch
 from .mujoco_picture import draw_state
 
-__all__ = ["Body", "Moves", "MujocoFamily", "MujocoFamilyBatch", "Senses", "States"]
+__all__ = ["RobotSpec", "ControlStep", "MujocoFamily", "MujocoFamilyBatch", "Sensors", "States"]
 
 
 @dataclass(frozen=True)
-class Senses:
+class Sensors:
     """What a robot's families see beyond positions and velocities."""
 
     load: Callable[[], mujoco.MjModel]
@@ -43,7 +43,7 @@ class Senses:
 
 
 @dataclass(frozen=True)
-class Body:
+class RobotSpec:
     """A robot: its model and how its episodes begin."""
 
     load: Callable[[], mujoco.MjModel]
@@ -54,7 +54,7 @@ class Body:
     """Half width of the uniform noise on the initial positions."""
     velocity_noise: Literal["normal", "uniform"]
     """Initial velocities: normal with standard deviation `reset_noise`, or uniform."""
-    senses: Senses | None = None
+    sensors: Sensors | None = None
 
     @cached_property
     def dt_seconds(self) -> float:
@@ -68,13 +68,13 @@ class States:
 
     qpos: Array  # [B, nq]
     qvel: Array  # [B, nv]
-    sensed: Array  # [B, m], what the body's senses read here; m = 0 without senses
+    sensed: Array  # [B, m], what the body's sensors read here; m = 0 without sensors
     tasks: Tasks  # [B, D]
     controls: Array  # [B, nu], that led here, clipped to the action space; 0 at an episode's start
 
 
 @dataclass(frozen=True)
-class Moves(States):
+class ControlStep(States):
     """One control step of all environments: where it led, and from where."""
 
     qpos_before: Array  # [B, nq]
@@ -88,7 +88,7 @@ class MujocoFamily(TaskFamily):
     must not change them.
     """
 
-    body: ClassVar[Body]
+    body: ClassVar[RobotSpec]
     action_space: spaces.Box
 
     @property
@@ -105,14 +105,14 @@ class MujocoFamily(TaskFamily):
         """Observations, shape [B, O]."""
 
     @abstractmethod
-    def reward(self, moves: Moves) -> Array:
+    def reward(self, moves: ControlStep) -> Array:
         """Rewards of one control step, shape [B]."""
 
-    def terminated(self, moves: Moves) -> NDArray[np.bool_] | None:  # noqa: ARG002
+    def terminated(self, moves: ControlStep) -> NDArray[np.bool_] | None:  # noqa: ARG002
         """Which episodes ended with this step, bool [B]; None: they never do."""
         return None
 
-    def success(self, moves: Moves) -> NDArray[np.bool_] | None:  # noqa: ARG002
+    def success(self, moves: ControlStep) -> NDArray[np.bool_] | None:  # noqa: ARG002
         """Which environments succeeded in this step, bool [B]; None: the family does not say."""
         return None
 
@@ -152,24 +152,24 @@ class MujocoFamilyBatch:
         self._size = self.num_tasks * num_envs
         self._low = family.action_space.low.astype(np.float64)
         self._high = family.action_space.high.astype(np.float64)
-        senses = family.body.senses
-        self._read = None if senses is None else senses.read
+        sensors = family.body.sensors
+        self._read = None if sensors is None else sensors.read
         models = family.task_models(rows)
-        if models is not None and senses is not None:
+        if models is not None and sensors is not None:
             raise TypeError(f"{family.id} must not sense forces and have models of its own by task")
         self.physics = MujocoBatch(
             family.model if models is None else self._for_each_env(models),
             self._size,
             frame_skip=family.body.frame_skip,
-            sensing=None if senses is None else senses.load(),
+            sensing=None if sensors is None else sensors.load(),
         )
         self._time = np.zeros(self._size, np.int64)
         self._never = np.zeros(self._size, np.bool_)
         self._observations: Tensor | None = None
         self._keep_tasks(rows)
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
-        if where is not None:
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
+        if env_mask is not None:
             self._last_observations()  # the first reset must be of all
         body, model = self._family.body, self.physics.model
         position = _uniform((self._size, model.nq), generator)
@@ -178,7 +178,7 @@ class MujocoFamilyBatch:
             velocity = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
         else:
             velocity = _uniform(shape, generator)
-        chosen = None if where is None else where.reshape(-1).cpu().numpy()
+        chosen = None if env_mask is None else env_mask.reshape(-1).cpu().numpy()
         self.physics.set_states(
             model.qpos0 + body.reset_noise * position, body.reset_noise * velocity, chosen
         )
@@ -196,7 +196,7 @@ class MujocoFamilyBatch:
         before, sensed_before = physics.qpos.copy(), self._sensed
         physics.step(controls)
         self._sensed = self._sense()
-        moves = Moves(*self._here(), before, sensed_before)
+        moves = ControlStep(*self._here(), before, sensed_before)
         rewards, ends = family.reward(moves), family.terminated(moves)
         lost = physics.diverged()
         if lost is not None:
@@ -259,7 +259,7 @@ class MujocoFamilyBatch:
         return physics.qpos, physics.qvel, self._sensed, self._rows, physics.controls
 
     def _sense(self) -> Array:
-        """What the senses read in the present states, an array of its own."""
+        """What the sensors read in the present states, an array of its own."""
         readings = self.physics.sensors
         return readings if self._read is None else self._read(readings)
 

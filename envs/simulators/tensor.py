@@ -67,7 +67,9 @@ class TensorFamily(TaskFamily):
         """
         return None
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         """A picture of one state [S] under one task [D], shape [height, width, 3].
 
         Raises:
@@ -77,7 +79,7 @@ class TensorFamily(TaskFamily):
 
     @property
     def has_picture(self) -> bool:
-        return type(self).draw is not TensorFamily.draw
+        return type(self).render_state is not TensorFamily.render_state
 
     def make_batch(
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
@@ -104,15 +106,15 @@ class TensorBatch:
         self._time = torch.zeros(self.num_tasks, num_envs, dtype=torch.int64, device=device)
         self._never = torch.zeros_like(self._time, dtype=torch.bool)
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         self._generator = self._on_device(generator)
         shape = (self.num_tasks, self.num_envs)
         states = self._family.initial_states(self._parameters, shape, self._generator)
-        if where is None:
+        if env_mask is None:
             self._states, self._time = states, torch.zeros_like(self._time)
         else:
-            self._states = torch.where(where.unsqueeze(-1), states, self._current())
-            self._time = self._time.masked_fill(where, 0)
+            self._states = torch.where(env_mask.unsqueeze(-1), states, self._current())
+            self._time = self._time.masked_fill(env_mask, 0)
         return self._observed()
 
     def step(self, actions: Tensor) -> Step:
@@ -141,7 +143,7 @@ class TensorBatch:
     def render(self, task: int, env: int) -> NDArray[np.uint8]:
         """A picture of one environment, shape [height, width, 3]."""
         state = self._current()[task, env].double().cpu().numpy()
-        return self._family.draw(state, self._tasks[task])
+        return self._family.render_state(state, self._tasks[task])
 
     def close(self) -> None:
         """Nothing to free."""

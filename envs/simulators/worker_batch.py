@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -24,10 +24,7 @@ from metarl.tasks.spaces import Tasks
 from metarl.validation import require_at_least, require_between
 
 from .worker_pool import InProcess, WorkerError, WorkerPool, shared_memory
-from .worker_process import Layout
-
-if TYPE_CHECKING:
-    from .gymnasium_family import GymnasiumFamily
+from .worker_process import Layout, TaskSetter
 
 __all__ = ["WorkerBatch", "WorkerError"]
 
@@ -51,7 +48,7 @@ class WorkerBatch:
 
     def __init__(
         self,
-        family: GymnasiumFamily,
+        family: TaskSetter,
         tasks: Tasks,
         num_envs: int,
         device: torch.device,
@@ -99,16 +96,16 @@ class WorkerBatch:
             else InProcess(family, layout, self._arrays)
         )
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         self._require_open()
         arrays = self._arrays
         seeds = torch.randint(_MAX_SEED, arrays.seeds.shape, generator=generator)
         arrays.seeds[:] = seeds.numpy()
-        if where is None:
+        if env_mask is None:
             arrays.chosen[:] = True
         else:
             self._last_observations()  # only who was reset as a whole may be reset in part
-            arrays.chosen[:] = where.reshape(-1).cpu().numpy()
+            arrays.chosen[:] = env_mask.reshape(-1).cpu().numpy()
         self._pool.reset()
         for ends in (arrays.terminated, arrays.truncated, arrays.success):
             ends[arrays.chosen] = False
@@ -197,7 +194,7 @@ def _num_workers(asked: int | None, batch_size: int) -> int:
     return min(cores, batch_size)
 
 
-def _layout(family: GymnasiumFamily, tasks: Tasks, num_envs: int, num_shards: int) -> Layout:
+def _layout(family: TaskSetter, tasks: Tasks, num_envs: int, num_shards: int) -> Layout:
     actions = family.action_space
     is_box = isinstance(actions, spaces.Box)
     return Layout(

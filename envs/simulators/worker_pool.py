@@ -33,8 +33,8 @@ from .worker_process import (
     Arrays,
     Layout,
     Picture,
-    PosesTasks,
     Shard,
+    TaskSetter,
     serve,
 )
 
@@ -61,9 +61,9 @@ class WorkerError(RuntimeError):
 class InProcess:
     """A pool without workers: the environments are stepped in this process, to the same bits."""
 
-    def __init__(self, family: PosesTasks, layout: Layout, arrays: Arrays) -> None:
+    def __init__(self, family: TaskSetter, layout: Layout, arrays: Arrays) -> None:
         self._layout, self._arrays = layout, arrays
-        arrays.busy_with[:] = -1
+        arrays.active_env[:] = -1
         shard = self._shard = Shard(family, layout, arrays, 0)
         self._finalizer = weakref.finalize(self, shard.close)
         with self._errors_named("making"):
@@ -98,7 +98,7 @@ class InProcess:
         try:
             yield
         except (Exception, SystemExit) as error:
-            index = int(self._arrays.busy_with[0])
+            index = int(self._arrays.active_env[0])
             self.close()
             place = "" if index < 0 else f", in {_place(self._layout, self._arrays, index)}"
             raise WorkerError(
@@ -121,7 +121,7 @@ class WorkerPool:
     """
 
     def __init__(
-        self, family: PosesTasks, layout: Layout, memory: Any, *, timeout_seconds: float
+        self, family: TaskSetter, layout: Layout, memory: Any, *, timeout_seconds: float
     ) -> None:
         """Start the workers and let them make their environments.
 
@@ -140,7 +140,7 @@ class WorkerPool:
         context = get_context("spawn")
         self._layout, self._timeout_seconds = layout, timeout_seconds
         self._arrays = layout.arrays(memory)
-        self._arrays.busy_with[:] = -1
+        self._arrays.active_env[:] = -1
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._finalizer = weakref.finalize(
@@ -218,7 +218,7 @@ class WorkerPool:
     def _hear(self, doing: str, timeout_seconds: float, asked: Sequence[_Worker]) -> list[bytes]:
         """Wait for the answers of all who were asked; their payloads."""
         answers: dict[int, bytes] = {}
-        seen = self._arrays.busy_with.copy()
+        seen = self._arrays.active_env.copy()
         while len(answers) < len(asked):
             events = self._selector.select(timeout_seconds)
             for key, _ in events:
@@ -227,7 +227,7 @@ class WorkerPool:
             if not events:
                 waiting = [w for w in asked if w.number not in answers]
                 self._require_progress(waiting, seen, doing, timeout_seconds)
-                seen = self._arrays.busy_with.copy()
+                seen = self._arrays.active_env.copy()
         return [answers[worker.number] for worker in asked]
 
     def _payload(self, worker: _Worker, doing: str) -> bytes:
@@ -271,7 +271,7 @@ class WorkerPool:
 
     def _where(self, worker: _Worker) -> tuple[int, str]:
         """The environment a worker is in, −1 for none, and that in words."""
-        index = int(self._arrays.busy_with[worker.number])
+        index = int(self._arrays.active_env[worker.number])
         if index >= 0:
             return index, f"in {_place(self._layout, self._arrays, index)}"
         shard = self._layout.shard(worker.number)
@@ -297,7 +297,7 @@ def _task_and_env(layout: Layout, index: int) -> tuple[int | None, int | None]:
     return divmod(index, layout.num_envs) if index >= 0 else (None, None)
 
 
-def _pickle(family: PosesTasks) -> bytes:
+def _pickle(family: TaskSetter) -> bytes:
     try:
         return pickle.dumps(family)
     except (pickle.PicklingError, AttributeError, TypeError) as error:

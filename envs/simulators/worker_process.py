@@ -1,8 +1,8 @@
 """Some environments of a batch and the arrays they share with it: what a worker process runs.
 
-The same code steps a batch without workers, inside the process that asks. Here is no torch tensor,
-no chance and no decision about episodes: which environments to reset or step, with which seeds and
-actions, stands in the arrays.
+The same code steps a batch without workers, in the calling process. This module uses no tensors or
+randomness; the shared arrays specify which environments to reset or step, with which seeds and
+actions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
     "Arrays",
     "Layout",
     "Picture",
-    "PosesTasks",
+    "TaskSetter",
     "Shard",
     "serve",
 ]
@@ -48,23 +48,37 @@ _ALIGNMENT = 64  # bytes; arrays begin on cache lines of their own
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 Row: TypeAlias = NDArray[np.float64]
+Rows: TypeAlias = NDArray[np.float64]
 Picture: TypeAlias = NDArray[np.uint8] | str
 """A picture [height, width, 3], or why there is none."""
 
 
-class PosesTasks(Protocol):
-    """What a worker needs of a family; it is pickled to the worker."""
+class TaskSetter(Protocol):
+    """Interface of a family to its batch and workers; it is pickled to each worker."""
 
+    horizon: int
     has_success: bool
+    observation_space: spaces.Box
+    action_space: gymnasium.Space[Any]
+
+    @property
+    def id(self) -> str:
+        """Family and variant, for messages."""
+
+    def check_tasks(self, tasks: object) -> Rows:
+        """The tasks as float64 [N, D]; a `ValueError` if they lie outside the task space."""
 
     def make_env(self, task: Row) -> Env:
         """An environment that `apply_task` can set to this task, shape [D]."""
 
-    def env_kind(self, task: Row) -> Hashable:
-        """Tasks of one kind can be posed by one environment."""
+    def env_key(self, task: Row) -> Hashable:
+        """Tasks with equal keys can share one environment."""
 
     def apply_task(self, env: Env, task: Row) -> None:
-        """Pose a task in an environment made for its kind."""
+        """Set the task in an environment made for its key."""
+
+    def best_actions(self, observations: Any, tasks: Any) -> Any:
+        """Actions [N, E, …] of an oracle that knows the tasks [N, 1, D]; None without an oracle."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,7 @@ class Arrays:
     terminated: NDArray[np.bool_]  # [B]
     truncated: NDArray[np.bool_]  # [B]
     success: NDArray[np.bool_]  # [B]
-    busy_with: NDArray[np.int64]  # [W], the environment a worker is in; −1: in none
+    active_env: NDArray[np.int64]  # [W], the environment a worker is in; −1: in none
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,7 @@ class Layout:
             "terminated": (batch, "bool"),
             "truncated": (batch, "bool"),
             "success": (batch, "bool"),
-            "busy_with": ((self.num_shards,), "int64"),
+            "active_env": ((self.num_shards,), "int64"),
         }
 
 
@@ -145,28 +159,28 @@ def _padded_bytes(shape: Sequence[int], dtype: str) -> int:
 class Shard:
     """Environments next to each other in a batch, stepped one after another.
 
-    An exception of an environment leaves through the method that met it; `busy_with` then names
+    An exception of an environment leaves through the method that met it; `active_env` then names
     the environment.
     """
 
-    def __init__(self, family: PosesTasks, layout: Layout, arrays: Arrays, number: int) -> None:
+    def __init__(self, family: TaskSetter, layout: Layout, arrays: Arrays, number: int) -> None:
         self._family, self._layout, self._arrays, self._number = family, layout, arrays, number
         self._indices = layout.shard(number)
         self._envs: dict[int, Env] = {}
-        self._kinds: dict[int, Hashable] = {}
+        self._keys: dict[int, Hashable] = {}
         self._spare: defaultdict[Hashable, list[Env]] = defaultdict(list)
         self._nested: dict[int, spaces.Space[Any]] = {}  # what must be flattened
 
     def make(self) -> None:
         """Make the environments for their first tasks."""
         for index in self._enter(self._indices):
-            self._place(index, self._family.env_kind(self._task(index)))
+            self._place(index, self._family.env_key(self._task(index)))
 
     def reset(self) -> None:
         """Begin an episode in the chosen environments; a new task is applied before."""
         arrays = self._arrays
         chosen = self._chosen()
-        self._change_kinds([index for index in chosen if arrays.is_new_task[index]])
+        self._replace_envs([index for index in chosen if arrays.is_new_task[index]])
         for index in self._enter(chosen):
             env = self._envs[index]
             if arrays.is_new_task[index]:
@@ -184,7 +198,9 @@ class Shard:
     def step(self) -> None:
         """Step the chosen environments."""
         arrays, envs, first = self._arrays, self._envs, self._indices.start
-        actions = arrays.actions[first : self._indices.stop].copy()  # an environment may keep its
+        actions = arrays.actions[
+            first : self._indices.stop
+        ].copy()  # copied: an environment may keep it
         has_success, nested = self._family.has_success, self._nested
         for index in self._enter(self._chosen()):
             observation, reward, terminated, truncated, info = envs[index].step(
@@ -228,29 +244,29 @@ class Shard:
         return chosen
 
     def _enter(self, indices: Sequence[int]) -> Iterator[int]:
-        """The indices, each noted in `busy_with` while its environment is at work."""
-        busy_with, number = self._arrays.busy_with, self._number
+        """The indices, each noted in `active_env` while its environment is at work."""
+        active_env, number = self._arrays.active_env, self._number
         for index in indices:
-            busy_with[number] = index
+            active_env[number] = index
             yield index
-        busy_with[number] = -1
+        active_env[number] = -1
 
-    def _change_kinds(self, indices: Sequence[int]) -> None:
-        """Give those whose new task is of another kind an environment of that kind.
+    def _replace_envs(self, indices: Sequence[int]) -> None:
+        """Replace environments that cannot represent their new task.
 
-        Environments that were in use before are kept and used again.
+        Replaced environments are kept and used again.
         """
-        kinds = {index: self._family.env_kind(self._task(index)) for index in indices}
-        moved = {index: kind for index, kind in kinds.items() if kind != self._kinds[index]}
+        keys = {index: self._family.env_key(self._task(index)) for index in indices}
+        moved = {index: key for index, key in keys.items() if key != self._keys[index]}
         for index in moved:
-            self._spare[self._kinds[index]].append(self._envs.pop(index))
+            self._spare[self._keys[index]].append(self._envs.pop(index))
         for index in self._enter(list(moved)):
             self._place(index, moved[index])
 
-    def _place(self, index: int, kind: Hashable) -> None:
-        spare = self._spare[kind]
+    def _place(self, index: int, key: Hashable) -> None:
+        spare = self._spare[key]
         env = spare.pop() if spare else self._family.make_env(self._task(index))
-        self._envs[index], self._kinds[index] = env, kind
+        self._envs[index], self._keys[index] = env, key
         space, size = env.observation_space, spaces.flatdim(env.observation_space)
         if size != self._layout.observation_size:
             raise ValueError(

@@ -176,9 +176,9 @@ class TaskVecEnv(VecEnv):
         self._envs.close()
 
     def _set_task(self, chosen: NDArray[np.int64], task: object) -> None:
-        where = np.zeros(self.num_envs, np.bool_)
-        where[chosen] = True
-        self._envs.set_tasks(None if task is None else [task] * self.num_envs, where)
+        env_mask = np.zeros(self.num_envs, np.bool_)
+        env_mask[chosen] = True
+        self._envs.set_tasks(None if task is None else [task] * self.num_envs, env_mask)
 
     def _chosen(self, indices: Any) -> NDArray[np.int64]:
         return np.arange(self.num_envs)[list(self._get_indices(indices))]

@@ -91,17 +91,17 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
             return self._rows[:, 0].astype(np.int64)
         return self._rows.astype(self.family.task_space.dtype)
 
-    def set_tasks(self, tasks: object, where: Mask | None = None) -> None:
+    def set_tasks(self, tasks: object, env_mask: Mask | None = None) -> None:
         """Keep tasks from the next episode on.
 
         Args:
             tasks: n points of the family's `task_space`; None draws one for each episode.
-            where: bool [n], in which environments; None means all.
+            env_mask: bool [n], in which environments; None means all.
 
         Raises:
             ValueError: if the tasks are not n points of the task space.
         """
-        chosen = np.ones(self.num_envs, np.bool_) if where is None else where
+        chosen = np.ones(self.num_envs, np.bool_) if env_mask is None else env_mask
         if tasks is not None:
             self._kept_rows[chosen] = self._rows_of(tasks)[chosen]
         self._keeps[chosen] = tasks is not None
@@ -121,18 +121,18 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
             ResetNeeded: if the first reset is not of all environments.
         """
         given = check_options(options, ("reset_mask", "task", "tasks"))
-        where = np.ones(self.num_envs, np.bool_)
+        env_mask = np.ones(self.num_envs, np.bool_)
         if "reset_mask" in given:
-            where = _check_mask(given["reset_mask"], self.num_envs)
+            env_mask = _check_mask(given["reset_mask"], self.num_envs)
         rows = self._given_rows(given)
-        if self._ended is None and not where.all():
+        if self._ended is None and not env_mask.all():
             raise ResetNeeded("the first reset must be of all environments")
         if seed is not None and not isinstance(seed, int):
             raise ValueError(f"seed must be one Python integer, for all environments, got {seed!r}")
         super().reset(seed=seed)
-        observations = self._begin(where, rows)
-        self._ended = np.zeros_like(where) if self._ended is None else self._ended & ~where
-        return observations, _masked("task", self.task, where)
+        observations = self._begin(env_mask, rows)
+        self._ended = np.zeros_like(env_mask) if self._ended is None else self._ended & ~env_mask
+        return observations, _masked("task", self.task, env_mask)
 
     def step(self, actions: object) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """One step of all environments.
@@ -176,23 +176,23 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         """Free what the simulator holds; `close` calls this once."""
         self._batch.close()
 
-    def _begin(self, where: Mask, given: Tasks | None = None) -> Array:
+    def _begin(self, env_mask: Mask, given: Tasks | None = None) -> Array:
         """Begin episodes in some environments; observations of all, [n, O]."""
         seed = draw_seed(self.np_random)
-        rows, drawn = self._rows.copy(), where & ~self._keeps
-        rows[where] = (self._kept_rows if given is None else given)[where]
+        rows, drawn = self._rows.copy(), env_mask & ~self._keeps
+        rows[env_mask] = (self._kept_rows if given is None else given)[env_mask]
         if given is None and drawn.any():
             rows[drawn] = self.family.sample_tasks(int(drawn.sum()), split=self.split, seed=seed)
         if not np.array_equal(rows, self._rows):
             self._batch.set_tasks(rows)
             self._rows = rows
-        mask = None if where.all() else torch.tensor(where, device=self._device).unsqueeze(1)
+        mask = None if env_mask.all() else torch.tensor(env_mask, device=self._device).unsqueeze(1)
         return _array(self._batch.reset(torch_generator(seed, "episodes"), mask))
 
-    def _infos(self, success: Array | None, where: Mask) -> dict[str, Any]:
+    def _infos(self, success: Array | None, env_mask: Mask) -> dict[str, Any]:
         """What a step tells of some environments."""
-        infos = _masked("task", self.task, where)
-        return infos if success is None else infos | _masked("success", success, where)
+        infos = _masked("task", self.task, env_mask)
+        return infos if success is None else infos | _masked("success", success, env_mask)
 
     def _check_order(self) -> Mask:
         """Which episodes the last step ended."""
@@ -232,29 +232,29 @@ def _array(batch: Tensor) -> Array:
     return copied
 
 
-def _masked(key: str, values: Array, where: Mask) -> dict[str, Any]:
+def _masked(key: str, values: Array, env_mask: Mask) -> dict[str, Any]:
     """Gymnasium's format: values where the mask is true, 0 elsewhere, and the mask.
 
     >>> _masked("task", np.array([3, 4]), np.array([False, True]))
     {'task': array([0, 4]), '_task': array([False,  True])}
     """
-    if not where.any():
+    if not env_mask.any():
         return {}
     kept = np.zeros_like(values)
-    kept[where] = values[where]
-    return {key: kept, f"_{key}": where.copy()}
+    kept[env_mask] = values[env_mask]
+    return {key: kept, f"_{key}": env_mask.copy()}
 
 
-def _final(observations: Array, infos: dict[str, Any], where: Mask) -> dict[str, Any]:
+def _final(observations: Array, infos: dict[str, Any], env_mask: Mask) -> dict[str, Any]:
     """Gymnasium's keys for the last step of episodes whose environments were reset with it."""
-    final_obs = np.full(len(where), None, dtype=object)
-    for index in np.flatnonzero(where):
+    final_obs = np.full(len(env_mask), None, dtype=object)
+    for index in np.flatnonzero(env_mask):
         final_obs[index] = observations[index].copy()
     return {
         "final_obs": final_obs,
-        "_final_obs": where.copy(),
+        "_final_obs": env_mask.copy(),
         "final_info": infos,
-        "_final_info": where.copy(),
+        "_final_info": env_mask.copy(),
     }
 
 

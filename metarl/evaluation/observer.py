@@ -87,9 +87,9 @@ class WatchedBatch:
         self._running = np.zeros(shape, np.bool_)
         self._seen = np.arange(batch.num_envs) < num_envs
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
-        observations = self._batch.reset(generator, where)
-        chosen = np.ones_like(self._running) if where is None else where.cpu().numpy()
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
+        observations = self._batch.reset(generator, env_mask)
+        chosen = np.ones_like(self._running) if env_mask is None else env_mask.cpu().numpy()
         self._episode += chosen
         self._time[chosen] = 0
         self._running |= chosen

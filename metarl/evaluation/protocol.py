@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from metarl.validation import known, require_at_least
+from metarl.validation import lookup, require_at_least
 
 __all__ = ["PRESETS", "EvaluationProtocol", "preset"]
 
@@ -119,4 +119,4 @@ def preset(name: str) -> EvaluationProtocol:
     Raises:
         ValueError: if there is none of the name, with the nearest.
     """
-    return known("preset", name, PRESETS)
+    return lookup("preset", name, PRESETS)

@@ -83,8 +83,8 @@ class TrialFamily(TaskFamily):
     def check_tasks(self, tasks: object) -> Tasks:
         return self._family.check_tasks(tasks)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        return self._family._draw_tasks(num_tasks, split, rng)
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        return self._family._sample_tasks(num_tasks, split, rng)
 
 
 class _TrialBatch:
@@ -100,12 +100,12 @@ class _TrialBatch:
         self.action_space: gymnasium.Space[Any] = batch.action_space
         self._last: ActorInput | None = None
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
-        observations = self._batch.reset(generator, where)
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
+        observations = self._batch.reset(generator, env_mask)
         self._generator = generator
         lead = observations.shape[:2]
-        begins = observations.new_ones(lead, dtype=torch.bool) if where is None else where
-        if self._last is None or where is None:
+        begins = observations.new_ones(lead, dtype=torch.bool) if env_mask is None else env_mask
+        if self._last is None or env_mask is None:
             self._episodes = torch.zeros(lead, dtype=torch.int64, device=observations.device)
             self._is_first = begins
             nothing = observations.new_zeros(lead)

@@ -66,12 +66,12 @@ class BatchEnv(Protocol):
     observation_space: spaces.Box
     action_space: gymnasium.Space[Any]
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         """Begin an episode everywhere, or in some environments only.
 
         Args:
             generator: on the CPU; the source of chance for this reset and for the steps after it.
-            where: bool [N, E], true where an episode begins; None begins one everywhere. The
+            env_mask: bool [N, E], true where an episode begins; None begins one everywhere. The
                 first reset must be of all.
 
         Returns:
@@ -174,7 +174,7 @@ class TaskFamily(ABC):
         if split not in self.splits:
             raise ValueError(unknown_name("split", split, self.splits))
         require_at_least("num_tasks", num_tasks, 1)
-        return self._draw_tasks(num_tasks, split, numpy_generator(seed, "tasks", split))
+        return self._sample_tasks(num_tasks, split, numpy_generator(seed, "tasks", split))
 
     def check_tasks(self, tasks: object) -> Tasks:
         """The tasks as float64 [N, D], copied, if they all lie in the task space.
@@ -200,7 +200,7 @@ class TaskFamily(ABC):
         """
 
     @abstractmethod
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks: ...
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks: ...
 
 
 def uniform_tasks(space: TaskSpace, num_tasks: int, rng: np.random.Generator) -> Tasks:

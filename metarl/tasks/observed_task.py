@@ -18,16 +18,16 @@ from torch import Tensor
 from metarl.tasks.family import BatchEnv, RendersBatch, Step, TaskFamily
 from metarl.tasks.spaces import Tasks, normalized_rows, space_bounds
 
-__all__ = ["KnownTask"]
+__all__ = ["ObservedTaskFamily"]
 
 
-class KnownTask(TaskFamily):
+class ObservedTaskFamily(TaskFamily):
     """The same tasks, with the task appended to every observation.
 
     The task's coordinates are appended in units of the task space: low is −1, high is 1.
     """
 
-    name: ClassVar[str] = "KnownTask"
+    name: ClassVar[str] = "ObservedTaskFamily"
 
     def __init__(self, family: TaskFamily) -> None:
         self._family = family
@@ -62,21 +62,21 @@ class KnownTask(TaskFamily):
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
     ) -> BatchEnv:
         batch = self._family.make_batch(tasks, num_envs=num_envs, device=device)
-        kind = _DrawnBatch if isinstance(batch, RendersBatch) else _KnownTaskBatch
+        kind = _DrawnBatch if isinstance(batch, RendersBatch) else _ObservedTaskBatch
         return kind(batch, tasks, self, torch.device(device))
 
     def check_tasks(self, tasks: object) -> Tasks:
         return self._family.check_tasks(tasks)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        return self._family._draw_tasks(num_tasks, split, rng)
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        return self._family._sample_tasks(num_tasks, split, rng)
 
 
-class _KnownTaskBatch:
+class _ObservedTaskBatch:
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
 
     def __init__(
-        self, batch: BatchEnv, tasks: Tasks, family: KnownTask, device: torch.device
+        self, batch: BatchEnv, tasks: Tasks, family: ObservedTaskFamily, device: torch.device
     ) -> None:
         self._batch, self._family, self._device = batch, family, device
         self.num_tasks, self.num_envs = batch.num_tasks, batch.num_envs
@@ -85,8 +85,8 @@ class _KnownTaskBatch:
         self.action_space: gymnasium.Space[Any] = batch.action_space
         self._keep_tasks(tasks)
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
-        return torch.cat([self._batch.reset(generator, where), self._tasks], -1)
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
+        return torch.cat([self._batch.reset(generator, env_mask), self._tasks], -1)
 
     def step(self, actions: Tensor) -> Step:
         step = self._batch.step(actions)
@@ -108,7 +108,7 @@ class _KnownTaskBatch:
         self._tasks = appended.unsqueeze(1).expand(-1, self.num_envs, -1)  # [N, E, D]
 
 
-class _DrawnBatch(_KnownTaskBatch):
+class _DrawnBatch(_ObservedTaskBatch):
     """One whose environments can be drawn."""
 
     def render(self, task: int, env: int) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import gymnasium
 
 from metarl.registry import Entry, Registry
 from metarl.tasks.family import TaskFamily
-from metarl.tasks.observed_task import KnownTask
+from metarl.tasks.observed_task import ObservedTaskFamily
 from metarl.validation import unknown_name
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def make_family(family_id: str) -> TaskFamily:
             f"the family of {name}:{variant} calls itself {family.id!r}; its `name` and `variant` "
             "must be those it is registered under"
         )
-    return KnownTask(family) if plus else family
+    return ObservedTaskFamily(family) if plus else family
 
 
 def _load_plugins() -> None:

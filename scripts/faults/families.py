@@ -77,7 +77,7 @@ class FaultyLine(TensorFamily):
     def _fails(self) -> bool:
         return self._num_resets > _GOOD_RESETS
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split
         return uniform_tasks(self.task_space, num_tasks, rng)
 

@@ -29,7 +29,7 @@ GOAL = np.array([0.3, 0.4])
 class Undrawn(Navigation2D):
     """Navigation without a picture."""
 
-    draw = TensorFamily.draw
+    render_state = TensorFamily.render_state
 
 
 def make(family_id: str, **settings) -> TaskEnv:

@@ -189,7 +189,7 @@ def test_only_environments_whose_episode_begins_get_another_task():
 
 def test_a_task_may_be_kept_in_some_environments_only():
     envs = navigation(3)
-    envs.set_tasks([[0.5, 0.5]] * 3, where=np.array([False, True, False]))
+    envs.set_tasks([[0.5, 0.5]] * 3, env_mask=np.array([False, True, False]))
     tasks = [envs.reset(seed=0)[1]["task"], envs.reset()[1]["task"]]
     assert tasks[0][1].tolist() == tasks[1][1].tolist() == [0.5, 0.5]
     assert (tasks[0][[0, 2]] != tasks[1][[0, 2]]).all()

@@ -195,7 +195,7 @@ def test_films_show_the_first_environment_of_each_task_every_few_steps():
     assert [[len(film) for film in stage] for stage in shown.frames] == [[21, 21], [4, 21]]
     family = Navigation2D("maml17")
     for k, frame in enumerate(shown.frames[1][0]):
-        expected = family.draw(np.array([0.02 * 5 * k, 0.0]), GOALS[0])
+        expected = family.render_state(np.array([0.02 * 5 * k, 0.0]), GOALS[0])
         np.testing.assert_array_equal(frame, expected)
     np.testing.assert_allclose(shown.returns[0], [-30, -20], rtol=1e-5)
 

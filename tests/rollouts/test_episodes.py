@@ -31,8 +31,8 @@ class Countdown:
         self.actions: list[Tensor] = []
         self.rewards_at: dict[tuple[int, int, int], float] = {}
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
-        assert where is None
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
+        assert env_mask is None
         self.reset_with.append(generator)
         self.time = 0
         return self._observations()

@@ -43,9 +43,9 @@ class Steps:
         self.seen = torch.zeros(*self.names.shape, 3)
         self.resets: list[Tensor] = []
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         del generator
-        chosen = torch.ones_like(self.names, dtype=torch.bool) if where is None else where
+        chosen = torch.ones_like(self.names, dtype=torch.bool) if env_mask is None else env_mask
         self.resets.append(chosen.clone())
         self.begun += chosen
         self.time[chosen] = 0

@@ -156,7 +156,7 @@ class Lever(TensorFamily):
         states = (states + 0.2 * actions).clamp(-1, 1)
         return Transition(states, -(states - parameters).abs().squeeze(-1))
 
-    def _draw_tasks(self, num_tasks, split, rng):
+    def _sample_tasks(self, num_tasks, split, rng):
         return uniform_tasks(self.task_space, num_tasks, rng)
 
 

@@ -51,14 +51,14 @@ class DeafToTheSeed(Walk):
 class SeedsTheGlobalGenerator(Walk):
     """Its own tasks are right: the fault is what happens to everybody else's numbers."""
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         np.random.seed(1337)  # noqa: NPY002
-        return super()._draw_tasks(num_tasks, split, rng)
+        return super()._sample_tasks(num_tasks, split, rng)
 
 
 class DeafToTheSplit(Walk):
     def sample_tasks(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
-        return self._draw_tasks(num_tasks, split, numpy_generator(seed, "tasks"))
+        return self._sample_tasks(num_tasks, split, numpy_generator(seed, "tasks"))
 
 
 class TakesAnyTask(Walk):
@@ -71,10 +71,10 @@ class WarmBatch(TensorBatch):
 
     num_resets = 0
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
-        observations = super().reset(generator, where)
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
+        observations = super().reset(generator, env_mask)
         self.num_resets += 1
-        if self.num_resets == 2 and where is None:
+        if self.num_resets == 2 and env_mask is None:
             self._states = self._states.clone()
             self._states[0, 0, 0] += 1e-3
             observations = self._family.observe(self._states)
@@ -109,8 +109,8 @@ class PaysForTime(OwnBatch):
 class ForgetfulBatch(TensorBatch):
     """A reset of some environments forgets the hidden count of all."""
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
-        observations = super().reset(generator, where)
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
+        observations = super().reset(generator, env_mask)
         self._states = self._states * torch.tensor([1.0, 0.0])
         return observations
 
@@ -122,10 +122,10 @@ class Forgetful(PaysForTime):
 class StubbornBatch(TensorBatch):
     """A reset of some environments leaves their hidden count as it was."""
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         before = self._states
-        observations = super().reset(generator, where)
-        if where is not None and not where.all():
+        observations = super().reset(generator, env_mask)
+        if env_mask is not None and not env_mask.all():
             self._states = torch.cat([self._states[..., :1], before[..., 1:]], -1)
         return observations
 
@@ -180,7 +180,7 @@ class LosesItsTasks(Walk):
     def __reduce__(self) -> Any:
         return LosesItsTasks, ((-0.7, -0.1, 0.4, 1.0),)
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         near = rng.choice(self.goals, (num_tasks, 1))
         return (near + rng.uniform(0, 0.01, (num_tasks, 1))).clip(-1, 1)
 
@@ -216,9 +216,9 @@ class OneClockBatch(TensorBatch):
 
     ticks = 0
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         self.ticks = 0
-        return super().reset(generator, where)
+        return super().reset(generator, env_mask)
 
     def step(self, actions: Tensor) -> Step:
         self.ticks += 1
@@ -247,19 +247,23 @@ class WalksAway(Walk):
 
 
 class StillPicture(Walk):
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         return np.zeros((8, 8, 3), np.uint8)
 
 
 class GreyPicture(Walk):
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
-        return super().draw(state, task)[..., 0]
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        return super().render_state(state, task)[..., 0]
 
 
 class Pearl(Walk):
     """The tasks of pearl: the global generator is seeded with a constant and drawn from."""
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         np.random.seed(1337)  # noqa: NPY002
         return np.random.uniform(-1, 1, (num_tasks, 1))  # noqa: NPY002
 
@@ -273,7 +277,7 @@ class WorkersDraw(Walk):
 
 
 class ResetsAllBatch(TensorBatch):
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         return super().reset(generator)
 
 
@@ -303,7 +307,7 @@ class Counts(Walk):
 class OneTask(Walk):
     same_tasks_in_splits = True
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         return np.zeros((num_tasks, 1))
 
 

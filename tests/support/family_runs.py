@@ -26,7 +26,7 @@ def last_step_without_and_with_reset(
     Args:
         family: whose first tasks of seed 0 are played.
         actions: of all environments, step by step.
-        where: bool [N, E], the environments to reset.
+        env_mask: bool [N, E], the environments to reset.
     """
     num_tasks, num_envs = where.shape
     tasks, steps = family.sample_tasks(num_tasks, seed=0), []

@@ -46,7 +46,7 @@ class Slope(TaskFamily):
         self.batches.append(SlopeBatch(slopes, num_envs, self))
         return self.batches[-1]
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         return rng.uniform(0.1, 1, (num_tasks, 1)) * (1 if split == "train" else -1)
 
 
@@ -64,9 +64,9 @@ class SlopeBatch:
         self.num_tasks, self.num_envs = len(slopes), num_envs
         self._slopes, self._family, self.closed = slopes, family, False
 
-    def reset(self, generator: torch.Generator, where: Tensor | None = None) -> Tensor:
+    def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         assert not self.closed
-        assert where is None
+        assert env_mask is None
         self._time, shape = 0, (self.num_tasks, self.num_envs, 1)
         self._observations = torch.rand(shape, generator=generator, dtype=torch.float64)
         return self._observations

@@ -62,12 +62,14 @@ class Walk(TensorFamily):
     def best_actions(self, states: Tensor, parameters: Any, time: Tensor) -> Tensor | None:
         return (parameters - states[..., :1]).clamp(-REACH, REACH)
 
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         picture = np.zeros((8, 200, 3), np.uint8)
         picture[:, int(100 + 10 * state[0])] = 255
         return picture
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         return uniform_tasks(self.task_space, num_tasks, rng)
 
 
@@ -86,7 +88,7 @@ class Plain(Walk):
     name = "Plain"
     same_tasks_in_splits = True
     best_actions = TensorFamily.best_actions
-    draw = TensorFamily.draw
+    render_state = TensorFamily.render_state
 
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator
@@ -96,7 +98,9 @@ class Plain(Walk):
 
 
 class CannotDraw(Walk):
-    def draw(self, state: NDArray[np.float64], task: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def render_state(
+        self, state: NDArray[np.float64], task: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
         raise RuntimeError("no screen here")
 
 

@@ -83,13 +83,13 @@ class Counters(GymnasiumFamily):
         super().__init__("tiny")
 
     def make_env(self, task):
-        return Counter(self.env_kind(task), render_mode="rgb_array")
+        return Counter(self.env_key(task), render_mode="rgb_array")
 
-    def env_kind(self, task):
+    def env_key(self, task):
         return int(task[1])
 
     def apply_task(self, env, task):
-        assert env.kind == self.env_kind(task)
+        assert env.kind == self.env_key(task)
         env.offset = float(task[0])
         env.num_tasks_applied += 1
 
@@ -126,7 +126,7 @@ class Near(Navigation2D):
 class Drawn(Navigation2D):
     """Navigation with a picture whose red tells the position, its green the goal: 100 (1 + x)."""
 
-    def draw(self, state, task):
+    def render_state(self, state, task):
         red, green = (round(100 * (1 + float(point[0]))) for point in (state, task))
         return np.full((4, 5, 3), (red, green, 0), np.uint8)
 
@@ -155,5 +155,5 @@ class Lock(TensorFamily):
         opened = (actions == parameters).all(-1)
         return Transition(states + 1, torch.where(opened, 1.0, -0.25), opened)
 
-    def _draw_tasks(self, num_tasks, split, rng):  # noqa: ARG002
+    def _sample_tasks(self, num_tasks, split, rng):  # noqa: ARG002
         return uniform_tasks(self.task_space, num_tasks, rng)

@@ -11,7 +11,7 @@ from metarl.envs import make_family
 from metarl.rollouts.episodes import collect
 from metarl.seeding import torch_generator
 from metarl.soundness.check import require_sound
-from metarl.tasks.observed_task import KnownTask
+from metarl.tasks.observed_task import ObservedTaskFamily
 
 HIDDEN, KNOWN = "Navigation2D:maml17", "Navigation2D:maml17+task"
 
@@ -110,7 +110,7 @@ def test_only_task_may_follow_a_variant():
 def test_pictures_are_the_family_s_own():
     family = make_family("Navigation2D:maml17")
     tasks = family.sample_tasks(2, seed=0)
-    told, plain = KnownTask(family), family
+    told, plain = ObservedTaskFamily(family), family
     batches = [one.make_batch(tasks, num_envs=1) for one in (told, plain)]
     for batch in batches:
         batch.reset(torch.Generator().manual_seed(0))
@@ -118,7 +118,7 @@ def test_pictures_are_the_family_s_own():
     np.testing.assert_array_equal(*pictures)
     assert told.has_picture
     without = make_family("Bandit:n10-k5")
-    assert not KnownTask(without).has_picture
+    assert not ObservedTaskFamily(without).has_picture
 
 
 def test_tasks_without_bounds_cannot_be_observed(monkeypatch):
@@ -127,4 +127,4 @@ def test_tasks_without_bounds_cannot_be_observed(monkeypatch):
     with pytest.raises(
         ValueError, match="task_space of Navigation2D:maml17 must be bounded for its"
     ):
-        KnownTask(family)
+        ObservedTaskFamily(family)

@@ -18,7 +18,7 @@ from metarl.fewshot.data.episodes import (
     varied,
 )
 from metarl.fewshot.data.packed import ClassData, decode, joined, quarter_turns
-from metarl.validation import known, require_at_least, unknown_name
+from metarl.validation import lookup, require_at_least, unknown_name
 
 __all__ = ["ClassTasks", "Rotations", "require_same_device"]
 
@@ -76,7 +76,7 @@ class ClassTasks:
             self._loaded[split] = (
                 joined([self.data(part) for part in parts])
                 if len(parts) > 1
-                else known("split", split, self._load)()
+                else lookup("split", split, self._load)()
             )
         return self._loaded[split]
 

@@ -66,7 +66,7 @@ class SinusoidTasks:
             ValueError: if the split is unknown or the shape has more than one way.
         """
         require_curves(self.name, self.splits, num_tasks, shape, split)
-        amplitude, phase = self._draw_tasks(num_tasks, generator)
+        amplitude, phase = self._sample_tasks(num_tasks, generator)
         support = uniform((num_tasks, shape.shots, 1), self.input_range, generator)
         query = uniform((num_tasks, shape.queries, 1), self.input_range, generator)
         return FewShotBatch(
@@ -78,7 +78,7 @@ class SinusoidTasks:
         self, num_tasks: int, shots: int, generator: torch.Generator, *, grid_points: int = 100
     ) -> FewShotBatch:
         """Tasks whose query is an even grid over the inputs: the error of the whole curve."""
-        amplitude, phase = self._draw_tasks(num_tasks, generator)
+        amplitude, phase = self._sample_tasks(num_tasks, generator)
         support = uniform((num_tasks, shots, 1), self.input_range, generator)
         grid = torch.linspace(*self.input_range, grid_points, device=generator.device)
         query = grid.view(1, -1, 1).expand(num_tasks, -1, -1)
@@ -87,7 +87,7 @@ class SinusoidTasks:
             LabelledSet(query, amplitude * torch.sin(query - phase)),
         )
 
-    def _draw_tasks(self, num_tasks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _sample_tasks(self, num_tasks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         shape = (num_tasks, 1, 1)
         return (
             uniform(shape, self.amplitude_range, generator),

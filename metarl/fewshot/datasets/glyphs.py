@@ -18,7 +18,7 @@ from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatc
 from metarl.fewshot.data.class_tasks import require_same_device
 from metarl.fewshot.data.episodes import draw_classes, require_classes_for, split_episode, varied
 from metarl.seeding import torch_generator
-from metarl.validation import known, require_at_least, require_between
+from metarl.validation import lookup, require_at_least, require_between
 
 __all__ = ["GlyphTasks", "render_strokes"]
 
@@ -123,7 +123,7 @@ class GlyphTasks:
 
     def _numbers(self, split: str) -> Tensor:
         """Classes of a split, or of several joined by "+", among all, int64."""
-        ranges = [known("split", part, _SPLITS) for part in split.split("+")]
+        ranges = [lookup("split", part, _SPLITS) for part in split.split("+")]
         numbers = [torch.arange(*bounds, device=self._strokes.device) for bounds in ranges]
         return torch.cat(numbers)
 

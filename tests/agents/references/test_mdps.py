@@ -15,7 +15,7 @@ from metarl.agents.references.mdps import (
     UCRL2,
     EpsilonGreedyPlanning,
     GreedyPlanning,
-    MDPReference,
+    MDPBaseline,
     OptimisticPSRL,
     informed_beb,
     informed_greedy,
@@ -28,7 +28,7 @@ from metarl.rollouts.trials import ActorInput
 MDP = make_family("TabularMDP:rl2")
 
 
-class Recorder(MDPReference):
+class Recorder(MDPBaseline):
     """Keeps the beliefs it is asked to plan from; in episode i it takes action i."""
 
     title = "recorder"
@@ -53,7 +53,7 @@ def certain(belief: MDPPosterior, reward: float, state: int, action: int) -> MDP
     return belief._replace(reward_means=means, reward_precisions=torch.full_like(means, 1e12))
 
 
-def prior_belief(reference: MDPReference, copies: int = 1) -> MDPPosterior:
+def prior_belief(reference: MDPBaseline, copies: int = 1) -> MDPPosterior:
     return reference.prior.posterior((1, copies), 10, 5, "cpu")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.envs.locomotion.ant import AntDir, AntVel
 from metarl.envs.locomotion.ant_goals import AntGoal, AntGoalSparse
 from metarl.envs.simulators import mujoco_sensors
-from metarl.envs.simulators.mujoco_family import Moves, MujocoFamily, MujocoFamilyBatch
+from metarl.envs.simulators.mujoco_family import ControlStep, MujocoFamily, MujocoFamilyBatch
 
 Array = NDArray[np.float64]
 FAMILIES = [
@@ -143,7 +143,7 @@ def reward(family: MujocoFamily, task: list[float], end=(0.3, 0.4), way=(0.1, 0.
     contacts = np.zeros((1, 84))
     contacts[0, :3] = 1.0, -1.0, np.sqrt(0.5)
     controls = np.array([[0.5, -1.0, 0, 0, 0, 0, 0, 0]])
-    moves = Moves(
+    moves = ControlStep(
         qpos, np.zeros((1, 14)), contacts, np.array([task]), controls, before, np.zeros((1, 84))
     )
     return float(family.reward(moves)[0])
@@ -234,7 +234,7 @@ def test_episodes_end_by_height_where_the_source_ends_them(family):
     qpos = np.zeros((6, 15))
     qpos[:, 2] = heights
     nothing = np.zeros((6, 1))
-    ends = family.terminated(Moves(qpos, nothing, nothing, nothing, nothing, qpos, nothing))
+    ends = family.terminated(ControlStep(qpos, nothing, nothing, nothing, nothing, qpos, nothing))
     never = family.name == "AntGoalSparse" or (
         family.name == "AntGoal" and family.variant not in ("maml17", "pytorch-maml-rl")
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metarl.envs.locomotion.half_cheetah import HalfCheetahDir, HalfCheetahDirSparse, HalfCheetahVel
 from metarl.envs.simulators.mujoco_batch import MujocoBatch, gymnasium_model, refresh_constants
-from metarl.envs.simulators.mujoco_family import Moves, MujocoFamilyBatch
+from metarl.envs.simulators.mujoco_family import ControlStep, MujocoFamilyBatch
 
 Array = NDArray[np.float64]
 Make = Callable[..., MujocoFamilyBatch]
@@ -195,7 +195,7 @@ def moved_by(family, metres: float, x: float, task: float) -> float:
     nothing = np.zeros((1, 0))
     before = qpos - np.eye(9)[:1] * metres
     tasks = np.array([[task]])
-    moves = Moves(qpos, np.zeros((1, 9)), nothing, tasks, controls, before, nothing)
+    moves = ControlStep(qpos, np.zeros((1, 9)), nothing, tasks, controls, before, nothing)
     return float(family.reward(moves)[0])
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from metarl.envs.locomotion.humanoid import HumanoidDir
-from metarl.envs.simulators.mujoco_family import Moves, MujocoFamilyBatch
+from metarl.envs.simulators.mujoco_family import ControlStep, MujocoFamilyBatch
 
 Array = NDArray[np.float64]
 
@@ -100,7 +100,7 @@ def test_the_reward_is_the_hand_computed_one():
     controls[:, :2] = 0.4, -0.2
     nothing = np.zeros((4, 0))
     tasks = np.array([[0.0], [np.pi / 2], [np.pi], [0.0]])
-    rewards = family.reward(Moves(nothing, nothing, sensed, tasks, controls, nothing, before))
+    rewards = family.reward(ControlStep(nothing, nothing, sensed, tasks, controls, nothing, before))
     rest = 5 - 0.02
     expected = [0.25 + rest - 0.5, 1 / 3 + rest - 0.5, -0.25 + rest - 0.5, 0.25 + rest - 10]
     np.testing.assert_allclose(rewards, expected)
@@ -110,7 +110,7 @@ def test_an_episode_ends_when_the_torso_leaves_one_to_two_metres():
     qpos = np.zeros((4, 24))
     qpos[:, 2] = 0.99, 1.0, 2.0, 2.01
     nothing = np.zeros((4, 0))
-    moves = Moves(qpos, nothing, nothing, nothing, nothing, qpos, nothing)
+    moves = ControlStep(qpos, nothing, nothing, nothing, nothing, qpos, nothing)
     assert HumanoidDir("pearl").terminated(moves).tolist() == [True, False, False, True]
 
 

@@ -19,7 +19,7 @@ from metarl.envs.locomotion.random_dynamics import (
     num_exponents,
     scaled_model,
 )
-from metarl.envs.simulators.mujoco_family import Moves, MujocoFamily, MujocoFamilyBatch
+from metarl.envs.simulators.mujoco_family import ControlStep, MujocoFamily, MujocoFamilyBatch
 
 Array = NDArray[np.float64]
 FAMILIES = [Walker2DRandParams("pearl"), HopperRandParams("pearl")]
@@ -215,7 +215,7 @@ def test_the_reward_is_the_hand_computed_one(family):
     before, controls = qpos.copy(), np.zeros((2, family.action_space.shape[0]))
     before[:, 0] = -0.032, 0.016  # 2 m/s and −1 m/s
     controls[1, :2] = 0.5, -1.0
-    moves = Moves(qpos, nothing, nothing, nothing, controls, before, nothing)
+    moves = ControlStep(qpos, nothing, nothing, nothing, controls, before, nothing)
     np.testing.assert_allclose(family.reward(moves), [3, -0.00125], atol=1e-12)
 
 
@@ -223,7 +223,7 @@ def ends(family: MujocoFamily, states: list[tuple[float, float]], fastest: float
     qpos, nothing = np.zeros((len(states), 6)), np.zeros((len(states), 0))
     qpos[:, 1:3] = states
     qvel = np.full((len(states), 6), fastest)
-    moves = Moves(qpos, qvel, nothing, nothing, nothing, qpos, nothing)
+    moves = ControlStep(qpos, qvel, nothing, nothing, nothing, qpos, nothing)
     found = family.terminated(moves)
     assert found is not None
     return list(found)

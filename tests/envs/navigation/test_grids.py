@@ -213,7 +213,7 @@ def test_pictures_show_the_step_that_was_made(family):
 
 def test_the_key_is_drawn_until_it_is_found():
     task = np.array([0.0, 80.0])
-    hidden, held = (DOOR.draw(np.array([4.0, 4.0, key, 0.0]), task) for key in (0, 1))
+    hidden, held = (DOOR.render_state(np.array([4.0, 4.0, key, 0.0]), task) for key in (0, 1))
     assert not np.array_equal(hidden, held)
 
 

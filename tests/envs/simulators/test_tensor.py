@@ -63,10 +63,10 @@ class Sums(TensorFamily):
     def best_actions(self, states: Tensor, parameters: Prepared, time: Tensor) -> Tensor:
         return states + parameters.added + 1000 * time.unsqueeze(-1)
 
-    def draw(self, state: Any, task: Any) -> Any:
+    def render_state(self, state: Any, task: Any) -> Any:
         return np.array([[[state[0], task[0], task[1]]]])
 
-    def _draw_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         return uniform_tasks(self.task_space, num_tasks, rng)
 
 
@@ -199,7 +199,7 @@ def test_the_oracle_sees_states_parameters_and_each_clock():
 
 
 class Silent(Sums):
-    best_actions, draw = TensorFamily.best_actions, TensorFamily.draw
+    best_actions, render_state = TensorFamily.best_actions, TensorFamily.render_state
 
 
 def test_a_family_may_have_neither_oracle_nor_picture():
