@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.nn.memories import MemoryState, require_state
-from metarl.optim.optimizer import Adam
+from metarl.optim.optimizer import NamedOptimizer
 from metarl.parameters import Params
 from metarl.rl.distributions import Distribution, draw
 from metarl.rl.masked import masked_mean, standardized
@@ -95,7 +95,7 @@ class RL2:
         self.policy = make_policy(family, config, self.inputs)
         initial = self.policy.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params: Params = {k: p.to(self.device).requires_grad_() for k, p in initial.items()}
-        self._adam = Adam(self.params, epsilon=1e-5)
+        self._optimizer = NamedOptimizer(self.params, rate=config.learning_rate, epsilon=1e-5)
         self._seen = RunningMoments.empty(self.inputs.size, self.device)
         self._earned = RunningMoments.empty(1, self.device)
         self._task_numbers = (
@@ -161,7 +161,7 @@ class RL2:
         self._see_returns(trials, config.gamma)
         batch, metrics = self._process(trials, tasks, config)
         update = {"ppo": ppo_update, "trpo": trpo_update}[config.optimizer]
-        learner = Learner(self.policy, self.params, self._adam, config)
+        learner = Learner(self.policy, self.params, self._optimizer, config)
         metrics |= update(learner, batch, torch_generator(self.seed, "minibatches", key))
         self._see_inputs(trials)
         steps, returns = trials.num_steps, trials.episode_returns
@@ -333,7 +333,7 @@ class RL2:
     def _tensors(self) -> dict[str, Tensor]:
         groups = {
             "parameters": self.params,
-            **self._adam.tensors(),
+            "optimizer": self._optimizer.tensors(),
             "seen": self._seen.tensors(),
             "earned": self._earned.tensors(),
         }
@@ -344,7 +344,8 @@ class RL2:
         with torch.no_grad():
             for name, p in self.params.items():
                 p.copy_(held[name])
-        self._adam.restore(path, tensors)
+        moments = select_tensors(path, tensors, "optimizer", self._optimizer.tensors())
+        self._optimizer.restore(moments)
         for group in ("seen", "earned"):
             like: RunningMoments = getattr(self, f"_{group}")
             moments = select_tensors(path, tensors, group, like.tensors())

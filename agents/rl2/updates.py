@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarl.finite import require_finite_params
-from metarl.optim.optimizer import Adam
+from metarl.optim.optimizer import NamedOptimizer
 from metarl.optim.trust_region import (
     backtracking_line_search,
     gauss_newton_product,
@@ -39,7 +39,7 @@ class Learner:
 
     policy: TrialPolicy
     params: Params
-    adam: Adam
+    optimizer: NamedOptimizer
     config: RL2Config
 
 
@@ -54,7 +54,7 @@ def ppo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) 
     for rows in _minibatches(batch, config, generator):
         gradients, terms = _ppo_gradient(learner, batch.rows(rows))
         norm = _shorten(gradients, config.max_gradient_norm)
-        learner.adam.step(gradients, learning_rate=config.learning_rate)
+        learner.optimizer.step(gradients, learning_rate=config.learning_rate)
         for name, value in (*terms.items(), ("gradient_norm", norm)):
             told.setdefault(name, []).append(value)
     require_finite_params("parameter", params, remedy=_REMEDY)
@@ -221,7 +221,7 @@ def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator)
             found = torch.autograd.grad(loss, [params[name] for name in names])
         gradients = dict(zip(names, found, strict=True))
         _shorten(gradients, config.max_gradient_norm)
-        learner.adam.step(gradients, learning_rate=config.learning_rate)
+        learner.optimizer.step(gradients, learning_rate=config.learning_rate)
         losses.append(loss.detach())
     return float(torch.stack(losses).mean())
 

@@ -26,7 +26,7 @@ from metarl.fewshot.learners.problem import Problem, accuracies
 from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.fewshot.learners.transfer import PointTasks, Transfer
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
-from metarl.optim.optimizer import OuterOptimizer
+from metarl.optim.optimizer import NamedOptimizer
 from metarl.parameters import Params
 from metarl.seeding import torch_generator
 from metarl.storage.checkpoints import (
@@ -98,7 +98,14 @@ class FewShotTraining:
         self.params: Params = {key: p.to(self.device) for key, p in initial.items()}
         self.running = self._initial_statistics()
         self.num_iterations = 0
-        self._optimizer = OuterOptimizer(self.params, config)
+        self._optimizer = NamedOptimizer(
+            self.params,
+            config.optimizer,
+            rate=config.meta_lr,
+            schedule=config.schedule,
+            decay_iterations=config.decay_iterations,
+            clip=config.clip_gradient,
+        )
         self._meta_gradient = self.learner.meta_gradient
         if compile:
             require_compilable(name, self.learner)
@@ -125,7 +132,7 @@ class FewShotTraining:
             params: as `params`, names and shapes; all on one device.
             running: as `running`.
         """
-        self._optimizer.hold(params)
+        self._optimizer.set_params(params)
         self.params, self.running = params, running
         self.device = next(iter(params.values())).device
 
@@ -162,7 +169,7 @@ class FewShotTraining:
         if self.running and self.num_iterations % _STATISTICS_EVERY == 0:
             for name, values in self.learner.statistics(self.params, batch).items():
                 self.running[name].lerp_(values, _MOMENTUM)
-        self._optimizer.prepare(grads, self.num_iterations)
+        self._optimizer.set_gradients(grads, self.num_iterations)
         self.num_iterations += 1
         unit = "mse" if self.learner.problem.kind == "regression" else "loss"
         return {f"meta/query_{unit}": float(losses.mean())}
@@ -217,7 +224,11 @@ class FewShotTraining:
             FloatingPointError: if a parameter is not finite; nothing is written.
         """
         require_finite_params("parameter", self.params)
-        groups = {"parameters": self.params, "running": self.running, **self._optimizer.state()}
+        groups = {
+            "parameters": self.params,
+            "running": self.running,
+            "optimizer": self._optimizer.tensors(),
+        }
         tensors = {f"{group}/{name}": t for group, ts in groups.items() for name, t in ts.items()}
         save_checkpoint(
             path,
@@ -262,7 +273,8 @@ class FewShotTraining:
                 p.copy_(held[key])
         training.num_iterations = read_counter(path, header, "num_iterations")
         if holds_optimizer(header):
-            training._optimizer.restore(path, tensors)
+            like = training._optimizer.tensors()
+            training._optimizer.restore(select_tensors(path, tensors, "optimizer", like))
         return training
 
     @property

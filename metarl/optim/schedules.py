@@ -1,13 +1,16 @@
-"""Learning rates over the iterations, and the optimisers' names."""
+"""Learning-rate schedules, and the names of the optimizers."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal
 
-__all__ = ["scheduled_rate", "OptimizerName", "ScheduleName"]
+__all__ = ["OptimizerName", "ScheduleName", "scheduled_rate"]
 
-_LAST_SHARE = 0.01  # of the cosine schedule
+OptimizerName = Literal["adam", "sgd"]
+ScheduleName = Literal["constant", "linear", "cosine", "halving"]
+
+_LAST_SHARE = 0.01  # share of the rate at which the cosine schedule ends
 
 
 def scheduled_rate(
@@ -18,7 +21,7 @@ def scheduled_rate(
         linear  α (1 − t/T);   cosine  α (0.01 + 0.99 (1 + cos(π t/T)) / 2);   halving  α 2^−⌊t/T⌋
 
     Args:
-        schedule: which; linear and cosine stay where they are after T.
+        schedule: its name; linear and cosine keep their last rate after T.
         rate: α.
         iteration: t, counted from 0.
         decay_iterations: T.
@@ -31,7 +34,3 @@ def scheduled_rate(
     if schedule == "halving":
         return float(rate * 0.5 ** (iteration // decay_iterations))
     return rate
-
-
-OptimizerName = Literal["adam", "sgd"]
-ScheduleName = Literal["constant", "linear", "cosine", "halving"]

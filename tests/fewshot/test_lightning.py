@@ -74,7 +74,11 @@ def assert_same(one: FewShotTraining, other: FewShotTraining) -> None:
     """Counters, parameters, running statistics and the optimiser's moments, to the bit."""
     assert one.num_iterations == other.num_iterations
     groups = [
-        {"params": training.params, "running": training.running, **training._optimizer.state()}
+        {
+            "params": training.params,
+            "running": training.running,
+            "optimizer": training._optimizer.tensors(),
+        }
         for training in (one, other)
     ]
     assert groups[0].keys() == groups[1].keys()

@@ -13,7 +13,7 @@ from metarl.agents.rl2.config import RL2Config
 from metarl.agents.rl2.updates import Learner
 from metarl.nn.memories import GRU, LSTM, Memory, NoMemory
 from metarl.nn.transformer import Transformer
-from metarl.optim.optimizer import Adam
+from metarl.optim.optimizer import NamedOptimizer
 from metarl.rl.action_heads import ActionHead
 from metarl.rl.trial_policies import TrialPolicy
 
@@ -54,7 +54,9 @@ def learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Le
         name: (p.double() + 0.2 * randn(*p.shape, seed=1)).requires_grad_()
         for name, p in drawn.items()
     }
-    return Learner(policy, params, Adam(params, epsilon=1e-5), config)
+    return Learner(
+        policy, params, NamedOptimizer(params, rate=config.learning_rate, epsilon=1e-5), config
+    )
 
 
 def batch_for(who: Learner, *, cleared: bool = False, moved: float = 0.3) -> TrialBatch:
