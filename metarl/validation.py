@@ -1,33 +1,270 @@
-"""Checks of settings and names, each failing with one sentence."""
+"""Validation of settings and arguments; every failure is one sentence that names the argument.
+
+A settings dataclass derives from `Settings` and writes the range of each field into its type, for
+example `num_tasks: Count = 40`. Constructing it, from Python, from a command line or from a stored
+file, checks every field against its type.
+"""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import math
+import types
 from collections.abc import Iterable, Mapping
-from numbers import Integral
-from typing import TypeVar
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from annotated_types import Ge, Gt, Interval, Le, Lt
 
 __all__ = [
+    "Count",
+    "NonNegative",
+    "Positive",
+    "Settings",
+    "Share",
+    "UnitInterval",
+    "WholeNumber",
+    "check_value",
+    "lookup",
     "require_at_least",
     "require_between",
-    "require_pair",
-    "lookup",
-    "unknown_name",
     "require_choice",
+    "require_pair",
+    "short_repr",
+    "unknown_name",
 ]
 
+Count: TypeAlias = Annotated[int, Ge(1)]
+"""A whole number, 1 or more."""
+WholeNumber: TypeAlias = Annotated[int, Ge(0)]
+"""A whole number, 0 or more."""
+Positive: TypeAlias = Annotated[float, Gt(0)]
+"""A finite number above 0."""
+NonNegative: TypeAlias = Annotated[float, Ge(0)]
+"""A finite number, 0 or more."""
+UnitInterval: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
+"""A number in [0, 1]."""
+Share: TypeAlias = Annotated[float, Interval(gt=0, le=1)]
+"""A number in (0, 1]."""
 
-def require_at_least(name: str, value: int, low: int) -> None:
-    """Refuse a count below `low`, or one that is no whole number.
+_LARGEST_INT = 2**63 - 1
+
+
+class Settings:
+    """Base of settings dataclasses: a field that does not fit its annotated type is rejected.
+
+    Fields are of type int, float, bool, str, Literal, tuple, dict, another class, None, or a union
+    of these. Numbers carry their range as `annotated_types` metadata and must be finite.
 
     Raises:
-        ValueError: naming the setting, what was needed and what came.
+        ValueError: naming the first field that does not fit, or that contradicts another.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number, {low} or more, got {value!r}")
-    if value < low:
-        raise ValueError(f"{name} must be {low} or more, got {value}")
+
+    def __post_init__(self) -> None:
+        for name, hint in _field_types(type(self)).items():
+            check_value(name, getattr(self, name), hint)
+        self.check_combinations()
+
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another; overridden, with a call to super.
+
+        Raises:
+            ValueError: naming the setting to change.
+        """
+
+
+@functools.cache
+def _field_types(settings_type: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(settings_type, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(settings_type)}
+
+
+def check_value(name: str, value: object, hint: Any) -> None:
+    """Reject a value that does not fit a type.
+
+    Args:
+        name: of the setting or argument, as the message begins.
+        value: anything.
+        hint: a type as a field of `Settings` has it.
+
+    Raises:
+        ValueError: stating what was needed and what was given.
+    """
+    origin = get_origin(hint)
+    if origin is Annotated:
+        _check_annotated(name, value, hint)
+    elif origin in (Union, types.UnionType):
+        _check_union(name, value, get_args(hint))
+    elif origin is Literal:
+        _check_choice(name, value, get_args(hint))
+    elif origin is tuple:
+        _check_tuple(name, value, get_args(hint))
+    elif hint is int:
+        _check_int(name, value)
+    elif hint is float:
+        _check_float(name, value, -math.inf, math.inf)
+    elif hint is not Any and not isinstance(value, origin or hint):
+        raise ValueError(f"{name} must be {_described(hint)}, got {short_repr(value)}")
+
+
+def _check_annotated(name: str, value: object, hint: Any) -> None:
+    kind, *metadata = get_args(hint)
+    low, high, open_low, open_high = _bounds(metadata)
+    if kind is int:
+        _check_int(name, value, int(low) if math.isfinite(low) else None)
+    elif kind is float:
+        _check_float(name, value, low, high, open_low=open_low, open_high=open_high)
+    else:
+        check_value(name, value, kind)
+
+
+def _bounds(metadata: Iterable[object]) -> tuple[float, float, bool, bool]:
+    """Low, high, and whether each is excluded, of `annotated_types` metadata."""
+    low, high, open_low, open_high = -math.inf, math.inf, False, False
+    parts = [p for item in metadata for p in (item if isinstance(item, Interval) else [item])]
+    for part in parts:
+        if isinstance(part, Ge | Gt):
+            bound: Any = part.ge if isinstance(part, Ge) else part.gt
+            low, open_low = float(bound), isinstance(part, Gt)
+        elif isinstance(part, Le | Lt):
+            bound = part.le if isinstance(part, Le) else part.lt
+            high, open_high = float(bound), isinstance(part, Lt)
+    return low, high, open_low, open_high
+
+
+def _check_union(name: str, value: object, choices: tuple[Any, ...]) -> None:
+    if value is None and type(None) in choices:
+        return
+    others = [choice for choice in choices if choice is not type(None)]
+    if len(others) == 1 and _is_of_kind(value, others[0]):
+        check_value(name, value, others[0])  # the type is right: its range is what can be wrong
+        return
+    for choice in others:
+        try:
+            check_value(name, value, choice)
+        except ValueError:
+            continue
+        return
+    wanted = " or ".join(_described(choice) for choice in choices)
+    raise ValueError(f"{name} must be {wanted}, got {short_repr(value)}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
+    if isinstance(value, str) and all(isinstance(choice, str) for choice in choices):
+        require_choice(name, value, choices)
+    elif isinstance(value, bool) != any(isinstance(choice, bool) for choice in choices) or (
+        value not in choices
+    ):
+        wanted = ", ".join(map(str, choices))
+        raise ValueError(f"{name} must be one of {wanted}, got {short_repr(value)}")
+
+
+def _check_tuple(name: str, value: object, items: tuple[Any, ...]) -> None:
+    if not isinstance(value, tuple):
+        raise ValueError(f"{name} must be a tuple, got {short_repr(value)}")
+    repeated = len(items) == 2 and items[1] is Ellipsis
+    if not repeated and len(value) != len(items):
+        raise ValueError(f"{name} must have {len(items)} entries, got {short_repr(value)}")
+    for item, hint in zip(value, items[:1] * len(value) if repeated else items, strict=True):
+        check_value(name, item, hint)
+
+
+def _check_int(name: str, value: object, low: int | None = None) -> None:
+    if low is not None:
+        require_at_least(name, value, low)
+    elif not _is_int(value):
+        raise ValueError(f"{name} must be a whole number, got {short_repr(value)}")
+    if abs(value) > _LARGEST_INT:  # type: ignore[arg-type] # an integer, checked above
+        raise ValueError(f"{name} must fit into 64 bits, got {short_repr(value)}")
+
+
+def _check_float(
+    name: str,
+    value: object,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    if not _is_number(value):
+        raise ValueError(f"{name} must be a number, got {short_repr(value)}")
+    try:
+        number = float(value)  # type: ignore[arg-type] # a number, checked above
+    except OverflowError:
+        raise ValueError(f"{name} must be at most 1.8e308, got {short_repr(value)}") from None
+    require_between(name, number, low, high, open_low=open_low, open_high=open_high)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_of_kind(value: object, hint: Any) -> bool:
+    """Whether a value has the type of a hint, whatever its range."""
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if kind is int:
+        return _is_int(value)
+    if kind is float:
+        return _is_number(value)
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def _described(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _described(get_args(hint)[0])
+    if origin is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    words: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        dict: "an object",
+        tuple: "a list",
+        type(None): "null",
+    }
+    return words.get(origin or hint) or f"a {(origin or hint).__name__}"
+
+
+def short_repr(value: object) -> str:
+    """A value as error messages show it: its representation, cut to 60 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python prints
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def require_at_least(name: str, value: object, low: int) -> None:
+    """Reject a count below `low`, or a value that is not a whole number.
+
+    Raises:
+        ValueError: stating what was needed and what was given.
+    """
+    if not _is_int(value):
+        raise ValueError(f"{name} must be a whole number, {low} or more, got {short_repr(value)}")
+    if value < low:  # type: ignore[operator] # an integer, checked above
+        raise ValueError(f"{name} must be {low} or more, got {short_repr(value)}")
 
 
 def require_between(
@@ -39,22 +276,24 @@ def require_between(
     open_low: bool = False,
     open_high: bool = False,
 ) -> None:
-    """Refuse a number outside an interval, or one that is not finite.
+    """Reject a number outside an interval, or one that is not finite.
 
     Raises:
-        ValueError: naming the setting, what was needed and what came.
+        ValueError: stating what was needed and what was given.
     """
     above = value > low if open_low else value >= low
     below = value < high if open_high else value <= high
     if math.isfinite(value) and above and below:
         return
+    if math.isinf(low) and math.isinf(high):
+        raise ValueError(f"{name} must be a finite number, got {value}")
     left, right = "(" if open_low else "[", ")" if open_high or math.isinf(high) else "]"
     bound = "∞" if math.isinf(high) else f"{high:g}"
     raise ValueError(f"{name} must lie in {left}{low:g}, {bound}{right}, got {value}")
 
 
 def require_pair(name: str, bounds: tuple[float, ...]) -> None:
-    """Refuse bounds of a range that are not two finite numbers in order.
+    """Reject bounds of a range that are not two finite numbers in order.
 
     Raises:
         ValueError: naming the argument.
@@ -91,7 +330,7 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the choices.
+    """Reject a value that is not one of the choices.
 
     Raises:
         ValueError: with the nearest.

@@ -4,11 +4,104 @@ The sentence about an unknown name.
 """
 
 import math
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
+from annotated_types import Interval
 
-from metarl.validation import lookup, require_at_least, require_between, unknown_name
+from metarl.validation import (
+    Count,
+    NonNegative,
+    Positive,
+    Settings,
+    Share,
+    UnitInterval,
+    WholeNumber,
+    lookup,
+    require_at_least,
+    require_between,
+    unknown_name,
+)
+
+
+@dataclass(frozen=True)
+class Example(Settings):
+    """A field of each kind."""
+
+    count: Count = 1
+    seed: WholeNumber = 0
+    limit: Count | None = None
+    rate: Positive = 0.5
+    weight: NonNegative = 0
+    gamma: UnitInterval = 1
+    share: Share = 1
+    ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.5
+    offset: float = 0.0
+    index: int = 0
+    sizes: tuple[Count, ...] = ()
+    bounds: tuple[float, float] = (0.0, 1.0)
+    kind: Literal["near", "far"] = "near"
+    flag: bool = False
+    name: str | None = None
+
+    def check_combinations(self) -> None:
+        if self.flag and self.kind == "far":
+            raise ValueError("flag must be False with kind far, got True")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": np.int64(3), "limit": 5, "seed": 2**63 - 1},
+        {"rate": 1, "weight": 0, "share": 1, "gamma": 0, "offset": np.float32(-2)},
+        {"sizes": (1, 2), "bounds": (-1, 2.5), "name": "x", "flag": True},
+    ],
+)
+def test_settings_that_fit_are_kept_as_given(change):
+    settings = Example(**change)
+    assert {name: getattr(settings, name) for name in change} == change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"count": 0}, "count must be 1 or more, got 0"),
+        ({"count": True}, "count must be a whole number, 1 or more, got True"),
+        ({"count": 2.0}, "count must be a whole number, 1 or more, got 2.0"),
+        ({"count": 2**63}, "count must fit into 64 bits, got 9223372036854775808"),
+        ({"index": -(2**63)}, "index must fit into 64 bits, got -9223372036854775808"),
+        ({"index": "3"}, "index must be a whole number, got '3'"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"limit": 0}, "limit must be 1 or more, got 0"),
+        ({"limit": "x"}, "limit must be a whole number or null, got 'x'"),
+        ({"rate": 0}, "rate must lie in (0, ∞), got 0.0"),
+        ({"rate": math.nan}, "rate must lie in (0, ∞), got nan"),
+        ({"rate": "fast"}, "rate must be a number, got 'fast'"),
+        ({"rate": None}, "rate must be a number, got None"),
+        ({"rate": 10**400}, "rate must be at most 1.8e308, got 10000"),
+        ({"rate": 10**9000}, "rate must be at most 1.8e308, got a number of thousands of digits"),
+        ({"weight": math.inf}, "weight must lie in [0, ∞), got inf"),
+        ({"gamma": 1.5}, "gamma must lie in [0, 1], got 1.5"),
+        ({"share": 0}, "share must lie in (0, 1], got 0.0"),
+        ({"ratio": 1}, "ratio must lie in (0, 1), got 1.0"),
+        ({"offset": math.inf}, "offset must be a finite number, got inf"),
+        ({"sizes": (4, 0)}, "sizes must be 1 or more, got 0"),
+        ({"sizes": [4]}, "sizes must be a tuple, got [4]"),
+        ({"bounds": (1.0,)}, "bounds must have 2 entries, got (1.0,)"),
+        ({"bounds": (1.0, "x")}, "bounds must be a number, got 'x'"),
+        ({"kind": "fra"}, "kind must be one of near, far, got 'fra'; did you mean 'far'?"),
+        ({"kind": 3}, "kind must be one of near, far, got 3"),
+        ({"flag": 1}, "flag must be true or false, got 1"),
+        ({"name": 3}, "name must be text or null, got 3"),
+        ({"kind": "far", "flag": True}, "flag must be False with kind far, got True"),
+    ],
+)
+def test_settings_that_do_not_fit_are_rejected_in_one_sentence(change, message):
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        Example(**change)
 
 
 @pytest.mark.parametrize("value", [2, 3, 10**9, np.int64(5)])

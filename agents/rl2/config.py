@@ -2,55 +2,58 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from metarl.nn.mlp import Activation, activation_function
-from metarl.validation import require_at_least, require_between
+from annotated_types import Interval
+
+from metarl.nn.mlp import Activation
+from metarl.validation import (
+    Count,
+    NonNegative,
+    Positive,
+    Settings,
+    Share,
+    UnitInterval,
+    require_between,
+)
 
 __all__ = ["RL2Config"]
 
-_CHOICES = {
-    "memory": ("gru", "lstm", "transformer", "none"),
-    "head": ("mlp", "hypernetwork"),
-    "optimizer": ("ppo", "trpo"),
-}
-
 
 @dataclass(frozen=True)
-class RL2Config:
+class RL2Config(Settings):
     """Defaults suit bandits and small MDPs; the papers' settings are in the README's table.
 
     Sources: Duan et al. 2016 (arXiv:1611.02779); for PPO's, Zintgraf et al. 2020
     (arXiv:1910.08348), whose reference code trains RL² with it.
     """
 
-    num_episodes: int = 1
+    num_episodes: Count = 1
     """K: episodes of each trial."""
-    meta_batch_size: int = 500
+    meta_batch_size: Count = 500
     """Trials per iteration, each of a task of its own."""
     optimizer: Literal["ppo", "trpo"] = "ppo"
     """ppo: clipped steps on minibatches of trials. trpo: the trust region of MAML-TRPO."""
     memory: Literal["gru", "lstm", "transformer", "none"] = "gru"
     """What carries the task's history; none sees the observation alone: plain PPO on all tasks."""
-    memory_size: int = 128
+    memory_size: Count = 128
     """Features of the memory."""
-    num_layers: int = 2
+    num_layers: Count = 2
     """Layers of the transformer; recurrent memories have one."""
-    num_heads: int = 4
+    num_heads: Count = 4
     """Heads of the transformer."""
     clear_each_episode: bool = False
     """Forget everything when an episode ends: an ablation, it cannot learn across episodes."""
     sees_transitions: bool = False
     """Feed the memory the moment before as well: observation, action, reward, next observation."""
-    encoder_sizes: tuple[int, ...] = ()
+    encoder_sizes: tuple[Count, ...] = ()
     """Layers before the memory."""
     head: Literal["mlp", "hypernetwork"] = "mlp"
     """hypernetwork: the memory generates the policy's weights, which acts on the observation."""
-    hidden_sizes: tuple[int, ...] = ()
+    hidden_sizes: tuple[Count, ...] = ()
     """Hidden layers of the policy's head."""
-    value_hidden_sizes: tuple[int, ...] = (64,)
+    value_hidden_sizes: tuple[Count, ...] = (64,)
     """Hidden layers of the values' head."""
     value_sees_task: bool = False
     """Tell the values the task, in training only; less noise in the advantages, no bias."""
@@ -58,87 +61,54 @@ class RL2Config:
     """Learn from each reward's mean given the task, in training only; less noise, no bias."""
     activation: Activation = "tanh"
     """Between the layers."""
-    initial_std: float = 1.0
+    initial_std: Positive = 1.0
     """Standard deviation of the first policy, in the policy's units (see action_scale)."""
-    min_std: float = 1e-6
+    min_std: Positive = 1e-6
     """Lower bound on the standard deviation."""
-    action_scale: float | None = None
+    action_scale: Positive | None = None
     """Policy actions are divided by this before they reach the environment; None: the variant's."""
-    gamma: float = 0.99
+    gamma: UnitInterval = 0.99
     """Discount per step, across the whole trial."""
     final_gamma: float | None = None
     """What γ has become after anneal_iterations, 1 − γ falling by one factor each iteration."""
-    gae_lambda: float = 0.95
+    gae_lambda: UnitInterval = 0.95
     """λ of the advantage estimates."""
     normalize_observations: bool = False
     """Give observations and rewards the memory is told mean 0 and deviation 1, as seen so far."""
     normalize_rewards: bool = True
     """Divide the rewards learnt from by the deviation of the returns seen so far."""
-    learning_rate: float = 7e-4
+    learning_rate: Positive = 7e-4
     """Of Adam; with trpo that of the values alone."""
-    anneal_iterations: int | None = None
+    anneal_iterations: Count | None = None
     """Learning rate and weight of the entropy fall linearly to zero by here; None keeps them."""
-    num_epochs: int = 4
+    num_epochs: Count = 4
     """Passes over the trials per iteration; with trpo for the values alone."""
-    num_minibatches: int = 4
+    num_minibatches: Count = 4
     """Minibatches of trials per pass."""
-    clip: float = 0.2
+    clip: Positive = 0.2
     """PPO: how far a likelihood ratio may move."""
-    value_clip: float | None = None
+    value_clip: Positive | None = None
     """PPO: how far a value may move; None does not clip."""
-    value_coefficient: float = 0.5
+    value_coefficient: NonNegative = 0.5
     """PPO: weight of the values' loss."""
-    entropy_coefficient: float = 0.01
+    entropy_coefficient: NonNegative = 0.01
     """Weight of the policy's entropy."""
-    max_gradient_norm: float = 0.5
+    max_gradient_norm: Positive = 0.5
     """Longer gradients are shortened to this."""
-    backprop_steps: int | None = None
+    backprop_steps: Count | None = None
     """Gradients reach back this many steps; None: over the whole trial."""
-    max_kl_nats: float = 0.01
+    max_kl_nats: Positive = 0.01
     """TRPO: trust region."""
-    cg_iterations: int = 10
+    cg_iterations: Count = 10
     """TRPO: conjugate-gradient iterations."""
-    cg_damping: float = 1e-3
+    cg_damping: NonNegative = 1e-3
     """TRPO: added to the diagonal of the Fisher matrix."""
-    fisher_fraction: float = 0.2
+    fisher_fraction: Share = 0.2
     """TRPO: share of the trials in the Fisher product; the line search checks the KL on all."""
-    line_search_steps: int = 15
+    line_search_steps: Count = 15
     """TRPO: tries of the line search."""
-    backtrack_ratio: float = 0.8
+    backtrack_ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.8
     """TRPO: factor between tries."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_episodes", "meta_batch_size", "memory_size", "num_layers", "num_heads",
-                     "num_epochs", "num_minibatches", "cg_iterations",
-                     "line_search_steps"):  # fmt: skip
-            require_at_least(name, getattr(self, name), 1)
-        for name in ("anneal_iterations", "backprop_steps"):
-            if getattr(self, name) is not None:
-                require_at_least(name, getattr(self, name), 1)
-        for name in ("encoder_sizes", "hidden_sizes", "value_hidden_sizes"):
-            for size in getattr(self, name):
-                require_at_least(name, size, 1)
-        for name in ("gamma", "gae_lambda"):
-            require_between(name, getattr(self, name), 0, 1)
-        for name in ("initial_std", "min_std", "learning_rate", "clip", "max_gradient_norm",
-                     "max_kl_nats"):  # fmt: skip
-            require_between(name, getattr(self, name), 0, math.inf, open_low=True)
-        for name in ("action_scale", "value_clip"):
-            if getattr(self, name) is not None:
-                require_between(name, getattr(self, name), 0, math.inf, open_low=True)
-        for name in ("value_coefficient", "entropy_coefficient", "cg_damping"):
-            require_between(name, getattr(self, name), 0, math.inf)
-        require_between("fisher_fraction", self.fisher_fraction, 0, 1, open_low=True)
-        require_between(
-            "backtrack_ratio", self.backtrack_ratio, 0, 1, open_low=True, open_high=True
-        )
-        activation_function(self.activation)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
-        self._check_combinations()
 
     def at(self, iteration: int) -> RL2Config:
         """The settings of one iteration, counted from 0: what is annealed has moved."""
@@ -156,7 +126,12 @@ class RL2Config:
             entropy_coefficient=self.entropy_coefficient * left,
         )
 
-    def _check_combinations(self) -> None:
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another.
+
+        Raises:
+            ValueError: naming the setting to change.
+        """
         if self.initial_std < self.min_std:
             raise ValueError(
                 f"initial_std must be at least the {self.min_std:g} of min_std, got "

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from metarl.validation import lookup, require_at_least
+from metarl.validation import Count, Settings, WholeNumber, lookup
 
 __all__ = ["PRESETS", "EvaluationProtocol", "preset"]
 
 
 @dataclass(frozen=True)
-class EvaluationProtocol:
+class EvaluationProtocol(Settings):
     """How much an agent may see of a task before it is measured, and what is measured.
 
     Stage s is the agent after s adaptation steps, each on K exploration episodes. An agent that
@@ -20,30 +20,22 @@ class EvaluationProtocol:
     explored, stochastically, the episodes evaluated at a stage are also the data of the next.
     """
 
-    num_tasks: int = 40
+    num_tasks: Count = 40
     """Tasks."""
     split: str = "test"
     """Where the tasks come from."""
-    exploration_episodes: int = 20
+    exploration_episodes: Count = 20
     """K: episodes of each task before each adaptation step."""
-    adaptation_steps: int = 3
+    adaptation_steps: WholeNumber = 3
     """Adaptation steps; 0 measures the agent as it is."""
-    evaluation_episodes: int = 20
+    evaluation_episodes: Count = 20
     """Episodes of each task that are measured at each stage."""
     deterministic: bool = False
     """Take the most likely action in evaluation episodes; exploration is always stochastic."""
     reported: Literal["mean", "last"] = "mean"
     """Which evaluation episode counts: the mean of all, or the last."""
-    seed: int = 0
+    seed: WholeNumber = 0
     """Of tasks, initial states and actions; independent of the streams of training."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_tasks", "exploration_episodes", "evaluation_episodes"):
-            require_at_least(name, getattr(self, name), 1)
-        for name in ("adaptation_steps", "seed"):
-            require_at_least(name, getattr(self, name), 0)
-        if self.reported not in ("mean", "last"):
-            raise ValueError(f"reported must be 'mean' or 'last', got {self.reported!r}")
 
     @property
     def shares_episodes(self) -> bool:

@@ -1,10 +1,12 @@
-"""Settings read back from JSON into their dataclass, each one checked; and compared."""
+"""Reading settings back from JSON into their dataclass, and comparing them."""
 
 from __future__ import annotations
 
 import dataclasses
 import types
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from metarl.validation import check_value, short_repr
 
 __all__ = ["converted", "read_settings", "settings_agree"]
 
@@ -14,23 +16,22 @@ Settings = TypeVar("Settings")
 def read_settings(
     settings_type: type[Settings], stored: object, *, where: str, others_allowed: bool = False
 ) -> Settings:
-    """The dataclass that a JSON object describes; what is not stored takes its default.
+    """The dataclass that a JSON object describes; fields that are not stored take their defaults.
 
     Args:
-        settings_type: fields of int, float, bool, str, a Literal, dict, None, tuples and unions
-            of them.
-        stored: what JSON gave.
-        where: what the object is, as messages begin.
-        others_allowed: whether keys that are no fields are passed over.
+        settings_type: a dataclass with fields of types that `metarl.validation.Settings` supports.
+        stored: as JSON gave it.
+        where: a name for the object, as messages begin.
+        others_allowed: whether keys that are not fields are ignored.
 
     Raises:
-        ValueError: one sentence, if it is no object, or a key is unknown, missing, of another
+        ValueError: one sentence, if it is not an object, or a key is unknown, missing, of another
             type or out of range.
     """
     if not isinstance(stored, dict):
-        raise ValueError(f"{where} must be a JSON object, got {_short(stored)}")
+        raise ValueError(f"{where} must be a JSON object, got {short_repr(stored)}")
     assert dataclasses.is_dataclass(settings_type)
-    hints = get_type_hints(settings_type)
+    hints = get_type_hints(settings_type, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(settings_type)}
     unknown = sorted(set(stored) - set(fields))
     if unknown and not others_allowed:
@@ -57,54 +58,35 @@ def settings_agree(held: object, wanted: object) -> bool:
 
 
 def converted(value: object, hint: Any, name: str) -> Any:
-    """A value of JSON, which knows lists only, as a type needs it.
+    """A value of JSON, which has lists only, as a type needs it.
 
     Args:
-        value: what JSON gave.
-        hint: the type, of those that `read_settings` knows.
-        name: what the value is, as messages begin.
+        value: as JSON gave it.
+        hint: a type that `metarl.validation.Settings` supports.
+        name: of the value, as messages begin.
 
     Raises:
         ValueError: if it does not fit.
     """
-    if get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(converted(item, get_args(hint)[0], name) for item in value)
-    if not _fits(value, hint):
-        raise ValueError(f"{name} must be {_described(hint)}, got {_short(value)}")
+    value = _with_tuples(value, hint, name)
+    check_value(name, value, hint)
     return value
 
 
-def _fits(value: object, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin is Literal:
-        return value in get_args(hint) and not isinstance(value, bool)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, choice) for choice in get_args(hint))
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return hint is Any or isinstance(value, origin or hint)
-
-
-def _described(hint: Any) -> str:
-    origin = get_origin(hint)
-    if origin is Literal:
-        return f"one of {', '.join(map(repr, get_args(hint)))}"
-    if origin in (Union, types.UnionType):
-        return " or ".join(_described(choice) for choice in get_args(hint))
-    words: dict[Any, str] = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a text",
-        dict: "an object",
-        tuple: "a list",
-        type(None): "null",
-    }
-    return words.get(origin or hint, str(hint))
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _with_tuples(value: object, hint: Any, name: str) -> object:
+    """The value with lists turned into tuples where the type has tuples."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{name} must be a list, got {short_repr(value)}")
+        repeated = len(arguments) == 2 and arguments[1] is Ellipsis
+        hints = arguments[:1] * len(value) if repeated else arguments
+        if len(hints) != len(value):
+            raise ValueError(f"{name} must have {len(hints)} entries, got {short_repr(value)}")
+        return tuple(
+            _with_tuples(item, kind, name) for item, kind in zip(value, hints, strict=True)
+        )
+    if origin in (Union, types.UnionType) and isinstance(value, list):
+        tuples = [choice for choice in arguments if get_origin(choice) is tuple]
+        return _with_tuples(value, tuples[0], name) if tuples else value
+    return value

@@ -64,7 +64,7 @@ def test_the_description_says_what_counts():
         ({"evaluation_episodes": 0}, "evaluation_episodes must be 1 or more, got 0"),
         ({"adaptation_steps": -1}, "adaptation_steps must be 0 or more, got -1"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
-        ({"reported": "first"}, "reported must be 'mean' or 'last', got 'first'"),
+        ({"reported": "first"}, "reported must be one of mean, last, got 'first'"),
     ],
 )
 def test_numbers_out_of_range_are_refused(setting, message):

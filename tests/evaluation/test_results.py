@@ -240,7 +240,10 @@ def put(value: object, *keys: Any) -> Any:
         (without("tasks"), "here is damaged: KeyError: 'tasks'"),
         (without("runs"), "here is damaged: KeyError: 'runs'"),
         (without("protocol"), "here must be a JSON object, got None"),
-        (put("many", "protocol", "num_tasks"), "here: num_tasks must be a whole number, got 'many"),
+        (
+            put("many", "protocol", "num_tasks"),
+            "here: num_tasks must be a whole number, 1 or more, got 'many",
+        ),
         (put(0, "protocol", "num_tasks"), "here: num_tasks must be 1 or more, got 0"),
         (put("a", "runs"), "here is damaged: TypeError: a list of names was expected, got 'a'"),
         (

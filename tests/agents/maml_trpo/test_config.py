@@ -23,8 +23,8 @@ OUT_OF_RANGE = [
     *(("backtrack_ratio", value, rf"must lie in \(0, 1\), got {value}") for value in (0.0, 1.0)),
     ("hidden_sizes", (8, 0), "must be 1 or more, got 0"),
     ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
-    ("inner_objective", "ratio", "must be 'log_prob' or 'likelihood_ratio', got 'ratio'"),
-    ("baseline", "net", "must be 'linear' or 'none', got 'net'"),
+    ("inner_objective", "ratio", "must be one of log_prob, likelihood_ratio, got 'ratio'"),
+    ("baseline", "net", "must be one of linear, none, got 'net'"),
 ]  # fmt: skip
 
 
