@@ -1,13 +1,17 @@
-"""Which device a computation runs on, and what becomes of freed memory."""
+"""Which device a computation runs on, and what becomes of freed memory.
+
+torch is imported when a device is resolved: the command line imports this module for its help.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["DeviceName", "resolve_device", "usable_cores", "keep_freed_memory"]
 
@@ -21,6 +25,8 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         ValueError: if the device is unknown, or a GPU is asked for and none can be used.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):

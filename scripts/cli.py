@@ -1,24 +1,30 @@
-"""The installed command `metarl`: one subcommand per script."""
+"""The installed command `metarl`: one subcommand per script, imported when it is used."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from importlib.metadata import version
 
-from metarl.scripts.command_line import run
-from metarl.validation import unknown_name
+from metarl.scripts.command_line import choose, run
 
-__all__ = ["main"]
+__all__ = ["dispatch", "main"]
 
 _COMMANDS = {
-    "train": ("train", "train an agent on a task family"),
-    "evaluate": ("evaluate", "adapt a trained agent to unseen tasks and measure it"),
-    "report": ("report", "write one page about runs: tables, curves, behaviour"),
-    "play": ("play", "show an agent on one task, as a picture that moves"),
-    "fewshot": ("fewshot", "train and measure a supervised few-shot learner"),
-    "list": ("list", "name the agents, references and environments"),
-    "check": ("check", "prove a task family sound, your own for instance"),
+    "train": "train an agent on a task family",
+    "evaluate": "adapt a trained agent to unseen tasks and measure it",
+    "report": "write one page about runs: tables, curves, behavior",
+    "play": "show an agent on one task as a video",
+    "fewshot": "train and measure a supervised few-shot learner",
+    "list": "list the agents, references and environments",
+    "check": "check that a task family, for instance your own, keeps its contract",
 }
+_DESCRIPTION = (
+    "Train, measure and compare agents that learn to adapt.\n\n"
+    "metarl COMMAND --help lists the options of a command; metarl --version prints the version.\n\n"
+    "--import MODULE, before or after a command, first imports a module of yours, "
+    "for instance one that registers your own task families."
+)
 
 
 def main() -> None:
@@ -32,17 +38,11 @@ def dispatch(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: if there is no such command.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        width = max(map(len, _COMMANDS))
-        lines = [f"  {name:{width}}  {text}" for name, (_, text) in _COMMANDS.items()]
-        print("usage: metarl COMMAND [OPTIONS]\n\n" + "\n".join(lines))
-        print("\nmetarl COMMAND --help lists a command's options.")
-        print("--import MODULE before or behind a command makes known what your module registers.")
-    elif arguments[0] in _COMMANDS:
-        module = importlib.import_module(f"metarl.scripts.{_COMMANDS[arguments[0]][0]}")
-        module.main(arguments[1:])
-    else:
-        raise ValueError(unknown_name("command", arguments[0], _COMMANDS))
+    if list(arguments) == ["--version"]:
+        print(f"metarl {version('metarl-toolkit')}")
+        return
+    name = choose("command", arguments, _COMMANDS, program="metarl", description=_DESCRIPTION)
+    importlib.import_module(f"metarl.scripts.{name}").main(arguments[1:])
 
 
 if __name__ == "__main__":

@@ -1,38 +1,42 @@
-"""Command lines from typed configurations; every mistake ends in one sentence and exit code 2."""
+"""Command lines from typed configurations; every mistake ends in one sentence and exit code 2.
+
+tyro parses the words and prints the help; `rejected_input` puts its complaints into sentences.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
-import itertools
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import tyro
+from tyro import _errors as tyro_errors
 
 from metarl.devices import keep_freed_memory
 from metarl.registry import import_module
+from metarl.scripts.rejected_input import CommandLine, number_constructors, sentence
 from metarl.validation import unknown_name
 
 __all__ = [
-    "given_options",
     "choose",
     "fail",
+    "given_options",
     "import_named_modules",
     "option_names",
     "parse",
     "run",
 ]
 
+Config = TypeVar("Config")
+
 
 def given_options(arguments: Sequence[str]) -> frozenset[str]:
-    """The settings that a command line names, also those it gives at their defaults.
+    """Settings that a command line names, including those that it sets to their defaults.
 
     >>> sorted(given_options(["--out", "a", "--no-first-order", "--hidden_sizes=8"]))
     ['first_order', 'hidden_sizes', 'out']
@@ -42,18 +46,10 @@ def given_options(arguments: Sequence[str]) -> frozenset[str]:
     return frozenset(name.removeprefix("no_") for name in names)
 
 
-Config = TypeVar("Config")
-
-_UNREAD = {
-    r"invalid literal for int\(\) with base 10: (.*)": "a whole number",
-    r"could not convert string to float: (.*)": "a number",
-}
-
-
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Run a script's main function; what its user did wrong becomes one sentence.
+    """Run a script's main function; a mistake of its user ends in one sentence.
 
-    With METARL_DEBUG set in the environment, the traceback is shown instead.
+    If METARL_DEBUG is set in the environment, the traceback is shown instead.
     """
     keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
@@ -72,26 +68,34 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
             fail(str(error), code=1)
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
             fail(str(error))
-        if _is_want_of_memory(error):
-            fail(f"there is too little memory, make the net or the batch smaller: {error}", code=1)
+        if isinstance(error, OverflowError):
+            fail(f"a number is too large to compute with: {_first_line(error)}")
+        if _is_out_of_memory(error):
+            reason = _first_line(error)
+            fail(f"there is too little memory, make the net or the batch smaller: {reason}", code=1)
         raise
     sys.exit(0)
 
 
-def _is_want_of_memory(error: Exception) -> bool:
-    """Whether memory of the machine or of the device ended it, as torch says it."""
-    words = ("allocate memory", "out of memory")
-    of_torch = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    return of_torch or isinstance(error, MemoryError)
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether the machine or the device ran out of memory; torch raises a plain RuntimeError."""
+    words = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+    by_torch = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return by_torch or isinstance(error, MemoryError)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def import_named_modules(arguments: Sequence[str]) -> list[str]:
-    """Import what `--import MODULE` names, a user's own families for instance; the rest is left.
+    """Import each module named by `--import MODULE` and return the other arguments.
 
-    Modules are looked for in the working directory first.
+    Such a module registers a user's own families, for instance. The working directory is searched
+    first.
 
     Raises:
-        ValueError: if no module is named, there is none of the name, or importing it fails.
+        ValueError: if no module is named, or it does not exist or cannot be imported.
     """
     rest, names = [], []
     remaining = iter(arguments)
@@ -116,30 +120,51 @@ def fail(sentence: str, *, code: int = 2) -> NoReturn:
 
 
 def choose(
-    kind: str, arguments: Sequence[str], choices: Sequence[str], *, program: str
-) -> str | None:
-    """The name that comes first on a command line; None after printing the help it asked for.
+    kind: str,
+    arguments: Sequence[str],
+    choices: Mapping[str, str],
+    *,
+    program: str,
+    description: str = "",
+) -> str:
+    """Return the subcommand that a command line names first; its help lists all of them.
+
+    Args:
+        kind: what the subcommands are, for the error message.
+        arguments: words after the program's name. Without any, or with `--help`, the help is
+            printed and the program exits.
+        choices: a one-line description for each subcommand.
+        program: the command's name in its help.
+        description: shown above the list; by default it points to the help of the subcommands.
 
     Raises:
         ValueError: if the name is unknown, with the nearest choice.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: {program} {kind.upper()} [OPTIONS]\n")
-        print(f"{kind.upper()} is one of {', '.join(choices)}.")
-        print(f"{program} {kind.upper()} --help lists its options.")
-        return None
-    if arguments[0] not in choices:
+    names = {_dashed(name): name for name in choices}
+    if arguments and _dashed(arguments[0]) in names:
+        return names[_dashed(arguments[0])]
+    if arguments and arguments[0] not in ("-h", "--help"):
         raise ValueError(unknown_name(kind, arguments[0], choices))
-    return arguments[0]
+    commands = tyro.extras.SubcommandApp()
+    for name, text in choices.items():
+        commands.command(lambda: None, name=name, help=text)
+    described = description or f"{program} {kind.upper()} --help lists the options of each {kind}."
+    commands.cli(prog=program, description=described, args=["--help"])
+    sys.exit(0)
+
+
+def _dashed(name: str) -> str:
+    """A name as tyro's help shows it."""
+    return name.replace("_", "-")
 
 
 def parse(config_type: type[Config], arguments: Sequence[str], *, program: str) -> Config:
-    """The configuration that a command line describes.
+    """Return the configuration that a command line describes.
 
     Args:
-        config_type: a dataclass; its fields and their documentation are the options.
-        arguments: the command line without the program's name.
-        program: how the help names the command.
+        config_type: a dataclass; its fields and their documentation become the options.
+        arguments: words after the program's name.
+        program: the command's name in its help.
 
     Returns:
         The configuration. `--help` prints the options and exits.
@@ -147,15 +172,26 @@ def parse(config_type: type[Config], arguments: Sequence[str], *, program: str) 
     Raises:
         ValueError: one sentence about the first mistake.
     """
-    _refuse_unknown_options(config_type, arguments)
-    said = io.StringIO()
+    line = CommandLine(program, option_names(config_type))
+
+    def reject(event: tyro_errors.ParseErrorEvent) -> NoReturn:
+        raise ValueError(sentence(event, line)) from None
+
     try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(config_type, args=list(arguments), prog=program)
+        with contextlib.redirect_stderr(io.StringIO()), tyro_errors.on_parse_error(reject):
+            return tyro.cli(
+                config_type,
+                args=list(arguments),
+                prog=program,
+                registry=number_constructors(line.unread),
+            )
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ValueError(_one_sentence(said.getvalue(), program)) from None
+        raise ValueError(  # tyro rejects the dataclass itself
+            f"{program} cannot offer the settings of {config_type.__name__} as options; "
+            "give each field a type that a command line can express"
+        ) from None
 
 
 def option_names(config_type: type[Any]) -> list[str]:
@@ -167,44 +203,5 @@ def option_names(config_type: type[Any]) -> list[str]:
             nested_type = nested if isinstance(nested, type) else type(nested)
             names += option_names(nested_type)
         else:
-            names.append("--" + field.name.replace("_", "-"))
+            names.append("--" + _dashed(field.name))
     return names
-
-
-def _refuse_unknown_options(config_type: type[Any], arguments: Sequence[str]) -> None:
-    known = option_names(config_type)
-    accepted = {*known, "--help", *(f"--no-{name[2:]}" for name in known)}
-    for argument in arguments:
-        name = argument.split("=")[0].replace("_", "-")
-        if name.startswith("--") and name not in accepted:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else "; --help lists the options"
-            raise ValueError(f"there is no option {argument.split('=')[0]}{hint}")
-
-
-def _one_sentence(message: str, program: str) -> str:
-    """The first paragraph of tyro's framed message, on one line."""
-    lines = [line.strip("│╭╮╰╯ ") for line in message.splitlines()]
-    body = itertools.dropwhile(_is_ruler, lines[1:])  # a terminal without UTF-8 has one on top
-    sentence = " ".join(itertools.takewhile(lambda line: not _is_ruler(line), body))
-    sentence = re.sub(r"\.\s+Got errors:.*", "", sentence)
-    missing = re.match(r"Missing from [^:]*: (.*)", sentence)
-    if missing:
-        names = re.findall(r"--[\w-]+(?= [A-Z])", sentence) or missing.group(1).split()[:1]
-        return f"{' and '.join(names)} must be given; {program} --help lists the options"
-    unread = re.match(r"Error parsing (--[\w-]+): (.*)", sentence)
-    if unread:
-        return _unread_sentence(*unread.groups())
-    return re.sub(r"^Error parsing (?!-)[\w .-]*: ", "", sentence).rstrip(".")
-
-
-def _unread_sentence(option: str, reason: str) -> str:
-    """What should have followed an option, from what Python or tyro says of what did."""
-    for pattern, needed in _UNREAD.items():
-        if found := re.match(pattern, reason):
-            return f"{option} must be {needed}, got {found.group(1).rstrip('.')}"
-    return f"{option} must be written as --help shows it: {reason.rstrip('.')}"
-
-
-def _is_ruler(line: str) -> bool:
-    return bool(line) and set(line) <= {"─", "-"}

@@ -33,10 +33,8 @@ def main(arguments: Sequence[str]) -> None:
     if list(arguments) == ["--list"]:
         _print_list()
         return
-    learners = [entry.name for entry in LEARNERS]
+    learners = {entry.name: entry.description for entry in LEARNERS}
     name = choose("learner", arguments, learners, program="metarl fewshot")
-    if name is None:
-        return
     config, settings = _parsed(name, arguments[1:])
     try:
         measured = _trained(name, config, settings, given_options(arguments[1:]))

@@ -20,9 +20,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl train`."""
-    name = choose("agent", arguments, [e.name for e in AGENTS], program="metarl train")
-    if name is None:
-        return
+    agents = {entry.name: entry.description for entry in AGENTS}
+    name = choose("agent", arguments, agents, program="metarl train")
     config_type: Any = AGENTS.load(name).config_type
     options: Any = tyro.conf.OmitArgPrefixes[config_type]  # type: ignore[misc] # known at run time
     whole = dataclasses.make_dataclass(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +29,31 @@ def test_agents_are_listed_and_a_family_is_checked(capsys):
     assert capsys.readouterr().out.endswith("1 family is sound\n")
 
 
+COMMANDS = ("train", "evaluate", "report", "play", "fewshot", "list", "check")
+
+
 @pytest.mark.parametrize("line", ["", "--help", "-h"])
 def test_without_a_command_the_commands_are_listed(capsys, line):
-    metarl(line)
-    text = capsys.readouterr().out
-    for name in ("train", "evaluate", "report", "play", "fewshot", "list", "check"):
-        assert f"\n  {name} " in text
-    assert text.splitlines()[-1].startswith("--import MODULE before or behind a command makes ")
-
-
-HELP = ["train", "train --help", "fewshot", "train maml-trpo -h", "evaluate -h", "list -h"]
-
-
-@pytest.mark.parametrize("line", [*HELP, "check -h"])
-def test_every_command_has_help(capsys, line):
-    try:
+    with pytest.raises(SystemExit, match=r"^0$"):
         metarl(line)
-    except SystemExit as stop:
-        assert stop.code == 0  # noqa: PT017 - not every command exits
-    assert "usage: metarl" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert [name for name in COMMANDS if f"{name} " not in text] == []
+    assert "--import MODULE, before or after a command, first imports" in text
+
+
+def test_the_version_is_that_of_the_distribution(capsys):
+    metarl("--version")
+    assert capsys.readouterr().out == f"metarl {version('metarl-toolkit')}\n"
+
+
+HELP = [*COMMANDS, "train maml-trpo", "fewshot maml"]
+
+
+@pytest.mark.parametrize("line", HELP)
+def test_every_command_has_help(capsys, line):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        metarl(f"{line} --help")
+    assert capsys.readouterr().out.startswith(f"usage: metarl {line} ")
 
 
 MISTAKES = [
@@ -66,8 +73,8 @@ MISTAKES = [
     ("train maml-trpo --out OUT --seed x", "--seed.*'x'"),
     ("train maml-trpo --out OUT --iterations 0", "iterations must be 1 or more, got 0"),
     ("fewshot maml --out OUT --shots 0", "shots must be 1 or more, got 0"),
-    ("fewshot maml --out OUT --mode second", "'second'.*--mode.*'first_order'"),
-    ("list agnets", "'agnets'.*'agents'"),
+    ("fewshot maml --out OUT --mode second", "--mode must be one of .*first_order.*, got 'second'"),
+    ("list agnets", "must be one of all, agents, .*, got 'agnets'; did you mean 'agents'"),
     ("check Navigation2D:maml", "variant of Navigation2D must be one of maml17, got 'maml'"),
     ("check", "check must be given families or --all, see metarl list envs"),
 ]
@@ -106,9 +113,10 @@ def test_a_module_named_on_the_command_line_must_be_there():
     "command",
     [
         [Path(sys.executable).with_name("metarl"), "train"],
+        [sys.executable, "-m", "metarl", "train"],
         [sys.executable, Path("scripts", "train.py")],
     ],
-    ids=["installed", "script"],
+    ids=["installed", "module", "script"],
 )
 def test_a_mistake_at_a_terminal_is_one_line_and_exit_code_two(command):
     ended = subprocess_of(*command, "maml-trop")

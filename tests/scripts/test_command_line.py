@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,39 @@ def test_help_prints_every_option_with_its_documentation_and_exits(capsys):
         assert words in text
 
 
+@dataclass(frozen=True)
+class Marked:
+    """Settings with [red]marks[/red] and a :fire:."""
+
+    name: str = "[b]x[/b]"
+    """A [link=x]name[/link] :fire:."""
+
+
+def test_help_shows_marks_and_emoji_names_as_they_are_written(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        parse(Marked, ["--help"], program="metarl go")
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("[red]marks[/red] and a :fire:", "[link=x]name[/link] :fire:", "[b]x[/b]"):
+        assert words in text
+
+
+class Unreadable:
+    """A type that no command line can express."""
+
+
+@dataclass(frozen=True)
+class Odd:
+    """Settings of an extension whose author chose a wrong type."""
+
+    thing: Unreadable
+
+
+def test_a_setting_that_no_command_line_can_express_is_one_sentence(capsys):
+    with pytest.raises(ValueError, match=r"^metarl go cannot offer the settings of Odd as options"):
+        parse(Odd, [], program="metarl go")
+    assert capsys.readouterr() == ("", "")
+
+
 # Mistakes in options.
 
 
@@ -112,9 +146,9 @@ def test_an_unknown_option_is_refused_with_the_nearest_one(given, hint):
         ("--out a --rate fast", ["--rate", "'fast'"]),
         ("--out a --hidden-sizes 4 x", ["--hidden-sizes", "'x'"]),
         ("--out a --limit x", ["--limit", "'x'"]),
-        ("--out a --device gpu", ["--device", "'gpu'", "'cpu', 'cuda'"]),
-        ("--out a --num-tasks", ["--num-tasks", "Missing value"]),
-        ("--out --resume", ["--out", "Missing value"]),
+        ("--out a --device gpu", ["--device must be one of cpu, cuda", "'gpu'"]),
+        ("--out a --num-tasks", ["--num-tasks must be followed by INT"]),
+        ("--out --resume", ["--out must be followed by PATH"]),
         ("--out a --resume maybe", ["maybe"]),
         ("--out a stray words", ["stray", "words"]),
         ("--out a --no-num-tasks", ["--no-num-tasks"]),
@@ -123,6 +157,29 @@ def test_an_unknown_option_is_refused_with_the_nearest_one(given, hint):
 def test_a_wrong_value_is_refused_by_naming_the_option_and_the_value(line, words):
     sentence = sentence_of(line)
     assert [word for word in words if word not in sentence] == []
+
+
+HUGE = 10**26
+TOO_LARGE = [
+    (f"--num-tasks {HUGE}", f"--num-tasks must be a whole number of at most 64 bits, got '{HUGE}'"),
+    (f"--hidden-sizes 4 -{HUGE}", "--hidden-sizes must be a whole number of at most 64 bits, "),
+    (f"--limit {HUGE}", "--limit must be a whole number of at most 64 bits or None, got '1000"),
+    (f"--num-tasks {2**63}", "--num-tasks must be a whole number of at most 64 bits, got '9223"),
+    (f"--num-tasks {'9' * 5000}", f"--num-tasks must be a whole number, got '{'9' * 37}...'"),
+    ("--rate 1e400", "--rate must be a finite number, got '1e400'"),
+    ("--rate nan", "--rate must be a finite number, got 'nan'"),
+    ("--rate=-inf", "--rate must be a finite number, got '-inf'"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), TOO_LARGE, ids=[m[:40] for _, m in TOO_LARGE])
+def test_a_number_that_no_computer_word_holds_is_refused(given, message):
+    assert sentence_of(f"--out a {given}").startswith(message)
+
+
+def test_the_largest_number_of_64_bits_is_read():
+    assert parsed(f"--out a --num-tasks {2**63 - 1}").num_tasks == 2**63 - 1
+    assert parsed("--out a --rate 1e300").net.rate == 1e300
 
 
 def test_an_option_that_must_be_given_is_named():
@@ -163,23 +220,28 @@ def test_every_mistake_is_one_line_without_a_frame(monkeypatch, line, encoding, 
 
 # A name that comes first.
 
+AGENTS = {"maml": "gradient steps", "my_rl2": "a [bold]memory[/] :fire:"}
 
-def test_the_first_word_is_chosen_among_the_names():
-    assert choose("agent", ["rl2", "--seed", "1"], ["maml", "rl2"], program="metarl go") == "rl2"
+
+@pytest.mark.parametrize("word", ["my_rl2", "my-rl2"])
+def test_the_first_word_is_chosen_among_the_names(word):
+    assert choose("agent", [word, "--seed", "1"], AGENTS, program="metarl go") == "my_rl2"
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
-def test_without_a_name_the_names_are_listed(capsys, arguments):
-    assert choose("agent", arguments, ["maml", "rl2"], program="metarl go") is None
-    text = capsys.readouterr().out
-    assert "usage: metarl go AGENT [OPTIONS]" in text
-    assert "AGENT is one of maml, rl2." in text
+def test_without_a_name_the_names_and_descriptions_are_listed(capsys, arguments):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        choose("agent", arguments, AGENTS, program="metarl go")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "usage: metarl go [-h] {maml,my-rl2}" in text
+    assert "metarl go AGENT --help lists the options of each agent." in text
+    assert re.search(r"maml +gradient steps.*my-rl2 +a \[bold\]memory\[/\] :fire:", text)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one():
-    message = "agent must be one of maml, rl2, got 'mamml'; did you mean 'maml'"
+    message = "agent must be one of maml, my_rl2, got 'mamml'; did you mean 'maml'"
     with pytest.raises(ValueError, match=message):
-        choose("agent", ["mamml"], ["maml", "rl2"], program="metarl go")
+        choose("agent", ["mamml"], AGENTS, program="metarl go")
 
 
 # Modules of one's own.
@@ -303,6 +365,17 @@ def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys
             1,
             "there is too little memory, make the net or the batch smaller: "
             "DefaultCPUAllocator: can't allocate memory",
+        ),
+        (
+            RuntimeError("Storage size calculation overflowed with sizes=[1]\nmore"),
+            1,
+            "there is too little memory, make the net or the batch smaller: "
+            "Storage size calculation overflowed with sizes=[1]",
+        ),
+        (
+            OverflowError("int too large to convert to float"),
+            2,
+            "a number is too large to compute with: int too large to convert to float",
         ),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
