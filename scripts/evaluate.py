@@ -35,6 +35,12 @@ def main(arguments: Sequence[str]) -> None:
     if config.json_file is not None:
         write_evaluations(config.json_file, evaluations)
         console.print(f"wrote {config.json_file}", soft_wrap=True)
+    elif config.own_run is not None:
+        console.print(
+            f"{config.own_run.path} was published, so its evaluation.json stays as it is; "
+            "--json FILE writes these numbers",
+            soft_wrap=True,
+        )
     if config.plot is not None:
         adaptation_figure(evaluations).savefig(config.plot, dpi=150)
 

@@ -16,6 +16,7 @@ from metarl.evaluation.results import Evaluation
 from metarl.experiments.targets import Targets, fixed_agents, load_targets, untrained_agents
 from metarl.rl.agent import AdaptiveAgent
 from metarl.rl.registry import fitting_references, make_reference
+from metarl.runs.directory import RunDirectory
 from metarl.storage.files import require_file_place
 
 __all__ = ["EvaluateConfig", "evaluate"]
@@ -59,7 +60,7 @@ class EvaluateConfig:
     """Where the agents compute."""
     json: Path | None = None
     """Write raw returns and statistics here; by default to evaluation.json in the target, if that
-    is one directory and --env is left out."""
+    is one directory, not a published one, and --env is left out."""
     plot: Path | None = None
     """Write a picture of the adaptation curve here (PNG)."""
 
@@ -79,10 +80,18 @@ class EvaluateConfig:
     @property
     def json_file(self) -> Path | None:
         """Where the numbers go; a run's own file holds what it is worth where it was trained."""
-        own = self.json is None and self.env is None and len(self.targets) == 1
-        if own and Path(self.targets[0]).is_dir():
-            return Path(self.targets[0]) / "evaluation.json"
+        own = self.own_run
+        if own is not None and not own.is_published:
+            return own.path / "evaluation.json"
         return self.json
+
+    @property
+    def own_run(self) -> RunDirectory | None:
+        """The folder that the numbers belong to by default; None if they have no such place."""
+        is_own = self.json is None and self.env is None and len(self.targets) == 1
+        if is_own and Path(self.targets[0]).is_dir():
+            return RunDirectory(Path(self.targets[0]))
+        return None
 
 
 def evaluate(config: EvaluateConfig, *, given: Collection[str]) -> list[Evaluation]:

@@ -233,7 +233,7 @@ def _is_of_now(
     result: FewShotResult, learner: str, dataset: str, runs: Sequence[ReportedRun]
 ) -> bool:
     """Whether these runs were measured, as they are; a published one may stand for several."""
-    first, is_published = result.measured.first, not runs[0].directory.checkpoints.exists()
+    first, is_published = result.measured.first, runs[0].directory.is_published
     return (
         (first.learner, first.dataset) == (learner, dataset)
         and (is_published or len(runs) == len(result.measured.runs))

@@ -191,7 +191,7 @@ def _read_run(directory: RunDirectory) -> ReportedRun:
 
 
 def _num_iterations(directory: RunDirectory, metrics: Sequence[Mapping[str, float]]) -> int:
-    """Of the newest checkpoint; of the last line where a run keeps none, as one published."""
+    """Of the newest checkpoint; of the last line of metrics if none can be read."""
     try:
         return int(read_header(directory.newest_checkpoint())["counters"]["num_iterations"])
     except ValueError:
@@ -204,6 +204,8 @@ def _stored(file: Path, environment: str, runs: Sequence[ReportedRun]) -> tuple[
         return ()
     found = read_evaluations(file)
     trained = sorted(run.num_iterations for run in runs)
+    if runs[0].directory.is_published:  # its evaluation may be of several seeds, equally long
+        trained *= len(found[0].runs)
     is_of_now = all(
         one.environment == environment and _trained_as_long(one, trained) for one in found
     )
@@ -211,9 +213,9 @@ def _stored(file: Path, environment: str, runs: Sequence[ReportedRun]) -> tuple[
 
 
 def _trained_as_long(evaluation: Evaluation, trained: Sequence[int]) -> bool:
-    """Whether runs of so many iterations were measured, as far as the evaluation tells."""
-    told = [count for count in evaluation.iterations if count is not None]
-    return len(told) < len(evaluation.iterations) or not told or sorted(told) == trained
+    """Whether runs of so many iterations were measured, as far as the evaluation records it."""
+    recorded = [count for count in evaluation.iterations if count is not None]
+    return len(recorded) < len(evaluation.iterations) or not recorded or sorted(recorded) == trained
 
 
 def _merged(sources: Sequence[AgentRuns]) -> AgentRuns:

@@ -6,6 +6,9 @@ events.out…        the same for TensorBoard, against environment steps
 checkpoints/       iteration_000100.safetensors, the newest few
 best.safetensors   the checkpoint with the best returns, the same file under a second name
 .lock              held while a process writes here
+
+A published run, as under results/, has checkpoint.safetensors instead of checkpoints/. It
+can be measured and shown but not trained further.
 """
 
 from __future__ import annotations
@@ -115,8 +118,13 @@ class RunDirectory:
         """Hold the run for this process, and sweep up what a killed one left half written.
 
         Raises:
-            ValueError: if another process holds it.
+            ValueError: if another process holds it, or the run was published.
         """
+        if self.is_published:
+            raise ValueError(
+                f"run {self.path} was published: it can be measured, but not trained on; "
+                "start a new run"
+            )
         with locked(self.path):
             for folder in (self.path, self.checkpoints):
                 for path in folder.glob(".*.tmp"):
@@ -133,6 +141,16 @@ class RunDirectory:
         """Where the best checkpoint is, once there is one."""
         return self.path / "best.safetensors"
 
+    @property
+    def published_checkpoint(self) -> Path:
+        """Where a published run keeps its only checkpoint."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the folder is the published result of a run rather than a run in progress."""
+        return self.published_checkpoint.is_file() and not self._saved()
+
     def newest_checkpoint(self) -> Path:
         """The checkpoint with the most iterations, every byte of it checked.
 
@@ -142,9 +160,10 @@ class RunDirectory:
         """
         found = self._saved()
         if not found:
-            published = self.path / "checkpoint.safetensors"
-            remedy = f"; it was published: name {published}" if published.is_file() else ""
-            raise ValueError(f"run {self.path} has no checkpoint yet{remedy}")
+            if not self.published_checkpoint.is_file():
+                raise ValueError(f"run {self.path} has no checkpoint yet")
+            self._require_own(self.published_checkpoint, read_header(self.published_checkpoint))
+            return self.published_checkpoint
         try:
             self._check(found[-1])
         except ValueError as error:
@@ -190,6 +209,10 @@ class RunDirectory:
         held = counters.get("num_iterations") if isinstance(counters, dict) else None
         if not isinstance(held, int) or self.checkpoint_path(held).name != path.name:
             raise ValueError(f"checkpoint {path} holds iteration {held}, not that of its name")
+        self._require_own(path, header)
+
+    def _require_own(self, path: Path, header: Mapping[str, Any]) -> None:
+        """Reject the checkpoint of another run, given its header."""
         config = self.config()
         for key, (_, name) in _DECIDING.items():
             if not settings_agree(header.get(name), config[key]):

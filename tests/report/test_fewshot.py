@@ -22,6 +22,7 @@ from metarl.plots.fewshot import steps_figure
 from metarl.report.fewshot_runs import group_fewshot_runs, read_fewshot_runs, result_labels
 from metarl.report.numbers import fixed_text, score_text
 from metarl.report.published import published_figure
+from metarl.runs.directory import RunDirectory
 from metarl.scripts.cli import dispatch
 
 SINUSOID = "fewshot maml --hidden-sizes 4 --iterations 2 --log-every 1 --device cpu --tracker none"
@@ -297,6 +298,8 @@ def test_a_published_run_stands_for_all_its_seeds(runs, tmp_path):
     target.mkdir()
     for name in ("config.json", "metrics.jsonl"):
         shutil.copy(runs.seeds / "seed_1" / name, target / name)
+    checkpoint = RunDirectory.open(runs.seeds / "seed_1").newest_checkpoint()
+    shutil.copy(checkpoint, target / "checkpoint.safetensors")
     shutil.copy(runs.seeds / "evaluation.json", target / "evaluation-10shot.json")
     ((learner,),) = read(target).values()
     assert (len(learner.runs), learner.measured_now) == (1, ())
