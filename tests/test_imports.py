@@ -160,6 +160,20 @@ def test_long_files_and_functions_and_unlisted_packages_are_found(tmp_path):
     ]
 
 
+def test_a_folder_of_too_many_modules_is_found(tmp_path):
+    modules = tree(tmp_path, {f"metarl/nn/{name}.py": "" for name in "abcdefghijklmnopqrs"})
+    assert architecture.violations(modules) == ["metarl.nn has 19 modules, at most 18"]
+
+
+def test_every_test_folder_mirrors_a_package():
+    others = {"data", "learning", "support"}
+    packages = {module.path.parent for module in architecture.read_tree(ROOT).values()}
+    for folder in sorted({path.parent for path in (ROOT / "tests").rglob("test_*.py")}):
+        place = folder.relative_to(ROOT / "tests")
+        if place.parts and place.parts[0] not in others:
+            assert packages & {ROOT / place, ROOT / "metarl" / place}, folder
+
+
 def test_nothing_inside_imports_the_facade(tmp_path):
     modules = tree(tmp_path, {"metarl/__init__.py": "", "metarl/nn/a.py": "import metarl"})
     assert architecture.violations(modules) == [

@@ -10,6 +10,7 @@ upward, if files or packages import each other in a cycle, or if a file or funct
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,6 +77,7 @@ FOLDERS = {
 }
 _FACADES = frozenset({"metarl", "metarl.__main__"})
 """Modules at the top of the graph that nothing inside the toolkit may import."""
+_MAX_FILES_PER_FOLDER = 18
 _MAX_FILE_LINES = 400
 _MAX_FUNCTION_LINES = 60
 
@@ -216,6 +218,12 @@ def violations(modules: Mapping[str, Module]) -> list[str]:
     found += [
         f"packages import each other: {' and '.join(group)}"
         for group in cycles(package_graph(modules))
+    ]
+    sizes = Counter(module.package for module in modules.values() if not module.is_package)
+    found += [
+        f"{package} has {count} modules, at most {_MAX_FILES_PER_FOLDER}"
+        for package, count in sizes.items()
+        if count > _MAX_FILES_PER_FOLDER
     ]
     for module in modules.values():
         if module.num_lines > _MAX_FILE_LINES:
