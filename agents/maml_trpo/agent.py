@@ -239,9 +239,8 @@ class MAMLTRPO:
         self, supports: Sequence[PolicyBatch], query: PolicyBatch
     ) -> Callable[[Tensor], Tensor]:
         """The Fisher product of the adapted policies on a share of each task's episodes."""
-        steps = math.ceil(self.config.fisher_fraction * self.config.num_episodes)
-        steps *= self.family.horizon
-        parts = [PolicyBatch(*(field[:, :steps] for field in b)) for b in (*supports, query)]
+        num_episodes = math.ceil(self.config.fisher_fraction * self.config.num_episodes)
+        parts = [batch.first_envs(num_episodes) for batch in (*supports, query)]
         support = PerStep(parts[:-1]) if supports else parts[-1]
         near = linearize_adaptation(self.params, support, self._inner)
         return adapted_fisher_product(self.policy, near, parts[-1], self.params)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["masked_mean", "standardized", "state_weights"]
+__all__ = [
+    "masked_mean",
+    "mean_over_states",
+    "standardized",
+    "standardized_by_task",
+    "state_weights",
+]
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -20,17 +26,36 @@ def standardized(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def state_weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights of a mean over the steps that count of each task. Shape [N, B], sums to 1."""
+    """Weights of each task's mean over the steps that the mask keeps.
+
+    Args:
+        mask: bool, true for the steps that count. Shape [N, ...].
+        dtype: of the weights.
+
+    Returns:
+        Weights in the shape of `mask`; those of a task sum to 1.
+    """
     counts = mask.to(dtype)
-    return counts / counts.sum(-1, keepdim=True)
+    return counts / _task_sums(counts)
 
 
-def _mean_over_states(values: Tensor, mask: Tensor) -> Tensor:
-    return (torch.where(mask, values, 0) * state_weights(mask, values.dtype)).sum(-1)
+def mean_over_states(values: Tensor, mask: Tensor) -> Tensor:
+    """Each task's mean of the values [N, ...] over the steps that the mask keeps. Shape [N]."""
+    weighted = torch.where(mask, values, 0) * state_weights(mask, values.dtype)
+    return weighted.flatten(1).sum(-1)
 
 
-def _standardized(values: Tensor, mask: Tensor) -> Tensor:
+def standardized_by_task(values: Tensor, mask: Tensor) -> Tensor:
+    """Values [N, ...] with mean 0 and standard deviation 1 over each task's masked steps.
+
+    Steps outside the mask are shifted and scaled as the others; they must be finite.
+    """
     weights = state_weights(mask, values.dtype)
-    mean = (values * weights).sum(-1, keepdim=True)
-    variance = ((values - mean).square() * weights).sum(-1, keepdim=True)
+    mean = _task_sums(values * weights)
+    variance = _task_sums((values - mean).square() * weights)
     return (values - mean) / (variance.sqrt() + 1e-8)
+
+
+def _task_sums(values: Tensor) -> Tensor:
+    """Sums over all axes but the first, which stay with length 1."""
+    return values.flatten(1).sum(-1).view(-1, *[1] * (values.dim() - 1))

@@ -16,7 +16,7 @@ from metarl.bilevel.linearized import LinearizedAdaptation
 from metarl.optim.trust_region import gauss_newton_product
 from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.distributions import Distribution
-from metarl.rl.masked import _mean_over_states, _standardized, state_weights
+from metarl.rl.masked import mean_over_states, standardized_by_task, state_weights
 from metarl.rl.policies import Policy
 from metarl.rl.returns import discounted_returns, generalized_advantages, linear_feature_values
 from metarl.rollouts.episodes import Episodes
@@ -80,13 +80,20 @@ InnerObjective = Literal["log_prob", "likelihood_ratio"]
 
 
 class PolicyBatch(NamedTuple):
-    """Steps of all tasks, ready for a loss; B = envs × time."""
+    """Steps of all tasks, ready for a loss: N tasks, E environments, T steps of one episode.
 
-    observations: Tensor  # [N, B, O]
-    actions: Tensor  # [N, B, A], or [N, B] int64
-    log_probs: Tensor  # [N, B] of the policy that acted, nats
-    advantages: Tensor  # [N, B]
-    mask: Tensor  # [N, B] bool, steps that count
+    The axes of environments and time stay apart, so that a loss can sum along an episode.
+    """
+
+    observations: Tensor  # [N, E, T, O]
+    actions: Tensor  # [N, E, T, A], or [N, E, T] int64
+    log_probs: Tensor  # [N, E, T], under the policy that acted, nats
+    advantages: Tensor  # [N, E, T]
+    mask: Tensor  # [N, E, T] bool, steps that count
+
+    def first_envs(self, num_envs: int) -> PolicyBatch:
+        """The episodes of the first environments of each task, as views."""
+        return PolicyBatch(*(field[:, :num_envs] for field in self))
 
 
 def policy_batch(
@@ -112,7 +119,7 @@ def policy_batch(
             methods do not: their episodes are worth nothing after the horizon.
 
     Returns:
-        The batch without a graph.
+        The batch without a graph, contiguous.
     """
     ends = episodes.terminated | episodes.truncated
     if baseline == "linear":
@@ -125,34 +132,33 @@ def policy_batch(
         terminated, truncated = ends, torch.zeros_like(ends)
     advantages = generalized_advantages(
         episodes.rewards, values, terminated, truncated, gamma=gamma, gae_lambda=gae_lambda
-    ).flatten(1, 2)
-    mask = episodes.mask.flatten(1, 2)
+    )
     if normalize:
-        advantages = _standardized(advantages, mask)
+        advantages = standardized_by_task(advantages, episodes.mask)
     return PolicyBatch(
-        episodes.observations[:, :, :-1].flatten(1, 2),
-        episodes.actions.flatten(1, 2),
-        behaviour.log_prob(episodes.actions).detach().flatten(1, 2),
+        episodes.observations[:, :, :-1].contiguous(),
+        episodes.actions.contiguous(),
+        behaviour.log_prob(episodes.actions).detach(),
         advantages,
-        mask,
+        episodes.mask,
     )
 
 
 def log_prob_loss(policy: Policy) -> Loss:
-    """REINFORCE with a baseline: L = −mean_B log π(a | s) A, per task, shape [tasks].
+    """REINFORCE with a baseline: L = −mean log π(a | s) A of each task, shape [tasks].
 
     Source: Finn et al. 2017 (arXiv:1703.03400), eq. 4.
     """
 
     def loss(params: Params, batch: PolicyBatch) -> Tensor:
         log_probs = policy.distribution(params, batch.observations).log_prob(batch.actions)
-        return -_mean_over_states(log_probs * batch.advantages, batch.mask)
+        return -mean_over_states(log_probs * batch.advantages, batch.mask)
 
     return loss
 
 
 def ratio_loss(policy: Policy) -> Loss:
-    """Likelihood-ratio surrogate: L = −mean_B π(a | s) / π_acted(a | s) A, per task, [tasks].
+    """Likelihood-ratio surrogate: L = −mean π(a | s) / π_acted(a | s) A of each task, [tasks].
 
     Its gradient at the acting parameters is that of `log_prob_loss`; its Hessian there also holds
     the variance term of the policy gradient (Rothfuss et al. 2019, arXiv:1810.06784, sec. 4).
@@ -163,7 +169,7 @@ def ratio_loss(policy: Policy) -> Loss:
     def loss(params: Params, batch: PolicyBatch) -> Tensor:
         log_probs = policy.distribution(params, batch.observations).log_prob(batch.actions)
         ratios = torch.exp(log_probs - batch.log_probs)
-        return -_mean_over_states(ratios * batch.advantages, batch.mask)
+        return -mean_over_states(ratios * batch.advantages, batch.mask)
 
     return loss
 
@@ -185,7 +191,7 @@ def adapted_fisher_product(
     Args:
         policy: the policy.
         adaptation: θ'_i and J_i.
-        query: states of all tasks, [N, B, ...]; may be a share of them.
+        query: states of all tasks, [N, E, T, ...]; may hold a share of the environments.
         like: names and shapes of the parameters θ.
 
     Returns:
@@ -199,9 +205,10 @@ def adapted_fisher_product(
     num_tasks = weights.shape[0]
 
     def metric(tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Mean over states; an output that all states share has an axis of length 1, weight 1."""
+        """Mean over states; an output that all states share has axes of length 1, weight 1."""
         products = distribution.detach().fisher_metric(tangents)
-        return tuple(p * weights if p.shape[1] == weights.shape[1] else p for p in products)
+        states = weights.shape[1:-1]
+        return tuple(p * weights if p.shape[1:-1] == states else p for p in products)
 
     fisher = gauss_newton_product(distribution.outputs, list(leaves.values()), metric)
 
@@ -219,4 +226,4 @@ def adapted_fisher_product(
 def mean_kl(policy: Policy, params: Params, batch: PolicyBatch, old: Distribution) -> Tensor:
     """KL(old ‖ π_params) in nats, mean over the states of each task. Shape [tasks]."""
     distribution = policy.distribution(params, batch.observations)
-    return _mean_over_states(distribution.kl_from(old), batch.mask)
+    return mean_over_states(distribution.kl_from(old), batch.mask)

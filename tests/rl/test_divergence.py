@@ -1,11 +1,13 @@
 """Mean divergences by loops; the Fisher product against second derivatives."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 from policy_batches import (
-    NUM_STATES,
+    NUM_ENVS,
+    NUM_STEPS,
     NUM_TASKS,
     POLICIES,
     batch_of,
@@ -35,12 +37,14 @@ def moved_parameters(params: Params) -> Params:
     }
 
 
-def as_torch(distribution: Distribution, task: int, state: int) -> torch.distributions.Distribution:
+def as_torch(
+    distribution: Distribution, task: int, env: int, step: int
+) -> torch.distributions.Distribution:
     if isinstance(distribution, Categorical):
-        return torch.distributions.Categorical(logits=distribution.logits[task, state])
+        return torch.distributions.Categorical(logits=distribution.logits[task, env, step])
     assert isinstance(distribution, DiagonalGaussian)
     normal = torch.distributions.Normal(
-        distribution.mean[task, state], distribution.log_std[task, 0].exp()
+        distribution.mean[task, env, step], distribution.log_std[task, 0, 0].exp()
     )
     return torch.distributions.Independent(normal, 1)
 
@@ -70,9 +74,9 @@ def test_mean_kl_equals_a_loop_over_states(policy, masked):
     kl = mean_kl(policy, moved, batch, old)
     for task in range(NUM_TASKS):
         values = [
-            torch.distributions.kl_divergence(as_torch(old, task, s), as_torch(new, task, s))
-            for s in range(NUM_STATES)
-            if batch.mask[task, s]
+            torch.distributions.kl_divergence(as_torch(old, *state), as_torch(new, *state))
+            for state in itertools.product([task], range(NUM_ENVS), range(NUM_STEPS))
+            if batch.mask[state]
         ]
         torch.testing.assert_close(kl[task], torch.stack(values).mean(), rtol=1e-10, atol=0)
     assert float(kl.min()) > 1e-3
@@ -173,13 +177,13 @@ def test_curvature_of_the_inner_loss_counts_in_the_fisher_product(policy):
     assert float((exact - first_order).norm() / exact.norm()) > 0.01
 
 
-def test_the_fisher_product_is_that_of_a_share_of_the_states_if_asked():
+def test_the_fisher_product_of_the_first_environments_ignores_the_others():
     policy = POLICIES["gaussian"]
     params, support, query, inner = fisher_problem(policy, log_prob_loss, 1, False)
-    masked = query._replace(mask=torch.arange(NUM_STATES).expand_as(query.mask) < 3)
-    share = PolicyBatch(*(part[:, :3] for part in query))
+    first = torch.arange(NUM_ENVS).view(-1, 1) < 1
+    masked = query._replace(mask=first.expand_as(query.mask))
     torch.testing.assert_close(
-        fisher_products(policy, params, support, share, inner),
+        fisher_products(policy, params, support, query.first_envs(1), inner),
         fisher_products(policy, params, support, masked, inner),
         rtol=1e-9,
         atol=1e-12,

@@ -47,11 +47,11 @@ def test_the_losses_of_a_biased_coin_are_those_computed_by_hand():
         "bias_0": torch.tensor([[0.0, math.log(3.0)]], dtype=torch.float64),  # 1/4 and 3/4
     }
     batch = PolicyBatch(
-        observations=torch.ones(1, 3, 1, dtype=torch.float64),
-        actions=torch.tensor([[1, 0, 1]]),
-        log_probs=torch.full((1, 3), math.log(0.5), dtype=torch.float64),
-        advantages=torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64),
-        mask=torch.tensor([[True, True, True]]),
+        observations=torch.ones(1, 2, 2, 1, dtype=torch.float64),
+        actions=torch.tensor([[[1, 0], [1, 0]]]),
+        log_probs=torch.full((1, 2, 2), math.log(0.5), dtype=torch.float64),
+        advantages=torch.tensor([[[2.0, -1.0], [0.5, 9.0]]], dtype=torch.float64),
+        mask=torch.tensor([[[True, True], [True, False]]]),
     )
     log_prob = -(2.5 * math.log(0.75) - math.log(0.25)) / 3
     ratio = -(2 * 1.5 - 1 * 0.5 + 0.5 * 1.5) / 3
@@ -67,11 +67,11 @@ def test_the_losses_of_a_normal_distribution_are_those_computed_by_hand():
         "log_std": torch.tensor([[math.log(2.0)]]),
     }
     batch = PolicyBatch(
-        observations=torch.tensor([[[1.0], [-1.0]]]),
-        actions=torch.tensor([[[4.0], [-2.0]]]),  # one standard deviation away, and the mean
-        log_probs=torch.tensor([[-1.0, -2.0]]),
-        advantages=torch.tensor([[3.0, -2.0]]),
-        mask=torch.tensor([[True, True]]),
+        observations=torch.tensor([[[[1.0], [-1.0]]]]),
+        actions=torch.tensor([[[[4.0], [-2.0]]]]),  # one standard deviation away, and the mean
+        log_probs=torch.tensor([[[-1.0, -2.0]]]),
+        advantages=torch.tensor([[[3.0, -2.0]]]),
+        mask=torch.tensor([[[True, True]]]),
     )
     at_mean = -math.log(2) - 0.5 * math.log(2 * math.pi)
     log_prob = -(3 * (at_mean - 0.5) - 2 * at_mean) / 2
@@ -102,7 +102,7 @@ def test_steps_that_are_masked_do_not_count(policy, make_loss):
     other = batch_of(policy, params, 2)
     changed = PolicyBatch(
         *(
-            torch.where(batch.mask.view(*batch.mask.shape, *[1] * (one.dim() - 2)), one, two)
+            torch.where(batch.mask.view(*batch.mask.shape, *[1] * (one.dim() - 3)), one, two)
             for one, two in zip(batch[:4], other[:4], strict=True)
         ),
         batch.mask,
@@ -126,7 +126,7 @@ def test_the_mean_is_over_the_steps_that_count(policy, make_loss):
     assert values.shape == (NUM_TASKS,)
     for task in range(NUM_TASKS):
         kept = batch.mask[task]
-        alone = PolicyBatch(*(part[task : task + 1, kept] for part in batch))
+        alone = PolicyBatch(*(part[task][kept].unsqueeze(0).unsqueeze(0) for part in batch))
         one_task = {name: p.unsqueeze(0) for name, p in params.items()}
         torch.testing.assert_close(
             values[task], make_loss(policy)(one_task, alone)[0], rtol=1e-12, atol=0
@@ -134,8 +134,8 @@ def test_the_mean_is_over_the_steps_that_count(policy, make_loss):
 
 
 def test_state_weights_sum_to_one_over_the_steps_that_count():
-    mask = torch.tensor([[True, True, False, True], [False, True, False, False]])
-    expected = torch.tensor([[1 / 3, 1 / 3, 0, 1 / 3], [0, 1, 0, 0]])
+    mask = torch.tensor([[[True, True], [False, True]], [[False, True], [False, False]]])
+    expected = torch.tensor([[[1 / 3, 1 / 3], [0, 1 / 3]], [[0, 1], [0, 0]]])
     torch.testing.assert_close(state_weights(mask, torch.float32), expected)
 
 
@@ -180,17 +180,40 @@ def batch_from_episodes(policy: Policy, **settings: object) -> tuple[PolicyBatch
 
 
 @policies
-def test_a_batch_holds_the_states_and_actions_of_all_environments_in_time_order(policy):
+def test_a_batch_keeps_the_axes_of_environments_and_time(policy):
     batch, episodes = batch_from_episodes(policy)
     behaviour = episodes_of(policy, parameters(policy))[1]
-    for env in range(2):
-        rows = slice(4 * env, 4 * env + 4)
-        assert torch.equal(batch.observations[:, rows], episodes.observations[:, env, :4])
-        assert torch.equal(batch.actions[:, rows], episodes.actions[:, env])
-        assert torch.equal(batch.mask[:, rows], episodes.mask[:, env])
-        log_probs = behaviour.log_prob(episodes.actions)[:, env]
-        assert torch.equal(batch.log_probs[:, rows], log_probs)
-    assert batch.advantages.shape == (NUM_TASKS, 8)
+    assert torch.equal(batch.observations, episodes.observations[:, :, :4])
+    assert torch.equal(batch.actions, episodes.actions)
+    assert torch.equal(batch.mask, episodes.mask)
+    assert torch.equal(batch.log_probs, behaviour.log_prob(episodes.actions))
+    assert batch.advantages.shape == (NUM_TASKS, 2, 4)
+    assert all(part.is_contiguous() for part in batch)
+
+
+@policies
+def test_the_first_environments_are_a_view_of_the_batch(policy):
+    batch, _ = batch_from_episodes(policy)
+    first = batch.first_envs(1)
+    for whole, part in zip(batch, first, strict=True):
+        assert torch.equal(part, whole[:, :1])
+        assert part.data_ptr() == whole.data_ptr()
+
+
+@policies
+@losses
+def test_a_loss_does_not_depend_on_how_steps_are_split_into_episodes(policy, make_loss):
+    """Bitwise: all reductions run over the steps of a task in one order."""
+    params = parameters(policy)
+    batch = batch_of(policy, params, 1, masked=True)
+    joined = PolicyBatch(*(part.flatten(1, 2).unsqueeze(1) for part in batch))
+    results = []
+    for data in (batch, joined):
+        leaves = {name: p.clone().requires_grad_() for name, p in expanded(params).items()}
+        values = make_loss(policy)(leaves, data)
+        results.append((values, *torch.autograd.grad(values.sum(), list(leaves.values()))))
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
 
 
 def test_a_batch_has_no_graph():
@@ -219,10 +242,8 @@ def test_advantages_without_a_baseline_are_discounted_returns(bootstrap_truncate
         gae_lambda=1.0,
         bootstrap_truncated=bootstrap_truncated,
     )
-    returns = discounted_returns(
-        episodes.rewards, episodes.terminated | episodes.truncated, GAMMA
-    ).flatten(1, 2)
-    counted = episodes.mask.flatten(1, 2)
+    returns = discounted_returns(episodes.rewards, episodes.terminated | episodes.truncated, GAMMA)
+    counted = episodes.mask
     torch.testing.assert_close(batch.advantages[counted], returns[counted])
 
 
@@ -236,7 +257,7 @@ def test_advantages_follow_their_definition_and_count_a_cut_state_only_if_asked(
     ends = episodes.terminated | episodes.truncated
     returns = discounted_returns(episodes.rewards, ends, GAMMA)
     values = linear_feature_values(episodes.observations, returns, episodes.mask)
-    advantages = batch.advantages.unflatten(1, (2, 4))
+    advantages = batch.advantages
     for task, env, t in episodes.mask.nonzero().tolist():
         here = (task, env, t)
         expected, factor = 0.0, 1.0

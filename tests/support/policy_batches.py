@@ -7,7 +7,7 @@ from metarl.parameters import Params
 from metarl.rl.objectives import PolicyBatch, log_prob_loss, ratio_loss
 from metarl.rl.policies import CategoricalPolicy, GaussianPolicy, Policy
 
-NUM_TASKS, NUM_STATES = 3, 8
+NUM_TASKS, NUM_ENVS, NUM_STEPS = 3, 2, 4
 POLICIES: dict[str, Policy] = {
     "gaussian": GaussianPolicy(2, 2, (3,), "tanh", initial_std=0.7),
     "scaled gaussian": GaussianPolicy(2, 2, (3,), "tanh", initial_std=0.7, action_scale=5.0),
@@ -36,7 +36,7 @@ def expanded(params: Params) -> Params:
 def batch_of(policy: Policy, params: Params, seed: int, *, masked: bool = False) -> PolicyBatch:
     """Actions drawn by the policy; masked batches count 8, 5 and 1 states of the three tasks."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (NUM_TASKS, NUM_STATES)
+    shape = (NUM_TASKS, NUM_ENVS, NUM_STEPS)
     observations = torch.randn(*shape, 2, generator=generator, dtype=torch.float64)
     behaviour = policy.distribution(expanded(params), observations)
     actions = behaviour.sample(generator)
@@ -46,5 +46,5 @@ def batch_of(policy: Policy, params: Params, seed: int, *, masked: bool = False)
         actions,
         behaviour.log_prob(actions),
         torch.randn(shape, generator=generator, dtype=torch.float64),
-        torch.arange(NUM_STATES) < counted.unsqueeze(-1),
+        torch.arange(NUM_ENVS * NUM_STEPS).view(shape[1:]) < counted.view(-1, 1, 1),
     )
