@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 __all__ = [
     "create_whole",
@@ -44,7 +45,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder reach the disk, where its file system can do so."""
+    """Let the names in a folder reach the disk, if its file system supports that."""
+    if os.name == "nt":  # Windows cannot open a folder
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -114,20 +117,26 @@ def create_whole(path: Path, fill: Callable[[Path], None]) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a directory for this process; the lock goes with the process, however that ends.
+    """Hold a directory for this process; the system releases the lock when the process ends.
 
     Raises:
+        FileNotFoundError: if it does not exist.
         ValueError: if another process holds it.
     """
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"run {folder} is being written by another process; "
-                "wait until that has ended, or choose another --out"
-            ) from error
+    if not folder.is_dir():  # the lock would create it
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"run {folder} is being written by another process; "
+            "wait until that has ended, or choose another --out"
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _remove_abandoned(folder: Path) -> None:
