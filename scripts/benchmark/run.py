@@ -23,22 +23,22 @@ from metarl.devices import DeviceName, resolve_device
 from metarl.scripts.benchmark.sections import SECTIONS, Comparison, Limit
 from metarl.scripts.command_line import parse, run
 from metarl.storage.files import write_atomically
-from metarl.validation import require_at_least, unknown_name
+from metarl.validation import Count, Settings, unknown_name
 
 __all__ = ["BenchmarkConfig", "main"]
 
 
 @dataclass(frozen=True)
-class BenchmarkConfig:
+class BenchmarkConfig(Settings):
     """Measure speed against peers."""
 
     sections: Annotated[tuple[str, ...], tyro.conf.Positional] = tuple(SECTIONS)
     """Which comparisons; all by default."""
-    pairs: int = 3
+    pairs: Count = 3
     """How often both sides run, in turn."""
-    repeats: int = 3
+    repeats: Count = 3
     """Timed runs per process after a warm-up; the fastest counts."""
-    threads: int = 2
+    threads: Count = 2
     """Threads of torch."""
     device: DeviceName = "cpu"
     """Where agents with a memory compute; all else runs on the CPU."""
@@ -47,9 +47,8 @@ class BenchmarkConfig:
     json: Path | None = None
     """Write the numbers here."""
 
-    def __post_init__(self) -> None:
-        for name in ("pairs", "repeats", "threads"):
-            require_at_least(name, getattr(self, name), 1)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
         for section in self.sections:
             if section not in SECTIONS:
                 raise ValueError(unknown_name("section", section, SECTIONS))

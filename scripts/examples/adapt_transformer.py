@@ -36,9 +36,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -60,7 +61,7 @@ from metarl.scripts.command_line import parse, run
 from metarl.scripts.examples.request_sentences import PADDING, hashed_tokens, invented_requests
 from metarl.seeding import derive_seed, torch_generator
 from metarl.statistics.intervals import Interval, normal_interval
-from metarl.validation import require_at_least, require_between
+from metarl.validation import Count, Positive, Settings, WholeNumber
 
 __all__ = ["AdaptTransformerConfig", "SentenceClassifier", "inner_loop", "main", "train"]
 
@@ -71,54 +72,47 @@ _REMEDY = "try a smaller inner_lr or meta_lr"
 
 
 @dataclass(frozen=True)
-class AdaptTransformerConfig:
+class AdaptTransformerConfig(Settings):
     """Meta-train a small transformer and measure it on unseen intents."""
 
     data_dir: Path | None = None
     """Folder of the data sets, for CLINC150 (text/clinc150_data_full.json); None: sentences that
     are made up."""
-    ways: int = 5
+    ways: Count = 5
     """Intents of a task."""
-    shots: int = 1
+    shots: Count = 1
     """Sentences of each intent to adapt to."""
-    queries: int = 3
+    queries: Count = 3
     """Sentences of each intent that training is judged by."""
-    num_inner_steps: int = 3
+    num_inner_steps: Count = 3
     """Gradient steps of adaptation."""
-    inner_lr: float = 0.1
+    inner_lr: Positive = 0.1
     """Learning rate of adaptation."""
     adapt_words: bool = False
     """Whether adaptation moves the word embeddings too."""
-    iterations: int = 150
+    iterations: Count = 150
     """Meta-updates."""
-    meta_batch_size: int = 8
+    meta_batch_size: Count = 8
     """Tasks of each."""
-    meta_lr: float = 2e-3
+    meta_lr: Positive = 2e-3
     """Learning rate of Adam, the outer optimiser."""
-    hidden_size: int = 32
+    hidden_size: Count = 32
     """Width of the encoder."""
-    num_layers: int = 2
+    num_layers: Count = 2
     """Layers of the encoder."""
-    num_heads: int = 2
+    num_heads: Count = 2
     """Heads of attention, which share the width."""
-    length: int = 12
+    length: Annotated[int, Ge(2)] = 12
     """Tokens of a sentence; longer ones are cut."""
-    vocabulary: int = 4096
+    vocabulary: Annotated[int, Ge(3)] = 4096
     """Numbers that words are hashed to."""
-    num_tasks: int = 100
+    num_tasks: Count = 100
     """Tasks of unseen intents to measure on."""
-    seed: int = 0
+    seed: WholeNumber = 0
     """Of parameters, tasks and made-up sentences."""
 
-    def __post_init__(self) -> None:
-        for name in ("ways", "shots", "queries", "num_inner_steps", "iterations", "num_tasks",
-                     "meta_batch_size", "hidden_size", "num_layers", "num_heads"):  # fmt: skip
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("length", self.length, 2)
-        require_at_least("vocabulary", self.vocabulary, 3)
-        require_at_least("seed", self.seed, 0)
-        for name in ("inner_lr", "meta_lr"):
-            require_between(name, getattr(self, name), 0, float("inf"), open_low=True)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_heads ({self.num_heads}), "

@@ -21,34 +21,32 @@ from metarl.evaluation.results import Evaluation, write_evaluations
 from metarl.report.terminal import print_evaluation
 from metarl.rollouts.trial_env import TrialFamily
 from metarl.scripts.command_line import parse, run
-from metarl.validation import require_at_least
+from metarl.validation import Count, Settings, WholeNumber
 
 __all__ = ["RecurrentPPOConfig", "main", "train"]
 
 
 @dataclass(frozen=True)
-class RecurrentPPOConfig:
+class RecurrentPPOConfig(Settings):
     """Train RecurrentPPO on trials of a family and measure it on unseen tasks."""
 
     out: Path
     """A new directory for model.zip and evaluation.json."""
     env: str = "Bandit:n10-k5"
     """Family and variant."""
-    num_episodes: int = 2
+    num_episodes: Count = 2
     """K, episodes of a trial."""
-    num_envs: int = 64
+    num_envs: Count = 64
     """Environments; each has a new task for each trial."""
-    num_steps: int = 100_000
+    num_steps: Count = 100_000
     """Environment steps of training."""
-    num_tasks: int = 1000
+    num_tasks: Count = 1000
     """Unseen tasks of the evaluation."""
-    seed: int = 0
+    seed: WholeNumber = 0
     """Of tasks, parameters and actions."""
 
-    def __post_init__(self) -> None:
-        for name in ("num_episodes", "num_envs", "num_steps", "num_tasks"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("seed", self.seed, 0)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
         if self.out.exists():
             raise ValueError(f"out must be a new directory, {self.out} exists")
 

@@ -22,33 +22,29 @@ from metarl.scripts.faults.inputs import command_lines, configs, damaged_checkpo
 from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO, RL2, kills
 from metarl.scripts.faults.processes import Row, command
 from metarl.storage.files import write_atomically
-from metarl.validation import require_at_least
+from metarl.validation import Settings, WholeNumber
 
 __all__ = ["CampaignConfig", "campaign", "main"]
 
 
 @dataclass(frozen=True)
-class CampaignConfig:
+class CampaignConfig(Settings):
     """Kill, damage and malform, and see that nothing is lost and every mistake is answered."""
 
-    kills: int = 240
+    kills: WholeNumber = 240
     """SIGKILLs in all, over both learners."""
-    checkpoints: int = 280
+    checkpoints: WholeNumber = 280
     """Damaged checkpoints."""
-    configs: int = 200
+    configs: WholeNumber = 200
     """Malformed config.json files."""
-    command_lines: int = 300
+    command_lines: WholeNumber = 300
     """Malformed command lines."""
     quick: bool = False
     """Leave out what takes long: worker processes, the few-shot learner's disks and signals."""
-    seed: int = 0
+    seed: WholeNumber = 0
     """Of all that is random."""
     report: Path | None = None
     """Write the page here; the project's is docs/results/reliability.md."""
-
-    def __post_init__(self) -> None:
-        for name in ("kills", "checkpoints", "configs", "command_lines", "seed"):
-            require_at_least(name, getattr(self, name), 0)
 
 
 def main(arguments: Sequence[str]) -> None:

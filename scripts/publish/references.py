@@ -25,7 +25,7 @@ from metarl.scripts.command_line import parse, run
 from metarl.seeding import torch_generator
 from metarl.statistics.intervals import mean_interval
 from metarl.storage.files import write_atomically
-from metarl.validation import require_at_least
+from metarl.validation import Settings, WholeNumber
 
 __all__ = ["ReferencesConfig", "cases", "main", "measure"]
 
@@ -87,16 +87,13 @@ _DEPENDENT_RULES: tuple[tuple[str, Mapping[str, Any]], ...] = (
 
 
 @dataclass(frozen=True)
-class ReferencesConfig:
+class ReferencesConfig(Settings):
     """Measure the references beside their published numbers."""
 
     out: Path = Path("results/references.json")
     """The file to write."""
-    seed: int = 0
+    seed: WholeNumber = 0
     """Of tasks and actions."""
-
-    def __post_init__(self) -> None:
-        require_at_least("seed", self.seed, 0)
 
 
 def main(arguments: Sequence[str]) -> None:
