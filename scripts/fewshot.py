@@ -12,15 +12,14 @@ import tyro
 from rich.console import Console
 
 from metarl.experiments.train_learner import (
-    _DEFAULT_DATASET,
-    _DEFAULT_OF_CLASSIFIERS,
     FewShotConfig,
-    _trained,
+    LearnerExperiment,
+    default_dataset,
+    train_and_measure,
 )
 from metarl.fewshot.datasets.catalog import DATASETS
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
 from metarl.fewshot.learners.settings import FewShotSettings
-from metarl.fewshot.results import write_json
 from metarl.report.terminal import print_table
 from metarl.runs.loop import TrainingStopped
 from metarl.scripts.command_line import choose, fail, given_options, parse, run
@@ -36,14 +35,16 @@ def main(arguments: Sequence[str]) -> None:
     learners = {entry.name: entry.description for entry in LEARNERS}
     name = choose("learner", arguments, learners, program="metarl fewshot")
     config, settings = _parsed(name, arguments[1:])
+    experiment, console = LearnerExperiment(name, config, settings), Console()
     try:
-        measured = _trained(name, config, settings, given_options(arguments[1:]))
+        measured = train_and_measure(
+            experiment, given=given_options(arguments[1:]), console=console
+        )
     except TrainingStopped as stop:
         if os.environ.get("METARL_DEBUG"):
             raise
         fail(str(stop), code=stop.exit_code)
-    write_json(measured, config.out / "evaluation.json")
-    print_table(Console(), measured)
+    print_table(console, measured)
 
 
 def _parsed(name: str, arguments: Sequence[str]) -> tuple[FewShotConfig, FewShotSettings]:
@@ -71,7 +72,7 @@ def _named_dataset(name: str, arguments: Sequence[str]) -> str:
     words = [word for argument in arguments for word in argument.split("=", 1)]
     if "--dataset" in words[:-1]:
         return DATASETS.get(words[words.index("--dataset") + 1]).name
-    return _DEFAULT_DATASET if LEARNERS.load(name).has_steps else _DEFAULT_OF_CLASSIFIERS
+    return default_dataset(name)
 
 
 def _print_list() -> None:

@@ -9,9 +9,11 @@ from dataclasses import field
 from typing import Any
 
 import tyro
+from rich.console import Console
 
 from metarl.agents import AGENTS
-from metarl.experiments.train_agent import TrainConfig, train
+from metarl.experiments.train_agent import AgentExperiment, TrainConfig
+from metarl.experiments.training import train
 from metarl.runs.loop import TrainingStopped
 from metarl.scripts.command_line import choose, fail, given_options, parse, run
 
@@ -33,7 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     whole.__doc__ = TrainConfig.__doc__
     config: Any = parse(whole, arguments[1:], program=f"metarl train {name}")
     try:
-        train(name, config, config.agent, given=given_options(arguments[1:]))
+        experiment = AgentExperiment(name, config, config.agent)
+        train(experiment, given=given_options(arguments[1:]), console=Console())
     except TrainingStopped as stop:
         if os.environ.get("METARL_DEBUG"):
             raise

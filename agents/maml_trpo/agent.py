@@ -66,6 +66,7 @@ class MAMLTRPO:
     2015 (arXiv:1502.05477).
     """
 
+    score: ClassVar[str] = "rollout/query_return"
     config_type: ClassVar[type[MAMLTRPOConfig]] = MAMLTRPOConfig
     remembers: ClassVar[bool] = False
 

@@ -62,6 +62,7 @@ class RL2:
     Source: Duan et al. 2016 (arXiv:1611.02779); Wang et al. 2016 (arXiv:1611.05763).
     """
 
+    score: ClassVar[str] = "rollout/trial_return"
     config_type: ClassVar[type[RL2Config]] = RL2Config
     name: ClassVar[str] = "rl2"
 

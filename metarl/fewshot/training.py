@@ -122,6 +122,12 @@ class FewShotTraining:
         """What steps the parameters; `prepare` sets its learning rate and their gradients."""
         return self._optimizer.torch_optimizer
 
+    @property
+    def score(self) -> str:
+        """The metric that marks the best checkpoint: an error in regression, else an accuracy."""
+        is_regression = self.learner.problem.kind == "regression"
+        return "meta/query_mse" if is_regression else f"{self._validation_split}/accuracy"
+
     def hold(self, params: Params, running: Params) -> None:
         """Go on with these very tensors, on their device, in place of the learner's own.
 

@@ -54,6 +54,10 @@ class TrainableAgent(AdaptiveAgent, Protocol):
     num_iterations: int
     num_env_steps: int
 
+    @property
+    def score(self) -> str:
+        """The metric whose highest mean marks the best checkpoint."""
+
     def iterate(self) -> dict[str, float]:
         """One training iteration; what happened, by name."""
 

@@ -1,4 +1,4 @@
-"""The loop of every training command: iterate, log, save, and end well whatever happens."""
+"""The loop of every training command: iterate, log, save, and stop cleanly after any fault."""
 
 from __future__ import annotations
 
@@ -17,27 +17,42 @@ from metarl.runs.metrics import BestCheckpoint, MetricsLog
 from metarl.runs.progress import TrainingProgress
 from metarl.runs.tracking import TrackerName
 
-__all__ = ["Trainable", "TrainingPlan", "TrainingStopped", "run_training", "tidy_up"]
+__all__ = ["Trainable", "TrainingPlan", "TrainingStopped", "finish_complete_run", "run_training"]
 
 Metrics = Mapping[str, float]
 
 
 class Trainable(Protocol):
-    """What the loop needs of a learner."""
+    """What the loop needs of an agent or a few-shot learner in training."""
 
     @property
     def num_iterations(self) -> int:
-        """Iterations done."""
+        """Iterations done so far."""
+
+    @property
+    def score(self) -> str:
+        """Name of the metric that ranks checkpoints; every logged iteration returns it."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is better."""
+
+    @property
+    def axis(self) -> str:
+        """Name of the counter that trackers plot all other metrics against."""
 
     def iterate(self) -> dict[str, float]:
-        """One training iteration; if it raises, the learner is as it was before."""
+        """Run one training iteration and return its metrics; if it raises, nothing has changed."""
+
+    def progress(self, metrics: Metrics) -> str:
+        """The few metrics that the progress display shows, on one line."""
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; FloatingPointError if what it would hold is not finite."""
+        """Write a checkpoint; FloatingPointError if it would hold a number that is not finite."""
 
 
-class TrainingStopped(Exception):  # noqa: N818 - a signal is no error
-    """Training ended before its last iteration; what was good is saved."""
+class TrainingStopped(Exception):  # noqa: N818 - a signal is not an error
+    """Training ended before its last iteration; the last good state is saved."""
 
     def __init__(self, sentence: str, exit_code: int) -> None:
         super().__init__(sentence)
@@ -46,27 +61,22 @@ class TrainingStopped(Exception):  # noqa: N818 - a signal is no error
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How far to train and what to tell of it."""
+    """How long to train, and how often to log and save."""
 
     iterations: int
     checkpoint_every: int
-    score: Callable[[Metrics], float]
-    """Of one line of metrics; the best checkpoint has the highest."""
-    news: Callable[[Metrics], str]
-    """What the progress shows."""
-    axis: str = "time/env_steps"
     log_every: int = 1
     tracker: TrackerName = "tensorboard"
 
     def is_logged(self, iteration: int) -> bool:
-        """Whether the metrics of an iteration are kept and shown; always those of the last."""
+        """Whether the metrics of an iteration are kept and shown; the last one always is."""
         return iteration % self.log_every == 0 or iteration == self.iterations
 
 
 def run_training(
-    agent: Trainable, directory: RunDirectory, plan: TrainingPlan, console: Console
+    trainable: Trainable, directory: RunDirectory, plan: TrainingPlan, console: Console
 ) -> None:
-    """Train to the plan's end; the run's lock must be held.
+    """Train until the plan's last iteration; the caller holds the run's lock.
 
     Raises:
         TrainingStopped: with a sentence and an exit code: 130 or 143 after a signal, 1 if a number
@@ -74,60 +84,93 @@ def run_training(
         ValueError: if the run's metrics are damaged.
     """
     with Interruption() as interruption:
-        log = MetricsLog(
-            directory, axis=plan.axis, num_iterations=agent.num_iterations, tracker=plan.tracker
-        )
+        try:
+            log = MetricsLog(
+                directory,
+                axis=trainable.axis,
+                num_iterations=trainable.num_iterations,
+                tracker=plan.tracker,
+            )
+        except OSError as error:
+            done = trainable.num_iterations
+            raise _not_written(directory, error, done=done, saved=done) from error
         with closing(log):
-            _Loop(agent, directory, plan, log, interruption).run(console)
+            _Loop(trainable, directory, plan, log, interruption).run(console)
 
 
-def _tell(progress: TrainingProgress, done: int, news: str) -> None:
+def finish_complete_run(trainable: Trainable, directory: RunDirectory, plan: TrainingPlan) -> None:
+    """Mark the best checkpoint of a complete run, in case its process was killed before that."""
+    _best_checkpoint(trainable, directory, plan).offer(trainable.num_iterations)
+
+
+def _best_checkpoint(
+    trainable: Trainable, directory: RunDirectory, plan: TrainingPlan
+) -> BestCheckpoint:
+    return BestCheckpoint(
+        directory,
+        trainable.score,
+        window=plan.checkpoint_every,
+        higher_is_better=trainable.higher_is_better,
+    )
+
+
+def _show(progress: TrainingProgress, done: int, text: str) -> None:
     try:
-        progress.update(done, news)
-    except (
-        SystemExit
-    ):  # who read the pipe is gone: rich writes to nowhere from now on, and we go on
+        progress.update(done, text)
+    except SystemExit:  # rich exits if its pipe is closed; training continues without a display
         return
 
 
-def tidy_up(directory: RunDirectory, plan: TrainingPlan, num_iterations: int) -> None:
-    """Do for a complete run what a process killed right after the last save did not come to."""
-    BestCheckpoint(directory, plan.score, window=plan.checkpoint_every).offer(num_iterations)
+def _not_written(
+    directory: RunDirectory, error: OSError, *, done: int, saved: int
+) -> TrainingStopped:
+    file = error.filename or f"run {directory.path}"
+    return TrainingStopped(
+        f"{file} could not be written after iteration {done}: {error.strerror or error}; "
+        f"{_resume_hint(directory, saved)}",
+        1,
+    )
+
+
+def _resume_hint(directory: RunDirectory, saved: int) -> str:
+    path = directory.checkpoint_path(saved)
+    return f"the last checkpoint is {path}, and --resume goes on from it"
 
 
 class _Loop:
     def __init__(
         self,
-        agent: Trainable,
+        trainable: Trainable,
         directory: RunDirectory,
         plan: TrainingPlan,
         log: MetricsLog,
         interruption: Interruption,
     ) -> None:
-        self._agent, self._directory, self._plan = agent, directory, plan
+        self._trainable, self._directory, self._plan = trainable, directory, plan
         self._log, self._interruption = log, interruption
-        self._best = BestCheckpoint(directory, plan.score, window=plan.checkpoint_every)
-        self._saved = agent.num_iterations
+        self._best = _best_checkpoint(trainable, directory, plan)
+        self._saved = trainable.num_iterations
 
     def run(self, console: Console) -> None:
-        agent, plan = self._agent, self._plan
-        if self._is_due(agent.num_iterations):
-            self._best.offer(agent.num_iterations)  # a killed process may not have come to it
+        trainable, plan = self._trainable, self._plan
+        if self._is_due(trainable.num_iterations):
+            self._best.offer(trainable.num_iterations)  # in case a killed process did not
         with TrainingProgress(
-            console, total=plan.iterations, completed=agent.num_iterations
+            console, total=plan.iterations, completed=trainable.num_iterations
         ) as progress:
-            while agent.num_iterations < plan.iterations and not self._interruption.signal:
+            while trainable.num_iterations < plan.iterations and not self._interruption.signal:
                 metrics = self._iterate()
                 self._write(metrics)
-                if plan.is_logged(agent.num_iterations):
-                    _tell(progress, agent.num_iterations, plan.news(metrics))
+                if plan.is_logged(trainable.num_iterations):
+                    text = trainable.progress(metrics)
+                    _show(progress, trainable.num_iterations, text)
         if self._interruption.signal:
             self._write_or_stop(self._save)
             raise self._stopped_by_signal()
 
     def _iterate(self) -> dict[str, float]:
         try:
-            return self._agent.iterate()
+            return self._trainable.iterate()
         except Exception as error:
             self._save_what_is_good()
             if self._interruption.signal:  # a signal to the whole process group ends workers too
@@ -135,8 +178,9 @@ class _Loop:
             raise self._stopped_by(error) from error
 
     def _write(self, metrics: dict[str, float]) -> None:
-        done = self._agent.num_iterations
+        done = self._trainable.num_iterations
         if self._plan.is_logged(done):
+            self._require_metrics(metrics)
             self._write_or_stop(lambda: self._log.write(done, metrics))
             self._best.add({"iteration": done, **metrics})
         if self._is_due(done):
@@ -144,20 +188,30 @@ class _Loop:
             self._write_or_stop(lambda: self._best.offer(done))
             self._write_or_stop(self._directory.drop_old_checkpoints)
 
+    def _require_metrics(self, metrics: Mapping[str, float]) -> None:
+        for name in (self._trainable.score, self._trainable.axis):
+            if name not in metrics:
+                self._save_what_is_good()
+                raise TrainingStopped(
+                    f"iteration {self._trainable.num_iterations} must return the metric {name!r}, "
+                    f"it returned {', '.join(metrics)}",
+                    1,
+                )
+
     def _is_due(self, done: int) -> bool:
         is_last = done == self._plan.iterations
         return done > 0 and (is_last or done % self._plan.checkpoint_every == 0)
 
     def _save(self) -> None:
-        done = self._agent.num_iterations
+        done = self._trainable.num_iterations
         if done == self._saved:
             return
         self._log.sync()
-        self._agent.save(self._directory.checkpoint_path(done))
+        self._trainable.save(self._directory.checkpoint_path(done))
         self._saved = done
 
     def _save_what_is_good(self) -> None:
-        """After an error: what cannot be saved is left, the last checkpoint being there."""
+        """Save after an error if possible; if not, the last checkpoint remains."""
         try:
             self._save()
         except (OSError, FloatingPointError):
@@ -169,28 +223,21 @@ class _Loop:
         except FloatingPointError as error:
             raise self._stopped_by(error) from error
         except OSError as error:
-            where = f"{self._directory.path} after iteration {self._agent.num_iterations}"
-            why = error.strerror or error
-            raise TrainingStopped(
-                f"run {where} could not be written: {why}; {self._last_checkpoint()}", 1
-            ) from error
+            done = self._trainable.num_iterations
+            raise _not_written(self._directory, error, done=done, saved=self._saved) from error
 
     def _stopped_by(self, error: Exception) -> TrainingStopped:
-        number = self._agent.num_iterations + 1
-        what = str(error)
+        number = self._trainable.num_iterations + 1
+        cause = str(error)
         if not isinstance(error, FloatingPointError):
-            what = f"iteration {number} failed with {type(error).__name__}: {what}"
-        return TrainingStopped(f"{what}; {self._last_checkpoint()}", 1)
+            cause = f"iteration {number} failed with {type(error).__name__}: {cause}"
+        return TrainingStopped(f"{cause}; {_resume_hint(self._directory, self._saved)}", 1)
 
     def _stopped_by_signal(self) -> TrainingStopped:
         assert self._interruption.signal is not None
         cause = "Ctrl-C" if self._interruption.signal == signal.SIGINT else "SIGTERM"
         return TrainingStopped(
-            f"stopped by {cause} after iteration {self._agent.num_iterations} of "
-            f"{self._plan.iterations}; {self._last_checkpoint()}",
+            f"stopped by {cause} after iteration {self._trainable.num_iterations} of "
+            f"{self._plan.iterations}; {_resume_hint(self._directory, self._saved)}",
             self._interruption.exit_code,
         )
-
-    def _last_checkpoint(self) -> str:
-        path = self._directory.checkpoint_path(self._saved)
-        return f"the last checkpoint is {path}, and --resume goes on from it"

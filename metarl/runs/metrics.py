@@ -1,12 +1,12 @@
-"""What a run measures: its rows, and its best checkpoint."""
+"""Metrics of a run: its rows, and which checkpoint is best."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
+from metarl.runs.appended import AppendedFile
 from metarl.runs.directory import RunDirectory
 from metarl.runs.tracking import TrackerName, open_tracker
 from metarl.storage.checkpoints import read_header
@@ -16,39 +16,44 @@ __all__ = ["BestCheckpoint", "MetricsLog", "read_metrics"]
 
 
 class BestCheckpoint:
-    """Knows which checkpoint is the best: by the mean score of the iterations that led to it.
+    """Knows which checkpoint is best: by the mean score of the iterations that led to it.
 
-    Scores are read off the metrics, so a resumed run goes on where it was.
+    Scores are read from the stored metrics, so a resumed run continues where it was.
     """
 
     def __init__(
-        self, run: RunDirectory, score: Callable[[Mapping[str, float]], float], *, window: int
+        self, run: RunDirectory, metric: str, *, window: int, higher_is_better: bool = True
     ) -> None:
-        """Take up a run's metrics so far.
+        """Read a run's metrics so far.
 
         Args:
-            run: whose checkpoints.
-            score: of one line of metrics, the higher the better.
-            window: iterations up to a checkpoint that count for it.
+            run: the run whose checkpoints are compared.
+            metric: name of the metric that is the score; every row must hold it.
+            window: number of iterations up to a checkpoint that count for it.
+            higher_is_better: whether a higher score is better.
+
+        Raises:
+            ValueError: if metrics.jsonl is damaged, or a row lacks the metric.
         """
-        self._run, self._score, self._window = run, score, window
+        self._run, self._metric, self._window = run, metric, window
+        self._sign = 1.0 if higher_is_better else -1.0
         self._recent: deque[tuple[int, float]] = deque()
         self._best = -float("inf")
         marked = self._marked_iteration()
-        for row in read_metrics(run):
+        for row in read_metrics(run, required=(metric,)):
             self.add(row)
-            if marked is not None and row["iteration"] <= marked:  # lines may be far apart
+            if marked is not None and row["iteration"] <= marked:  # rows may be far apart
                 self._best = self._mean()
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Take a line of metrics."""
+        """Take one row of metrics."""
         iteration = int(row["iteration"])
-        self._recent.append((iteration, self._score(row)))
+        self._recent.append((iteration, self._sign * row[self._metric]))
         while self._recent[0][0] <= iteration - self._window:
             self._recent.popleft()
 
     def offer(self, iteration: int) -> None:
-        """Mark the checkpoint just written, if it is better than the best."""
+        """Mark the checkpoint that was just written, if it is better than the best so far."""
         if self._recent and self._mean() > self._best:
             self._best = self._mean()
             self._run.mark_best(iteration)
@@ -57,7 +62,7 @@ class BestCheckpoint:
         return sum(score for _, score in self._recent) / len(self._recent)
 
     def _marked_iteration(self) -> int | None:
-        """That of best.safetensors; None if there is no good one, which is then replaced."""
+        """The iteration of best.safetensors; None if there is no intact one, which is replaced."""
         try:
             counters = read_header(self._run.best_checkpoint)["counters"]
             return int(counters["num_iterations"])
@@ -76,17 +81,18 @@ class MetricsLog:
         num_iterations: int = 0,
         tracker: TrackerName = "tensorboard",
     ) -> None:
-        """Open the log; lines after `num_iterations` belong to lost work and are dropped.
+        """Open the log; rows after `num_iterations` belong to lost work and are dropped.
 
         Args:
             run: where to write.
-            axis: the metric that the tracker draws all others against.
+            axis: the metric that the tracker plots all others against.
             num_iterations: iterations that the run keeps.
-            tracker: where metrics go beside the file.
+            tracker: where metrics go in addition to the file.
 
         Raises:
             ValueError: if metrics.jsonl is damaged before its last line.
             ImportError: if the tracker's package is missing.
+            OSError: if a file cannot be written.
         """
         self._axis = axis
         path = run.path / "metrics.jsonl"
@@ -94,23 +100,17 @@ class MetricsLog:
         first_step = int(kept[-1].get(axis, 0)) + 1 if kept else 0
         self._tracker = open_tracker(tracker, run.path, config=run.config(), first_step=first_step)
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        self._file = path.open("ab", buffering=0)
+        self._file = AppendedFile(path)
 
     def write(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """One line, at once and whole: if the disk is full, nothing of it stays."""
+        """Append one row, at once and whole: if the disk is full, nothing of it stays."""
         row = {"iteration": iteration, **metrics}
-        line, start = (json.dumps(row) + "\n").encode(), self._file.seek(0, os.SEEK_END)
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-        except BaseException:
-            self._file.truncate(start)
-            raise
+        self._file.write((json.dumps(row) + "\n").encode())
         self._tracker.log(metrics, int(row[self._axis]))
 
     def sync(self) -> None:
-        """Let the lines reach the disk, before a checkpoint that relies on them."""
-        os.fsync(self._file.fileno())
+        """Wait until the rows are on the disk, before a checkpoint that relies on them."""
+        self._file.sync()
 
     def close(self) -> None:
         """Flush and close file and tracker."""
@@ -118,11 +118,15 @@ class MetricsLog:
         self._tracker.close()
 
 
-def read_metrics(run: RunDirectory) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; a last line that was cut by a crash is left out.
+def read_metrics(run: RunDirectory, *, required: Sequence[str] = ()) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl, without a last line that was cut off by a crash.
+
+    Args:
+        run: the run.
+        required: names of metrics that every row must hold.
 
     Raises:
-        ValueError: if a whole line is damaged.
+        ValueError: if a line is not a row of numbers, or lacks a required one, naming the file.
     """
     file = run.path / "metrics.jsonl"
     if not file.exists():
@@ -131,9 +135,19 @@ def read_metrics(run: RunDirectory) -> list[dict[str, float]]:
     for number, line in enumerate(file.read_bytes().splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
             break
+        where = f"{file} is damaged in line {number}"
         try:
-            row = json.loads(line)
+            row = {name: _number(value) for name, value in json.loads(line).items()}
             rows.append({**row, "iteration": int(row["iteration"])})
-        except (ValueError, LookupError, TypeError) as error:
-            raise ValueError(f"{file} is damaged in line {number}") from error
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(where) from error
+        missing = [name for name in required if name not in row]
+        if missing:
+            raise ValueError(f"{where}: it must hold {missing[0]!r}, it holds {', '.join(row)}")
     return rows
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"metrics must be numbers, got {value!r}")
+    return value

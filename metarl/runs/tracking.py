@@ -1,4 +1,4 @@
-"""Where metrics go beside metrics.jsonl: TensorBoard, Weights & Biases, trackio, or nowhere.
+"""Where metrics go in addition to metrics.jsonl: TensorBoard, W&B, trackio, or nowhere.
 
 The package of a tracker is imported when it is chosen, not before.
 """
@@ -8,9 +8,13 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from metarl.runs.appended import AppendedFile
 
 __all__ = ["Tracker", "TrackerName", "open_tracker", "require_tracker"]
 
@@ -74,19 +78,36 @@ class _Nowhere:
 
 
 class _TensorBoard:
-    """Event files in the run's folder."""
+    """An event file in the run's folder, written at once.
+
+    TensorBoard's own writer does so in a thread, which ends in a traceback if the disk is full.
+    """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+        self._event, self._summary = event_pb2, summary_pb2
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        taken = len(list(folder.glob(f"{name}.*")))
+        self._writer = RecordWriter(AppendedFile(folder / f"{name}.{taken}"))
+        self._write(file_version="brain.Event:2")
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(step=first_step, session_log=start)  # what came after this step is forgotten
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+        values = [
+            self._summary.Summary.Value(tag=name, simple_value=value)
+            for name, value in metrics.items()
+        ]
+        self._write(step=step, summary=self._summary.Summary(value=values))
 
     def close(self) -> None:
         self._writer.close()
+
+    def _write(self, **content: Any) -> None:
+        event = self._event.Event(wall_time=time.time(), **content)
+        self._writer.write(event.SerializeToString())
 
 
 class _WandB:

@@ -6,7 +6,7 @@ The peers are written as their users write them; nothing in them is slowed down 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -111,12 +111,7 @@ def training_without_iterations() -> Callable[[], None]:
     metrics = agent.iterate()
     settings = asdict(agent.config)
     told = {"agent": "maml-trpo", "environment": _NAVIGATION, "seed": 0, "agent_config": settings}
-    plan = TrainingPlan(
-        iterations=100,
-        checkpoint_every=10,
-        score=lambda m: m["rollout/query_return"],
-        news=lambda m: f"return {m['rollout/query_return']:.1f}",
-    )
+    plan = TrainingPlan(iterations=100, checkpoint_every=10)
 
     def run() -> None:
         with TemporaryDirectory() as parent:
@@ -131,6 +126,10 @@ def training_without_iterations() -> Callable[[], None]:
 class _Replayed:
     """An agent whose every iteration has been done already."""
 
+    score: str = "rollout/query_return"
+    higher_is_better: bool = True
+    axis: str = "time/env_steps"
+
     def __init__(self, agent: MAMLTRPO, metrics: dict[str, float]) -> None:
         self._agent, self._metrics = agent, metrics
         self.num_iterations = 0
@@ -138,6 +137,9 @@ class _Replayed:
     def iterate(self) -> dict[str, float]:
         self.num_iterations += 1
         return {**self._metrics, "time/env_steps": self.num_iterations}
+
+    def progress(self, metrics: Mapping[str, float]) -> str:
+        return f"return {metrics[self.score]:.1f}"
 
     def save(self, path: Path) -> None:
         self._agent.num_iterations = self.num_iterations

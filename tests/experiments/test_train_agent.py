@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import save
-from short_runs import ROBOT, metarl
+from short_runs import ROBOT, SINUSOID, metarl
 
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
@@ -20,10 +20,6 @@ from metarl.scripts.command_line import given_options
 from metarl.scripts.faults.kills import fingerprint
 from metarl.storage.checkpoints import load_checkpoint, read_header, save_checkpoint
 
-SINUSOID = (
-    "fewshot maml --meta-batch-size 2 --hidden-sizes 4 --shots 3 --test-steps 1 --device cpu "
-    "--seed 3 --tracker none"
-)
 RESUME = {"train": "train maml-trpo --resume", "fewshot": "fewshot maml --resume"}
 
 
@@ -203,7 +199,7 @@ def test_a_few_shot_run_of_an_earlier_version_cannot_be_trained_on(tmp_path):
     plain = {k.removeprefix("parameters/"): v for k, v in tensors.items() if "optim" not in k}
     path.write_bytes(save(plain, {"metarl": json.dumps({**header, "format_version": 1})}))
     metarl("fewshot maml --resume", tmp_path / "run")
-    with pytest.raises(ValueError, match="is of an earlier version and holds no optimiser: it"):
+    with pytest.raises(ValueError, match="is of an earlier version and holds no optimizer: it"):
         metarl("fewshot maml --resume --iterations 4", tmp_path / "run")
 
 
@@ -260,3 +256,32 @@ def test_a_tracker_that_is_missing_is_named_and_nothing_is_left_behind(tmp_path,
     with pytest.raises(ImportError, match="tracker wandb needs the package wandb"):
         metarl(f"{ROBOT.replace('none', 'wandb')} --iterations 1", tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+# Damaged metrics.
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ('{"iteration": 1, "time/env_steps": 8}\n', "in line 1: it must hold 'rollout/query_ret"),
+        ("half\n", "is damaged in line 1"),
+        ('{"iteration": 1, "rollout/query_return": null}\n', "is damaged in line 1"),
+    ],
+)
+def test_damaged_metrics_are_named_and_the_run_stays_as_it_is(half, rows, message):
+    (half / "metrics.jsonl").write_text(rows, encoding="utf-8")
+    before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=message) as caught:
+        metarl("train maml-trpo --resume", half)
+    assert str(half / "metrics.jsonl") in str(caught.value)
+    assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
+
+
+def test_rows_of_metrics_can_be_far_apart(half):
+    metarl("train maml-trpo --resume --iterations 12 --log-every 4", half)
+    run = RunDirectory.open(half)
+    assert [row["iteration"] for row in read_metrics(run)] == [1, 2, 3, 4, 8, 12]
+    assert run.config()["log_every"] == 4
+    metarl("train maml-trpo --resume --iterations 16", half)
+    assert [row["iteration"] for row in read_metrics(run)][-2:] == [12, 16]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from short_runs import CONFIG, save
+from short_runs import CONFIG, room_in_files, save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metarl.runs.directory import RunDirectory
@@ -346,35 +346,30 @@ def test_tensorboard_forgets_what_a_resumed_run_drops(run):
     assert events(run, "meta/kl_nats") == [(100, 0.125), (200, 0.25), (300, 8.0)]
 
 
-def test_a_full_disk_leaves_no_half_line(run, monkeypatch):
-    log = MetricsLog(run, tracker="none")
+def test_a_full_disk_leaves_no_half_row(run):
+    log, file = MetricsLog(run, tracker="none"), run.path / "metrics.jsonl"
     log.write(1, row(1))
-    write_raw = log._file.write
-
-    class Full:
-        """A file on a disk with room for ten more bytes."""
-
-        def __init__(self) -> None:
-            self.room = 10
-
-        def write(self, data: bytes) -> int:
-            if not self.room:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            written, self.room = write_raw(data[: self.room]), 0
-            return written
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(file, name)
-
-    file = log._file
-    monkeypatch.setattr(log, "_file", Full())
-    with pytest.raises(OSError, match="No space left"):
+    with room_in_files(file.stat().st_size + 10), pytest.raises(OSError, match="File too large"):
         log.write(2, row(2))
-    monkeypatch.undo()
-    assert (run.path / "metrics.jsonl").read_bytes().endswith(b"}\n")
+    assert file.read_bytes().endswith(b"}\n")
     log.write(2, row(2, value=5.0))
     log.close()
     assert [line["meta/kl_nats"] for line in read_metrics(run)] == [0.125, 5.0]
+
+
+@pytest.mark.parametrize("value", ["null", "true", '"0.5"', "[1.0]"])
+def test_a_metric_that_is_not_a_number_is_damage(run, value):
+    text = f'{{"iteration": 1, "meta/kl_nats": 1.0}}\n{{"iteration": 2, "meta/kl_nats": {value}}}\n'
+    (run.path / "metrics.jsonl").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged in line 2$"):
+        read_metrics(run)
+
+
+def test_a_row_without_a_required_metric_is_named_with_what_it_holds(run):
+    write(run, 1, 2)
+    message = r"metrics\.jsonl is damaged in line 1: it must hold 'rollout/query_return', it holds"
+    with pytest.raises(ValueError, match=message):
+        read_metrics(run, required=("rollout/query_return",))
 
 
 @pytest.mark.parametrize("line", ["half\n", "[1]\n", '{"kl": 1}\n', '{"iteration": "x"}\n'])

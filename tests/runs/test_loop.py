@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from short_runs import ROBOT, metarl
+from short_runs import CONFIG, ROBOT, SINUSOID, metarl, room_in_files
 
 from metarl.agents import MAMLTRPO
 from metarl.envs.navigation.goals import PointRobot
 from metarl.runs.directory import RunDirectory
-from metarl.runs.metrics import read_metrics
+from metarl.runs.metrics import MetricsLog, read_metrics
 from metarl.runs.progress import TrainingProgress
 from metarl.scripts.faults.kills import fingerprint
 
@@ -187,7 +189,8 @@ def test_a_full_disk_ends_in_a_sentence_and_the_last_checkpoint_is_whole(
     run = RunDirectory.open(out)
     assert code == 1
     assert said == (
-        f"metarl: run {out} after iteration 4 could not be written: No space left on device; "
+        f"metarl: {run.checkpoint_path(4)} could not be written after iteration 4: No space left "
+        "on device; "
         f"the last checkpoint is {run.checkpoint_path(2)}, and --resume goes on from it\n"
     )
     assert run.newest_checkpoint() == run.checkpoint_path(2)
@@ -224,3 +227,54 @@ def test_a_pipe_that_is_closed_does_not_end_training(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingProgress, "update", closed)
     metarl(f"{ROBOT} --iterations 2", tmp_path / "run")
     assert RunDirectory.open(tmp_path / "run").newest_checkpoint().stem.endswith("2")
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "none"])
+@pytest.mark.parametrize("start", [ROBOT, SINUSOID], ids=["maml-trpo", "fewshot"])
+def test_a_disk_that_fills_up_ends_in_one_sentence_that_names_the_file(tmp_path, start, tracker):
+    """In a process of its own, so that a thread's traceback would be seen."""
+    code = (
+        "import os, resource, sys\n"
+        "from metarl.runs.metrics import MetricsLog\n"
+        "from metarl.scripts.cli import main\n"
+        "write, written = MetricsLog.write, []\n"
+        "def fill_up(log, *args):\n"
+        "    written.append(args)\n"
+        "    if len(written) == 2:\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))\n"
+        "    write(log, *args)\n"
+        "MetricsLog.write = fill_up\n"
+        "main()"
+    )
+    line = f"{start.replace('none', tracker)} --log-every 1 --iterations 6 --checkpoint-every 1"
+    words = [sys.executable, "-c", code, *line.split(), "--out", str(tmp_path / "run")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    run = RunDirectory.open(tmp_path / "run")
+    assert ended.stderr == (
+        f"metarl: {run.path / 'metrics.jsonl'} could not be written after iteration 2: File too "
+        f"large; the last checkpoint is {run.checkpoint_path(1)}, and --resume goes on from it\n"
+    )
+
+
+def test_a_full_event_file_is_named(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", CONFIG)
+    log = MetricsLog(run, tracker="tensorboard")
+    (events,) = run.path.glob("events*")
+    before = events.read_bytes()
+    with room_in_files(len(before) + 10), pytest.raises(OSError, match="File too large") as caught:
+        log.write(1, {"time/env_steps": 1})
+    log.close()
+    assert caught.value.filename == str(events)
+    assert events.read_bytes() == before
+
+
+def test_a_metric_that_ranks_checkpoints_must_be_returned(tmp_path, monkeypatch, capsys):
+    iterate = MAMLTRPO.iterate
+    monkeypatch.setattr(MAMLTRPO, "iterate", lambda agent: {**iterate(agent), "rollout/x": 1.0})
+    monkeypatch.setattr(MAMLTRPO, "score", "rollout/y")
+    code, said = stopped(f"{ROBOT} --iterations 6", tmp_path / "run", capsys)
+    assert code == 1
+    assert (
+        "metarl: iteration 1 must return the metric 'rollout/y', it returned rollout/supp" in said
+    )

@@ -14,7 +14,7 @@ from metarl.storage.checkpoints import read_header
 def scored(run: RunDirectory, scores: dict[int, float], *, resumed_at: int = 0) -> None:
     """Iterations with these scores; a checkpoint every two."""
     log = MetricsLog(run, num_iterations=resumed_at, tracker="none")
-    best = BestCheckpoint(run, lambda line: line["score"], window=2)
+    best = BestCheckpoint(run, "score", window=2)
     for iteration, score in scores.items():
         line = {"score": score, "time/env_steps": iteration}
         log.write(iteration, line)
@@ -62,7 +62,7 @@ def test_a_best_checkpoint_between_two_lines_of_metrics_is_known_to_a_resumed_ru
     def train(iterations: range, scores: dict[int, float], *, resumed_at: int = 0) -> None:
         """A line where there is a score; a checkpoint every five iterations."""
         log = MetricsLog(run, num_iterations=resumed_at, tracker="none")
-        best = BestCheckpoint(run, lambda line: line["score"], window=5)
+        best = BestCheckpoint(run, "score", window=5)
         for iteration in iterations:
             if iteration in scores:
                 line = {"score": scores[iteration], "time/env_steps": iteration}

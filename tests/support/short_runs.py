@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,10 @@ from metarl.storage.checkpoints import save_checkpoint
 ROBOT = (
     "train maml-trpo --env PointRobot:pearl --meta-batch-size 2 --num-episodes 2 --hidden-sizes 4 "
     "--cg-iterations 2 --device cpu --seed 3 --tracker none"
+)
+SINUSOID = (
+    "fewshot maml --meta-batch-size 2 --hidden-sizes 4 --shots 3 --test-steps 1 --device cpu "
+    "--seed 3 --tracker none"
 )
 CONFIG: dict[str, Any] = {
     "agent": "maml-trpo",
@@ -38,3 +45,14 @@ def save(run: RunDirectory, iteration: int, **others: Any) -> Path:
     path = run.checkpoint_path(iteration)
     save_checkpoint(path, {"parameters/weight": torch.full((2,), float(iteration))}, header)
     return path
+
+
+@contextmanager
+def room_in_files(num_bytes: int) -> Iterator[None]:
+    """No file can grow beyond this size, by the kernel's limit, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,244 @@
+"""The one path of training: start, resume, several seeds; for agents and few-shot learners."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import torch
+from rich.console import Console
+
+from metarl.devices import resolve_device
+from metarl.experiments.settings import RunSettings
+from metarl.runs.directory import RunDirectory
+from metarl.runs.loop import Trainable, TrainingPlan, finish_complete_run, run_training
+from metarl.runs.metrics import read_metrics
+from metarl.runs.resume import note_resume, read_run
+from metarl.runs.seeds import create_seeds, existing_seeds, has_begun, holds_seeds, train_seeds
+from metarl.runs.tracking import require_tracker
+
+__all__ = ["Experiment", "Training", "train"]
+
+
+class Training(Trainable, Protocol):
+    """An agent or a few-shot learner in training."""
+
+    @property
+    def default_log_every(self) -> int:
+        """Iterations between rows of metrics if the settings leave it open."""
+
+    def described(self) -> dict[str, Any]:
+        """The settings that decide the run, resolved, as config.json holds them."""
+
+    def begin(self, directory: RunDirectory, plan: TrainingPlan) -> str:
+        """Prepare for the loop; returns what is printed before it."""
+
+    def end(self) -> None:
+        """Free what only training needs."""
+
+    def farewell(self, directory: RunDirectory) -> str:
+        """What is printed after a complete run; empty for nothing."""
+
+
+Trained = TypeVar("Trained", bound=Training)
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Experiment(Protocol[Trained, Result_co]):
+    """Everything that decides a run: what is trained, on what, and with which settings."""
+
+    complete_is_an_error: bool
+    """Whether resuming a complete run is a mistake; if not, it is measured again."""
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings that all runs share."""
+
+    @property
+    def changeable(self) -> tuple[str, ...]:
+        """Names of the settings that a resume may change, in the order of config.json."""
+
+    def at(self, **changes: Any) -> Self:
+        """The same experiment with other settings."""
+
+    def resolved(self) -> Self:
+        """The same with settings that depend on others filled in; called before `build`."""
+
+    def settled(self, file: Path, given: Collection[str]) -> Self:
+        """The same with the settings of a stored run.
+
+        Args:
+            file: the run's config.json or seeds.json.
+            given: names of settings that were given.
+
+        Raises:
+            ValueError: if a given setting must not change, or the file is damaged.
+        """
+
+    def build(self, device: torch.device, given: Collection[str]) -> Trained:
+        """Untrained."""
+
+    def load(self, checkpoint: Path, device: torch.device) -> Trained:
+        """As a checkpoint has it."""
+
+    def require_trainable(self, checkpoint: Path) -> None:
+        """Raise ValueError if a checkpoint lacks what further training needs."""
+
+    def measure(self, trained: Trained, console: Console) -> Result_co:
+        """The result that the command shows after training."""
+
+
+def train(
+    experiment: Experiment[Trained, Result_co], *, given: Collection[str] = (), console: Console
+) -> dict[str, Result_co]:
+    """Start or resume a run, or several that differ in their seeds.
+
+    Args:
+        experiment: what to train.
+        given: names of the settings that were given; on a resume they must equal the stored ones
+            or be among `experiment.changeable`, and all others are taken from the run.
+        console: shows the progress.
+
+    Returns:
+        What was measured of each run, by the name of its folder.
+
+    Raises:
+        TrainingStopped: if training ended before its last iteration.
+        ValueError: if a setting or the stored run is invalid.
+    """
+    settings = experiment.settings
+    if settings.seeds > 1 or (settings.resume and holds_seeds(settings.out)):
+        return _train_seeds(experiment, given, console)
+    if settings.resume:
+        experiment, trained = _resume(experiment, given, console)
+    else:
+        experiment, trained = _start(experiment, given, console)
+    return {settings.out.absolute().name: experiment.measure(trained, console)}
+
+
+def _start(
+    experiment: Experiment[Trained, Result_co], given: Collection[str], console: Console
+) -> tuple[Experiment[Trained, Result_co], Trained]:
+    experiment, trained, described = _new(experiment, given)
+    directory = RunDirectory.create(experiment.settings.out, described, save=trained.save)
+    with directory.writing():
+        _run(experiment, trained, directory, console)
+    return experiment, trained
+
+
+def _new(
+    experiment: Experiment[Trained, Result_co], given: Collection[str]
+) -> tuple[Experiment[Trained, Result_co], Trained, dict[str, Any]]:
+    """The resolved experiment, untrained, and what its config.json holds."""
+    experiment = experiment.resolved()
+    device = _prepare(experiment.settings)
+    trained = experiment.build(device, given)
+    facts = trained.described()
+    first = {name: facts.pop(name) for name in ("agent", "environment", "seed")}
+    return experiment, trained, {**first, **_loop_settings(experiment, device), **facts}
+
+
+def _resume(
+    experiment: Experiment[Trained, Result_co],
+    given: Collection[str],
+    console: Console,
+    *,
+    one_of_several: bool = False,
+) -> tuple[Experiment[Trained, Result_co], Trained]:
+    """Continue a run; a complete one is left as it is, or is an error."""
+    directory = RunDirectory.open(experiment.settings.out)
+    experiment = experiment.settled(directory.path / "config.json", given)
+    settings = experiment.settings
+    with directory.writing():
+        checkpoint = directory.newest_checkpoint()
+        device = _prepare(settings)
+        trained = experiment.load(checkpoint, device)
+        done = trained.num_iterations
+        if done < settings.iterations:
+            experiment.require_trainable(checkpoint)
+            read_metrics(directory, required=(trained.score,))  # raises before any change
+            note_resume(directory, _loop_settings(experiment, device), done)
+            _run(experiment, trained, directory, console)
+            return experiment, trained
+        if done == settings.iterations:
+            finish_complete_run(trained, directory, _plan(settings, trained))
+        if experiment.complete_is_an_error and not one_of_several:
+            raise ValueError(
+                f"iterations must be more than the {done} that {settings.out} has, "
+                f"got {settings.iterations}"
+            )
+    return experiment, trained
+
+
+def _run(
+    experiment: Experiment[Trained, Result_co],
+    trained: Trained,
+    directory: RunDirectory,
+    console: Console,
+) -> None:
+    plan = _plan(experiment.settings, trained)
+    console.print(trained.begin(directory, plan), soft_wrap=True)
+    try:
+        run_training(trained, directory, plan, console)
+    finally:
+        trained.end()
+    if text := trained.farewell(directory):
+        console.print(text, soft_wrap=True)
+
+
+def _train_seeds(
+    experiment: Experiment[Trained, Result_co], given: Collection[str], console: Console
+) -> dict[str, Result_co]:
+    """Start or continue several runs that differ in their seeds; all get the same test tasks."""
+    out, changes = experiment.settings.out, None
+    if experiment.settings.resume:
+        file = existing_seeds(out)
+        experiment = experiment.settled(file, given)
+        planned = read_run(file).iterations
+        if experiment.settings.iterations < planned:
+            raise ValueError(
+                f"iterations must be at least the {planned} that {out} is to have, "
+                f"got {experiment.settings.iterations}"
+            )
+        changes = _loop_settings(experiment, _prepare(experiment.settings))
+    else:
+        experiment, _, described = _new(experiment, given)
+        create_seeds(out, {**described, "seeds": experiment.settings.seeds})
+    whole, results = experiment, {}
+
+    def train_one(seed: int, path: Path) -> None:
+        one = whole.at(seed=seed, seeds=1, out=path, resume=False)
+        if has_begun(path):
+            _, trained = _resume(one, {*one.changeable}, console, one_of_several=True)
+        else:
+            _, trained = _start(one, (), console)
+        results[path.name] = whole.measure(trained, console)
+
+    first, count = whole.settings.seed, whole.settings.seeds
+    train_seeds(out, range(first, first + count), train_one, changes=changes)
+    return results
+
+
+def _prepare(settings: RunSettings) -> torch.device:
+    require_tracker(settings.tracker)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    return resolve_device(settings.device)
+
+
+def _loop_settings(
+    experiment: Experiment[Trained, Result_co], device: torch.device
+) -> dict[str, Any]:
+    """The settings that a resume may change; threads as they are, since they can decide bits."""
+    used = {"device": device.type, "threads": torch.get_num_threads()}
+    return {**{name: getattr(experiment.settings, name) for name in experiment.changeable}, **used}
+
+
+def _plan(settings: RunSettings, trained: Training) -> TrainingPlan:
+    return TrainingPlan(
+        settings.iterations,
+        settings.checkpoint_every,
+        log_every=settings.log_every or trained.default_log_every,
+        tracker=settings.tracker,
+    )
