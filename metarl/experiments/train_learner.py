@@ -30,7 +30,7 @@ from metarl.runs.resume import read_run, refuse_changes, settled
 from metarl.storage.checkpoints import holds_optimizer, read_header
 from metarl.storage.files import read_json_object
 from metarl.storage.settings import read_settings
-from metarl.validation import require_at_least
+from metarl.validation import Count, WholeNumber
 
 __all__ = [
     "FewShotConfig",
@@ -45,9 +45,9 @@ __all__ = [
 class FewShotConfig(RunSettings):
     """Train a few-shot learner and measure it after 0 … 10 adaptation steps on 600 test tasks."""
 
-    iterations: int = 20_000
+    iterations: Count = 20_000
     """Meta-updates in total, including those before a resume."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """Iterations between checkpoints; the last one is always written."""
     resume: bool = False
     """Continue the run in --out with its own settings; a complete one is measured again."""
@@ -57,19 +57,16 @@ class FewShotConfig(RunSettings):
     """Folder of the data sets that are files; None: a folder of your cache."""
     dataset_options: tuple[str, ...] = ()
     """Options of the data set, each as name=value."""
-    test_steps: int | None = None
+    test_steps: WholeNumber | None = None
     """Adaptation steps in the test; None: 10, those trained if more, or the learner's own test."""
-    test_queries: int | None = None
+    test_queries: Count | None = None
     """Query points per class in the test; None: 15, or a grid over a curve."""
     compile: bool = False
     """Compile the meta-gradient: worth it for small networks, after a wait at the start."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.test_steps is not None:
-            require_at_least("test_steps", self.test_steps, 0)
-        if self.test_queries is not None:
-            require_at_least("test_queries", self.test_queries, 1)
+    def check_combinations(self) -> None:
+        """Reject options of the data set that are not pairs of a name and a value."""
+        super().check_combinations()
         for option in self.dataset_options:
             if not option.partition("=")[0].isidentifier() or "=" not in option:
                 raise ValueError(f"dataset_options must read name=value, got {option!r}")

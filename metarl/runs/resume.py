@@ -13,7 +13,7 @@ from metarl.runs.tracking import TrackerName
 from metarl.storage.files import read_json_object
 from metarl.storage.provenance import command_words, library_versions
 from metarl.storage.settings import read_settings
-from metarl.validation import require_at_least
+from metarl.validation import Count, Settings, WholeNumber
 
 __all__ = ["StoredRun", "note_resume", "read_run", "refuse_changes", "settled"]
 
@@ -35,29 +35,23 @@ Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
-class StoredRun:
+class StoredRun(Settings):
     """The part of config.json that a resume reads; runs of earlier versions lack the later ones."""
 
     agent: str
     environment: str
-    seed: int
+    seed: WholeNumber
     agent_config: dict[str, Any]
     device: str = "auto"
-    iterations: int = 100
-    checkpoint_every: int = 10
-    log_every: int = 0
-    threads: int = 0
+    iterations: Count = 100
+    checkpoint_every: Count = 10
+    log_every: WholeNumber = 0
+    threads: WholeNumber = 0
     tracker: TrackerName = "tensorboard"
-    seeds: int = 1
+    seeds: Count = 1
     test_steps: int | None = 10
     test_queries: int | None = None
     compile: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("iterations", "checkpoint_every", "seeds"):
-            require_at_least(name, getattr(self, name), 1)
-        for name in ("seed", "threads", "log_every"):
-            require_at_least(name, getattr(self, name), 0)
 
 
 def read_run(file: Path) -> StoredRun:

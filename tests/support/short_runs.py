@@ -16,7 +16,7 @@ from metarl.storage.checkpoints import save_checkpoint
 
 ROBOT = (
     "train maml-trpo --env PointRobot:pearl --meta-batch-size 2 --num-episodes 2 --hidden-sizes 4 "
-    "--cg-iterations 2 --device cpu --seed 3 --tracker none"
+    "--cg-iterations 2 --device cpu --threads 1 --seed 3 --tracker none"
 )
 SINUSOID = (
     "fewshot maml --meta-batch-size 2 --hidden-sizes 4 --shots 3 --test-steps 1 --device cpu "
