@@ -1,9 +1,24 @@
-"""The references that stand in the registry; imported when asked for."""
+"""The built-in agents and references; each is imported when it is loaded."""
 
 from __future__ import annotations
 
 from metarl.registry import Entry
-from metarl.rl.registry import REFERENCES
+from metarl.rl.registry import AGENTS, REFERENCES
+
+AGENTS.register(
+    Entry(
+        "maml-trpo",
+        "metarl.agents.maml_trpo.agent:MAMLTRPO",
+        "gradient steps on each task, meta-trained with a trust region (Finn et al. 2017)",
+    )
+)
+AGENTS.register(
+    Entry(
+        "rl2",
+        "metarl.agents.rl2.agent:RL2",
+        "a memory that lasts over the episodes of a trial (Duan et al. 2016)",
+    )
+)
 
 
 def _add(name: str, module: str, attribute: str, description: str) -> None:

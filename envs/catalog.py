@@ -1,4 +1,4 @@
-"""The families that stand in the registry; imported when one is made."""
+"""The built-in families; each is imported when it is made."""
 
 from __future__ import annotations
 

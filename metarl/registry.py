@@ -1,28 +1,35 @@
-"""Registries: names, one-line descriptions, and where the thing is defined.
+"""Registries: names, one-line descriptions, and where each object is defined.
 
-An entry is imported when it is asked for, not when it is listed.
+An entry is imported when it is loaded, not when it is listed. A registry with an entry-point group
+also knows the entries of installed packages: they are imported at the first lookup, this
+distribution's own first, so that no other package can take a built-in name.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
-from metarl.validation import lookup
+from metarl.validation import lookup, unknown_name
 
-__all__ = ["Entry", "Registry", "import_module"]
+__all__ = ["Entry", "PluginFailure", "Registry", "import_module"]
+
+_LOGGER = logging.getLogger("metarl")
+_OWN_PACKAGE = "metarl"  # the top-level package of built-in entry points
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered thing."""
+    """One registered object."""
 
     name: str
     entry_point: str | Callable[..., Any]
-    """The thing itself, or "module:attribute", imported when it is asked for."""
+    """The object itself, or "module:attribute", imported when it is loaded."""
     description: str
     variants: tuple[str, ...] = ()
 
@@ -30,31 +37,73 @@ class Entry:
         """The registered object.
 
         Raises:
-            ImportError: if its module has nothing of the name, or cannot be imported itself.
+            ImportError: if its module cannot be imported or lacks the attribute.
         """
         if not isinstance(self.entry_point, str):
             return self.entry_point
         module, attribute = self.entry_point.split(":")
-        loaded = importlib.import_module(module)
+        try:
+            loaded = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            message = f"{self.name} needs a module that is not installed: {error}"
+            raise ModuleNotFoundError(message, name=error.name) from error
+        except SystemExit as error:  # must not end a command that lists many entries
+            message = f"{self.name}: module {module!r} called sys.exit({error.code!r})"
+            raise ImportError(message) from error
         if not hasattr(loaded, attribute):
             raise ImportError(f"{self.name}: module {module!r} has no {attribute!r}")
         return getattr(loaded, attribute)
 
 
+@dataclass(frozen=True)
+class PluginFailure:
+    """An installed package whose entries could not be imported."""
+
+    package: str
+    group: str
+    reason: str
+    names: tuple[str, ...] = ()
+    """Entries that it had registered before it failed; they are removed."""
+
+    def __str__(self) -> str:
+        return (
+            f"package {self.package!r} could not be loaded ({self.reason}); repair or uninstall it"
+        )
+
+
 class Registry:
     """Entries by name."""
 
-    def __init__(self, kind: str, entries: tuple[Entry, ...] = ()) -> None:
+    def __init__(
+        self, kind: str, entries: tuple[Entry, ...] = (), *, group: str | None = None
+    ) -> None:
+        """
+        Args:
+            kind: what the entries are, as error messages call them.
+            entries: the first entries.
+            group: entry-point group of the packages that register here, built-in ones included.
+        """
         self.kind = kind
         self._entries: dict[str, Entry] = {}
+        self._plugins = None if group is None else _plugins_of(group)
+        if self._plugins is not None:
+            self._plugins.registries.append(self)
         for entry in entries:
             self.register(entry)
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries.values())
+        self._load_plugins()
+        return iter(tuple(self._entries.values()))
 
     def __contains__(self, name: str) -> bool:
+        self._load_plugins()
         return name in self._entries
+
+    @property
+    def failures(self) -> tuple[PluginFailure, ...]:
+        """Installed packages that could not be loaded."""
+        self._load_plugins()
+        return () if self._plugins is None else tuple(self._plugins.failures)
 
     def register(self, entry: Entry) -> None:
         """Add an entry.
@@ -62,6 +111,8 @@ class Registry:
         Raises:
             ValueError: if the name is taken or the entry point is not "module:attribute".
         """
+        if self._plugins is not None:
+            self._plugins.load_own()  # else the built-in entry would find its name taken
         if entry.name in self._entries:
             raise ValueError(f"{self.kind} {entry.name!r} is registered already")
         point = entry.entry_point
@@ -73,13 +124,83 @@ class Registry:
         """The entry of this name.
 
         Raises:
-            ValueError: if there is none, with the nearest name.
+            ImportError: if the package that registers it could not be loaded.
+            ValueError: if there is none, with the nearest name and the packages that failed.
         """
-        return lookup(self.kind, name, self._entries)
+        self._load_plugins()
+        if name in self._entries or not self.failures:
+            return lookup(self.kind, name, self._entries)
+        for failure in self.failures:
+            if name in failure.names:
+                raise ImportError(f"{self.kind} {name!r} is not available: {failure}")
+        failed = "; ".join(map(str, self.failures))
+        raise ValueError(f"{unknown_name(self.kind, name, self._entries)}; {failed}")
 
     def load(self, name: str) -> Any:
-        """The registered object itself."""
+        """The registered object itself. Raises as `get` and `Entry.load` do."""
         return self.get(name).load()
+
+    def _load_plugins(self) -> None:
+        if self._plugins is not None:
+            self._plugins.load()
+
+
+class _Plugins:
+    """The entry points of one group, each imported once."""
+
+    def __init__(self, group: str) -> None:
+        self.registries: list[Registry] = []
+        self.failures: list[PluginFailure] = []
+        self._group = group
+        self._has_own = self._has_others = False
+
+    def load_own(self) -> None:
+        """Import the built-in entries; during that import, do nothing."""
+        if not self._has_own:
+            self._has_own = True
+            for point in _points(self._group, own=True):
+                point.load()
+
+    def load(self) -> None:
+        """Import all entries; a package that fails is reported, and the others are loaded."""
+        self.load_own()
+        if not self._has_others:
+            self._has_others = True
+            for point in _points(self._group, own=False):
+                self._load_other(point)
+
+    def _load_other(self, point: EntryPoint) -> None:
+        before = [(registry, dict(registry._entries)) for registry in self.registries]
+        try:
+            point.load()
+        except (Exception, SystemExit) as error:  # the package's own code may fail in any way
+            names: list[str] = []
+            for registry, kept in before:
+                names += [name for name in registry._entries if name not in kept]
+                registry._entries = kept
+            package = point.dist.name if point.dist else point.value
+            reason = f"{type(error).__name__}: {error}".replace("\n", " ")
+            failure = PluginFailure(package, self._group, reason, tuple(names))
+            self.failures.append(failure)
+            _LOGGER.warning("warning: %s", failure)
+
+
+_GROUPS: dict[str, _Plugins] = {}
+
+
+def _plugins_of(group: str) -> _Plugins:
+    """The plug-ins of a group, which several registries may share."""
+    return _GROUPS.setdefault(group, _Plugins(group))
+
+
+def _points(group: str, *, own: bool) -> list[EntryPoint]:
+    """The entry points of a group; stale metadata may name one twice."""
+    points = {point.value: point for point in entry_points(group=group)}
+    return [p for value, p in points.items() if (_top_package(value) == _OWN_PACKAGE) is own]
+
+
+def _top_package(value: str) -> str:
+    return value.partition(":")[0].partition(".")[0].strip()
 
 
 def import_module(name: str, *, asked_by: str) -> ModuleType:
@@ -105,5 +226,5 @@ def import_module(name: str, *, asked_by: str) -> ModuleType:
                 "it is looked for in the working directory and among installed packages"
             ) from error
         raise ValueError(f"module {name!r} needs what is missing: {error}") from error
-    except Exception as error:  # the user's own code may fail in any way
+    except (Exception, SystemExit) as error:  # the user's own code may fail in any way
         raise ValueError(f"module {name!r} failed: {type(error).__name__}: {error}") from error

@@ -13,6 +13,7 @@ from metarl.planning.search import Cell, search_path
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
+from metarl.validation import require_at_least
 
 __all__ = ["GridSearch"]
 
@@ -58,14 +59,16 @@ class GridSearch:
 
     remembers = True
 
-    def __init__(self, family: TaskFamily) -> None:
+    def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
         """
         Args:
             family: a grid of one hidden goal: `GridNavigation` or `DarkRoom`.
+            num_episodes: episodes of a trial; the search does not depend on it.
 
         Raises:
             ValueError: if the family is none of these.
         """
+        require_at_least("num_episodes", num_episodes, 1)
         self.grid = _known_grid(family)
         self.walks = _walks(self.grid, family.horizon)
 

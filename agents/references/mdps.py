@@ -64,7 +64,18 @@ class MDPBaseline(ABC):
     epsilon = 0.0
     """Probability of a uniform action."""
 
-    def __init__(self, family: TaskFamily, prior: MDPPrior) -> None:
+    def __init__(self, family: TaskFamily, prior: MDPPrior, *, num_episodes: int = 1) -> None:
+        """
+        Args:
+            family: a tabular Markov decision process.
+            prior: belief about rewards and transitions before any data.
+            num_episodes: episodes of a trial; plans look no further than the episode's end, so
+                it changes nothing here.
+
+        Raises:
+            ValueError: if the family is no such process or a number is out of range.
+        """
+        require_at_least("num_episodes", num_episodes, 1)
         self.shape = require_tabular(self.title, family)
         self.prior = prior
 
@@ -144,8 +155,10 @@ class PSRL(MDPBaseline):
 
     title = "PSRL"
 
-    def __init__(self, family: TaskFamily, *, prior: MDPPrior = DUAN_PRIOR) -> None:
-        super().__init__(family, prior)
+    def __init__(
+        self, family: TaskFamily, *, prior: MDPPrior = DUAN_PRIOR, num_episodes: int = 1
+    ) -> None:
+        super().__init__(family, prior, num_episodes=num_episodes)
 
     def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
         del episode
@@ -164,10 +177,15 @@ class OptimisticPSRL(MDPBaseline):
     title = "optimistic PSRL"
 
     def __init__(
-        self, family: TaskFamily, *, num_samples: int = 8, prior: MDPPrior = DUAN_PRIOR
+        self,
+        family: TaskFamily,
+        *,
+        num_samples: int = 8,
+        prior: MDPPrior = DUAN_PRIOR,
+        num_episodes: int = 1,
     ) -> None:
         """M, 1 or more."""
-        super().__init__(family, prior)
+        super().__init__(family, prior, num_episodes=num_episodes)
         require_at_least("num_samples", num_samples, 1)
         self._num_samples = num_samples
 
@@ -202,9 +220,10 @@ class UCRL2(MDPBaseline):
         scaling: float = 0.3,
         failure_probability: float = 0.05,
         prior: MDPPrior = UCRL2_PRIOR,
+        num_episodes: int = 1,
     ) -> None:
         """w, 0 or more; δ in (0, 1)."""
-        super().__init__(family, prior)
+        super().__init__(family, prior, num_episodes=num_episodes)
         require_between("scaling", scaling, 0, math.inf, open_high=True)
         require_between(
             "failure_probability", failure_probability, 0, 1, open_low=True, open_high=True
@@ -237,10 +256,15 @@ class BEB(MDPBaseline):
     title = "BEB"
 
     def __init__(
-        self, family: TaskFamily, *, scaling: float = 1e-3, prior: MDPPrior = DUAN_PRIOR
+        self,
+        family: TaskFamily,
+        *,
+        scaling: float = 1e-3,
+        prior: MDPPrior = DUAN_PRIOR,
+        num_episodes: int = 1,
     ) -> None:
         """w, 0 or more."""
-        super().__init__(family, prior)
+        super().__init__(family, prior, num_episodes=num_episodes)
         require_between("scaling", scaling, 0, math.inf, open_high=True)
         self._scaling = scaling
 
@@ -264,8 +288,10 @@ class GreedyPlanning(MDPBaseline):
 
     title = "greedy planning"
 
-    def __init__(self, family: TaskFamily, *, prior: MDPPrior = FLAT_PRIOR) -> None:
-        super().__init__(family, prior)
+    def __init__(
+        self, family: TaskFamily, *, prior: MDPPrior = FLAT_PRIOR, num_episodes: int = 1
+    ) -> None:
+        super().__init__(family, prior, num_episodes=num_episodes)
 
     def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
         del episode, generator
@@ -281,19 +307,24 @@ class EpsilonGreedyPlanning(GreedyPlanning):
     title = "ε-greedy planning"
 
     def __init__(
-        self, family: TaskFamily, *, epsilon: float = 0.1, prior: MDPPrior = FLAT_PRIOR
+        self,
+        family: TaskFamily,
+        *,
+        epsilon: float = 0.1,
+        prior: MDPPrior = FLAT_PRIOR,
+        num_episodes: int = 1,
     ) -> None:
         """ε in [0, 1]."""
-        super().__init__(family, prior=prior)
+        super().__init__(family, prior=prior, num_episodes=num_episodes)
         require_between("epsilon", epsilon, 0, 1)
         self.epsilon = epsilon
 
 
-def informed_greedy(family: TaskFamily) -> GreedyPlanning:
+def informed_greedy(family: TaskFamily, *, num_episodes: int = 1) -> GreedyPlanning:
     """Greedy planning with the tasks' own prior: what Bayes' rule alone is worth."""
-    return GreedyPlanning(family, prior=TRUE_PRIOR)
+    return GreedyPlanning(family, prior=TRUE_PRIOR, num_episodes=num_episodes)
 
 
-def informed_beb(family: TaskFamily) -> BEB:
+def informed_beb(family: TaskFamily, *, num_episodes: int = 1) -> BEB:
     """BEB with the tasks' own prior, w = 3 · 10⁻⁴, the best of ours over 10 episodes."""
-    return BEB(family, scaling=3e-4, prior=TRUE_PRIOR)
+    return BEB(family, scaling=3e-4, prior=TRUE_PRIOR, num_episodes=num_episodes)

@@ -1,36 +1,22 @@
-"""Which agents and references there are; imported when asked for."""
+"""Registries of agents and of reference algorithms; entries are imported when they are loaded."""
 
 from __future__ import annotations
 
-import inspect
-from importlib.metadata import entry_points
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
-from metarl.registry import Entry, Registry
-from metarl.rl.agent import AdaptiveAgent
-from metarl.tasks.family import TaskFamily
+from metarl.registry import Registry
+
+if TYPE_CHECKING:
+    from metarl.rl.agent import AdaptiveAgent
+    from metarl.tasks.family import TaskFamily
 
 __all__ = ["AGENTS", "REFERENCES", "fitting_references", "make_reference"]
 
+AGENTS = Registry("agent", group="metarl.agents")
 
-AGENTS = Registry(
-    "agent",
-    (
-        Entry(
-            "maml-trpo",
-            "metarl.agents.maml_trpo.agent:MAMLTRPO",
-            "gradient steps on each task, meta-trained with a trust region (Finn et al. 2017)",
-        ),
-        Entry(
-            "rl2",
-            "metarl.agents.rl2.agent:RL2",
-            "a memory that lasts over the episodes of a trial (Duan et al. 2016)",
-        ),
-    ),
-)
-
-REFERENCES = Registry("reference")
-"""Each entry makes an agent from a family: `REFERENCES.load("ucb1")(family)`."""
+REFERENCES = Registry("reference", group="metarl.agents")
+"""Each entry makes an agent: `REFERENCES.load("ucb1")(family, num_episodes=2)`."""
 
 
 def make_reference(
@@ -40,41 +26,32 @@ def make_reference(
 
     Args:
         name: one of `REFERENCES`.
-        family: what it is to play.
-        num_episodes: of a trial; rules of bandits plan with it.
-        parameters: of the reference; its class names them.
+        family: the family that it plays.
+        num_episodes: episodes of a trial; rules for bandits plan with it.
+        parameters: parameters of the reference; its class names them.
 
     Raises:
-        ValueError: if there is none of the name, or it does not fit the family.
+        ValueError: if there is no reference of the name, or it does not fit the family.
         TypeError: if a parameter is unknown.
     """
-    if name not in REFERENCES:
-        _load_catalogs()
     make = REFERENCES.load(name)
-    if "num_episodes" in inspect.signature(make).parameters:
-        parameters["num_episodes"] = num_episodes
-    agent: AdaptiveAgent = make(family, **parameters)
+    agent: AdaptiveAgent = make(family, num_episodes=num_episodes, **parameters)
     return agent
 
 
 def fitting_references(family: TaskFamily, *, num_episodes: int = 1) -> dict[str, AdaptiveAgent]:
-    """Every reference that fits a family, by name, with default parameters.
+    """All references that fit a family, by name, with default parameters.
 
     Args:
-        family: what they are to play.
-        num_episodes: of a trial.
+        family: the family that they play.
+        num_episodes: episodes of a trial.
     """
-    _load_catalogs()
     fitting = {}
     for entry in REFERENCES:
         try:
             fitting[entry.name] = make_reference(entry.name, family, num_episodes=num_episodes)
-        except ValueError:  # it says why it does not fit
+        except ValueError:  # it states why it does not fit
             continue
+        except ImportError as missing:
+            logging.getLogger("metarl").warning("warning: reference %s is left out", missing)
     return fitting
-
-
-def _load_catalogs() -> None:
-    """Import what installed packages name in the entry-point group "metarl.agents"."""
-    for catalog in entry_points(group="metarl.agents"):
-        catalog.load()

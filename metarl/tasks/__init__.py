@@ -1,5 +1,14 @@
 """Task families: distributions over tasks, their spaces and their registry."""
 
-from metarl.tasks.family import BatchEnv, Step, TaskFamily
+from typing import TYPE_CHECKING
+
+from metarl.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from metarl.tasks.family import BatchEnv, Step, TaskFamily
 
 __all__ = ["BatchEnv", "Step", "TaskFamily"]
+
+__getattr__, __dir__ = lazy_attributes(
+    __name__, dict.fromkeys(("BatchEnv", "Step", "TaskFamily"), "metarl.tasks.family")
+)

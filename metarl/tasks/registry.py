@@ -1,21 +1,18 @@
-"""Which task families there are; nothing is imported until one is made."""
+"""The registry of task families; a family is imported when it is made."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 import gymnasium
 
 from metarl.registry import Entry, Registry
-from metarl.tasks.family import TaskFamily
-from metarl.tasks.observed_task import ObservedTaskFamily
 from metarl.validation import unknown_name
 
 if TYPE_CHECKING:
-    pass
+    from metarl.tasks.family import TaskFamily
 
 __all__ = [
     "FAMILIES",
@@ -26,10 +23,7 @@ __all__ = [
     "register_gymnasium_id",
 ]
 
-
-_PLUGIN_GROUP = "metarl.families"
-
-FAMILIES = Registry("environment")
+FAMILIES = Registry("environment", group="metarl.families")
 
 
 def register_family(
@@ -39,7 +33,7 @@ def register_family(
     description: str,
     variants: Sequence[str],
 ) -> None:
-    """Make a family of your own known by name, as `make_family` and the command line use it.
+    """Register a family of your own by name, for `make_family` and the command line.
 
     Gymnasium knows it as "metarl/NAME-v0".
 
@@ -80,7 +74,6 @@ def _variant_names(family: str, variants: Sequence[str]) -> tuple[str, ...]:
 
 def family_ids() -> tuple[str, ...]:
     """The ids of all registered families and variants, those of installed packages included."""
-    _load_plugins()
     return tuple(f"{entry.name}:{variant}" for entry in FAMILIES for variant in entry.variants)
 
 
@@ -94,13 +87,14 @@ def make_family(family_id: str) -> TaskFamily:
         ValueError: if the family or the variant is unknown, or no variant is named: one name
             stands for several tasks in the literature, so there is no default; or if the family
             calls itself otherwise than it is registered, as its results could then not be found.
-        ImportError: if it needs a package that is not installed.
+        ImportError: if it needs a package that is not installed or could not be loaded.
         TypeError: if what is registered gives no `TaskFamily`.
     """
+    from metarl.tasks.family import TaskFamily  # imports torch, which a listing does not need
+    from metarl.tasks.observed_task import ObservedTaskFamily
+
     name, _, rest = family_id.partition(":")
     variant, plus, suffix = rest.partition("+")
-    if name not in FAMILIES:
-        _load_plugins()
     entry = FAMILIES.get(name)
     if not variant:
         choices = ", ".join(f"{name}:{v}" for v in entry.variants)
@@ -118,23 +112,6 @@ def make_family(family_id: str) -> TaskFamily:
             "must be those it is registered under"
         )
     return ObservedTaskFamily(family) if plus else family
-
-
-def _load_plugins() -> None:
-    """Import what installed packages name in the entry-point group "metarl.families".
-
-    Raises:
-        ImportError: if that fails, with the package's name.
-    """
-    for plugin in entry_points(group=_PLUGIN_GROUP):
-        try:
-            plugin.load()
-        except Exception as error:  # the package's own code may fail in any way
-            package = plugin.dist.name if plugin.dist else plugin.value
-            raise ImportError(
-                f"families of package {package!r} could not be imported "
-                f"({type(error).__name__}: {error}); repair or uninstall it"
-            ) from error
 
 
 def gymnasium_id(name: str) -> str:

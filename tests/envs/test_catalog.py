@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import gymnasium
 import pytest
@@ -221,56 +220,3 @@ def test_variants_are_not_the_letters_of_a_word():
     message = "^variants of Walk must be a sequence of names, got 'plain'$"
     with pytest.raises(TypeError, match=message):
         register_walk(variants="plain")
-
-
-# Families of installed packages.
-
-
-class Plugin:
-    """What `importlib.metadata` tells of a package that brings families."""
-
-    value, dist = "their_families", SimpleNamespace(name="their-package")
-
-    def __init__(self, load: Callable[[], None]) -> None:
-        self.load = load
-
-
-@pytest.fixture
-def plugins(monkeypatch: pytest.MonkeyPatch, registry: None) -> Iterator[list[Plugin]]:  # noqa: ARG001
-    installed: list[Plugin] = []
-    groups: list[str] = []
-
-    def entry_points(*, group: str) -> list[Plugin]:
-        groups.append(group)
-        return installed
-
-    monkeypatch.setattr("metarl.tasks.registry.entry_points", entry_points)
-    yield installed
-    assert set(groups) <= {"metarl.families"}
-
-
-def register_once() -> None:
-    if "Walk" not in FAMILIES:  # as a module is imported once
-        register_walk()
-
-
-def test_families_of_installed_packages_are_listed_and_made(plugins):
-    plugins.append(Plugin(register_once))
-    assert isinstance(make_family("Walk:plain"), Walk)
-    assert family_ids()[-1] == "Walk:plain"
-
-
-def test_packages_are_imported_only_for_a_family_that_is_not_known(plugins):
-    plugins.append(Plugin(lambda: pytest.fail("imported")))
-    assert make_family("Navigation2D:maml17").horizon == 100
-
-
-def test_a_package_that_cannot_be_imported_is_named(plugins):
-    plugins.append(Plugin(lambda: next(iter(()))))
-    message = (
-        r"^families of package 'their-package' could not be imported "
-        r"\(StopIteration: \); repair or uninstall it$"
-    )
-    for use in (family_ids, lambda: make_family("Walk:plain")):
-        with pytest.raises(ImportError, match=message):
-            use()

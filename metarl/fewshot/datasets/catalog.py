@@ -91,6 +91,7 @@ DATASETS = Registry(
             "your own pictures: data_dir holds class folders, or train and test with class folders",
         ),
     ),
+    group="metarl.datasets",
 )
 
 

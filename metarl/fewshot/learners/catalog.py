@@ -94,6 +94,7 @@ LEARNERS = Registry(
             "baseline: a classifier of all training classes, then a head on the support set",
         ),
     ),
+    group="metarl.learners",
 )
 
 
