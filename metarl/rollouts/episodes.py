@@ -139,8 +139,16 @@ def require_action_shape(env: BatchEnv, actions: Tensor) -> None:
         raise ValueError(f"actions must have shape {list(needed)}, got {list(actions.shape)}")
 
 
-def require_finite_rollout(name: str, finite: Tensor, values: Tensor) -> None:
-    """Refuse values [N, E, T, ...] if `finite` [N, E, T] is false anywhere.
+def require_finite_rollout(
+    name: str, finite: Tensor, values: Tensor, *, time_axis: str = "step"
+) -> None:
+    """Reject values [N, E, T, ...] if `finite` [N, E, T] is false anywhere.
+
+    Args:
+        name: of the values, for the message.
+        finite: bool, which values are finite or do not count.
+        values: the values.
+        time_axis: what the third axis counts, for the message.
 
     Raises:
         NonFiniteError: with the first such value, its task, environment and step.
@@ -152,6 +160,6 @@ def require_finite_rollout(name: str, finite: Tensor, values: Tensor) -> None:
     shown = value[~torch.isfinite(value)].flatten()[0]
     raise NonFiniteError(
         f"{name} must be finite, got {float(shown)} from task {task}, environment {env}, "
-        f"step {step}",
+        f"{time_axis} {step}",
         task,
     )

@@ -43,13 +43,19 @@ class TrialActor(Protocol):
 
 @dataclass(frozen=True)
 class Trials:
-    """One trial of each environment, padded to the longest that the horizon allows."""
+    """One trial of each environment, padded to the longest one.
+
+    `observations` alone do not contain the last observation of an episode, because the next
+    episode begins in its place. It is stored once per episode, which takes K / T of the memory of
+    `observations`; `next_observations` puts both together when it is needed.
+    """
 
     observations: Tensor  # [N, E, T, O], what was acted on
     actions: Tensor  # [N, E, T, A], or [N, E, T] int64
     rewards: Tensor  # [N, E, T], 0 after the end
     episode_ends: Tensor  # [N, E, T] bool, true at the last step of each episode
     mask: Tensor  # [N, E, T] bool, true up to and with the trial's last step
+    final_observations: Tensor  # [N, E, K, O], what the last step of each episode led to
     num_episodes: int  # K, of each trial
     success: Tensor | None = None  # [N, E, T] bool, where the family defines success
     expected_rewards: Tensor | None = None  # [N, E, T], 0 after the end, where the family tells
@@ -58,6 +64,19 @@ class Trials:
     def num_steps(self) -> int:
         """Environment steps that count, all tasks summed."""
         return int(self.mask.sum())
+
+    @property
+    def next_observations(self) -> Tensor:
+        """The observation that each step led to, before any reset. Shape [N, E, T, O].
+
+        A new tensor at every access, as large as `observations`; 0 after the trial's end.
+        """
+        following = torch.zeros_like(self.observations)
+        following[:, :, :-1] = self.observations[:, :, 1:]
+        tasks, envs, steps = self.episode_ends.nonzero(as_tuple=True)
+        episodes = self.episode_indices[tasks, envs, steps]
+        following[tasks, envs, steps] = self.final_observations[tasks, envs, episodes]
+        return following
 
     @property
     def episode_indices(self) -> Tensor:
@@ -107,7 +126,8 @@ def collect_trials(
         The trials, on the environment's device.
 
     Raises:
-        NonFiniteError: a ValueError, if an observation or a reward that counts is not finite.
+        NonFiniteError: a ValueError, if an observation or a reward that counts is not finite, the
+            final observation of an episode included.
         ValueError: if a number is out of range or the environment's tensors have another shape.
     """
     require_at_least("num_episodes", num_episodes, 1)
@@ -115,25 +135,17 @@ def collect_trials(
     require_at_least("num_exploratory", scored_from, 0)
     records: list[_Record] = []
     moment, episode = _start(env, generator, deterministic=scored_from == 0)
+    finals = _Finals(moment.observations, num_episodes)
     for _ in range(num_episodes * env.horizon):
         seen = moment.observations.clone()  # copies, for a batch may use its tensors again
         actions = actor.act(moment)
         require_action_shape(env, actions)
         step = env.step(actions)
         _require_shapes(env, step)
+        finals.keep(step.observations, episode)
         running = episode < num_episodes
         ended = (step.terminated | step.truncated) & running
-        records.append(
-            _Record(
-                seen,
-                actions.clone(),
-                step.rewards.clone(),
-                ended,
-                running,
-                _copy(step.success),
-                _copy(step.expected_rewards),
-            )
-        )
+        records.append(_Record.of_step(seen, actions, step, ended, running))
         episode = episode + ended.to(torch.int64)
         observations, goes_on = step.observations, episode < num_episodes
         if not bool(goes_on.any()):
@@ -147,7 +159,7 @@ def collect_trials(
             rewards = rewards.masked_fill(~goes_on, 0)
         deterministic = goes_on & (episode >= scored_from)
         moment = ActorInput(observations, actions, rewards, ended, deterministic)
-    return _stacked(records, num_episodes)
+    return _stacked(records, finals.of_episodes)
 
 
 class _Record(NamedTuple):
@@ -160,6 +172,41 @@ class _Record(NamedTuple):
     mask: Tensor
     success: Tensor | None
     expected_rewards: Tensor | None
+
+    @classmethod
+    def of_step(
+        cls, seen: Tensor, actions: Tensor, step: Step, ended: Tensor, running: Tensor
+    ) -> _Record:
+        """Copies of what the actor and the environment may write to again."""
+        return cls(
+            seen,
+            actions.clone(),
+            step.rewards.clone(),
+            ended,
+            running,
+            _copy(step.success),
+            _copy(step.expected_rewards),
+        )
+
+
+class _Finals:
+    """The newest observation of each episode, which is its final one once the episode has ended."""
+
+    def __init__(self, observations: Tensor, num_episodes: int) -> None:
+        num_tasks, num_envs, *size = observations.shape
+        # The additional slot takes what environments give whose trial has ended.
+        self._slots = observations.new_zeros(num_tasks, num_envs, num_episodes + 1, *size)
+        self._tasks = torch.arange(num_tasks, device=observations.device).unsqueeze(-1)
+        self._envs = torch.arange(num_envs, device=observations.device)
+
+    def keep(self, observations: Tensor, episodes: Tensor) -> None:
+        """Copy observations [N, E, O] to the slots of the episodes [N, E] that they belong to."""
+        self._slots[self._tasks, self._envs, episodes] = observations
+
+    @property
+    def of_episodes(self) -> Tensor:
+        """Shape [N, E, K, O], a view."""
+        return self._slots[:, :, :-1]
 
 
 def _copy(values: Tensor | None) -> Tensor | None:
@@ -186,7 +233,7 @@ def _require_shapes(env: BatchEnv, step: Step) -> None:
     require_env_shape("rewards", step.rewards, lead)
 
 
-def _stacked(records: Sequence[_Record], num_episodes: int) -> Trials:
+def _stacked(records: Sequence[_Record], finals: Tensor) -> Trials:
     observations, actions, rewards, ends, mask = (
         torch.stack([record[field] for record in records], dim=2)  # type: ignore[misc] # not None
         for field in range(5)
@@ -194,6 +241,9 @@ def _stacked(records: Sequence[_Record], num_episodes: int) -> Trials:
     success = _stacked_if_any([record.success for record in records])
     expected = _stacked_if_any([record.expected_rewards for record in records])
     require_finite_rollout("observations", observations.isfinite().all(-1) | ~mask, observations)
+    require_finite_rollout(
+        "final_observations", finals.isfinite().all(-1), finals, time_axis="episode"
+    )
     require_finite_rollout("rewards", rewards.isfinite() | ~mask, rewards)
     if expected is not None:
         require_finite_rollout("expected_rewards", expected.isfinite() | ~mask, expected)
@@ -203,7 +253,8 @@ def _stacked(records: Sequence[_Record], num_episodes: int) -> Trials:
         torch.where(mask, rewards, 0),
         ends,
         mask,
-        num_episodes,
+        finals,
+        finals.shape[2],
         None if success is None else success & mask,
         None if expected is None else torch.where(mask, expected, 0),
     )

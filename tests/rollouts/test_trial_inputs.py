@@ -44,6 +44,7 @@ def trials(space: gymnasium.Space[Any]) -> Trials:
         rewards=torch.randn(N, E, T, generator=chance(3)),
         episode_ends=ends,
         mask=torch.ones_like(ends),
+        final_observations=torch.zeros(N, E, T, 2),
         num_episodes=T,
     )
 

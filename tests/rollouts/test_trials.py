@@ -104,6 +104,7 @@ def by_hand() -> Trials:
         rewards=torch.tensor([[[1.0, -2.0, 4.0, 8.0, 0.0, 0.0]]]),
         episode_ends=torch.tensor([[[False, False, True, True, False, False]]]),
         mask=torch.tensor([[[True, True, True, True, False, False]]]),
+        final_observations=torch.zeros(1, 1, 2, 1),
         num_episodes=2,
         success=torch.tensor([[[False, True, False, False, False, False]]]),
     )

@@ -34,6 +34,7 @@ def trials(*, inner_ends: bool = True) -> Trials:
         rewards=torch.where(mask, randn(N, E, T, seed=1), 0),
         episode_ends=(inner & mask) | last,
         mask=mask,
+        final_observations=randn(N, E, 3, 2, seed=3),
         num_episodes=3,
     )
 
