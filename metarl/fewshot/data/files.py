@@ -1,22 +1,22 @@
-"""Where the files of a data set lie, and how they get there.
+"""Files of data sets: found in a folder, or downloaded into it with pooch.
 
-A file is looked for in the folder that the caller names; if it is not there, the official one is
-downloaded to that place, checked, and appears whole or not at all. Without network, one sentence
-says what to fetch and where to put it.
+A file is searched for in the folder that the caller names; if it is missing, the official one is
+downloaded, checked, and appears there complete or not at all. Without a network, one sentence
+states what to fetch and where to put it.
 
-Packed pictures kept in the user's cache, so that the second start is quick.
+Packed images are kept in the user's cache, so that the second start is quick.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
+import logging
 import os
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from rich.console import Console
@@ -27,11 +27,22 @@ from torch import Tensor
 
 from metarl.storage.files import write_atomically
 
-__all__ = ["DataPlace", "OfficialFile", "cache_dir", "download", "locate", "locate_all", "cached"]
+__all__ = [
+    "DataPlace",
+    "OfficialFile",
+    "cache_dir",
+    "cached",
+    "download",
+    "locate",
+    "locate_all",
+    "read_limited",
+]
 
 
 _CHUNK_BYTES = 1 << 18
 _TIMEOUT_SECONDS = 30
+_RETRIES = 2
+_HTTP_CLIENT_ERRORS = range(400, 500)
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,9 @@ class OfficialFile:
     checksum: str = ""
     """ "sha256:…" or "md5:…"; empty where no official one is known."""
     extracted: str = ""
-    """Folder that it extracts to, which serves as well; empty for what is no archive."""
+    """Folder that it extracts to, which serves as well; empty if it is not an archive."""
+    max_bytes: int = 1 << 30
+    """Downloads of more bytes are aborted."""
 
 
 def cache_dir() -> Path:
@@ -95,7 +108,7 @@ def locate_all(name: str, files: Sequence[OfficialFile], place: DataPlace) -> li
             for file in files:
                 if _held(file, place) is None:
                     download(file, place.folder / file.path)
-        except (OSError, ValueError, http.client.HTTPException) as error:
+        except (OSError, ValueError) as error:
             reason = f"the download failed: {error}"
     held = [_held(file, place) for file in files]
     found = [path for path in held if path is not None]
@@ -129,46 +142,109 @@ def _what_to_fetch(
 
 
 def download(file: OfficialFile, target: Path) -> None:
-    """Fetch a file and check it; the target appears when all is well. A terminal sees progress.
+    """Fetch a file and check it; the target appears once it is complete. A terminal sees progress.
+
+    Interrupted connections are tried again.
 
     Raises:
-        OSError: if it cannot be fetched.
-        ValueError: if it came in part, or with another checksum.
+        OSError: if it cannot be fetched, or is larger than allowed.
+        ValueError: if its checksum is wrong.
     """
-    with urllib.request.urlopen(file.url, timeout=_TIMEOUT_SECONDS) as response:
-        content = _read_with_progress(response, target.name)
-    if file.checksum:
-        algorithm, expected = file.checksum.split(":")
-        found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
-        if found != expected:
-            raise ValueError(f"{file.url} must have {algorithm} {expected}, it has {found}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, content)
+    import pooch
 
-
-def _read_with_progress(response: http.client.HTTPResponse, label: str) -> bytes:
-    length = response.headers.get("Content-Length", "")
-    total = int(length) if length.isdigit() else None
+    pooch.get_logger().setLevel(logging.ERROR)
+    folder = pooch.create(
+        path=target.parent,
+        base_url="",
+        registry={target.name: file.checksum or None},
+        urls={target.name: file.url},
+        retry_if_failed=_RETRIES,
+    )
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
     )
-    received = bytearray()
-    with bar:
-        task = bar.add_task(label, total=total)
-        while chunk := response.read(_CHUNK_BYTES):
-            received += chunk
-            bar.update(task, completed=len(received))
-    if total is not None and len(received) != total:
+    try:
+        with bar:
+            folder.fetch(target.name, downloader=lambda url, out, _: _fetch(url, out, file, bar))
+    except ValueError as error:
         raise ValueError(
-            f"{label} must have {total} bytes, the connection ended after {len(received)}"
-        )
-    return bytes(received)
+            f"{file.url} must have the checksum {file.checksum}, the downloaded file has another"
+        ) from error
+    target.chmod(target.parent.stat().st_mode & 0o666)  # temporary files are their owner's only
+
+
+def _fetch(url: str, output: str, file: OfficialFile, bar: Progress) -> None:
+    """One attempt to download; pooch tries again after a `RequestException`."""
+    import pooch
+    import requests
+
+    meter = _Meter(file, Path(output), bar)
+    fetch = pooch.HTTPDownloader(
+        progressbar=meter, chunk_size=_CHUNK_BYTES, timeout=_TIMEOUT_SECONDS
+    )
+    try:
+        fetch(url, output, None)
+    except requests.HTTPError as error:
+        if error.response is not None and error.response.status_code in _HTTP_CLIENT_ERRORS:
+            raise OSError(str(error)) from error  # another attempt would not help
+        raise
+    except requests.exceptions.ChunkedEncodingError as error:
+        raise requests.ConnectionError(
+            f"{url} must have {meter.total} bytes, the connection ended before"
+        ) from error
+
+
+class _Meter:
+    """Shows pooch's progress, and aborts the download of a file that is too large."""
+
+    def __init__(self, file: OfficialFile, output: Path, bar: Progress) -> None:
+        self._file, self._output, self._bar, self._total = file, output, bar, 0
+        self._task = bar.add_task(Path(file.path).name, total=None)
+
+    @property
+    def total(self) -> int:
+        """Bytes that the server announced, 0 if none."""
+        return self._total
+
+    @total.setter
+    def total(self, size: int) -> None:
+        self._check(size)
+        self._total = size
+        self._bar.update(self._task, total=size or None)
+
+    def update(self, _: int) -> None:
+        """Count what has been written; the argument is an upper bound of the last part."""
+        received = self._output.stat().st_size
+        self._check(received)
+        self._bar.update(self._task, completed=received)
+
+    def reset(self) -> None:
+        """Do nothing: the counter is the size of the file."""
+
+    def close(self) -> None:
+        """Do nothing: the bar stays on the screen."""
+
+    def _check(self, size: int) -> None:
+        if size > self._file.max_bytes:
+            raise OSError(f"{self._file.url} must have {self._file.max_bytes:,} bytes or fewer")
+
+
+def read_limited(stream: IO[bytes], name: str, max_bytes: int) -> bytes:
+    """Read a stream that decompresses to an unknown number of bytes.
+
+    Raises:
+        ValueError: if there are more than `max_bytes`, naming the file.
+    """
+    content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{name} must hold {max_bytes:,} bytes or fewer")
+    return content
 
 
 _NAME = "packed"
@@ -191,7 +267,7 @@ def cached(
     if not all(source.is_file() for source in sources):
         return make()
     facts = [
-        (str(s.resolve()), status.st_size, status.st_mtime_ns)
+        (os.path.realpath(s), status.st_size, status.st_mtime_ns)
         for s in sources
         for status in [s.stat()]
     ]

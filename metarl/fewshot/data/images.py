@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from metarl.fewshot.data.files import read_limited
+
 __all__ = ["ImageFiles", "Preparation", "read_images", "resized"]
 
 Preparation = Callable[[Image.Image], Image.Image]
 """What is done to a picture before its pixels are taken."""
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+_MAX_BYTES = 1 << 26  # of one image, decompressed
 _MOST_THREADS = 8
 _CHUNK = 64  # pictures that a thread takes at a time
 
@@ -52,10 +55,19 @@ class ImageFiles:
             self._archive.close()
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file; may be called from several threads."""
+        """Return the bytes of one file; may be called from several threads.
+
+        Raises:
+            ValueError: if the file is too large, encrypted, or compressed by an unknown method.
+        """
         if self._archive is None:
-            return (self.source / name).read_bytes()
-        return self._archive.read(name)
+            with (self.source / name).open("rb") as file:
+                return read_limited(file, name, _MAX_BYTES)
+        try:
+            with self._archive.open(name) as file:
+                return read_limited(file, name, _MAX_BYTES)
+        except (RuntimeError, NotImplementedError) as error:  # encrypted; Deflate64, for instance
+            raise ValueError(f"{error}; extract the archive and name the folder") from error
 
 
 def resized(side: int, mode: str, resampling: Image.Resampling) -> Preparation:

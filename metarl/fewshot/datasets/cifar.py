@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from metarl.fewshot.data.class_tasks import ClassTasks
-from metarl.fewshot.data.files import DataPlace, OfficialFile, locate
+from metarl.fewshot.data.files import DataPlace, OfficialFile, locate, read_limited
 from metarl.fewshot.data.packed import ClassData, data_of_labels
 from metarl.fewshot.data.splits import listed_split, packaged_split, split_facts, split_loaders
 
@@ -31,6 +31,7 @@ _ARCHIVE = OfficialFile(
     "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
     _FOLDER,
 )
+_MAX_BYTES = 1 << 29  # of one file in the archive; the largest published one holds 155 MB
 _reconstruct: Any = np.empty(0).__reduce__()[0]
 _ARRAY_PARTS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -116,7 +117,7 @@ def _read(source: Path, file: str) -> dict[bytes, Any]:
         else:
             with tarfile.open(source) as archive:
                 member = archive.extractfile(f"{_FOLDER}/{file}")
-                content = b"" if member is None else member.read()
+                content = b"" if member is None else read_limited(member, file, _MAX_BYTES)
         held = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
     except (OSError, tarfile.TarError, KeyError) as error:
         raise ValueError(f"{source} must hold {file!r} of CIFAR-100: {error}") from error

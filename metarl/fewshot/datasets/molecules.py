@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metarl.fewshot.data.class_tasks import ClassTasks
 from metarl.fewshot.data.features import hashed_counts, smiles_grams
-from metarl.fewshot.data.files import DataPlace, OfficialFile, cached, locate
+from metarl.fewshot.data.files import DataPlace, OfficialFile, cached, locate, read_limited
 from metarl.fewshot.data.packed import ClassData, data_of_classes
 from metarl.fewshot.data.splits import split_facts
 from metarl.validation import require_at_least
@@ -35,6 +35,7 @@ _SIDER = OfficialFile(
     f"{_URL}sider.csv.gz",
     "sha256:4cc7ccb20dded475853c583596e227116c222c6ca7dbb40159bdbe9ee3f099b9",
 )
+_MAX_BYTES = 1 << 28  # decompressed; the published files hold about a megabyte
 _NO_ASSAY = {"smiles", "mol_id"}
 _DAMAGES = (
     OSError,
@@ -110,7 +111,8 @@ def _tasks(
 def _read(path: Path, num_assays: int) -> tuple[list[str], list[str], NDArray[np.float64]]:
     """Names of the assays, the distinct molecules, and labels [molecules, assays], NaN unknown."""
     try:
-        text = gzip.decompress(path.read_bytes()).decode("utf-8")
+        with gzip.open(path) as file:
+            text = read_limited(file, path.name, _MAX_BYTES).decode("utf-8")
         rows = list(csv.DictReader(io.StringIO(text)))
         assays = [column for column in rows[0] if column not in _NO_ASSAY]
         found = np.array([[_label(row[assay]) for assay in assays] for row in rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -124,7 +125,7 @@ def folder_tasks(
         raise ValueError(unknown_name("colours", colours, ("RGB", "L")))
     if place.data_dir is None and path == ".":
         raise ValueError("data set folder needs data_dir, the folder that holds the class folders")
-    source = (place.folder / path).resolve()
+    source = Path(os.path.realpath(place.folder / path))
     if not source.exists():
         raise FileNotFoundError(f"path must be a folder of class folders, {source} does not exist")
     with ImageFiles(source) as files:

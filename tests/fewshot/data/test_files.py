@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from metarl.fewshot.data.files import (
     download,
     locate,
     locate_all,
+    read_limited,
 )
 
 CONTENT = bytes(range(256)) * 3000
@@ -35,16 +37,24 @@ MD5 = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves /file whole, /cut with half of what its header promises, nothing else."""
+    """Serves /file whole, /cut with half of what its header promises, /once cut the first time.
+
+    /endless does not announce its length.
+    """
+
+    requests: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
-        if self.path not in ("/file", "/cut"):
+        self.requests.append(self.path)
+        if self.path not in ("/file", "/cut", "/once", "/endless"):
             self.send_error(404)
             return
         self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        if self.path != "/endless":
+            self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
-        self.wfile.write(CONTENT if self.path == "/file" else CONTENT[: len(CONTENT) // 2])
+        cut = self.path == "/cut" or self.requests.count("/once") == 1
+        self.wfile.write(CONTENT[: len(CONTENT) // 2] if cut else CONTENT)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -59,6 +69,12 @@ def server() -> Iterator[str]:
     served.shutdown()
     thread.join()
     served.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _waits_are_short(monkeypatch):
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
+    Handler.requests.clear()
 
 
 @pytest.mark.parametrize("checksum", [SHA256, MD5, ""])
@@ -76,10 +92,10 @@ def test_a_file_is_fetched_to_its_place_and_only_once(server, tmp_path, checksum
 @pytest.mark.parametrize(
     ("path", "checksum", "reason"),
     [
-        ("/file", "sha256:" + "0" * 64, "must have sha256 0000"),
-        ("/file", "md5:" + "0" * 32, "must have md5 0000"),
-        ("/cut", SHA256, "must have 768000 bytes, the connection ended after 384000"),
-        ("/nothing", SHA256, "HTTP Error 404"),
+        ("/file", f"sha256:{'0' * 64}", "must have the checksum sha256:0000"),
+        ("/file", f"md5:{'0' * 32}", "must have the checksum md5:0000"),
+        ("/cut", SHA256, "must have 768000 bytes, the connection ended before"),
+        ("/nothing", SHA256, "404 Client Error"),
     ],
 )
 def test_what_came_wrong_is_not_kept_and_one_sentence_says_what_to_do(
@@ -96,6 +112,39 @@ def test_what_came_wrong_is_not_kept_and_one_sentence_says_what_to_do(
     assert reason in sentence
     assert "\n" not in sentence
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_download_is_tried_again(server, tmp_path):
+    file = OfficialFile("set.bin", f"{server}/once", SHA256)
+    assert locate("set", file, DataPlace(tmp_path)).read_bytes() == CONTENT
+    assert Handler.requests == ["/once", "/once"]
+
+
+def test_a_file_that_does_not_exist_is_requested_once(server, tmp_path):
+    with pytest.raises(FileNotFoundError, match="404"):
+        locate("set", OfficialFile("set.bin", f"{server}/nothing"), DataPlace(tmp_path))
+    assert Handler.requests == ["/nothing"]
+
+
+@pytest.mark.parametrize("path", ["/file", "/endless"])
+def test_a_file_that_is_too_large_is_not_kept(server, tmp_path, path):
+    file = OfficialFile("set.bin", server + path, max_bytes=500_000)
+    with pytest.raises(FileNotFoundError, match=f"{path} must have 500,000 bytes or fewer"):
+        locate("set", file, DataPlace(tmp_path))
+    assert Handler.requests == [path]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_others_may_read_a_file_in_a_folder_that_they_may_read(server, tmp_path):
+    tmp_path.chmod(0o755)
+    found = locate("set", OfficialFile("set.bin", f"{server}/file"), DataPlace(tmp_path))
+    assert found.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_stream_of_too_many_bytes_is_rejected_before_it_is_read():
+    assert read_limited(io.BytesIO(b"1234"), "some.csv", 4) == b"1234"
+    with pytest.raises(ValueError, match=r"^some.csv must hold 4 bytes or fewer$"):
+        read_limited(io.BytesIO(b"12345"), "some.csv", 4)
 
 
 def test_without_network_the_sentence_is_the_same(tmp_path):
@@ -130,7 +179,9 @@ def test_all_that_is_missing_is_named_with_the_folders_that_serve_as_well(tmp_pa
 
 def test_what_could_be_fetched_is_kept_and_not_asked_for(server, tmp_path):
     files = [OfficialFile("a", f"{server}/file"), OfficialFile("b", f"{server}/nothing")]
-    with pytest.raises(FileNotFoundError, match=f"needs the file {tmp_path / 'b'}; .* Error 404"):
+    with pytest.raises(
+        FileNotFoundError, match=f"needs the file {tmp_path / 'b'}; .* 404 Client Error"
+    ):
         locate_all("letters", files, DataPlace(tmp_path))
     files[1] = OfficialFile("b", f"{server}/file")
     assert locate_all("letters", files, DataPlace(tmp_path)) == [tmp_path / "a", tmp_path / "b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -113,3 +114,50 @@ def test_what_holds_no_pictures_is_refused(tmp_path):
         pytest.raises(ValueError, match="must hold pictures, it holds none"),
     ):
         read_images(files, files.names, resized(2, "RGB", NEAREST))
+
+
+def archive_with(path: Path, content: bytes, **entry: int) -> Path:
+    """A zip file of one image whose directory entry is then changed."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/1.png", content)
+    whole = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = whole.index(signature) + flags
+        whole[start] |= entry.get("flag_bits", 0)
+        whole[start + 2] = entry.get("method", whole[start + 2])
+    path.write_bytes(whole)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [({"flag_bits": 1}, "encrypted"), ({"method": 9}, "compression method is not supported")],
+    ids=["encrypted", "deflate64"],
+)
+def test_an_archive_that_cannot_be_decompressed_is_one_sentence(tmp_path, entry, reason):
+    source = archive_with(tmp_path / "set.zip", png(picture(0)), **entry)
+    message = rf"^picture a/1.png of {source} cannot be read \(.*{reason}.*; extract the archive"
+    with ImageFiles(source) as files, pytest.raises(ValueError, match=message) as caught:
+        read_images(files, files.names, resized(2, "RGB", NEAREST))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_of_many_zeros_is_not_decompressed_to_its_end(tmp_path):
+    source = archive_with(tmp_path / "set.zip", bytes(1 << 28))
+    assert source.stat().st_size < 1 << 20
+    tracemalloc.start()
+    try:
+        with ImageFiles(source) as files, pytest.raises(ValueError, match="67,108,864 bytes or"):
+            read_images(files, files.names, resized(2, "RGB", NEAREST))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 28
+
+
+def test_links_in_a_circle_are_left_out(tmp_path):
+    (tmp_path / "1.png").write_bytes(png(picture(0)))
+    (tmp_path / "2.png").symlink_to("2.png")
+    (tmp_path / "again").symlink_to(tmp_path)
+    with ImageFiles(tmp_path) as files:
+        assert files.names == ["1.png"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 from pathlib import Path
 
@@ -130,12 +129,23 @@ def test_a_missing_table_is_asked_for(place):
 
 
 @pytest.mark.parametrize(
-    ("make", "checksum"), [(tox21_tasks, "md5 2882d69e"), (sider_tasks, "sha256 4cc7ccb2")]
+    ("make", "checksum"), [(tox21_tasks, "md5:2882d69e"), (sider_tasks, "sha256:4cc7ccb2")]
 )
 def test_another_file_from_the_net_is_not_taken(tmp_path, monkeypatch, make, checksum):
-    response = contextlib.nullcontext(None)
-    monkeypatch.setattr(downloads.urllib.request, "urlopen", lambda *_, **__: response)
-    monkeypatch.setattr(downloads, "_read_with_progress", lambda *_: _zipped(b"a,smiles\n1,C\n"))
-    with pytest.raises(FileNotFoundError, match=f"download failed: .* must have {checksum}"):
+    def fetch(url: str, output: str, *_: object) -> None:  # noqa: ARG001 - nothing is downloaded
+        Path(output).write_bytes(_zipped(b"a,smiles\n1,C\n"))
+
+    monkeypatch.setattr(downloads, "_fetch", fetch)
+    monkeypatch.setattr("pooch.core.time.sleep", lambda _: None)
+    message = f"download failed: .* must have the checksum {checksum}"
+    with pytest.raises(FileNotFoundError, match=message):
         make(DataPlace(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_that_decompresses_to_too_much_is_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr("metarl.fewshot.datasets.molecules._MAX_BYTES", 1000)
+    (tmp_path / "molecules").mkdir()
+    (tmp_path / "molecules" / "sider.csv.gz").write_bytes(_zipped(bytes(1001)))
+    with pytest.raises(ValueError, match=r"is damaged \(sider.csv.gz must hold 1,000 bytes or"):
+        sider_tasks(DataPlace(tmp_path))
