@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,21 @@ __all__ = [
     "create_whole",
     "locked",
     "read_json_object",
-    "require_file_place",
+    "require_output_file",
     "sync_folder",
     "write_atomically",
+    "write_output",
 ]
+
+
+_RUN_FILES = frozenset(
+    {
+        "config.json", "seeds.json", "metrics.jsonl", "best.safetensors", "checkpoint.safetensors",
+        ".lock",
+    }
+)  # fmt: skip
+"""Files that make up a run; nothing that a command is told to write may replace them."""
+_RUN_MARKS = ("config.json", "seeds.json")  # a folder with one of these is a run
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -58,14 +70,68 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def require_file_place(name: str, path: Path) -> None:
-    """Refuse a path that no file can be written to, before the work whose result it is for.
+def require_output_file(name: str, path: Path) -> None:
+    """Reject a path that a command must not write to, before it does the work.
+
+    Devices, pipes and symbolic links are allowed, as `write_output` handles them.
+
+    Args:
+        name: of the argument, for the message.
+        path: where a command is told to write.
 
     Raises:
-        ValueError: if its folder does not exist, or it is a folder, naming the argument.
+        ValueError: if its folder does not exist, it is a folder, or it is one of the files that
+            make up a run.
+        OSError: if it cannot be looked up, such as links in a circle.
     """
-    if not path.absolute().parent.is_dir() or path.is_dir():
+    folders = (path.absolute().parent, _without_links(path).parent)
+    if not all(folder.is_dir() for folder in folders) or stat.S_ISDIR(_mode(path)):
         raise ValueError(f"{name} must be a file in a directory that exists, got {path}")
+    if _is_run_file(_without_links(path)):
+        raise ValueError(
+            f"{name} must not replace a file that belongs to a run, got {path}; choose another name"
+        )
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write what a user asked for to the file that they named.
+
+    A regular file is replaced in one step, at the end of any symbolic links, which stay. A device
+    or a pipe is written to and not replaced.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    if stat.S_ISREG(_mode(path)):
+        write_atomically(_without_links(path), content)
+        return
+    with path.open("wb") as file:
+        file.write(content)
+
+
+def _mode(path: Path) -> int:
+    """Type of the file that links lead to; a file that does not exist counts as a regular one."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return stat.S_IFREG
+
+
+def _without_links(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _is_run_file(path: Path) -> bool:
+    """Whether a path without links is, or would be, one of the files that make up a run."""
+    folder = path.parent
+    if folder.name == "checkpoints":
+        return _is_run(folder.parent)
+    is_own = path.name in _RUN_FILES or path.name.startswith("events.out.")
+    return is_own and _is_run(folder)
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / mark).is_file() for mark in _RUN_MARKS)
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
