@@ -9,7 +9,9 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.text import Text
 
+from metarl.console import plain_console
 from metarl.envs import family_ids, make_family
 from metarl.scripts.command_line import parse, run
 from metarl.soundness.check import Check, check_family
@@ -18,7 +20,7 @@ from metarl.validation import require_at_least
 
 __all__ = ["CheckConfig", "main"]
 
-_MARKS = {"passed": "[green]ok  [/]", "failed": "[red]FAIL[/]", "skipped": "[dim]–   [/]"}
+_MARKS = {"passed": ("ok  ", "green"), "failed": ("FAIL", "red"), "skipped": ("–   ", "dim")}
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ class CheckConfig:
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl check`."""
     config = parse(CheckConfig, arguments, program="metarl check")
-    console, broken = Console(), 0
+    console, broken = plain_console(), 0
     families = _all_families(console) if config.all else list(map(make_family, config.families))
     for family in families:
-        console.print(family.id, soft_wrap=True, markup=False)
+        console.print(family.id, soft_wrap=True)
         checks = check_family(
             family, num_tasks=config.num_tasks, num_envs=config.num_envs, seed=config.seed
         )
@@ -70,13 +72,14 @@ def _all_families(console: Console) -> list[TaskFamily]:
         try:
             families.append(make_family(name))
         except ImportError as missing:
-            console.print(f"{name} is left out: {missing}", soft_wrap=True, markup=False)
+            console.print(f"{name} is left out: {missing}", soft_wrap=True)
     return families
 
 
 def _print(console: Console, check: Check) -> None:
-    console.print(f"  {_MARKS[check.outcome]} {check.name}: ", end="", soft_wrap=True)
-    console.print(check.detail, soft_wrap=True, markup=False, highlight=False)
+    console.print(
+        Text.assemble("  ", _MARKS[check.outcome], f" {check.name}: {check.detail}"), soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from metarl.console import plain_console
 from metarl.evaluation.results import write_evaluations
 from metarl.experiments.measure_agent import EvaluateConfig, evaluate
 from metarl.experiments.measure_learner import EvaluateFewShotConfig
 from metarl.experiments.measure_learner import evaluate as evaluate_evaluate_fewshot
 from metarl.fewshot.results import write_json
 from metarl.plots.adaptation import adaptation_figure
+from metarl.plots.style import figure_png
 from metarl.report.terminal import print_evaluation, print_table
 from metarl.runs.seeds import SEEDS_FILE, holds_seeds
 from metarl.scripts.command_line import given_options, parse, run
 from metarl.storage.checkpoints import read_header
-from metarl.storage.files import read_json_object
+from metarl.storage.files import read_json_object, write_output
 
 __all__ = ["main", "main_evaluate_fewshot"]
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     config = parse(EvaluateConfig, arguments, program="metarl evaluate")
     evaluations = evaluate(config, given=given_options(arguments))
-    console = Console()
+    console = plain_console()
     for evaluation in evaluations:
         print_evaluation(console, evaluation)
     if config.json_file is not None:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
             soft_wrap=True,
         )
     if config.plot is not None:
-        adaptation_figure(evaluations).savefig(config.plot, dpi=150)
+        write_output(config.plot, figure_png(adaptation_figure(evaluations), dpi=150))
 
 
 def _is_fewshot(word: str) -> bool:
@@ -65,7 +65,7 @@ def main_evaluate_fewshot(arguments: Sequence[str]) -> None:
     """`metarl evaluate` for a run whose agent is a few-shot learner."""
     config = parse(EvaluateFewShotConfig, arguments, program="metarl evaluate")
     measured = evaluate_evaluate_fewshot(config)
-    console = Console()
+    console = plain_console()
     print_table(console, measured)
     if config.json is not None:
         write_json(measured, config.json)

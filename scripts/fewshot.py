@@ -9,8 +9,8 @@ from dataclasses import field
 from typing import Any
 
 import tyro
-from rich.console import Console
 
+from metarl.console import plain_console
 from metarl.experiments.train_learner import (
     FewShotConfig,
     LearnerExperiment,
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     learners = {entry.name: entry.description for entry in LEARNERS}
     name = choose("learner", arguments, learners, program="metarl fewshot")
     config, settings = _parsed(name, arguments[1:])
-    experiment, console = LearnerExperiment(name, config, settings), Console()
+    experiment, console = LearnerExperiment(name, config, settings), plain_console()
     try:
         measured = train_and_measure(
             experiment, given=given_options(arguments[1:]), console=console

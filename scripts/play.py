@@ -9,8 +9,8 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from rich.console import Console
 
+from metarl.console import plain_console
 from metarl.devices import DeviceName, resolve_device
 from metarl.evaluation.behaviour import Films, record_films
 from metarl.evaluation.evaluator import evaluation_tasks
@@ -20,7 +20,7 @@ from metarl.experiments.targets import Targets, load_targets
 from metarl.report.numbers import number_text
 from metarl.report.words import task_text
 from metarl.scripts.command_line import parse, run
-from metarl.storage.files import require_file_place
+from metarl.storage.files import require_output_file
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.spaces import Tasks, space_bounds
 from metarl.validation import require_at_least, require_between
@@ -73,7 +73,7 @@ class PlayConfig:
         if self.episodes is not None:
             require_at_least("episodes", self.episodes, 1)
         require_between("frames_per_second", self.frames_per_second, 0, 1000, open_low=True)
-        require_file_place("out", self.out)
+        require_output_file("out", self.out)
         if self.out.suffix not in FILM_SUFFIXES:
             raise ValueError(f"out must end in {', '.join(FILM_SUFFIXES)}, got {self.out}")
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     """The command `metarl play`."""
     config = parse(PlayConfig, arguments, program="metarl play")
     films = play(config)
-    Console().print(f"wrote {config.out}: task {_told(films)}", soft_wrap=True)
+    plain_console().print(f"wrote {config.out}: task {_told(films)}", soft_wrap=True)
 
 
 def play(config: PlayConfig) -> Films:
@@ -92,10 +92,9 @@ def play(config: PlayConfig) -> Films:
         What it shows.
 
     Raises:
-        ValueError: if the target cannot be used, the task or the stage is none, or the family has
-            no picture.
+        ValueError: if the target cannot be used, there is no such task or stage, or the family
+            cannot be drawn.
         ImportError: for MP4, if a package is missing.
-        RuntimeError: if this machine cannot draw.
     """
     device = resolve_device(config.device)
     targets = load_targets([config.target], env=config.env, sb3=config.sb3, device=device)

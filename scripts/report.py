@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
+from metarl.console import plain_console
 from metarl.report.build import ReportConfig, report
 from metarl.scripts.command_line import parse, run
-from metarl.storage.files import write_atomically
+from metarl.storage.files import write_output
 
 __all__ = ["main"]
 
@@ -17,9 +16,9 @@ def main(arguments: Sequence[str]) -> None:
     """The command `metarl report`."""
     config = parse(ReportConfig, arguments, program="metarl report")
     content = report(config).encode()
-    write_atomically(config.out, content)
+    write_output(config.out, content)
     size = f"{len(content) / 1e6:.1f} MB"
-    Console().print(f"wrote {config.out}, {size}; open it in a browser", soft_wrap=True)
+    plain_console().print(f"wrote {config.out}, {size}; open it in a browser", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from dataclasses import field
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from metarl.agents import AGENTS
+from metarl.console import plain_console
 from metarl.experiments.train_agent import AgentExperiment, TrainConfig
 from metarl.experiments.training import train
 from metarl.runs.loop import TrainingStopped
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     config: Any = parse(whole, arguments[1:], program=f"metarl train {name}")
     try:
         experiment = AgentExperiment(name, config, config.agent)
-        train(experiment, given=given_options(arguments[1:]), console=Console())
+        train(experiment, given=given_options(arguments[1:]), console=plain_console())
     except TrainingStopped as stop:
         if os.environ.get("METARL_DEBUG"):
             raise

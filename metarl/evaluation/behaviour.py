@@ -90,8 +90,7 @@ def record_behaviour(
 
     Raises:
         ValueError: if a number is out of range, or the family shows paths or choices but does not
-            observe two numbers or has no `Discrete` actions.
-        RuntimeError: if this machine cannot draw.
+            observe two numbers, has no `Discrete` actions, or cannot be drawn here.
     """
     require_at_least("num_episodes", num_episodes, 1)
     stages = tuple(sorted({0, protocol.adaptation_steps}))
@@ -128,8 +127,7 @@ def record_films(
         None if the family has no picture.
 
     Raises:
-        ValueError: if a stage or a number is out of range.
-        RuntimeError: if this machine cannot draw.
+        ValueError: if a stage or a number is out of range, or the environment cannot be drawn here.
     """
     require_at_least("max_frames", max_frames, 1)
     play = WatchedPlay(agent, family, tasks, protocol, tuple(stages), 1, torch.device(device))
@@ -137,10 +135,22 @@ def record_films(
         if not (family.has_picture and isinstance(env, RendersBatch)):
             return None
         every = -(-family.horizon // max_frames)
-        films = _FilmNotes(play, env.render, every)
+        films = _FilmNotes(play, _drawing(env), every)
         play.show(env, films)
     returns = films.returns[..., 0]
     return Films(play.tasks, play.stage_names, films.frames, returns, every)
+
+
+def _drawing(env: RendersBatch) -> Callable[[int, int], Picture]:
+    """The batch's `render`; if the environment or this machine cannot draw, a ValueError."""
+
+    def draw(task: int, index: int) -> Picture:
+        try:
+            return env.render(task, index)
+        except RuntimeError as error:  # NotImplementedError is one
+            raise ValueError(str(error)) from error
+
+    return draw
 
 
 class _PathNotes:

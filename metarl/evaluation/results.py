@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.statistics.bootstrap import Estimate, stratified_bootstrap
 from metarl.statistics.scores import interquartile_mean, mean_score, probability_of_improvement
-from metarl.storage.files import read_json_object, write_atomically
+from metarl.storage.files import read_json_object, write_output
 from metarl.storage.settings import read_settings
 
 __all__ = [
@@ -252,7 +252,7 @@ def write_evaluations(file: Path, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations
     ]
     joined = ",\n".join(f"{{{text}}}" for text in texts)  # a line per field, not per number
-    write_atomically(file, f'{{"evaluations": [\n{joined}\n]}}\n'.encode())
+    write_output(file, f'{{"evaluations": [\n{joined}\n]}}\n'.encode())
 
 
 def read_evaluations(file: Path) -> tuple[Evaluation, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from matplotlib.font_manager import findfont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from metarl.storage.files import write_output
 from metarl.validation import require_at_least
 
 __all__ = ["FILM_SUFFIXES", "film_bytes", "film_strip", "image_bytes", "side_by_side", "write_film"]
@@ -107,16 +109,20 @@ def image_bytes(picture: Picture) -> bytes:
 
 
 def write_film(path: Path, frames: Sequence[Picture], *, frames_per_second: float) -> None:
-    """Write a film; its suffix says how, one of `FILM_SUFFIXES`.
+    """Write a film, whole or not at all; its suffix, one of `FILM_SUFFIXES`, gives the format.
 
     Raises:
         ValueError: if the suffix is another, there is no frame or the speed is not positive.
         ImportError: for MP4, if imageio-ffmpeg is missing.
     """
-    if path.suffix != ".mp4":
-        film = film_bytes(frames, suffix=path.suffix, frames_per_second=frames_per_second)
-        path.write_bytes(film)
-        return
+    if path.suffix == ".mp4":
+        content = _mp4_bytes(frames, frames_per_second)
+    else:
+        content = film_bytes(frames, suffix=path.suffix, frames_per_second=frames_per_second)
+    write_output(path, content)
+
+
+def _mp4_bytes(frames: Sequence[Picture], frames_per_second: float) -> bytes:
     try:
         imageio_ffmpeg = importlib.import_module("imageio_ffmpeg")  # it has no types
     except ImportError as error:
@@ -124,13 +130,16 @@ def write_film(path: Path, frames: Sequence[Picture], *, frames_per_second: floa
             "MP4 needs the package imageio-ffmpeg; install it, or choose .gif, .webp or .png"
         ) from error
     height, width, _ = frames[0].shape
-    writer = imageio_ffmpeg.write_frames(
-        str(path), (width, height), fps=frames_per_second, macro_block_size=2
-    )
-    writer.send(None)
-    for frame in frames:
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "film.mp4"
+        writer = imageio_ffmpeg.write_frames(
+            str(file), (width, height), fps=frames_per_second, macro_block_size=2
+        )
+        writer.send(None)
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+        return file.read_bytes()
 
 
 def _caption(text: str, width: int) -> Picture:

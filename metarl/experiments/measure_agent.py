@@ -17,7 +17,7 @@ from metarl.experiments.targets import Targets, fixed_agents, load_targets, untr
 from metarl.rl.agent import AdaptiveAgent
 from metarl.rl.registry import fitting_references, make_reference
 from metarl.runs.directory import RunDirectory
-from metarl.storage.files import require_file_place
+from metarl.storage.files import require_output_file
 
 __all__ = ["EvaluateConfig", "evaluate"]
 
@@ -70,7 +70,7 @@ class EvaluateConfig:
         for name in ("json", "plot"):
             path = getattr(self, name)
             if path is not None:
-                require_file_place(name, path)
+                require_output_file(name, path)
         if self.plot is not None and self.plot.suffix.lower() != ".png":
             raise ValueError(f"plot must be a file NAME.png, got {self.plot}")
         models = [word for word in (*self.targets, self.multi_task or "") if word.endswith(".zip")]

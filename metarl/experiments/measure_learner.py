@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
+from metarl.console import plain_console
 from metarl.devices import DeviceName, resolve_device
 from metarl.experiments.data_options import DataOptions, stored_data
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot
@@ -20,7 +20,7 @@ from metarl.runs.directory import RunDirectory
 from metarl.runs.progress import measuring
 from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
 from metarl.storage.checkpoints import read_header
-from metarl.storage.files import read_json_object, require_file_place
+from metarl.storage.files import read_json_object, require_output_file
 from metarl.storage.settings import read_settings
 from metarl.validation import require_at_least
 
@@ -67,7 +67,7 @@ class EvaluateFewShotConfig:
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
         if self.json is not None:
-            require_file_place("json", self.json)
+            require_output_file("json", self.json)
 
 
 def evaluate(config: EvaluateFewShotConfig) -> MeasuredRuns:
@@ -114,7 +114,7 @@ def _evaluate_one(checkpoint: Path, config: EvaluateFewShotConfig) -> FewShotEva
     data = data._replace(data_dir=config.data_dir or data.data_dir)
     tasks = data.make(str(header["environment"]), device)
     training = FewShotTraining.load(checkpoint, learner, tasks, device=device)
-    with measuring(Console(), config.num_tasks) as callback:
+    with measuring(plain_console(), config.num_tasks) as callback:
         return evaluate_fewshot(
             training,
             num_tasks=config.num_tasks,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from metarl.fewshot.data.batches import ProtocolFacts
 from metarl.statistics.intervals import Interval, crossed_interval, normal_interval
-from metarl.storage.files import write_atomically
+from metarl.storage.files import write_output
 
 __all__ = [
     "FewShotResult",
@@ -80,7 +80,7 @@ def write_json(measured: MeasuredRuns, file: Path) -> None:
     fields = {name: json.dumps(value, ensure_ascii=False) for name, value in content.items()}
     fields["steps"] = "[\n  " + ",\n  ".join(rows) + "\n ]"
     lines = ",\n ".join(f'"{name}": {text}' for name, text in fields.items())
-    write_atomically(file, f"{{{lines}}}\n".encode())
+    write_output(file, f"{{{lines}}}\n".encode())
 
 
 _DECIMALS = 4  # of a task's score in a file

@@ -17,6 +17,7 @@ __all__ = [
     "MUTED",
     "PALETTE",
     "STYLES",
+    "figure_png",
     "figure_svg",
     "legend_below",
     "new_figure",
@@ -81,6 +82,13 @@ def legend_below(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
+
+
+def figure_png(figure: Figure, *, dpi: int) -> bytes:
+    """The figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def figure_svg(figure: Figure) -> str:

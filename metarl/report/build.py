@@ -17,7 +17,7 @@ from metarl.report.page import Block, Part, render_page, slug
 from metarl.report.runs import AgentRuns, group_runs, read_runs, require_runs
 from metarl.report.sections import environment_section
 from metarl.report.tables import runs_blocks
-from metarl.storage.files import require_file_place
+from metarl.storage.files import require_output_file
 from metarl.storage.provenance import library_versions
 
 __all__ = ["ReportConfig", "report"]
@@ -42,7 +42,7 @@ class ReportConfig:
     """Where the agents compute."""
 
     def __post_init__(self) -> None:
-        require_file_place("out", self.out)
+        require_output_file("out", self.out)
 
 
 def report(config: ReportConfig) -> str:

@@ -21,14 +21,14 @@ def print_table(console: Console, measured: MeasuredRuns) -> None:
     """The protocol in words, and a row for each number of adaptation steps."""
     protocol, first = measured.protocol, measured.first
     for name, fact in protocol.items():
-        console.print(f"{name}: {fact}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{name}: {fact}", soft_wrap=True, highlight=False)
     num_runs = len(measured.runs)
     runs = f" × {num_runs} runs" if num_runs > 1 else ""
     title = (
         f"{first.dataset}, {first.learner}, {protocol['ways']}-way {protocol['shots']}-shot, "
         f"{protocol['num_tasks']} {protocol['split']} tasks{runs}"
     )
-    console.print(title, soft_wrap=True, highlight=False, markup=False)
+    console.print(title, soft_wrap=True, highlight=False)
     table = Table(box=box.SIMPLE)
     is_error = first.metric == "mse"
     table.add_column("steps", justify="right")

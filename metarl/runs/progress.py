@@ -52,11 +52,11 @@ class TrainingProgress:
         self._due = completed
         whole = Column(no_wrap=True)
         self._bar = Progress(
-            TextColumn("{task.completed}/{task.total}", table_column=whole),
+            TextColumn("{task.completed}/{task.total}", markup=False, table_column=whole),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=5)),
-            TextColumn("{task.fields[news]}", table_column=whole),
+            TextColumn("{task.fields[news]}", markup=False, table_column=whole),
             TimeElapsedColumn(table_column=whole),
-            TextColumn("{task.fields[left]}", table_column=whole),
+            TextColumn("{task.fields[left]}", markup=False, table_column=whole),
             console=console,
             disable=not console.is_terminal,
             expand=True,
@@ -98,7 +98,7 @@ def measuring(console: Console, num_tasks: int) -> Iterator[Callable[[int], None
         What is told how many tasks have been measured.
     """
     columns = (
-        TextColumn("{task.completed}/{task.total} test tasks"),
+        TextColumn("{task.completed}/{task.total} test tasks", markup=False),
         BarColumn(bar_width=None),
         TimeElapsedColumn(),
         TimeRemainingColumn(),

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 
 from metarl.agents import MAMLTRPO, MAMLTRPOConfig
 from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import PerStep
+from metarl.console import plain_console
 from metarl.envs import make_family
 from metarl.parameters import flatten, unflatten
 from metarl.rl.objectives import PolicyBatch, mean_kl
@@ -117,7 +117,7 @@ def training_without_iterations() -> Callable[[], None]:
         with TemporaryDirectory() as parent:
             run_directory = RunDirectory.create(Path(parent) / "run", told, save=agent.save)
             with run_directory.writing(), open(os.devnull, "w") as nowhere:
-                console = Console(file=nowhere)
+                console = plain_console(file=nowhere)
                 run_training(_Replayed(agent, metrics), run_directory, plan, console)
 
     return run

@@ -22,7 +22,7 @@ import tyro
 from metarl.devices import DeviceName, resolve_device
 from metarl.scripts.benchmark.sections import SECTIONS, Comparison, Limit
 from metarl.scripts.command_line import parse, run
-from metarl.storage.files import write_atomically
+from metarl.storage.files import write_output
 from metarl.validation import Count, Settings, unknown_name
 
 __all__ = ["BenchmarkConfig", "main"]
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str]) -> None:
             print(_sentence(rows[-1]), flush=True)
     if config.json is not None:
         content = json.dumps([asdict(row) for row in rows], indent=1)
-        write_atomically(config.json, content.encode())
+        write_output(config.json, content.encode())
 
 
 def _missing(section: str, entry: Comparison | Limit, config: BenchmarkConfig) -> str:

@@ -46,6 +46,7 @@ from torch import Tensor, nn
 from metarl.bilevel.adaptation import adapt, meta_gradient
 from metarl.bilevel.inner_loop import InnerLoop
 from metarl.bilevel.rules import sgd
+from metarl.console import plain_console
 from metarl.fewshot.data.batches import EpisodeShape
 from metarl.fewshot.data.class_tasks import ClassTasks
 from metarl.fewshot.data.files import DataPlace
@@ -214,7 +215,7 @@ def main(arguments: Sequence[str]) -> None:
         AdaptTransformerConfig, arguments, program="python scripts/examples/adapt_transformer.py"
     )
     torch.set_num_threads(1)  # the nets are too small to gain from more
-    console = Console()
+    console = plain_console()
     before, after = train(config, console)
     console.print(
         f"accuracy on {config.num_tasks} tasks of unseen intents, {config.ways}-way "

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from metarl.console import plain_console
 from metarl.envs import make_family
 from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import EvaluationProtocol
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         RecurrentPPOConfig, arguments, program="python scripts/examples/train_recurrent_ppo.py"
     )
     evaluation = train(config)
-    console = Console()
+    console = plain_console()
     print_evaluation(console, evaluation)
     console.print(
         f"wrote {config.out / 'evaluation.json'}; measure it otherwise with "

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
+from metarl.console import plain_console
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.faults.injections import injections
 from metarl.scripts.faults.inputs import command_lines, configs, damaged_checkpoints
 from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO, RL2, kills
 from metarl.scripts.faults.processes import Row, command
-from metarl.storage.files import write_atomically
+from metarl.storage.files import write_output
 from metarl.validation import Settings, WholeNumber
 
 __all__ = ["CampaignConfig", "campaign", "main"]
@@ -54,13 +54,13 @@ def main(arguments: Sequence[str]) -> None:
     rows = campaign(config)
     page = _page(config, rows, time.perf_counter() - started)
     if config.report is not None:
-        write_atomically(config.report, page.encode())
-    console = Console(width=160)
+        write_output(config.report, page.encode())
+    console = plain_console(width=160)
     for row in rows:
-        console.print(f"{row.as_wanted:4}/{row.tried:<4} {row.what}", markup=False)
+        console.print(f"{row.as_wanted:4}/{row.tried:<4} {row.what}")
     failures = [failure for row in rows for failure in row.failures]
     for failure in failures:
-        console.print(f"FAILED {failure}", markup=False, soft_wrap=True)
+        console.print(f"FAILED {failure}", soft_wrap=True)
     if failures:
         sys.exit(1)
 

@@ -24,7 +24,7 @@ from metarl.rollouts.trials import collect_trials
 from metarl.scripts.command_line import parse, run
 from metarl.seeding import torch_generator
 from metarl.statistics.intervals import mean_interval
-from metarl.storage.files import write_atomically
+from metarl.storage.files import write_output
 from metarl.validation import Settings, WholeNumber
 
 __all__ = ["ReferencesConfig", "cases", "main", "measure"]
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> None:
         "cpu_seconds": round(time.process_time() - start),
         "rows": rows,
     }
-    write_atomically(config.out, (json.dumps(content, indent=1) + "\n").encode())
+    write_output(config.out, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def cases() -> Iterator[Case]:

@@ -10,6 +10,7 @@ from PIL import Image
 from reported_runs import Reported
 
 from metarl.envs import make_family
+from metarl.envs.simulators.tensor import TensorBatch
 from metarl.evaluation.evaluator import evaluation_tasks
 from metarl.evaluation.protocol import preset
 from metarl.scripts.cli import dispatch
@@ -63,6 +64,41 @@ def test_a_family_without_a_picture_says_so(reported: Reported, tmp_path):
     with pytest.raises(ValueError, match="DependentBandit:easy has no picture; metarl report"):
         play(reported.bandit, tmp_path / "clip.gif")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_environment_that_cannot_be_drawn_says_so(reported: Reported, tmp_path, monkeypatch):
+    def render(*_: object) -> None:
+        raise NotImplementedError("PointRobot:pearl has no picture: pygame is not installed")
+
+    monkeypatch.setattr(TensorBatch, "render", render)
+    with pytest.raises(ValueError, match="PointRobot:pearl has no picture: pygame is not inst"):
+        play(reported.robot, tmp_path / "clip.gif")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_old_clip_survives_a_new_one_that_fails(reported: Reported, tmp_path, monkeypatch):
+    out = tmp_path / "clip.gif"
+    out.write_bytes(b"old")
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        play(reported.robot, out)
+    assert out.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["play RUN --out RUN/best.safetensors", "report RUN --out RUN/best.safetensors",
+     "evaluate RUN --json RUN/config.json", "evaluate RUN --plot RUN/checkpoints/a.png"],
+)  # fmt: skip
+def test_no_command_replaces_a_file_of_a_run(reported: Reported, line):
+    name = line.split()[-2].removeprefix("--")
+    with pytest.raises(ValueError, match=f"{name} must not replace a file that belongs to a run"):
+        dispatch(line.replace("RUN", str(reported.robot)).split())
 
 
 MISTAKES = [

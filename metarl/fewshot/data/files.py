@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import IO
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from metarl.console import plain_console
 from metarl.storage.files import write_atomically
 
 __all__ = [
@@ -160,7 +160,7 @@ def download(file: OfficialFile, target: Path) -> None:
         urls={target.name: file.url},
         retry_if_failed=_RETRIES,
     )
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

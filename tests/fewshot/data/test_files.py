@@ -191,7 +191,7 @@ def test_a_terminal_sees_progress_and_a_file_does_not(server, tmp_path, monkeypa
     for terminal in (True, False):
         screen = io.StringIO()
         console = Console(file=screen, force_terminal=terminal, width=80)
-        monkeypatch.setattr(downloads, "Console", lambda console=console, **_: console)
+        monkeypatch.setattr(downloads, "plain_console", lambda console=console, **_: console)
         download(OfficialFile("set.bin", f"{server}/file"), tmp_path / "set.bin")
         assert ("set.bin" in screen.getvalue()) == terminal
         assert ("768.0/768.0 kB" in screen.getvalue()) == terminal

@@ -1,0 +1,56 @@
+"""Text is printed as it is."""
+
+from __future__ import annotations
+
+import ast
+import io
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+
+from metarl.console import plain_console
+from metarl.runs.progress import TrainingProgress
+
+ROOT = Path(__file__).parents[1]
+TEXT = "[v2]run :fire: ours:Fire a[/b] [red]x"
+
+
+def test_brackets_and_colons_are_printed_in_lines_tables_and_titles():
+    stream = io.StringIO()
+    console = plain_console(file=stream, width=100)
+    console.print(TEXT)
+    table = Table(TEXT, title=TEXT)
+    table.add_row(TEXT)
+    console.print(table)
+    assert stream.getvalue().count(TEXT) == 4
+
+
+def test_progress_prints_text_as_it_is(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    stream = io.StringIO()
+    console = plain_console(file=stream, width=150)
+    assert console.is_terminal
+    with TrainingProgress(console, total=2) as progress:
+        progress.update(1, TEXT)
+    assert TEXT in stream.getvalue()
+
+
+@pytest.mark.parametrize("folder", ["metarl", "envs", "agents", "scripts"])
+def test_every_console_is_made_in_one_place(folder):
+    own = ROOT / "metarl" / "console.py"
+    made = [
+        f"{path}:{node.lineno}"
+        for path in (ROOT / folder).rglob("*.py")
+        if path != own
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Console"
+    ]
+    assert made == []
+
+
+def test_every_text_column_of_a_progress_bar_is_plain():
+    for path in (ROOT / "metarl").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "TextColumn":
+                assert any(word.arg == "markup" for word in node.keywords), path
