@@ -11,10 +11,6 @@ from typing import Any
 import tyro
 
 from metarl.agents import AGENTS
-from metarl.console import plain_console
-from metarl.experiments.train_agent import AgentExperiment, TrainConfig
-from metarl.experiments.training import train
-from metarl.runs.loop import TrainingStopped
 from metarl.scripts.command_line import choose, fail, given_options, parse, run
 
 __all__ = ["main"]
@@ -23,7 +19,16 @@ __all__ = ["main"]
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl train`."""
     agents = {entry.name: entry.description for entry in AGENTS}
-    name = choose("agent", arguments, agents, program="metarl train")
+    _train(choose("agent", arguments, agents, program="metarl train"), arguments[1:])
+
+
+def _train(name: str, arguments: Sequence[str]) -> None:
+    """Train the agent of a name; imports torch, which the list of agents does without."""
+    from metarl.console import plain_console
+    from metarl.experiments.train_agent import AgentExperiment, TrainConfig
+    from metarl.experiments.training import train
+    from metarl.runs.loop import TrainingStopped
+
     config_type: Any = AGENTS.load(name).config_type
     options: Any = tyro.conf.OmitArgPrefixes[config_type]  # type: ignore[misc] # known at run time
     whole = dataclasses.make_dataclass(
@@ -33,10 +38,10 @@ def main(arguments: Sequence[str]) -> None:
         frozen=True,
     )
     whole.__doc__ = TrainConfig.__doc__
-    config: Any = parse(whole, arguments[1:], program=f"metarl train {name}")
+    config: Any = parse(whole, arguments, program=f"metarl train {name}")
     try:
         experiment = AgentExperiment(name, config, config.agent)
-        train(experiment, given=given_options(arguments[1:]), console=plain_console())
+        train(experiment, given=given_options(arguments), console=plain_console())
     except TrainingStopped as stop:
         if os.environ.get("METARL_DEBUG"):
             raise

@@ -20,7 +20,8 @@ from sound_families import Walk
 from metarl.agents import AGENTS
 from metarl.envs import FAMILIES, register_family
 from metarl.registry import Entry
-from metarl.scripts.list import environments_page, main
+from metarl.scripts.environment_list import environments_page
+from metarl.scripts.list import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "environments.md"
 
