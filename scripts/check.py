@@ -1,4 +1,4 @@
-"""Prove task families sound: `metarl check FAMILY:VARIANT ...`."""
+"""Check that task families keep their contract: `metarl check FAMILY:VARIANT ...`."""
 
 from __future__ import annotations
 
@@ -8,72 +8,106 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+from annotated_types import Ge
 from rich.console import Console
 from rich.text import Text
 
 from metarl.console import plain_console
-from metarl.envs import family_ids, make_family
+from metarl.envs import FAMILIES, family_ids, make_family
 from metarl.scripts.command_line import parse, run
-from metarl.soundness.check import Check, check_family
+from metarl.soundness.check import Check, iterate_checks
 from metarl.tasks.family import TaskFamily
-from metarl.validation import require_at_least
+from metarl.validation import Settings, WholeNumber
 
 __all__ = ["CheckConfig", "main"]
 
+_MAX_ENVIRONMENTS = 10_000
 _MARKS = {"passed": ("ok  ", "green"), "failed": ("FAIL", "red"), "skipped": ("–   ", "dim")}
 
 
 @dataclass(frozen=True)
-class CheckConfig:
-    """Try every promise of the contract on task families; exit code 1 if one is broken."""
+class CheckConfig(Settings):
+    """Try every promise of the contract on task families.
+
+    The exit code is 1 if a promise is broken or an installed package cannot be loaded, and 2 if
+    nothing could be checked.
+    """
 
     families: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Families and variants, as `metarl list envs` names them."""
     all: bool = False
-    """Every registered family and variant."""
-    num_tasks: int = 4
-    """Tasks in each trial."""
-    num_envs: int = 3
-    """Environments of each task."""
-    seed: int = 0
-    """Of tasks, initial states and actions."""
+    """Check every registered family and variant."""
+    num_tasks: Annotated[int, Ge(2)] = 4
+    """Tasks in each trial, 2 or more."""
+    num_envs: Annotated[int, Ge(2)] = 3
+    """Environments of each task, 2 or more."""
+    seed: WholeNumber = 0
+    """Seed of tasks, initial states and actions."""
 
-    def __post_init__(self) -> None:
-        require_at_least("num_tasks", self.num_tasks, 2)
-        require_at_least("num_envs", self.num_envs, 2)
-        require_at_least("seed", self.seed, 0)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         if bool(self.families) == self.all:
             raise ValueError("check must be given families or --all, see metarl list envs")
+        if self.num_tasks * self.num_envs > _MAX_ENVIRONMENTS:
+            raise ValueError(
+                f"num_tasks × num_envs must be {_MAX_ENVIRONMENTS:,} or less, "
+                f"got {self.num_tasks} × {self.num_envs}"
+            )
 
 
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl check`."""
     config = parse(CheckConfig, arguments, program="metarl check")
-    console, broken = plain_console(), 0
-    families = _all_families(console) if config.all else list(map(make_family, config.families))
-    for family in families:
-        console.print(family.id, soft_wrap=True)
-        checks = check_family(
-            family, num_tasks=config.num_tasks, num_envs=config.num_envs, seed=config.seed
-        )
-        for check in checks:
-            _print(console, check)
-        broken += sum(check.outcome == "failed" for check in checks)
+    console = plain_console()
+    families, num_failures = list(map(make_family, config.families)), 0
+    if config.all:
+        families, num_failures = _all_families(console)
+    if not families:
+        raise ValueError("no family could be checked; see the lines above for the reasons")
+    broken = sum(_num_broken(family, config, console) for family in families)
     if broken:
         console.print(f"{broken} promise{'s' if broken > 1 else ''} broken", style="red")
+    if broken or num_failures:
         sys.exit(1)
     console.print(f"{len(families)} famil{'ies are' if len(families) > 1 else 'y is'} sound")
 
 
-def _all_families(console: Console) -> list[TaskFamily]:
-    """Every registered family whose package is installed; the others are said to be left out."""
-    families = []
+def _all_families(console: Console) -> tuple[list[TaskFamily], int]:
+    """Every registered family that can be made, and the number of failures.
+
+    A family that needs an optional package is left out; any other error is a failure, and so is an
+    installed package that cannot be loaded.
+    """
+    families, num_failures = [], len(FAMILIES.failures)
+    for failure in FAMILIES.failures:
+        console.print(f"FAIL {failure}", soft_wrap=True)
     for name in family_ids():
         try:
             families.append(make_family(name))
         except ImportError as missing:
             console.print(f"{name} is left out: {missing}", soft_wrap=True)
-    return families
+        except Exception as error:  # a third-party family may fail in any way
+            console.print(f"FAIL {name}: {type(error).__name__}: {error}", soft_wrap=True)
+            num_failures += 1
+    return families, num_failures
+
+
+def _num_broken(family: TaskFamily, config: CheckConfig, console: Console) -> int:
+    """Check one family, with a line for each promise as soon as it has been tried."""
+    console.print(family.id, soft_wrap=True)
+    broken = 0
+    with console.status("tasks can be drawn") as status:  # shown on a terminal only
+        for check in iterate_checks(
+            family,
+            num_tasks=config.num_tasks,
+            num_envs=config.num_envs,
+            seed=config.seed,
+            starting=status.update,
+        ):
+            _print(console, check)
+            broken += check.outcome == "failed"
+    return broken
 
 
 def _print(console: Console, check: Check) -> None:

@@ -24,7 +24,7 @@ from tyro._errors import (
 )
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from metarl.validation import unknown_name
+from metarl.validation import short_repr, unknown_name
 
 __all__ = ["CommandLine", "number_constructors", "sentence"]
 
@@ -87,7 +87,7 @@ def _(event: InstantiationFailure, line: CommandLine) -> str:
         return f"{option} must be written as --help shows it: {event.message.rstrip('.')}"
     needed, word = line.unread[-1]
     alternative = " or None" if "None" in str(event.argument.lowered.metavar) else ""
-    return f"{option} must be {needed}{alternative}, got {_shown(word)}"
+    return f"{option} must be {needed}{alternative}, got {short_repr(word)}"
 
 
 def _unrecognized(tokens: Sequence[str], line: CommandLine) -> str:
@@ -98,10 +98,6 @@ def _unrecognized(tokens: Sequence[str], line: CommandLine) -> str:
     near = difflib.get_close_matches(given.replace("_", "-"), line.options, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else "; --help lists the options"
     return f"there is no option {given}{hint}"
-
-
-def _shown(word: str) -> str:
-    return repr(word if len(word) <= 40 else f"{word[:37]}...")
 
 
 _INT64 = 1 << 63

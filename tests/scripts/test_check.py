@@ -16,11 +16,12 @@ from broken_families import WalksAway
 from sound_families import Plain, Walk
 
 from metarl.envs import FAMILIES, make_family, register_family
-from metarl.registry import Entry
+from metarl.registry import Entry, PluginFailure, Registry
 from metarl.runs.directory import RunDirectory
 from metarl.scripts.check import main
 from metarl.scripts.cli import dispatch
 from metarl.scripts.command_line import import_named_modules
+from metarl.soundness.check import iterate_checks
 from metarl.soundness.promises import PROMISES
 from metarl.storage.checkpoints import read_header
 
@@ -92,6 +93,51 @@ def test_all_checks_every_family_and_says_which_it_leaves_out(capsys):
     assert lines[-1] == "2 families are sound"
 
 
+def test_a_check_of_nothing_is_not_a_success(capsys):
+    FAMILIES._entries.clear()
+    FAMILIES.register(Entry("Gone", "no_such_module_of_ours:Gone", "not there", ("a",)))
+    with pytest.raises(ValueError, match=r"^no family could be checked"):
+        main(["--all"])
+    assert capsys.readouterr().out.startswith("Gone:a is left out: ")
+
+
+def test_a_family_that_cannot_be_made_is_a_failure_and_the_others_are_checked(capsys):
+    FAMILIES._entries.clear()
+    register_family("Plain", Plain, description="a toy", variants=("plain",))
+    register_family("Zero", lambda _: 1 // 0, description="a toy", variants=("a",))
+    lines, code = checked(capsys, "--all")
+    assert code == 1
+    assert lines[0].startswith("FAIL Zero:a: ZeroDivisionError: ")
+    assert lines[1] == "Plain:plain"
+    assert not any("sound" in line for line in lines)
+
+
+def test_an_installed_package_that_cannot_be_loaded_is_a_failure(capsys, monkeypatch):
+    del FAMILIES._entries["WalksAway"]
+    failure = PluginFailure("broken-toys", "metarl.families", "SystemExit: 0")
+    monkeypatch.setattr(Registry, "failures", (failure,))
+    lines, code = checked(capsys, "--all")
+    assert code == 1
+    assert lines[0].startswith("FAIL package 'broken-toys' could not be loaded (SystemExit: 0)")
+
+
+def test_each_promise_is_announced_before_it_is_tried_and_shown_when_it_is_known():
+    announced: list[str] = []
+    for number, check in enumerate(iterate_checks(Plain("plain"), starting=announced.append)):
+        assert announced == list(PROMISES)[: number + 1]
+        assert check.name == announced[-1]
+    assert announced == list(PROMISES)
+
+
+def test_an_error_of_many_lines_is_shown_by_its_first():
+    class Lengthy(Plain):
+        def sample_tasks(self, *_: object, **__: object) -> None:
+            raise RuntimeError("too large\nframe #0: c10::Error")
+
+    (check,) = iterate_checks(Lengthy("plain"))
+    assert check.detail == "RuntimeError: too large"
+
+
 def test_a_family_that_lacks_what_it_must_say_is_checked_all_the_same(capsys):
     del FAMILIES._entries["Walk"]
     register_family("Walk", lambda _: Nameless(), description="a toy", variants=("plain",))
@@ -113,6 +159,10 @@ class Nameless(Walk):
         ("Walk", "environment must name its variant, one of Walk:plain, got 'Walk'"),
         ("Walk:plain --num-tasks 1", "num_tasks must be 2 or more, got 1"),
         ("Walk:plain --num-envs 1", "num_envs must be 2 or more, got 1"),
+        (
+            "Walk:plain --num-tasks 5001",
+            "num_tasks × num_envs must be 10,000 or less, got 5001 × 3",
+        ),
         ("Walk:plain --seed -1", "seed must be 0 or more, got -1"),
         ("Walk:plain --tasks 3", "there is no option --tasks; did you mean --num-tasks"),
     ],

@@ -165,7 +165,7 @@ TOO_LARGE = [
     (f"--hidden-sizes 4 -{HUGE}", "--hidden-sizes must be a whole number of at most 64 bits, "),
     (f"--limit {HUGE}", "--limit must be a whole number of at most 64 bits or None, got '1000"),
     (f"--num-tasks {2**63}", "--num-tasks must be a whole number of at most 64 bits, got '9223"),
-    (f"--num-tasks {'9' * 5000}", f"--num-tasks must be a whole number, got '{'9' * 37}...'"),
+    (f"--num-tasks {'9' * 5000}", f"--num-tasks must be a whole number, got '{'9' * 56}..."),
     ("--rate 1e400", "--rate must be a finite number, got '1e400'"),
     ("--rate nan", "--rate must be a finite number, got 'nan'"),
     ("--rate=-inf", "--rate must be a finite number, got '-inf'"),
