@@ -16,6 +16,7 @@ from torch import Tensor
 from metarl.tasks.actions import require_action_indices
 from metarl.tasks.family import uniform_tasks
 from metarl.tasks.spaces import Tasks, TaskSpace
+from metarl.tasks.structure import BernoulliBandit, InformativeArm
 from metarl.validation import lookup
 
 from .simulators.tensor import TensorFamily, Transition
@@ -95,6 +96,7 @@ class Bandit(TensorFamily):
         self.variant = variant
         self.task_description = f"{arms} arms, each pays 1 with a probability U(0, 1)"
         self.task_space = spaces.Box(0.0, 1.0, (arms,), np.float64)
+        self.structure = BernoulliBandit(arms, "uniform")
         _set_pulls(self, pulls, arms)
 
     def prepare(self, tasks: Tensor) -> Tensor:
@@ -158,6 +160,7 @@ class DependentBandit(TensorFamily):
         self.variant = variant
         self.task_description, self.task_space = pair.task_description, pair.task_space
         self.same_tasks_in_splits = pair.better is not None
+        self.structure = BernoulliBandit(2, "uniform" if variant == "independent" else "mirrored")
         _set_pulls(self, 100, 2)
 
     def prepare(self, tasks: Tensor) -> Tensor:
@@ -193,6 +196,7 @@ class ElevenArmBandit(TensorFamily):
     same_tasks_in_splits = True
     warning = "some accounts pay 1, not 1.1, for arms that are not the target"
     task_description = "which of ten arms pays 5, the others pay 1.1, an eleventh tells which"
+    structure = InformativeArm(num_targets=10, reward_step=0.1)
 
     initial_states = _constant_states
     best_actions = _best_arms

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.planning.dynamic_programming import optimal_plan
+from metarl.tasks import structure
 from metarl.tasks.actions import require_action_indices
 from metarl.tasks.spaces import Tasks, check_rows
 from metarl.validation import lookup
@@ -60,6 +61,7 @@ class TabularMDP(TensorFamily):
     task_description = "mean rewards N(1, 1), transitions Dirichlet(1) of 10 states and 5 actions"
     observation_description = "the state, one-hot"
     behaviour = "choices"
+    structure = structure.TabularMDP(_STATES, _ACTIONS)
     horizon = _HORIZON
 
     def __init__(self, variant: str) -> None:

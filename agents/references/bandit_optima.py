@@ -11,11 +11,13 @@ from metarl.rl.agent import AdaptiveAgent
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
+from metarl.tasks.structure import BernoulliBandit, InformativeArm
+from metarl.validation import require_at_least
 
 from .bandits import ArmCounts, BanditReference
-from .shapes import is_eleven_arm, is_mirrored_pair
+from .shapes import require_structure
 
-__all__ = ["ElevenArmOptimum", "IndependentOptimum", "MirroredOptimum", "bayes_optimal"]
+__all__ = ["InformativeArmOptimum", "IndependentOptimum", "MirroredOptimum", "bayes_optimal"]
 
 
 def bayes_optimal(family: TaskFamily, *, num_episodes: int = 1) -> AdaptiveAgent:
@@ -29,9 +31,10 @@ def bayes_optimal(family: TaskFamily, *, num_episodes: int = 1) -> AdaptiveAgent
     Raises:
         ValueError: if the family is none of these, or has too many states.
     """
-    if is_eleven_arm(family):
-        return ElevenArmOptimum(family)
-    if is_mirrored_pair(family):
+    if isinstance(family.structure, InformativeArm):
+        return InformativeArmOptimum(family, num_episodes=num_episodes)
+    bandit = require_structure("the Bayes optimum", family, BernoulliBandit)
+    if bandit.prior == "mirrored":
         return MirroredOptimum(family, num_episodes=num_episodes)
     return IndependentOptimum(family, num_episodes=num_episodes)
 
@@ -46,6 +49,12 @@ class IndependentOptimum(BanditReference):
 
     def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
         super().__init__(family, num_episodes=num_episodes)
+        prior = require_structure(self.title, family, BernoulliBandit).prior
+        if prior != "uniform":
+            raise ValueError(
+                f"{self.title} is known for arms of p ~ U(0, 1) and for mirrored pairs, and "
+                f"{family.id} declares the prior {prior!r}"
+            )
         self._plan = optimal_bandit_plan(self.num_arms, self.num_pulls)
 
     @property
@@ -77,7 +86,7 @@ class MirroredOptimum(BanditReference):
         return random_argmax(torch.stack([first, -first], dim=-1), generator)
 
 
-class ElevenArmOptimum:
+class InformativeArmOptimum:
     """Pulls the arm that tells where the target is, then the target: 0.1 (target + 1) + 4 · 5.
 
     Source: Wang et al. 2016 (arXiv:1611.05763), sec. 3.1. The informative arm is the last.
@@ -87,26 +96,35 @@ class ElevenArmOptimum:
     value = 20.55
     """Expected sum of rewards of the first episode."""
 
-    def __init__(self, family: TaskFamily) -> None:
-        if not is_eleven_arm(family):
-            raise ValueError(f"the informed optimum needs the eleven arms, got {family.id}")
+    def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
+        """
+        Args:
+            family: a bandit with an informative arm.
+            num_episodes: episodes of a trial; the rule does not depend on it.
+
+        Raises:
+            ValueError: if the family declares another structure or a number is out of range.
+        """
+        require_at_least("num_episodes", num_episodes, 1)
+        self._structure = require_structure("the informed optimum", family, InformativeArm)
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> _Informed:
         """Begin without knowing the target."""
-        return _Informed((num_tasks, num_envs), generator.device)
+        return _Informed(self._structure, (num_tasks, num_envs), generator.device)
 
 
 class _Informed:
-    _INFORMATIVE = 10
-
-    def __init__(self, lead: tuple[int, int], device: torch.device) -> None:
-        self._arms = torch.full(lead, self._INFORMATIVE, device=device)
+    def __init__(
+        self, structure: InformativeArm, lead: tuple[int, int], device: torch.device
+    ) -> None:
+        self._informative, self._reward_step = structure.num_targets, structure.reward_step
+        self._arms = torch.full(lead, self._informative, device=device)
 
     def act(self, moment: ActorInput) -> Tensor:
         """The informative arm at first, then the target."""
         if moment.previous_actions is not None:
-            told = (moment.previous_rewards * 10).round().to(torch.int64) - 1
-            was_told = moment.previous_actions == self._INFORMATIVE
+            told = (moment.previous_rewards / self._reward_step).round().to(torch.int64) - 1
+            was_told = moment.previous_actions == self._informative
             self._arms = torch.where(was_told, told, self._arms)
         return self._arms
 

@@ -23,9 +23,10 @@ from metarl.planning.selection import explore, random_argmax
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
+from metarl.tasks.structure import BernoulliBandit
 from metarl.validation import require_at_least, require_between
 
-from .shapes import require_bandit
+from .shapes import require_structure
 
 __all__ = [
     "UCB1",
@@ -76,8 +77,8 @@ class BanditReference(ABC):
             ValueError: if the family is no such bandit or a number is out of range.
         """
         require_at_least("num_episodes", num_episodes, 1)
-        self.num_arms, horizon = require_bandit(self.title, family)
-        self.num_pulls = num_episodes * horizon
+        self.num_arms = require_structure(self.title, family, BernoulliBandit).num_arms
+        self.num_pulls = num_episodes * family.horizon
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> BanditPlayer:
         """Begin with no pulls."""

@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
-from metarl.planning.search import Cell, search_path
+from metarl.planning.search import search_path
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
+from metarl.tasks.structure import Cell, HiddenGoalGrid
 from metarl.validation import require_at_least
+
+from .shapes import require_structure
 
 __all__ = ["GridSearch"]
 
-_STAY, _UP, _RIGHT, _DOWN, _LEFT = (0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """What a source says of its grid."""
-
-    size: int
-    start: Cell
-    moves: tuple[Cell, ...]  # the displacement of each action
-    nearest_goal: int = 0  # goals have an x or a y of at least this
-
-    @property
-    def goals(self) -> set[Cell]:
-        cells = range(self.size)
-        return {(x, y) for x in cells for y in cells if max(x, y) >= self.nearest_goal}
-
-
-_DARK_MOVES = (_RIGHT, _LEFT, _UP, _DOWN, _STAY)
-_GRIDS = (
-    # Zintgraf et al. 2020 (arXiv:1910.08348), sec. 5.1
-    _Grid(5, (0, 0), (_STAY, _UP, _RIGHT, _DOWN, _LEFT), nearest_goal=2),
-    _Grid(10, (0, 0), _DARK_MOVES),  # Lee et al. 2023 (arXiv:2306.14892)
-    _Grid(9, (4, 4), _DARK_MOVES),  # Laskin et al. 2022 (arXiv:2210.14215)
-)
+_STEPS = {(0, 1), (1, 0), (0, -1), (-1, 0)}
 
 
 class GridSearch:
@@ -62,14 +39,20 @@ class GridSearch:
     def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
         """
         Args:
-            family: a grid of one hidden goal: `GridNavigation` or `DarkRoom`.
+            family: a grid of one hidden goal, such as `GridNavigation` or `DarkRoom`.
             num_episodes: episodes of a trial; the search does not depend on it.
 
         Raises:
-            ValueError: if the family is none of these.
+            ValueError: if the family declares another structure or a number is out of range.
         """
         require_at_least("num_episodes", num_episodes, 1)
-        self.grid = _known_grid(family)
+        self.grid = require_structure("grid search", family, HiddenGoalGrid)
+        missing = _STEPS - set(self.grid.moves)
+        if missing:
+            raise ValueError(
+                f"grid search needs moves by one cell in all four directions, {family.id} lacks "
+                f"{sorted(missing)}"
+            )
         self.walks = _walks(self.grid, family.horizon)
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> _Searcher:
@@ -82,7 +65,7 @@ class _Searcher:
 
     def __init__(
         self,
-        grid: _Grid,
+        grid: HiddenGoalGrid,
         walks: Sequence[Sequence[Cell]],
         lead: tuple[int, int],
         device: torch.device,
@@ -120,23 +103,13 @@ class _Searcher:
         self._episode = (self._episode + ended).clamp(max=num_walks - 1)
 
 
-def _known_grid(family: TaskFamily) -> _Grid:
-    task, observation = family.task_space, family.observation_space
-    if isinstance(task, spaces.Discrete) and observation.shape == (2,):
-        for grid in _GRIDS:
-            if task.n == len(grid.goals) and (observation.high == grid.size - 1).all():
-                return grid
-    raise ValueError(
-        "grid search needs a grid with one hidden goal (GridNavigation or DarkRoom), "
-        f"got {family.id}"
-    )
-
-
-def _walks(grid: _Grid, horizon: int) -> tuple[tuple[Cell, ...], ...]:
+def _walks(grid: HiddenGoalGrid, horizon: int) -> tuple[tuple[Cell, ...], ...]:
     """The walk of each episode of search, until every goal would have been found."""
     walks: list[tuple[Cell, ...]] = []
-    left = grid.goals
+    left = set(grid.goals)
     while not walks or left:
         walks.append(search_path(grid.size, grid.start, left, horizon))
+        if left.isdisjoint(walks[-1][1:]):  # what is left lies beyond the horizon
+            break
         left = left - set(walks[-1][1:])
     return tuple(walks)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,9 +30,10 @@ from metarl.planning.selection import explore, random_argmax
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
+from metarl.tasks.structure import TabularMDP
 from metarl.validation import require_at_least, require_between
 
-from .shapes import require_tabular
+from .shapes import require_structure
 
 __all__ = [
     "BEB",
@@ -56,6 +57,14 @@ FLAT_PRIOR = MDPPrior(reward_mean=0.0, reward_precision=1e-4, concentration=1e-4
 UCRL2_PRIOR = MDPPrior(reward_mean=0.0, reward_precision=1e-4, concentration=1e-5)
 
 
+class TabularShape(NamedTuple):
+    """Sizes of a tabular Markov decision process."""
+
+    num_states: int
+    num_actions: int
+    horizon: int  # steps of an episode
+
+
 class MDPBaseline(ABC):
     """Plans each episode from a belief."""
 
@@ -76,7 +85,8 @@ class MDPBaseline(ABC):
             ValueError: if the family is no such process or a number is out of range.
         """
         require_at_least("num_episodes", num_episodes, 1)
-        self.shape = require_tabular(self.title, family)
+        structure = require_structure(self.title, family, TabularMDP)
+        self.shape = TabularShape(structure.num_states, structure.num_actions, family.horizon)
         self.prior = prior
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> MDPActor:

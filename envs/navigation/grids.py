@@ -20,6 +20,7 @@ from torch.nn import functional
 from metarl.tasks.actions import require_action_indices
 from metarl.tasks.family import listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
+from metarl.tasks.structure import Cell, HiddenGoalGrid
 from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
@@ -83,6 +84,7 @@ class GridNavigation(TensorFamily):
 
     _SIZE: ClassVar = 5
     _GOALS: ClassVar = [(x, y) for x in range(5) for y in range(5) if x > 1 or y > 1]
+    structure = HiddenGoalGrid(_SIZE, (0, 0), _GRID_MOVES, tuple(_GOALS))
 
     def __init__(self, variant: str) -> None:
         self.source = lookup("variant of GridNavigation", variant, self._sources)
@@ -126,7 +128,7 @@ class GridNavigation(TensorFamily):
 class _Dark:
     source: str
     size: int
-    start: tuple[int, int]
+    start: Cell
     horizon: int
     holds_out: bool  # whether a fixed list of goals is kept for the test
     warning: str = ""
@@ -166,6 +168,8 @@ class DarkRoom(TensorFamily):
         self.horizon, size = numbers.horizon, numbers.size
         self.same_tasks_in_splits = not numbers.holds_out
         self.task_space = spaces.Discrete(size**2)
+        goals = tuple(divmod(index, size) for index in range(size**2))
+        self.structure = HiddenGoalGrid(size, numbers.start, _DARK_MOVES, goals)
         held_out = ", one in five kept for the test" if numbers.holds_out else ""
         self.task_description = f"goal cell uniform over {size} × {size}{held_out}"
         _use_grid(self, size)

@@ -33,6 +33,7 @@ from metarl.soundness.comparisons import (
     tasks_matter,
 )
 from metarl.soundness.probe import BrokenPromiseError, NotApplicableError, Trial, require
+from metarl.soundness.structures import structure_is_true
 from metarl.tasks.family import RendersBatch, Step, TaskFamily
 from metarl.tasks.spaces import Tasks, check_rows, space_bounds
 
@@ -284,5 +285,6 @@ PROMISES: dict[str, Callable[[Trial], str]] = {
     "episodes end at the horizon": _episodes_end,
     "the oracle beats random actions": oracle_beats_random,
     "expected rewards are means": expected_rewards_are_means,
+    "the declared structure is true": structure_is_true,
     "pictures can be drawn": _pictures_can_be_drawn,
 }

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metarl.seeding import numpy_generator
 from metarl.tasks.spaces import Tasks, TaskSpace, check_rows, space_bounds
+from metarl.tasks.structure import Structure
 from metarl.validation import require_at_least, unknown_name
 
 __all__ = [
@@ -134,6 +135,8 @@ class TaskFamily(ABC):
     action_space: gymnasium.Space[Any]
     horizon: int
     behaviour: Behaviour = "video"
+    structure: Structure | None = None
+    """What known algorithms may rely on, see `metarl.tasks.structure`; None: the spaces only."""
     action_scale: float = 1.0
     """What the variant's source divides a policy's actions by before they reach the actuators."""
 

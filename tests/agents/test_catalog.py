@@ -2,9 +2,15 @@
 
 import importlib
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+import structured_families as own
 
 from metarl.envs import make_family
 from metarl.evaluation.evaluator import evaluate
@@ -48,6 +54,45 @@ FITTING = {
 @pytest.mark.parametrize("family_id", FITTING)
 def test_each_family_gets_the_references_that_fit(family_id):
     assert set(fitting_references(make_family(family_id))) == FITTING[family_id]
+
+
+OF_USERS = {
+    own.Lookalike: set(),
+    own.OwnBandit: BANDIT_RULES | {"bayes-optimal"},
+    own.MirroredBandit: BANDIT_RULES | {"bayes-optimal"},
+    own.OtherBandit: BANDIT_RULES,
+    own.SmallGrid: {"grid-search"},
+    own.DiagonalGrid: set(),
+}
+
+
+@pytest.mark.parametrize("family", OF_USERS)
+def test_a_family_of_a_user_gets_the_references_of_the_structure_that_it_declares(family):
+    assert set(fitting_references(family())) == OF_USERS[family]
+
+
+def test_spaces_of_a_bandit_are_no_structure():
+    with pytest.raises(
+        ValueError, match=r"^UCB1 needs a Bernoulli bandit, and Own:plain declares no"
+    ):
+        make_reference("ucb1", own.Lookalike())
+    message = r"known for arms of p ~ U\(0, 1\) and for mirrored pairs, and Own:plain declares"
+    with pytest.raises(ValueError, match=message):
+        make_reference("bayes-optimal", own.OtherBandit())
+
+
+def test_every_reference_takes_the_number_of_episodes_and_checks_it():
+    for family_id, names in FITTING.items():
+        for name in names:
+            assert make_reference(name, make_family(family_id), num_episodes=1).remembers
+            with pytest.raises(ValueError, match="num_episodes must be 1 or more, got 0"):
+                make_reference(name, make_family(family_id), num_episodes=0)
+
+
+def test_the_search_of_a_grid_ends_before_goals_beyond_the_horizon():
+    family = own.SmallGrid()
+    family.horizon = 1
+    assert len(make_reference("grid-search", family).walks) == 1
 
 
 def test_every_reference_fits_some_family_and_remembers():

@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 import broken_families as families
 import sound_families as sound
+import structured_families as structured
 
 from metarl.soundness.check import Check, check_family, require_sound
 from metarl.soundness.promises import PROMISES
@@ -75,6 +76,9 @@ BROKEN = {
         families.Late: "is 7 steps old and was not cut at horizon 7",
         families.OneClock: "1 is 60 steps old and was not cut at horizon 60",
         families.NotFiniteInTheEnd: "reward at time 61 is not finite",
+    },
+    "the declared structure is true": {
+        structured.NotABandit: r"action_space must be Discrete\(3\), is Box",
     },
     "the oracle beats random actions": {
         families.WalksAway: "the oracle earned -.*, random actions -",

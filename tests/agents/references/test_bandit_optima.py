@@ -5,8 +5,8 @@ import torch
 from reference_trials import arms_after, generator, mean_and_error, play
 
 from metarl.agents.references.bandit_optima import (
-    ElevenArmOptimum,
     IndependentOptimum,
+    InformativeArmOptimum,
     MirroredOptimum,
     bayes_optimal,
 )
@@ -93,7 +93,7 @@ def test_eleven_arms_are_solved_with_one_look():
         env, bayes_optimal(family).play(10, 2, generator()), generator(), num_episodes=2
     )
     first, second = trials.episode_returns.mean((0, 1)).tolist()
-    assert first == pytest.approx(ElevenArmOptimum.value)
+    assert first == pytest.approx(InformativeArmOptimum.value)
     assert second == pytest.approx(25)
     assert trials.actions[3, 1].tolist() == [10] + [3] * 9
 
@@ -106,4 +106,4 @@ def test_each_kind_of_bandit_gets_its_optimum():
     with pytest.raises(ValueError, match="the Bayes optimum needs a Bernoulli bandit"):
         bayes_optimal(make_family("GridNavigation:varibad"))
     with pytest.raises(ValueError, match="needs the eleven arms, got Bandit:n10-k5"):
-        ElevenArmOptimum(make_family("Bandit:n10-k5"))
+        InformativeArmOptimum(make_family("Bandit:n10-k5"))
