@@ -104,7 +104,7 @@ class HigherRewards(type(make_family("TabularMDP:rl2"))):
 def test_wrong_transitions_and_rewards_of_a_tabular_process_are_shown():
     with pytest.raises(BrokenPromiseError, match=r"reaches state \d from pair .* where the struct"):
         tried(ShuffledTransitions("rl2"))
-    with pytest.raises(BrokenPromiseError, match="reward noise of task 0 is 0.[23]"):
+    with pytest.raises(BrokenPromiseError, match="reward noise of task 0 is "):
         tried(HigherRewards("rl2"))
     family = make_family("TabularMDP:rl2")
     family.structure = TabularMDP(9, 5)

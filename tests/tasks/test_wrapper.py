@@ -67,10 +67,8 @@ def test_a_wrapped_family_of_a_user_is_sound_and_gives_half():
     assert torch.equal(rewards[0] / 2, rewards[1])
 
 
-@pytest.mark.parametrize(
-    ("family_id", "draws"), [("Navigation2D:maml17", True), ("Bandit:n10-k5", True)]
-)
-def test_wrappers_of_wrappers_draw_what_the_innermost_draws(family_id, draws):
+@pytest.mark.parametrize("family_id", ["Navigation2D:maml17", "Bandit:n10-k5"])
+def test_wrappers_of_wrappers_draw_what_the_innermost_draws(family_id):
     family = make_family(family_id)
     outer = TrialFamily(ObservedTaskFamily(HalvedRewards(family)), 2)
     assert outer.id == f"{family_id}/2+task × 2 episodes"
