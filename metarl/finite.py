@@ -63,11 +63,11 @@ def in_iteration(number: int, tasks: NDArray[np.float64] | None = None) -> Itera
     """
     try:
         yield
-    except NonFiniteError as error:
-        whose = ""
-        if tasks is not None and error.task is not None:
-            whose = f"; task {error.task} is {tasks[error.task].tolist()}"
-        raise NonFiniteError(f"iteration {number}: {error}{whose}", error.task) from error
+    except FloatingPointError as error:
+        task, whose = getattr(error, "task", None), ""
+        if tasks is not None and task is not None:
+            whose = f"; task {task} is {tasks[task].tolist()}"
+        raise NonFiniteError(f"iteration {number}: {error}{whose}", task) from error
 
 
 def _seem_finite(tensors: Collection[Tensor]) -> bool:

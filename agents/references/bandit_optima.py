@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metarl.planning.bandits import optimal_bandit_plan
 from metarl.planning.selection import random_argmax
-from metarl.rl.agent import AdaptiveAgent
+from metarl.rl.players import AdaptiveAgent
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily

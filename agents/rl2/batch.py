@@ -1,4 +1,4 @@
-"""Trials as a learner of policies with memory needs them: time first, rewards made advantages."""
+"""Trials as training data of a policy with memory: time first, rewards turned into advantages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metarl.tasks.family import TaskFamily
 __all__ = [
     "TrialBatch",
     "forget_others",
-    "learnt_from",
+    "used_rewards",
     "require_expected_rewards",
     "time_first",
     "trial_gae",
@@ -27,22 +27,22 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrialBatch:
-    """What an update learns from; B trials of T steps."""
+    """Training data of one update: B trials of T steps."""
 
-    inputs: Tensor  # [T, B, I], normalised
-    told: Tensor  # [T, B, 1], how much of the trial is over, for the values
-    tasks: Tensor  # [1, B, D], what the values are told of the task; D may be 0
-    cleared: Tensor | None  # [T, B] bool, where the memory is cleared; None: nowhere
+    inputs: Tensor  # [T, B, I], normalized
+    trial_progress: Tensor  # [T, B, 1], the fraction of the trial that is over
+    tasks: Tensor  # [1, B, D], the encoded tasks for a privileged critic; D may be 0
+    cleared: Tensor | None  # [T, B] bool, true to clear the memory; None: never
     actions: Tensor  # [T, B, A], or [T, B] int64
     log_probs: Tensor  # [T, B], of the policy that acted, nats
     values: Tensor  # [T, B], before the update
     advantages: Tensor  # [T, B]
-    returns: Tensor  # [T, B], what the values should be
+    returns: Tensor  # [T, B], the targets of the values
     mask: Tensor  # [T, B] bool
     old: Distribution  # of the policy that acted, [T, B]
 
     def rows(self, rows: Tensor) -> TrialBatch:
-        """Some of the trials; `old` stays that of all, as no update asks for a part of it."""
+        """Some of the trials; `old` keeps all of them, as no update needs a part of it."""
         chosen: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -51,25 +51,25 @@ class TrialBatch:
 
 
 def require_expected_rewards(family: TaskFamily) -> None:
-    """Refuse a family that does not tell the means of its rewards; one step of it is tried.
+    """Reject a family that does not give the means of its rewards; one step of it is tried.
 
     Raises:
         ValueError: naming the setting that needs them.
     """
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     tasks = family.sample_tasks(1, seed=0)
     with closing(family.make_batch(tasks, num_envs=1)) as env:
-        observations = env.reset(chance)
-        step = env.step(random_actor(env, chance)(observations))
+        observations = env.reset(generator)
+        step = env.step(random_actor(env, generator)(observations))
     if step.expected_rewards is None:
         raise ValueError(
-            f"expected_rewards must be False with {family.id}, which does not tell the means of "
-            "its rewards"
+            f"use_expected_rewards must be False with {family.id}, which does not give the means "
+            "of its rewards"
         )
 
 
-def learnt_from(trials: Trials, *, expected: bool) -> Tensor:
-    """Rewards [N, E, T], or their means given task, state and action, if that is wanted.
+def used_rewards(trials: Trials, *, expected: bool) -> Tensor:
+    """Rewards [N, E, T], or their means given task, state and action, if `expected`.
 
     A mean has the reward's expectation whatever came before it, so the policy's gradient is the
     same on average, without the noise of the rewards.
@@ -86,7 +86,7 @@ def time_first(values: Tensor) -> Tensor:
 
 
 def trial_gae(trials: Trials, rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
-    """Advantages [T, B] over whole trials: no value follows a trial's end, one does an episode's.
+    """Advantages [T, B] over whole trials: values bootstrap at episode ends, not trial ends.
 
     Args:
         trials: whose ends count.

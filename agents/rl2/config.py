@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
@@ -29,14 +30,19 @@ class RL2Config(Settings):
     (arXiv:1910.08348), whose reference code trains RL² with it.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "value_sees_task": "privileged_critic",
+        "expected_rewards": "use_expected_rewards",
+    }
+
     num_episodes: Count = 1
     """K: episodes of each trial."""
     meta_batch_size: Count = 500
-    """Trials per iteration, each of a task of its own."""
+    """Trials per iteration, each of another task."""
     optimizer: Literal["ppo", "trpo"] = "ppo"
     """ppo: clipped steps on minibatches of trials. trpo: the trust region of MAML-TRPO."""
     memory: Literal["gru", "lstm", "transformer", "none"] = "gru"
-    """What carries the task's history; none sees the observation alone: plain PPO on all tasks."""
+    """Memory of the task's history; none: a memoryless policy (multi-task PPO)."""
     memory_size: Count = 128
     """Features of the memory."""
     num_layers: Count = 2
@@ -46,18 +52,18 @@ class RL2Config(Settings):
     clear_each_episode: bool = False
     """Forget everything when an episode ends: an ablation, it cannot learn across episodes."""
     sees_transitions: bool = False
-    """Feed the memory the moment before as well: observation, action, reward, next observation."""
+    """Feed the memory the previous input as well: observation, action, reward, next observation."""
     encoder_sizes: tuple[Count, ...] = ()
-    """Layers before the memory."""
+    """Hidden layers before the memory."""
     head: Literal["mlp", "hypernetwork"] = "mlp"
     """hypernetwork: the memory generates the policy's weights, which acts on the observation."""
     hidden_sizes: tuple[Count, ...] = ()
     """Hidden layers of the policy's head."""
     value_hidden_sizes: tuple[Count, ...] = (64,)
-    """Hidden layers of the values' head."""
-    value_sees_task: bool = False
-    """Tell the values the task, in training only; less noise in the advantages, no bias."""
-    expected_rewards: bool = False
+    """Hidden layers of the critic's head."""
+    privileged_critic: bool = False
+    """Condition the critic on the task, in training only; less noise in the advantages, no bias."""
+    use_expected_rewards: bool = False
     """Learn from each reward's mean given the task, in training only; less noise, no bias."""
     activation: Activation = "tanh"
     """Between the layers."""
@@ -70,33 +76,33 @@ class RL2Config(Settings):
     gamma: UnitInterval = 0.99
     """Discount per step, across the whole trial."""
     final_gamma: float | None = None
-    """What γ has become after anneal_iterations, 1 − γ falling by one factor each iteration."""
+    """γ after anneal_iterations, 1 − γ falling by a constant factor; None: γ stays."""
     gae_lambda: UnitInterval = 0.95
     """λ of the advantage estimates."""
     normalize_observations: bool = False
-    """Give observations and rewards the memory is told mean 0 and deviation 1, as seen so far."""
+    """Normalize the observations and rewards in the inputs by running mean and deviation."""
     normalize_rewards: bool = True
-    """Divide the rewards learnt from by the deviation of the returns seen so far."""
+    """Divide the rewards in training by the running standard deviation of returns."""
     learning_rate: Positive = 7e-4
-    """Of Adam; with trpo that of the values alone."""
+    """Learning rate of Adam; with trpo, Adam trains only the critic."""
     anneal_iterations: Count | None = None
-    """Learning rate and weight of the entropy fall linearly to zero by here; None keeps them."""
+    """Iterations until learning rate and entropy bonus reach 0, linearly; None: constant."""
     num_epochs: Count = 4
-    """Passes over the trials per iteration; with trpo for the values alone."""
+    """Passes over the trials per iteration; with trpo, of the critic only."""
     num_minibatches: Count = 4
     """Minibatches of trials per pass."""
     clip: Positive = 0.2
-    """PPO: how far a likelihood ratio may move."""
+    """PPO: clip range of the likelihood ratio."""
     value_clip: Positive | None = None
-    """PPO: how far a value may move; None does not clip."""
+    """PPO: clip range of the values; None: no clipping."""
     value_coefficient: NonNegative = 0.5
-    """PPO: weight of the values' loss."""
+    """PPO: weight of the critic's loss."""
     entropy_coefficient: NonNegative = 0.01
-    """Weight of the policy's entropy."""
+    """Weight of the entropy bonus."""
     max_gradient_norm: Positive = 0.5
-    """Longer gradients are shortened to this."""
+    """Gradients are clipped to this norm."""
     backprop_steps: Count | None = None
-    """Gradients reach back this many steps; None: over the whole trial."""
+    """Steps of truncated backpropagation through time; None: the whole trial."""
     max_kl_nats: Positive = 0.01
     """TRPO: trust region."""
     cg_iterations: Count = 10
@@ -111,7 +117,7 @@ class RL2Config(Settings):
     """TRPO: factor between tries."""
 
     def at(self, iteration: int) -> RL2Config:
-        """The settings of one iteration, counted from 0: what is annealed has moved."""
+        """The settings with the annealed values of one iteration, counted from 0."""
         if self.anneal_iterations is None:
             return self
         left = max(0.0, 1 - iteration / self.anneal_iterations)

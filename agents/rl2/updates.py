@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,15 +27,37 @@ from metarl.rl.trial_policies import TrialPolicy
 from .batch import TrialBatch
 from .config import RL2Config
 
-__all__ = ["Learner", "ppo_update", "trpo_update"]
+__all__ = ["METRICS", "Learner", "ppo_update", "trpo_update"]
 
 Metrics = dict[str, float]
+
+METRICS: Mapping[str, Mapping[str, str]] = {
+    "ppo": {
+        "meta/policy_loss": "clipped surrogate loss, mean over the minibatches",
+        "meta/value_loss": "loss of the critic, mean over the minibatches",
+        "meta/entropy_nats": "entropy of the policy, mean over the minibatches",
+        "meta/kl_nats": "estimated KL divergence from the acting policy, mean over the minibatches",
+        "meta/clip_fraction": "share of the steps whose likelihood ratio was clipped",
+        "meta/gradient_norm": "norm of the gradient before clipping, mean over the minibatches",
+    },
+    "trpo": {
+        "meta/gradient_norm": "norm of the policy's gradient",
+        "meta/kl_nats": "mean KL divergence of the step taken",
+        "meta/improvement": "decrease of the surrogate loss in the step taken",
+        "meta/expected_improvement": "decrease that the gradient predicts for the full step",
+        "meta/line_search_steps": "steps tried by the line search",
+        "meta/accepted": "1 if a step was accepted, else 0",
+        "meta/entropy_nats": "entropy of the acting policy",
+        "meta/value_loss": "loss of the critic, mean over the minibatches",
+    },
+}
+"""Description of the metrics of each update, by the setting `optimizer`."""
 _REMEDY = "try a smaller learning_rate, or normalize_rewards"
 
 
 @dataclass(frozen=True)
 class Learner:
-    """What an update changes, and how."""
+    """The networks, the optimizer and the settings of an update."""
 
     policy: TrialPolicy
     params: Params
@@ -50,31 +72,31 @@ def ppo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) 
     that memories are those of the present parameters.
     """
     params, config = learner.params, learner.config
-    told: dict[str, list[Tensor]] = {}
+    metrics: dict[str, list[Tensor]] = {}
     for rows in _minibatches(batch, config, generator):
         gradients, terms = _ppo_gradient(learner, batch.rows(rows))
-        norm = _shorten(gradients, config.max_gradient_norm)
+        norm = _clip_grad_norm(gradients, config.max_gradient_norm)
         learner.optimizer.step(gradients, learning_rate=config.learning_rate)
         for name, value in (*terms.items(), ("gradient_norm", norm)):
-            told.setdefault(name, []).append(value)
+            metrics.setdefault(name, []).append(value)
     require_finite_params("parameter", params, remedy=_REMEDY)
-    return {f"meta/{name}": float(torch.stack(values).mean()) for name, values in told.items()}
+    return {f"meta/{name}": float(torch.stack(values).mean()) for name, values in metrics.items()}
 
 
 def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str, Tensor]]:
-    """Gradient of PPO's loss on some trials, stretch by stretch of time, and its terms."""
+    """Gradient of PPO's loss on some trials, one chunk of time after another, and its terms."""
     policy, params, config = learner.policy, learner.params, learner.config
     total: Params = {}
     sums: dict[str, Tensor] = {}
     count = batch.mask.sum()
     state = policy.start(params, batch.mask.shape[1])
-    for times in _stretches(len(batch.mask), config.backprop_steps):
+    for times in _bptt_chunks(len(batch.mask), config.backprop_steps):
         cleared = None if batch.cleared is None else batch.cleared[times]
         with torch.enable_grad():
             inputs = batch.inputs[times]
             distribution, features, state = policy.sequence(params, inputs, state, cleared)
-            told, tasks = batch.told[times], batch.tasks
-            values = policy.values(params, inputs, features, told, tasks=tasks, cleared=cleared)
+            progress, tasks = batch.trial_progress[times], batch.tasks
+            values = policy.values(params, inputs, features, progress, tasks=tasks, cleared=cleared)
             log_probs = distribution.log_prob(batch.actions[times])
             surrogate = clipped_surrogate(
                 log_probs, batch.log_probs[times], batch.advantages[times], clip=config.clip
@@ -208,19 +230,21 @@ def _twice_differentiable() -> Iterator[None]:
 
 
 def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> float:
-    """Passes of Adam over the values' own network; the mean loss."""
+    """Fit the separate network of the values by Adam; returns the mean loss."""
     policy, params, config = learner.policy, learner.params, learner.config
     names = [name for name in params if name.startswith("value.")]
     losses = []
     for rows in _minibatches(batch, config, generator):
         piece = batch.rows(rows)
         with torch.enable_grad():
-            inputs, told, tasks = piece.inputs, piece.told, piece.tasks
-            values = policy.values(params, inputs, inputs, told, tasks=tasks, cleared=piece.cleared)
+            inputs, progress, tasks = piece.inputs, piece.trial_progress, piece.tasks
+            values = policy.values(
+                params, inputs, inputs, progress, tasks=tasks, cleared=piece.cleared
+            )
             loss = masked_mean(clipped_value_loss(values, values, piece.returns), piece.mask)
             found = torch.autograd.grad(loss, [params[name] for name in names])
         gradients = dict(zip(names, found, strict=True))
-        _shorten(gradients, config.max_gradient_norm)
+        _clip_grad_norm(gradients, config.max_gradient_norm)
         learner.optimizer.step(gradients, learning_rate=config.learning_rate)
         losses.append(loss.detach())
     return float(torch.stack(losses).mean())
@@ -229,23 +253,23 @@ def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator)
 def _minibatches(
     batch: TrialBatch, config: RL2Config, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Rows of trials, each pass in an order of its own."""
+    """Rows of trials, each pass in a different order."""
     num_trials, device = batch.mask.shape[1], batch.mask.device
     for _ in range(config.num_epochs):
         order = torch.randperm(num_trials, generator=generator).to(device)
         yield from order.tensor_split(config.num_minibatches)
 
 
-def _stretches(num_steps: int, length: int | None) -> Iterator[slice]:
+def _bptt_chunks(num_steps: int, length: int | None) -> Iterator[slice]:
     size = length or num_steps
     for first in range(0, num_steps, size):
         yield slice(first, min(first + size, num_steps))
 
 
-def _shorten(gradients: Params, longest: float) -> Tensor:
-    """Scale gradients in place so that together they are no longer than this; their length."""
+def _clip_grad_norm(gradients: Params, max_norm: float) -> Tensor:
+    """Scale gradients in place to a norm of at most `max_norm`; returns the norm before."""
     norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
-    factor = (longest / (norm + 1e-8)).clamp(max=1.0)
+    factor = (max_norm / (norm + 1e-8)).clamp(max=1.0)
     for gradient in gradients.values():
         gradient.mul_(factor)
     return norm

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metarl.evaluation.observer import Places, WatchedPlay
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.rl.agent import AdaptiveAgent
+from metarl.rl.players import AdaptiveAgent
 from metarl.tasks.family import RendersBatch, TaskFamily
 from metarl.tasks.spaces import Tasks
 from metarl.validation import require_at_least

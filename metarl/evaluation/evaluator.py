@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.results import Evaluation, Measured, Scores, episode_name
-from metarl.rl.agent import AdaptiveAgent, Player
+from metarl.rl.players import AdaptiveAgent, Player
 from metarl.rollouts.actors import random_actor
 from metarl.rollouts.episodes import Actor, Episodes, collect
 from metarl.rollouts.trials import ActorInput, Trials, collect_trials

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metarl.evaluation.evaluator import play_stages, stage_names
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.rl.agent import AdaptiveAgent
+from metarl.rl.players import AdaptiveAgent
 from metarl.rollouts.episodes import collect
 from metarl.rollouts.trials import collect_trials
 from metarl.seeding import torch_generator

@@ -14,7 +14,7 @@ from metarl.evaluation.evaluator import evaluate as evaluate_agents
 from metarl.evaluation.protocol import EvaluationProtocol, preset
 from metarl.evaluation.results import Evaluation
 from metarl.experiments.targets import Targets, fixed_agents, load_targets, untrained_agents
-from metarl.rl.agent import AdaptiveAgent
+from metarl.rl.players import AdaptiveAgent
 from metarl.rl.registry import fitting_references, make_reference
 from metarl.runs.directory import RunDirectory
 from metarl.storage.files import require_output_file

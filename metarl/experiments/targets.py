@@ -12,8 +12,8 @@ import torch
 
 from metarl.evaluation.protocol import EvaluationProtocol, preset
 from metarl.registry import import_module
-from metarl.rl.agent import AdaptiveAgent, TrainableAgent
-from metarl.rl.players import as_agent, unadapted
+from metarl.rl.agent import Agent
+from metarl.rl.players import AdaptiveAgent, as_agent, unadapted
 from metarl.rl.registry import AGENTS
 from metarl.runs.directory import RunDirectory
 from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
@@ -22,6 +22,8 @@ from metarl.tasks.family import TaskFamily
 from metarl.tasks.registry import make_family
 
 __all__ = ["Targets", "fixed_agents", "load_targets", "untrained_agents"]
+
+_SCRATCH, _SCRATCH_AGENT = "from scratch", "maml-trpo"
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,9 @@ class Targets:
         if not all(agent.remembers for agent in agents):
             return preset("maml")
         chosen = preset("varibad")
-        trials = {
-            agent.config.num_episodes for agent in agents if isinstance(agent, AGENTS.load("rl2"))
-        }
-        return replace(chosen, adaptation_steps=trials.pop() - 1) if trials else chosen
+        trials = {agent.episodes_trained_on for agent in agents if isinstance(agent, Agent)}
+        episodes = max((count for count in trials if count is not None), default=None)
+        return chosen if episodes is None else replace(chosen, adaptation_steps=episodes - 1)
 
 
 def load_targets(
@@ -102,20 +103,20 @@ def fixed_agents(targets: Targets) -> dict[str, AdaptiveAgent]:
 def untrained_agents(
     targets: Targets, *, seed: int, device: torch.device | str
 ) -> dict[str, AdaptiveAgent]:
-    """Fresh policies that adapt as MAML-TRPO does: one for each task, learning from scratch.
+    """Fresh policies, one for each task, that learn it from scratch.
 
-    They see the test data that the agents see and take the same gradient steps, at the rate that
-    MAML-TRPO tests with. Each run of MAML-TRPO has its own: what it was before training. Beside
-    other agents it is MAML-TRPO at its default settings.
+    They see the test data that the agents see and take the same adaptation steps: each agent as it
+    was before training, if it can adapt so (`Agent.adapts_untrained`). If no agent can, because its
+    memory must be trained first, the policy is MAML-TRPO's at its default settings.
     """
-    maml = AGENTS.load("maml-trpo")
-    trained = {n: agent for n, agent in targets.agents.items() if isinstance(agent, maml)}
-    if not trained:
-        return {"from scratch": maml(targets.family, seed=seed, device=device)}
-    return {
-        name: maml(targets.family, agent.config, seed=agent.seed, device=device)
-        for name, agent in trained.items()
+    untrained: dict[str, AdaptiveAgent] = {
+        name: agent.untrained(family=targets.family, device=device)
+        for name, agent in targets.agents.items()
+        if isinstance(agent, Agent) and agent.adapts_untrained
     }
+    if untrained:
+        return untrained
+    return {_SCRATCH: AGENTS.load(_SCRATCH_AGENT)(targets.family, seed=seed, device=device)}
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class _Loaded:
     family: TaskFamily
     """That it is measured in."""
     agent: AdaptiveAgent
-    trained: TrainableAgent | None = None
+    trained: Agent[Any] | None = None
     """The agent once more, if it is a run of ours."""
 
 
@@ -165,7 +166,7 @@ def _load_run(path: Path, family: TaskFamily | None, device: torch.device | str)
     if kind.startswith("fewshot-"):
         raise ValueError(f"target must be of an agent, {path} is of {kind!r}, a few-shot learner")
     made_for = make_family(environment)
-    agent: TrainableAgent = AGENTS.load(kind).load(checkpoint, made_for, device=device)
+    agent: Agent[Any] = AGENTS.load(kind).load(checkpoint, made_for, device=device)
     if family is not None:
         _require_equal_spaces(made_for, family)
     return _Loaded(kind, environment, family or made_for, agent, trained=agent)

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from metarl.experiments.settings import RunSettings
-from metarl.rl.agent import TrainableAgent
+from metarl.rl.agent import Agent
 from metarl.rl.registry import AGENTS
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
@@ -38,7 +38,7 @@ class AgentTraining:
     higher_is_better: bool = True
     default_log_every: int = 1
 
-    def __init__(self, name: str, agent: TrainableAgent) -> None:
+    def __init__(self, name: str, agent: Agent[Any]) -> None:
         self.name, self.agent = name, agent
 
     @property
@@ -53,9 +53,7 @@ class AgentTraining:
         return self.agent.iterate()
 
     def progress(self, metrics: Mapping[str, float]) -> str:
-        before, after = metrics["rollout/support_return"], metrics["rollout/query_return"]
-        speed = metrics["time/env_steps_per_second"]
-        return f"return {before:.1f} → {after:.1f}  {speed:,.0f} steps/s"
+        return self.agent.progress(metrics)
 
     def save(self, path: Path) -> None:
         self.agent.save(path)

@@ -1,68 +1,401 @@
-"""What training and evaluation need of an agent; the agents themselves are in metarl.agents."""
+"""The contract of agents that train, and everything that they share.
+
+An evaluation needs less of an agent: `metarl.rl.players.AdaptiveAgent`. The agents themselves are
+in metarl.agents.
+"""
 
 from __future__ import annotations
 
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeAlias, TypeVar
 
 import torch
+from torch import Tensor
 
+from metarl.finite import in_iteration, require_finite_params
+from metarl.parameters import Params
+from metarl.rl.adapted import AdaptedState, Inputs, adapted_by, predicted
+from metarl.rl.declaration import (
+    Iteration,
+    checked_config,
+    checked_outcome,
+    require_batches,
+    require_metrics,
+)
+from metarl.rl.players import Player
 from metarl.rollouts.episodes import Episodes
-from metarl.rollouts.trials import TrialActor
-from metarl.tasks.family import TaskFamily
+from metarl.seeding import derive_seed
+from metarl.storage.checkpoints import (
+    load_checkpoint,
+    read_counter,
+    save_checkpoint,
+    select_tensors,
+)
+from metarl.storage.settings import read_settings
+from metarl.tasks.family import BatchEnv, TaskFamily
+from metarl.tasks.reused_batch import TrainingBatch
+from metarl.tasks.spaces import Tasks
+from metarl.validation import require_at_least
 
-__all__ = ["AdaptiveAgent", "Player", "TrainableAgent"]
+__all__ = ["Agent", "Iteration"]
+
+Config = TypeVar("Config")
+Metrics: TypeAlias = dict[str, float]
+State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 
 
-class Player(TrialActor, Protocol):
-    """An agent at work on tasks it knows nothing of at first, all tasks at once."""
+class Agent(ABC, Generic[Config]):
+    """An agent that trains on a family of tasks.
 
-    def adapt(self, episodes: Episodes) -> None:
-        """Learn from a batch of episodes of each task, [tasks, envs, ...], before the next act.
+    A subclass sets `name`, `config_type`, `metrics` and `score`; creates `params` in its
+    constructor, which takes the arguments of this one and calls it first; and defines `_iterate`
+    and `play`. If the next iteration depends on more tensors than `params`, such as the moments of
+    an optimizer, it extends `_state` and `_set_state`. Everything else is shared: checked
+    iterations that leave no trace if they fail, counters, time, checkpoints, copies, and acting
+    with recorded data.
 
-        One whose memory learns while it acts has nothing to do here, and is never asked to.
-        """
+    Random numbers must come from generators derived from `seed`, their purpose and
+    `num_iterations` (see `metarl.seeding`), so that a run that was stopped continues bitwise
+    identically.
+    """
 
+    name: ClassVar[str]
+    """Under which the agent is registered; checkpoints hold it."""
+    config_type: ClassVar[type[Any]]
+    """Dataclass of the settings. `meta_batch_size` is required: the tasks of each iteration."""
+    adapts_untrained: ClassVar[bool] = False
+    """Whether an untrained agent learns a task in `Player.adapt`, as gradient steps do."""
 
-class AdaptiveAgent(Protocol):
-    """Something that acts and adapts: all that an evaluation knows of it."""
+    params: Params
+    """The meta-learned parameters by name; every value must be finite."""
 
-    @property
-    def remembers(self) -> bool:
-        """Whether it learns while it acts, so that a task's episodes must follow one another.
-
-        One that does not learns in `adapt` alone, from episodes that may be played side by side.
-        """
-
-    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
-        """Begin with tasks it knows nothing of.
+    def __init__(
+        self,
+        family: TaskFamily,
+        config: Config | None = None,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """An untrained agent.
 
         Args:
-            num_tasks: N.
-            num_envs: E, environments of each task; each has a memory of its own, if any.
-            generator: of the actions, on the agent's device.
+            family: where the tasks come from.
+            config: settings; None takes the defaults. `action_scale` None becomes the variant's.
+            seed: of parameters, tasks, initial states and actions.
+            device: where parameters and updates are computed.
+
+        Raises:
+            TypeError: if the class lacks part of its declaration, or `config` has another type.
+            ValueError: if the settings do not fit the family.
         """
+        self._config: Config = checked_config(type(self), family, config)
+        self.family, self.seed, self.device = family, seed, torch.device(device)
+        self.num_iterations, self.num_env_steps = 0, 0
+        self.params = {}
+        self._batch: TrainingBatch | None = None
+        self._num_envs, self._sampling_seconds = 0, 0.0
+        require_metrics(self.name, self.metrics, score=self.score, shown=self.shown_metrics)
 
+    # The declaration.
 
-class TrainableAgent(AdaptiveAgent, Protocol):
-    """An agent that a script can train, save and resume."""
+    @property
+    def config(self) -> Config:
+        """The settings, resolved; they cannot be replaced."""
+        return self._config
 
-    family: TaskFamily
-    config: Any
-    seed: int
-    device: torch.device
-    num_iterations: int
-    num_env_steps: int
+    @config.setter
+    def config(self, _: Config) -> NoReturn:
+        raise AttributeError(
+            f"config of an agent cannot be replaced; create another agent with other settings: "
+            f"{type(self).__name__}(family, config)"
+        )
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        """Description of each metric that `_iterate` returns, by name "group/name"."""
+        return {}
 
     @property
     def score(self) -> str:
-        """The metric whose highest mean marks the best checkpoint."""
+        """The metric whose highest mean marks the best checkpoint; the default is the first."""
+        return next(iter(self.metrics), "")
 
-    def iterate(self) -> dict[str, float]:
-        """One training iteration; what happened, by name."""
+    @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        """The metrics in the progress line; the default is the score."""
+        return (self.score,)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the agent learns while it acts; see `metarl.rl.players.AdaptiveAgent`."""
+        return False
+
+    @property
+    def episodes_trained_on(self) -> int | None:
+        """Episodes of each trial in training if the agent has a memory, else None."""
+        return None
+
+    def progress(self, metrics: Mapping[str, float]) -> str:
+        """The progress line of an iteration: the shown metrics and the speed."""
+        values = (f"{name.rsplit('/')[-1]} {metrics[name]:.4g}" for name in self.shown_metrics)
+        return "  ".join([*values, f"{metrics['time/env_steps_per_second']:,.0f} steps/s"])
+
+    # The algorithm, by the subclass.
+
+    @abstractmethod
+    def _iterate(self, tasks: Tasks) -> Iteration:
+        """Train on the tasks of one iteration.
+
+        Args:
+            tasks: [meta_batch_size, D], sampled for the iteration `num_iterations`.
+        """
+
+    @abstractmethod
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
+        """Start on tasks of which the agent knows nothing; see `AdaptiveAgent` in `players`."""
+
+    def _state(self) -> State:
+        """All tensors that the next iteration depends on, by group and name."""
+        return {"parameters": self.params}
+
+    def _set_state(self, state: State) -> None:
+        """Continue from a state whose tensors have the shapes, types and devices of `_state()`."""
+        with torch.no_grad():  # in place, as optimizers hold these very tensors
+            for name, values in state["parameters"].items():
+                self.params[name].copy_(values)
+
+    # Training.
+
+    def learn(
+        self,
+        num_iterations: int,
+        *,
+        callback: Callable[[Self, Metrics], bool | None] | None = None,
+    ) -> Self:
+        """Train for more iterations.
+
+        Args:
+            num_iterations: how many.
+            callback: called after each iteration with the agent and its metrics; False ends
+                training.
+
+        Returns:
+            The agent itself.
+
+        Raises:
+            FloatingPointError: if an observation, a reward, a loss, a metric or a parameter is not
+                finite; the agent is as it was before the iteration.
+            ValueError: if `num_iterations` is negative, or metrics are not as declared.
+        """
+        require_at_least("num_iterations", num_iterations, 0)
+        for _ in range(num_iterations):
+            metrics = self.iterate()
+            if callback is not None and callback(self, metrics) is False:
+                break
+        return self
+
+    def iterate(self) -> Metrics:
+        """Run one training iteration; if it raises, the agent is as it was before.
+
+        Returns:
+            The declared metrics, and time/env_steps (all iterations), time/env_steps_per_second,
+            time/sampling_seconds and time/update_seconds.
+
+        Raises:
+            FloatingPointError: as `learn` does.
+            ValueError: if the metrics are not as declared.
+        """
+        key = self.num_iterations
+        tasks = self.family.sample_tasks(
+            self._config.meta_batch_size,  # type: ignore[attr-defined] # checked in __init__
+            seed=derive_seed(self.seed, "iteration", key),
+        )
+        before = {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in self._groups()}
+        steps_before = self.num_env_steps
+        try:
+            with in_iteration(key + 1, tasks):
+                require_finite_params("parameter", self.params)
+                self._sampling_seconds, started = 0.0, time.perf_counter()
+                metrics, steps = checked_outcome(self.name, self._iterate(tasks), self.metrics)
+                seconds = time.perf_counter() - started
+            self.num_iterations, self.num_env_steps = key + 1, steps_before + steps
+        except BaseException:  # an update may stop half-way, for lack of memory for instance
+            self._set_state(before)
+            self.num_iterations, self.num_env_steps = key, steps_before
+            self.close()
+            raise
+        return {
+            **metrics,
+            "time/env_steps": self.num_env_steps,
+            "time/env_steps_per_second": steps / seconds,
+            "time/sampling_seconds": self._sampling_seconds,
+            "time/update_seconds": seconds - self._sampling_seconds,
+        }
+
+    @contextmanager
+    def _training_envs(self, tasks: Tasks, *, num_envs: int) -> Iterator[BatchEnv]:
+        """Environments of the tasks, kept from one iteration to the next; time counts as sampling.
+
+        Args:
+            tasks: [N, D].
+            num_envs: E, environments of each task.
+        """
+        if self._batch is None or num_envs != self._num_envs:
+            self.close()
+            self._batch = TrainingBatch(self.family, num_envs=num_envs, device=self.device)
+            self._num_envs = num_envs
+        started = time.perf_counter()
+        with self._batch.posing(tasks) as env:
+            yield env
+        self._sampling_seconds += time.perf_counter() - started
 
     def close(self) -> None:
-        """Free the training environments."""
+        """Free the training environments; the next iteration opens them again."""
+        if self._batch is not None:
+            self._batch.close()
+
+    def untrained(self, *, family: TaskFamily | None = None, device: Any = None) -> Self:
+        """A fresh agent with this one's settings and seed.
+
+        Args:
+            family: where the tasks come from; None takes this agent's.
+            device: None takes this agent's.
+        """
+        family, device = family or self.family, device or self.device
+        return type(self)(family, self.config, seed=self.seed, device=device)
+
+    # Acting with recorded data.
+
+    def adapt(self, episodes: Episodes | Sequence[Episodes]) -> AdaptedState:
+        """The agent's knowledge of all tasks after it has seen episodes of them.
+
+        Args:
+            episodes: recorded by this agent or another policy; one batch [N, E, ...] or several in
+                order, on the agent's device. An agent without a memory takes one adaptation step
+                on each batch. A memory sees the k-th batch as the k-th episode of N · E trials.
+
+        Returns:
+            An opaque state for `predict`; its N is that of the episodes, and so is its E if the
+            agent has a memory.
+
+        Raises:
+            TypeError: if `episodes` holds something else.
+            ValueError: if there are none, or their numbers of tasks or environments differ.
+        """
+        batches = [episodes] if isinstance(episodes, Episodes) else list(episodes)
+        require_batches(batches, same_envs=self.remembers)
+        return adapted_by(self, batches)
+
+    def predict(
+        self,
+        inputs: Inputs,
+        adapted: AdaptedState | None = None,
+        *,
+        deterministic: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, AdaptedState]:
+        """Actions of the agent in all tasks.
+
+        Args:
+            inputs: observations [N, E, O], or an `ActorInput` with the previous step. A memory
+                needs the latter, except at the start of a trial and right after `adapt`, where
+                observations start a new episode. `ActorInput.deterministic` is not used.
+            adapted: from `adapt` or the previous `predict`; None: nothing is known of the tasks.
+            deterministic: take the mode of the policy.
+            generator: draws the actions if they are not deterministic. On the agent's device.
+
+        Returns:
+            Actions [N, E, A], or [N, E] int64, in environment units, and the state to continue
+            with: the advanced memory; without a memory, the same state.
+
+        Raises:
+            TypeError: if `adapted` is something else.
+            ValueError: if shapes do not fit, the generator is missing, or a memory lacks the
+                previous step.
+        """
+        if not deterministic and generator is None:
+            raise ValueError("generator must be given to draw actions (deterministic=False)")
+        if not isinstance(adapted, AdaptedState | None):
+            raise TypeError(
+                f"adapted must be a state from adapt or predict, got {type(adapted).__name__}"
+            )
+        if adapted is not None and adapted.owner is not self:
+            raise ValueError("adapted must be a state of this agent, got another agent's")
+        return predicted(self, inputs, adapted, None if deterministic else generator)
+
+    # Files and copies.
 
     def save(self, path: Path | str) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint: the state, the settings and the counters. Replaced in one step.
+
+        Raises:
+            FloatingPointError: if a parameter is not finite; nothing is written.
+        """
+        require_finite_params("parameter", self.params)
+        header = {
+            "agent": self.name,
+            "environment": self.family.id,
+            "seed": self.seed,
+            "config": asdict(self.config),  # type: ignore[call-overload] # checked in __init__
+            "counters": self._counters(),
+        }
+        tensors = {f"{group}/{n}": t for group, ts in self._groups() for n, t in ts.items()}
+        save_checkpoint(Path(path), tensors, header)
+
+    @classmethod
+    def load(
+        cls, path: Path | str, family: TaskFamily, *, device: torch.device | str = "cpu"
+    ) -> Self:
+        """The agent of a checkpoint; it continues as if it had never been stopped.
+
+        Raises:
+            ValueError: if the file is not a checkpoint, belongs to another agent or family, or
+                holds numbers that are not finite.
+        """
+        path = Path(path)
+        tensors, header = load_checkpoint(path, agent=cls.name, environment=family.id)
+        config = read_settings(cls.config_type, header["config"], where=f"checkpoint {path}")
+        agent = cls(family, config, seed=header["seed"], device=device)
+        state = {g: select_tensors(path, tensors, g, like) for g, like in agent._groups()}
+        agent._set_state(state)
+        agent.num_iterations = read_counter(path, header, "num_iterations")
+        agent.num_env_steps = read_counter(path, header, "num_env_steps")
+        return agent
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are built by the constructor; their environments open when used."""
+        state = {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in self._groups()}
+        keywords = {"seed": self.seed, "device": self.device}
+        made = (type(self), (self.family, self.config), keywords)
+        return _rebuilt, (*made, state, self._counters())
+
+    def _counters(self) -> dict[str, int]:
+        return {"num_iterations": self.num_iterations, "num_env_steps": self.num_env_steps}
+
+    def _groups(self) -> Sequence[tuple[str, Mapping[str, Tensor]]]:
+        if not self.params:
+            raise TypeError(
+                f"agent {self.name!r} must set params to its meta-learned parameters by name in "
+                "its constructor, got none"
+            )
+        return tuple(self._state().items())
+
+
+def _rebuilt(
+    agent_type: type[Agent[Any]],
+    arguments: tuple[Any, ...],
+    keywords: Mapping[str, Any],
+    state: State,
+    counters: Mapping[str, int],
+) -> Agent[Any]:
+    """The agent of a copy or a pickle."""
+    agent = agent_type(*arguments, **keywords)
+    agent._set_state(state)
+    agent.num_iterations, agent.num_env_steps = counters.values()
+    return agent

@@ -1,7 +1,7 @@
-"""Players of all kinds: agents that adapt by gradient steps, references, and objects of a user.
+"""Players: agents that act in a set of tasks, and everything that an evaluation knows of them.
 
-Each is what an evaluation plays with; see `metarl.agent`. Those of Stable-Baselines3 are in
-`metarl.sb3_player`.
+Here are the protocols, and players for agents that adapt by gradient steps, for fixed policies and
+for a user's object. Players of Stable-Baselines3 models are in `metarl.bridges.sb3_agent`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,54 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from metarl.rl.agent import AdaptiveAgent, Player
 from metarl.rollouts.actors import chosen
 from metarl.rollouts.episodes import Actor, Episodes
-from metarl.rollouts.trials import ActorInput
+from metarl.rollouts.trials import ActorInput, TrialActor
 
-__all__ = ["GradientAgent", "GradientPlayer", "StatelessPlayer", "as_agent", "unadapted"]
+__all__ = [
+    "AdaptiveAgent",
+    "GradientAgent",
+    "GradientPlayer",
+    "Player",
+    "StatelessPlayer",
+    "as_agent",
+    "unadapted",
+]
+
+
+class Player(TrialActor, Protocol):
+    """An agent that acts in tasks, all at once, of which it knows nothing at first."""
+
+    def adapt(self, episodes: Episodes) -> None:
+        """Learn from one batch of episodes of each task, [tasks, envs, ...].
+
+        An agent whose memory learns while it acts does nothing here.
+        """
+
+
+class AdaptiveAgent(Protocol):
+    """Something that acts and adapts: everything that an evaluation knows of an agent."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it learns while it acts, so that a task's episodes must follow one another.
+
+        An agent without a memory learns in `Player.adapt` only, from episodes that may be played
+        side by side.
+        """
+
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
+        """Start on tasks of which the agent knows nothing.
+
+        Args:
+            num_tasks: N.
+            num_envs: E, environments of each task; each has a separate memory, if any.
+            generator: draws the actions. On the agent's device.
+        """
 
 
 class GradientAgent(Protocol):
-    """An agent whose knowledge of the tasks is a value, replaced by each adaptation step."""
+    """An agent whose knowledge of the tasks is a value that each adaptation step replaces."""
 
     def initial_state(self, num_tasks: int) -> Any:
         """The state before any data of the tasks."""
@@ -33,11 +71,11 @@ class GradientAgent(Protocol):
         """The policies of all tasks as one function of observations, in environment units."""
 
     def adapt_step(self, state: Any, episodes: Episodes, *, step: int = 0) -> Any:
-        """The state after one more adaptation step on episodes of each task; `step` came before."""
+        """The state after one more adaptation step on episodes of each task; `step` is from 0."""
 
 
 class GradientPlayer:
-    """Plays for an agent that adapts between batches of episodes."""
+    """The player of an agent that adapts between batches of episodes."""
 
     def __init__(self, agent: GradientAgent, num_tasks: int, generator: torch.Generator) -> None:
         self._agent, self._generator = agent, generator
@@ -60,7 +98,7 @@ class GradientPlayer:
 
 
 class StatelessPlayer:
-    """Plays a fixed function of the observations; it never learns."""
+    """The player of a fixed function of the observations; it never learns."""
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
@@ -70,11 +108,11 @@ class StatelessPlayer:
         return self._actor(moment.observations)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Nothing is learnt."""
+        """Does nothing."""
 
 
 class _UserPlayer:
-    """Plays for an object that has `act(observations)` and may have `adapt(episodes)`."""
+    """The player of an object that has `act(observations)` and may have `adapt(episodes)`."""
 
     def __init__(self, player: Any) -> None:
         self._player = player
@@ -107,7 +145,7 @@ class _UserAgent:
     remembers = False
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
-        del generator  # the object draws as it likes
+        del generator  # the object has its own randomness
         player = self._make_player(num_tasks, num_envs)
         if not callable(getattr(player, "act", None)):
             raise TypeError(
@@ -118,12 +156,12 @@ class _UserAgent:
 
 
 def as_agent(make_player: Callable[[int, int], Any]) -> AdaptiveAgent:
-    """An agent of your own for an evaluation.
+    """Make an agent for an evaluation from objects that act.
 
     Args:
         make_player: (num_tasks, num_envs) ↦ a new object with `act(observations)`, from
             observations [N, E, O] to actions [N, E, A] (int64 [N, E] for discrete ones), and, if
-            it learns, `adapt(episodes)`, called with each batch of `Episodes` before the next.
+            it learns, `adapt(episodes)`, which is called with each batch of `Episodes`.
 
     Example:
         >>> class Still:
@@ -137,7 +175,7 @@ def as_agent(make_player: Callable[[int, int], Any]) -> AdaptiveAgent:
 
 
 class _Unadapted:
-    """Plays as another does, and learns nothing."""
+    """Acts like another player and never learns."""
 
     def __init__(self, player: Player) -> None:
         self._player = player
@@ -146,7 +184,7 @@ class _Unadapted:
         return self._player.act(moment)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Nothing is learnt."""
+        """Does nothing."""
 
 
 class _UnadaptedAgent:
@@ -160,10 +198,10 @@ class _UnadaptedAgent:
 
 
 def unadapted(agent: AdaptiveAgent) -> AdaptiveAgent:
-    """The agent as it is before any data of a task, whatever it is shown.
+    """The agent as it is before any data of a task; its players never learn.
 
     Raises:
-        ValueError: if it remembers, so that it learns whenever it acts.
+        ValueError: if it has a memory, because it then learns whenever it acts.
     """
     if agent.remembers:
         raise ValueError("agent must be without memory, one with memory adapts whenever it acts")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from metarl.registry import Registry
 
 if TYPE_CHECKING:
-    from metarl.rl.agent import AdaptiveAgent
+    from metarl.rl.players import AdaptiveAgent
     from metarl.tasks.family import TaskFamily
 
 __all__ = ["AGENTS", "REFERENCES", "fitting_references", "make_reference"]

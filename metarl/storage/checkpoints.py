@@ -88,8 +88,8 @@ def load_checkpoint(
     """Tensors on the CPU, and the header, of a checkpoint of this agent and environment.
 
     Raises:
-        ValueError: as `read_header`, and if agent or environment differ, or the header lacks
-            seed, settings or counters.
+        ValueError: as `read_header`, and if agent or environment differ, the header lacks seed,
+            settings or counters, or a number is not finite.
     """
     tensors, header = _read(path)
     for kind, wanted in (("agent", agent), ("environment", environment)):
@@ -100,6 +100,12 @@ def load_checkpoint(
     for key, needed in _NEEDED.items():
         if not isinstance(header.get(key), needed):
             raise ValueError(f"checkpoint {path} does not say its {key}, so it cannot be used")
+    for name, values in tensors.items():
+        if not bool(values.isfinite().all()):
+            raise ValueError(
+                f"checkpoint {path} must hold finite numbers only, {name} does not; use an "
+                "earlier checkpoint"
+            )
     return tensors, header
 
 

@@ -198,7 +198,7 @@ def cheetah_update() -> Callable[[], None]:
     noise, resets = _rng(), _rng()
     episodes = collect(env, agent.actor(state, noise), resets)
     support = agent._process(state, episodes)
-    adapted = agent.adapt([episodes])
+    adapted = agent.adapt_step(state, episodes)
     query = agent._process(adapted, collect(env, agent.actor(adapted, noise), resets))
     initial = agent.params
 

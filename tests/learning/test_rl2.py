@@ -33,7 +33,7 @@ def trained(
         "learning_rate": 5e-3,
         "gae_lambda": 0.3,
         "entropy_coefficient": 0.005,
-        "value_sees_task": True,
+        "privileged_critic": True,
         **settings,
     }
     config = RL2Config(**given)
@@ -146,7 +146,7 @@ def test_two_arms_are_learned_whether_or_not_they_tell_of_each_other(
     memory get 49.4 to 51.1; whoever knows the better arm gets 90, 75, 60, 75 and 66.7."""
     settings = {"memory": "lstm", "memory_size": 32, "meta_batch_size": 200, "gamma": 0.95}
     settings |= {"gae_lambda": 0.9, "learning_rate": 8e-3, "entropy_coefficient": 0.02}
-    settings |= {"expected_rewards": True, "num_epochs": 2, "simpler_iterations": 5}
+    settings |= {"use_expected_rewards": True, "num_epochs": 2, "simpler_iterations": 5}
     family = make_family(f"DependentBandit:{variant}")
     margins = {"random": margin, "memoryless": margin}
     remembering = beats_simpler(family, num_iterations, margins, seed=0, **settings)
@@ -193,7 +193,7 @@ def test_hidden_rewards_and_transitions_are_learned_over_ten_episodes():
     policies without memory and with a cleared one, after 65 iterations as after 20."""
     settings = {"memory": "transformer", "sees_transitions": True, "num_episodes": 10}
     settings |= {"meta_batch_size": 200, "gamma": 0.9, "gae_lambda": 0.5, "num_epochs": 2}
-    settings |= {"learning_rate": 1.5e-3, "entropy_coefficient": 0.09, "expected_rewards": True}
+    settings |= {"learning_rate": 1.5e-3, "entropy_coefficient": 0.09, "use_expected_rewards": True}
     margins = {"random": 3, "memoryless": 3, "cleared": 3}
     family = make_family("TabularMDP:rl2")
     remembering = beats_simpler(family, 65, margins, seed=0, simpler_iterations=20, **settings)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metarl.rl.agent import AdaptiveAgent
+from metarl.rl.players import AdaptiveAgent
 from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.tasks.family import TaskFamily
 

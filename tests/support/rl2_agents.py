@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "cleared transformer": {"clear_each_episode": True, "memory": "transformer"},
     "truncated": {"backprop_steps": 3},
     "all options": {
-        "normalize_observations": True, "value_sees_task": True, "anneal_iterations": 5,
+        "normalize_observations": True, "privileged_critic": True, "anneal_iterations": 5,
         "value_clip": 0.2, "clear_each_episode": True,
     },
 }  # fmt: skip
@@ -74,7 +74,10 @@ def shaken(learner: RL2) -> RL2:
 
 def everything(learner: RL2) -> dict[str, Tensor]:
     """All that a checkpoint holds."""
-    return {name: t.detach().clone() for name, t in learner._tensors().items()}
+    state = learner._state()
+    return {
+        f"{group}/{n}": t.detach().clone() for group, ts in state.items() for n, t in ts.items()
+    }
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -104,7 +107,7 @@ def lived(learner: RL2, *, num_tasks: int = 4, num_envs: int = 1, **settings: An
 
 
 def moments(trials: Trials) -> Iterator[ActorInput]:
-    """What the agent of these trials was told."""
+    """The inputs of the agent that acted in these trials."""
     never = torch.zeros_like(trials.mask[..., 0])
     yield ActorInput(trials.observations[:, :, 0], None, torch.zeros(never.shape), never, never)
     for t in range(1, trials.mask.shape[-1]):

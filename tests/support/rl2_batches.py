@@ -73,7 +73,7 @@ def batch_for(who: Learner, *, cleared: bool = False, moved: float = 0.3) -> Tri
     actions = old.sample(chance(6))
     return TrialBatch(
         inputs=inputs,
-        told=told,
+        trial_progress=told,
         tasks=tasks,
         cleared=forgets,
         actions=actions,

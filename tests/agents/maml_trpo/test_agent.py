@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from metarl.envs.navigation.goals import Navigation2D
 from metarl.envs.simulators.tensor import TensorBatch
 from metarl.rl.distributions import DiagonalGaussian
 from metarl.rollouts.episodes import Episodes, collect
+from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import Step
 from metarl.tasks.spaces import Tasks
 
@@ -291,9 +294,9 @@ def test_a_loaded_agent_acts_and_adapts_the_same(tmp_path: Path):
     loaded = MAMLTRPO.load(tmp_path / "agent", Navigation2D("maml17"))
     assert (loaded.config, loaded.seed) == (learner.config, 5)
     observations = torch.rand((3, 5, 2), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(loaded.predict(observations), learner.predict(observations))
+    assert torch.equal(loaded.predict(observations)[0], learner.predict(observations)[0])
     episodes = episodes_of(learner, learner.initial_state(3))
-    actions = [one.predict(observations, one.adapt([episodes])) for one in (loaded, learner)]
+    actions = [one.predict(observations, one.adapt([episodes]))[0] for one in (loaded, learner)]
     assert torch.equal(*actions)
 
 
@@ -310,9 +313,42 @@ def test_the_action_scale_is_the_variants_unless_it_is_given(tmp_path: Path, giv
     scaled.action_scale = 4.0
     learner, plain = agent(family=scaled, action_scale=given), agent(action_scale=1.0)
     assert learner.config.action_scale == resolved
-    observations = torch.rand((5, 2), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        learner.predict(observations), plain.predict(observations) / resolved
-    )
+    observations = torch.rand((1, 5, 2), generator=torch.Generator().manual_seed(0))
+    actions = [one.predict(observations)[0] for one in (learner, plain)]
+    torch.testing.assert_close(actions[0], actions[1] / resolved)
     learner.save(tmp_path / "agent")
     assert MAMLTRPO.load(tmp_path / "agent", scaled).config.action_scale == resolved
+
+
+# Copies.
+
+
+@pytest.mark.parametrize("family", [NAVIGATION, make_family("HalfCheetahVel:promp")])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_a_copy_continues_bitwise(family, copied, monkeypatch):
+    monkeypatch.setattr(family, "horizon", 5)
+    learner, straight = (agent(family=family).learn(1) for _ in range(2))
+    other = copied(learner)
+    assert history(other, 2) == history(straight, 2)
+    assert equal(other.params, straight.params)
+    assert learner.num_iterations == 1
+    for one in (learner, straight, other):
+        one.close()
+
+
+# The evaluator.
+
+
+def test_adapting_to_the_episodes_of_an_evaluation_is_what_its_player_does():
+    learner = trained(1)
+    player = learner.play(3, 4, torch.Generator().manual_seed(0))
+    never = torch.zeros(3, 4, dtype=torch.bool)
+    seen = []
+    for step in range(3):
+        seen.append(episodes_of(learner, learner.initial_state(3), seed=step))
+        player.adapt(seen[-1])
+        observations = torch.rand((3, 4, 2), generator=torch.Generator().manual_seed(step))
+        inputs = ActorInput(observations, None, torch.zeros(3, 4), never, ~never)
+        assert torch.equal(
+            player.act(inputs), learner.predict(observations, learner.adapt(seen))[0]
+        )

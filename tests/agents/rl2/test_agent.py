@@ -29,7 +29,7 @@ from torch import Tensor
 
 from metarl.agents import RL2, RL2Config
 from metarl.agents.rl2.batch import trial_gae
-from metarl.agents.rl2.task_features import TaskNumbers
+from metarl.agents.rl2.task_features import TaskEncoder
 from metarl.envs.bandits import Bandit
 from metarl.envs.simulators.tensor import TensorBatch
 from metarl.rl.distributions import Categorical
@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_leaves_the_agent(monkeypatch):
             gradient.fill_(torch.nan)
         return torch.zeros(())
 
-    monkeypatch.setattr("metarl.agents.rl2.updates._shorten", spoil)
+    monkeypatch.setattr("metarl.agents.rl2.updates._clip_grad_norm", spoil)
     message = "iteration 2: parameter .* must be finite; try a smaller learning_rate"
     with pytest.raises(FloatingPointError, match=message):
         learner.iterate()
@@ -210,10 +210,10 @@ def test_environments_are_kept_until_the_agent_is_closed(monkeypatch):
 def test_statistics_are_those_of_the_iterations_before(phases):
     learner = agent(normalize_observations=True, family=ROBOT)
     inputs = torch.randn(4, 6, generator=chance())
-    torch.testing.assert_close(learner._normalized(inputs), inputs)  # nothing seen yet
+    torch.testing.assert_close(learner._normalizer.normalized(inputs), inputs)  # nothing seen yet
     learner.learn(2)
     seen = torch.cat([learner.inputs.encode_trials(t)[t.mask] for t in phases]).double().numpy()
-    shown = learner._normalized(inputs)
+    shown = learner._normalizer.normalized(inputs)
     numbers = [0, 1, 4]  # the position and the reward; not the action, not the flag
     expected = (inputs.numpy() - seen.mean(0)) / np.sqrt(seen.var(0) + 1e-8)
     np.testing.assert_allclose(
@@ -232,8 +232,8 @@ def test_rewards_are_learnt_from_in_units_of_the_deviation_of_returns(phases):
         ):
             tail = row[: int(mask.sum())]
             returns += [sum(0.9**k * r for k, r in enumerate(tail[t:])) for t in range(len(tail))]
-    assert learner._reward_factor() == pytest.approx(1 / np.std(returns), rel=1e-5)
-    assert agent(normalize_rewards=False).learn(1)._reward_factor() == 1
+    assert learner._normalizer.reward_factor == pytest.approx(1 / np.std(returns), rel=1e-5)
+    assert agent(normalize_rewards=False).learn(1)._normalizer.reward_factor == 1
 
 
 def pulled(*, num_trials: int = 4000, **settings: Any) -> tuple[RL2, Trials]:
@@ -241,7 +241,7 @@ def pulled(*, num_trials: int = 4000, **settings: Any) -> tuple[RL2, Trials]:
     learner = shaken(
         agent(
             family=Bandit("n10-k5"), gamma=1.0, gae_lambda=1.0, num_episodes=1,
-            normalize_rewards=False, value_sees_task=True, **settings,
+            normalize_rewards=False, privileged_critic=True, **settings,
         )
     )  # fmt: skip
     return learner, lived(learner, num_tasks=num_trials)
@@ -249,7 +249,7 @@ def pulled(*, num_trials: int = 4000, **settings: Any) -> tuple[RL2, Trials]:
 
 def test_means_of_rewards_are_learnt_from_if_wanted():
     for wanted in (True, False):
-        learner, trials = pulled(num_trials=3, expected_rewards=wanted)
+        learner, trials = pulled(num_trials=3, use_expected_rewards=wanted)
         batch = learner._process(trials, learner.family.sample_tasks(3, seed=7), learner.config)[0]
         learnt_from = trials.expected_rewards if wanted else trials.rewards
         assert learnt_from is not None
@@ -260,7 +260,9 @@ def test_means_of_rewards_are_learnt_from_if_wanted():
 def test_means_of_rewards_give_the_same_gradient_on_average_with_less_noise():
     """Σ_t ∇ log π(a_t) R_t by a shift of all logits: means agree, deviations do not."""
     learner, trials = pulled()
-    inputs = learner._shown(learner.inputs.encode_trials(trials).flatten(0, 1).transpose(0, 1))
+    inputs = learner._policy_inputs(
+        learner.inputs.encode_trials(trials).flatten(0, 1).transpose(0, 1)
+    )
     start = learner.policy.start(learner.params, 4000)
     policy, _, _ = learner.policy.sequence(learner.params, inputs, start, None)
     logits = policy.outputs[0].detach()
@@ -278,8 +280,8 @@ def test_means_of_rewards_give_the_same_gradient_on_average_with_less_noise():
 
 
 def test_means_that_a_family_does_not_tell_cannot_be_learnt_from():
-    with pytest.raises(ValueError, match=r"expected_rewards must be False with Lock.*not tell"):
-        agent(expected_rewards=True)
+    with pytest.raises(ValueError, match=r"use_expected_rewards must be False with Lock.*not give"):
+        agent(use_expected_rewards=True)
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "trpo"}, {"memory": "transformer"}])
@@ -320,16 +322,16 @@ def test_training_discounts_as_far_as_annealed(monkeypatch):
 
 
 @pytest.mark.parametrize("sees", [False, True])
-def test_values_are_told_the_time_and_if_wanted_the_task(sees):
-    learner = agent(value_sees_task=sees)
+def test_the_critic_sees_the_time_and_if_privileged_the_task(sees):
+    learner = agent(privileged_critic=sees)
     trials, tasks = lived(learner), LOCK.sample_tasks(4, seed=7)
     batch = learner._process(trials, tasks, learner.config)[0]
     steps = trials.mask.shape[-1]
-    assert batch.told.shape == (steps, 4, 1)
-    assert batch.told[:, 2, 0].tolist() == pytest.approx([t / 8 for t in range(steps)])
+    assert batch.trial_progress.shape == (steps, 4, 1)
+    assert batch.trial_progress[:, 2, 0].tolist() == pytest.approx([t / 8 for t in range(steps)])
     assert batch.tasks.shape == (1, 4, 5 if sees else 0)
     if sees:
-        numbers = TaskNumbers(LOCK, seed=learner.seed, device=torch.device("cpu"))
+        numbers = TaskEncoder(LOCK, seed=learner.seed, device=torch.device("cpu"))
         assert torch.equal(batch.tasks[0], numbers(tasks))
 
 
@@ -339,7 +341,7 @@ def test_values_are_told_the_time_and_if_wanted_the_task(sees):
 def test_an_error_in_the_middle_of_an_update_leaves_the_agent_as_it_was(monkeypatch):
     """The third minibatch of the second iteration finds no memory."""
     learner = agent(num_minibatches=2, num_epochs=2).learn(1)
-    before = {name: t.clone() for name, t in learner._tensors().items()}
+    before = everything(learner)
     steps, take = [], torch.optim.Adam.step
 
     def failing(self: torch.optim.Adam, *arguments: Any, **settings: Any) -> None:
@@ -353,7 +355,7 @@ def test_an_error_in_the_middle_of_an_update_leaves_the_agent_as_it_was(monkeypa
         learner.iterate()
     assert len(steps) == 3
     assert learner.num_iterations == 1
-    assert all(torch.equal(t, before[name]) for name, t in learner._tensors().items())
+    assert equal(everything(learner), before)
 
 
 def test_an_error_at_the_end_of_an_iteration_leaves_the_agent_as_it_was(monkeypatch):

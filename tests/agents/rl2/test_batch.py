@@ -115,7 +115,7 @@ def batch() -> TrialBatch:
     numbered = torch.arange(T * 6).view(T, 6)
     return TrialBatch(
         inputs=randn(T, 6, 3, seed=3),
-        told=randn(T, 6, 1, seed=4),
+        trial_progress=randn(T, 6, 1, seed=4),
         tasks=randn(1, 6, 2, seed=6),
         cleared=None,
         actions=numbered,

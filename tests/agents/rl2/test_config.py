@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import pytest
 
@@ -107,11 +108,11 @@ def test_settings_at_the_ends_of_their_ranges_are_accepted(settings):
 def test_every_setting_with_a_range_is_checked():
     checked = {name for name, _, _ in OUT_OF_RANGE}
     switches = {
-        "clear_each_episode", "value_sees_task", "expected_rewards", "normalize_observations",
+        "clear_each_episode", "privileged_critic", "use_expected_rewards", "normalize_observations",
         "normalize_rewards", "sees_transitions",
     }  # fmt: skip
     of_others = {"final_gamma"}  # between gamma and 1
-    assert checked == set(RL2Config.__dataclass_fields__) - switches - of_others
+    assert checked == {field.name for field in fields(RL2Config)} - switches - of_others
 
 
 def test_learning_rate_and_entropy_fall_to_zero_when_annealed():

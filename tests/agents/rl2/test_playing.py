@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from rl2_agents import (
     equal,
     everything,
     few,
+    history,
     lived,
     moments,
     shaken,
@@ -32,7 +35,8 @@ from metarl.envs.bandits import Bandit
 from metarl.envs.navigation.grids import GridNavigation
 from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.rollouts.trials import Trials, collect_trials
+from metarl.rollouts.episodes import Episodes
+from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 
 # Memory.
 
@@ -141,15 +145,16 @@ def test_a_moment_or_a_memory_that_does_not_fit_is_refused():
     for size in (1, 5):
         wrong = first._replace(observations=torch.zeros(4, 1, size))
         with pytest.raises(
-            ValueError, match=rf"observations must have shape \[.*, 2\], got \(4, 1, {size}"
+            ValueError, match=rf"observations must have shape \[.*, 2\], got \[4, 1, {size}"
         ):
             learner.predict(wrong)
     _, state = learner.predict(first)
     fewer = first._replace(observations=first.observations[:3])
-    with pytest.raises(ValueError, match=r"state must be of shapes beginning with \[\(3, 8\)\]"):
+    message = r"observations must have shape \[4, 1, 2\], got \[3, 1, 2\]"
+    with pytest.raises(ValueError, match=message):
         learner.predict(fewer, state)
     other = agent(family=ROBOT, memory="transformer")
-    with pytest.raises(ValueError, match=r"state must be of shapes beginning with \[\(2, 4\)"):
+    with pytest.raises(ValueError, match="adapted must be a state of this agent"):
         other.predict(first, state)
 
 
@@ -232,7 +237,8 @@ def test_the_checkpoint_of_another_family_is_refused(tmp_path: Path):
 
 def test_a_checkpoint_that_does_not_fit_its_settings_is_refused(tmp_path: Path):
     learner = agent()
-    learner._seen = replace(learner._seen, mean=torch.zeros(2, dtype=torch.float64))
+    moments = learner._normalizer._seen
+    learner._normalizer._seen = replace(moments, mean=torch.zeros(2, dtype=torch.float64))
     learner.save(tmp_path / "agent")
     with pytest.raises(ValueError, match=r"must hold seen/mean as torch.float64 \[8\], it holds"):
         RL2.load(tmp_path / "agent", LOCK)
@@ -250,3 +256,96 @@ def test_more_episodes_than_a_transformer_was_made_for_are_refused():
     learner = agent(memory="transformer", family=make_family("GridNavigation:varibad"))
     with pytest.raises(ValueError, match=r"trial must have at most the 30 steps .* comes to 31"):
         lived(learner, num_episodes=3)
+
+
+# Recorded data.
+
+
+def as_episodes(trials: Trials, number: int, horizon: int) -> Episodes:
+    """The episodes of one number within their trials, each padded to the horizon."""
+    here = (trials.episode_indices == number) & trials.mask
+    first = here.to(torch.int8).argmax(-1, keepdim=True)  # [N, E, 1]
+    at = (first + torch.arange(horizon)).clamp(max=here.shape[-1] - 1)
+    mask = here.gather(-1, at)
+
+    def taken(values: torch.Tensor) -> torch.Tensor:
+        return values.take_along_dim(at.view(*at.shape, *(1,) * (values.dim() - 3)), 2)
+
+    observations = taken(trials.observations)
+    led_to = torch.full_like(observations[:, :, :1], torch.nan)  # not recorded, and not needed
+    return Episodes(
+        torch.cat([observations, led_to], 2),
+        taken(trials.actions),
+        taken(trials.rewards) * mask,
+        taken(trials.episode_ends) & mask,
+        torch.zeros_like(mask),
+        mask,
+    )
+
+
+@cases
+def test_adapting_to_recorded_episodes_is_acting_in_them(family, settings):
+    """Deterministic third episodes, after two that were recorded from the evaluator's player."""
+    learner = shaken(agent(family=family, **(settings | {"num_episodes": 3})))
+    played = lived(learner, num_exploratory=2)
+    recorded = [as_episodes(played, k, family.horizon) for k in range(2)]
+    state = learner.adapt(recorded)
+    third = played.episode_indices == 2
+    first = third.to(torch.int8).argmax(-1)
+    rows = torch.arange(4)
+    start = first[:, 0]
+    inputs: Any = played.observations[rows, 0, start].unsqueeze(1)
+    for step in range(2):
+        actions, state = learner.predict(inputs, state)
+        at = (start + step).clamp(max=third.shape[-1] - 1)
+        counts = (third & played.mask)[rows, 0, at]
+        assert step > 0 or bool(counts.all())
+        torch.testing.assert_close(
+            actions[counts, 0], played.actions[rows, 0, at][counts], rtol=0, atol=1e-6
+        )
+        later = (at + 1).clamp(max=third.shape[-1] - 1)
+        never = torch.zeros(4, 1, dtype=torch.bool)
+        inputs = ActorInput(
+            played.observations[rows, 0, later].unsqueeze(1),
+            actions,
+            played.rewards[rows, 0, at].unsqueeze(1),
+            never,
+            never,
+        )
+
+
+def test_what_was_recorded_changes_the_actions_and_states_can_be_used_again():
+    learner = shaken(agent(family=ROBOT))
+    played = lived(learner)
+    state = learner.adapt(as_episodes(played, 0, ROBOT.horizon))
+    observations = played.observations[:, :, 0]
+    one, after = learner.predict(observations, state)
+    again, _ = learner.predict(observations, state)
+    assert torch.equal(one, again)
+    assert after is not state
+    assert (one - learner.predict(observations)[0]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="inputs must be an ActorInput with the previous actions"):
+        learner.predict(observations, after)
+    with pytest.raises(ValueError, match=r"must have shape \[4, 1, 2\], got \[4, 2, 2\]"):
+        learner.predict(observations.expand(4, 2, 2), state)
+
+
+def test_trials_of_different_numbers_of_environments_are_refused():
+    learner = agent(family=ROBOT)
+    one, two = (as_episodes(lived(learner, num_envs=envs), 0, ROBOT.horizon) for envs in (1, 2))
+    message = r"same number of tasks and environments in each batch, got \[4, 1\] and \[4, 2\]"
+    with pytest.raises(ValueError, match=message):
+        learner.adapt([one, two])
+
+
+# Copies.
+
+
+@few
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_a_copy_continues_bitwise(settings, copied):
+    learner, straight = (agent(normalize_observations=True, **settings).learn(2) for _ in range(2))
+    other = copied(learner)
+    assert history(other, 2) == history(straight, 2)
+    assert equal(everything(other), everything(straight))
+    assert learner.num_iterations == 2

@@ -22,7 +22,13 @@ from rl2_batches import (
 from torch import Tensor
 
 from metarl.agents.rl2.batch import TrialBatch
-from metarl.agents.rl2.updates import Learner, _minibatches, _ppo_gradient, _shorten, ppo_update
+from metarl.agents.rl2.updates import (
+    Learner,
+    _clip_grad_norm,
+    _minibatches,
+    _ppo_gradient,
+    ppo_update,
+)
 from metarl.rl.trial_policies import TrialPolicy
 
 # PPO.
@@ -34,7 +40,7 @@ def ppo_loss(who: Learner, batch: TrialBatch, params: dict[str, Tensor]) -> Tens
     start = who.policy.start(params, BATCH)
     new, features, _ = who.policy.sequence(params, batch.inputs, start, batch.cleared)
     given = {"tasks": batch.tasks, "cleared": batch.cleared}
-    values = who.policy.values(params, batch.inputs, features, batch.told, **given)
+    values = who.policy.values(params, batch.inputs, features, batch.trial_progress, **given)
     log_probs, entropies = new.log_prob(batch.actions), new.entropy()
     for t, b in batch.mask.nonzero().tolist():
         ratio = math.e ** (log_probs[t, b] - batch.log_probs[t, b])
@@ -100,7 +106,7 @@ def test_what_does_not_count_has_no_part_in_the_gradient():
 
 @pytest.mark.parametrize("memory", ["gru", "lstm", "none"])
 @pytest.mark.parametrize("length", [STEPS, STEPS + 3])
-def test_stretches_as_long_as_the_trial_are_no_truncation(memory, length):
+def test_chunks_as_long_as_the_trial_do_not_truncate(memory, length):
     whole, cut = learner(memory), learner(memory, backprop_steps=length)
     batch = batch_for(whole, cleared=True)
     (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
@@ -109,7 +115,7 @@ def test_stretches_as_long_as_the_trial_are_no_truncation(memory, length):
 
 
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
-def test_the_loss_of_stretches_is_that_of_the_trial_but_the_gradient_is_not(memory):
+def test_chunks_change_the_gradient_but_not_the_loss(memory):
     whole, cut = learner(memory), learner(memory, backprop_steps=2)
     batch = batch_for(whole, cleared=True)
     (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
@@ -200,11 +206,11 @@ def test_updates_move_what_went_well_up_and_the_values_towards_the_returns():
     assert ppo_loss(who, batch, who.params).item() < before - 0.05
 
 
-def test_short_gradients_are_left_and_long_ones_shortened():
+def test_only_long_gradients_are_clipped():
     gradients = {"a": torch.tensor([3.0]), "b": torch.tensor([0.0, -4.0])}
-    assert float(_shorten(gradients, 10.0)) == pytest.approx(5)
+    assert float(_clip_grad_norm(gradients, 10.0)) == pytest.approx(5)
     assert gradients["a"].tolist() == [3]
-    assert float(_shorten(gradients, 0.5)) == pytest.approx(5)
+    assert float(_clip_grad_norm(gradients, 0.5)) == pytest.approx(5)
     assert gradients["a"].tolist() == pytest.approx([0.3])
     assert gradients["b"].tolist() == pytest.approx([0, -0.4])
 

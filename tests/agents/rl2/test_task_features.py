@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from metarl.agents.rl2.task_features import TaskNumbers, task_numbers, task_size
+from metarl.agents.rl2.task_features import TaskEncoder, encode_tasks, task_size
 from metarl.envs.bandits import Bandit
 from metarl.envs.navigation.grids import DarkRoom
 from metarl.envs.tabular_mdp import TabularMDP
@@ -28,7 +28,7 @@ BOX = spaces.Box(np.array([-2.0, 0.0, 3.0]), np.array([2.0, 10.0, 3.0]), dtype=n
     ids=["box", "discrete", "multi-discrete", "discrete from 4", "multi-discrete from 1 and 5"],
 )
 def test_tasks_become_numbers_of_the_size_of_one(space, tasks, numbers):
-    got = task_numbers(space, np.array(tasks, dtype=np.float64))
+    got = encode_tasks(space, np.array(tasks, dtype=np.float64))
     assert got.dtype == torch.float32
     assert got.tolist() == numbers
     assert task_size(space) == len(numbers[0])
@@ -36,7 +36,7 @@ def test_tasks_become_numbers_of_the_size_of_one(space, tasks, numbers):
 
 @pytest.mark.parametrize("family", [TabularMDP("rl2"), Bandit("n10-k5")], ids=lambda f: f.id)
 def test_tasks_have_mean_0_and_deviation_1(family):
-    rows = TaskNumbers(family, seed=0, device=CPU)(family.sample_tasks(20_000, seed=1))
+    rows = TaskEncoder(family, seed=0, device=CPU)(family.sample_tasks(20_000, seed=1))
     assert rows.shape[1] == task_size(family.task_space)
     assert rows.mean(0).abs().max() < 0.15  # 5 standard errors of 1,000 tasks
     assert (rows.std(0) - 1).abs().max() < 0.3
@@ -45,19 +45,21 @@ def test_tasks_have_mean_0_and_deviation_1(family):
 def test_the_sample_depends_on_the_seed_alone():
     family = Bandit("n10-k5")
     tasks = family.sample_tasks(3, seed=5)
-    first, again, other = (TaskNumbers(family, seed=s, device=CPU)(tasks) for s in (0, 0, 1))
+    first, again, other = (TaskEncoder(family, seed=s, device=CPU)(tasks) for s in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_tasks_that_training_never_saw_stay_near():
     family = DarkRoom("dpt")
-    rows = TaskNumbers(family, seed=0, device=CPU)(family.sample_tasks(50, split="test", seed=1))
+    rows = TaskEncoder(family, seed=0, device=CPU)(family.sample_tasks(50, split="test", seed=1))
     assert rows.abs().max() <= 10
 
 
 def test_tasks_without_bounds_are_refused(monkeypatch):
     family = Bandit("n10-k5")
     monkeypatch.setattr(family, "task_space", spaces.Box(-np.inf, np.inf, (5,), np.float64))
-    with pytest.raises(ValueError, match="value_sees_task must be False with Bandit:n10-k5, whose"):
-        TaskNumbers(family, seed=0, device=CPU)
+    with pytest.raises(
+        ValueError, match="privileged_critic must be False with Bandit:n10-k5, whose"
+    ):
+        TaskEncoder(family, seed=0, device=CPU)

@@ -108,7 +108,7 @@ def test_fitting_the_values_brings_them_nearer_and_leaves_the_policy(monkeypatch
     def error() -> float:
         with torch.no_grad():
             values = who.policy.values(
-                who.params, batch.inputs, batch.inputs, batch.told, tasks=batch.tasks
+                who.params, batch.inputs, batch.inputs, batch.trial_progress, tasks=batch.tasks
             )
         return float((values - batch.returns)[batch.mask].square().mean())
 

@@ -1,0 +1,232 @@
+"""Adapting any agent to recorded episodes, and acting with the result.
+
+Both use the players that an evaluation uses, so they have one meaning for all agents: an adapted
+state is a player that has seen the episodes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.rl.players import AdaptiveAgent, Player
+from metarl.rollouts.episodes import Episodes
+from metarl.rollouts.trials import ActorInput
+from metarl.tasks.family import TaskFamily
+
+__all__ = ["ActingAgent", "AdaptedState", "Inputs", "adapted_by", "predicted"]
+
+Inputs: TypeAlias = ActorInput | Tensor | NDArray[np.floating]
+
+
+class ActingAgent(AdaptiveAgent, Protocol):
+    """What this module needs of an agent."""
+
+    family: TaskFamily
+    device: torch.device
+
+
+class _Group(NamedTuple):
+    """Trials that one player acts in."""
+
+    player: Player
+    rows: Tensor | None
+    """Rows of the trials in [tasks · envs]; None: all tasks, with any number of environments."""
+
+
+class _LastStep(NamedTuple):
+    """The last step of each recorded trial."""
+
+    actions: Tensor  # [N, E, A] or [N, E] int64
+    rewards: Tensor  # [N, E]
+
+
+@dataclass(frozen=True)
+class AdaptedState:
+    """An agent's knowledge of a set of tasks; opaque, made by `Agent.adapt` and `Agent.predict`."""
+
+    owner: ActingAgent
+    groups: tuple[_Group, ...]
+    generator: torch.Generator
+    """The players' generator; each prediction sets its state."""
+    num_tasks: int
+    num_envs: int | None
+    """E if each environment has a separate memory; None for any number."""
+    last: _LastStep | None = None
+    """The step that observations without a previous action follow."""
+    has_acted: bool = False
+    """Whether actions were predicted with a memory, whose rewards it must see next."""
+
+
+def adapted_by(agent: ActingAgent, episodes: Sequence[Episodes]) -> AdaptedState:
+    """The state of an agent after it has seen batches of episodes [N, E, ...]."""
+    num_tasks, num_envs = episodes[0].rewards.shape[:2]
+    generator = torch.Generator(agent.device)
+    if not agent.remembers:
+        player = agent.play(num_tasks, num_envs, generator)
+        for batch in episodes:
+            player.adapt(batch)
+        return AdaptedState(agent, (_Group(player, None),), generator, num_tasks, None)
+    trials = _joined(episodes)
+    groups = []
+    # Trials of one length together: a player that waits for a longer trial would go on learning.
+    for length in trials.lengths.unique().tolist():
+        rows = (trials.lengths == length).nonzero().squeeze(1)
+        player = agent.play(len(rows), 1, generator)
+        for step in range(length):
+            player.act(trials.input(rows, step))
+        groups.append(_Group(player, rows))
+    last = trials.last_step((num_tasks, num_envs))
+    return AdaptedState(agent, tuple(groups), generator, num_tasks, num_envs, last)
+
+
+def predicted(
+    agent: ActingAgent,
+    inputs: Inputs,
+    state: AdaptedState | None,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, AdaptedState]:
+    """Actions, and the state after them; the given state is left as it is.
+
+    Args:
+        agent: the owner of the state.
+        inputs: of all tasks [N, E, ...].
+        state: None before any data.
+        generator: of the actions; None takes the mode.
+
+    Raises:
+        ValueError: if shapes do not fit, or a memory lacks the previous step.
+    """
+    known = _actor_input(agent, inputs, state)
+    known = known._replace(deterministic=torch.full_like(known.episode_ended, generator is None))
+    if state is None:
+        num_tasks, num_envs = known.observations.shape[:2]
+        noise = torch.Generator(agent.device)
+        group = _Group(agent.play(num_tasks, num_envs, noise), None)
+        envs = num_envs if agent.remembers else None
+        state = AdaptedState(agent, (group,), noise, num_tasks, envs)
+    if state.num_envs is not None:  # a memory changes when it acts
+        shared = {id(one): one for one in (agent, state.generator)}
+        groups = tuple(_Group(copy.deepcopy(g.player, dict(shared)), g.rows) for g in state.groups)
+        state = replace(state, groups=groups, last=None, has_acted=True)
+    if generator is not None:
+        state.generator.set_state(generator.get_state())
+    actions = _actions(state.groups, known)
+    if generator is not None:
+        generator.set_state(state.generator.get_state())
+    return actions, state
+
+
+def _actor_input(agent: ActingAgent, inputs: Inputs, state: AdaptedState | None) -> ActorInput:
+    """The inputs with float32 observations and the previous step."""
+    given = inputs.observations if isinstance(inputs, ActorInput) else inputs
+    observations = torch.as_tensor(given, dtype=torch.float32, device=agent.device)
+    _require_observation_shape(agent.family, observations, state)
+    if isinstance(inputs, ActorInput):
+        return inputs._replace(observations=observations)
+    if state is not None and state.has_acted:
+        raise ValueError(
+            "inputs must be an ActorInput with the previous actions and rewards, got "
+            "observations; a memory learns from them"
+        )
+    lead = observations.shape[:2]
+    never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
+    if state is None or state.last is None:
+        return ActorInput(observations, None, observations.new_zeros(lead), never, never)
+    return ActorInput(observations, *state.last, ~never, never)
+
+
+def _require_observation_shape(
+    family: TaskFamily, observations: Tensor, state: AdaptedState | None
+) -> None:
+    num_tasks = "tasks" if state is None else state.num_tasks
+    num_envs = "envs" if state is None or state.num_envs is None else state.num_envs
+    needed = [num_tasks, num_envs, *(family.observation_space.shape or ())]
+    found = observations.shape
+    if len(found) != len(needed) or any(
+        isinstance(size, int) and size != n for size, n in zip(needed, found, strict=True)
+    ):
+        raise ValueError(
+            f"observations must have shape [{', '.join(map(str, needed))}], got {list(found)}"
+        )
+
+
+@torch.no_grad()
+def _actions(groups: Sequence[_Group], inputs: ActorInput) -> Tensor:
+    lead = inputs.observations.shape[:2]
+    joined: Tensor | None = None
+    for player, rows in groups:
+        if rows is None:
+            return player.act(inputs)
+        parts = (None if f is None else f.flatten(0, 1)[rows].unsqueeze(1) for f in inputs)
+        acted = player.act(ActorInput(*parts)).squeeze(1)  # type: ignore[arg-type] # None stays None
+        joined = acted.new_empty(lead.numel(), *acted.shape[1:]) if joined is None else joined
+        joined[rows] = acted
+    assert joined is not None
+    return joined.unflatten(0, lead)
+
+
+class _Trials(NamedTuple):
+    """Trials of R environments without padding between their episodes."""
+
+    observations: Tensor  # [R, T, O], the observations that were acted on
+    actions: Tensor  # [R, T, ...]
+    rewards: Tensor  # [R, T]
+    episode_ends: Tensor  # [R, T] bool
+    lengths: Tensor  # [R] int64
+
+    def input(self, rows: Tensor, step: int) -> ActorInput:
+        """The input of the players of some rows before an action, [len(rows), 1, ...]."""
+        observations = self.observations[rows, step].unsqueeze(1)
+        always = torch.ones(len(rows), 1, dtype=torch.bool, device=observations.device)
+        if step == 0:
+            nothing = observations.new_zeros(len(rows), 1)
+            return ActorInput(observations, None, nothing, ~always, always)
+        actions, rewards, ends = (
+            values[rows, step - 1].unsqueeze(1)
+            for values in (self.actions, self.rewards, self.episode_ends)
+        )
+        return ActorInput(observations, actions, rewards, ends, always)
+
+    def last_step(self, lead: tuple[int, int]) -> _LastStep:
+        """Each trial's last action and reward."""
+        rows, last = torch.arange(len(self.lengths)), self.lengths.cpu() - 1
+        return _LastStep(
+            self.actions[rows, last].unflatten(0, lead), self.rewards[rows, last].unflatten(0, lead)
+        )
+
+
+def _joined(episodes: Sequence[Episodes]) -> _Trials:
+    mask = torch.cat([batch.mask for batch in episodes], 2).flatten(0, 1)
+    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)  # steps that count come first
+    return _Trials(
+        *(
+            _reordered([values(batch) for batch in episodes], order)
+            for values in (
+                lambda b: b.observations[:, :, :-1],
+                lambda b: b.actions,
+                lambda b: b.rewards,
+                lambda b: _last_steps(b.mask),
+            )
+        ),
+        lengths=mask.sum(1),
+    )
+
+
+def _reordered(parts: Sequence[Tensor], order: Tensor) -> Tensor:
+    values = torch.cat(list(parts), 2).flatten(0, 1)
+    index = order.view(*order.shape, *(1,) * (values.dim() - 2))
+    return values.take_along_dim(index, 1)
+
+
+def _last_steps(mask: Tensor) -> Tensor:
+    """True at the last step of each episode that counts."""
+    following = torch.cat([mask[..., 1:], torch.zeros_like(mask[..., :1])], -1)
+    return mask & ~following
