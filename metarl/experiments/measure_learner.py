@@ -13,7 +13,7 @@ from metarl.console import plain_console
 from metarl.devices import DeviceName, resolve_device
 from metarl.experiments.data_options import DataOptions, stored_data
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot
-from metarl.fewshot.learners.catalog import LEARNERS
+from metarl.fewshot.learners.catalog import read_learner
 from metarl.fewshot.results import FewShotEvaluation, MeasuredRuns
 from metarl.fewshot.training import _AGENT, FewShotTraining
 from metarl.runs.directory import RunDirectory
@@ -21,7 +21,6 @@ from metarl.runs.progress import measuring
 from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
 from metarl.storage.checkpoints import read_header
 from metarl.storage.files import read_json_object, require_output_file
-from metarl.storage.settings import read_settings
 from metarl.validation import require_at_least
 
 __all__ = ["EvaluateFewShotConfig", "evaluate"]
@@ -100,8 +99,8 @@ def _trained(checkpoint: Path, header: Mapping[str, Any]) -> TrainedRun:
     agent = str(header.get("agent"))
     if not agent.startswith(_AGENT):
         raise ValueError(f"run must be of a few-shot learner, {checkpoint} is of {agent!r}")
-    config_type: Any = LEARNERS.load(agent.removeprefix(_AGENT)).config_type
-    settings = read_settings(config_type, header.get("config"), where=f"checkpoint {checkpoint}")
+    where = f"checkpoint {checkpoint}"
+    settings = read_learner(agent.removeprefix(_AGENT), header.get("config"), where=where).settings
     counters = header.get("counters")
     count = counters.get("num_iterations") if isinstance(counters, dict) else None
     return TrainedRun(settings, int(count or 0), header.get("seed", 0))

@@ -18,7 +18,7 @@ from metarl.experiments.settings import RunSettings
 from metarl.experiments.training import train
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot, require_testable
-from metarl.fewshot.learners.catalog import LEARNERS
+from metarl.fewshot.learners.catalog import LEARNERS, read_learner
 from metarl.fewshot.learners.settings import FewShotSettings, require_read
 from metarl.fewshot.results import FewShotEvaluation, MeasuredRuns, write_json
 from metarl.fewshot.training import FewShotTraining
@@ -29,7 +29,6 @@ from metarl.runs.progress import measuring
 from metarl.runs.resume import read_run, refuse_changes, settled
 from metarl.storage.checkpoints import holds_optimizer, read_header
 from metarl.storage.files import read_json_object
-from metarl.storage.settings import read_settings
 from metarl.validation import Count, WholeNumber
 
 __all__ = [
@@ -194,7 +193,7 @@ class LearnerExperiment:
         named = {"agent", *given} | ({"environment"} if "dataset" in given else set())
         refuse_changes(named, wanted, vars(stored))
         where = f"{settings.out}: agent_config"
-        kept = read_settings(type(config), stored.agent_config, where=where)
+        name, kept = read_learner(self.name, stored.agent_config, where=where)
         refuse_changes(given, vars(config), vars(kept))
         options = {"dataset_options": data.options}
         refuse_changes(given, {"dataset_options": settings.dataset_options}, options)
@@ -206,7 +205,7 @@ class LearnerExperiment:
             dataset_options=data.options,
         )
         _require_rate(settings, kept)
-        return dataclasses.replace(self, settings=settings, learner_config=kept)
+        return dataclasses.replace(self, name=name, settings=settings, learner_config=kept)
 
     def build(self, device: torch.device, given: Collection[str]) -> LearnerTraining:
         """The untrained learner."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from metarl.fewshot.data.batches import (
     require_labels,
     small_parts,
 )
-from metarl.fewshot.learners.catalog import LEARNERS, recipe
-from metarl.fewshot.learners.interface import Adapted, FewShotLearner, Moment
+from metarl.fewshot.learners.catalog import LEARNERS, read_learner, recipe
+from metarl.fewshot.learners.interface import Adapted, FewShotLearner, TrainingContext
+from metarl.fewshot.learners.old_settings import present_form
 from metarl.fewshot.learners.problem import Problem, accuracies
 from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.fewshot.learners.transfer import PointTasks, Transfer
@@ -33,10 +35,10 @@ from metarl.storage.checkpoints import (
     holds_optimizer,
     load_checkpoint,
     read_counter,
+    read_header,
     save_checkpoint,
     select_tensors,
 )
-from metarl.storage.settings import read_settings
 
 __all__ = ["FewShotTraining"]
 
@@ -164,9 +166,9 @@ class FewShotTraining:
                 were.
         """
         batch = self._draw(self.num_iterations)
-        chance = torch_generator(self.seed, "updates", self.num_iterations, device=self.device)
-        moment = Moment(self.num_iterations, chance)
-        losses, grads = self._meta_gradient(self.params, batch, moment)
+        generator = torch_generator(self.seed, "updates", self.num_iterations, device=self.device)
+        context = TrainingContext(self.num_iterations, generator)
+        losses, grads = self._meta_gradient(self.params, batch, context)
         with in_iteration(self.num_iterations + 1):
             if not bool(losses.isfinite().all()):  # the data's fault, not that of the rates
                 require_finite_tasks("data", *(part.inputs for part in batch))
@@ -268,9 +270,11 @@ class FewShotTraining:
             ValueError: if the file is no checkpoint of this learner on this data set, or the data
                 set has other classes or pictures now.
         """
-        config_type: Any = LEARNERS.load(name).config_type
-        tensors, header = load_checkpoint(path, agent=_AGENT + name, environment=tasks.name)
-        config = read_settings(config_type, header["config"], where=f"checkpoint {path}")
+        agent = _stored_agent(name, read_header(path))
+        tensors, header = load_checkpoint(path, agent=agent, environment=tasks.name)
+        name, config = read_learner(
+            agent.removeprefix(_AGENT), header["config"], where=f"checkpoint {path}"
+        )
         _require_same_data(path, header.get("data"), tasks)
         training = cls(name, tasks, config, seed=header["seed"], device=device, compile=compile)
         for group, mine in (("parameters", training.params), ("running", training.running)):
@@ -301,8 +305,8 @@ class FewShotTraining:
         """Episodes of an iteration, or the labelled points of the baseline."""
         if isinstance(self.learner, Transfer):
             assert isinstance(self.tasks, PointTasks)
-            chance = torch_generator(self.seed, "tasks", iteration, device=self.device)
-            return self.learner.draw(self.tasks, chance)
+            generator = torch_generator(self.seed, "tasks", iteration, device=self.device)
+            return self.learner.draw(self.tasks, generator)
         sizes = self.config.train_episodes(self.learner.problem)
         return self._sample(self.config.meta_batch_size, sizes, self.config.train_split, iteration)
 
@@ -314,15 +318,15 @@ class FewShotTraining:
         iteration: int,
         key: str = "tasks",
     ) -> FewShotBatch:
-        chance = torch_generator(self.seed, key, iteration, device=self.device)
+        generator = torch_generator(self.seed, key, iteration, device=self.device)
         if isinstance(sizes, EpisodeShape):
-            return self.tasks.sample(num_tasks, sizes, split=split, generator=chance)
+            return self.tasks.sample(num_tasks, sizes, split=split, generator=generator)
         if not isinstance(self.tasks, VariableTasks):
             raise ValueError(
                 f"min_ways and min_shots must be left out for {self.tasks.name}, whose episodes "
                 "are all of one size"
             )
-        return self.tasks.sample_variable(num_tasks, sizes, split=split, generator=chance)
+        return self.tasks.sample_variable(num_tasks, sizes, split=split, generator=generator)
 
     def _problem(self) -> Problem:
         """Inputs and outputs; a task is drawn to see how many numbers regression asks for."""
@@ -347,6 +351,18 @@ class FewShotTraining:
             name: torch.zeros_like(v) if "mean" in name else torch.ones_like(v)
             for name, v in found.items()
         }
+
+
+def _stored_agent(name: str, header: Mapping[str, Any]) -> str:
+    """The agent that a checkpoint of a learner names.
+
+    An earlier version may have stored the learner under another name; see `read_learner`.
+    """
+    held, settings = str(header.get("agent")), header.get("config")
+    is_learner = held.startswith(_AGENT) and isinstance(settings, dict)
+    if is_learner and present_form(held.removeprefix(_AGENT), settings or {}).name == name:
+        return held
+    return _AGENT + name
 
 
 def _require_same_data(path: Path, stored: object, tasks: FewShotTasks) -> None:

@@ -12,12 +12,12 @@ from metarl.fewshot import compiled
 from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
 from metarl.fewshot.data.batches import FewShotBatch
 from metarl.fewshot.datasets.curves import SinusoidTasks
-from metarl.fewshot.learners.interface import Moment
+from metarl.fewshot.learners.interface import TrainingContext
 from metarl.fewshot.learners.maml import MAMLConfig
 from metarl.fewshot.training import FewShotTraining
 from metarl.parameters import Params
 
-NOW = Moment(0, torch.Generator())
+NOW = TrainingContext(0, torch.Generator())
 ONE_STEP = {"hidden_sizes": (5,), "num_inner_steps": 1}
 
 

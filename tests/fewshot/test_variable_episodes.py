@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from fewshot_episodes import PICTURES, VECTORS, episodes, generator, make_learner, moment, start
+from fewshot_episodes import PICTURES, VECTORS, context, episodes, generator, make_learner, start
 from fewshot_runs import GLYPHS, ON_GLYPHS, TASKS, on_glyphs
 
 from metarl.fewshot import LEARNERS, FewShotTraining, evaluate_fewshot, recipe
@@ -90,8 +90,8 @@ def test_losses_and_gradients_of_a_padded_batch_are_those_of_each_task_alone(
 ):
     learner = learner_of(name, problem, **settings)
     params, batch = start(learner), padded(problem)
-    losses, grads = learner.meta_gradient(params, batch, moment())
-    found = [learner.meta_gradient(params, alone(batch, row), moment()) for row in range(6)]
+    losses, grads = learner.meta_gradient(params, batch, context())
+    found = [learner.meta_gradient(params, alone(batch, row), context()) for row in range(6)]
     torch.testing.assert_close(torch.cat([loss for loss, _ in found]), losses)
     for key in params:
         mean = torch.stack([grad[key] for _, grad in found]).mean(0)

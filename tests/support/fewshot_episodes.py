@@ -10,9 +10,8 @@ from torch import Tensor
 
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
 from metarl.fewshot.learners.catalog import LEARNERS
-from metarl.fewshot.learners.interface import FewShotLearner, Moment
+from metarl.fewshot.learners.interface import FewShotLearner, TrainingContext
 from metarl.fewshot.learners.problem import Problem
-from metarl.fewshot.learners.recipes import settings_for
 from metarl.parameters import Params
 
 WAYS = 3
@@ -27,27 +26,22 @@ _TINY_CONV: dict[str, Any] = {
 
 
 def make_learner(name: str, problem: Problem, **settings: Any) -> FewShotLearner:
-    """A learner of few parameters, with the settings that make its variant."""
-    variant = {
-        key: value
-        for key, value in settings_for(name, "sinusoid").items()
-        if key in ("mode", "adapted", "rates", "num_inner_steps")
-    }
+    """A learner of few parameters."""
     net = _TINY_CONV if len(problem.input_shape) == 3 else _TINY
     learner_type: Any = LEARNERS.load(name)
     names = {field.name for field in dataclasses.fields(learner_type.config_type)}
     rate = {"inner_lr": 0.3} if "inner_lr" in names and name not in ("reptile", "imaml") else {}
-    config = learner_type.config_type(**{**net, **variant, **rate, **settings})
+    config = learner_type.config_type(**{**net, **rate, **settings})
     learner: FewShotLearner = learner_type(config, problem)
     return learner
 
 
 def start(learner: FewShotLearner, seed: int = 0) -> Params:
     """Initial parameters in float64, all moved off their special values (zeros, ones)."""
-    chance = generator(seed)
+    random = generator(seed)
     params = learner.init(generator(seed))
     return {
-        name: p.double() + 0.1 * torch.randn(p.shape, generator=chance, dtype=torch.float64)
+        name: p.double() + 0.1 * torch.randn(p.shape, generator=random, dtype=torch.float64)
         for name, p in params.items()
     }
 
@@ -56,15 +50,15 @@ def episodes(
     problem: Problem, *, tasks: int = 3, shots: int = 2, queries: int = 2, seed: int = 0
 ) -> FewShotBatch:
     """Random points, ordered by class; the classes of a task differ in their mean."""
-    chance = generator(seed)
+    random = generator(seed)
     is_regression = problem.kind == "regression"
     ways = 1 if is_regression else problem.num_outputs
     shape = (tasks, ways, 1, *problem.input_shape)
-    means = torch.randn(shape, generator=chance, dtype=torch.float64)
+    means = torch.randn(shape, generator=random, dtype=torch.float64)
 
     def draw(count: int) -> LabelledSet:
         size = (tasks, ways, count, *problem.input_shape)
-        noise = torch.randn(size, generator=chance, dtype=torch.float64)
+        noise = torch.randn(size, generator=random, dtype=torch.float64)
         inputs = (means + noise).flatten(1, 2)
         if is_regression:
             return LabelledSet(inputs, torch.sin(2 * inputs) + means.flatten(1, 2))
@@ -84,9 +78,9 @@ def task_of(batch: FewShotBatch, row: int) -> FewShotBatch:
     )
 
 
-def moment(iteration: int = 0) -> Moment:
-    """A point of training."""
-    return Moment(iteration, generator(iteration))
+def context(iteration: int = 0) -> TrainingContext:
+    """The context of a training iteration."""
+    return TrainingContext(iteration, generator(iteration))
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -55,9 +55,9 @@ class GlyphTasks:
     def __post_init__(self) -> None:
         for name in ("shake", "distortion"):
             require_between(name, getattr(self, name), 0, 1)
-        chance = torch_generator(self.glyph_seed, "glyphs")
-        controls = torch.rand((_NUM_GLYPHS, _MOST_STROKES, 3, 2), generator=chance)
-        strokes = torch.randint(2, _MOST_STROKES + 1, (_NUM_GLYPHS, 1), generator=chance)
+        generator = torch_generator(self.glyph_seed, "glyphs")
+        controls = torch.rand((_NUM_GLYPHS, _MOST_STROKES, 3, 2), generator=generator)
+        strokes = torch.randint(2, _MOST_STROKES + 1, (_NUM_GLYPHS, 1), generator=generator)
         object.__setattr__(self, "_strokes", (0.1 + 0.8 * controls).to(self.device))
         inked = torch.arange(_MOST_STROKES) < strokes
         object.__setattr__(self, "_inked", inked.to(self.device))

@@ -1,14 +1,18 @@
-"""Which few-shot learners there are, and what they are trained with on which data."""
+"""The registry of few-shot learners, and the settings of each for a data set."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
+from metarl.fewshot.learners.old_settings import present_form, refuse_other_algorithm
 from metarl.fewshot.learners.recipes import settings_for
 from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.registry import Entry, Registry
+from metarl.storage.settings import read_settings
+from metarl.validation import unknown_name
 
-__all__ = ["LEARNERS", "recipe"]
+__all__ = ["LEARNERS", "StoredLearner", "read_learner", "recipe"]
 
 LEARNERS = Registry(
     "learner",
@@ -20,7 +24,7 @@ LEARNERS = Registry(
         ),
         Entry(
             "fomaml",
-            "metarl.fewshot.learners.maml:MAML",
+            "metarl.fewshot.learners.maml:FOMAML",
             "MAML without second derivatives (Finn et al. 2017)",
         ),
         Entry(
@@ -35,22 +39,22 @@ LEARNERS = Registry(
         ),
         Entry(
             "boil",
-            "metarl.fewshot.learners.maml:MAML",
+            "metarl.fewshot.learners.maml:BOIL",
             "MAML that adapts all but the head (Oh et al. 2021)",
         ),
         Entry(
             "meta-sgd",
-            "metarl.fewshot.learners.maml:MAML",
+            "metarl.fewshot.learners.maml:MetaSGD",
             "MAML with a learned rate for every parameter (Li et al. 2017)",
         ),
         Entry(
             "maml++",
-            "metarl.fewshot.learners.maml:MAML",
+            "metarl.fewshot.learners.maml:MAMLPlusPlus",
             "rates per layer and step, losses of all steps (Antoniou et al. 2019)",
         ),
         Entry(
             "learned-momentum",
-            "metarl.fewshot.learners.maml:MAML",
+            "metarl.fewshot.learners.maml:LearnedMomentum",
             "MAML with learned rate and momentum of each layer",
         ),
         Entry(
@@ -99,21 +103,51 @@ LEARNERS = Registry(
 
 
 def recipe(name: str, dataset: str, **changes: Any) -> FewShotSettings:
-    """Settings of a learner for a data set, as its paper has them where it gives any.
+    """Settings of a learner for a data set, from its paper if that gives any.
 
     Args:
         name: of the learner.
         dataset: its name.
-        changes: settings that take the place of the recipe's.
+        changes: settings that replace those of the recipe.
 
     Raises:
-        ValueError: if there is no such learner, or a setting is out of range.
-        TypeError: if the learner has no such setting.
+        ValueError: if there is no such learner, it has no such setting, a setting makes it another
+            learner, or is out of range.
 
     >>> recipe("protonet", "omniglot", shots=5).train_ways
     60
     """
     config_type = LEARNERS.load(name).config_type
-    settings = {**settings_for(name, dataset), **changes}
-    config: FewShotSettings = config_type(**settings)
+    names = [field.name for field in fields(config_type)]
+    for setting, value in changes.items():
+        if setting not in names:
+            refuse_other_algorithm(name, config_type(), {setting: value})
+            raise ValueError(unknown_name(f"setting of {name}", setting, names))
+    config: FewShotSettings = config_type(**{**settings_for(name, dataset), **changes})
     return config
+
+
+class StoredLearner(NamedTuple):
+    """A learner as a file describes it."""
+
+    name: str
+    """The name of its algorithm in this version, which may differ from the stored one."""
+    settings: FewShotSettings
+
+
+def read_learner(name: str, stored: object, *, where: str) -> StoredLearner:
+    """Name and settings of a stored learner, also in the forms of earlier versions.
+
+    Args:
+        name: of the learner, as stored.
+        stored: its settings, as JSON gave them.
+        where: a name for the settings, as messages begin.
+
+    Raises:
+        ValueError: if there is no such learner, or the settings cannot be read.
+    """
+    settings = stored
+    if isinstance(stored, dict):
+        name, settings = present_form(name, stored)
+    config_type: type[FewShotSettings] = LEARNERS.load(name).config_type
+    return StoredLearner(name, read_settings(config_type, settings, where=where))

@@ -1,77 +1,295 @@
-"""Tasks whose parameters have been adapted, and what every learner of that kind does with them."""
+"""Contract and shared work of the learners that adapt parameters by gradient steps.
+
+`GradientLearner` owns the inner loop, the meta-gradient along its path, prediction and statistics.
+A learner adds its settings and, if it differs, the inner rule, where the steps start, which
+parameters they move, or the meta-gradient.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from abc import ABC
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from metarl.bilevel.inner_loop import Loss
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
-from metarl.fewshot.learners.interface import Parts, joined
-from metarl.fewshot.learners.problem import Kind, task_losses
+from metarl.bilevel.adaptation import adapt, inner_step, meta_gradient
+from metarl.bilevel.inner_loop import Batch, InnerLoop, Loss
+from metarl.bilevel.rules import InnerRule, RateKind, Rates
+from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.learners.interface import Parts, TrainingContext, joined, norm_facts, parts_of
+from metarl.fewshot.learners.problem import Problem, task_losses
+from metarl.fewshot.learners.settings import FewShotSettings, require_one_head
 from metarl.nn.backbones import Backbone
-from metarl.nn.batch_norm import BatchNorm
 from metarl.parameters import Params
+from metarl.validation import require_at_least, require_between
 
-__all__ = ["AdaptedTasks", "support_loss", "task_outputs", "task_statistics"]
+__all__ = ["AdaptedTasks", "GradientLearner", "GradientSettings", "Layers", "Mode"]
+
+Layers = Literal["all", "body"]
+Mode = Literal["unrolled", "recurrence", "first_order"]
+_ORDER = {"unrolled": "second", "recurrence": "second", "first_order": "first"}
+
+
+@dataclass(frozen=True)
+class GradientSettings(FewShotSettings):
+    """Settings of all learners that take gradient steps, and what a learner's name fixes."""
+
+    num_inner_steps: int = 1
+    """Gradient steps of adaptation in training."""
+    inner_lr: float = 0.01
+    """Learning rate of adaptation, of the mean loss of all points."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least("num_inner_steps", self.num_inner_steps, 0)
+        require_between("inner_lr", self.inner_lr, 0, float("inf"), open_low=True)
+        require_one_head(self)
+
+    @property
+    def mode(self) -> Mode:
+        """How the inner loop is differentiated."""
+        return "unrolled"
+
+    @property
+    def rates(self) -> RateKind:
+        """Whether the inner learning rates are fixed, or how they are learned."""
+        return "fixed"
+
+    @property
+    def adapted(self) -> Layers | None:
+        """The layers that adaptation moves; None: the learner chooses."""
+        return None
+
+    def step_weights(self, iteration: int) -> list[tuple[int, float]]:
+        """Numbers of steps after which the query loss counts, and its weight; the last comes last.
+
+        Args:
+            iteration: training iterations done before.
+        """
+        del iteration
+        return [(self.num_inner_steps, 1.0)]
+
+    def mode_at(self, iteration: int) -> Mode:
+        """The mode of a training iteration."""
+        del iteration
+        return self.mode
 
 
 class AdaptedTasks(NamedTuple):
-    """Parameters of each task, and the data that normalisation may need."""
+    """Parameters after adaptation."""
 
     params: Params
-    """By name, each [tasks, ...]."""
-    support: LabelledSet
-    """Of all tasks."""
-
-
-def support_loss(backbone: Backbone, kind: Kind) -> Loss:
-    """The inner loss of each task, [tasks]."""
-
-    def loss(params: Params, parts: Parts) -> Tensor:
-        inputs, targets, *mask = parts
-        return task_losses(kind, backbone.logits(params, inputs, *mask), targets, *mask)
-
-    return loss
-
-
-def task_outputs(
-    backbone: Backbone,
-    adapted: AdaptedTasks,
-    inputs: Tensor,
-    mask: Tensor | None,
-    norm: BatchNorm,
-) -> Tensor:
-    """Outputs [tasks, points, ...] of each task's own parameters on inputs [tasks, points, ...]."""
-    if norm != "support":
-        return backbone.logits(adapted.params, inputs, mask)
-    both, counts = joined(adapted.support, inputs, mask, norm)
-    return backbone.logits(adapted.params, both, counts)[:, adapted.support.inputs.shape[1] :]
-
-
-def task_statistics(
-    backbone: Backbone,
-    params: Params,
-    batch: FewShotBatch,
-    norm: BatchNorm,
-    last: Callable[[], AdaptedTasks],
-) -> Params:
-    """Means over tasks, and over the support before and the query after adaptation.
-
-    Args:
-        backbone: the net.
-        params: before adaptation, shared.
-        batch: episodes.
-        norm: {} unless this is "running".
-        last: what gives the adapted tasks.
+    """The parameters of each task by name, each [tasks, ...]."""
+    shared: Params
+    """Parameters that all tasks share, by name, no task axis; {} if each task has all of its own.
     """
-    if norm != "running" or not backbone.norm_names:
+    support: LabelledSet
+    """The support sets, which normalization may need in prediction."""
+
+
+class GradientLearner(ABC):
+    """A learner whose adaptation is a number of gradient steps on each task's support set."""
+
+    config_type: ClassVar[type[Any]]
+    has_steps: ClassVar[bool] = True
+    can_compile: ClassVar[bool] = False
+    """Whether the meta-gradient depends on parameters and batch only, by operations that
+    `torch.compile` can trace."""
+    config: Any  # of `config_type`
+
+    def __init__(self, config: GradientSettings, problem: Problem) -> None:
+        """A learner for a problem with as many outputs as the episodes have classes."""
+        self.config, self.problem = config, problem
+        self.backbone = self.make_backbone()
+        self.adapted_names = self.choose_adapted_names()
+        has_slots = config.batch_norm == "per-step"
+        schedules = self.backbone.norm_names if has_slots else ()
+        self._rates = Rates(config.rates, config.inner_lr, config.num_inner_steps, schedules)
+
+    # Members that a learner defines or replaces.
+
+    @property
+    def adaptation_in_words(self) -> str:
+        """A description of adaptation, as results print it."""
+        config = self.config
+        return (
+            f"gradient steps ({config.num_inner_steps} in training), rate {config.inner_lr:g} on "
+            f"the mean loss, {config.rates}; {_ORDER[config.mode]} order"
+        )
+
+    @property
+    def num_adapt_steps(self) -> int:
+        """Inner steps of `adapt`."""
+        return int(self.config.num_inner_steps)
+
+    def make_backbone(self) -> Backbone:
+        """The net; with batch norm per step it has a scale and an offset for each step."""
+        num_slots = self.config.num_inner_steps + 1 if self.config.batch_norm == "per-step" else 1
+        outputs = self.problem.num_outputs
+        backbone: Backbone = self.config.make_backbone(self.problem, outputs, num_slots=num_slots)
+        return backbone
+
+    def choose_adapted_names(self) -> tuple[str, ...]:
+        """Names of the parameters that the steps move: all but normalization's, as in MAML's code,
+        and but the head's if the settings exclude it."""
+        fixed = self.backbone.norm_names
+        if self.config.adapted == "body":
+            fixed += self.backbone.head_names
+        names = self.backbone.init(torch.Generator())
+        return tuple(name for name in names if name not in fixed)
+
+    def inner_rule(self) -> InnerRule:
+        """The inner rule."""
+        return self._rates.rule
+
+    def start(self, params: Params) -> Params:
+        """Parameters and working values before the first step, no task axis."""
+        return params | self._rates.working(params, self.adapted_names)
+
+    def shared_params(self, params: Params) -> Params:
+        """Parameters that the inner loss reads and no task changes."""
+        del params
         return {}
-    support, query = batch
-    with torch.no_grad():
-        first = backbone.statistics(params, support.inputs, support.mask)
-        then = backbone.statistics(last().params, query.inputs, query.mask)
-    return {name: (first[name] + then[name]).mean(0) / 2 for name in then}
+
+    def inner_batch(self, params: Params, support: LabelledSet) -> Parts:
+        """The data of an inner step, tensors [tasks, ...], `params` shared by all tasks."""
+        del params
+        return parts_of(support)
+
+    def inner_loss(self, shared: Params) -> Loss:
+        """The loss that the steps descend, [tasks], as a function of a task's parameters."""
+
+        def loss(params: Params, parts: Parts) -> Tensor:
+            inputs, targets, *mask = parts
+            outputs = self.backbone.logits({**shared, **params}, inputs, *mask)
+            return task_losses(self.problem.kind, outputs, targets, *mask)
+
+        return loss
+
+    def finish(self, params: Params) -> Params:
+        """The parameters of each task without working values that prediction does not need."""
+        return params
+
+    # The contract of `FewShotLearner`.
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Fresh parameters of the net, and inner learning rates if they are learned."""
+        params = self.backbone.init(generator)
+        if self._rates.kind == "fixed":
+            return params
+        return params | self._rates.init(params, self.adapted_names)
+
+    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
+        """Query loss after adaptation, [tasks], differentiable by `params`."""
+        return self.query_loss(self.adapt(params, batch.support), batch.query)
+
+    def meta_gradient(
+        self, params: Params, batch: FewShotBatch, context: TrainingContext
+    ) -> tuple[Tensor, Params]:
+        """Losses after the last step [tasks], and the gradient along the path of the inner loop."""
+        start = self.start(params)
+        inner = replace(self.inner_loop(params), mode=self.config.mode_at(context.iteration))
+        support, query = self.inner_batch(params, batch.support), self._query_batch(batch)
+        total: Params = {}
+        for num_steps, weight in self.config.step_weights(context.iteration):
+            losses, grads = meta_gradient(
+                start,
+                support,
+                query,
+                replace(inner, num_steps=num_steps),
+                query_loss=self._outer_loss,
+            )
+            if weight != 1:
+                grads = {name: weight * g for name, g in grads.items()}
+            total = {name: total[name] + grads[name] if total else grads[name] for name in params}
+        return losses, total
+
+    def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
+        """Parameters of all tasks after the inner steps, differentiable by `params`."""
+        inner = replace(self.inner_loop(params), num_steps=self.num_adapt_steps)
+        found = adapt(self.start(params), self.inner_batch(params, support), inner)
+        return AdaptedTasks(self.finish(found), self.shared_params(params), support)
+
+    def trajectory(
+        self, params: Params, support: LabelledSet, num_steps: int
+    ) -> Iterator[AdaptedTasks]:
+        """Parameters of all tasks after 0 … num_steps steps, without a graph."""
+        with torch.no_grad():
+            inner, batch = self.inner_loop(params), self.inner_batch(params, support)
+            current = adapt(self.start(params), batch, replace(inner, num_steps=0))
+        shared = self.shared_params(params)
+        yield AdaptedTasks(self.finish(current), shared, support)
+        for _ in range(num_steps):
+            current = inner_step(current, batch, inner)
+            yield AdaptedTasks(self.finish(current), shared, support)
+
+    def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [tasks, points, ways] or predictions [tasks, points, D]."""
+        params = {**adapted.shared, **adapted.params}
+        if self.config.batch_norm != "support":
+            return self.backbone.logits(params, inputs, mask)
+        both, counts = joined(adapted.support, inputs, mask, "support")
+        return self.backbone.logits(params, both, counts)[:, adapted.support.inputs.shape[1] :]
+
+    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
+        """Means over tasks, and over the support before and the query after adaptation.
+
+        {} unless batch norm keeps running statistics.
+        """
+        if self.config.batch_norm != "running" or not self.backbone.norm_names:
+            return {}
+        support, query = batch
+        with torch.no_grad():
+            first = self.backbone.statistics(params, support.inputs, support.mask)
+            adapted = self.adapt(params, support).params
+            then = self.backbone.statistics(adapted, query.inputs, query.mask)
+        return {name: (first[name] + then[name]).mean(0) / 2 for name in then}
+
+    def facts(self) -> ProtocolFacts:
+        """The kind of adaptation, and the meaning of batch norm."""
+        layers = self.config.adapted
+        return {
+            "adaptation": self.adaptation_in_words,
+            **({} if layers is None else {"adapted": layers}),
+            **norm_facts(self.config, passes="apart"),
+        }
+
+    # Shared work.
+
+    def inner_loop(self, params: Params) -> InnerLoop:
+        """The inner loop along an explicit task axis."""
+        is_all = self.start(params).keys() == set(self.adapted_names)
+        return InnerLoop(
+            loss=self.inner_loss(self.shared_params(params)),
+            rule=self.inner_rule(),
+            num_steps=self.config.num_inner_steps,
+            mode=self.config.mode,
+            batching="explicit",
+            chunk_size=self.config.chunk_size,
+            adapted=None if is_all else self.adapted_names,
+        )
+
+    def query_loss(self, adapted: AdaptedTasks, query: LabelledSet) -> Tensor:
+        """Loss of the query after adaptation, [tasks]."""
+        outputs = self.predict(adapted, query.inputs, query.mask)
+        return task_losses(self.problem.kind, outputs, query.targets, query.mask)
+
+    def _query_batch(self, batch: FewShotBatch) -> Parts:
+        """The data of the outer loss; with batch norm by the support set, inputs of both sets."""
+        if self.config.batch_norm != "support":
+            return parts_of(batch.query)
+        both, counts = joined(batch.support, batch.query.inputs, batch.query.mask, "support")
+        assert counts is not None
+        return both, counts, *parts_of(batch.query)[1:]
+
+    def _outer_loss(self, params: Params, parts: Batch) -> Tensor:
+        if self.config.batch_norm != "support":
+            inputs, targets, *mask = parts
+            outputs = self.backbone.logits(params, inputs, *mask)
+        else:
+            inputs, counts, targets, *mask = parts
+            outputs = self.backbone.logits(params, inputs, counts)[:, -targets.shape[1] :]
+        return task_losses(self.problem.kind, outputs, targets, *mask)

@@ -1,27 +1,19 @@
-"""iMAML: the meta-gradient at the end of a regularised descent, whatever path led there."""
+"""iMAML: the meta-gradient at the end of a regularized descent, whatever path led there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from metarl.bilevel.adaptation import adapt, inner_step
-from metarl.bilevel.inner_loop import InnerLoop
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learners.gradient import (
-    AdaptedTasks,
-    support_loss,
-    task_outputs,
-    task_statistics,
-)
-from metarl.fewshot.learners.interface import Moment, by_chunks, norm_facts, parts_of
-from metarl.fewshot.learners.problem import Problem, task_losses
-from metarl.fewshot.learners.settings import FewShotSettings, require_one_head, require_shared_norm
+from metarl.bilevel.rules import InnerRule
+from metarl.fewshot.data.batches import FewShotBatch
+from metarl.fewshot.learners.gradient import AdaptedTasks, GradientLearner, GradientSettings
+from metarl.fewshot.learners.interface import TrainingContext, by_chunks
+from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.optim.trust_region import conjugate_gradient
 from metarl.parameters import Params, flatten, unflatten
 from metarl.validation import require_at_least, require_between
@@ -33,7 +25,7 @@ _CG_TOLERANCE = 1e-20  # the iterations decide
 
 
 @dataclass(frozen=True)
-class IMAMLConfig(FewShotSettings):
+class IMAMLConfig(GradientSettings):
     """Settings of implicit MAML."""
 
     num_inner_steps: int = 16
@@ -50,61 +42,67 @@ class IMAMLConfig(FewShotSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least("num_inner_steps", self.num_inner_steps, 0)
         require_at_least("cg_iterations", self.cg_iterations, 1)
-        for name in ("inner_lr", "regularization"):
-            require_between(name, getattr(self, name), 0, float("inf"), open_low=True)
+        require_between("regularization", self.regularization, 0, float("inf"), open_low=True)
         require_between("cg_damping", self.cg_damping, 0, float("inf"))
         require_shared_norm(self)
-        require_one_head(self)
 
 
-class IMAML:
-    """MAML whose inner problem is a regularised minimum, differentiated implicitly.
+class IMAML(GradientLearner):
+    """MAML whose inner problem is a regularized minimum, differentiated implicitly.
 
         φ = argmin L_support(φ) + λ/2 ‖φ − θ‖²,   dL_query/dθ = (I + H/λ)⁻¹ ∇L_query(φ)
 
     H is the support loss's Hessian at φ. All parameters are adapted, batch norm's too.
 
     Source: Rajeswaran et al. 2019 (arXiv:1909.04630), eq. 3 and 6, alg. 1–2. Differs: adaptation
-    descends the regularised loss at every step, where the authors' code descends the loss alone
+    descends the regularized loss at every step, where the authors' code descends the loss alone
     and pulls back once at the end; a task's system is solved as far as its curvature is positive,
     as it is near a minimum. The authors' code solves (2I + H/(λ + 10)) x = g, which a
     `cg_damping` of 10 is but for the 2; 0 is the paper's.
     """
 
     config_type: ClassVar[type[IMAMLConfig]] = IMAMLConfig
-    has_steps: ClassVar[bool] = True
 
-    def __init__(self, config: IMAMLConfig, problem: Problem) -> None:
-        """For a problem with as many outputs as the episodes have classes."""
-        self.config, self.problem = config, problem
-        self.backbone = config.make_backbone(problem, problem.num_outputs)
-        self._names = tuple(self.backbone.init(torch.Generator()))
-        self._inner = InnerLoop(
-            loss=support_loss(self.backbone, problem.kind),
-            rule=self._proximal_step,
-            num_steps=config.num_inner_steps,
-            batching="explicit",
-            chunk_size=config.chunk_size,
-            adapted=self._names,
+    @property
+    def adaptation_in_words(self) -> str:
+        """Steps, rate, regularization and the solver of the implicit gradient."""
+        config = self.config
+        return (
+            f"gradient steps ({config.num_inner_steps} in training) towards a minimum regularised "
+            f"by {config.regularization:g}, rate {config.inner_lr:g} on the mean loss; "
+            f"{config.cg_iterations} steps of conjugate gradient, damping {config.cg_damping:g}"
         )
 
-    def init(self, generator: torch.Generator) -> Params:
-        """Fresh parameters of the net."""
-        return self.backbone.init(generator)
+    def choose_adapted_names(self) -> tuple[str, ...]:
+        """All parameters, normalization's too."""
+        return tuple(self.backbone.init(torch.Generator()))
 
-    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
-        """Query loss after the inner steps, [tasks]; autograd differentiates the path itself."""
-        query = batch.query
-        outputs = self.predict(self.adapt(params, batch.support), query.inputs, query.mask)
-        return task_losses(self.problem.kind, outputs, query.targets, query.mask)
+    def start(self, params: Params) -> Params:
+        """The parameters, and a second time as the anchor of the regularization."""
+        return params | {_ANCHOR + name: params[name] for name in self.adapted_names}
+
+    def finish(self, params: Params) -> Params:
+        """The parameters without the anchors."""
+        return {name: p for name, p in params.items() if not name.startswith(_ANCHOR)}
+
+    def inner_rule(self) -> InnerRule:
+        """φ − α (g + λ (φ − θ))."""
+        rate, pull = self.config.inner_lr, self.config.regularization
+
+        def proximal_step(params: Params, grads: Params) -> Params:
+            return params | {
+                name: params[name] - rate * (grad + pull * (params[name] - params[_ANCHOR + name]))
+                for name, grad in grads.items()
+            }
+
+        return proximal_step
 
     def meta_gradient(
         self,
         params: Params,
         batch: FewShotBatch,
-        moment: Moment,  # noqa: ARG002 - no schedule
+        context: TrainingContext,  # noqa: ARG002 - no schedule
     ) -> tuple[Tensor, Params]:
         """Losses [tasks] and the implicit gradient of their mean."""
         return by_chunks(partial(self._implicit, params), batch, self.config.chunk_size)
@@ -113,72 +111,15 @@ class IMAML:
         with torch.no_grad():
             adapted = self.adapt(params, batch.support)
         leaves = {name: p.detach().requires_grad_() for name, p in adapted.params.items()}
-        found = AdaptedTasks(leaves, batch.support)
         with torch.enable_grad():
-            query = batch.query
-            outputs = self.predict(found, query.inputs, query.mask)
-            losses = task_losses(self.problem.kind, outputs, query.targets, query.mask)
-            moved = {name: leaves[name] for name in self._names}
+            found = AdaptedTasks(leaves, adapted.shared, batch.support)
+            losses = self.query_loss(found, batch.query)
+            moved = {name: leaves[name] for name in self.adapted_names}
             target = _gradients(losses.sum(), moved, create_graph=False)
-            parts = parts_of(batch.support)
-            support = self._inner.loss(leaves, parts)
+            support = self.inner_loss({})(leaves, self.inner_batch(params, batch.support))
             slope = _gradients(support.sum(), moved, create_graph=True)
         solved = implicit_gradient(slope, moved, target, self.config)
         return losses.detach(), {name: g.mean(0) for name, g in solved.items()}
-
-    def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
-        """Parameters of all tasks after the inner steps."""
-        adapted = adapt(self._anchored(params), parts_of(support), self._inner)
-        return AdaptedTasks(_without_anchors(adapted), support)
-
-    def trajectory(
-        self, params: Params, support: LabelledSet, num_steps: int
-    ) -> Iterator[AdaptedTasks]:
-        """Parameters of all tasks after 0 … num_steps steps, without a graph."""
-        parts = parts_of(support)
-        with torch.no_grad():
-            current = adapt(self._anchored(params), parts, replace(self._inner, num_steps=0))
-        yield AdaptedTasks(_without_anchors(current), support)
-        for _ in range(num_steps):
-            current = inner_step(current, parts, self._inner)
-            yield AdaptedTasks(_without_anchors(current), support)
-
-    def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [tasks, points, ways] or predictions [tasks, points, D]."""
-        return task_outputs(self.backbone, adapted, inputs, mask, self.config.batch_norm)
-
-    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
-        """Means over tasks, and over the support set before and the query set after adaptation."""
-        return task_statistics(
-            self.backbone,
-            params,
-            batch,
-            self.config.batch_norm,
-            lambda: self.adapt(params, batch.support),
-        )
-
-    def facts(self) -> ProtocolFacts:
-        """How it adapts, and what batch norm means."""
-        config = self.config
-        return {
-            "adaptation": f"gradient steps ({config.num_inner_steps} in training) towards a "
-            f"minimum regularised by {config.regularization:g}, rate {config.inner_lr:g} on the "
-            f"mean loss; {config.cg_iterations} steps of conjugate gradient, "
-            f"damping {config.cg_damping:g}",
-            **norm_facts(config, passes="apart"),
-        }
-
-    def _anchored(self, params: Params) -> Params:
-        """Parameters, and where they start once more."""
-        return params | {_ANCHOR + name: params[name] for name in self._names}
-
-    def _proximal_step(self, params: Params, grads: Params) -> Params:
-        """φ − α (g + λ (φ − θ))."""
-        rate, pull = self.config.inner_lr, self.config.regularization
-        return params | {
-            name: params[name] - rate * (grad + pull * (params[name] - params[_ANCHOR + name]))
-            for name, grad in grads.items()
-        }
 
 
 def implicit_gradient(slope: Params, params: Params, target: Params, config: IMAMLConfig) -> Params:
@@ -221,7 +162,3 @@ def _gradients(loss: Tensor, params: Params, *, create_graph: bool) -> Params:
         materialize_grads=True,
     )
     return dict(zip(params, grads, strict=True))
-
-
-def _without_anchors(params: Params) -> Params:
-    return {name: p for name, p in params.items() if not name.startswith(_ANCHOR)}

@@ -1,7 +1,7 @@
-"""The one interface of all few-shot learners, and how tasks are batched under it.
+"""The interface of all few-shot learners, and functions that batch tasks for it.
 
-A learner is settings and a net, without state: parameters go in and come out. State (parameters,
-optimiser, counters) is kept by `FewShotTraining`.
+A learner consists of settings and a net, without state: parameters go in and come out.
+`FewShotTraining` keeps the state (parameters, optimizer, counters).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from metarl.parameters import Params
 __all__ = [
     "Adapted",
     "FewShotLearner",
-    "Moment",
     "Parts",
+    "TrainingContext",
     "autograd_meta_gradient",
     "by_chunks",
     "joined",
@@ -30,16 +30,17 @@ __all__ = [
     "parts_of",
 ]
 
-Adapted: TypeAlias = Any  # a pytree of tensors; what is in it is the learner's own
-Parts: TypeAlias = tuple[Tensor, ...]  # inputs, targets and, where there is one, the mask
+Adapted: TypeAlias = Any  # a pytree of tensors; each learner has its own type
+Parts: TypeAlias = tuple[Tensor, ...]  # inputs, targets and, if there is one, the mask
 
 
-class Moment(NamedTuple):
-    """When in training something happens, and its source of chance."""
+class TrainingContext(NamedTuple):
+    """The iteration that a meta-gradient is computed in, and its random generator."""
 
     iteration: int
-    """Iterations done before."""
+    """Training iterations done before."""
     generator: torch.Generator
+    """On the device of the parameters."""
 
 
 class FewShotLearner(Protocol):
@@ -47,7 +48,7 @@ class FewShotLearner(Protocol):
 
     config_type: ClassVar[type[Any]]
     has_steps: ClassVar[bool]
-    """Whether `trajectory` goes on step by step, or there is one adaptation."""
+    """Whether adaptation takes steps that `trajectory` follows, or is done at once."""
 
     @property
     def config(self) -> FewShotSettings:
@@ -55,7 +56,7 @@ class FewShotLearner(Protocol):
 
     @property
     def problem(self) -> Problem:
-        """What it was made for."""
+        """Inputs and outputs that it was made for."""
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh meta-parameters on the generator's device."""
@@ -64,25 +65,25 @@ class FewShotLearner(Protocol):
         """Query loss of each task after adaptation, [tasks], differentiable by `params`."""
 
     def meta_gradient(
-        self, params: Params, batch: FewShotBatch, moment: Moment
+        self, params: Params, batch: FewShotBatch, context: TrainingContext
     ) -> tuple[Tensor, Params]:
-        """Losses of all tasks [tasks] and the direction that the outer optimiser descends.
+        """Losses of all tasks [tasks] and the direction that the outer optimizer descends.
 
-        That is the gradient of the mean of `meta_loss`, except where a learner's paper says
-        otherwise (first order, Reptile, implicit gradients).
+        That is the gradient of the mean of `meta_loss`, unless a learner's paper defines another
+        direction (first order, Reptile, implicit gradients).
         """
 
     def adapt(self, params: Params, support: LabelledSet) -> Adapted:
-        """What is known of each task after its support set."""
+        """The state of each task after its support set."""
 
     def trajectory(self, params: Params, support: LabelledSet, num_steps: int) -> Iterator[Adapted]:
-        """What is known after 0 … num_steps steps; only once where adaptation has no steps."""
+        """States after 0 … num_steps steps; a single one if adaptation has no steps."""
 
     def predict(self, adapted: Adapted, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, ways] or predictions [tasks, points, D].
 
         Args:
-            adapted: what `adapt` gave.
+            adapted: the result of `adapt`.
             inputs: [tasks, points, *input_shape].
             mask: bool [tasks, points], which points count (for batch norm).
         """
@@ -91,7 +92,7 @@ class FewShotLearner(Protocol):
         """Statistics for evaluation, averaged over training by the caller; {} if none are used."""
 
     def facts(self) -> ProtocolFacts:
-        """What decides the numbers beside the data: adaptation, batch norm, transduction."""
+        """Everything but the data that decides the scores: adaptation, batch norm, transduction."""
 
 
 def parts_of(points: LabelledSet) -> Parts:
@@ -165,10 +166,10 @@ def by_chunks(
 
 
 def norm_facts(config: FewShotSettings, *, passes: Literal["apart", "together"]) -> ProtocolFacts:
-    """What batch norm means in a learner, in words.
+    """The meaning of batch norm in a learner, in words.
 
     Args:
-        config: of the learner.
+        config: the learner's settings.
         passes: whether support and query go through the net apart or together.
     """
     if config.backbone == "mlp":

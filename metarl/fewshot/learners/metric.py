@@ -1,6 +1,6 @@
-"""What the metric learners share: support and query in one embedding, and classes in it.
+"""Contract and shared work of the learners that compare embeddings.
 
-What learners have in common that compare a query with the embedded support, in one go.
+They embed support and query together, and compare each query with the embedded support.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learners.interface import Moment, autograd_meta_gradient, joined, norm_facts
+from metarl.fewshot.learners.interface import (
+    Adapted,
+    TrainingContext,
+    autograd_meta_gradient,
+    joined,
+    norm_facts,
+)
 from metarl.fewshot.learners.problem import Problem, task_losses
 from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.nn.backbones import Backbone
@@ -128,21 +134,26 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 class MetricLearner(ABC):
-    """A learner whose adaptation is to know the support set, with parameters that tasks share.
+    """A learner that adapts by keeping the support set; all tasks share the parameters.
 
-    Support and query are embedded together when the query is there, as batch norm may need.
+    Support and query are embedded together at prediction, as batch norm may need.
     """
 
     has_steps: ClassVar[bool] = False
-    adaptation_in_words: ClassVar[str]
+    can_compile: ClassVar[bool] = False
 
     def __init__(self, config: FewShotSettings, problem: Problem) -> None:
         """For a problem that the learner can do; the final class checks that."""
         self.config, self.problem = config, problem
         self.backbone = self.make_backbone()
 
+    @property
     @abstractmethod
-    def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+    def adaptation_in_words(self) -> str:
+        """A description of adaptation, as results print it; usually a class attribute."""
+
+    @abstractmethod
+    def predict(self, adapted: Adapted, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, classes] or predictions [tasks, points, D]."""
 
     def make_backbone(self) -> Backbone:
@@ -163,13 +174,13 @@ class MetricLearner(ABC):
         self,
         params: Params,
         batch: FewShotBatch,
-        moment: Moment,  # noqa: ARG002 - no schedule
+        context: TrainingContext,  # noqa: ARG002 - no schedule
     ) -> tuple[Tensor, Params]:
         """Losses [tasks] and the gradient of their mean."""
         return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
 
-    def adapt(self, params: Params, support: LabelledSet) -> SharedTasks:
-        """The tasks' support beside the shared parameters."""
+    def adapt(self, params: Params, support: LabelledSet) -> Adapted:
+        """The support set of each task with the shared parameters, as `SharedTasks`."""
         return SharedTasks(params, support)
 
     def trajectory(
@@ -177,7 +188,7 @@ class MetricLearner(ABC):
         params: Params,
         support: LabelledSet,
         num_steps: int,  # noqa: ARG002 - no steps
-    ) -> Iterator[SharedTasks]:
+    ) -> Iterator[Adapted]:
         """The one adaptation there is."""
         yield self.adapt(params, support)
 

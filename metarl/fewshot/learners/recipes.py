@@ -28,15 +28,6 @@ _KINDS: dict[str, _Data] = {
 }
 _FIXED_WAYS = {"tox21": 2, "sider": 2}  # active or not
 
-_VARIANTS: dict[str, Settings] = {
-    "fomaml": {"mode": "first_order"},
-    "boil": {"adapted": "body"},
-    "meta-sgd": {"rates": "per-parameter"},
-    "maml++": {"rates": "per-layer-per-step", "num_inner_steps": 5},
-    "learned-momentum": {"rates": "momentum"},
-}
-"""What makes a variant of a learner, whatever the data set."""
-
 _DATA: dict[_Data, Settings] = {
     "curves": {},
     "characters": {
@@ -167,5 +158,4 @@ def settings_for(learner: str, dataset: str) -> Settings:
     kind = _KINDS.get(dataset, "vectors")
     metric = _METRIC.get(kind, {}) if learner in _METRIC_LEARNERS else {}
     ways = {"ways": _FIXED_WAYS[dataset]} if dataset in _FIXED_WAYS else {}
-    variant = _VARIANTS.get(learner, {})
-    return {**_DATA[kind], **ways, **metric, **variant, **_RECIPES.get(learner, {}).get(kind, {})}
+    return {**_DATA[kind], **ways, **metric, **_RECIPES.get(learner, {}).get(kind, {})}

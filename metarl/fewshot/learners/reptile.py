@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from metarl.bilevel.adaptation import adapt, inner_step
-from metarl.bilevel.inner_loop import InnerLoop, PerStep
-from metarl.bilevel.rules import sgd
-from metarl.fewshot.data.batches import (
-    EpisodeRanges,
-    EpisodeShape,
-    FewShotBatch,
-    LabelledSet,
-    ProtocolFacts,
-)
+from metarl.bilevel.adaptation import adapt
+from metarl.bilevel.inner_loop import PerStep
+from metarl.bilevel.rules import InnerRule, sgd
+from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, LabelledSet
 from metarl.fewshot.learners.gradient import (
     AdaptedTasks,
-    support_loss,
-    task_outputs,
-    task_statistics,
+    GradientLearner,
+    GradientSettings,
+    Mode,
 )
-from metarl.fewshot.learners.interface import Moment, norm_facts, parts_of
-from metarl.fewshot.learners.problem import Problem, task_losses
-from metarl.fewshot.learners.settings import FewShotSettings, require_one_head, require_shared_norm
+from metarl.fewshot.learners.interface import TrainingContext, parts_of
+from metarl.fewshot.learners.problem import Problem
+from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.parameters import Params
-from metarl.validation import require_at_least, require_between, require_choice
+from metarl.validation import require_at_least, require_choice
 
 __all__ = ["Reptile", "ReptileConfig", "minibatches"]
 
@@ -38,7 +31,7 @@ _DECAY, _EPSILON = 0.999, 1e-8  # of Adam
 
 
 @dataclass(frozen=True)
-class ReptileConfig(FewShotSettings):
+class ReptileConfig(GradientSettings):
     """Settings of Reptile; the inner ones are those of its Omniglot runs."""
 
     num_inner_steps: int = 5
@@ -46,7 +39,7 @@ class ReptileConfig(FewShotSettings):
     inner_batch: int = 10
     """Points of a minibatch."""
     inner_lr: float = 1e-3
-    """Learning rate of the inner optimiser."""
+    """Learning rate of the inner optimizer."""
     inner_optimizer: Literal["adam", "sgd"] = "adam"
     """Adam is the paper's, without momentum (β₁ = 0), new for every task."""
     num_test_steps: int = 50
@@ -56,10 +49,13 @@ class ReptileConfig(FewShotSettings):
         super().__post_init__()
         for name in ("num_inner_steps", "inner_batch", "num_test_steps"):
             require_at_least(name, getattr(self, name), 1)
-        require_between("inner_lr", self.inner_lr, 0, float("inf"), open_low=True)
         require_choice("inner_optimizer", self.inner_optimizer, ("adam", "sgd"))
         require_shared_norm(self)
-        require_one_head(self)
+
+    @property
+    def mode(self) -> Mode:
+        """Nothing is differentiated along the path."""
+        return "first_order"
 
     def train_episodes(self, problem: Problem) -> EpisodeShape | EpisodeRanges:
         """Episodes of training as they are drawn.
@@ -79,110 +75,75 @@ class ReptileConfig(FewShotSettings):
         return episodes
 
 
-class Reptile:
+class Reptile(GradientLearner):
     """θ ← θ + ε mean over tasks of (φ − θ), φ from inner steps on minibatches of the task.
 
-    The outer optimiser descends θ − φ: plain descent at rate ε is the paper's. Query points of a
+    The outer optimizer descends θ − φ: plain descent at rate ε is the paper's. Query points of a
     training episode only measure. All parameters are adapted, batch norm's too.
 
     Source: Nichol et al. 2018 (arXiv:1803.02999), alg. 2. Differs: Adam's second moments start
-    anew for each task (the paper's code carries them from task to task).
+    again for each task (the paper's code carries them from task to task).
     """
 
     config_type: ClassVar[type[ReptileConfig]] = ReptileConfig
-    has_steps: ClassVar[bool] = True
 
-    def __init__(self, config: ReptileConfig, problem: Problem) -> None:
-        """For a problem with as many outputs as the episodes have classes."""
-        self.config, self.problem = config, problem
-        self.backbone = config.make_backbone(problem, problem.num_outputs)
-        self._names = tuple(self.backbone.init(torch.Generator()))
-        is_adam = config.inner_optimizer == "adam"
-        self._inner = InnerLoop(
-            loss=support_loss(self.backbone, problem.kind),
-            rule=self._adam_step if is_adam else sgd(config.inner_lr),
-            num_steps=config.num_inner_steps,
-            mode="first_order",
-            batching="explicit",
-            chunk_size=config.chunk_size,
-            adapted=self._names,
-        )
-
-    def init(self, generator: torch.Generator) -> Params:
-        """Fresh parameters of the net."""
-        return self.backbone.init(generator)
-
-    def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
-        """Query loss after the test's steps, [tasks]; Reptile does not descend it."""
-        query = batch.query
-        outputs = self.predict(self.adapt(params, batch.support), query.inputs, query.mask)
-        return task_losses(self.problem.kind, outputs, query.targets, query.mask)
-
-    def meta_gradient(
-        self, params: Params, batch: FewShotBatch, moment: Moment
-    ) -> tuple[Tensor, Params]:
-        """Query losses after the inner steps [tasks], and θ − φ, mean over tasks."""
-        config, query = self.config, batch.query
-        steps = minibatches(
-            batch.support, config.num_inner_steps, config.inner_batch, moment.generator
-        )
-        with torch.no_grad():
-            found = adapt(self._start(params), steps, self._inner)
-            adapted = AdaptedTasks(found, batch.support)
-            outputs = self.predict(adapted, query.inputs, query.mask)
-            losses = task_losses(self.problem.kind, outputs, query.targets, query.mask)
-            return losses, {name: p - found[name].mean(0) for name, p in params.items()}
-
-    def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
-        """Parameters of all tasks after the test's steps on the whole support set."""
-        inner = replace(self._inner, num_steps=self.config.num_test_steps)
-        return AdaptedTasks(adapt(self._start(params), parts_of(support), inner), support)
-
-    def trajectory(
-        self, params: Params, support: LabelledSet, num_steps: int
-    ) -> Iterator[AdaptedTasks]:
-        """Parameters of all tasks after 0 … num_steps steps, without a graph."""
-        parts = parts_of(support)
-        with torch.no_grad():
-            current = adapt(self._start(params), parts, replace(self._inner, num_steps=0))
-        yield AdaptedTasks(current, support)
-        for _ in range(num_steps):
-            current = inner_step(current, parts, self._inner)
-            yield AdaptedTasks(current, support)
-
-    def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [tasks, points, ways] or predictions [tasks, points, D]."""
-        return task_outputs(self.backbone, adapted, inputs, mask, self.config.batch_norm)
-
-    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
-        """Means over tasks, and over the support set before and the query set after adaptation."""
-        return task_statistics(
-            self.backbone,
-            params,
-            batch,
-            self.config.batch_norm,
-            lambda: self.adapt(params, batch.support),
-        )
-
-    def facts(self) -> ProtocolFacts:
-        """How it adapts, and what batch norm means."""
+    @property
+    def adaptation_in_words(self) -> str:
+        """Optimizer, rate and minibatches."""
         config = self.config
-        return {
-            "adaptation": f"steps of {config.inner_optimizer}, rate {config.inner_lr:g} "
-            f"({config.num_inner_steps} on minibatches of {config.inner_batch} in training)",
-            **norm_facts(config, passes="apart"),
-        }
+        return (
+            f"steps of {config.inner_optimizer}, rate {config.inner_lr:g} "
+            f"({config.num_inner_steps} on minibatches of {config.inner_batch} in training)"
+        )
 
-    def _start(self, params: Params) -> Params:
-        """Parameters with what Adam keeps of a task."""
+    @property
+    def num_adapt_steps(self) -> int:
+        """Steps of the test, each on the whole support set."""
+        return int(self.config.num_test_steps)
+
+    def choose_adapted_names(self) -> tuple[str, ...]:
+        """All parameters, normalization's too."""
+        return tuple(self.backbone.init(torch.Generator()))
+
+    def start(self, params: Params) -> Params:
+        """The parameters, and Adam's values of each task."""
         if self.config.inner_optimizer == "sgd":
             return params
-        moments = {_SECOND + name: torch.zeros_like(params[name]) for name in self._names}
+        moments = {_SECOND + name: torch.zeros_like(params[name]) for name in self.adapted_names}
         one = next(iter(params.values())).new_ones(())
         return {**params, **moments, _DECAYED: one}
 
-    def _adam_step(self, params: Params, grads: Params) -> Params:
-        """v ← β v + (1 − β) g²;  φ − α g / (√(v / (1 − βᵗ)) + ε);  `decayed` is βᵗ⁻¹."""
+    def finish(self, params: Params) -> Params:
+        """The parameters without Adam's values."""
+        own = (_SECOND, _DECAYED)
+        return {name: p for name, p in params.items() if not name.startswith(own)}
+
+    def inner_rule(self) -> InnerRule:
+        """Gradient descent, or Adam without momentum."""
+        rate = self.config.inner_lr
+        return sgd(rate) if self.config.inner_optimizer == "sgd" else adam(rate)
+
+    def meta_gradient(
+        self, params: Params, batch: FewShotBatch, context: TrainingContext
+    ) -> tuple[Tensor, Params]:
+        """Query losses after the inner steps [tasks], and θ − φ, mean over tasks."""
+        config = self.config
+        steps = minibatches(
+            batch.support, config.num_inner_steps, config.inner_batch, context.generator
+        )
+        with torch.no_grad():
+            found = self.finish(adapt(self.start(params), steps, self.inner_loop(params)))
+            losses = self.query_loss(AdaptedTasks(found, {}, batch.support), batch.query)
+            return losses, {name: p - found[name].mean(0) for name, p in params.items()}
+
+
+def adam(learning_rate: float) -> InnerRule:
+    """Adam without momentum as an inner rule, whose values are among the parameters.
+
+    v ← β v + (1 − β) g²;   φ ← φ − α g / (√(v / (1 − βᵗ)) + ε);   "decayed" is βᵗ⁻¹
+    """
+
+    def step(params: Params, grads: Params) -> Params:
         decayed = params[_DECAYED] * _DECAY
         moved = {**params, _DECAYED: decayed}
         for name, grad in grads.items():
@@ -190,8 +151,10 @@ class Reptile:
             share = (1 - decayed).reshape(*decayed.shape, *[1] * (grad.dim() - decayed.dim()))
             length = (second / share).sqrt() + _EPSILON
             moved[_SECOND + name] = second
-            moved[name] = params[name] - self.config.inner_lr * grad / length
+            moved[name] = params[name] - learning_rate * grad / length
         return moved
+
+    return step
 
 
 def minibatches(

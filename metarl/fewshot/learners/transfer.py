@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -14,13 +13,12 @@ from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import InnerLoop
 from metarl.bilevel.rules import sgd
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learners.anil import HeadTasks, head_logits
-from metarl.fewshot.learners.interface import Moment, Parts, autograd_meta_gradient, norm_facts
+from metarl.fewshot.learners.gradient import AdaptedTasks
+from metarl.fewshot.learners.head import head_logits, head_outputs
+from metarl.fewshot.learners.interface import Parts, norm_facts
 from metarl.fewshot.learners.metric import (
-    SharedTasks,
-    embed,
+    MetricLearner,
     embed_alone,
-    episode_statistics,
     membership,
     without_absent,
 )
@@ -76,7 +74,7 @@ class TransferConfig(FewShotSettings):
                 )
 
 
-class Transfer:
+class Transfer(MetricLearner):
     """A classifier of all training classes; on a task, logistic regression on its embeddings.
 
     Embeddings have length 1 for the new heads. Classes that a task has no support of take no part
@@ -87,18 +85,17 @@ class Transfer:
     """
 
     config_type: ClassVar[type[TransferConfig]] = TransferConfig
-    has_steps: ClassVar[bool] = False
+    config: TransferConfig
 
     def __init__(self, config: TransferConfig, problem: Problem) -> None:
-        """For a classification problem whose training classes can be counted."""
+        """A learner for a classification problem whose training classes can be counted."""
         require_classes("transfer", problem)
         if not problem.num_train_classes:
             raise ValueError(
                 "learner transfer needs a data set with num_classes and sample_points, to draw "
                 "labelled points without episodes; this one draws episodes only"
             )
-        self.config, self.problem = config, problem
-        self.backbone = config.make_backbone(problem, 0)
+        super().__init__(config, problem)
         self._inner = InnerLoop(
             loss=self._head_loss,
             rule=sgd(_HEAD_LR),
@@ -107,11 +104,16 @@ class Transfer:
             batching="explicit",
         )
 
+    @property
+    def adaptation_in_words(self) -> str:
+        """The new head and its steps."""
+        return f"logistic regression on the support ({self.config.head_steps} steps)"
+
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters of the embedding and of the classifier of all training classes."""
         sizes = (self.backbone.num_features, self.problem.num_train_classes)
         classifier = init_mlp(sizes, generator)
-        params = self.backbone.init(generator)
+        params = super().init(generator)
         return params | {_CLASSIFIER + name: p for name, p in classifier.items()}
 
     def draw(self, tasks: PointTasks, generator: torch.Generator) -> FewShotBatch:
@@ -130,20 +132,11 @@ class Transfer:
         logits = functional.linear(features, weight, bias)
         return task_losses("classification", logits, query.targets, query.mask)
 
-    def meta_gradient(
-        self,
-        params: Params,
-        batch: FewShotBatch,
-        moment: Moment,  # noqa: ARG002 - no schedule
-    ) -> tuple[Tensor, Params]:
-        """Losses [tasks] and the gradient of their mean."""
-        return autograd_meta_gradient(self.meta_loss, params, batch)
-
-    def adapt(self, params: Params, support: LabelledSet) -> HeadTasks:
+    def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
         """A head for each task, fitted to its embedded support; no gradient reaches `params`."""
         with torch.no_grad():
             found = embed_alone(self.backbone, params, support.inputs, support.mask)
-            features = functional.normalize(found, dim=-1)
+            features = _unit_length(found)
             mask = () if support.mask is None else (support.mask,)
             num_classes = int(support.targets.max()) + 1
             members = membership(support, num_classes, features.dtype)
@@ -152,39 +145,24 @@ class Transfer:
                 "bias": features.new_zeros(num_classes),
             }
             head = adapt(zero, (features, members, support.targets, *mask), self._inner)
-        return HeadTasks(head, SharedTasks(params, support))
+        return AdaptedTasks(head, params, support)
 
-    def trajectory(
-        self,
-        params: Params,
-        support: LabelledSet,
-        num_steps: int,  # noqa: ARG002 - no steps
-    ) -> Iterator[HeadTasks]:
-        """The one adaptation there is."""
-        yield self.adapt(params, support)
-
-    def predict(self, adapted: HeadTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+    def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, classes]; the lowest number for classes without support."""
         norm = self.config.batch_norm
-        if norm == "support":
-            features = embed(self.backbone, adapted.shared, inputs, mask, norm).query
-        else:
-            features = embed_alone(self.backbone, adapted.shared.params, inputs, mask)
-        logits = head_logits(adapted.head, functional.normalize(features, dim=-1))
-        members = membership(adapted.shared.support, logits.shape[-1], logits.dtype)
-        return without_absent(logits, members)
-
-    def statistics(self, params: Params, batch: FewShotBatch) -> Params:
-        """Of the points of an iteration."""
-        return episode_statistics(self.backbone, params, batch, self.config.batch_norm)
+        logits = head_outputs(self.backbone, adapted, inputs, mask, norm, scaled=_unit_length)
+        return without_absent(logits, membership(adapted.support, logits.shape[-1], logits.dtype))
 
     def facts(self) -> ProtocolFacts:
-        """How it adapts, and what batch norm means."""
-        words = f"logistic regression on the support ({self.config.head_steps} steps)"
-        return {"adaptation": words, **norm_facts(self.config, passes="apart")}
+        """The kind of adaptation, and the meaning of batch norm."""
+        return super().facts() | norm_facts(self.config, passes="apart")
 
     def _head_loss(self, head: Params, parts: Parts) -> Tensor:
         features, members, targets, *mask = parts
         logits = without_absent(head_logits(head, features), members)
         loss = task_losses("classification", logits, targets, *mask)
         return loss + self.config.head_decay / 2 * head["weight"].square().sum((-2, -1))
+
+
+def _unit_length(features: Tensor) -> Tensor:
+    return functional.normalize(features, dim=-1)

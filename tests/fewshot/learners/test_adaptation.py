@@ -11,10 +11,10 @@ from fewshot_episodes import (
     CURVES,
     PICTURES,
     VECTORS,
+    context,
     episodes,
     generator,
     make_learner,
-    moment,
     start,
     task_of,
 )
@@ -39,7 +39,7 @@ from metarl.parameters import Params
 def test_gradients_of_learned_rates_are_finite_differences(name, settings):
     learner = make_learner(name, VECTORS, **settings)
     params, batch = start(learner), episodes(VECTORS)
-    _, grads = learner.meta_gradient(params, batch, moment())
+    _, grads = learner.meta_gradient(params, batch, context())
     rates = [key for key in params if "/" in key]
     assert rates
     step = 1e-6
@@ -104,9 +104,9 @@ def test_losses_of_all_steps_count_ever_less():
     for steps in (1, 2, 3):
         one: Any = make_learner("maml++", VECTORS, num_inner_steps=steps)
         own = {k: p[:steps] if k.startswith("rate/") else p for k, p in params.items()}
-        alone[steps] = one.meta_gradient(own, batch, moment())[1]
+        alone[steps] = one.meta_gradient(own, batch, context())[1]
     for iteration, weights in ((0, (1 / 3, 1 / 3, 1 / 3)), (4, (0.2, 0.2, 0.6)), (10, (0, 0, 1))):
-        _, grads = learner.meta_gradient(params, batch, moment(iteration))
+        _, grads = learner.meta_gradient(params, batch, context(iteration))
         for key in ("weight_0", "bias_1"):
             wanted = sum(w * alone[k + 1][key] for k, w in enumerate(weights))
             torch.testing.assert_close(grads[key], wanted)
@@ -117,8 +117,8 @@ def test_second_derivatives_come_after_the_first_order_iterations():
     first, exact = (make_learner(name, VECTORS) for name in ("fomaml", "maml"))
     params, batch = start(learner), episodes(VECTORS)
     for iteration, other in ((4, first), (5, exact)):
-        found = learner.meta_gradient(params, batch, moment(iteration))[1]
-        wanted = other.meta_gradient(params, batch, moment())[1]
+        found = learner.meta_gradient(params, batch, context(iteration))[1]
+        wanted = other.meta_gradient(params, batch, context())[1]
         assert all(torch.equal(found[key], wanted[key]) for key in params)
 
 
@@ -149,7 +149,7 @@ def test_anil_is_maml_over_the_head_alone():
         logits = maml.backbone.logits({**leaves, **head}, query[0])
         total = total + functional.cross_entropy(logits, wanted[0]) / 3
     wanted_grads = torch.autograd.grad(total, list(leaves.values()))
-    _, grads_found = anil.meta_gradient(params, batch, moment())
+    _, grads_found = anil.meta_gradient(params, batch, context())
     for key, grad in zip(leaves, wanted_grads, strict=True):
         torch.testing.assert_close(grads_found[key], grad)
 
@@ -162,7 +162,7 @@ def test_the_implicit_gradient_is_that_of_a_converged_path(problem):
     settings = {"num_inner_steps": 400, "inner_lr": 0.1, "regularization": 2.0}
     learner: Any = make_learner("imaml", problem, cg_iterations=60, **settings)
     params, batch = start(learner), episodes(problem)
-    losses, grads = learner.meta_gradient(params, batch, moment())
+    losses, grads = learner.meta_gradient(params, batch, context())
     leaves = {k: p.requires_grad_() for k, p in params.items()}
     unrolled = learner.meta_loss(leaves, batch)
     torch.testing.assert_close(losses, unrolled.detach())
@@ -177,7 +177,7 @@ def test_the_implicit_gradient_is_an_explicit_solve(damping):
         "imaml", VECTORS, cg_iterations=100, regularization=5.0, cg_damping=damping
     )
     params, batch = start(learner), task_of(episodes(VECTORS), 0)
-    _, grads = learner.meta_gradient(params, batch, moment())
+    _, grads = learner.meta_gradient(params, batch, context())
     adapted = {k: p[0] for k, p in learner.adapt(params, batch.support).params.items()}
     names, sizes = list(adapted), [p.numel() for p in adapted.values()]
 
@@ -201,8 +201,8 @@ def test_the_implicit_gradient_is_an_explicit_solve(damping):
 def test_each_task_has_conjugate_gradients_of_its_own():
     learner: Any = make_learner("imaml", VECTORS, cg_iterations=2, regularization=0.5)
     params, batch = start(learner), episodes(VECTORS)
-    losses, grads = learner.meta_gradient(params, batch, moment())
-    alone = [learner.meta_gradient(params, task_of(batch, k), moment()) for k in range(3)]
+    losses, grads = learner.meta_gradient(params, batch, context())
+    alone = [learner.meta_gradient(params, task_of(batch, k), context()) for k in range(3)]
     torch.testing.assert_close(torch.cat([loss for loss, _ in alone]), losses)
     for key, grad in grads.items():
         mean = torch.stack([found[key] for _, found in alone]).mean(0)
@@ -228,8 +228,8 @@ def test_implicit_adaptation_stays_near_its_start():
 def test_reptile_is_adam_on_minibatches_of_each_task():
     learner: Any = make_learner("reptile", VECTORS, num_inner_steps=4, inner_batch=4, inner_lr=0.05)
     params, batch = start(learner), episodes(VECTORS)
-    _, grads = learner.meta_gradient(params, batch, moment())
-    steps = minibatches(batch.support, 4, 4, moment().generator)
+    _, grads = learner.meta_gradient(params, batch, context())
+    steps = minibatches(batch.support, 4, 4, context().generator)
     ends: list[Params] = []
     for row in range(3):
         net = {k: p.clone().requires_grad_() for k, p in params.items()}
@@ -265,19 +265,19 @@ def test_only_the_context_adapts():
     learner: Any = make_learner("cavia", CURVES, num_context=3)
     params, batch = start(learner), episodes(CURVES)
     first, last = learner.trajectory(params, batch.support, 1)
-    assert torch.equal(first.context, torch.zeros(3, 3, dtype=torch.float64))
+    assert torch.equal(first.params["context"], torch.zeros(3, 3, dtype=torch.float64))
     context = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     inputs, targets, _ = task_of(batch, 1).support
     outputs = learner.backbone.logits({**params, "context": context}, inputs[0])
     (grad,) = torch.autograd.grad((outputs - targets[0]).square().mean(), context)
-    torch.testing.assert_close(last.context[1], -0.3 * grad)
+    torch.testing.assert_close(last.params["context"][1], -0.3 * grad)
 
 
 def test_a_transferred_head_is_at_the_minimum_of_its_loss():
     learner: Any = make_learner("transfer", VECTORS, head_steps=3000, head_decay=0.1)
     params, batch = start(learner), task_of(episodes(VECTORS), 0)
     adapted = learner.adapt(params, batch.support)
-    head = {k: p[0].clone().requires_grad_() for k, p in adapted.head.items()}
+    head = {k: p[0].clone().requires_grad_() for k, p in adapted.params.items()}
     features = functional.normalize(
         learner.backbone.features(params, batch.support.inputs[0]), dim=-1
     )
@@ -294,7 +294,7 @@ def test_a_transferred_head_is_at_the_minimum_of_its_loss():
 def test_every_step_has_scales_and_offsets_of_its_own():
     learner: Any = make_learner("maml++", PICTURES, num_inner_steps=3, batch_norm="per-step")
     params, batch = start(learner), episodes(PICTURES)
-    _, grads = learner.meta_gradient(params, batch, moment())
+    _, grads = learner.meta_gradient(params, batch, context())
     for name in ("scale_0", "offset_0", "scale_1", "offset_1"):
         assert grads[name].shape[0] == 4
         assert (grads[name].abs().amax(-1) > 0).all()

@@ -11,10 +11,10 @@ from fewshot_episodes import (
     CURVES,
     PICTURES,
     VECTORS,
+    context,
     episodes,
     generator,
     make_learner,
-    moment,
     start,
     task_of,
 )
@@ -76,7 +76,7 @@ def mean_loss(learner: FewShotLearner, params: Params, batch: FewShotBatch) -> T
 def test_the_meta_gradient_is_the_slope_of_the_meta_loss(name, problem, settings):
     learner = make_learner(name, problem, **settings)
     params, batch = start(learner), episodes(problem)
-    losses, grads = learner.meta_gradient(params, batch, moment())
+    losses, grads = learner.meta_gradient(params, batch, context())
     torch.testing.assert_close(losses, learner.meta_loss(params, batch).detach())
     chance, step = generator(7), 1e-8
     for _ in range(3):
@@ -95,9 +95,9 @@ def test_the_meta_gradient_is_the_slope_of_the_meta_loss(name, problem, settings
 def test_all_tasks_at_once_are_a_loop_over_the_tasks(name, problem, settings):
     learner = make_learner(name, problem, **settings)
     params, batch = start(learner), episodes(problem)
-    losses, grads = learner.meta_gradient(params, batch, moment())
+    losses, grads = learner.meta_gradient(params, batch, context())
     assert not torch.allclose(losses, losses.roll(1))
-    alone = [learner.meta_gradient(params, task_of(batch, k), moment()) for k in range(3)]
+    alone = [learner.meta_gradient(params, task_of(batch, k), context()) for k in range(3)]
     torch.testing.assert_close(torch.cat([loss for loss, _ in alone]), losses)
     for key in params:
         mean = torch.stack([grad[key] for _, grad in alone]).mean(0)
@@ -129,7 +129,7 @@ def test_maml_of_a_convolutional_net_is_the_papers_loop(mode, pooling):
         "maml", PICTURES, mode=mode, pooling=pooling, num_inner_steps=3, inner_lr=0.4
     )
     params, batch = start(learner), episodes(PICTURES)
-    _, grads = learner.meta_gradient(params, batch, moment())
+    _, grads = learner.meta_gradient(params, batch, context())
     leaves = {name: p.requires_grad_() for name, p in start(learner).items()}
     wanted = torch.autograd.grad(unbatched_loss(learner, leaves, batch), list(leaves.values()))
     for name, grad in zip(leaves, wanted, strict=True):
@@ -139,8 +139,8 @@ def test_maml_of_a_convolutional_net_is_the_papers_loop(mode, pooling):
 def test_first_order_is_another_gradient_of_the_same_loss():
     exact, first = (make_learner(name, VECTORS, inner_lr=0.5) for name in ("maml", "fomaml"))
     params, batch = start(exact), episodes(VECTORS)
-    losses, grads = exact.meta_gradient(params, batch, moment())
-    same, others = first.meta_gradient(params, batch, moment())
+    losses, grads = exact.meta_gradient(params, batch, context())
+    same, others = first.meta_gradient(params, batch, context())
     assert torch.equal(same, losses)
     leaves = {k: p.requires_grad_() for k, p in params.items()}
     adapted = exact.adapt({k: p.detach() for k, p in params.items()}, batch.support)
@@ -179,8 +179,8 @@ def test_points_that_do_not_count_change_nothing(name, problem, settings):
     learner = make_learner(name, problem, **settings)
     params, batch = start(learner), episodes(problem)
     masked = FewShotBatch(padded(batch.support, 2), padded(batch.query, 1))
-    losses, grads = learner.meta_gradient(params, batch, moment())
-    same, others = learner.meta_gradient(params, masked, moment())
+    losses, grads = learner.meta_gradient(params, batch, context())
+    same, others = learner.meta_gradient(params, masked, context())
     torch.testing.assert_close(same, losses)
     for key in params:
         torch.testing.assert_close(others[key], grads[key], rtol=1e-8, atol=1e-11)
@@ -223,8 +223,8 @@ def test_tasks_by_chunks_give_the_gradient_of_all(name):
     params, batch = start(whole), episodes(PICTURES)
     if name == "reptile":  # its minibatches are drawn for all tasks at once
         pytest.skip("minibatches differ")
-    losses, grads = whole.meta_gradient(params, batch, moment())
-    found, others = chunked.meta_gradient(params, batch, moment())
+    losses, grads = whole.meta_gradient(params, batch, context())
+    found, others = chunked.meta_gradient(params, batch, context())
     torch.testing.assert_close(found, losses)
     for key in params:
         torch.testing.assert_close(others[key], grads[key], rtol=1e-9, atol=1e-12)
@@ -241,7 +241,7 @@ def test_a_chunk_is_all_that_goes_through_the_net(monkeypatch):
             return run(params, inputs, *rest)
 
         monkeypatch.setattr(type(learner.backbone), "features", staticmethod(counted))
-        learner.meta_gradient(start(learner), episodes(PICTURES), moment())
+        learner.meta_gradient(start(learner), episodes(PICTURES), context())
         monkeypatch.undo()
     assert set(seen) == {1}
 

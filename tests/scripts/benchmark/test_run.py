@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metarl.fewshot import EpisodeShape, FewShotTraining, SinusoidTasks
-from metarl.fewshot.learners.interface import Moment
+from metarl.fewshot.learners.interface import TrainingContext
 from metarl.scripts.benchmark.environments import ENVIRONMENT_CASES
 from metarl.scripts.benchmark.fewshot import FEWSHOT_CASES, Peer, looped_task_loss, one_by_one
 from metarl.scripts.benchmark.learning import LEARNING_CASES
@@ -115,7 +115,9 @@ def test_the_loop_over_tasks_computes_our_gradient():
     task_loss = looped_task_loss(peer)
     seen = torch.stack([task_loss(*task) for task in one_by_one(batch)])
     seen.mean().backward()
-    losses, grads = ours.learner.meta_gradient(ours.params, batch, Moment(0, torch.Generator()))
+    losses, grads = ours.learner.meta_gradient(
+        ours.params, batch, TrainingContext(0, torch.Generator())
+    )
     torch.testing.assert_close(seen.detach(), losses)
     for name, p in zip(names, peer.net.parameters(), strict=True):
         assert p.grad is not None

@@ -1,0 +1,92 @@
+"""Settings of MAML and its variants as earlier versions stored them, in their present form.
+
+Earlier versions gave all variants one set of settings, in which `mode`, `adapted` and `rates`
+decided the algorithm whatever the learner's name. Now the name decides. The table here says which
+name has the algorithm of which settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["PresentForm", "present_form", "refuse_other_algorithm"]
+
+_DECIDED = {"mode": "unrolled", "adapted": "all", "rates": "fixed"}
+"""Settings that decided the algorithm, with their former defaults."""
+_LEARNED_RATES = {
+    "per-parameter": "meta-sgd",
+    "per-layer-per-step": "maml++",
+    "momentum": "learned-momentum",
+}
+_VARIANTS = ("maml", "fomaml", "boil", *_LEARNED_RATES.values())
+
+
+class PresentForm(NamedTuple):
+    """A stored learner in the form of this version."""
+
+    name: str
+    """The present name of its algorithm."""
+    settings: dict[str, Any]
+    """All settings that were stored and that this name has."""
+
+
+def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
+    """The present name and settings of a stored learner.
+
+    A name and settings of this version, and those of other learners than MAML's variants, are
+    returned unchanged.
+
+    Args:
+        name: as stored.
+        stored: its settings by name.
+    """
+    settings = dict(stored)
+    if name not in _VARIANTS or not _is_old(name, stored):
+        return PresentForm(name, settings)
+    decided = {key: settings.pop(key, default) for key, default in _DECIDED.items()}
+    present = _algorithm(**decided)
+    if present != "fomaml":
+        settings["mode"] = decided["mode"]
+    if present == "boil":
+        settings["rates"] = decided["rates"]
+    if decided["mode"] == "first_order":  # there, they had no effect
+        settings.pop("first_order_iterations", None)
+    return PresentForm(present, settings)
+
+
+def refuse_other_algorithm(name: str, config: object, given: Mapping[str, Any]) -> None:
+    """Refuse a setting that the learner's name fixes.
+
+    Args:
+        name: the learner.
+        config: any settings of its type.
+        given: settings by name.
+
+    Raises:
+        ValueError: naming the first such setting, and the learner that has the given value.
+    """
+    for key, value in given.items():
+        if name not in _VARIANTS or key not in _DECIDED:
+            continue
+        decided = {each: getattr(config, each) for each in _DECIDED}
+        other = _algorithm(**{**decided, key: value})
+        remedy = "leave it out" if other == name else f"the learner {other} has that"
+        raise ValueError(
+            f"{key} must be left out for {name}, whose {key} is always {decided[key]!r}, "
+            f"got {value!r}; {remedy}"
+        )
+
+
+def _is_old(name: str, stored: Mapping[str, Any]) -> bool:
+    """Whether settings are in the form that all variants shared."""
+    return "adapted" in stored or (name in ("maml", "fomaml") and "mode" in stored)
+
+
+def _algorithm(mode: str, adapted: str, rates: str) -> str:
+    """The name of the learner that these settings make."""
+    if adapted == "body":
+        return "boil"
+    if rates != "fixed":
+        return _LEARNED_RATES.get(rates, "maml")
+    return "fomaml" if mode == "first_order" else "maml"
