@@ -73,7 +73,7 @@ MISTAKES = [
     ("train maml-trpo --out OUT --seed x", "--seed.*'x'"),
     ("train maml-trpo --out OUT --iterations 0", "iterations must be 1 or more, got 0"),
     ("fewshot maml --out OUT --shots 0", "shots must be 1 or more, got 0"),
-    ("fewshot maml --out OUT --mode second", "--mode must be one of .*first_order.*, got 'second'"),
+    ("fewshot maml --out OUT --mode second", "--mode must be one of .*recurrence.*, got 'second'"),
     ("list agnets", "must be one of all, agents, .*, got 'agnets'; did you mean 'agents'"),
     ("check Navigation2D:maml", "variant of Navigation2D must be one of maml17, got 'maml'"),
     ("check", "check must be given families or --all, see metarl list envs"),

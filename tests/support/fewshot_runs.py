@@ -10,7 +10,6 @@ from metarl.fewshot import (
     EpisodeShape,
     FewShotBatch,
     FewShotTraining,
-    MAMLConfig,
     SinusoidTasks,
     recipe,
 )
@@ -37,8 +36,11 @@ class Recorded(SinusoidTasks):
         return batch
 
 
-def learner(*, seed: int = 0, tasks: Any = TASKS, **settings: Any) -> FewShotTraining:
-    return FewShotTraining("maml", tasks, MAMLConfig(**{**SMALL, **settings}), seed=seed)
+def learner(
+    name: str = "maml", *, seed: int = 0, tasks: Any = TASKS, **settings: Any
+) -> FewShotTraining:
+    config = recipe(name, "sinusoid", **{**SMALL, **settings})
+    return FewShotTraining(name, tasks, config, seed=seed)
 
 
 def on_glyphs(name: str, *, seed: int = 0, **settings: Any) -> FewShotTraining:
@@ -46,8 +48,8 @@ def on_glyphs(name: str, *, seed: int = 0, **settings: Any) -> FewShotTraining:
     return FewShotTraining(name, GLYPHS, config, seed=seed)
 
 
-def trained(num_iterations: int, **settings: Any) -> FewShotTraining:
-    training = learner(**settings)
+def trained(num_iterations: int, name: str = "maml", **settings: Any) -> FewShotTraining:
+    training = learner(name, **settings)
     for _ in range(num_iterations):
         training.iterate()
     return training

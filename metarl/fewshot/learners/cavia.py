@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from metarl.bilevel.inner_loop import InnerLoop
 from metarl.fewshot.data.batches import FewShotBatch
 from metarl.fewshot.learners.gradient import GradientLearner, GradientSettings
 from metarl.fewshot.learners.interface import TrainingContext, autograd_meta_gradient
@@ -80,6 +81,10 @@ class CAVIA(GradientLearner):
     def shared_params(self, params: Params) -> Params:
         """The net, which autograd sees through the inner loss."""
         return params
+
+    def inner_loop(self, params: Params) -> InnerLoop:
+        """The inner loop of all tasks at once; `meta_gradient` cuts the tasks into chunks."""
+        return replace(super().inner_loop(params), chunk_size=None)
 
     def meta_gradient(
         self,

@@ -154,6 +154,28 @@ def test_anil_is_maml_over_the_head_alone():
         torch.testing.assert_close(grads_found[key], grad)
 
 
+def test_first_order_anil_differentiates_neither_steps_nor_embedded_support():
+    """The net learns from the query alone, the head's start as if the steps were constants."""
+    anil: Any = make_learner("anil", VECTORS, num_inner_steps=2, mode="first_order")
+    params, batch = start(anil), episodes(VECTORS)
+    heads = anil.adapt(params, batch.support).params
+    leaves = {k: p.clone().requires_grad_() for k, p in params.items()}
+    total = torch.zeros((), dtype=torch.float64)
+    for row in range(3):
+        inputs, targets, _ = task_of(batch, row).query
+        moved = {"weight_1": heads["weight"][row], "bias_1": heads["bias"][row]}
+        head = {k: leaves[k] + (p - leaves[k]).detach() for k, p in moved.items()}
+        logits = anil.backbone.logits({**leaves, **head}, inputs[0])
+        total = total + functional.cross_entropy(logits, targets[0]) / 3
+    wanted = torch.autograd.grad(total, list(leaves.values()))
+    losses, grads = anil.meta_gradient(params, batch, context())
+    torch.testing.assert_close(losses.mean(), total.detach())
+    exact = make_learner("anil", VECTORS, num_inner_steps=2).meta_gradient(params, batch, context())
+    for key, grad in zip(leaves, wanted, strict=True):
+        torch.testing.assert_close(grads[key], grad)
+        assert not torch.allclose(exact[1][key], grad, rtol=1e-3)
+
+
 # Implicit gradients.
 
 
