@@ -1,14 +1,20 @@
-"""metarl: agents that learn to adapt. The core of the toolkit; see also metarl.envs and .agents."""
+"""metarl: agents that learn to adapt. The core of the toolkit; see also metarl.envs and .agents.
 
-from typing import TYPE_CHECKING
+Names are imported when they are first used, so that `import metarl` does not load torch.
+"""
 
-from metarl.lazy import lazy_attributes
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metarl.bilevel.adaptation import adapt, meta_gradient
     from metarl.bilevel.inner_loop import InnerLoop, PerStep
     from metarl.bilevel.rules import sgd
+    from metarl.experiments.measure import evaluate
+    from metarl.experiments.run import Run, load, train
+    from metarl.report.build import write_report as report
     from metarl.rollouts.episodes import Episodes, collect
+    from metarl.runs.loop import TrainingStopped
     from metarl.tasks.family import BatchEnv, Step, TaskFamily
 
 __all__ = [
@@ -16,26 +22,48 @@ __all__ = [
     "Episodes",
     "InnerLoop",
     "PerStep",
+    "Run",
     "Step",
     "TaskFamily",
+    "TrainingStopped",
     "adapt",
     "collect",
+    "evaluate",
+    "load",
     "meta_gradient",
+    "report",
     "sgd",
+    "train",
 ]
 
-__getattr__, __dir__ = lazy_attributes(
-    __name__,
-    {
-        "BatchEnv": "metarl.tasks.family",
-        "Episodes": "metarl.rollouts.episodes",
-        "InnerLoop": "metarl.bilevel.inner_loop",
-        "PerStep": "metarl.bilevel.inner_loop",
-        "Step": "metarl.tasks.family",
-        "TaskFamily": "metarl.tasks.family",
-        "adapt": "metarl.bilevel.adaptation",
-        "collect": "metarl.rollouts.episodes",
-        "meta_gradient": "metarl.bilevel.adaptation",
-        "sgd": "metarl.bilevel.rules",
-    },
-)
+_MODULES = {
+    "BatchEnv": "tasks.family",
+    "Episodes": "rollouts.episodes",
+    "InnerLoop": "bilevel.inner_loop",
+    "PerStep": "bilevel.inner_loop",
+    "Run": "experiments.run",
+    "Step": "tasks.family",
+    "TaskFamily": "tasks.family",
+    "TrainingStopped": "runs.loop",
+    "adapt": "bilevel.adaptation",
+    "collect": "rollouts.episodes",
+    "evaluate": "experiments.measure",
+    "load": "experiments.run",
+    "meta_gradient": "bilevel.adaptation",
+    "sgd": "bilevel.rules",
+    "train": "experiments.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "report":
+        return import_module("metarl.report")  # a package that can be called
+    if name not in _MODULES:
+        raise AttributeError(f"module 'metarl' has no attribute {name!r}")
+    value = getattr(import_module(f"metarl.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from metarl.console import plain_console
 from metarl.evaluation.results import write_evaluations
+from metarl.experiments.measure import is_fewshot
 from metarl.experiments.measure_agent import EvaluateConfig, evaluate
 from metarl.experiments.measure_learner import EvaluateFewShotConfig
 from metarl.experiments.measure_learner import evaluate as evaluate_evaluate_fewshot
@@ -14,17 +14,15 @@ from metarl.fewshot.results import write_json
 from metarl.plots.adaptation import adaptation_figure
 from metarl.plots.style import figure_png
 from metarl.report.terminal import print_evaluation, print_table
-from metarl.runs.seeds import SEEDS_FILE, holds_seeds
 from metarl.scripts.command_line import given_options, parse, run
-from metarl.storage.checkpoints import read_header
-from metarl.storage.files import read_json_object, write_output
+from metarl.storage.files import write_output
 
 __all__ = ["main", "main_evaluate_fewshot"]
 
 
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl evaluate`."""
-    if any(_is_fewshot(word) for word in arguments):
+    if any(is_fewshot(word) for word in arguments):
         main_evaluate_fewshot(arguments)
         return
     config = parse(EvaluateConfig, arguments, program="metarl evaluate")
@@ -43,22 +41,6 @@ def main(arguments: Sequence[str]) -> None:
         )
     if config.plot is not None:
         write_output(config.plot, figure_png(adaptation_figure(evaluations), dpi=150))
-
-
-def _is_fewshot(word: str) -> bool:
-    """Whether an argument is a run, several seeds or a checkpoint of a few-shot learner."""
-    path = Path(word)
-    try:
-        if path.is_dir():
-            file = SEEDS_FILE if holds_seeds(path) else "config.json"
-            agent = read_json_object(path / file).get("agent")
-        elif path.suffix == ".safetensors":
-            agent = read_header(path).get("agent")
-        else:
-            return False
-    except (OSError, ValueError):  # what is wrong with it is told later
-        return False
-    return isinstance(agent, str) and agent.startswith("fewshot-")
 
 
 def main_evaluate_fewshot(arguments: Sequence[str]) -> None:

@@ -11,8 +11,9 @@ import torch
 
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.datasets.catalog import make_tasks
+from metarl.storage.files import read_json_object
 
-__all__ = ["DataOptions", "stored_data"]
+__all__ = ["DataOptions", "data_beside", "stored_data"]
 
 
 class DataOptions(NamedTuple):
@@ -44,6 +45,14 @@ def stored_data(config: Mapping[str, Any]) -> DataOptions:
     if not is_list or not (folder is None or isinstance(folder, str)):
         raise ValueError("config.json is damaged: data_dir must be a text, dataset_options texts")
     return DataOptions(None if folder is None else Path(folder), tuple(options))
+
+
+def data_beside(checkpoint: Path) -> DataOptions:
+    """The data options of the run that a checkpoint lies in; none if it lies alone."""
+    for folder in (checkpoint.parent, checkpoint.parent.parent):
+        if (folder / "config.json").is_file():
+            return stored_data(read_json_object(folder / "config.json"))
+    return DataOptions()
 
 
 def _value(text: str) -> Any:

@@ -11,7 +11,7 @@ import tyro
 
 from metarl.console import plain_console
 from metarl.devices import DeviceName, resolve_device
-from metarl.experiments.data_options import DataOptions, stored_data
+from metarl.experiments.data_options import data_beside
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot
 from metarl.fewshot.learners.catalog import read_learner
 from metarl.fewshot.results import FewShotEvaluation, MeasuredRuns
@@ -20,7 +20,7 @@ from metarl.runs.directory import RunDirectory
 from metarl.runs.progress import measuring
 from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
 from metarl.storage.checkpoints import read_header
-from metarl.storage.files import read_json_object, require_output_file
+from metarl.storage.files import require_output_file
 from metarl.validation import require_at_least
 
 __all__ = ["EvaluateFewShotConfig", "evaluate"]
@@ -107,7 +107,7 @@ def _trained(checkpoint: Path, header: Mapping[str, Any]) -> TrainedRun:
 
 
 def _evaluate_one(checkpoint: Path, config: EvaluateFewShotConfig) -> FewShotEvaluation:
-    data, header = _data_beside(checkpoint), read_header(checkpoint)
+    data, header = data_beside(checkpoint), read_header(checkpoint)
     learner = str(header["agent"]).removeprefix(_AGENT)
     device = resolve_device(config.device)
     data = data._replace(data_dir=config.data_dir or data.data_dir)
@@ -125,11 +125,3 @@ def _evaluate_one(checkpoint: Path, config: EvaluateFewShotConfig) -> FewShotEva
             seed=config.seed,
             callback=callback,
         )
-
-
-def _data_beside(checkpoint: Path) -> DataOptions:
-    """What the run of a checkpoint says of its data; nothing where it lies alone."""
-    for folder in (checkpoint.parent, checkpoint.parent.parent):
-        if (folder / "config.json").is_file():
-            return stored_data(read_json_object(folder / "config.json"))
-    return DataOptions()

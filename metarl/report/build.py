@@ -17,10 +17,10 @@ from metarl.report.page import Block, Part, render_page, slug
 from metarl.report.runs import AgentRuns, group_runs, read_runs, require_runs
 from metarl.report.sections import environment_section
 from metarl.report.tables import runs_blocks
-from metarl.storage.files import require_output_file
+from metarl.storage.files import require_output_file, write_output
 from metarl.storage.provenance import library_versions
 
-__all__ = ["ReportConfig", "report"]
+__all__ = ["ReportConfig", "report", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,33 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         require_output_file("out", self.out)
+
+
+def write_report(
+    runs: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    behaviour: bool = True,
+    device: DeviceName = "auto",
+) -> Path:
+    """Write one page about runs, as `metarl report` does.
+
+    Args:
+        runs: folders of one or more runs.
+        out: the page's file; it is replaced if it exists.
+        behaviour: show what the agents do.
+        device: where the agents compute.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: if a folder holds no run, or what it holds is damaged.
+    """
+    several = [runs] if isinstance(runs, str | Path) else runs
+    config = ReportConfig(tuple(map(Path, several)), Path(out), behaviour, device)
+    write_output(config.out, report(config).encode())
+    return config.out
 
 
 def report(config: ReportConfig) -> str:

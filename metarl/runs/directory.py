@@ -86,7 +86,7 @@ class RunDirectory:
         """
         if (path / "seeds.json").is_file():
             raise ValueError(
-                f"run must be of one seed, {path} holds those of several: name one, "
+                f"run must have one seed, {path} holds several: name one of them, "
                 f"such as {min(path.glob('seed_*'), default=path / 'seed_0')}"
             )
         if not (path / "config.json").is_file():
@@ -174,6 +174,10 @@ class RunDirectory:
                 f"{error}; the newest good one is {good}: to go on from it, move the other away"
             ) from error
         return found[-1]
+
+    def all_checkpoints(self) -> tuple[Path, ...]:
+        """The checkpoints that the run keeps, the newest last; of a published run its only one."""
+        return (self.published_checkpoint,) if self.is_published else tuple(self._saved())
 
     def drop_old_checkpoints(self) -> None:
         """Keep the newest few."""

@@ -98,14 +98,14 @@ def test_a_setting_that_the_variant_resolves_may_be_repeated(half):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"iterations": "ten"}, "iterations must be a whole number, got 'ten'"),
+        ({"iterations": "ten"}, "iterations must be a whole number, 1 or more, got 'ten'"),
         ({"iterations": 0}, "iterations must be 1 or more, got 0"),
-        ({"threads": 1.5}, "threads must be a whole number, got 1.5"),
+        ({"threads": 1.5}, "threads must be a whole number, 0 or more, got 1.5"),
         ({"tracker": "csv"}, "tracker must be one of tensorboard, .*, got 'csv'"),
         ({"agent_config": {"gama": 1}}, "has a setting 'gama', which this version does not know"),
         ({"agent_config": {"gamma": 2}}, r"gamma must lie in \[0, 1\], got 2"),
         ({"agent_config": {"hidden_sizes": "8"}}, "hidden_sizes must be a list, got '8'"),
-        ({"agent": None}, "agent must be a text, got None"),
+        ({"agent": None}, "agent must be text, got None"),
     ],
 )
 def test_a_config_that_cannot_be_right_is_refused_with_one_sentence(half, change, message):

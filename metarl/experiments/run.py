@@ -1,0 +1,213 @@
+"""A training run as an object: its settings, metrics and checkpoints, and what can be done next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metarl.devices import DeviceName, resolve_device
+from metarl.experiments.arguments import run_experiment
+from metarl.experiments.data_options import data_beside
+from metarl.experiments.measure import evaluate
+from metarl.fewshot.data.batches import FewShotTasks
+from metarl.fewshot.training import FewShotTraining
+from metarl.rl.registry import AGENTS
+from metarl.runs.directory import RunDirectory
+from metarl.runs.metrics import read_metrics
+from metarl.runs.seeds import SEEDS_FILE, expanded, holds_seeds
+from metarl.runs.tracking import TrackerName
+from metarl.storage.checkpoints import read_header
+from metarl.storage.files import read_json_object
+from metarl.tasks.family import TaskFamily
+from metarl.tasks.registry import make_family
+
+if TYPE_CHECKING:
+    from metarl.rl.agent import Agent
+
+__all__ = ["Run", "load", "train"]
+
+_LEARNER_PREFIX = "fewshot-"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that training wrote: a run, several seeds of one, or a published run.
+
+    It reads the folder each time, so it also follows a run that another process trains.
+
+    Raises:
+        ValueError: if there is no run in the folder.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not holds_seeds(self.path):
+            RunDirectory.open(self.path)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything that decided the run, as config.json or, for several seeds, seeds.json has it.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        if holds_seeds(self.path):
+            return read_json_object(self.path / SEEDS_FILE)
+        return self._directory.config()
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The run of each seed that has begun; the run itself if it has one seed only."""
+        return tuple(Run(Path(folder)) for folder in expanded(str(self.path)))
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The rows of metrics.jsonl: numbers by name, `iteration` among them.
+
+        Raises:
+            ValueError: if the file is damaged, or the run has several seeds.
+        """
+        return read_metrics(self._directory)
+
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """The checkpoints that the run keeps, the newest last.
+
+        Raises:
+            ValueError: if the run has several seeds.
+        """
+        return self._directory.all_checkpoints()
+
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint with the best score so far; None if there is none yet."""
+        best = self._directory.best_checkpoint
+        return best if best.is_file() else None
+
+    def load(self, *, device: DeviceName = "auto") -> Agent[Any] | FewShotTraining:
+        """The agent or few-shot learner of the newest checkpoint; see `load`."""
+        return load(self.path, device=device)
+
+    def resume(self, *, iterations: int | None = None, **changes: Any) -> Run:
+        """Continue the run, as `metarl.train(..., resume=True)` does.
+
+        Args:
+            iterations: meta-updates in total; None: as many as the run was started for.
+            changes: other arguments of `metarl.train`.
+
+        Returns:
+            The run itself.
+        """
+        name = str(self.config.get("agent")).removeprefix(_LEARNER_PREFIX)
+        return train(name, out=self.path, resume=True, iterations=iterations, **changes)
+
+    def evaluate(self, **options: Any) -> Any:
+        """Measure the run on unseen tasks, as `metarl.evaluate` does with these options."""
+        return evaluate([self.path], **options)
+
+    def report(self, out: str | Path, **options: Any) -> Path:
+        """Write a page about the run, as `metarl.report` does with these options."""
+        build = import_module("metarl.report.build")  # a layer that this one must not import
+        page: Path = build.write_report([self.path], out=out, **options)
+        return page
+
+    @property
+    def _directory(self) -> RunDirectory:
+        return RunDirectory.open(self.path)
+
+
+def train(
+    name: str,
+    *,
+    out: str | Path,
+    env: str | TaskFamily | None = None,
+    dataset: str | FewShotTasks | None = None,
+    seed: int | None = None,
+    seeds: int | None = None,
+    iterations: int | None = None,
+    device: DeviceName | None = None,
+    threads: int | None = None,
+    checkpoint_every: int | None = None,
+    log_every: int | None = None,
+    tracker: TrackerName | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Train an agent on a task family, or a few-shot learner on a data set.
+
+    It writes what `metarl train` and `metarl fewshot` write, and either can resume the other's run.
+    A few-shot learner is measured after training, into evaluation.json.
+
+    Args:
+        name: the agent or the learner, as `metarl list` and `metarl fewshot --list` name them.
+        out: folder of the run; it must be new unless `resume`.
+        env: task family of an agent: its id or a registered family.
+        dataset: data set of a few-shot learner: its name or tasks of a registered data set.
+        seed: seed of all randomness. None: 0.
+        seeds: number of runs, with the seeds seed, seed + 1, …, one after another. None: 1.
+        iterations: meta-updates in total. None: 100 for agents, 20,000 for learners.
+        device: where the networks are computed. None: "auto".
+        threads: threads of torch on the CPU. None: chosen by the size of the networks.
+        checkpoint_every: iterations between checkpoints. None: 10, or 1,000 for learners.
+        log_every: iterations between rows of metrics. None: 1, or 50 or 100 for learners.
+        tracker: where metrics go in addition to metrics.jsonl. None: "tensorboard".
+        resume: continue the run in `out` with its stored settings; None then means the stored
+            value, and other settings must equal it or be allowed to change.
+        progress: print progress.
+        settings: settings of the agent or learner, and for learners `test_steps`, `test_queries`,
+            `data_dir`, `dataset_options` and `compile`.
+
+    Returns:
+        The run.
+
+    Raises:
+        TrainingStopped: if training ended before its last iteration; the last state is saved.
+        ValueError: if a setting or the stored run is invalid.
+
+    Example:
+        run = metarl.train("maml-trpo", env="Navigation2D:maml17", out="runs/x", inner_lr=0.2)
+        agent = run.load()
+    """
+    shared = {
+        "seed": seed, "seeds": seeds, "iterations": iterations, "device": device,
+        "threads": threads, "checkpoint_every": checkpoint_every, "log_every": log_every,
+        "tracker": tracker,
+    }  # fmt: skip
+    given = {key: value for key, value in shared.items() if value is not None}
+    given |= settings
+    targets = {"env": env, "dataset": dataset}
+    given |= {key: value for key, value in targets.items() if value is not None}
+    run_experiment(name, Path(out), given, resume=resume, progress=progress)
+    return Run(Path(out))
+
+
+def load(path: str | Path, *, device: DeviceName = "auto") -> Agent[Any] | FewShotTraining:
+    """The trained agent or few-shot learner that a run or a checkpoint holds.
+
+    Args:
+        path: folder of a run, whose newest checkpoint is read; a published folder; or a checkpoint.
+        device: where it computes.
+
+    Raises:
+        ValueError: if there is none, the file is damaged, or the folder holds several seeds.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"path must be a run or a checkpoint, there is nothing at {path}")
+    checkpoint = RunDirectory.open(path).newest_checkpoint() if path.is_dir() else path
+    header = read_header(checkpoint)
+    name, environment = header.get("agent"), header.get("environment")
+    if not isinstance(name, str) or not isinstance(environment, str):
+        raise ValueError(
+            f"checkpoint {checkpoint} does not name its agent and environment, so it cannot be used"
+        )
+    where = resolve_device(device)
+    if name.startswith(_LEARNER_PREFIX):
+        tasks = data_beside(checkpoint).make(environment, where)
+        learner = name.removeprefix(_LEARNER_PREFIX)
+        return FewShotTraining.load(checkpoint, learner, tasks, device=where)
+    agent: Agent[Any] = AGENTS.load(name).load(checkpoint, make_family(environment), device=where)
+    return agent
