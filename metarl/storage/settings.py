@@ -52,12 +52,13 @@ def read_settings(
 
 
 def settings_agree(held: object, wanted: object) -> bool:
-    """Equal; of settings by name, all that both name, for a later version may know more of them."""
+    """Whether two values are equal, or two settings in everything that both name.
+
+    Another version may have more settings, or other names for some.
+    """
     if not (isinstance(held, dict) and isinstance(wanted, dict)):
         return held == wanted
-    shared = held.keys() & wanted.keys()
-    one_knows_all = len(shared) == min(len(held), len(wanted))
-    return one_knows_all and all(held[name] == wanted[name] for name in shared)
+    return all(held[name] == wanted[name] for name in held.keys() & wanted.keys())
 
 
 def converted(value: object, hint: Any, name: str) -> Any:

@@ -284,5 +284,5 @@ def test_progress_is_printed_unless_it_is_turned_off(tmp_path, capsys):
     toolkit.train("maml-trpo", out=tmp_path / "quiet", **quiet)
     assert capsys.readouterr().out == ""
     toolkit.train("maml-trpo", out=tmp_path / "loud", **{**quiet, "progress": True})
-    assert "iteration 1/1: return" in capsys.readouterr().out
+    assert "iteration 1/1: " in capsys.readouterr().out
     assert torch.get_num_threads() == 1

@@ -151,6 +151,27 @@ def test_a_run_of_a_version_with_fewer_settings_goes_on(half):
         run.newest_checkpoint()
 
 
+def test_a_run_of_a_version_with_other_names_of_settings_goes_on(tmp_path):
+    start = (
+        "train rl2 --env GridNavigation:varibad --meta-batch-size 2 --num-episodes 2 --hidden-sizes"
+        " 4 --memory-size 4 --num-minibatches 2 --device cpu --threads 1 --tracker none"
+    )
+    metarl(f"{start} --iterations 2", tmp_path / "run")
+    run = RunDirectory.open(tmp_path / "run")
+    config, path = run.config(), run.newest_checkpoint()
+    tensors, header = load_checkpoint(path, agent="rl2", environment=config["environment"])
+    for settings in (config["agent_config"], header["config"]):
+        settings["value_sees_task"] = settings.pop("privileged_critic")
+    run.write_config(config)
+    save_checkpoint(path, tensors, header)
+    for iterations in (3, 4):
+        metarl(f"train rl2 --resume --iterations {iterations}", run.path)
+    metarl(f"{start} --iterations 4", tmp_path / "straight")
+    assert fingerprint(run.path)["metrics"] == fingerprint(tmp_path / "straight")["metrics"]
+    with pytest.raises(ValueError, match="privileged_critic of the run to resume is False, got"):
+        metarl("train rl2 --resume --privileged-critic --iterations 5", run.path)
+
+
 @pytest.mark.parametrize(
     ("line", "names"),
     [
