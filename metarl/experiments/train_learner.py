@@ -191,9 +191,13 @@ class LearnerExperiment:
         wanted = {"agent": f"fewshot-{self.name}", "environment": settings.dataset}
         wanted |= {"seed": settings.seed, "seeds": settings.seeds}
         named = {"agent", *given} | ({"environment"} if "dataset" in given else set())
+        if not stored.agent.startswith("fewshot-"):
+            refuse_changes({"agent"}, wanted, vars(stored))
+        where, held = f"{settings.out}: agent_config", stored.agent.removeprefix("fewshot-")
+        name, kept = read_learner(held, stored.agent_config, where=where)
+        if self.name == name:  # an earlier version may have stored another name
+            named.discard("agent")
         refuse_changes(named, wanted, vars(stored))
-        where = f"{settings.out}: agent_config"
-        name, kept = read_learner(self.name, stored.agent_config, where=where)
         refuse_changes(given, vars(config), vars(kept))
         options = {"dataset_options": data.options}
         refuse_changes(given, {"dataset_options": settings.dataset_options}, options)

@@ -158,7 +158,14 @@ def _resume(
         if done < settings.iterations:
             experiment.require_trainable(checkpoint)
             read_metrics(directory, required=(trained.score,))  # raises before any change
-            note_resume(directory, _loop_settings(experiment, device), done)
+            facts = trained.described()
+            note_resume(
+                directory,
+                _loop_settings(experiment, device),
+                done,
+                agent=facts["agent"],
+                agent_config=facts["agent_config"],
+            )
             _run(experiment, trained, directory, console)
             return experiment, trained
         if done == settings.iterations:

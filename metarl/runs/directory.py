@@ -42,6 +42,8 @@ _DECIDING: dict[str, tuple[type, str]] = {  # in config.json, and as checkpoints
     "seed": (int, "seed"),
     "agent_config": (dict, "config"),
 }
+_FORMER = "former"
+"""In config.json, forms of `agent` and `agent_config` that an earlier version stored."""
 
 
 class RunDirectory:
@@ -112,6 +114,19 @@ class RunDirectory:
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replace config.json."""
         write_atomically(self.path / "config.json", json.dumps(config, indent=2).encode())
+
+    def rename_settings(self, agent: str, agent_config: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration with agent and settings as this version names them.
+
+        Checkpoints of the earlier version still belong to the run: their form is kept beside.
+        """
+        config = self.config()
+        now = {"agent": agent, "agent_config": json.loads(json.dumps(agent_config))}
+        stored = {name: config[name] for name in now}
+        if all(settings_agree(stored[name], now[name]) for name in now):
+            return config
+        former = config.get(_FORMER, [])
+        return {**config, **now, _FORMER: [*(former if isinstance(former, list) else []), stored]}
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -218,9 +233,17 @@ class RunDirectory:
     def _require_own(self, path: Path, header: Mapping[str, Any]) -> None:
         """Reject the checkpoint of another run, given its header."""
         config = self.config()
-        for key, (_, name) in _DECIDING.items():
-            if not settings_agree(header.get(name), config[key]):
-                raise ValueError(f"checkpoint {path} is of another run: its {name} differs")
+        former = config.get(_FORMER, [])
+        forms = [config, *({**config, **form} for form in former if isinstance(form, dict))]
+        differing = [
+            next(
+                (n for k, (_, n) in _DECIDING.items() if not settings_agree(header.get(n), f[k])),
+                "",
+            )
+            for f in forms
+        ]
+        if all(differing):
+            raise ValueError(f"checkpoint {path} is of another run: its {differing[0]} differs")
 
     def _is_good(self, path: Path) -> bool:
         try:

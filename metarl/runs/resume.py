@@ -93,9 +93,24 @@ def refuse_changes(
             )
 
 
-def note_resume(directory: RunDirectory, settings: dict[str, Any], iteration: int) -> None:
-    """Keep in config.json that the run was resumed, with what settings and versions."""
-    config = directory.config()
+def note_resume(
+    directory: RunDirectory,
+    settings: Mapping[str, Any],
+    iteration: int,
+    *,
+    agent: str,
+    agent_config: Mapping[str, Any],
+) -> None:
+    """Record in config.json that the run was resumed, with which settings and versions.
+
+    Args:
+        directory: the run.
+        settings: those that the resume changed.
+        iteration: where the run is continued.
+        agent: its name in this version.
+        agent_config: its settings as this version names them.
+    """
+    config = directory.rename_settings(agent, agent_config)
     resumed = config.get("resumed")
     entry = {"iteration": iteration, "command": command_words(), "versions": library_versions()}
     history = [*(resumed if isinstance(resumed, list) else []), entry]

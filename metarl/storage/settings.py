@@ -52,13 +52,15 @@ def read_settings(
 
 
 def settings_agree(held: object, wanted: object) -> bool:
-    """Whether two values are equal, or two settings in everything that both name.
+    """Whether two values are equal, or two settings in all that both name.
 
-    Another version may have more settings, or other names for some.
+    One of them must name everything that the other does: a later version may have more settings.
     """
     if not (isinstance(held, dict) and isinstance(wanted, dict)):
         return held == wanted
-    return all(held[name] == wanted[name] for name in held.keys() & wanted.keys())
+    shared = held.keys() & wanted.keys()
+    one_knows_all = len(shared) == min(len(held), len(wanted))
+    return one_knows_all and all(held[name] == wanted[name] for name in shared)
 
 
 def converted(value: object, hint: Any, name: str) -> Any:

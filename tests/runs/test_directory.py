@@ -64,7 +64,7 @@ def test_a_command_is_kept_without_the_folder_of_its_program(tmp_path, monkeypat
     run = RunDirectory.create(tmp_path / "run", CONFIG)
     assert run.config()["command"] == ["metarl", "train", "--out", "runs/a"]
     monkeypatch.setattr(sys, "argv", ["/opt/tools/bin/metarl", "train", "--resume"])
-    note_resume(run, {}, 4)
+    note_resume(run, {}, 4, agent=CONFIG["agent"], agent_config=CONFIG["agent_config"])
     assert run.config()["resumed"][0]["command"] == ["metarl", "train", "--resume"]
 
 
@@ -175,7 +175,7 @@ def test_a_config_that_is_no_object_is_refused(run):
 def test_the_directory_of_several_seeds_names_one_of_its_runs(tmp_path):
     (tmp_path / "seeds.json").touch()
     (tmp_path / "seed_4").mkdir()
-    with pytest.raises(ValueError, match=r"run must be of one seed.*name one, such as .*/seed_4"):
+    with pytest.raises(ValueError, match=r"run must have one seed.*name one of them.*/seed_4"):
         RunDirectory.open(tmp_path)
 
 
