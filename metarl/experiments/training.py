@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from rich.console import Console
@@ -17,6 +17,9 @@ from metarl.runs.metrics import read_metrics
 from metarl.runs.resume import note_resume, read_run
 from metarl.runs.seeds import create_seeds, existing_seeds, has_begun, holds_seeds, train_seeds
 from metarl.runs.tracking import require_tracker
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Experiment", "Training", "train"]
 

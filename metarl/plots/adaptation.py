@@ -23,6 +23,7 @@ __all__ = [
     "learning_curves_figure",
     "learning_figure",
     "on_common_steps",
+    "learning_metrics",
 ]
 
 Rows: TypeAlias = Sequence[Mapping[str, float]]
@@ -88,9 +89,12 @@ def learning_figure(metrics: Rows, title: str) -> Figure:
     return learning_curves_figure({"": [metrics]}, title)
 
 
-def _returns_of(seeds: Sequence[Rows]) -> dict[str, str]:
-    """Which returns of one agent's metrics are drawn, by what they are called."""
+def learning_metrics(seeds: Sequence[Rows]) -> dict[str, str]:
+    """The metrics of one agent's learning curves, by label: returns, or its first metric."""
     rows = [row for metrics in seeds for row in metrics]
+    if not rows[0].keys() >= {_BEFORE, _AFTER}:
+        first = next(name for name in rows[0] if "/" in name)
+        return {first.split("/")[1].replace("_", " "): first}
     if _TRIAL not in rows[0]:
         return {"before adaptation": _BEFORE, "after adaptation": _AFTER}
     if all(row[_TRIAL] == row[_AFTER] for row in rows):
@@ -102,7 +106,8 @@ def learning_curves_figure(agents: Mapping[str, Sequence[Rows]], title: str = ""
     """Returns against environment steps of training, the mean over seeds with 95 % intervals.
 
     Of one agent the returns before and after adaptation are shown (of one with a memory: of the
-    first and the last episode, if there are two), of several those after it. The curves end where
+    first and the last episode, if there are two), of several those after it. An agent that
+    declares other metrics is shown by the first of them. The curves end where
     the shortest run of an agent ends; an interval is over seeds, so one run has none.
 
     Args:
@@ -114,18 +119,22 @@ def learning_curves_figure(agents: Mapping[str, Sequence[Rows]], title: str = ""
     """
     if not agents or not all(seeds and all(seeds) for seeds in agents.values()):
         raise ValueError("agents must each hold one run or more that has metrics")
-    keys = _returns_of(next(iter(agents.values()))) if len(agents) == 1 else {"": _AFTER}
+    metrics = [learning_metrics(seeds) for seeds in agents.values()]
+    if len(agents) > 1:
+        metrics = [{"": _AFTER} if _AFTER in named.values() else named for named in metrics]
+    are_returns = all(_AFTER in named.values() for named in metrics)
     with styled():
         figure = new_figure()
         (axes,) = figure.axes
-        for k, (name, seeds) in enumerate(agents.items()):
+        for k, ((name, seeds), keys) in enumerate(zip(agents.items(), metrics, strict=True)):
             for when, key in keys.items():
                 label = when if len(agents) == 1 else name
                 style = k if len(agents) > 1 else int(key == _BEFORE)
                 _draw_curve(axes, label, seeds, key, style)
         axes.set_xlabel("environment steps of training, all tasks")
         axes.xaxis.set_major_formatter(EngFormatter())
-        axes.set_ylabel("return of an episode" if len(agents) == 1 else "return after adaptation")
+        of_returns = "return of an episode" if len(agents) == 1 else "return after adaptation"
+        axes.set_ylabel(of_returns if are_returns else "metric of training")
         axes.set_title(title)
         axes.grid(axis="y")
         legend_below(figure, axes)

@@ -8,7 +8,7 @@ import numpy as np
 
 from metarl.evaluation.behaviour import Choices, Films, Paths
 from metarl.evaluation.results import Evaluation, Metric
-from metarl.plots.adaptation import agent_labels, on_common_steps
+from metarl.plots.adaptation import agent_labels, learning_metrics, on_common_steps
 from metarl.plots.behaviour import best_share
 from metarl.report.numbers import interval_text, number_text
 from metarl.statistics.bootstrap import Estimate
@@ -80,14 +80,21 @@ def learning_text(agents: Mapping[str, Sequence[Sequence[Mapping[str, float]]]])
     sentences = ["Line chart of returns against environment steps of training."]
     for name, seeds in agents.items():
         words = []
-        for when, key in (("before", "support"), ("after", "query")):
-            values = on_common_steps(seeds, f"rollout/{key}_return")[1].mean(0)
+        for label, key in _learning_labels(seeds).items():
+            values = on_common_steps(seeds, key)[1].mean(0)
             first, last = (number_text(float(values[k])) for k in (0, -1))
-            words.append(f"{when} adaptation from {first} to {last}")
+            words.append(f"{label} from {first} to {last}")
         steps = min(int(rows[-1]["time/env_steps"]) for rows in seeds)
         runs = "one run" if len(seeds) == 1 else f"{len(seeds)} runs"
         sentences.append(f"{name}, {runs}, {steps:,} steps: {' and '.join(words)}.")
     return " ".join(sentences)
+
+
+def _learning_labels(seeds: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, str]:
+    before, after = "rollout/support_return", "rollout/query_return"
+    if seeds[0][0].keys() >= {before, after}:
+        return {"before adaptation": before, "after adaptation": after}
+    return learning_metrics(seeds)
 
 
 def tasks_text(evaluation: Evaluation) -> str:

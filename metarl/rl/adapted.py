@@ -161,16 +161,14 @@ def _require_observation_shape(
 @torch.no_grad()
 def _actions(groups: Sequence[_Group], inputs: ActorInput) -> Tensor:
     lead = inputs.observations.shape[:2]
-    joined: Tensor | None = None
+    if groups[0].rows is None:
+        return groups[0].player.act(inputs)
+    acted = []
     for player, rows in groups:
-        if rows is None:
-            return player.act(inputs)
         parts = (None if f is None else f.flatten(0, 1)[rows].unsqueeze(1) for f in inputs)
-        acted = player.act(ActorInput(*parts)).squeeze(1)  # type: ignore[arg-type] # None stays None
-        joined = acted.new_empty(lead.numel(), *acted.shape[1:]) if joined is None else joined
-        joined[rows] = acted
-    assert joined is not None
-    return joined.unflatten(0, lead)
+        acted.append(player.act(ActorInput(*parts)).squeeze(1))  # type: ignore[arg-type] # None stays None
+    order = torch.cat([rows for _, rows in groups if rows is not None]).argsort()
+    return torch.cat(acted)[order].view(*lead, *acted[0].shape[1:])
 
 
 class _Trials(NamedTuple):
@@ -207,15 +205,10 @@ def _joined(episodes: Sequence[Episodes]) -> _Trials:
     mask = torch.cat([batch.mask for batch in episodes], 2).flatten(0, 1)
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)  # steps that count come first
     return _Trials(
-        *(
-            _reordered([values(batch) for batch in episodes], order)
-            for values in (
-                lambda b: b.observations[:, :, :-1],
-                lambda b: b.actions,
-                lambda b: b.rewards,
-                lambda b: _last_steps(b.mask),
-            )
-        ),
+        _reordered([batch.observations[:, :, :-1] for batch in episodes], order),
+        _reordered([batch.actions for batch in episodes], order),
+        _reordered([batch.rewards for batch in episodes], order),
+        _reordered([_last_steps(batch.mask) for batch in episodes], order),
         lengths=mask.sum(1),
     )
 

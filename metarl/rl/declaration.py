@@ -127,7 +127,7 @@ def _number(agent: str, name: str, value: object) -> float:
         )
     if not math.isfinite(value):
         raise NonFiniteError(f"metric {name!r} of agent {agent!r} must be finite, got {value}")
-    return value if type(value) in (int, float) else float(value)
+    return value if isinstance(value, int | float) else float(value)
 
 
 def require_batches(episodes: Sequence[Episodes], *, same_envs: bool) -> None:
