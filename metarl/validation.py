@@ -17,7 +17,6 @@ from numbers import Integral, Real
 from typing import (
     Annotated,
     Any,
-    ClassVar,
     Literal,
     TypeAlias,
     TypeVar,
@@ -72,9 +71,6 @@ class Settings:
     Raises:
         ValueError: naming the first field that does not fit, or that contradicts another.
     """
-
-    renamed: ClassVar[Mapping[str, str]] = {}
-    """Names of settings in files of earlier versions, and the names now; for `read_settings`."""
 
     def __post_init__(self) -> None:
         for name, hint in _field_types(type(self)).items():

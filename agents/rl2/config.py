@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Interval
 
@@ -29,11 +28,6 @@ class RL2Config(Settings):
     Sources: Duan et al. 2016 (arXiv:1611.02779); for PPO's, Zintgraf et al. 2020
     (arXiv:1910.08348), whose reference code trains RL² with it.
     """
-
-    renamed: ClassVar[Mapping[str, str]] = {
-        "value_sees_task": "privileged_critic",
-        "expected_rewards": "use_expected_rewards",
-    }
 
     num_episodes: Count = 1
     """K: episodes of each trial."""

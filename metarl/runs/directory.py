@@ -30,6 +30,7 @@ from metarl.storage.files import (
     write_atomically,
 )
 from metarl.storage.provenance import command_words, library_versions
+from metarl.storage.renamed import with_current_names
 from metarl.storage.settings import settings_agree
 
 __all__ = ["RunDirectory"]
@@ -109,7 +110,10 @@ class RunDirectory:
                 raise ValueError(
                     f"{file} is damaged: {key!r} must be {words[needed]}, got {config.get(key)!r}"
                 )
-        return config
+        return {
+            **config,
+            "agent_config": with_current_names(config["agent"], config["agent_config"]),
+        }
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Replace config.json."""

@@ -12,6 +12,7 @@ from metarl.runs.directory import RunDirectory
 from metarl.runs.tracking import TrackerName
 from metarl.storage.files import read_json_object
 from metarl.storage.provenance import command_words, library_versions
+from metarl.storage.renamed import with_current_names
 from metarl.storage.settings import read_settings
 from metarl.validation import Count, Settings, WholeNumber
 
@@ -60,7 +61,8 @@ def read_run(file: Path) -> StoredRun:
     Raises:
         ValueError: if it is damaged, or a setting is missing, of another type or out of range.
     """
-    return read_settings(StoredRun, read_json_object(file), where=str(file), others_allowed=True)
+    run = read_settings(StoredRun, read_json_object(file), where=str(file), others_allowed=True)
+    return dataclasses.replace(run, agent_config=with_current_names(run.agent, run.agent_config))
 
 
 def settled(config: Config, stored: StoredRun, given: Collection[str]) -> Config:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from metarl.storage.files import write_atomically
 from metarl.storage.provenance import library_versions
+from metarl.storage.renamed import with_current_names
 
 __all__ = [
     "FORMAT_VERSION",
@@ -180,6 +181,8 @@ def _header(content: bytes) -> dict[str, Any]:
     header = json.loads(outer["__metadata__"]["metarl"])
     if not isinstance(header, dict):
         raise TypeError("the header must be a JSON object")
+    if "config" in header:
+        header["config"] = with_current_names(header.get("agent"), header["config"])
     return header
 
 

@@ -20,7 +20,6 @@ def read_settings(
 
     Args:
         settings_type: a dataclass with fields of types that `metarl.validation.Settings` supports.
-            Its `renamed` maps names of settings in older files to the names now.
         stored: as JSON gave it.
         where: a name for the object, as messages begin.
         others_allowed: whether keys that are not fields are ignored.
@@ -32,8 +31,6 @@ def read_settings(
     if not isinstance(stored, dict):
         raise ValueError(f"{where} must be a JSON object, got {short_repr(stored)}")
     assert dataclasses.is_dataclass(settings_type)
-    renamed = getattr(settings_type, "renamed", {})
-    stored = {renamed.get(name, name): value for name, value in stored.items()}
     hints = get_type_hints(settings_type, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(settings_type)}
     unknown = sorted(set(stored) - set(fields))
