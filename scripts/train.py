@@ -27,9 +27,10 @@ def _train(name: str, arguments: Sequence[str]) -> None:
     from metarl.console import plain_console
     from metarl.experiments.train_agent import AgentExperiment, TrainConfig
     from metarl.experiments.training import train
+    from metarl.rl.registry import load_agent
     from metarl.runs.loop import TrainingStopped
 
-    config_type: Any = AGENTS.load(name).config_type
+    config_type = load_agent(name).config_type
     options: Any = tyro.conf.OmitArgPrefixes[config_type]  # type: ignore[misc] # known at run time
     whole = dataclasses.make_dataclass(
         "Train",

@@ -14,7 +14,7 @@ from metarl.evaluation.protocol import EvaluationProtocol, preset
 from metarl.registry import import_module
 from metarl.rl.agent import Agent
 from metarl.rl.players import AdaptiveAgent, as_agent, unadapted
-from metarl.rl.registry import AGENTS
+from metarl.rl.registry import load_agent
 from metarl.runs.directory import RunDirectory
 from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
 from metarl.storage.checkpoints import read_header
@@ -116,7 +116,7 @@ def untrained_agents(
     }
     if untrained:
         return untrained
-    return {_SCRATCH: AGENTS.load(_SCRATCH_AGENT)(targets.family, seed=seed, device=device)}
+    return {_SCRATCH: load_agent(_SCRATCH_AGENT)(targets.family, seed=seed, device=device)}
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _load_run(path: Path, family: TaskFamily | None, device: torch.device | str)
     if kind.startswith("fewshot-"):
         raise ValueError(f"target must be of an agent, {path} is of {kind!r}, a few-shot learner")
     made_for = make_family(environment)
-    agent: Agent[Any] = AGENTS.load(kind).load(checkpoint, made_for, device=device)
+    agent: Agent[Any] = load_agent(kind).load(checkpoint, made_for, device=device)
     if family is not None:
         _require_equal_spaces(made_for, family)
     return _Loaded(kind, environment, family or made_for, agent, trained=agent)

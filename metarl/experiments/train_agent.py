@@ -13,7 +13,7 @@ from rich.console import Console
 
 from metarl.experiments.settings import RunSettings
 from metarl.rl.agent import Agent
-from metarl.rl.registry import AGENTS
+from metarl.rl.registry import load_agent
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
 from metarl.runs.resume import read_run, refuse_changes, settled
@@ -118,7 +118,7 @@ class AgentExperiment:
         changed = {k: v for k, v in vars(self.agent_config).items() if k in given}
         if changed:
             merged = dataclasses.replace(kept, **changed)
-            agent = AGENTS.load(self.name)(make_family(stored.environment), merged)
+            agent = load_agent(self.name)(make_family(stored.environment), merged)
             refuse_changes(given, vars(agent.config), vars(kept))
         settings = settled(settings, stored, {*given} - {"seed"})
         settings = dataclasses.replace(settings, env=stored.environment, seeds=stored.seeds)
@@ -130,14 +130,14 @@ class AgentExperiment:
         if self.settings.env is None:
             raise ValueError("--env must be given: a family and its variant, see metarl list")
         family, seed = make_family(self.settings.env), self.settings.seed
-        agent = AGENTS.load(self.name)(family, self.agent_config, seed=seed, device=device)
+        agent = load_agent(self.name)(family, self.agent_config, seed=seed, device=device)
         return AgentTraining(self.name, agent)
 
     def load(self, checkpoint: Path, device: torch.device) -> AgentTraining:
         """The agent of a checkpoint."""
         assert self.settings.env is not None
         family = make_family(self.settings.env)
-        agent = AGENTS.load(self.name).load(checkpoint, family, device=device)
+        agent = load_agent(self.name).load(checkpoint, family, device=device)
         return AgentTraining(self.name, agent)
 
     def require_trainable(self, checkpoint: Path) -> None:

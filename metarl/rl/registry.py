@@ -8,15 +8,38 @@ from typing import TYPE_CHECKING, Any
 from metarl.registry import Registry
 
 if TYPE_CHECKING:
+    from metarl.rl.agent import Agent
     from metarl.rl.players import AdaptiveAgent
     from metarl.tasks.family import TaskFamily
 
-__all__ = ["AGENTS", "REFERENCES", "fitting_references", "make_reference"]
+__all__ = ["AGENTS", "REFERENCES", "fitting_references", "load_agent", "make_reference"]
 
 AGENTS = Registry("agent", group="metarl.agents")
 
 REFERENCES = Registry("reference", group="metarl.agents")
 """Each entry makes an agent: `REFERENCES.load("ucb1")(family, num_episodes=2)`."""
+
+
+def load_agent(name: str) -> type[Agent[Any]]:
+    """The class of the agent that is registered under a name.
+
+    Raises:
+        TypeError: if the entry is not a subclass of `Agent`.
+        ValueError: if there is no agent of the name, or the class has another name.
+    """
+    from metarl.rl.agent import Agent  # imports torch, which the list of agents does without
+
+    loaded = AGENTS.load(name)
+    if not isinstance(loaded, type) or not issubclass(loaded, Agent):
+        raise TypeError(
+            f"agent {name!r} must be a subclass of metarl.rl.agent.Agent, got {loaded!r}"
+        )
+    own = getattr(loaded, "name", None)
+    if own != name:
+        raise ValueError(
+            f"name of {loaded.__name__} must be {name!r}, as it is registered, got {own!r}"
+        )
+    return loaded
 
 
 def make_reference(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from metarl.registry import Entry
 from metarl.rl.registry import AGENTS
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
@@ -23,6 +24,7 @@ import torch
 from metarl.registry import Entry
 from metarl.rl.agent import Agent, Iteration
 from metarl.rl.players import StatelessPlayer
+from metarl.registry import Entry
 from metarl.rl.registry import AGENTS
 from metarl.rollouts.episodes import collect
 from metarl.seeding import torch_generator
@@ -109,3 +111,19 @@ def make():
     from metarl.envs import make_family
 
     return make_family("Navigation2D:maml17")
+
+
+@pytest.mark.usefixtures("own_agent")
+def test_an_entry_that_is_not_an_agent_of_its_name_is_rejected(monkeypatch):
+    train = "train wrong --env Navigation2D:maml17 --out run"
+    entry = Entry("wrong", AGENTS.load("hill"), "registered under another name")
+    monkeypatch.setitem(AGENTS._entries, "wrong", entry)
+    with pytest.raises(
+        ValueError, match=r"name of HillClimber must be 'wrong', as it is registered, got 'hill'"
+    ):
+        metarl(train)
+    monkeypatch.setitem(AGENTS._entries, "wrong", Entry("wrong", dict, "not an agent"))
+    with pytest.raises(
+        TypeError, match=r"agent 'wrong' must be a subclass of metarl\.rl\.agent\.Agent, got <"
+    ):
+        metarl(train)
