@@ -25,9 +25,9 @@ from metarl.rl.objectives import (
     policy_batch,
     ratio_loss,
 )
-from metarl.rl.players import GradientPlayer
+from metarl.rl.players import PolicyPlayer
 from metarl.rl.policies import make_policy
-from metarl.rollouts.episodes import Actor, Episodes, collect
+from metarl.rollouts.episodes import Episodes, collect
 from metarl.seeding import torch_generator
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.spaces import Tasks
@@ -109,16 +109,16 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         noise = torch_generator(self.seed, "actions", key, device=self.device)
         phases: list[Episodes] = []
         batches: list[PolicyBatch] = []
-        adapted = self.initial_state(config.meta_batch_size)
+        player = self.play(config.meta_batch_size, config.num_episodes, noise)
         with self._training_envs(tasks, num_envs=config.num_episodes) as env:
             for _ in range(config.num_inner_steps):
-                phases.append(collect(env, self.actor(adapted, noise), resets))
-                batches.append(self._process(adapted, phases[-1]))
-                adapted = inner_step(adapted, batches[-1], self._inner)
-                require_finite_tasks("adapted parameters", *adapted.values(), remedy=_REMEDY)
-            phases.append(collect(env, self.actor(adapted, noise), resets))
-        query = self._process(adapted, phases[-1])
-        self.params, update = self._update(batches, query, adapted)
+                phases.append(collect(env, player.actor, resets))
+                batches.append(self._process(player.params, phases[-1]))
+                player.params = inner_step(player.params, batches[-1], self._inner)
+                require_finite_tasks("adapted parameters", *player.params.values(), remedy=_REMEDY)
+            phases.append(collect(env, player.actor, resets))
+        query = self._process(player.params, phases[-1])
+        self.params, update = self._update(batches, query, player.params)
         returns = {
             "rollout/support_return": float(phases[0].returns.mean()),
             "rollout/query_return": float(phases[-1].returns.mean()),
@@ -197,32 +197,10 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
             bootstrap_truncated=config.bootstrap_truncated,
         )
 
-    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> GradientPlayer:
-        """Start on tasks of which the agent knows nothing; its player takes inner steps."""
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> PolicyPlayer:
+        """Start on tasks of which the agent knows nothing; `adapt` takes one inner step."""
         del num_envs  # a task has one policy for all its environments
-        return GradientPlayer(self, num_tasks, generator)
-
-    def initial_state(self, num_tasks: int) -> Params:
-        """The shared parameters, repeated for each task: [tasks, ...]."""
-        return {name: p.expand(num_tasks, *p.shape) for name, p in self.params.items()}
-
-    def actor(
-        self, state: Params, generator: torch.Generator, *, deterministic: bool = False
-    ) -> Actor:
-        """The policies of all tasks as one function of observations, in environment units.
-
-        Args:
-            state: parameters [tasks, ...], from `initial_state` or `adapt_step`.
-            generator: draws the actions. On the agent's device.
-            deterministic: take the mode.
-        """
-
-        @torch.no_grad()
-        def act(observations: Tensor) -> Tensor:
-            distribution = self.policy.distribution(state, observations)
-            return distribution.mode() if deterministic else distribution.sample(generator)
-
-        return act
+        return PolicyPlayer(self.policy, self.params, num_tasks, generator, self.adapt_step)
 
     def adapt_step(self, state: Params, episodes: Episodes, *, step: int = 0) -> Params:
         """Parameters of all tasks after one more inner step on episodes of them.

@@ -1,6 +1,6 @@
 """Players: agents that act in a set of tasks, and everything that an evaluation knows of them.
 
-Here are the protocols, and players for agents that adapt by gradient steps, for fixed policies and
+Here are the protocols, and players for policies with adapted parameters, for fixed policies and
 for a user's object. Players of Stable-Baselines3 models are in `metarl.bridges.sb3_agent`.
 """
 
@@ -13,15 +13,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from metarl.parameters import Params
+from metarl.rl.policies import Policy
 from metarl.rollouts.actors import chosen
 from metarl.rollouts.episodes import Actor, Episodes
 from metarl.rollouts.trials import ActorInput, TrialActor
 
 __all__ = [
     "AdaptiveAgent",
-    "GradientAgent",
-    "GradientPlayer",
+    "AdaptStep",
     "Player",
+    "PolicyPlayer",
     "StatelessPlayer",
     "as_agent",
     "unadapted",
@@ -59,42 +61,61 @@ class AdaptiveAgent(Protocol):
         """
 
 
-class GradientAgent(Protocol):
-    """An agent whose knowledge of the tasks is a value that each adaptation step replaces."""
+class AdaptStep(Protocol):
+    """One adaptation step of the policies of all tasks."""
 
-    def initial_state(self, num_tasks: int) -> Any:
-        """The state before any data of the tasks."""
+    def __call__(self, params: Params, episodes: Episodes, *, step: int) -> Params:
+        """The parameters [tasks, ...] after the step.
 
-    def actor(
-        self, state: Any, generator: torch.Generator, *, deterministic: bool = False
-    ) -> Actor:
-        """The policies of all tasks as one function of observations, in environment units."""
-
-    def adapt_step(self, state: Any, episodes: Episodes, *, step: int = 0) -> Any:
-        """The state after one more adaptation step on episodes of each task; `step` is from 0."""
+        Args:
+            params: of each task [tasks, ...].
+            episodes: collected with them, [tasks, envs, ...].
+            step: number of steps before this one.
+        """
 
 
-class GradientPlayer:
-    """The player of an agent that adapts between batches of episodes."""
+class PolicyPlayer:
+    """Acts with one policy for each task, whose parameters each batch of episodes adapts."""
 
-    def __init__(self, agent: GradientAgent, num_tasks: int, generator: torch.Generator) -> None:
-        self._agent, self._generator = agent, generator
-        self._state, self._steps = agent.initial_state(num_tasks), 0
-        self._make_actors()
+    def __init__(
+        self,
+        policy: Policy,
+        params: Params,
+        num_tasks: int,
+        generator: torch.Generator,
+        adapt_step: AdaptStep,
+    ) -> None:
+        """
+        Args:
+            policy: the policy as a function of its parameters.
+            params: shared by all tasks before any data, no task axis.
+            num_tasks: N.
+            generator: draws the actions. On the device of the parameters.
+            adapt_step: one adaptation step.
+        """
+        self.params = {name: p.expand(num_tasks, *p.shape) for name, p in params.items()}
+        """The adapted parameters of each task, [tasks, ...]."""
+        self._policy, self._generator = policy, generator
+        self._adapt_step, self._num_steps = adapt_step, 0
+
+    @torch.no_grad()
+    def actor(self, observations: Tensor) -> Tensor:
+        """Actions drawn from the policies [tasks, envs, ...]; what `collect` needs."""
+        return self._policy.distribution(self.params, observations).sample(self._generator)
+
+    @torch.no_grad()
+    def mode(self, observations: Tensor) -> Tensor:
+        """The modes of the policies."""
+        return self._policy.distribution(self.params, observations).mode()
 
     def act(self, moment: ActorInput) -> Tensor:
-        """Actions of the policies adapted so far."""
-        return chosen(moment, self._stochastic, self._deterministic)
+        """Drawn actions, or modes in the environments that ask for them."""
+        return chosen(moment, self.actor, self.mode)
 
     def adapt(self, episodes: Episodes) -> None:
         """One adaptation step."""
-        self._state = self._agent.adapt_step(self._state, episodes, step=self._steps)
-        self._steps += 1
-        self._make_actors()
-
-    def _make_actors(self) -> None:
-        self._stochastic = self._agent.actor(self._state, self._generator)
-        self._deterministic = self._agent.actor(self._state, self._generator, deterministic=True)
+        self.params = self._adapt_step(self.params, episodes, step=self._num_steps)
+        self._num_steps += 1
 
 
 class StatelessPlayer:

@@ -43,9 +43,9 @@ def navigation_collect() -> Callable[[], None]:
     family = make_family(_NAVIGATION)
     agent = _navigation_agent()
     env = family.make_batch(family.sample_tasks(40, seed=0), num_envs=20)
-    state = {name: p.contiguous() for name, p in agent.initial_state(40).items()}
-    noise, resets = _rng(), _rng()
-    return lambda: _discard(collect(env, agent.actor(state, noise), resets))
+    player, resets = agent.play(40, 20, _rng()), _rng()
+    player.params = {name: p.contiguous() for name, p in player.params.items()}
+    return lambda: _discard(collect(env, player.actor, resets))
 
 
 def navigation_sync() -> Callable[[], None]:
@@ -53,7 +53,7 @@ def navigation_sync() -> Callable[[], None]:
     goals = make_family(_NAVIGATION).sample_tasks(40, seed=0).repeat(20, axis=0)
     env = gymnasium.vector.SyncVectorEnv([partial(_Navigation, goal) for goal in goals])
     agent = _navigation_agent()
-    act = agent.actor(agent.initial_state(40), _rng())
+    act = agent.play(40, 20, _rng()).actor
 
     def run() -> None:
         observations, _ = env.reset(seed=0)
@@ -185,7 +185,7 @@ def cheetah_sampling() -> Callable[[], None]:
 
     def run() -> None:
         for _ in range(2):
-            collect(env, agent.actor(agent.initial_state(40), noise), resets)
+            collect(env, agent.play(40, 20, noise).actor, resets)
 
     return run
 
@@ -193,13 +193,13 @@ def cheetah_sampling() -> Callable[[], None]:
 def cheetah_update() -> Callable[[], None]:
     """The meta-update on such a batch."""
     agent = _cheetah_agent()
-    state = agent.initial_state(40)
     env = agent.family.make_batch(agent.family.sample_tasks(40, seed=0), num_envs=20)
-    noise, resets = _rng(), _rng()
-    episodes = collect(env, agent.actor(state, noise), resets)
-    support = agent._process(state, episodes)
-    adapted = agent.adapt_step(state, episodes)
-    query = agent._process(adapted, collect(env, agent.actor(adapted, noise), resets))
+    player, resets = agent.play(40, 20, _rng()), _rng()
+    episodes = collect(env, player.actor, resets)
+    support = agent._process(player.params, episodes)
+    player.adapt(episodes)
+    adapted = player.params
+    query = agent._process(adapted, collect(env, player.actor, resets))
     initial = agent.params
 
     def run() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,9 +13,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.envs.navigation.goals import Navigation2D
-from metarl.rl.players import GradientPlayer, StatelessPlayer, as_agent, unadapted
+from metarl.parameters import Params
+from metarl.rl.players import PolicyPlayer, StatelessPlayer, as_agent, unadapted
 from metarl.rollouts.actors import chosen, random_actor
-from metarl.rollouts.episodes import Actor, Episodes, collect
+from metarl.rollouts.episodes import Episodes, collect
 from metarl.rollouts.trials import ActorInput
 
 
@@ -73,39 +74,52 @@ def test_nothing_is_drawn_where_all_are_to_act_deterministically():
 # Agents that learn by steps.
 
 
+class Climb(NamedTuple):
+    """Distributions whose mode is a number for each task, and whose draws are 100 more."""
+
+    state: Tensor
+    observations: Tensor
+
+    def mode(self) -> Tensor:
+        return self.state.view(-1, 1, 1).expand(*self.observations.shape[:2], 1)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        assert isinstance(generator, torch.Generator)
+        return self.mode() + 100
+
+
 class Climber:
-    """Acts with its state, one number a task, plus 100 if drawn; a step adds the episodes' mean."""
+    """A policy with one number; a step adds the mean return of each task's episodes."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def initial_state(self, num_tasks: int) -> Tensor:
-        return torch.arange(num_tasks, dtype=torch.float32)
+    def init(self, generator: torch.Generator) -> Params:
+        raise NotImplementedError
 
-    def actor(
-        self, state: Tensor, generator: torch.Generator, *, deterministic: bool = False
-    ) -> Actor:
-        assert isinstance(generator, torch.Generator)
-        return lambda o: state.view(-1, 1, 1).expand(*o.shape[:2], 1) + 100 * (not deterministic)
+    def distribution(self, params: Params, observations: Tensor) -> Any:
+        return Climb(params["height"], observations)
 
-    def adapt_step(self, state: Tensor, episodes: Episodes, *, step: int = 0) -> Tensor:
+    def adapt_step(self, params: Params, episodes: Episodes, *, step: int) -> Params:
         self.steps.append(step)
-        return state + episodes.returns.mean(1)
+        return {"height": params["height"] + episodes.returns.mean(1)}
 
 
-def test_a_gradient_player_acts_with_the_state_it_has_come_to():
-    agent, episodes = Climber(), some_episodes()
-    player = GradientPlayer(agent, 2, chance())
+def test_a_policy_player_acts_with_the_parameters_of_each_task():
+    policy, episodes = Climber(), some_episodes()
+    start = {"height": torch.tensor(7.0)}
+    player = PolicyPlayer(policy, start, 2, chance(), policy.adapt_step)
     observations = torch.zeros(2, 3, 5)
     asked = [[True] * 3] * 2
     for step in range(3):
         drawn = player.act(moment(observations))
         best = player.act(moment(observations, asked))
-        expected = torch.arange(2.0) + step * episodes.returns.mean(1)
+        expected = 7 + step * episodes.returns.mean(1)
         assert torch.equal(best, expected.view(2, 1, 1).expand(2, 3, 1))
         assert torch.equal(drawn, best + 100)
+        assert torch.equal(player.actor(observations), drawn)
         player.adapt(episodes)
-    assert agent.steps == [0, 1, 2]
+    assert policy.steps == [0, 1, 2]
 
 
 def test_a_stateless_player_never_learns():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.results import Evaluation
-from metarl.rl.players import GradientPlayer
-from metarl.rollouts.episodes import Actor, Episodes
+from metarl.parameters import Params
+from metarl.rl.players import PolicyPlayer
+from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import Step, TaskFamily
 from metarl.tasks.spaces import Tasks
@@ -106,30 +107,39 @@ class Diver:
         self.steps: list[int] = []
         self.asked: list[bool] = []
 
-    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> GradientPlayer:
+    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> PolicyPlayer:
         self.num_envs = num_envs
-        return GradientPlayer(self, num_tasks, generator)
+        start = {"state": torch.zeros((), dtype=torch.float64)}
+        return PolicyPlayer(self, start, num_tasks, generator, self.adapt_step)
 
-    def initial_state(self, num_tasks: int) -> Tensor:
-        return torch.zeros(num_tasks, dtype=torch.float64)
+    def init(self, generator: torch.Generator) -> Params:
+        raise NotImplementedError
 
-    def actor(
-        self, state: Tensor, generator: torch.Generator, *, deterministic: bool = False
-    ) -> Actor:
-        def act(observations: Tensor) -> Tensor:
-            self.asked.append(deterministic)
-            noise = 0.0
-            if not deterministic:
-                drawn = torch.randn(observations.shape, generator=generator, dtype=torch.float64)
-                noise = self.noise * (drawn + observations)
-            return state.view(-1, 1, 1) + noise + torch.zeros_like(observations)
+    def distribution(self, params: Params, observations: Tensor) -> Any:
+        return _Dive(self, params["state"].view(-1, 1, 1), observations)
 
-        return act
-
-    def adapt_step(self, state: Tensor, episodes: Episodes, *, step: int = 0) -> Tensor:
+    def adapt_step(self, params: Params, episodes: Episodes, *, step: int) -> Params:
         self.steps.append(step)
         self.adapted_on.append(episodes)
-        return state - 0.25
+        return {"state": params["state"] - 0.25}
+
+
+class _Dive(NamedTuple):
+    """The diver's actions at some observations."""
+
+    diver: Diver
+    state: Tensor
+    observations: Tensor
+
+    def mode(self) -> Tensor:
+        self.diver.asked.append(True)
+        return self.state + torch.zeros_like(self.observations)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        self.diver.asked.append(False)
+        drawn = torch.randn(self.observations.shape, generator=generator, dtype=torch.float64)
+        noise = self.diver.noise * (drawn + self.observations)
+        return self.state + noise + torch.zeros_like(self.observations)
 
 
 class Sinker:

@@ -35,6 +35,11 @@ def copied(params: Params) -> Params:
     return {name: p.clone() for name, p in params.items()}
 
 
+def unadapted(learner: MAMLTRPO, num_tasks: int = 3) -> Params:
+    """The shared parameters for each task, [tasks, ...]."""
+    return learner.play(num_tasks, 4, torch.Generator()).params
+
+
 def equal(one: Params, other: Params) -> bool:
     """Bit by bit."""
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
@@ -91,4 +96,6 @@ def episodes_of(learner: MAMLTRPO, state: Params, *, seed: int = 0) -> Episodes:
     """Four episodes of each of three tasks with per-task parameters."""
     env = NAVIGATION.make_batch(NAVIGATION.sample_tasks(3, seed=1), num_envs=4)
     noise = torch.Generator().manual_seed(seed)
-    return collect(env, learner.actor(state, noise), torch.Generator())
+    player = learner.play(3, 4, noise)
+    player.params = state
+    return collect(env, player.actor, torch.Generator())

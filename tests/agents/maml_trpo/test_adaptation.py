@@ -6,18 +6,20 @@ import math
 
 import pytest
 import torch
-from maml_agents import adapted, agent, batch_of, copied, episodes_of, equal, trained
+from maml_agents import adapted, agent, batch_of, copied, episodes_of, equal, trained, unadapted
 from torch import Tensor
 
 
 def test_adapting_on_a_list_equals_adapting_step_by_step():
     learner = trained(1)
-    state, data = learner.initial_state(3), []
+    state, data = unadapted(learner), []
     for step in range(3):
         data.append(episodes_of(learner, state, seed=step))
         state = learner.adapt_step(state, data[-1], step=step)
     observations = torch.rand((3, 5, 2), generator=torch.Generator().manual_seed(0))
-    acted = learner.actor(state, torch.Generator(), deterministic=True)(observations)
+    player = learner.play(3, 5, torch.Generator())
+    player.params = state
+    acted = player.mode(observations)
     assert torch.equal(learner.predict(observations, learner.adapt(data))[0], acted)
     assert not torch.equal(learner.predict(observations, learner.adapt(data[:2]))[0], acted)
 
@@ -27,7 +29,7 @@ def test_adapting_on_a_list_equals_adapting_step_by_step():
 )
 def test_steps_beyond_those_trained_for_are_shorter(trained_for, expected):
     learner = agent(num_inner_steps=trained_for, later_lr_factor=0.25)
-    state = learner.initial_state(3)
+    state = unadapted(learner)
     episodes = episodes_of(learner, state)
     full = learner.adapt_step(state, episodes)["weight_0"] - state["weight_0"]
     for step, factor in enumerate(expected):
@@ -38,9 +40,9 @@ def test_steps_beyond_those_trained_for_are_shorter(trained_for, expected):
 
 def test_an_adaptation_step_is_the_gradient_step_of_each_task():
     learner = agent()
-    episodes = episodes_of(learner, learner.initial_state(3))
-    state = learner.adapt_step(learner.initial_state(3), episodes)
-    support = batch_of(learner, learner.initial_state(3), episodes)
+    episodes = episodes_of(learner, unadapted(learner))
+    state = learner.adapt_step(unadapted(learner), episodes)
+    support = batch_of(learner, unadapted(learner), episodes)
     for task in range(3):
         for name, p in adapted(learner, learner.params, support, task).items():
             torch.testing.assert_close(state[name][task], p, rtol=0, atol=1e-6)
@@ -50,22 +52,22 @@ def test_an_adaptation_step_is_the_gradient_step_of_each_task():
 def test_adapting_leaves_the_shared_parameters():
     learner = agent()
     before = copied(learner.params)
-    learner.adapt([episodes_of(learner, learner.initial_state(3))])
+    learner.adapt([episodes_of(learner, unadapted(learner))])
     assert equal(learner.params, before)
 
 
 def test_both_inner_objectives_take_the_same_first_step():
     plain, ratio = agent(), agent(inner_objective="likelihood_ratio")
     assert equal(plain.params, ratio.params)
-    episodes = episodes_of(plain, plain.initial_state(3))
-    first, other = (one.adapt_step(one.initial_state(3), episodes) for one in (plain, ratio))
+    episodes = episodes_of(plain, unadapted(plain))
+    first, other = (one.adapt_step(unadapted(one), episodes) for one in (plain, ratio))
     torch.testing.assert_close(first, other, rtol=1e-5, atol=1e-6)
 
 
 def test_the_predictions_of_each_task_are_those_of_its_parameters():
     learner = agent()
-    episodes = episodes_of(learner, learner.initial_state(3))
-    params = learner.adapt_step(learner.initial_state(3), episodes)
+    episodes = episodes_of(learner, unadapted(learner))
+    params = learner.adapt_step(unadapted(learner), episodes)
     observations = torch.rand((3, 5, 2), generator=torch.Generator().manual_seed(0))
     state = learner.adapt(episodes)
     actions, after = learner.predict(observations, state)
@@ -94,13 +96,15 @@ def test_drawn_actions_follow_the_generator_and_scatter_around_the_mode():
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_actor_and_predict_agree(deterministic):
+def test_the_player_and_predict_agree(deterministic):
     learner = agent()
-    episodes = episodes_of(learner, learner.initial_state(3))
-    params = learner.adapt_step(learner.initial_state(3), episodes)
+    episodes = episodes_of(learner, unadapted(learner))
+    params = learner.adapt_step(unadapted(learner), episodes)
     observations = torch.rand((3, 5, 2), generator=torch.Generator().manual_seed(0))
     generators = [torch.Generator().manual_seed(1) for _ in range(2)]
-    acted = learner.actor(params, generators[0], deterministic=deterministic)(observations)
+    player = learner.play(3, 5, generators[0])
+    player.params = params
+    acted = player.mode(observations) if deterministic else player.actor(observations)
     predicted, _ = learner.predict(
         observations, learner.adapt(episodes), deterministic=deterministic, generator=generators[1]
     )

@@ -24,6 +24,7 @@ from maml_agents import (
     history,
     torch_normal,
     trained,
+    unadapted,
     untimed,
 )
 from torch import Tensor
@@ -59,7 +60,7 @@ def phases(monkeypatch) -> list[Episodes]:
 def test_an_update_raises_the_adapted_surrogate_and_keeps_the_divergence_in_bounds(phases, seed):
     learner = agent(seed=seed)
     before = copied(learner.params)
-    shared = learner.initial_state(3)
+    shared = unadapted(learner)
     metrics = learner.iterate()
     support = batch_of(learner, shared, phases[0])
     acting = [adapted(learner, before, support, task) for task in range(3)]
@@ -295,7 +296,7 @@ def test_a_loaded_agent_acts_and_adapts_the_same(tmp_path: Path):
     assert (loaded.config, loaded.seed) == (learner.config, 5)
     observations = torch.rand((3, 5, 2), generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded.predict(observations)[0], learner.predict(observations)[0])
-    episodes = episodes_of(learner, learner.initial_state(3))
+    episodes = episodes_of(learner, unadapted(learner))
     actions = [one.predict(observations, one.adapt([episodes]))[0] for one in (loaded, learner)]
     assert torch.equal(*actions)
 
@@ -345,7 +346,7 @@ def test_adapting_to_the_episodes_of_an_evaluation_is_what_its_player_does():
     never = torch.zeros(3, 4, dtype=torch.bool)
     seen = []
     for step in range(3):
-        seen.append(episodes_of(learner, learner.initial_state(3), seed=step))
+        seen.append(episodes_of(learner, unadapted(learner), seed=step))
         player.adapt(seen[-1])
         observations = torch.rand((3, 4, 2), generator=torch.Generator().manual_seed(step))
         inputs = ActorInput(observations, None, torch.zeros(3, 4), never, ~never)
