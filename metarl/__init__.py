@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metarl.bilevel.adaptation import adapt, meta_gradient
+    from metarl.bilevel.adaptation import adapt
     from metarl.bilevel.inner_loop import InnerLoop, PerStep
+    from metarl.bilevel.meta_gradients import meta_gradient
     from metarl.bilevel.rules import sgd
     from metarl.experiments.measure import evaluate
     from metarl.experiments.run import Run, load, train
@@ -49,7 +50,7 @@ _MODULES = {
     "collect": "rollouts.episodes",
     "evaluate": "experiments.measure",
     "load": "experiments.run",
-    "meta_gradient": "bilevel.adaptation",
+    "meta_gradient": "bilevel.meta_gradients",
     "sgd": "bilevel.rules",
     "train": "experiments.run",
 }

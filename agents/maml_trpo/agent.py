@@ -9,10 +9,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from metarl.bilevel.adaptation import adapt, inner_step, meta_gradient
+from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import InnerLoop, PerStep
 from metarl.bilevel.linearized import linearize_adaptation
+from metarl.bilevel.meta_gradients import meta_gradient
 from metarl.bilevel.rules import sgd
+from metarl.bilevel.steps import inner_step
 from metarl.finite import require_finite_params, require_finite_tasks
 from metarl.optim.trust_region import backtracking_line_search, trust_region_step
 from metarl.parameters import Params, flatten, unflatten

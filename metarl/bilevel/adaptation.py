@@ -1,13 +1,13 @@
-"""The bilevel core: adapt parameters to many tasks at once, and differentiate through it.
+"""Adaptation: several inner steps of all tasks at once, differentiable as a whole.
 
-Supervised few-shot learning and meta-reinforcement learning both call `adapt`; they differ in the
-loss and the data they hand in, and in nothing else. Losses and data come from the caller: this
-module knows no model, no environment and no optimiser of the outer loop.
+Supervised few-shot learning and meta-reinforcement learning both call `adapt`; they differ only in
+the loss and the data. Losses and data come from the caller: this module knows no model, no
+environment and no outer optimizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -15,30 +15,23 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from metarl.bilevel.inner_loop import (
-    Batch,
-    InnerLoop,
-    Loss,
-    PerStep,
-    one_batch_per_step,
-    task_count,
+from metarl.bilevel.inner_loop import Batch, InnerLoop, PerStep, one_batch_per_step, task_count
+from metarl.bilevel.steps import (
+    TaskState,
+    apply_rule,
+    expanded,
+    expanded_state,
+    explicit_step,
+    initial_state,
+    over_tasks,
+    rule_inputs,
+    stateful_step,
+    task_step,
+    vjp,
 )
-from metarl.bilevel.rules import InnerRule, sgd
 from metarl.parameters import Params
 
-__all__ = [
-    "Batch",
-    "InnerLoop",
-    "InnerRule",
-    "Loss",
-    "Params",
-    "PerStep",
-    "adapt",
-    "inner_step",
-    "meta_gradient",
-    "sgd",
-    "vjp",
-]
+__all__ = ["adapt", "adapt_chunk", "adapt_path", "chunks", "rows_of"]
 
 
 def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
@@ -47,13 +40,13 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
         θ_0 = params,   θ_{s+1} = rule(θ_s, ∇ loss(θ_s, support_s)),   s = 0 … num_steps − 1
 
     Ordinary autograd differentiates the result correctly, whatever layers the loss uses: where
-    torch's own rules would go wrong (the second derivative of a normalisation layer, taken outside
+    torch's own rules would go wrong (the second derivative of a normalization layer, taken outside
     `vmap`), the backward pass is computed inside `vmap` here. "unrolled" and "first_order" with
     explicit batching may be differentiated any number of times, everything else once.
 
     What a loss takes from outside `params` gets a gradient with mode "unrolled" and explicit
-    batching only: anywhere else a support set that requires grad is refused, and a tensor that the
-    loss closes over gets none without a word.
+    batching only: otherwise a support set that requires grad is rejected, and a tensor that the
+    loss closes over silently gets none.
 
     Args:
         params: θ_0, shared by all tasks, no task axis. Any device and floating dtype.
@@ -69,6 +62,25 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
 
     Source: Finn et al. 2017 (arXiv:1703.03400), alg. 1–3.
     """
+    return _adapted(params, support, inner, whole_path=False)[-1]
+
+
+def adapt_path(params: Params, support: Batch | PerStep, inner: InnerLoop) -> tuple[Params, ...]:
+    """The parameters of all tasks before and after each inner step, θ_0 … θ_S.
+
+    Differentiable as the result of `adapt`, whose arguments and errors it shares. Memory grows by
+    one set of parameters per step and task.
+
+    Returns:
+        num_steps + 1 sets of parameters by the names of `params`, each [tasks, ...].
+    """
+    path = _adapted(params, support, inner, whole_path=True)
+    return tuple(path)
+
+
+def _adapted(
+    params: Params, support: Batch | PerStep, inner: InnerLoop, *, whole_path: bool
+) -> list[Params]:
     batches = one_batch_per_step(support, inner)
     if torch.is_grad_enabled() and _requires_grad(batches) and not _reaches_data(inner):
         raise ValueError(
@@ -78,134 +90,56 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
         )
     num_tasks = task_count(batches or [support])
     if inner.num_steps == 0:
-        return _expanded(params, num_tasks)
+        return [expanded(params, num_tasks)]
     pieces = [
-        _adapt_chunk(params, [_rows(b, rows) for b in batches], inner)
-        for rows in _chunks(num_tasks, inner.chunk_size)
+        adapt_chunk(params, [rows_of(b, rows) for b in batches], inner, whole_path=whole_path)
+        for rows in chunks(num_tasks, inner.chunk_size)
     ]
     if len(pieces) == 1:
         return pieces[0]
-    return {name: torch.cat([piece[name] for piece in pieces]) for name in params}
+    return [
+        {name: torch.cat([piece[name] for piece in same_step]) for name in params}
+        for same_step in zip(*pieces, strict=True)
+    ]
 
 
-def inner_step(params: Params, batch: Batch, inner: InnerLoop) -> Params:
-    """One more step of every task from parameters of its own; not differentiable.
-
-    Args:
-        params: θ_s, each [tasks, ...].
-        batch: data of all tasks for this step, tensors [tasks, ...].
-        inner: loss, rule and batching; its `num_steps`, `mode` and `chunk_size` are not used.
-
-    Returns:
-        θ_{s+1}, each [tasks, ...], without a graph.
-
-    Raises:
-        ValueError: if the data hold no task axis.
-    """
-    task_count([batch, params])
-    if inner.batching == "vmap":
-        detached = {name: p.detach() for name, p in params.items()}
-        with torch.no_grad():
-            return torch.func.vmap(_task_step(inner))(detached, batch)
-    return _explicit_step(params, batch, inner, has_graph=False)
-
-
-def meta_gradient(
-    params: Params,
-    support: Batch | PerStep,
-    query: Batch,
-    inner: InnerLoop,
-    *,
-    query_loss: Loss | None = None,
-) -> tuple[Tensor, Params]:
-    """Mean query loss after adaptation, per task, and the gradient of its mean over tasks.
-
-        ∇_θ (1/N) Σ_i query_loss(adapt_i(θ), query_i)
-
-    With `inner.chunk_size`, chunks of tasks are adapted and differentiated one after another, so
-    peak memory is that of one chunk.
+def adapt_chunk(
+    params: Params, batches: Sequence[Batch], inner: InnerLoop, *, whole_path: bool
+) -> list[Params]:
+    """Adapt the tasks of one chunk; the building block of `adapt` and `meta_gradient`.
 
     Args:
-        params: θ, shared by all tasks.
-        support: as for `adapt`.
-        query: data of all tasks, tensors [tasks, ...].
-        inner: the inner loop.
-        query_loss: the outer loss, of the same kind as `inner.loss`, which is the default.
+        params: θ_0, shared by all tasks.
+        batches: data of each inner step, one or more.
+        inner: the inner loop; its `chunk_size` is not used.
+        whole_path: return θ_0 … θ_S instead of θ_S only.
 
     Returns:
-        Query loss of each task, shape [tasks]; gradient by the names of `params`.
-
-    Raises:
-        ValueError: as `adapt`, and if `query` has another number of tasks.
-
-    Source: Finn et al. 2017 (arXiv:1703.03400), eq. 1–2.
+        One or num_steps + 1 sets of parameters, each [tasks, ...].
     """
-    loss = query_loss or inner.loss
-    batches = one_batch_per_step(support, inner)
-    num_tasks = task_count([*batches, query])
-    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    total: list[Tensor] = []
-    losses = []
-    with torch.enable_grad():
-        for rows in _chunks(num_tasks, inner.chunk_size):
-            chunk = [_rows(b, rows) for b in batches]
-            part = _rows(query, rows)
-            if chunk:
-                adapted = _adapt_chunk(leaves, chunk, inner)
-            else:
-                adapted = _expanded(leaves, rows.stop - rows.start)
-            chunk_losses, cotangents = _losses_and_gradients(
-                loss, adapted, part, inner.batching, num_tasks
-            )
-            grads = torch.autograd.grad(
-                list(adapted.values()),
-                list(leaves.values()),
-                [cotangents[name] for name in adapted],
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            total = [t + g for t, g in zip(total, grads, strict=True)] if total else list(grads)
-            losses.append(chunk_losses)
-    return torch.cat(losses), dict(zip(params, total, strict=True))
-
-
-def _losses_and_gradients(
-    loss: Loss, params: Params, batch: Batch, batching: str, num_tasks: int
-) -> tuple[Tensor, Params]:
-    """Loss of each task, and the gradient of its share in the mean of `num_tasks` in the task's own
-    parameters, without a graph."""
-    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    if batching == "explicit":
-        losses = loss(leaves, batch)
-        grads = torch.autograd.grad(
-            losses,
-            list(leaves.values()),
-            torch.full_like(losses, 1 / num_tasks),
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return losses.detach(), dict(zip(leaves, grads, strict=True))
-
-    def with_value(values: Params, part: Batch) -> tuple[Tensor, Tensor]:
-        value = loss(values, part)
-        return value, value
-
-    with torch.no_grad():
-        gradients, losses = torch.func.vmap(torch.func.grad(with_value, has_aux=True))(
-            leaves, batch
-        )
-    return losses, {name: grad / num_tasks for name, grad in gradients.items()}
-
-
-def _adapt_chunk(params: Params, batches: list[Batch], inner: InnerLoop) -> Params:
-    if not (torch.is_grad_enabled() and _requires_grad([params, batches])):
+    shared, num_tasks = initial_state(params, inner), task_count(batches)
+    if not (torch.is_grad_enabled() and _requires_grad([shared, batches])):
         with torch.no_grad():
-            return _descended(params, batches, partial(inner_step, inner=inner))
+            start = expanded_state(shared, num_tasks)
+            return _run(start, batches, partial(stateful_step, inner=inner), whole_path)
     if inner.batching == "explicit" and inner.mode != "recurrence":
-        return _descended(params, batches, partial(_explicit_step, inner=inner, has_graph=True))
-    names, values = list(params), list(params.values())
-    flat = _Adaptation.apply(inner, batches, names, *values)  # type: ignore[no-untyped-call]
-    return dict(zip(names, flat, strict=True))
+        step = partial(explicit_step, inner=inner, has_graph=True)
+        return _run(expanded_state(shared, num_tasks), batches, step, whole_path)
+    values, structure = pytree.tree_flatten(shared)
+    flat = _Adaptation.apply(inner, batches, whole_path, structure, *values)  # type: ignore[no-untyped-call]
+    after = _by_step(flat, params)
+    return [expanded(params, num_tasks), *after] if whole_path else after
+
+
+def chunks(num_tasks: int, chunk_size: int | None) -> list[slice]:
+    """The tasks in chunks of at most `chunk_size`; None takes all at once."""
+    size = chunk_size or num_tasks
+    return [slice(i, min(i + size, num_tasks)) for i in range(0, num_tasks, size)]
+
+
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """The data of some tasks, as views."""
+    return pytree.tree_map(lambda leaf: leaf[rows] if isinstance(leaf, Tensor) else leaf, batch)
 
 
 def _reaches_data(inner: InnerLoop) -> bool:
@@ -218,158 +152,128 @@ def _requires_grad(tree: Any) -> bool:
     return any(leaf.requires_grad for leaf in leaves if isinstance(leaf, Tensor))
 
 
-def _descended(
-    params: Params, batches: list[Batch], step: Callable[[Params, Batch], Params]
-) -> Params:
-    """All steps of the inner loop; what came before a step is let go."""
-    current = _expanded(params, task_count(batches))
+def _run(
+    state: TaskState,
+    batches: Sequence[Batch],
+    step: Callable[[TaskState, Batch], TaskState],
+    whole_path: bool,
+) -> list[Params]:
+    """All steps of the inner loop; without the path, what came before a step is released."""
+    path = [state.params]
     for batch in batches:
-        current = step(current, batch)
-    return current
-
-
-def _explicit_step(params: Params, batch: Batch, inner: InnerLoop, *, has_graph: bool) -> Params:
-    """One step along an explicit task axis, on the ordinary autograd tape if it has a graph."""
-    is_second_order = has_graph and inner.mode == "unrolled"
-    leaves = {
-        name: p if is_second_order and p.requires_grad else p.detach().requires_grad_()
-        for name, p in params.items()
-    }
-    with torch.enable_grad():
-        moved = _split(leaves, inner)[0]
-        grads = torch.autograd.grad(
-            inner.loss(leaves, batch).sum(),
-            list(moved.values()),
-            create_graph=is_second_order,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-    with torch.set_grad_enabled(has_graph):
-        start = params if has_graph else {name: p.detach() for name, p in params.items()}
-        return inner.rule(start, dict(zip(moved, grads, strict=True)))
+        if not whole_path:
+            path.clear()
+        state = step(state, batch)
+        path.append(state.params)
+    return path
 
 
 class _Adaptation(torch.autograd.Function):
-    """The inner loop as one differentiable operation whose backward pass stays inside `vmap`."""
+    """The inner loop as one differentiable operation whose backward pass stays inside `vmap`.
+
+    Takes the entries of a `TaskState` without a task axis; returns the parameters [tasks, ...]
+    after the last step, or after every step, one after another.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, inner: InnerLoop, batches: list[Batch], names: list[str], *values: Tensor
+        ctx: Any,
+        inner: InnerLoop,
+        batches: Sequence[Batch],
+        whole_path: bool,
+        structure: pytree.TreeSpec,
+        *values: Tensor,
     ) -> tuple[Tensor, ...]:
-        initial = dict(zip(names, (v.detach() for v in values), strict=True))
-        trajectory = [_expanded(initial, task_count(batches))]
-        step = _over_tasks(_task_step(inner), inner.batching)
+        step = over_tasks(task_step(inner), inner.batching)
+        shared: TaskState = pytree.tree_unflatten([v.detach() for v in values], structure)
+        trajectory = [expanded_state(shared, task_count(batches))]
+        path = []
         for batch in batches:
             trajectory.append(step(trajectory[-1], batch))
+            if whole_path:  # own views, for a parameter that no step moves is one tensor throughout
+                path.append({name: p.view_as(p) for name, p in trajectory[-1].params.items()})
             if inner.mode == "unrolled":  # its backward pass starts from the beginning again
                 trajectory = [trajectory[0], trajectory[-1]]
-        adapted = trajectory.pop()
-        ctx.inner, ctx.batches, ctx.names = inner, batches, names
+        last = trajectory.pop()
+        ctx.inner, ctx.batches, ctx.whole_path = inner, batches, whole_path
+        ctx.structure, ctx.names = structure, tuple(shared.params)
         # What no step moves is in the path and in the result: as an attribute it would never be
         # freed, since the result would hold the node and the node the result.
-        ctx.save_for_backward(*(params[name] for params in trajectory for name in names))
-        return tuple(adapted[name] for name in names)
+        ctx.save_for_backward(*(leaf for state in trajectory for leaf in pytree.tree_leaves(state)))
+        return tuple(p for params in path or [last.params] for p in params.values())
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        inner, batches, names = ctx.inner, ctx.batches, ctx.names
-        kept = ctx.saved_tensors
-        trajectory = [
-            dict(zip(names, kept[first : first + len(names)], strict=True))
-            for first in range(0, len(kept), len(names))
+        inner, batches, structure = ctx.inner, ctx.batches, ctx.structure
+        kept, size = ctx.saved_tensors, structure.num_leaves
+        trajectory: list[TaskState] = [
+            pytree.tree_unflatten(kept[i : i + size], structure) for i in range(0, len(kept), size)
         ]
-        pulled = dict(zip(names, cotangents, strict=True))
+        after = _by_step(cotangents, ctx.names)
         if inner.mode == "unrolled":
-            pull = _over_tasks(_task_unrolled_vjp(inner), inner.batching)
-            pulled = pull(trajectory[0], pulled, *batches)
+            pull = over_tasks(_task_unrolled_vjp(inner, ctx.whole_path), inner.batching)
+            pulled = pull(trajectory[0], after, *batches)
         else:
-            pull = _over_tasks(_task_step_vjp(inner), inner.batching)
-            for params, batch in zip(reversed(trajectory), reversed(batches), strict=True):
-                pulled = pull(params, pulled, batch)
-        return None, None, None, *(pulled[name].sum(0) for name in names)
+            pulled = _pulled_step_by_step(inner, trajectory, after, batches)
+        return None, None, None, None, *(leaf.sum(0) for leaf in pytree.tree_leaves(pulled))
 
 
-def _task_step(inner: InnerLoop) -> Callable[[Params, Batch], Params]:
-    def step(params: Params, batch: Batch) -> Params:
-        return inner.rule(params, _gradient(inner)(params, batch))
+def _by_step(flat: Sequence[Tensor], names: Collection[str]) -> list[Params]:
+    """Sets of parameters from their entries one after another."""
+    size = len(names)
+    return [dict(zip(names, flat[i : i + size], strict=True)) for i in range(0, len(flat), size)]
 
-    return step
+
+def _pulled_step_by_step(
+    inner: InnerLoop,
+    trajectory: Sequence[TaskState],
+    cotangents: Sequence[Params],
+    batches: Sequence[Batch],
+) -> TaskState:
+    """Cotangent of the first state, from those of the parameters after the steps."""
+    pull = over_tasks(_task_step_vjp(inner), inner.batching)
+    pulled = TaskState(cotangents[-1], _zeros(trajectory[-1].rule_state))
+    for step in reversed(range(len(batches))):
+        pulled = pull(trajectory[step], pulled, batches[step])
+        if step and len(cotangents) > 1:
+            own = cotangents[step - 1]
+            pulled = pulled._replace(params={n: p + own[n] for n, p in pulled.params.items()})
+    return pulled
 
 
-def _task_step_vjp(inner: InnerLoop) -> Callable[[Params, Params, Batch], Params]:
-    """v ↦ (∂θ_{s+1}/∂θ_s)ᵀ v: for gradient descent v − α H v, H symmetric."""
+def _task_step_vjp(inner: InnerLoop) -> Callable[[TaskState, TaskState, Batch], TaskState]:
+    """v ↦ (∂state_{s+1}/∂state_s)ᵀ v: for gradient descent v − α H v, H symmetric."""
+    inputs, rule = rule_inputs(inner), apply_rule(inner)
 
-    def pull(params: Params, cotangent: Params, batch: Batch) -> Params:
+    def pull(state: TaskState, cotangent: TaskState, batch: Batch) -> TaskState:
         if inner.mode == "first_order":
-            grads = _gradient(inner)(params, batch)
-            _, rule_vjp = vjp(lambda p: inner.rule(p, grads), params)
-            return cast(Params, rule_vjp(cotangent)[0])
-        grads, hessian_product = vjp(lambda p: _gradient(inner)(p, batch), params)
-        _, rule_vjp = vjp(inner.rule, params, grads)
-        direct, through_gradient = rule_vjp(cotangent)
-        curvature = hessian_product(through_gradient)[0]
-        return {name: direct[name] + curvature[name] for name in params}
+            constants = inputs(state.params, batch)
+            _, rule_vjp = vjp(lambda s: rule(s, *constants), state)
+            return cast(TaskState, rule_vjp(cotangent)[0])
+        values, inputs_vjp = vjp(lambda p: inputs(p, batch), state.params)
+        _, rule_vjp = vjp(rule, state, *values)
+        direct, *through_inputs = rule_vjp(cotangent)
+        curvature = inputs_vjp(tuple(through_inputs))[0]
+        total = {name: p + curvature[name] for name, p in direct.params.items()}
+        return TaskState(total, direct.rule_state)
 
     return pull
 
 
-def _task_unrolled_vjp(inner: InnerLoop) -> Callable[..., Params]:
-    def pull(params: Params, cotangent: Params, *batches: Batch) -> Params:
-        def run(initial: Params) -> Params:
-            for batch in batches:
-                initial = _task_step(inner)(initial, batch)
-            return initial
+def _task_unrolled_vjp(inner: InnerLoop, whole_path: bool) -> Callable[..., TaskState]:
+    step = task_step(inner)
 
-        _, run_vjp = vjp(run, params)
-        return cast(Params, run_vjp(cotangent)[0])
+    def pull(state: TaskState, cotangents: Sequence[Params], *batches: Batch) -> TaskState:
+        def run(initial: TaskState) -> list[Params]:
+            path = _run(initial, batches, step, whole_path)
+            return path[1:] if whole_path else path
+
+        _, run_vjp = vjp(run, state)
+        return cast(TaskState, run_vjp(list(cotangents))[0])
 
     return pull
 
 
-def vjp(function: Callable[..., Any], *primals: Params) -> tuple[Any, Callable[..., Any]]:
-    """`torch.func.vjp` of a function of parameters: its value, and cotangents to cotangents."""
-    return cast(tuple[Any, Callable[..., Any]], torch.func.vjp(function, *primals))
-
-
-def _gradient(inner: InnerLoop) -> Callable[[Params, Batch], Params]:
-    """∇ of the summed loss: of one task inside `vmap`, of each task along an explicit axis."""
-
-    def total(moved: Params, fixed: Params, batch: Batch) -> Tensor:
-        return inner.loss({**fixed, **moved}, batch).sum()
-
-    def gradient(params: Params, batch: Batch) -> Params:
-        moved, fixed = _split(params, inner)
-        return cast(Params, torch.func.grad(total)(moved, fixed, batch))
-
-    return gradient
-
-
-def _split(params: Params, inner: InnerLoop) -> tuple[Params, Params]:
-    """The parameters that the rule moves by gradients, and the others."""
-    if inner.adapted is None:
-        return params, {}
-    missing = [name for name in inner.adapted if name not in params]
-    if missing:
-        raise ValueError(f"adapted must name parameters, there is no {missing[0]!r}")
-    moved = {name: p for name, p in params.items() if name in inner.adapted}
-    return moved, {name: p for name, p in params.items() if name not in moved}
-
-
-def _over_tasks(function: Callable[..., Any], batching: str) -> Callable[..., Any]:
-    return torch.func.vmap(function) if batching == "vmap" else function
-
-
-def _expanded(params: Params, num_tasks: int) -> Params:
-    if not torch.is_grad_enabled():  # a view of a leaf would keep requires_grad
-        params = {name: p.detach() for name, p in params.items()}
-    return {name: p.expand(num_tasks, *p.shape) for name, p in params.items()}
-
-
-def _chunks(num_tasks: int, chunk_size: int | None) -> list[slice]:
-    size = chunk_size or num_tasks
-    return [slice(i, min(i + size, num_tasks)) for i in range(0, num_tasks, size)]
-
-
-def _rows(batch: Batch, rows: slice) -> Batch:
-    return pytree.tree_map(lambda leaf: leaf[rows] if isinstance(leaf, Tensor) else leaf, batch)
+def _zeros(params: Params) -> Params:
+    return {name: torch.zeros_like(p) for name, p in params.items()}

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from metarl.bilevel.rules import InnerRule
+from metarl.bilevel.rules import InnerRule, StatefulRule
 from metarl.parameters import Params
 
 __all__ = ["Batch", "InnerLoop", "Loss", "PerStep", "one_batch_per_step", "task_count"]
@@ -36,8 +36,8 @@ class InnerLoop:
     loss: Loss
     """loss(params, batch): a scalar for one task (batching "vmap"), or one value per task, shape
     [tasks], from parameters and data that carry a leading task axis (batching "explicit")."""
-    rule: InnerRule
-    """rule(params, gradients) -> params, elementwise and without memory."""
+    rule: InnerRule | StatefulRule
+    """rule(params, gradients) -> params, elementwise and without a state; or a `StatefulRule`."""
     num_steps: int = 1
     mode: Literal["unrolled", "recurrence", "first_order"] = "unrolled"
     """How the result depends on the initial parameters when it is differentiated.

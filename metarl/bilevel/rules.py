@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from metarl.parameters import Params
 
-__all__ = ["InnerRule", "sgd", "RateKind", "Rates"]
+__all__ = ["InnerRule", "RuleState", "StatefulRule", "sgd"]
 
 InnerRule: TypeAlias = Callable[[Params, Params], Params]
+"""(parameters, gradients) -> parameters, elementwise and without a state. Rates that are learned
+belong among the parameters."""
+
+RuleState: TypeAlias = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StatefulRule:
+    """An inner rule that remembers, and that may use the value of the loss.
+
+    Momentum, second moments, a count of steps, the hidden state of a learned optimizer. Each task
+    has its own state, and gradients flow through it. Both functions serve one task, without a task
+    axis, whatever the batching of the inner loop; they must work under `torch.func.vmap`.
+
+    Numbers that are learned (rates, weights of an optimizer) belong among the parameters.
+
+        state_0 = init(θ_0),   θ_{s+1}, state_{s+1} = step(θ_s, ∇L(θ_s), state_s, L(θ_s))
+
+    With mode "first_order" the gradient and the loss count as constants.
+    """
+
+    init: Callable[[Params], RuleState]
+    """init(parameters) -> state before the first step, tensors by name. It may depend on θ."""
+    step: Callable[[Params, Params, RuleState, Tensor], tuple[Params, RuleState]]
+    """step(parameters, gradients, state, loss) -> parameters and state, under the same names.
+    `gradients` holds the adapted parameters only; `loss` is a scalar."""
 
 
 def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
@@ -52,106 +78,3 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
         k: torch.add(p, grads[k], alpha=-learning_rate) if k in grads else p
         for k, p in params.items()
     }
-
-
-RateKind = Literal["fixed", "per-parameter", "per-layer-per-step", "momentum"]
-
-_RATE, _MOMENTUM, _VELOCITY = "rate/", "momentum/", "velocity/"
-_INITIAL_LOGIT = 0.0  # a momentum of ½
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How a task's parameters move along their gradients.
-
-    fixed: θ − α g. per-parameter: θ − a∘g, a of θ's shape (Meta-SGD, Li et al. 2017,
-    arXiv:1707.03141, eq. 3). per-layer-per-step: one rate for each tensor and step (MAML++,
-    Antoniou et al. 2019, arXiv:1810.09502, sec. 4). momentum: v ← μ v + g, θ − e^a v with
-    μ = σ(m), a and m of each tensor.
-    """
-
-    kind: RateKind
-    inner_lr: float
-    """Where learned rates start."""
-    num_steps: int
-    schedules: tuple[str, ...] = ()
-    """Names of other parameters with one entry per step (scales and offsets of batch norm)."""
-
-    def init(self, params: Params, adapted: Collection[str]) -> Params:
-        """Learned rates beside the parameters they move."""
-        moved = {name: params[name] for name in adapted}
-        if self.kind == "per-parameter":
-            return {_RATE + name: torch.full_like(p, self.inner_lr) for name, p in moved.items()}
-        steps = max(self.num_steps, 1)
-        if self.kind == "per-layer-per-step":
-            return {_RATE + name: p.new_full((steps,), self.inner_lr) for name, p in moved.items()}
-        if self.kind == "momentum":
-            start = {_RATE: math.log(self.inner_lr), _MOMENTUM: _INITIAL_LOGIT}
-            return {
-                k + name: p.new_tensor(v) for k, v in start.items() for name, p in moved.items()
-            }
-        return {}
-
-    def working(self, params: Params, adapted: Collection[str]) -> Params:
-        """What a task starts with besides and nobody learns: velocities of zero."""
-        if self.kind != "momentum":
-            return {}
-        return {_VELOCITY + name: torch.zeros_like(params[name]) for name in adapted}
-
-    @property
-    def rule(self) -> InnerRule:
-        """The inner rule, for the core."""
-        if self.kind == "fixed" and not self.schedules:
-            return sgd(self.inner_lr)
-        move = {
-            "fixed": sgd(self.inner_lr),
-            "per-parameter": _per_parameter,
-            "per-layer-per-step": _per_layer_per_step,
-            "momentum": _with_momentum,
-        }[self.kind]
-        return lambda params, grads: {
-            name: _moved_on(p) if name in self.schedules else p
-            for name, p in move(params, grads).items()
-        }
-
-
-def _per_parameter(params: Params, grads: Params) -> Params:
-    return {
-        name: p - params[_RATE + name] * grads[name] if name in grads else p
-        for name, p in params.items()
-    }
-
-
-def _per_layer_per_step(params: Params, grads: Params) -> Params:
-    moved = {}
-    for name, p in params.items():
-        if name in grads:
-            moved[name] = p - _over(p, params[_RATE + name][..., 0]) * grads[name]
-        else:
-            moved[name] = _moved_on_last(p) if name.startswith(_RATE) else p
-    return moved
-
-
-def _with_momentum(params: Params, grads: Params) -> Params:
-    moved = dict(params)
-    for name, grad in grads.items():
-        momentum = torch.sigmoid(_over(grad, params[_MOMENTUM + name]))
-        velocity = momentum * params[_VELOCITY + name] + grad
-        moved[_VELOCITY + name] = velocity
-        moved[name] = params[name] - _over(grad, params[_RATE + name]).exp() * velocity
-    return moved
-
-
-def _over(p: Tensor, rate: Tensor) -> Tensor:
-    """A rate (with the task axis of p, if it has one) that multiplies every entry of p."""
-    return rate.reshape(*rate.shape, *[1] * (p.dim() - rate.dim()))
-
-
-def _moved_on(schedule: Tensor) -> Tensor:
-    """Slots [..., slots, C], the first dropped and the last kept."""
-    return torch.cat([schedule[..., 1:, :], schedule[..., -1:, :]], -2)
-
-
-def _moved_on_last(schedule: Tensor) -> Tensor:
-    """Steps [..., S], the first dropped and the last kept."""
-    return torch.cat([schedule[..., 1:], schedule[..., -1:]], -1)

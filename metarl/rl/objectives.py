@@ -192,7 +192,8 @@ def adapted_fisher_product(
         policy: the policy.
         adaptation: θ'_i and J_i.
         query: states of all tasks, [N, E, T, ...]; may hold a share of the environments.
-        like: names and shapes of the parameters θ.
+        like: the parameters θ that are meta-learned, for their names and shapes. Parameters of the
+            adaptation that are not among them (a context that always starts at 0) do not move.
 
     Returns:
         The product on flat vectors [P].
@@ -213,12 +214,13 @@ def adapted_fisher_product(
     fisher = gauss_newton_product(distribution.outputs, list(leaves.values()), metric)
 
     def product(vector: Tensor) -> Tensor:
-        shared = unflatten(vector, like)
-        tangents = {k: v.expand(num_tasks, *v.shape) for k, v in shared.items()}
+        tangents = {name: torch.zeros_like(p) for name, p in leaves.items()}
+        for name, tangent in unflatten(vector, like).items():
+            tangents[name] = tangent.expand(num_tasks, *tangent.shape)
         pushed = adaptation.push(tangents)
-        curved = dict(zip(pushed, fisher(list(pushed.values())), strict=True))
-        pulled = adaptation.pull(curved)
-        return flatten({name: p.mean(0) for name, p in pulled.items()})
+        curved = fisher([pushed[name] for name in leaves])
+        pulled = adaptation.pull(dict(zip(leaves, curved, strict=True)))
+        return flatten({name: pulled[name].mean(0) for name in like})
 
     return product
 

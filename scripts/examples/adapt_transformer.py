@@ -43,8 +43,9 @@ from annotated_types import Ge
 from rich.console import Console
 from torch import Tensor, nn
 
-from metarl.bilevel.adaptation import adapt, meta_gradient
+from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import InnerLoop
+from metarl.bilevel.meta_gradients import meta_gradient
 from metarl.bilevel.rules import sgd
 from metarl.console import plain_console
 from metarl.fewshot.data.batches import EpisodeShape

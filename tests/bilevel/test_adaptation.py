@@ -22,9 +22,11 @@ from bilevel_problems import (
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from metarl.bilevel.adaptation import adapt, inner_step, meta_gradient
+from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import Batch, InnerLoop, PerStep
+from metarl.bilevel.meta_gradients import meta_gradient
 from metarl.bilevel.rules import sgd
+from metarl.bilevel.steps import inner_step
 from metarl.nn.mlp import mlp
 from metarl.parameters import Params
 

@@ -22,8 +22,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metarl.bilevel.adaptation import adapt, inner_step, meta_gradient
+from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import InnerLoop, PerStep
+from metarl.bilevel.meta_gradients import meta_gradient
+from metarl.bilevel.steps import inner_step
 
 
 def test_an_explicit_unrolled_loop_can_be_differentiated_twice():

@@ -20,8 +20,9 @@ from bilevel_problems import (
 )
 from torch import Tensor, nn
 
-from metarl.bilevel.adaptation import adapt, meta_gradient
+from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import Batch, InnerLoop, Loss
+from metarl.bilevel.meta_gradients import meta_gradient
 from metarl.nn.functional import functional_module
 from metarl.parameters import Params
 

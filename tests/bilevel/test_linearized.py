@@ -1,20 +1,23 @@
 """Products with the Jacobian of adaptation against the Jacobian itself, task by task."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 import torch
+from stateful_rules import HEAD, RULES, all_or_head
 from torch import Tensor
 
 from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import Batch, InnerLoop, PerStep
 from metarl.bilevel.linearized import linearize_adaptation
-from metarl.bilevel.rules import InnerRule, sgd
+from metarl.bilevel.rules import InnerRule, StatefulRule, sgd
 from metarl.nn.mlp import init_mlp, mlp
 from metarl.parameters import Params, flatten, unflatten
 
 NUM_TASKS = 3
 STEP = sgd(0.2)
+PARTS = {"head": HEAD, "body": ("weight_0", "bias_0"), "one bias": ("bias_0",)}
 
 exact_and_first_order = pytest.mark.parametrize("mode", ["unrolled", "first_order"])
 
@@ -37,24 +40,33 @@ def problem(num_batches: int) -> tuple[Params, list[Batch], Params, Params]:
 
 
 def jacobian(
-    params: Params, batches: list[Batch], task: int, *, rule: InnerRule, first_order: bool
+    params: Params,
+    batches: list[Batch],
+    task: int,
+    *,
+    rule: InnerRule | StatefulRule,
+    first_order: bool,
+    adapted: Collection[str] | None = None,
 ) -> Tensor:
     """∂θ'/∂θ of one task as a matrix [P, P], by reverse mode through a plain loop."""
 
-    def adapted(vector: Tensor) -> Tensor:
+    def adapt_one(vector: Tensor) -> Tensor:
         current = unflatten(vector, params)
+        state = rule.init(current) if isinstance(rule, StatefulRule) else {}
         for inputs, targets in batches:
-            grads = torch.autograd.grad(
-                mlp_loss(current, (inputs[task], targets[task])),
-                list(current.values()),
-                create_graph=True,
-            )
+            names = [name for name in current if adapted is None or name in adapted]
+            loss = mlp_loss(current, (inputs[task], targets[task]))
+            grads = torch.autograd.grad(loss, [current[n] for n in names], create_graph=True)
             if first_order:
-                grads = tuple(grad.detach() for grad in grads)
-            current = rule(current, dict(zip(current, grads, strict=True)))
+                grads, loss = tuple(grad.detach() for grad in grads), loss.detach()
+            named = dict(zip(names, grads, strict=True))
+            if isinstance(rule, StatefulRule):
+                current, state = rule.step(current, named, state, loss)
+            else:
+                current = rule(current, named)
         return flatten(current)
 
-    return torch.autograd.functional.jacobian(adapted, flatten(params))
+    return torch.autograd.functional.jacobian(adapt_one, flatten(params))
 
 
 def task_vector(params: Params, task: int) -> Tensor:
@@ -66,13 +78,17 @@ def assert_products_equal_the_jacobian(
     batches: list[Batch],
     tangents: tuple[Params, Params],
     mode: Any,
-    rule: InnerRule = STEP,
+    *,
+    rule: InnerRule | StatefulRule = STEP,
+    adapted: Collection[str] | None = None,
 ) -> None:
-    inner = InnerLoop(mlp_loss, rule, len(batches), mode, "explicit")
+    inner = InnerLoop(mlp_loss, rule, len(batches), mode, "explicit", adapted=adapted)
     adaptation = linearize_adaptation(params, PerStep(batches), inner)
     pushed, pulled = adaptation.push(tangents[0]), adaptation.pull(tangents[1])
     for task in range(NUM_TASKS):
-        matrix = jacobian(params, batches, task, rule=rule, first_order=mode == "first_order")
+        matrix = jacobian(
+            params, batches, task, rule=rule, first_order=mode == "first_order", adapted=adapted
+        )
         torch.testing.assert_close(
             task_vector(pushed, task),
             matrix @ task_vector(tangents[0], task),
@@ -98,7 +114,7 @@ def test_push_and_pull_equal_products_with_the_jacobian(mode, num_steps):
 def test_push_and_pull_follow_rates_by_name(mode):
     params, batches, *tangents = problem(2)
     rule = sgd({name: 0.1 * (k + 1) for k, name in enumerate(params)})
-    assert_products_equal_the_jacobian(params, batches, tuple(tangents), mode, rule)
+    assert_products_equal_the_jacobian(params, batches, tuple(tangents), mode, rule=rule)
 
 
 @exact_and_first_order
@@ -108,7 +124,32 @@ def test_push_and_pull_follow_any_elementwise_rule(mode):
     def rule(values: Params, grads: Params) -> Params:
         return {k: p - 0.2 * torch.tanh(grads[k] + 0.1 * p**2) for k, p in values.items()}
 
-    assert_products_equal_the_jacobian(params, batches, tuple(tangents), mode, rule)
+    assert_products_equal_the_jacobian(params, batches, tuple(tangents), mode, rule=rule)
+
+
+@exact_and_first_order
+@pytest.mark.parametrize("adapted", PARTS.values(), ids=PARTS)
+def test_push_and_pull_are_exact_if_some_parameters_adapt(mode, adapted):
+    params, batches, *tangents = problem(3)
+    assert_products_equal_the_jacobian(params, batches, tuple(tangents), mode, adapted=adapted)
+
+
+@exact_and_first_order
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@all_or_head
+def test_push_and_pull_go_through_the_state_of_the_rule(mode, rule, adapted):
+    params, batches, *tangents = problem(3)
+    assert_products_equal_the_jacobian(
+        params, batches, tuple(tangents), mode, rule=rule, adapted=adapted
+    )
+
+
+def test_the_gradients_of_a_body_that_does_not_adapt_are_not_needed_to_first_order():
+    params, batches, v, _ = problem(1)
+    inner = InnerLoop(mlp_loss, STEP, 1, "first_order", "explicit", adapted=HEAD)
+    adaptation = linearize_adaptation(params, batches[0], inner)
+    assert set(adaptation.steps[0].grads) == set(HEAD)
+    assert all(torch.equal(adaptation.push(v)[name], v[name]) for name in params)
 
 
 def test_the_recurrence_mode_is_exact_too():
@@ -153,12 +194,14 @@ def test_zero_steps_leave_parameters_and_vectors_as_they_are():
 
 
 @exact_and_first_order
-def test_the_adapted_parameters_are_those_of_adapt(mode):
+@pytest.mark.parametrize("rule", [STEP, RULES["loss"]], ids=["stateless", "stateful"])
+@all_or_head
+def test_the_adapted_parameters_are_those_of_adapt(mode, rule, adapted):
     params, batches, *_ = problem(3)
-    inner = InnerLoop(mlp_loss, STEP, 3, mode, "explicit")
-    adapted = linearize_adaptation(params, PerStep(batches), inner).adapted
-    torch.testing.assert_close(adapted, adapt(params, PerStep(batches), inner), rtol=1e-12, atol=0)
-    assert not any(p.requires_grad for p in adapted.values())
+    inner = InnerLoop(mlp_loss, rule, 3, mode, "explicit", adapted=adapted)
+    found = linearize_adaptation(params, PerStep(batches), inner).adapted
+    torch.testing.assert_close(found, adapt(params, PerStep(batches), inner), rtol=1e-12, atol=0)
+    assert not any(p.requires_grad for p in found.values())
 
 
 def test_products_may_be_taken_again_and_have_no_graph():
@@ -206,13 +249,6 @@ def test_vmap_batching_is_refused():
     params, batches, *_ = problem(1)
     with pytest.raises(ValueError, match=r"inner\.batching must be 'explicit'.*got 'vmap'"):
         linearize_adaptation(params, batches[0], InnerLoop(mlp_loss, STEP))
-
-
-def test_a_loop_that_adapts_some_parameters_only_is_refused():
-    params, batches, *_ = problem(1)
-    inner = InnerLoop(mlp_loss, STEP, batching="explicit", adapted=(next(iter(params)),))
-    with pytest.raises(ValueError, match=r"inner\.adapted must be None to linearize adaptation"):
-        linearize_adaptation(params, batches[0], inner)
 
 
 def test_another_number_of_batches_than_steps_is_refused():

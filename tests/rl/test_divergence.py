@@ -1,7 +1,7 @@
 """Mean divergences by loops; the Fisher product against second derivatives."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -19,13 +19,14 @@ from policy_batches import (
 )
 from torch import Tensor
 
+from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import InnerLoop, PerStep
 from metarl.bilevel.linearized import linearize_adaptation
 from metarl.bilevel.rules import sgd
 from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.rl.objectives import PolicyBatch, adapted_fisher_product, log_prob_loss, mean_kl
-from metarl.rl.policies import Policy
+from metarl.rl.policies import GaussianPolicy, Policy
 
 
 def moved_parameters(params: Params) -> Params:
@@ -188,3 +189,57 @@ def test_the_fisher_product_of_the_first_environments_ignores_the_others():
         rtol=1e-9,
         atol=1e-12,
     )
+
+
+# Partial adaptation.
+
+
+@dataclass(frozen=True)
+class ContextPolicy:
+    """A policy that also observes a context, one for each task."""
+
+    network: GaussianPolicy
+
+    def distribution(self, params: Params, observations: Tensor) -> DiagonalGaussian:
+        context = params["context"]
+        middle = [1] * (observations.dim() - context.dim())
+        shown = context.view(*context.shape[:-1], *middle, context.shape[-1])
+        shown = shown.expand(*observations.shape[:-1], -1)
+        rest = {name: p for name, p in params.items() if name != "context"}
+        return self.network.distribution(rest, torch.cat([observations, shown], -1))
+
+
+PARTS = {
+    "head (ANIL)": ("weight_1", "bias_1", "log_std"),
+    "body (BOIL)": ("weight_0", "bias_0"),
+    "context (CAVIA)": ("context",),
+}
+
+
+@losses
+@pytest.mark.parametrize("names", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_the_fisher_product_of_partial_adaptation_is_the_second_derivative_of_the_mean_kl(
+    make_loss, names, num_steps
+):
+    """The initial context is not meta-learned: vectors and products have no entries for it."""
+    network = GaussianPolicy(4, 2, (3,), "tanh", initial_std=0.7)
+    learned = parameters(network)
+    context = {"context": torch.zeros(2, dtype=torch.float64)}
+    policy = ContextPolicy(network)
+    support, query = (
+        [batch_of(policy, learned | context, seed) for seed in seeds]
+        for seeds in (range(10, 10 + num_steps), [20])
+    )
+    inner = InnerLoop(make_loss(policy), sgd(0.3), num_steps, batching="explicit", adapted=names)
+    start = flatten(learned).requires_grad_()
+    moved = adapt(unflatten(start, learned) | context, PerStep(support), inner)
+    new = policy.distribution(moved, query[0].observations)
+    (gradient,) = torch.autograd.grad(new.kl_from(new.detach()).mean(), start, create_graph=True)
+    expected = torch.stack(
+        [torch.autograd.grad(gradient @ v, start, retain_graph=True)[0] for v in vectors(learned)]
+    )
+    adaptation = linearize_adaptation(learned | context, PerStep(support), inner)
+    product = adapted_fisher_product(policy, adaptation, query[0], learned)
+    found = torch.stack([product(v) for v in vectors(learned)])
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9 * float(expected.max()))

@@ -15,9 +15,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.bilevel.adaptation import adapt, inner_step, meta_gradient
+from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import Batch, InnerLoop, Loss
-from metarl.bilevel.rules import InnerRule, RateKind, Rates
+from metarl.bilevel.learned_rates import RateKind, Rates
+from metarl.bilevel.meta_gradients import meta_gradient
+from metarl.bilevel.rules import InnerRule
+from metarl.bilevel.steps import inner_step
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
 from metarl.fewshot.learners.interface import Parts, TrainingContext, joined, norm_facts, parts_of
 from metarl.fewshot.learners.problem import Problem, task_losses

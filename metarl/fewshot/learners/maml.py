@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from metarl.bilevel.rules import RateKind
+from metarl.bilevel.learned_rates import RateKind
 from metarl.fewshot.learners.gradient import GradientLearner, GradientSettings, Layers, Mode
 from metarl.validation import require_at_least, require_choice
 

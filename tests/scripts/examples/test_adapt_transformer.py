@@ -18,7 +18,7 @@ from intent_files import clinc
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import BertConfig, BertForMaskedLM
 
-from metarl.bilevel.adaptation import meta_gradient
+from metarl.bilevel.meta_gradients import meta_gradient
 from metarl.nn.functional import functional_module
 from metarl.parameters import Params
 from metarl.scripts.examples.adapt_transformer import (
