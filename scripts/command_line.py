@@ -147,7 +147,7 @@ def choose(
         raise ValueError(unknown_name(kind, arguments[0], choices))
     commands = tyro.extras.SubcommandApp()
     for name, text in choices.items():
-        commands.command(lambda: None, name=name, help=text)
+        commands.command(name=name, help=text)(lambda: None)
     described = description or f"{program} {kind.upper()} --help lists the options of each {kind}."
     commands.cli(prog=program, description=described, args=["--help"])
     sys.exit(0)

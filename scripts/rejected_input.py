@@ -135,7 +135,8 @@ def number_constructors(unread: list[tuple[str, str]]) -> ConstructorRegistry:
                 )
                 raise
 
-        return dataclasses.replace(defaults[type_info.type], instance_from_str=number)
+        spec: PrimitiveConstructorSpec[Any] = defaults[type_info.type]
+        return dataclasses.replace(spec, instance_from_str=number)
 
     return registry
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+sys.path.append(str(Path(__file__).parent / "support"))
+
+from wheel_files import packages
 
 # Other libraries are imported before, as they choose between systems by `sys.platform`.
 IMPORT_AS_ON_WINDOWS = """
@@ -39,16 +41,6 @@ for package in sys.argv[1:]:
             imported += 1
 print(imported)
 """
-
-
-def packages() -> list[str]:
-    """The installed packages, read from the source tree."""
-    folders = {"metarl": "metarl", "metarl.agents": "agents", "metarl.envs": "envs"}
-    return [
-        ".".join([package, *file.relative_to(ROOT / folder).parts[:-1]])
-        for package, folder in folders.items()
-        for file in sorted((ROOT / folder).rglob("__init__.py"))
-    ] + ["metarl.scripts"]
 
 
 def test_every_module_can_be_imported_without_what_only_posix_has():

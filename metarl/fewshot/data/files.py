@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import torch
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -235,7 +235,11 @@ class _Meter:
             raise OSError(f"{self._file.url} must have {self._file.max_bytes:,} bytes or fewer")
 
 
-def read_limited(stream: IO[bytes], name: str, max_bytes: int) -> bytes:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_limited(stream: _Readable, name: str, max_bytes: int) -> bytes:
     """Read a stream that decompresses to an unknown number of bytes.
 
     Raises:
