@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from metarl.bilevel.inner_loop import InnerLoop, PerStep
     from metarl.bilevel.meta_gradients import meta_gradient
     from metarl.bilevel.rules import sgd
-    from metarl.experiments.measure import evaluate
+    from metarl.experiments.evaluation import evaluate
     from metarl.experiments.run import Run, load, train
     from metarl.report.build import write_report as report
     from metarl.rollouts.episodes import Episodes, collect
@@ -48,7 +48,7 @@ _MODULES = {
     "TrainingStopped": "runs.loop",
     "adapt": "bilevel.adaptation",
     "collect": "rollouts.episodes",
-    "evaluate": "experiments.measure",
+    "evaluate": "experiments.evaluation",
     "load": "experiments.run",
     "meta_gradient": "bilevel.meta_gradients",
     "sgd": "bilevel.rules",

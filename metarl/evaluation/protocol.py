@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from metarl.validation import Count, Settings, WholeNumber, lookup
 
-__all__ = ["PRESETS", "EvaluationProtocol", "preset"]
+__all__ = ["PRESETS", "EvaluationProtocol", "ProtocolFacts", "preset"]
+
+ProtocolFacts: TypeAlias = dict[str, str | int | float | bool]
+"""What decides a benchmark's numbers, by name: printed and stored with every few-shot result."""
 
 
 @dataclass(frozen=True)

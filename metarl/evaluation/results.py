@@ -1,14 +1,12 @@
 """What an evaluation measured: raw returns of every run, task and episode, and their statistics.
 
-`metarl.evaluation.evaluator` measures; nothing here plays.
+`metarl.evaluation.evaluator` measures; `metarl.evaluation.files` writes and reads them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +15,6 @@ from numpy.typing import NDArray
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.statistics.bootstrap import Estimate, stratified_bootstrap
 from metarl.statistics.scores import interquartile_mean, mean_score, probability_of_improvement
-from metarl.storage.files import read_json_object, write_output
 from metarl.storage.settings import read_settings
 
 __all__ = [
@@ -26,13 +23,16 @@ __all__ = [
     "Metric",
     "Scores",
     "episode_name",
-    "read_evaluations",
-    "write_evaluations",
+    "OutdatedEvaluationError",
 ]
 
 FORMAT = 2
 Scores = NDArray[np.float64]
 Metric = Literal["return", "success"]
+
+
+class OutdatedEvaluationError(ValueError):
+    """An evaluation that an earlier version wrote; it must be measured again."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,11 @@ class Evaluation:
         """The evaluation that `to_json` described.
 
         Raises:
-            ValueError: if something is missing, of another shape or of an earlier format.
+            OutdatedEvaluationError: if it is of an earlier format.
+            ValueError: if something is missing or of another shape.
         """
         if content.get("format") != FORMAT:
-            raise ValueError(
+            raise OutdatedEvaluationError(
                 f"{where} must have format {FORMAT}, got {content.get('format')!r}; "
                 "measure again with metarl evaluate RUN --json FILE"
             )
@@ -243,33 +244,6 @@ class Evaluation:
 def episode_name(index: int) -> str:
     """What a stage is called that is an episode of a trial, counted from 0."""
     return f"episode {index + 1}"
-
-
-def write_evaluations(file: Path, evaluations: Sequence[Evaluation]) -> None:
-    """Write evaluations, one of each split for instance, to a JSON file in one step."""
-    texts = [
-        ",\n ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in evaluation.to_json().items())
-        for evaluation in evaluations
-    ]
-    joined = ",\n".join(f"{{{text}}}" for text in texts)  # a line per field, not per number
-    write_output(file, f'{{"evaluations": [\n{joined}\n]}}\n'.encode())
-
-
-def read_evaluations(file: Path) -> tuple[Evaluation, ...]:
-    """What `write_evaluations` wrote.
-
-    Raises:
-        ValueError: if the file is missing, damaged or of an earlier format.
-    """
-    if not file.is_file():
-        raise ValueError(f"evaluation must be a file, there is none at {file}")
-    stored = read_json_object(file).get("evaluations")
-    if not isinstance(stored, list) or not all(isinstance(one, dict) for one in stored):
-        raise ValueError(
-            f"{file} must hold evaluations of format {FORMAT}, it is damaged or older; "
-            "measure again with metarl evaluate RUN --json FILE"
-        )
-    return tuple(Evaluation.from_json(one, where=str(file)) for one in stored)
 
 
 def _require_shape(name: str, values: Scores, shape: tuple[int, ...]) -> None:

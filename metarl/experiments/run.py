@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metarl.devices import DeviceName, resolve_device
+from metarl.evaluation.files import AnyEvaluation
 from metarl.experiments.arguments import run_experiment
 from metarl.experiments.data_options import data_beside
-from metarl.experiments.measure import evaluate
+from metarl.experiments.evaluation import evaluate
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.training import FewShotTraining
 from metarl.rl.registry import AGENTS
@@ -46,6 +47,10 @@ class Run:
     def __post_init__(self) -> None:
         if not holds_seeds(self.path):
             RunDirectory.open(self.path)
+
+    def __fspath__(self) -> str:
+        """The folder, so that functions which take a path also take the run."""
+        return str(self.path)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -103,7 +108,7 @@ class Run:
         name = str(self.config.get("agent")).removeprefix(_LEARNER_PREFIX)
         return train(name, out=self.path, resume=True, iterations=iterations, **changes)
 
-    def evaluate(self, **options: Any) -> Any:
+    def evaluate(self, **options: Any) -> list[AnyEvaluation]:
         """Measure the run on unseen tasks, as `metarl.evaluate` does with these options."""
         return evaluate([self.path], **options)
 

@@ -1,4 +1,4 @@
-"""What `metarl evaluate` measures: runs, checkpoints, models of Stable-Baselines3, a user's own."""
+"""Agents to measure: runs, checkpoints, models of Stable-Baselines3, a user's own, live objects."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class Targets:
 
 
 def load_targets(
-    words: Sequence[str],
+    targets: Sequence[str | AdaptiveAgent],
     *,
     env: str | None = None,
     sb3: str | None = None,
     device: torch.device | str = "cpu",
 ) -> Targets:
-    """The agents that a command line names.
+    """The agents that a command line or a program names.
 
     Args:
-        words: each a directory of a run, or of several seeds; a checkpoint; a model of
-            Stable-Baselines3, MODEL.zip; or module:attribute.
+        targets: each a directory of a run, or of several seeds; a checkpoint; a model of
+            Stable-Baselines3, MODEL.zip; module:attribute; or an agent itself.
         env: family and variant to measure them in; None takes that of the runs.
         sb3: the class of models.
         device: where the agents compute.
@@ -68,11 +68,16 @@ def load_targets(
         ValueError: if something is not there or cannot be used, or the agents differ in kind or
             environment.
     """
-    if not words:
+    if not targets:
         raise ValueError("target must be given; metarl evaluate --help lists what can be one")
+    words = [target for target in targets if isinstance(target, str)]
+    live = [target for target in targets if not isinstance(target, str)]
+    if words and live:
+        raise ValueError("targets must be either all stored or all agents in memory, got both")
     singles = [single for word in words for single in expanded(word)]
     family = None if env is None else make_family(env)
     loaded = [_load(single, family, sb3, device) for single in singles]
+    loaded += [_live(agent, family) for agent in live]
     for name in ("kind", "environment"):
         found = sorted({getattr(one, name) for one in loaded})
         if len(found) > 1:
@@ -80,7 +85,7 @@ def load_targets(
                 f"targets must be of one {name.replace('kind', 'kind of agent')}, "
                 f"got {' and '.join(found)}; measure them one after another"
             )
-    names = run_names(singles)
+    names = run_names(singles) if words else _live_names(loaded)
     if len(set(names)) < len(names):
         raise ValueError(f"targets must differ, got {' '.join(words)}")
     trained = [one.trained for one in loaded if one.trained is not None]
@@ -117,6 +122,11 @@ def untrained_agents(
     if untrained:
         return untrained
     return {_SCRATCH: load_agent(_SCRATCH_AGENT)(targets.family, seed=seed, device=device)}
+
+
+def _live_names(loaded: Sequence[_Loaded]) -> list[str]:
+    kinds = [one.kind for one in loaded]
+    return kinds if len(kinds) == 1 else [f"{kind} {k + 1}" for k, kind in enumerate(kinds)]
 
 
 @dataclass(frozen=True)
@@ -170,6 +180,23 @@ def _load_run(path: Path, family: TaskFamily | None, device: torch.device | str)
     if family is not None:
         _require_equal_spaces(made_for, family)
     return _Loaded(kind, environment, family or made_for, agent, trained=agent)
+
+
+def _live(agent: AdaptiveAgent, family: TaskFamily | None) -> _Loaded:
+    """An agent in memory, measured in the given family or in its own."""
+    if not callable(getattr(agent, "play", None)):
+        raise TypeError(
+            "target must be a path, module:attribute, or an agent with a method play, got one of "
+            f"type {type(agent).__name__}; metarl.rl.players.as_agent makes one of your own objects"
+        )
+    kind = str(getattr(agent, "name", type(agent).__name__))
+    made_for = getattr(agent, "family", None)
+    if isinstance(made_for, TaskFamily) and family is not None:
+        _require_equal_spaces(made_for, family)
+    chosen = family or made_for
+    if not isinstance(chosen, TaskFamily):
+        raise ValueError("env must be given to measure this agent: a family and its variant")
+    return _Loaded(kind, chosen.id, chosen, agent)
 
 
 def _require_equal_spaces(made_for: TaskFamily, family: TaskFamily) -> None:

@@ -13,6 +13,8 @@ import torch
 from rich.console import Console
 
 from metarl.devices import resolve_device
+from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
+from metarl.evaluation.files import write_evaluations
 from metarl.experiments.data_options import DataOptions, stored_data
 from metarl.experiments.settings import RunSettings
 from metarl.experiments.training import train
@@ -20,7 +22,6 @@ from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot, require_testable
 from metarl.fewshot.learners.catalog import LEARNERS, read_learner
 from metarl.fewshot.learners.settings import FewShotSettings, require_read
-from metarl.fewshot.results import FewShotEvaluation, MeasuredRuns, write_json
 from metarl.fewshot.training import FewShotTraining
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
@@ -268,7 +269,7 @@ def train_and_measure(
 ) -> MeasuredRuns:
     """Train or resume as `train` does, and write what was measured to evaluation.json."""
     measured = MeasuredRuns(train(experiment, given=given, console=console))
-    write_json(measured, experiment.settings.out / "evaluation.json")
+    write_evaluations(experiment.settings.out / "evaluation.json", [measured])
     return measured
 
 

@@ -1,5 +1,6 @@
 """Supervised few-shot learning on the bilevel core that the agents use."""
 
+from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
 from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabelledSet
 from metarl.fewshot.datasets.catalog import DATASETS, make_tasks
 from metarl.fewshot.datasets.curves import SinusoidTasks
@@ -7,7 +8,6 @@ from metarl.fewshot.datasets.own import tensor_tasks
 from metarl.fewshot.evaluation import adaptation_curve, evaluate_fewshot
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
 from metarl.fewshot.learners.maml import MAML, MAMLConfig
-from metarl.fewshot.results import FewShotEvaluation, MeasuredRuns
 from metarl.fewshot.training import FewShotTraining
 
 __all__ = [

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metarl.evaluation.fewshot_results import OVER_TASKS, FewShotEvaluation, Metric
 from metarl.fewshot.data.batches import (
     EpisodeShape,
     FewShotBatch,
@@ -22,7 +23,6 @@ from metarl.fewshot.learners.interface import FewShotLearner
 from metarl.fewshot.learners.problem import accuracies, task_losses
 from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.fewshot.learners.transfer import Transfer
-from metarl.fewshot.results import FewShotEvaluation, _Metric
 from metarl.fewshot.training import FewShotTraining
 from metarl.parameters import Params
 from metarl.seeding import torch_generator
@@ -116,7 +116,7 @@ def evaluate_fewshot(
         "seed": seed,
         **_facts(training, learner),
     }
-    metric: _Metric = "mse" if problem.kind == "regression" else "accuracy"
+    metric: Metric = "mse" if problem.kind == "regression" else "accuracy"
     return FewShotEvaluation(training.name, tasks.name, metric, steps, scores, protocol)
 
 
@@ -127,7 +127,7 @@ def _facts(training: FewShotTraining, learner: FewShotLearner) -> ProtocolFacts:
         "iterations": training.num_iterations,
         "trained_on": _episodes_in_words(training),
         "net": _net_in_words(training.config),
-        "interval": "mean ± 1.96 s/√n over tasks",
+        "interval": OVER_TASKS,
         **learner.facts(),
         **{f"data_{name}": fact for name, fact in training.tasks.protocol.items()},
         **({"train_split": learner.config.train_split} if is_of_classes else {}),

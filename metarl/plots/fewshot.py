@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from metarl.fewshot.results import FewShotResult
+from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.plots.style import PALETTE, STYLES, legend_below, new_figure, styled
 
 __all__ = ["fewshot_learning_figure", "steps_figure"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.fewshot.datasets.catalog import DATASETS
-from metarl.fewshot.results import FewShotResult
 from metarl.report.fewshot_figures import learning_parts, steps_parts
 from metarl.report.fewshot_runs import LearnerRuns, result_labels
 from metarl.report.numbers import score_text

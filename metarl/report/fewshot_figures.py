@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metarl.fewshot.results import FewShotResult
+from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.plots.fewshot import _error_limits, fewshot_learning_figure, steps_figure
 from metarl.plots.style import PALETTE, figure_svg
 from metarl.report.fewshot_runs import LearnerRuns, result_labels

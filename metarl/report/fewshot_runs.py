@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metarl.devices import DeviceName
-from metarl.experiments.measure_learner import EvaluateFewShotConfig, evaluate
+from metarl.evaluation.fewshot_results import FewShotEvaluation, FewShotResult, MeasuredRuns
+from metarl.evaluation.files import read_evaluations
+from metarl.evaluation.results import OutdatedEvaluationError
+from metarl.experiments.evaluate_learners import EvaluateLearnersConfig, evaluate_learners
 from metarl.fewshot.learners.catalog import LEARNERS
-from metarl.fewshot.results import FewShotEvaluation, FewShotResult, MeasuredRuns
 from metarl.report.runs import ReportedRun, read_run, require_runs, same_but_seeds, telling_settings
 from metarl.runs.directory import RunDirectory
 from metarl.runs.seeds import expanded
-from metarl.statistics.intervals import Interval
-from metarl.storage.files import read_json_object
 from metarl.validation import unknown_name
 
 __all__ = [
@@ -37,11 +35,6 @@ __all__ = [
 
 
 _AGENT = "fewshot-"
-_FILE = {"learner", "dataset", "runs", "protocol", "steps"}
-_TOLD = {
-    "num_tasks", "split", "ways", "shots", "query", "seed", "iterations", "interval", "batch_norm",
-    "transductive",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,8 +151,8 @@ def _read(path: Path, device: DeviceName) -> LearnerRuns:
     results = _stored_results(path, learner, dataset, runs)
     measured_now: tuple[str, ...] = ()
     if not results:
-        measured = evaluate(EvaluateFewShotConfig(runs=(path,), device=device))
-        results = [FewShotResult(learner, measured, tuple(measured.intervals()))]
+        measured = evaluate_learners(EvaluateLearnersConfig(runs=(path,), device=device))
+        results = [FewShotResult(learner, measured)]
         measured_now = (str(path),)
     steps, word = _usual_steps(config["agent_config"])
     told = (dataclasses.replace(one, usual_steps=steps, usual_word=word) for one in results)
@@ -169,13 +162,18 @@ def _read(path: Path, device: DeviceName) -> LearnerRuns:
 def _stored_results(
     path: Path, learner: str, dataset: str, runs: Sequence[ReportedRun]
 ) -> list[FewShotResult]:
-    """What the evaluations in a directory say of its runs as they are, the test first."""
+    """The evaluations in a directory that are of its runs as they are, the test first."""
     results: list[FewShotResult] = []
     for file in sorted(path.glob("evaluation*.json")):
-        result = _stored(file)
-        if result is None or not _is_of_now(result, learner, dataset, runs):
+        try:
+            measured = read_evaluations(file)[0]
+        except OutdatedEvaluationError:
             continue
-        if not any(_way(result) == _way(other) for other in results):  # else the same once more
+        if not isinstance(measured, MeasuredRuns):
+            continue
+        result = FewShotResult(learner, measured)
+        is_new = all(_way(result) != _way(other) for other in results)
+        if is_new and _is_of_now(result, learner, dataset, runs):
             results.append(result)
     return sorted(results, key=_order)
 
@@ -190,43 +188,6 @@ def _usual_steps(settings: Mapping[str, Any]) -> tuple[int, str]:
     if own_test := settings.get("num_test_steps"):
         return int(own_test), "its own test"
     return int(settings.get("num_inner_steps", 1)), "as trained"
-
-
-def _stored(file: Path) -> FewShotResult | None:
-    """What an evaluation.json holds; None if an earlier version wrote it, or it is of agents."""
-    content = read_json_object(file)
-    if not content.keys() >= _FILE:
-        return None
-    try:
-        rows, names, protocol = content["steps"], list(content["runs"]), dict(content["protocol"])
-        (metric,) = set(rows[0]) & {"accuracy", "mse"}
-        if not protocol.keys() >= _TOLD:
-            return None
-        intervals = tuple(row[metric] and Interval(**row[metric]) for row in rows)
-        steps = tuple(int(row["step"]) for row in rows)
-        several = len(names) > 1
-        if several:  # the words are those of all runs, each alone has others
-            del protocol["interval"]
-        evaluations = {}
-        for name in names:
-            scores = [row["scores"][name] if several else row["scores"] for row in rows]
-            evaluations[name] = FewShotEvaluation(
-                content["learner"],
-                content["dataset"],
-                metric,
-                steps,
-                np.array(scores, dtype=np.float64),  # None, not finite, becomes NaN
-                protocol,
-            )
-        measured = MeasuredRuns(evaluations)
-        if measured.scores.ndim != 3:
-            raise ValueError("scores must be of all steps, runs and tasks")
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{file} must hold an evaluation of few-shot runs, it is damaged; measure again with "
-            "metarl evaluate RUN --json FILE"
-        ) from error
-    return FewShotResult(content["learner"], measured, intervals)
 
 
 def _is_of_now(
@@ -257,7 +218,7 @@ def _joined(first: FewShotResult, second: FewShotResult) -> FewShotResult:
             free = f"{name} ({len(evaluations) + 1})" if name in evaluations else name
             evaluations[free] = dataclasses.replace(evaluation, protocol=protocol)
     measured = MeasuredRuns(evaluations)
-    return dataclasses.replace(first, measured=measured, intervals=tuple(measured.intervals()))
+    return dataclasses.replace(first, measured=measured)
 
 
 def _merged(sources: Sequence[LearnerRuns]) -> LearnerRuns:

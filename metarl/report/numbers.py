@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metarl.fewshot.results import FewShotResult
+from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.statistics.bootstrap import Estimate
 
 __all__ = ["score_text", "fixed_text", "interval_text", "number_text"]

@@ -13,14 +13,14 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from metarl.devices import DeviceName
-from metarl.evaluation.results import Evaluation, Measured, read_evaluations
-from metarl.experiments.measure_agent import EvaluateConfig, evaluate
+from metarl.evaluation.files import read_evaluations
+from metarl.evaluation.results import Evaluation, Measured, OutdatedEvaluationError
+from metarl.experiments.evaluate_agents import EvaluateAgentsConfig, evaluate_agents
 from metarl.rl.registry import AGENTS
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
 from metarl.runs.seeds import expanded
 from metarl.storage.checkpoints import read_header
-from metarl.storage.files import read_json_object
 
 __all__ = [
     "AgentRuns",
@@ -174,8 +174,8 @@ def _read(path: Path, device: DeviceName) -> AgentRuns:
     runs = tuple(_read_run(RunDirectory.open(Path(folder))) for folder in expanded(str(path)))
     config = runs[0].config
     stored = _stored(path / "evaluation.json", config["environment"], runs)
-    request = EvaluateConfig(targets=(str(path),), device=device)
-    evaluations = stored or tuple(evaluate(request, given=()))
+    request = EvaluateAgentsConfig(targets=(str(path),), device=device)
+    evaluations = stored or tuple(evaluate_agents(request))
     measured_now = () if stored else (str(path),)
     return AgentRuns(config["agent"], config["environment"], runs, evaluations, measured_now)
 
@@ -200,9 +200,12 @@ def _num_iterations(directory: RunDirectory, metrics: Sequence[Mapping[str, floa
 
 def _stored(file: Path, environment: str, runs: Sequence[ReportedRun]) -> tuple[Evaluation, ...]:
     """What an evaluation.json holds; nothing if there is none, or it is not of these runs today."""
-    if not file.is_file() or "evaluations" not in read_json_object(file):
+    if not file.is_file():
         return ()
-    found = read_evaluations(file)
+    try:
+        found = read_evaluations(file, Evaluation)
+    except OutdatedEvaluationError:
+        return ()
     trained = sorted(run.num_iterations for run in runs)
     if runs[0].directory.is_published:  # its evaluation may be of several seeds, equally long
         trained *= len(found[0].runs)

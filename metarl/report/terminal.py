@@ -9,8 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from metarl.evaluation.fewshot_results import MeasuredRuns
+from metarl.evaluation.files import AnyEvaluation
 from metarl.evaluation.results import Evaluation, Metric, Scores
-from metarl.fewshot.results import MeasuredRuns
 from metarl.report.numbers import fixed_text, interval_text, number_text
 from metarl.statistics.bootstrap import Estimate
 
@@ -52,8 +53,14 @@ def print_table(console: Console, measured: MeasuredRuns) -> None:
     console.print(table)
 
 
-def print_evaluation(console: Console, evaluation: Evaluation) -> None:
-    """A table for the return and, where the family has it, one for success; intervals explained."""
+def print_evaluation(console: Console, evaluation: AnyEvaluation) -> None:
+    """Tables of an evaluation, with an explanation of their intervals.
+
+    Agents have a table for the return and, if the family defines it, one for success.
+    """
+    if isinstance(evaluation, MeasuredRuns):
+        print_table(console, evaluation)
+        return
     for metric in evaluation.metrics:
         console.print(_table(evaluation, metric))
     if len(evaluation.runs) > 1:

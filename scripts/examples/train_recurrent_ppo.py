@@ -15,8 +15,9 @@ from pathlib import Path
 from metarl.console import plain_console
 from metarl.envs import make_family
 from metarl.evaluation.evaluator import evaluate
+from metarl.evaluation.files import write_evaluations
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.evaluation.results import Evaluation, write_evaluations
+from metarl.evaluation.results import Evaluation
 from metarl.report.terminal import print_evaluation
 from metarl.rollouts.trial_env import TrialFamily
 from metarl.scripts.command_line import parse, run

@@ -16,7 +16,7 @@ import torch
 
 from metarl.agents.maml_trpo.config import MAMLTRPOConfig
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.experiments.measure_agent import EvaluateConfig
+from metarl.experiments.evaluate_agents import EvaluateAgentsConfig
 from metarl.experiments.train_agent import TrainConfig
 from metarl.experiments.train_learner import FewShotConfig
 from metarl.fewshot import MAMLConfig
@@ -137,7 +137,9 @@ def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
             [TrainConfig, MAMLTRPOConfig], ["--env", "PointRobot:pearl", "--out", str(out)],
         ),
         ("fewshot", "maml"): ([FewShotConfig, MAMLConfig], ["--out", str(out)]),
-        ("evaluate",): ([EvaluateConfig, EvaluationProtocol], [str(run.path), "--device", "cpu"]),
+        ("evaluate",): (
+            [EvaluateAgentsConfig, EvaluationProtocol], [str(run.path), "--device", "cpu"],
+        ),
     }  # fmt: skip
     failures: list[str] = []
     for number in range(count):

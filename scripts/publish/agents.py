@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from metarl.evaluation.results import Evaluation, Scores, read_evaluations, write_evaluations
+from metarl.evaluation.files import read_evaluations, write_evaluations
+from metarl.evaluation.results import Evaluation, Scores
 from metarl.plots.adaptation import learning_figure
 from metarl.report.numbers import interval_text, number_text
 from metarl.runs.directory import RunDirectory
@@ -71,7 +72,7 @@ def publish_agent(
     """
     configs = [directory.config() for directory in directories]
     environment, agent = str(configs[0]["environment"]), str(configs[0]["agent"])
-    measured = read_evaluations(evaluation)
+    measured = read_evaluations(evaluation, Evaluation)
     trained = require_equal_training(directories)
     for one in measured:
         require_measured_runs(evaluation, directories, agent, (one.agent, one.runs))
@@ -126,7 +127,7 @@ def agents_table(out: Path) -> list[str]:
         "|---" * len(_COLUMNS) + "|",
     ]
     for file in sorted(out.glob("*/*/evaluation.json")):
-        lines += [_row(file.parent, evaluation) for evaluation in read_evaluations(file)]
+        lines += [_row(file.parent, one) for one in read_evaluations(file, Evaluation)]
     return lines
 
 

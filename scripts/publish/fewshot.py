@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metarl.evaluation.fewshot_results import MeasuredRuns
+from metarl.evaluation.files import read_evaluations
 from metarl.plots.fewshot import fewshot_learning_figure
 from metarl.report.numbers import fixed_text
 from metarl.report.published import published_figure
@@ -24,7 +25,6 @@ from metarl.scripts.publish.folder import (
     require_measured_runs,
     write_thinned,
 )
-from metarl.statistics.intervals import Interval
 from metarl.storage.checkpoints import copy_without_optimizer
 from metarl.storage.files import read_json_object
 
@@ -70,10 +70,10 @@ def publish_fewshot(
         raise ValueError("runs must be long enough to have metrics, one has none yet")
     learner = str(configs[0]["agent"]).removeprefix(_AGENT)
     dataset = str(configs[0]["environment"])
-    metric = next(iter(measured.values())).metric
+    metric = next(iter(measured.values())).first.metric
     episodes = _episodes(configs[0]["agent_config"], metric)
 
-    contents = {stored.file_name: file.read_bytes() for file, stored in measured.items()}
+    contents = {_file_name(stored): file.read_bytes() for file, stored in measured.items()}
     target = out / dataset / (name or f"{learner}-{episodes}")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -96,7 +96,7 @@ def fewshot_table(out: Path) -> list[str]:
     results = [(file.parent, _read(file)) for file in out.glob("*/*/evaluation-*.json")]
     if not results:
         return []
-    results.sort(key=lambda result: (result[0], *result[1].order))
+    results.sort(key=lambda result: (result[0], *_order(result[1])))
     return [
         "Final models on unseen tasks: accuracy in per cent, or mean squared error, after so many",
         "adaptation steps where a learner takes steps. One run: mean ± 1.96 s/√n over tasks.",
@@ -109,51 +109,42 @@ def fewshot_table(out: Path) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """What `metarl evaluate` wrote of few-shot runs."""
+def _order(measured: MeasuredRuns) -> tuple[bool, str, int, int, int]:
+    """Position in the table: the test first, then by ways, shots and queries."""
+    protocol = measured.protocol
+    split, ways, shots = str(protocol["split"]), int(protocol["ways"]), int(protocol["shots"])
+    return split != "test", split, ways, shots, -_queries(protocol)
 
-    agent: str
-    dataset: str
-    runs: tuple[str, ...]
-    metric: str
-    protocol: Mapping[str, Any]
-    intervals: Mapping[int, Interval | None]
-    """By adaptation steps; the only one is called 1 where there are no steps; None: diverged."""
 
-    @property
-    def order(self) -> tuple[bool, str, int, int, int]:
-        """In a table: the test first, then by ways, shots and queries."""
-        split, protocol = str(self.protocol["split"]), self.protocol
-        return split != "test", split, protocol["ways"], protocol["shots"], -_queries(protocol)
-
-    @property
-    def file_name(self) -> str:
-        """Where a result keeps it."""
-        protocol, words = self.protocol, [_episodes(self.protocol, self.metric)]
-        if self.metric == "accuracy" and _queries(protocol) != _USUAL_QUERIES:
-            words.append(f"{_queries(protocol)}query")
-        if protocol["split"] != "test":
-            words.append(protocol["split"])
-        return f"evaluation-{'-'.join(words)}.json"
+def _file_name(measured: MeasuredRuns) -> str:
+    """Name of the file in which a result keeps an evaluation."""
+    protocol, metric = measured.protocol, measured.first.metric
+    words = [_episodes(protocol, metric)]
+    if metric == "accuracy" and _queries(protocol) != _USUAL_QUERIES:
+        words.append(f"{_queries(protocol)}query")
+    if protocol["split"] != "test":
+        words.append(str(protocol["split"]))
+    return f"evaluation-{'-'.join(words)}.json"
 
 
 def _measured(
     directories: Sequence[RunDirectory], evaluations: Sequence[Path], trained: int
-) -> dict[Path, _Stored]:
+) -> dict[Path, MeasuredRuns]:
     """The evaluations, each of these runs after so many iterations and none like another."""
     agent = str(directories[0].config()["agent"])
-    found: dict[Path, _Stored] = {}
+    found: dict[Path, MeasuredRuns] = {}
     for file in evaluations:
         stored = _read(file)
-        require_measured_runs(file, directories, agent, (stored.agent, stored.runs))
+        require_measured_runs(
+            file, directories, agent, (_AGENT + stored.first.learner, stored.runs)
+        )
         if stored.protocol["iterations"] != trained:
             raise ValueError(
                 f"{file} must be of the last checkpoint, after {trained} iterations, it is of "
                 f"that after {stored.protocol['iterations']}"
             )
         for other, held in found.items():
-            if held.file_name == stored.file_name:
+            if _file_name(held) == _file_name(stored):
                 raise ValueError(
                     f"evaluations must differ in ways, shots, queries or split, {other} and "
                     f"{file} do not"
@@ -162,24 +153,9 @@ def _measured(
     return found
 
 
-def _read(file: Path) -> _Stored:
-    content = read_json_object(file)
-    try:
-        steps = content["steps"]
-        (metric,) = set(steps[0]) & {"accuracy", "mse"}
-        return _Stored(
-            _AGENT + content["learner"],
-            content["dataset"],
-            tuple(content["runs"]),
-            metric,
-            content["protocol"],
-            {row["step"]: row[metric] and Interval(**row[metric]) for row in steps},
-        )
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{file} must hold an evaluation of few-shot runs, it is damaged, older or of agents; "
-            "measure again with metarl evaluate RUN --json FILE"
-        ) from error
+def _read(file: Path) -> MeasuredRuns:
+    (measured,) = read_evaluations(file, MeasuredRuns)
+    return measured
 
 
 def _episodes(settings: Mapping[str, Any], metric: str) -> str:
@@ -199,9 +175,9 @@ def _queries(protocol: Mapping[str, Any]) -> int:
     return int(number) if unit == "per class" else 0
 
 
-def _tested_on(stored: _Stored) -> str:
-    words = _episodes_in_words(stored.protocol, stored.metric)
-    if stored.metric == "mse":
+def _tested_on(stored: MeasuredRuns) -> str:
+    words = _episodes_in_words(stored.protocol, stored.first.metric)
+    if stored.first.metric == "mse":
         return words
     number = _queries(stored.protocol)
     return f"{words}, {number} {'query' if number == 1 else 'queries'} per class"
@@ -233,23 +209,23 @@ def _portable_command(words: Sequence[str]) -> list[str]:
     return kept
 
 
-def _row(folder: Path, stored: _Stored) -> str:
+def _row(folder: Path, stored: MeasuredRuns) -> str:
     config = read_json_object(folder / "config.json")
     protocol, settings = stored.protocol, config["agent_config"]
     split = "" if protocol["split"] == "test" else f", {protocol['split']} tasks"
-    learner = stored.agent.removeprefix(_AGENT)
+    learner = stored.first.learner
     link = f"[{folder.name}]({folder.parent.parent.name}/{folder.parent.name}/{folder.name})"
     ways, shots = int(protocol["ways"]), int(protocol["shots"])
     norm = f"{protocol['batch_norm']}; {'' if protocol['transductive'] else 'not '}transductive"
     cells = [
-        stored.dataset + split,
+        stored.first.dataset + split,
         link,
         _tested_on(stored),
         f"{protocol['num_tasks']} × {len(stored.runs)}",
         _training(folder, config, int(protocol["iterations"])),
         _shown(stored, settings),
         norm,
-        published_figure(stored.dataset, learner, ways, shots) if not split else "",
+        published_figure(stored.first.dataset, learner, ways, shots) if not split else "",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -265,7 +241,7 @@ def _training(folder: Path, config: Mapping[str, Any], iterations: int) -> str:
     return f"{trained}{iterations:,} iterations, {minutes:.0f} min ({config['device']})"
 
 
-def _shown(stored: _Stored, settings: Mapping[str, Any]) -> str:
+def _shown(stored: MeasuredRuns, settings: Mapping[str, Any]) -> str:
     """Means and intervals after 1 and 10 steps, and as many as trained or of the learner's test.
 
     Reptile is trained by steps on minibatches, which are not those of the test.
@@ -274,13 +250,13 @@ def _shown(stored: _Stored, settings: Mapping[str, Any]) -> str:
     trained = settings.get("num_inner_steps", 1)
     wanted = own_test or trained
     word = "its own test" if own_test else "as trained"
-    scale, digits = (1, 3) if stored.metric == "mse" else (100, 2)
+    scale, digits = (1, 3) if stored.first.metric == "mse" else (100, 2)
     texts = {
         step: "diverged"
         if found is None
         else f"{fixed_text(scale * found.mean, digits)} ± "
         f"{fixed_text(scale * (found.high - found.mean), digits)}"
-        for step, found in stored.intervals.items()
+        for step, found in zip(stored.first.steps, stored.intervals(), strict=True)
     }
     if 0 not in texts:  # adaptation has no steps
         return texts[1]

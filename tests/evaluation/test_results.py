@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.evaluation.results import Evaluation, Measured, read_evaluations, write_evaluations
+from metarl.evaluation.results import Evaluation, Measured
 
 PROTOCOL = EvaluationProtocol(
     num_tasks=3, exploration_episodes=2, adaptation_steps=2, evaluation_episodes=2, seed=7

@@ -13,7 +13,7 @@ from short_runs import metarl
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
 from metarl.scripts.cli import dispatch
-from metarl.scripts.evaluate import main_evaluate_fewshot
+from metarl.scripts.evaluate import main as evaluate_command
 from metarl.scripts.faults.kills import fingerprint
 from metarl.statistics.intervals import crossed_interval
 
@@ -81,15 +81,15 @@ def test_runs_of_two_experiments_or_named_twice_are_not_one_evaluation(seeds, tm
     other, one = tmp_path / "other", str(seeds / "seed_2")
     metarl(f"{MAML} --iterations 1", other)
     with pytest.raises(ValueError, match=r"must have the same iterations, .*seed_2 and \S*other"):
-        main_evaluate_fewshot([one, str(other), "--num-tasks", "2"])
+        evaluate_command([one, str(other), "--num-tasks", "2"])
     metarl(f"{MAML} --iterations 1 --mode recurrence --seed 5", tmp_path / "first")
     with pytest.raises(ValueError, match="targets must have the same settings, as runs of one"):
-        main_evaluate_fewshot([str(other), str(tmp_path / "first"), "--num-tasks", "2"])
+        evaluate_command([str(other), str(tmp_path / "first"), "--num-tasks", "2"])
     shutil.copytree(other, tmp_path / "copy")
     with pytest.raises(ValueError, match=r"targets must have seeds of their own, .* got seeds"):
-        main_evaluate_fewshot([str(other), str(tmp_path / "copy"), "--num-tasks", "2"])
+        evaluate_command([str(other), str(tmp_path / "copy"), "--num-tasks", "2"])
     with pytest.raises(ValueError, match="runs must differ, got"):
-        main_evaluate_fewshot([one, one, "--num-tasks", "2"])
+        evaluate_command([one, one, "--num-tasks", "2"])
 
 
 def test_several_seeds_are_resumed_as_a_whole(seeds, tmp_path):

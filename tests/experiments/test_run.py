@@ -17,7 +17,7 @@ import metarl as toolkit
 from metarl.agents import MAMLTRPO
 from metarl.envs import make_family
 from metarl.envs.navigation.goals import PointRobot
-from metarl.evaluation.results import read_evaluations
+from metarl.evaluation.files import read_evaluations
 from metarl.fewshot import SinusoidTasks
 from metarl.runs.directory import RunDirectory
 from metarl.scripts.faults.kills import fingerprint
@@ -137,7 +137,7 @@ def test_a_learner_is_loaded_and_measured(tmp_path):
     run = toolkit.train("maml", out=tmp_path / "run", iterations=2, **LEARNER)
     training = run.load(device="cpu")
     assert training.num_iterations == 2
-    measured = run.evaluate(num_tasks=3, steps=1, device="cpu", json=tmp_path / "one.json")
+    (measured,) = run.evaluate(num_tasks=3, steps=1, device="cpu", json=tmp_path / "one.json")
     assert measured.scores.shape == (2, 1, 3)
     assert json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))["runs"] == ["run"]
 

@@ -16,8 +16,9 @@ from reported_runs import Reported
 
 from metarl.agents import MAMLTRPO
 from metarl.envs.navigation import goals as navigation
+from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.evaluation.results import Evaluation, read_evaluations, write_evaluations
+from metarl.evaluation.results import Evaluation
 from metarl.report.numbers import interval_text
 from metarl.report.tables import PROTOCOL_FIELDS
 from metarl.scripts.cli import dispatch

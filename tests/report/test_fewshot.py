@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from html_reader import Reader
 
-from metarl.experiments.measure_learner import EvaluateFewShotConfig, evaluate
+from metarl.evaluation.fewshot_results import FewShotResult
+from metarl.experiments.evaluate_learners import EvaluateLearnersConfig, evaluate_learners
 from metarl.fewshot import FewShotEvaluation, MeasuredRuns
-from metarl.fewshot.results import FewShotResult
 from metarl.plots.fewshot import steps_figure
 from metarl.report.fewshot_runs import group_fewshot_runs, read_fewshot_runs, result_labels
 from metarl.report.numbers import fixed_text, score_text
@@ -101,7 +101,7 @@ def made(
     rows = np.asarray(scores, dtype=np.float64)
     one = FewShotEvaluation("maml", "glyphs", metric, tuple(range(len(rows))), rows, told)
     measured = MeasuredRuns(dict.fromkeys(runs, one))
-    return FewShotResult("maml", measured, tuple(measured.intervals()))
+    return FewShotResult("maml", measured)
 
 
 def test_scores_after_every_number_of_steps_are_those_of_the_evaluation(runs, content):
@@ -192,7 +192,7 @@ def test_every_picture_tells_its_numbers(content):
 def test_several_seeds_are_pooled_as_the_command_evaluate_does(runs):
     ((learner,),) = read(runs.seeds).values()
     (result,) = learner.results
-    measured = evaluate(EvaluateFewShotConfig(runs=(runs.seeds,), seed=1, device="cpu"))
+    measured = evaluate_learners(EvaluateLearnersConfig(runs=(runs.seeds,), seed=1, device="cpu"))
     assert (learner.name, learner.measured_now) == ("maml", ())
     assert result.measured.runs == ("seed_1", "seed_2")
     assert result.protocol == measured.protocol
@@ -204,7 +204,7 @@ def test_runs_of_other_directories_are_pooled_where_tasks_are_the_same(runs):
     singles = [runs.seeds / "seed_1", runs.seeds / "seed_2"]  # without evaluation.json
     ((learner,),) = read(*singles).values()
     (result,) = learner.results
-    measured = evaluate(EvaluateFewShotConfig(runs=(runs.seeds,), device="cpu"))
+    measured = evaluate_learners(EvaluateLearnersConfig(runs=(runs.seeds,), device="cpu"))
     assert learner.measured_now == tuple(map(str, singles))
     assert result.measured.runs == ("seed_1", "seed_2")
     assert result.intervals == tuple(measured.intervals())
@@ -243,7 +243,7 @@ def test_a_run_that_is_not_measured_is_measured_and_the_page_says_so(runs, tmp_p
     (bare / "evaluation.json").unlink()
     text = text_of(report(bare, out=tmp_path / "report.html"))
     assert f"Measured for this report, as metarl evaluate does by itself: {bare}." in text
-    measured = evaluate(EvaluateFewShotConfig(runs=(bare,), device="cpu"))
+    measured = evaluate_learners(EvaluateLearnersConfig(runs=(bare,), device="cpu"))
     mean, _, high = measured.intervals()[0]
     assert f"{100 * mean:.2f} ± {100 * (high - mean):.2f}" in text
 

@@ -10,7 +10,7 @@ import pytest
 from reported_runs import train
 from shown_evaluations import evaluation
 
-from metarl.evaluation.results import read_evaluations, write_evaluations
+from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.report.runs import group_runs, pool_runs, read_runs
 
 
@@ -69,8 +69,8 @@ def test_a_run_that_is_not_measured_is_measured_as_the_command_evaluate_does(run
 def test_a_damaged_evaluation_is_refused(runs, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(runs["one"], broken)
-    (broken / "evaluation.json").write_text('{"evaluations": [{"format": 1}]}')
-    with pytest.raises(ValueError, match=r"evaluation\.json.* must have format 2, got 1"):
+    (broken / "evaluation.json").write_text('{"evaluations": [{"format": 2}]}')
+    with pytest.raises(ValueError, match=r"evaluation\.json"):
         read(broken)
 
 

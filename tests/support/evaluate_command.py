@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from metarl.envs import make_family
-from metarl.evaluation.results import Evaluation, read_evaluations
+from metarl.evaluation.files import read_evaluations
+from metarl.evaluation.results import Evaluation
 from metarl.scripts.cli import dispatch
 
 SMALL = "--num-tasks 3 --exploration-episodes 2 --evaluation-episodes 2 --adaptation-steps 2"

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from metarl.evaluation.protocol import ProtocolFacts
 from metarl.finite import require_finite_tasks
 from metarl.validation import require_at_least
 
@@ -32,8 +33,6 @@ __all__ = [
 ]
 
 _NUMBERS_AT_ONCE = 784_000  # a thousand pictures of 28×28
-ProtocolFacts: TypeAlias = dict[str, str | int | float | bool]
-"""What decides a benchmark's numbers, by name: printed and stored with every result."""
 
 
 class LabelledSet(NamedTuple):

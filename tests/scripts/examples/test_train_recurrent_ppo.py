@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("sb3_contrib")
 
-from metarl.evaluation.results import read_evaluations
+from metarl.evaluation.files import read_evaluations
 from metarl.scripts.cli import dispatch
 from metarl.scripts.examples.train_recurrent_ppo import main
 

@@ -13,7 +13,7 @@ from metarl.fewshot import FewShotTraining, make_tasks
 from metarl.report.published import published_figure
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
-from metarl.scripts.evaluate import main_evaluate_fewshot
+from metarl.scripts.evaluate import main as evaluate_command
 from metarl.scripts.publish.run import main, publish, table
 from metarl.storage.checkpoints import read_header
 
@@ -47,7 +47,7 @@ def maml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measure(run: Path, file: Path, *options: str) -> None:
     line = [str(run), "--num-tasks", "20", "--json", str(file), *options]
-    main_evaluate_fewshot(line)
+    evaluate_command(line)
 
 
 def read(file: Path) -> dict:
@@ -144,7 +144,7 @@ def test_seeds_become_one_row_after_one_the_trained_number_of_and_ten_steps(maml
 
 def test_what_diverged_and_what_was_trained_on_is_said(protonet, maml, tmp_path):
     found = read(maml / "evaluation.json")
-    found["steps"][10] |= {"mse": None, "scores": {}}
+    found["steps"][10]["mse"] = None
     found["steps"][1]["mse"] = {"mean": 2.5e9, "low": 2e9, "high": 3e9}
     file = tmp_path / "found.json"
     file.write_text(json.dumps(found), encoding="utf-8")
@@ -190,7 +190,7 @@ def test_evaluations_that_do_not_belong_are_refused_and_nothing_is_written(
         ([protonet / "2.json", protonet / "2.json"], "evaluations must differ in ways, shots, q"),
         ([maml / "evaluation.json"], "must be of fewshot-protonet and the runs protonet, it is of"),
         ([tmp_path / "no.json"], r"the runs have no evaluation .*no\.json; write it with metarl"),
-        ([protonet / "config.json"], "must hold an evaluation of few-shot runs, it is damaged"),
+        ([protonet / "config.json"], "must hold evaluations of format 2, it is damaged or older"),
     ]
     for files, message in cases:
         with pytest.raises(ValueError, match=message):

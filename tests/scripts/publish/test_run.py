@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.evaluation.results import read_evaluations, write_evaluations
+from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.report.numbers import interval_text
 from metarl.scripts.cli import dispatch
 from metarl.scripts.publish.run import main, publish, table

@@ -16,8 +16,9 @@ from evaluate_command import FAMILY, SMALL, metarl, read, write_module
 from metarl.agents import AGENTS, MAMLTRPO
 from metarl.envs import make_family
 from metarl.evaluation.evaluator import evaluate
+from metarl.evaluation.files import read_evaluations
 from metarl.evaluation.protocol import EvaluationProtocol, preset
-from metarl.evaluation.results import Evaluation, read_evaluations
+from metarl.evaluation.results import Evaluation
 from metarl.rl.players import unadapted
 from metarl.runs.directory import RunDirectory
 from metarl.storage.checkpoints import save_checkpoint
@@ -299,20 +300,6 @@ def test_a_memory_is_no_policy_for_all_tasks(tmp_path, monkeypatch):
     write_module(tmp_path, monkeypatch, "own")
     with pytest.raises(ValueError, match="agent must be without memory, one with memory adapts"):
         metarl("evaluate own:Sweeping --env Bandit:n10-k5 --multi-task own:Sweeping")
-
-
-def test_a_few_shot_run_is_handed_on(tmp_path, monkeypatch):
-    seen: list[list[str]] = []
-    monkeypatch.setattr("metarl.scripts.evaluate.main_evaluate_fewshot", seen.append)
-    RunDirectory.create(
-        tmp_path / "run",
-        {"agent": "fewshot-maml", "environment": "sinusoid", "seed": 0, "agent_config": {}},
-    )
-    checkpoint = tmp_path / "a.safetensors"
-    save_checkpoint(checkpoint, {"a/b": torch.zeros(1)}, {"agent": "fewshot-maml"})
-    for path in (tmp_path / "run", checkpoint):
-        metarl("evaluate --shots 5 OUT", path)
-        assert seen.pop() == ["--shots", "5", str(path)]
 
 
 def test_the_file_holds_plain_json(run):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +11,10 @@ import tyro
 
 from metarl.console import plain_console
 from metarl.devices import DeviceName, resolve_device
+from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
 from metarl.experiments.data_options import data_beside
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot
 from metarl.fewshot.learners.catalog import read_learner
-from metarl.fewshot.results import FewShotEvaluation, MeasuredRuns
 from metarl.fewshot.training import _AGENT, FewShotTraining
 from metarl.runs.directory import RunDirectory
 from metarl.runs.progress import measuring
@@ -23,11 +23,11 @@ from metarl.storage.checkpoints import read_header
 from metarl.storage.files import require_output_file
 from metarl.validation import require_at_least
 
-__all__ = ["EvaluateFewShotConfig", "evaluate"]
+__all__ = ["EvaluateLearnersConfig", "evaluate_learners"]
 
 
 @dataclass(frozen=True)
-class EvaluateFewShotConfig:
+class EvaluateLearnersConfig:
     """Measure a few-shot learner before and after each adaptation step on unseen tasks."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
@@ -56,8 +56,6 @@ class EvaluateFewShotConfig:
     """Write protocol, means, intervals and the score of every task here."""
 
     def __post_init__(self) -> None:
-        if not self.runs:
-            raise ValueError("run must be given: the directory of one or more, or a checkpoint")
         require_at_least("num_tasks", self.num_tasks, 1)
         require_at_least("seed", self.seed, 0)
         if self.steps is not None:
@@ -68,14 +66,30 @@ class EvaluateFewShotConfig:
         if self.json is not None:
             require_output_file("json", self.json)
 
+    @property
+    def json_file(self) -> Path | None:
+        """Where the numbers go; a run's evaluation.json is that of its training's test."""
+        return self.json
 
-def evaluate(config: EvaluateFewShotConfig) -> MeasuredRuns:
+
+def evaluate_learners(
+    config: EvaluateLearnersConfig, *, live: Sequence[FewShotTraining] = ()
+) -> MeasuredRuns:
     """Load the newest checkpoint of each run and measure them on the same tasks.
+
+    Args:
+        config: what to measure and how.
+        live: learners to measure instead of `config.runs`.
 
     Raises:
         ValueError: if there is no run, one is of another kind of agent, they are not of one
             experiment, or one is named twice.
     """
+    if live:
+        learners = [(_live_name(learner, k, live), learner) for k, learner in enumerate(live)]
+        return MeasuredRuns({name: _measured(learner, config) for name, learner in learners})
+    if not config.runs:
+        raise ValueError("run must be given: the directory of one or more, or a checkpoint")
     words = [single for path in config.runs for single in expanded(str(path))]
     names = run_names(words)
     if len(set(names)) < len(names):
@@ -84,7 +98,7 @@ def evaluate(config: EvaluateFewShotConfig) -> MeasuredRuns:
     trained = [_trained(checkpoint, read_header(checkpoint)) for checkpoint in checkpoints]
     if len({type(run.settings) for run in trained}) == 1:  # else the learners differ, see below
         require_one_experiment(words, trained)
-    evaluations = (_evaluate_one(checkpoint, config) for checkpoint in checkpoints)
+    evaluations = (_measured(_loaded(checkpoint, config), config) for checkpoint in checkpoints)
     return MeasuredRuns(dict(zip(names, evaluations, strict=True)))
 
 
@@ -106,13 +120,20 @@ def _trained(checkpoint: Path, header: Mapping[str, Any]) -> TrainedRun:
     return TrainedRun(settings, int(count or 0), header.get("seed", 0))
 
 
-def _evaluate_one(checkpoint: Path, config: EvaluateFewShotConfig) -> FewShotEvaluation:
+def _live_name(learner: FewShotTraining, index: int, learners: Sequence[FewShotTraining]) -> str:
+    return learner.name if len(learners) == 1 else f"{learner.name} {index + 1}"
+
+
+def _loaded(checkpoint: Path, config: EvaluateLearnersConfig) -> FewShotTraining:
     data, header = data_beside(checkpoint), read_header(checkpoint)
     learner = str(header["agent"]).removeprefix(_AGENT)
     device = resolve_device(config.device)
     data = data._replace(data_dir=config.data_dir or data.data_dir)
     tasks = data.make(str(header["environment"]), device)
-    training = FewShotTraining.load(checkpoint, learner, tasks, device=device)
+    return FewShotTraining.load(checkpoint, learner, tasks, device=device)
+
+
+def _measured(training: FewShotTraining, config: EvaluateLearnersConfig) -> FewShotEvaluation:
     with measuring(plain_console(), config.num_tasks) as callback:
         return evaluate_fewshot(
             training,

@@ -13,6 +13,8 @@ import pytest
 import torch
 from rich.console import Console
 
+from metarl.evaluation.files import write_evaluations
+from metarl.experiments.evaluate_learners import EvaluateLearnersConfig, evaluate_learners
 from metarl.fewshot import (
     FewShotEvaluation,
     FewShotTraining,
@@ -24,12 +26,11 @@ from metarl.fewshot import (
 from metarl.fewshot.datasets.own import tensor_tasks
 from metarl.fewshot.evaluation import require_testable
 from metarl.fewshot.learners.catalog import LEARNERS
-from metarl.fewshot.results import write_json
 from metarl.report.terminal import print_table
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
 from metarl.scripts.cli import dispatch
-from metarl.scripts.evaluate import main_evaluate_fewshot
+from metarl.scripts.evaluate import main as evaluate_command
 from metarl.scripts.faults.kills import fingerprint
 
 PROTONET = (
@@ -82,7 +83,7 @@ def test_a_run_on_pictures_resumes_to_the_same_bytes(protonet, tmp_path):
 def test_measuring_a_run_prints_and_writes_what_the_function_finds(protonet, tmp_path, capsys):
     file = tmp_path / "found.json"
     options = f"--num-tasks 20 --queries 3 --seed 7 --device cpu --json {file}"
-    main_evaluate_fewshot([str(protonet), *options.split()])
+    evaluate_command([str(protonet), *options.split()])
     checkpoint = RunDirectory.open(protonet).newest_checkpoint()
     training = FewShotTraining.load(checkpoint, "protonet", make_tasks("glyphs"))
     expected = evaluate_fewshot(training, num_tasks=20, queries=3, seed=7)
@@ -157,7 +158,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(tmp_path, line, mes
 )
 def test_measuring_with_impossible_settings_is_refused(protonet, options, message):
     with pytest.raises(ValueError, match=message):
-        main_evaluate_fewshot([str(protonet), *options.split()])
+        evaluate_command([str(protonet), *options.split()])
 
 
 @pytest.mark.parametrize(
@@ -243,9 +244,9 @@ def test_what_a_curve_cannot_be_measured_by_is_refused(settings, message):
 
 def test_only_few_shot_runs_are_measured(tmp_path, protonet):
     with pytest.raises(ValueError, match="there is nothing at"):
-        main_evaluate_fewshot([str(tmp_path / "none")])
+        evaluate_command([str(tmp_path / "none")])
     with pytest.raises(ValueError, match="run must be given"):
-        main_evaluate_fewshot([])
+        evaluate_learners(EvaluateLearnersConfig(()))
     with pytest.raises(ValueError, match="agent of the run to resume is 'fewshot-protonet'"):
         metarl("fewshot siamese --resume", protonet)
 
@@ -270,7 +271,7 @@ def test_learners_without_a_head_are_measured_at_any_ways(name):
 
 def test_ways_of_the_command_reach_the_tasks(protonet, tmp_path, capsys):
     file = tmp_path / "seven.json"
-    main_evaluate_fewshot([str(protonet), "--ways", "7", "--num-tasks", "5", "--json", str(file)])
+    evaluate_command([str(protonet), "--ways", "7", "--num-tasks", "5", "--json", str(file)])
     assert json.loads(file.read_text(encoding="utf-8"))["protocol"]["ways"] == 7
     assert "glyphs, protonet, 7-way 1-shot, 5 test tasks" in capsys.readouterr().out
 
@@ -299,7 +300,7 @@ def test_the_file_of_a_long_evaluation_stays_small(tmp_path):
     scores = rng.integers(0, 76, (11, 600)) / 75
     facts = {"num_tasks": 600, "interval": "mean ± 1.96 s/√n over tasks"}
     evaluation = FewShotEvaluation("maml", "glyphs", "accuracy", tuple(range(11)), scores, facts)
-    write_json(MeasuredRuns({"run": evaluation}), tmp_path / "all.json")
+    write_evaluations(tmp_path / "all.json", [MeasuredRuns({"run": evaluation})])
     assert (tmp_path / "all.json").stat().st_size < 60_000
     steps = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))["steps"]
     np.testing.assert_allclose([row["scores"] for row in steps], scores, rtol=0, atol=5.1e-5)

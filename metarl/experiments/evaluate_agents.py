@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from metarl.devices import DeviceName, resolve_device
-from metarl.evaluation.evaluator import evaluate as evaluate_agents
+from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import EvaluationProtocol, preset
 from metarl.evaluation.results import Evaluation
 from metarl.experiments.targets import Targets, fixed_agents, load_targets, untrained_agents
@@ -19,11 +19,11 @@ from metarl.rl.registry import fitting_references, make_reference
 from metarl.runs.directory import RunDirectory
 from metarl.storage.files import require_output_file
 
-__all__ = ["EvaluateConfig", "evaluate"]
+__all__ = ["EvaluateAgentsConfig", "evaluate_agents"]
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateAgentsConfig:
     """Measure agents before and after each adaptation step, or episode by episode.
 
     A TARGET is the directory of a run, or of several seeds; a checkpoint; MODEL.zip of
@@ -94,24 +94,30 @@ class EvaluateConfig:
         return None
 
 
-def evaluate(config: EvaluateConfig, *, given: Collection[str]) -> list[Evaluation]:
+def evaluate_agents(
+    config: EvaluateAgentsConfig,
+    *,
+    given: Collection[str] = (),
+    live: Sequence[AdaptiveAgent] = (),
+) -> list[Evaluation]:
     """Load the targets and measure them on each split.
 
     Args:
-        config: of the command.
-        given: settings that were named; the others of the protocol are those of the preset.
+        config: what to measure and how.
+        given: names of the settings that were given; the rest of the protocol is the preset's.
+        live: agents to measure instead of `config.targets`.
 
     Raises:
         ValueError: if a target cannot be used, or a setting does not fit.
     """
     device = resolve_device(config.device)
-    targets = load_targets(config.targets, env=config.env, sb3=config.sb3, device=device)
+    targets = load_targets((*config.targets, *live), env=config.env, sb3=config.sb3, device=device)
     protocol = _protocol(config, targets, given)
     references = _references(config, targets, protocol)
     family = targets.family
     splits = (protocol.split, *(() if "split" in given else family.ood_splits))
     return [
-        evaluate_agents(
+        evaluate(
             targets.agents,
             family,
             replace(protocol, split=split),
@@ -124,7 +130,7 @@ def evaluate(config: EvaluateConfig, *, given: Collection[str]) -> list[Evaluati
 
 
 def _protocol(
-    config: EvaluateConfig, targets: Targets, given: Collection[str]
+    config: EvaluateAgentsConfig, targets: Targets, given: Collection[str]
 ) -> EvaluationProtocol:
     """That of the preset, with what was named in its place."""
     chosen = targets.protocol if config.preset is None else preset(config.preset)
@@ -133,7 +139,7 @@ def _protocol(
 
 
 def _references(
-    config: EvaluateConfig, targets: Targets, protocol: EvaluationProtocol
+    config: EvaluateAgentsConfig, targets: Targets, protocol: EvaluationProtocol
 ) -> dict[str, Mapping[str, AdaptiveAgent]]:
     """The agents to measure beside the targets."""
     device, family = resolve_device(config.device), targets.family

@@ -1,0 +1,179 @@
+"""Evaluation of agents and few-shot learners alike: what `metarl evaluate` does, from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from metarl.evaluation.files import AnyEvaluation, write_evaluations
+from metarl.evaluation.protocol import EvaluationProtocol
+from metarl.evaluation.results import Evaluation
+from metarl.experiments.evaluate_agents import EvaluateAgentsConfig, evaluate_agents
+from metarl.experiments.evaluate_learners import EvaluateLearnersConfig, evaluate_learners
+from metarl.fewshot.training import FewShotTraining
+from metarl.plots.adaptation import adaptation_figure
+from metarl.plots.style import figure_png
+from metarl.rl.players import AdaptiveAgent
+from metarl.runs.seeds import SEEDS_FILE, holds_seeds
+from metarl.storage.checkpoints import read_header
+from metarl.storage.files import read_json_object, write_output
+from metarl.validation import unknown_name
+
+__all__ = [
+    "Target",
+    "config_type",
+    "evaluate",
+    "run_evaluation",
+    "write_results",
+]
+
+Target: TypeAlias = str | os.PathLike[str] | AdaptiveAgent | FewShotTraining
+EvaluateConfig: TypeAlias = EvaluateAgentsConfig | EvaluateLearnersConfig
+
+_PATHS = ("json", "plot", "data_dir")
+_TARGETS = {EvaluateAgentsConfig: "targets", EvaluateLearnersConfig: "runs"}
+
+
+def evaluate(targets: Target | Sequence[Target], **options: Any) -> list[AnyEvaluation]:
+    """Measure agents or few-shot learners, and write the numbers where `metarl evaluate` does.
+
+    Args:
+        targets: one target, or several that are runs of one experiment. A target is a run's folder,
+            a folder of several seeds, a published folder or a checkpoint; for agents also
+            MODEL.zip of Stable-Baselines3 or "module:attribute"; or an agent or a few-shot learner
+            in memory.
+        options: those of `metarl evaluate`, with underscores, such as `num_tasks=100`,
+            `preset="varibad"`, `env="Navigation2D:maml17"` or `json="numbers.json"`. Options that
+            are left out are chosen as the command chooses them.
+
+    Returns:
+        One evaluation for each split of agents; a single one of few-shot learners.
+
+    Raises:
+        ValueError: if a target cannot be used, or an option is unknown or does not fit.
+        TypeError: if a target is of another type.
+
+    Example:
+        >>> from metarl.rl.registry import make_reference
+        >>> from metarl.tasks.registry import make_family
+        >>> agent = make_reference("thompson", make_family("Bandit:n10-k5"))
+        >>> [found] = evaluate(agent, env="Bandit:n10-k5", num_tasks=20, adaptation_steps=0)
+        >>> found.stages
+        ('episode 1',)
+    """
+    words, live = _split(targets)
+    is_fewshot = any(isinstance(one, FewShotTraining) for one in live)
+    chosen = EvaluateLearnersConfig if is_fewshot else config_type(words)
+    config = _config(chosen, words, options)
+    evaluations = run_evaluation(config, given=options.keys(), live=live)
+    write_results(config, evaluations)
+    return evaluations
+
+
+def config_type(words: Iterable[str]) -> type[EvaluateConfig]:
+    """The options that a command line has: those of learners if a word names a few-shot run."""
+    if any(map(_is_fewshot, words)):
+        return EvaluateLearnersConfig
+    return EvaluateAgentsConfig
+
+
+def run_evaluation(
+    config: EvaluateConfig, *, given: Collection[str], live: Sequence[Any] = ()
+) -> list[AnyEvaluation]:
+    """Measure what a configuration names; nothing is written.
+
+    Args:
+        config: of agents or of learners.
+        given: names of the options that were given.
+        live: agents or learners in memory, instead of the targets of `config`.
+
+    Raises:
+        ValueError: if a target cannot be used, or an option does not fit.
+    """
+    if isinstance(config, EvaluateLearnersConfig):
+        return [evaluate_learners(config, live=live)]
+    return [*evaluate_agents(config, given=given, live=live)]
+
+
+def write_results(config: EvaluateConfig, evaluations: Sequence[AnyEvaluation]) -> list[str]:
+    """Write the numbers, and for agents the plot, where a configuration wants them.
+
+    Returns:
+        Sentences for the user: what was written, and why a published folder was not.
+    """
+    sentences = []
+    if config.json_file is not None:
+        write_evaluations(config.json_file, evaluations)
+        sentences.append(f"wrote {config.json_file}")
+    if isinstance(config, EvaluateLearnersConfig):
+        return sentences
+    if config.json_file is None and config.own_run is not None:
+        sentences.append(
+            f"{config.own_run.path} was published, so its evaluation.json stays as it is; "
+            "--json FILE writes these numbers"
+        )
+    if config.plot is not None:
+        agents = [one for one in evaluations if isinstance(one, Evaluation)]
+        write_output(config.plot, figure_png(adaptation_figure(agents), dpi=150))
+    return sentences
+
+
+def _is_fewshot(word: str) -> bool:
+    """Whether a word names a run, several seeds or a checkpoint of a few-shot learner."""
+    path = Path(word)
+    try:
+        if path.is_dir():
+            file = SEEDS_FILE if holds_seeds(path) else "config.json"
+            agent = read_json_object(path / file).get("agent")
+        elif path.suffix == ".safetensors":
+            agent = read_header(path).get("agent")
+        else:
+            return False
+    except (OSError, ValueError):  # reported when the target is loaded
+        return False
+    return isinstance(agent, str) and agent.startswith("fewshot-")
+
+
+def _split(targets: Target | Sequence[Target]) -> tuple[list[str], list[Any]]:
+    """Targets that are stored, as text, and those in memory."""
+    several: Sequence[Any] = targets if isinstance(targets, list | tuple) else [targets]
+    words = [os.fspath(one) for one in several if isinstance(one, str | os.PathLike)]
+    live = [one for one in several if not isinstance(one, str | os.PathLike)]
+    if words and live:
+        raise ValueError("targets must be either all stored or all in memory, got both")
+    return words, live
+
+
+def _config(
+    chosen: type[EvaluateConfig], words: Sequence[str], options: Mapping[str, Any]
+) -> EvaluateConfig:
+    """A configuration from options by name, with the types that a command line would give them.
+
+    Raises:
+        ValueError: if an option is unknown, with the nearest name.
+    """
+    of_protocol = {part.name for part in fields(EvaluationProtocol)}
+    is_agents = chosen is EvaluateAgentsConfig
+    known = {part.name for part in fields(chosen)} | (of_protocol if is_agents else set())
+    known -= {"protocol", _TARGETS[chosen]}
+    for name in options:
+        if name not in known:
+            raise ValueError(unknown_name("option", name, sorted(known)))
+    values = {name: _converted(name, value) for name, value in options.items()}
+    if not is_agents:
+        return EvaluateLearnersConfig(tuple(map(Path, words)), **values)
+    protocol = {name: values.pop(name) for name in of_protocol & values.keys()}
+    return EvaluateAgentsConfig(tuple(words), protocol=EvaluationProtocol(**protocol), **values)
+
+
+def _converted(name: str, value: Any) -> Any:
+    if value is not None and name in _PATHS:
+        return Path(value)
+    if name == "references":
+        return (value,) if isinstance(value, str) else tuple(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
