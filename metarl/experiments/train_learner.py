@@ -101,7 +101,7 @@ class LearnerTraining:
 
     @property
     def higher_is_better(self) -> bool:
-        return not self._is_regression
+        return self.training.higher_is_better
 
     def iterate(self) -> dict[str, float]:
         metrics = self.training.iterate()

@@ -2,7 +2,7 @@
 
 `FewShotTraining` stays what trains: it draws the tasks, computes the meta-gradient and keeps the
 counters. Lightning owns the tensors and decides when to iterate, validate, save and stop. So the
-numbers are those of `FewShotTraining.iterate`, to the bit. Needs Lightning.
+numbers are those of `FewShotTraining.iterate`, bitwise. Needs Lightning.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ class FewShotModule(LightningModule):
         trainer.fit(module)
         evaluate_fewshot(module.fewshot)
 
-    The optimiser, its schedule and its clipping are those of the learner's settings. The step
+    The optimizer, its schedule and its clipping are those of the learner's settings. The step
     itself is Lightning's, with the meta-gradient in place: hooks before it see the gradients, a
     `gradient_clip_val` of the trainer comes on top, and a checkpoint holds everything that
-    `trainer.fit(module, ckpt_path=…)` needs to go on to the same bit, in an epoch's middle too.
+    `trainer.fit(module, ckpt_path=…)` needs to continue bitwise identically, in an epoch's middle
+    too.
 
     Logged are `meta/query_loss` (`meta/query_mse` for regression) of each step, and in validation
     `validation/accuracy` of always the same 100 tasks (`train/accuracy` where the data have no
@@ -73,11 +74,11 @@ class FewShotModule(LightningModule):
         for name, values in fewshot.running.items():
             self.register_buffer(_RUNNING + name, values)
         self._iterations_per_epoch = iterations_per_epoch
-        self._hold()
+        self._share_tensors()
         self.save_hyperparameters(self._identity())
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Refuse what would change the numbers in silence.
+        """Reject settings of the trainer that would change the numbers silently.
 
         Raises:
             ValueError: if the trainer has several devices, another precision than 32-true, or
@@ -98,7 +99,7 @@ class FewShotModule(LightningModule):
                 )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The learner's own optimiser; the schedule of its settings is applied in each step."""
+        """The learner's optimizer; the schedule of its settings is applied in each step."""
         return self.fewshot.optimizer
 
     def train_dataloader(self) -> _Epoch:
@@ -110,22 +111,22 @@ class FewShotModule(LightningModule):
         return _Epoch(1)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The meta-gradient on fresh tasks, laid into the parameters; the loss.
+        """The meta-gradient on fresh tasks, set as the parameters' gradients; the loss.
 
         Raises:
             FloatingPointError: if a loss or a gradient is not finite; the parameters stay as they
                 were.
         """
-        metrics = self.fewshot.prepare()
+        metrics = self.fewshot.compute_gradients()
         self.log_dict(metrics, prog_bar=True, batch_size=1)
         (loss,) = metrics.values()
         return torch.tensor(loss)
 
     def optimizer_zero_grad(self, *args: object) -> None:
-        """Nothing: gradients are not added up, each step sets them anew."""
+        """Nothing: gradients are not added up, each step sets them again."""
 
     def backward(self, loss: Tensor, *args: object, **keywords: object) -> None:
-        """Nothing: `training_step` has left the meta-gradient where the optimiser finds it."""
+        """Nothing: `training_step` has left the meta-gradient where the optimizer finds it."""
 
     def validation_step(self, batch: int, batch_idx: int) -> None:  # noqa: ARG002
         """Accuracy on the validation tasks; nothing for regression."""
@@ -133,11 +134,11 @@ class FewShotModule(LightningModule):
             self.log_dict(self.fewshot.validate(), prog_bar=True, batch_size=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say which learner it is and how many iterations it has had."""
+        """Store the learner's identity and its number of iterations."""
         checkpoint[_STATE] = {**self._identity(), _COUNTER: self.fewshot.num_iterations}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the count of iterations; parameters and optimiser are restored by Lightning.
+        """Take the count of iterations; parameters and optimizer are restored by Lightning.
 
         Raises:
             ValueError: if the checkpoint is of another learner, data set, seed or settings.
@@ -162,13 +163,18 @@ class FewShotModule(LightningModule):
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What every move of a module to another device or type goes through."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._hold()
+        self._share_tensors()
         return self
 
-    def _hold(self) -> None:
-        """Let the learner work with the module's tensors."""
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies and pickles share their tensors with their own learner."""
+        super().__setstate__(state)
+        self._share_tensors()
+
+    def _share_tensors(self) -> None:
+        """Make the module's tensors those of the learner."""
         running = {name: self.get_buffer(_RUNNING + name) for name in self.fewshot.running}
-        self.fewshot.hold(dict(self.params.items()), running)
+        self.fewshot.set_params(dict(self.params.items()), running)
 
 
 class _Epoch:

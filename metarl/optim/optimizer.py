@@ -6,7 +6,7 @@ pass numbers, and store its tensors by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -124,10 +124,9 @@ class NamedOptimizer:
     def tensors(self) -> dict[str, Tensor]:
         """Step counts and moments as "kind/parameter"; zeros before the first step."""
         found = {}
-        for kind in self._kinds:
-            for name, p in self._params.items():
-                empty = torch.zeros((), device=p.device) if kind == "step" else torch.zeros_like(p)
-                found[f"{kind}/{name}"] = self._torch.state.get(p, {}).get(kind, empty)
+        for name, p in self._params.items():
+            state = self._torch.state.get(p) or _initial_state(p, self._kinds)
+            found |= {f"{kind}/{name}": state[kind] for kind in self._kinds}
         return found
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -146,3 +145,13 @@ class NamedOptimizer:
                 "the number of iterations that training will take"
             )
         return scheduled_rate(self._schedule, self._rate, iteration, self._decay_iterations or 1)
+
+
+def _initial_state(parameter: Tensor, kinds: Collection[str]) -> Params:
+    """The state before the first step, which torch creates only then."""
+    return {
+        kind: torch.zeros((), device=parameter.device)
+        if kind == "step"
+        else torch.zeros_like(parameter)
+        for kind in kinds
+    }

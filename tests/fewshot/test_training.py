@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, replace
+import pickle
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,12 @@ import pytest
 import torch
 from fewshot_runs import (
     GLYPHS,
-    ON_GLYPHS,
     SMALL,
-    TASKS,
     Recorded,
     learner,
     on_glyphs,
-    sampled,
     trained,
 )
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,14 +30,11 @@ from metarl.fewshot import (
     FewShotTraining,
     LabelledSet,
     MAMLConfig,
-    evaluate_fewshot,
     recipe,
 )
-from metarl.fewshot.datasets.glyphs import GlyphTasks
 from metarl.fewshot.learners.catalog import read_learner
 from metarl.fewshot.learners.settings import require_read
 from metarl.parameters import Params
-from metarl.storage.checkpoints import load_checkpoint, save_checkpoint
 
 RESULTS = Path(__file__).parents[2] / "results"
 variants = pytest.mark.parametrize(
@@ -124,76 +119,6 @@ def test_the_same_seed_trains_the_same_net_and_another_seed_another(name, settin
         assert not torch.equal(p, other[key])
 
 
-# Files.
-
-
-def test_what_is_saved_and_loaded_predicts_the_same(tmp_path: Path):
-    training = trained(3, activation="tanh", hidden_sizes=(8, 4))
-    training.save(tmp_path / "maml")
-    loaded = FewShotTraining.load(tmp_path / "maml", "maml", TASKS)
-    assert (loaded.config, loaded.seed, loaded.num_iterations) == (training.config, 0, 3)
-    batch = sampled()
-    for one in (training, loaded):
-        assert not any(p.requires_grad for p in one.adapt(batch.support).params.values())
-    actual, expected = (
-        one.predict(one.adapt(batch.support), batch.query) for one in (loaded, training)
-    )
-    assert torch.equal(actual, expected)
-
-
-def test_the_checkpoint_of_another_learner_is_refused(tmp_path: Path):
-    trained(1).save(tmp_path / "maml")
-    with pytest.raises(
-        ValueError, match="must be of agent 'fewshot-anil', it is of 'fewshot-maml'"
-    ):
-        FewShotTraining.load(tmp_path / "maml", "anil", TASKS)
-    tensors, header = load_checkpoint(
-        tmp_path / "maml", agent="fewshot-maml", environment="sinusoid"
-    )
-    save_checkpoint(tmp_path / "other", tensors, {**header, "environment": "glyphs"})
-    with pytest.raises(ValueError, match="must be of environment 'sinusoid', it is of 'glyphs'"):
-        FewShotTraining.load(tmp_path / "other", "maml", TASKS)
-
-
-def test_a_checkpoint_of_format_1_still_predicts(tmp_path: Path):
-    training = trained(2)
-    training.save(tmp_path / "maml")
-    tensors, header = load_checkpoint(
-        tmp_path / "maml", agent="fewshot-maml", environment="sinusoid"
-    )
-    plain = {k.removeprefix("parameters/"): v for k, v in tensors.items() if "optim" not in k}
-    old = json.dumps({**header, "format_version": 1})
-    (tmp_path / "old").write_bytes(save(plain, metadata={"metarl": old}))
-    loaded = FewShotTraining.load(tmp_path / "old", "maml", TASKS)
-    assert loaded.num_iterations == 2
-    assert all(torch.equal(p, training.params[name]) for name, p in loaded.params.items())
-
-
-def test_settings_of_an_earlier_version_are_completed_and_saved_in_full(tmp_path: Path):
-    training = trained(1)
-    training.save(tmp_path / "new")
-    tensors, header = load_checkpoint(
-        tmp_path / "new", agent="fewshot-maml", environment="sinusoid"
-    )
-    earlier = ("shots", "meta_batch_size", "num_inner_steps", "inner_lr", "mode", "meta_lr",
-               "hidden_sizes", "activation")  # fmt: skip
-    held = {name: header["config"][name] for name in earlier}
-    save_checkpoint(tmp_path / "old", tensors, {**header, "config": held})
-    loaded = FewShotTraining.load(tmp_path / "old", "maml", TASKS)
-    assert loaded.config == training.config
-    loaded.save(tmp_path / "again")
-    header = load_checkpoint(tmp_path / "again", agent="fewshot-maml", environment="sinusoid")[1]
-    assert header["config"] == json.loads(json.dumps(asdict(training.config)))
-
-
-def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path):
-    training = trained(1)
-    training.params["bias_0"] += math.nan
-    with pytest.raises(FloatingPointError, match="parameter bias_0 must be finite"):
-        training.save(tmp_path / "maml")
-    assert not (tmp_path / "maml").exists()
-
-
 def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_parameters():
     training = learner(inner_lr=1e30)
     before = {name: p.clone() for name, p in training.params.items()}
@@ -271,65 +196,7 @@ def test_settings_of_another_learner_are_refused():
         FewShotTraining("protonet", GLYPHS, MAMLConfig())
 
 
-# Going on.
-
-
-@pytest.mark.parametrize("stops", [(0,), (2,), (1, 3)])
-def test_a_learner_that_was_saved_and_loaded_goes_on_as_if_never_stopped(tmp_path: Path, stops):
-    straight, resumed = learner(seed=3), learner(seed=3)
-    expected = [straight.iterate() for _ in range(5)]
-    seen = []
-    for iteration in range(5):
-        if iteration in stops:
-            resumed.save(tmp_path / "maml")
-            resumed = FewShotTraining.load(tmp_path / "maml", "maml", TASKS)
-        seen.append(resumed.iterate())
-    assert seen == expected
-    assert all(torch.equal(p, straight.params[name]) for name, p in resumed.params.items())
-
-
-@pytest.mark.parametrize("name", [entry.name for entry in LEARNERS])
-def test_every_learner_trains_on_pictures_and_resumes_to_the_bit(tmp_path: Path, name):
-    schedule: dict[str, Any] = {"schedule": "cosine", "decay_iterations": 10}
-    straight, stopped = (on_glyphs(name, seed=4, **schedule) for _ in range(2))
-    initial = {key: p.clone() for key, p in straight.params.items()}
-    expected = [straight.iterate() for _ in range(3)]
-    seen = [stopped.iterate()]
-    stopped.save(tmp_path / "one")
-    resumed = FewShotTraining.load(tmp_path / "one", name, GLYPHS)
-    seen += [resumed.iterate() for _ in range(2)]
-    assert seen == expected
-    for key, p in straight.evaluation_params.items():
-        assert torch.equal(resumed.evaluation_params[key], p)
-    assert any(not torch.equal(p, initial[key]) for key, p in straight.params.items())
-    assert resumed.validate() == straight.validate()
-
-
-def test_every_iteration_of_every_seed_draws_tasks_of_its_own():
-    tasks: Any = Recorded()
-    for seed in (0, 1):
-        training = learner(tasks=tasks, seed=seed)
-        training.iterate()
-        training.iterate()
-    inputs = torch.cat([batch.support.inputs.flatten() for batch in tasks.batches])
-    assert inputs.unique().numel() == inputs.numel()
-
-
-def test_running_statistics_move_towards_those_of_the_batch():
-    training = on_glyphs("protonet", batch_norm="running")
-    assert all((p == ("variance" in name)).all() for name, p in training.running.items())
-    wanted = {}
-    statistics = training.learner.statistics
-
-    def noted(params: Params, batch: FewShotBatch) -> Params:
-        wanted.update(statistics(params, batch))
-        return wanted
-
-    training.learner.statistics = noted  # type: ignore[method-assign]
-    before = {name: p.clone() for name, p in training.running.items()}
-    training.iterate()
-    for name, p in training.running.items():
-        torch.testing.assert_close(p, 0.9 * before[name] + 0.1 * wanted[name])
+# Failures.
 
 
 def test_a_schedule_without_an_end_is_refused_before_anything_is_changed():
@@ -343,39 +210,79 @@ def test_a_schedule_without_an_end_is_refused_before_anything_is_changed():
     assert all(torch.equal(p, before[name]) for name, p in training.params.items())
 
 
-class Asked(GlyphTasks):
-    """Glyphs that remember which splits were drawn from."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        object.__setattr__(self, "asked", set())
-
-    def sample(self, *args: Any, split: str, **others: Any) -> FewShotBatch:
-        self.asked.add(split)  # type: ignore[attr-defined] # set above
-        return super().sample(*args, split=split, **others)
-
-    def sample_points(self, *args: Any, split: str, **others: Any) -> tuple[Tensor, Tensor]:
-        self.asked.add(split)  # type: ignore[attr-defined] # set above
-        return super().sample_points(*args, split=split, **others)
+# The contract.
 
 
-@pytest.mark.parametrize("name", ["protonet", "transfer"])
-def test_validation_classes_are_trained_on_if_asked_for_and_then_judge_nothing(name, tmp_path):
-    tasks: Any = Asked()
-    config = recipe(name, "glyphs", **ON_GLYPHS, train_split="train+validation")
-    training = FewShotTraining(name, tasks, config)
-    training.iterate()
-    assert list(training.validate()) == ["train/accuracy"]
-    assert tasks.asked == {"train+validation", "train"}
-    training.save(tmp_path / "held")
-    again = FewShotTraining.load(tmp_path / "held", name, GLYPHS)
-    assert again.config.train_split == "train+validation"
-    protocol = evaluate_fewshot(training, num_tasks=2).protocol
-    assert (protocol["split"], protocol["train_split"]) == ("test", "train+validation")
+def test_learning_stops_after_as_many_iterations_or_when_the_callback_says_so():
+    training, seen = learner(), []
+
+    def note(who: FewShotTraining, metrics: dict[str, float]) -> bool:
+        assert who is training
+        seen.append(metrics)
+        return len(seen) < 3
+
+    assert training.learn(2, callback=note) is training
+    assert training.learn(5, callback=note).num_iterations == 3
+    straight = learner()
+    assert seen == [straight.iterate() for _ in range(3)]
+    assert training.learn(0).num_iterations == 3
+    with pytest.raises(ValueError, match="num_iterations must be 0 or more, got -1"):
+        training.learn(-1)
 
 
-def test_validation_classes_cannot_be_trained_on_where_there_are_none():
-    with pytest.raises(ValueError, match="train_split must be train for sinusoid, which keeps no"):
-        learner(train_split="train+validation")
-    with pytest.raises(ValueError, match=r"train_split must be one of .*, got 'all'"):
-        learner(train_split="all")
+@pytest.mark.parametrize("name", ["maml", "protonet"])
+def test_metrics_are_declared_and_one_is_the_score(name):
+    training = learner() if name == "maml" else on_glyphs(name)
+    found = training.iterate() | training.validate()
+    assert list(found) == list(training.metrics) == list(training.shown_metrics)
+    assert training.score in found
+    assert training.higher_is_better is (name == "protonet")
+    assert all(training.metrics.values())
+
+
+def test_settings_cannot_be_replaced():
+    training = learner()
+    with pytest.raises(AttributeError, match="config of a learner in training cannot be replaced"):
+        training.config = recipe("maml", "sinusoid")
+    assert training.config.inner_lr == 0.05
+
+
+def bitwise_state(training: FewShotTraining) -> dict[str, Tensor]:
+    groups = training._copied_state().items()
+    return {f"{group}/{name}": t for group, ts in groups for name, t in ts.items()}
+
+
+@pytest.mark.parametrize("iterations", [0, 2, 5])
+def test_an_iteration_that_fails_half_way_leaves_no_trace(monkeypatch, iterations):
+    training, straight = (
+        on_glyphs("protonet", batch_norm="running").learn(iterations) for _ in range(2)
+    )
+    before, step = bitwise_state(training), torch.optim.Adam.step
+
+    def failing(self: torch.optim.Adam, *arguments: Any, **settings: Any) -> None:
+        step(self, *arguments, **settings)
+        raise MemoryError
+
+    monkeypatch.setattr(torch.optim.Adam, "step", failing)
+    with pytest.raises(MemoryError):
+        training.iterate()
+    monkeypatch.undo()
+    after = bitwise_state(training)
+    assert training.num_iterations == iterations
+    assert all(torch.equal(t, after[name]) for name, t in before.items())
+    assert training.iterate() == straight.iterate()
+    assert all(torch.equal(t, straight.params[name]) for name, t in training.params.items())
+
+
+@pytest.mark.parametrize("copy", [deepcopy, lambda training: pickle.loads(pickle.dumps(training))])
+@pytest.mark.parametrize("name", ["maml", "protonet", "reptile", "transfer"])
+def test_copies_and_pickles_continue_bitwise_identically(name, copy):
+    training = on_glyphs(name).learn(2)
+    again = copy(training)
+    assert (again.name, again.seed, again.config) == (name, training.seed, training.config)
+    assert again.num_iterations == 2
+    for one in (training, again):
+        one.learn(2)
+    first, second = bitwise_state(training), bitwise_state(again)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(t, second[key]) for key, t in first.items())

@@ -1,0 +1,34 @@
+"""Running statistics of batch norm: averages over training that only evaluation uses."""
+
+from __future__ import annotations
+
+import torch
+
+from metarl.fewshot.data.batches import FewShotBatch
+from metarl.fewshot.learners.interface import FewShotLearner
+from metarl.parameters import Params
+
+__all__ = ["initial_statistics", "is_updated", "update_statistics"]
+
+_MOMENTUM = 0.1
+_EVERY = 5  # iterations; statistics take a pass through the net
+
+
+def initial_statistics(learner: FewShotLearner, params: Params, batch: FewShotBatch) -> Params:
+    """Means of zero and variances of one, named and shaped as the statistics of a batch."""
+    found = learner.statistics(params, batch)
+    return {
+        name: torch.zeros_like(v) if "mean" in name else torch.ones_like(v)
+        for name, v in found.items()
+    }
+
+
+def is_updated(iteration: int) -> bool:
+    """Whether the statistics are updated in an iteration, counted from 0."""
+    return iteration % _EVERY == 0
+
+
+def update_statistics(running: Params, found: Params) -> None:
+    """Move the running statistics towards those of a batch, in place: r ← r + 0.1 (s − r)."""
+    for name, values in found.items():
+        running[name].lerp_(values, _MOMENTUM)

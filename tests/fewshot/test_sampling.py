@@ -1,0 +1,71 @@
+"""Tasks for training and validation: drawn from seed and iteration, of the right classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from fewshot_runs import (
+    GLYPHS,
+    ON_GLYPHS,
+    Recorded,
+    learner,
+)
+from torch import Tensor
+
+from metarl.fewshot import (
+    FewShotBatch,
+    FewShotTraining,
+    evaluate_fewshot,
+    recipe,
+)
+from metarl.fewshot.datasets.glyphs import GlyphTasks
+
+
+def test_every_iteration_of_every_seed_draws_tasks_of_its_own():
+    tasks: Any = Recorded()
+    for seed in (0, 1):
+        training = learner(tasks=tasks, seed=seed)
+        training.iterate()
+        training.iterate()
+    inputs = torch.cat([batch.support.inputs.flatten() for batch in tasks.batches])
+    assert inputs.unique().numel() == inputs.numel()
+
+
+class Asked(GlyphTasks):
+    """Glyphs that remember which splits were drawn from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "asked", set())
+
+    def sample(self, *args: Any, split: str, **others: Any) -> FewShotBatch:
+        self.asked.add(split)  # type: ignore[attr-defined] # set above
+        return super().sample(*args, split=split, **others)
+
+    def sample_points(self, *args: Any, split: str, **others: Any) -> tuple[Tensor, Tensor]:
+        self.asked.add(split)  # type: ignore[attr-defined] # set above
+        return super().sample_points(*args, split=split, **others)
+
+
+@pytest.mark.parametrize("name", ["protonet", "transfer"])
+def test_validation_classes_are_trained_on_if_asked_for_and_then_judge_nothing(name, tmp_path):
+    tasks: Any = Asked()
+    config = recipe(name, "glyphs", **ON_GLYPHS, train_split="train+validation")
+    training = FewShotTraining(name, tasks, config)
+    training.iterate()
+    assert list(training.validate()) == ["train/accuracy"]
+    assert tasks.asked == {"train+validation", "train"}
+    training.save(tmp_path / "held")
+    again = FewShotTraining.load(tmp_path / "held", name, GLYPHS)
+    assert again.config.train_split == "train+validation"
+    protocol = evaluate_fewshot(training, num_tasks=2).protocol
+    assert (protocol["split"], protocol["train_split"]) == ("test", "train+validation")
+
+
+def test_validation_classes_cannot_be_trained_on_where_there_are_none():
+    with pytest.raises(ValueError, match="train_split must be train for sinusoid, which keeps no"):
+        learner(train_split="train+validation")
+    with pytest.raises(ValueError, match=r"train_split must be one of .*, got 'all'"):
+        learner(train_split="all")
