@@ -30,7 +30,7 @@ def _train(name: str, arguments: Sequence[str]) -> None:
     from metarl.rl.registry import load_agent
     from metarl.runs.loop import TrainingStopped
 
-    config_type = load_agent(name).config_type
+    config_type: Any = load_agent(name).config_type
     options: Any = tyro.conf.OmitArgPrefixes[config_type]  # type: ignore[misc] # known at run time
     whole = dataclasses.make_dataclass(
         "Train",

@@ -45,7 +45,7 @@ def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> T
         activation=config.activation,
         hypernetwork=config.head == "hypernetwork",
         separate_value=config.optimizer == "trpo",
-        told_size=1,
+        progress_size=1,
         task_size=task_size(family.task_space) if config.privileged_critic else 0,
     )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
@@ -68,9 +68,9 @@ class Agent(ABC, Generic[Config]):
     """
 
     name: ClassVar[str]
-    """Under which the agent is registered; checkpoints hold it."""
+    """The name under which the agent is registered, and that checkpoints hold."""
     config_type: ClassVar[type[Any]]
-    """Dataclass of the settings. `meta_batch_size` is required: the tasks of each iteration."""
+    """Dataclass of the settings; its `meta_batch_size` is the number of tasks of an iteration."""
     adapts_untrained: ClassVar[bool] = False
     """Whether an untrained agent learns a task in `Player.adapt`, as gradient steps do."""
 
@@ -90,7 +90,7 @@ class Agent(ABC, Generic[Config]):
         Args:
             family: where the tasks come from.
             config: settings; None takes the defaults. `action_scale` None becomes the variant's.
-            seed: of parameters, tasks, initial states and actions.
+            seed: seed of parameters, tasks, initial states and actions.
             device: where parameters and updates are computed.
 
         Raises:
@@ -101,8 +101,7 @@ class Agent(ABC, Generic[Config]):
         self.family, self.seed, self.device = family, seed, torch.device(device)
         self.num_iterations, self.num_env_steps = 0, 0
         self.params = {}
-        self._batch: TrainingBatch | None = None
-        self._num_envs, self._sampling_seconds = 0, 0.0
+        self._training = TrainingBatch(family, device=self.device)
         require_metrics(self.name, self.metrics, score=self.score, shown=self.shown_metrics)
 
     # The declaration.
@@ -115,7 +114,7 @@ class Agent(ABC, Generic[Config]):
     @config.setter
     def config(self, _: Config) -> NoReturn:
         raise AttributeError(
-            f"config of an agent cannot be replaced; create another agent with other settings: "
+            "config of an agent cannot be replaced; create another agent with other settings: "
             f"{type(self).__name__}(family, config)"
         )
 
@@ -219,12 +218,11 @@ class Agent(ABC, Generic[Config]):
             self._config.meta_batch_size,  # type: ignore[attr-defined] # checked in __init__
             seed=derive_seed(self.seed, "iteration", key),
         )
-        before = {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in self._groups()}
-        steps_before = self.num_env_steps
+        before, steps_before = self._state_copy(), self.num_env_steps
         try:
             with in_iteration(key + 1, tasks):
                 require_finite_params("parameter", self.params)
-                self._sampling_seconds, started = 0.0, time.perf_counter()
+                self._training.seconds, started = 0.0, time.perf_counter()
                 metrics, steps = checked_outcome(self.name, self._iterate(tasks), self.metrics)
                 seconds = time.perf_counter() - started
             self.num_iterations, self.num_env_steps = key + 1, steps_before + steps
@@ -237,31 +235,22 @@ class Agent(ABC, Generic[Config]):
             **metrics,
             "time/env_steps": self.num_env_steps,
             "time/env_steps_per_second": steps / seconds,
-            "time/sampling_seconds": self._sampling_seconds,
-            "time/update_seconds": seconds - self._sampling_seconds,
+            "time/sampling_seconds": self._training.seconds,
+            "time/update_seconds": seconds - self._training.seconds,
         }
 
-    @contextmanager
-    def _training_envs(self, tasks: Tasks, *, num_envs: int) -> Iterator[BatchEnv]:
+    def _training_envs(self, tasks: Tasks, *, num_envs: int) -> AbstractContextManager[BatchEnv]:
         """Environments of the tasks, kept from one iteration to the next; time counts as sampling.
 
         Args:
             tasks: [N, D].
             num_envs: E, environments of each task.
         """
-        if self._batch is None or num_envs != self._num_envs:
-            self.close()
-            self._batch = TrainingBatch(self.family, num_envs=num_envs, device=self.device)
-            self._num_envs = num_envs
-        started = time.perf_counter()
-        with self._batch.posing(tasks) as env:
-            yield env
-        self._sampling_seconds += time.perf_counter() - started
+        return self._training.posing(tasks, num_envs=num_envs)
 
     def close(self) -> None:
         """Free the training environments; the next iteration opens them again."""
-        if self._batch is not None:
-            self._batch.close()
+        self._training.close()
 
     def untrained(self, *, family: TaskFamily | None = None, device: Any = None) -> Self:
         """A fresh agent with this one's settings and seed.
@@ -373,10 +362,12 @@ class Agent(ABC, Generic[Config]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are built by the constructor; their environments open when used."""
-        state = {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in self._groups()}
         keywords = {"seed": self.seed, "device": self.device}
         made = (type(self), (self.family, self.config), keywords)
-        return _rebuilt, (*made, state, self._counters())
+        return _rebuilt, (*made, self._state_copy(), self._counters())
+
+    def _state_copy(self) -> State:
+        return {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in self._groups()}
 
     def _counters(self) -> dict[str, int]:
         return {"num_iterations": self.num_iterations, "num_env_steps": self.num_env_steps}

@@ -48,10 +48,10 @@ class TrialPolicy:
     """The memory generates the weights of a perceptron on the observation."""
     separate_value: bool = False
     """Values have an encoder and a memory of their own."""
-    told_size: int = 0
-    """Numbers that the values' head is told of each moment, beside the memory's features."""
+    progress_size: int = 0
+    """Extra inputs of the values' head at each step, such as the progress of the trial."""
     task_size: int = 0
-    """Numbers that it is told of the task."""
+    """Size of the encoded task, an input of the values' head."""
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters on the generator's device."""
@@ -88,7 +88,7 @@ class TrialPolicy:
         params: Params,
         inputs: Tensor,
         features: Tensor,
-        told: Tensor,
+        progress: Tensor,
         *,
         tasks: Tensor,
         cleared: Tensor | None = None,
@@ -102,7 +102,7 @@ class TrialPolicy:
             params: as `init` gives them.
             inputs: [T, B, I].
             features: the policy's, [T, B, H]; not used where values have a memory of their own.
-            told: [T, B, told_size].
+            progress: [T, B, progress_size].
             tasks: [1, B, task_size].
             cleared: bool [T, B].
         """
@@ -110,7 +110,7 @@ class TrialPolicy:
             start = self.memory.start(part(params, "value.memory"), inputs.shape[1])
             features, _ = self._features(params, "value", inputs, start, cleared)
         head = part(params, "value.head")
-        known = torch.cat([features, told], dim=-1) if self.told_size else features
+        known = torch.cat([features, progress], dim=-1) if self.progress_size else features
         if not self.task_size:
             return self._mlp(head, known).squeeze(-1)
         weight, of_task = head["weight_0"].split([self._known_size, self.task_size], dim=1)
@@ -122,7 +122,7 @@ class TrialPolicy:
 
     @property
     def _known_size(self) -> int:
-        return self.memory.output_size + self.told_size
+        return self.memory.output_size + self.progress_size
 
     def _features(
         self,

@@ -42,7 +42,7 @@ def randn(*shape: int, seed: int) -> Tensor:
 def policy(memory: str = "gru", **settings: Any) -> TrialPolicy:
     encoder = settings.setdefault("encoder_sizes", (5, ENCODED))
     made: Memory = MEMORIES[memory](encoder[-1] if encoder else INPUTS)
-    given = {"hidden_sizes": (4,), "value_hidden_sizes": (3,), "told_size": TOLD, **settings}
+    given = {"hidden_sizes": (4,), "value_hidden_sizes": (3,), "progress_size": TOLD, **settings}
     given.setdefault("task_size", TASK)
     return TrialPolicy(INPUTS, OBSERVATION, made, ActionHead(spaces.Discrete(4)), **given)
 
@@ -141,7 +141,7 @@ def test_values_of_their_own_leave_the_policy_alone_and_shared_ones_do_not():
 
 
 def test_values_that_are_told_nothing_need_nothing():
-    made = policy(told_size=0, task_size=0)
+    made = policy(progress_size=0, task_size=0)
     params = fresh(made)
     _, features, _ = made.sequence(params, INPUT, made.start(params, BATCH))
     values = made.values(params, INPUT, features, KNOWN, tasks=TASKS)

@@ -46,7 +46,7 @@ def learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Le
         hidden_sizes=(3,),
         value_hidden_sizes=(3,),
         separate_value=config.optimizer == "trpo",
-        told_size=1,
+        progress_size=1,
         task_size=2,
     )
     drawn = policy.init(chance(0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def family() -> Counted:
 
 @pytest.fixture
 def training(family: Counted) -> TrainingBatch:
-    return TrainingBatch(family, num_envs=3, device=torch.device("cpu"))
+    return TrainingBatch(family, device=torch.device("cpu"))
 
 
 def goal_of(env: TensorBatch) -> list[float]:
@@ -49,7 +51,7 @@ def test_nothing_is_made_before_it_is_needed(family, training):
 
 def test_one_batch_serves_all_tasks(family, training):
     for goal in ([[0.1, 0.0]], [[0.0, -0.1]]):
-        with training.posing(np.array(goal)) as env:
+        with training.posing(np.array(goal), num_envs=3) as env:
             assert (env.num_tasks, env.num_envs) == (1, 3)
             assert goal_of(env) == [round(10 * x) for x in goal[0]]
     assert len(family.made) == 1
@@ -58,29 +60,45 @@ def test_one_batch_serves_all_tasks(family, training):
 
 def test_an_error_closes_the_batch_and_the_next_use_makes_another(family, training):
     tasks = np.array([[0.1, 0.0]])
-    with pytest.raises(KeyboardInterrupt), training.posing(tasks):
+    with pytest.raises(KeyboardInterrupt), training.posing(tasks, num_envs=3):
         raise KeyboardInterrupt
     assert family.closed == family.made
-    with training.posing(tasks) as env:
+    with training.posing(tasks, num_envs=3) as env:
         assert env is family.made[1]
     assert len(family.closed) == 1
 
 
 def test_tasks_that_cannot_be_posed_close_it_too(family, training):
-    with training.posing(np.array([[0.1, 0.0]])):
+    with training.posing(np.array([[0.1, 0.0]]), num_envs=3):
         pass
     with (
-        pytest.raises(ValueError, match="tasks must be 1 as before, got 2"),
-        training.posing(np.zeros((2, 2))),
+        pytest.raises(ValueError, match="tasks must"),
+        training.posing(np.zeros((1, 3)), num_envs=3),
     ):
         raise AssertionError("no environments to step")
     assert family.closed == family.made
-    with training.posing(np.zeros((2, 2))) as env:
-        assert env.num_tasks == 2
+
+
+@pytest.mark.parametrize(("num_tasks", "num_envs"), [(2, 3), (1, 4)])
+def test_another_size_closes_the_batch_and_opens_one_of_that_size(
+    family, training, num_tasks, num_envs
+):
+    with training.posing(np.zeros((1, 2)), num_envs=3):
+        pass
+    with training.posing(np.zeros((num_tasks, 2)), num_envs=num_envs) as env:
+        assert (env.num_tasks, env.num_envs) == (num_tasks, num_envs)
+    assert family.closed == family.made[:1]
+
+
+def test_the_time_in_the_environments_is_measured(training):
+    assert training.seconds == 0
+    with training.posing(np.zeros((1, 2)), num_envs=3):
+        time.sleep(0.02)
+    assert 0.02 <= training.seconds < 2
 
 
 def test_closing_frees_it_once(family, training):
-    with training.posing(np.zeros((1, 2))):
+    with training.posing(np.zeros((1, 2)), num_envs=3):
         pass
     training.close()
     training.close()
