@@ -16,7 +16,7 @@ from metarl.fewshot.learners.metric import embed_alone, episode_statistics
 from metarl.fewshot.learners.problem import task_losses
 from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.parameters import Params
-from metarl.validation import require_choice
+from metarl.validation import WholeNumber
 
 __all__ = ["ANIL", "ANILConfig"]
 
@@ -25,15 +25,15 @@ __all__ = ["ANIL", "ANILConfig"]
 class ANILConfig(GradientSettings):
     """Settings of ANIL."""
 
-    num_inner_steps: int = 1
+    num_inner_steps: WholeNumber = 1
     """Gradient steps of the head in training."""
     mode: Literal["unrolled", "first_order"] = "unrolled"
     """How the meta-gradient is computed; first_order drops second derivatives: the net then learns
     from the query only."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("mode", self.mode, ("unrolled", "first_order"))
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
 
 

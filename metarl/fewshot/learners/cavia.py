@@ -16,7 +16,7 @@ from metarl.fewshot.learners.metric import episode_statistics
 from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.nn.backbones import Backbone
 from metarl.parameters import Params
-from metarl.validation import require_at_least, require_choice
+from metarl.validation import Count, Positive, WholeNumber
 
 __all__ = ["CAVIA", "CAVIAConfig"]
 
@@ -25,19 +25,18 @@ __all__ = ["CAVIA", "CAVIAConfig"]
 class CAVIAConfig(GradientSettings):
     """Settings of CAVIA; the defaults are those of its sinusoid experiment."""
 
-    num_context: int = 5
+    num_context: Count = 5
     """Numbers of the context, zero before adaptation."""
-    num_inner_steps: int = 1
+    num_inner_steps: WholeNumber = 1
     """Gradient steps of the context in training."""
-    inner_lr: float = 1.0
+    inner_lr: Positive = 1.0
     """Learning rate of the context, of the mean loss of all points."""
     mode: Literal["unrolled", "first_order"] = "unrolled"
     """How the meta-gradient is computed; first_order drops second derivatives."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("num_context", self.num_context, 1)
-        require_choice("mode", self.mode, ("unrolled", "first_order"))
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
 
 

@@ -27,7 +27,7 @@ from metarl.fewshot.learners.problem import Problem, task_losses
 from metarl.fewshot.learners.settings import FewShotSettings, require_one_head
 from metarl.nn.backbones import Backbone
 from metarl.parameters import Params
-from metarl.validation import require_at_least, require_between
+from metarl.validation import Positive, WholeNumber
 
 __all__ = ["AdaptedTasks", "GradientLearner", "GradientSettings", "Layers", "Mode"]
 
@@ -40,15 +40,14 @@ _ORDER = {"unrolled": "second", "recurrence": "second", "first_order": "first"}
 class GradientSettings(FewShotSettings):
     """Settings of all learners that take gradient steps, and what a learner's name fixes."""
 
-    num_inner_steps: int = 1
+    num_inner_steps: WholeNumber = 1
     """Gradient steps of adaptation in training."""
-    inner_lr: float = 0.01
+    inner_lr: Positive = 0.01
     """Learning rate of adaptation, of the mean loss of all points."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("num_inner_steps", self.num_inner_steps, 0)
-        require_between("inner_lr", self.inner_lr, 0, float("inf"), open_low=True)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_one_head(self)
 
     @property

@@ -16,7 +16,12 @@ from metarl.fewshot.learners.interface import TrainingContext, by_chunks
 from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.optim.trust_region import conjugate_gradient
 from metarl.parameters import Params, flatten, unflatten
-from metarl.validation import require_at_least, require_between
+from metarl.validation import (
+    Count,
+    NonNegative,
+    Positive,
+    WholeNumber,
+)
 
 __all__ = ["IMAML", "IMAMLConfig", "implicit_gradient"]
 
@@ -28,23 +33,21 @@ _CG_TOLERANCE = 1e-20  # the iterations decide
 class IMAMLConfig(GradientSettings):
     """Settings of implicit MAML."""
 
-    num_inner_steps: int = 16
+    num_inner_steps: WholeNumber = 16
     """Gradient steps of adaptation; memory does not grow with them."""
-    inner_lr: float = 0.01
+    inner_lr: Positive = 0.01
     """Learning rate of adaptation, of the mean loss of all points."""
-    regularization: float = 1.0
+    regularization: Positive = 1.0
     """λ: adaptation descends the loss plus λ/2 times the squared distance from the start."""
-    cg_iterations: int = 5
+    cg_iterations: Count = 5
     """Conjugate-gradient iterations for the implicit gradient."""
-    cg_damping: float = 0.0
+    cg_damping: NonNegative = 0.0
     """Added to λ in the implicit gradient, not in adaptation: the more, the less of the curvature
     it trusts where adaptation ends before its minimum."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("cg_iterations", self.cg_iterations, 1)
-        require_between("regularization", self.regularization, 0, float("inf"), open_low=True)
-        require_between("cg_damping", self.cg_damping, 0, float("inf"))
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
 
 

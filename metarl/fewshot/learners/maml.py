@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from metarl.bilevel.learned_rates import RateKind
 from metarl.fewshot.learners.gradient import GradientLearner, GradientSettings, Layers, Mode
-from metarl.validation import require_at_least, require_choice
+from metarl.validation import Positive, WholeNumber
 
 __all__ = [
     "BOIL",
@@ -28,25 +28,18 @@ __all__ = [
     "MetaSGDConfig",
 ]
 
-_MODES: tuple[Mode, ...] = ("unrolled", "recurrence", "first_order")
-_RATES: tuple[RateKind, ...] = ("fixed", "per-parameter", "per-layer-per-step", "momentum")
-
 
 @dataclass(frozen=True)
 class _MultiStepSettings(GradientSettings):
     """Settings of all variants."""
 
-    num_inner_steps: int = 1
+    num_inner_steps: WholeNumber = 1
     """Gradient steps of adaptation in training. 0 pre-trains one net on all tasks."""
-    inner_lr: float = 0.01
+    inner_lr: Positive = 0.01
     """Learning rate of adaptation, or the initial value of learned rates; of the mean loss of all
     points."""
-    multi_step_iterations: int = 0
+    multi_step_iterations: WholeNumber = 0
     """Iterations over which the query losses after every step count, ever less (MAML++)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("multi_step_iterations", self.multi_step_iterations, 0)
 
     @property
     def adapted(self) -> Layers:
@@ -68,13 +61,12 @@ class _PathSettings(_MultiStepSettings):
 
     mode: Mode = "unrolled"
     """How the meta-gradient is computed; first_order drops second derivatives."""
-    first_order_iterations: int = 0
+    first_order_iterations: WholeNumber = 0
     """Iterations at the start without second derivatives (MAML++)."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("mode", self.mode, _MODES)
-        require_at_least("first_order_iterations", self.first_order_iterations, 0)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         if self.mode == "first_order" and self.first_order_iterations:
             raise ValueError(
                 "first_order_iterations must be 0 with mode first_order, which never computes "
@@ -95,12 +87,12 @@ class MAMLConfig(_PathSettings):
     product per step, which takes less memory."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mode not in ("unrolled", "recurrence"):
+        if self.mode == "first_order":  # type: ignore[comparison-overlap] # what users try
             raise ValueError(
-                f"mode must be 'unrolled' or 'recurrence' for maml, got {self.mode!r}; "
+                "mode must be unrolled or recurrence for maml, got 'first_order'; "
                 "the learner fomaml is MAML without second derivatives"
             )
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -120,10 +112,6 @@ class BOILConfig(_PathSettings):
     rates: RateKind = "fixed"
     """Inner learning rates of the body: fixed, or learned per-parameter, per-layer-per-step, or
     with momentum."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("rates", self.rates, _RATES)
 
     @property
     def adapted(self) -> Layers:
@@ -145,7 +133,7 @@ class MetaSGDConfig(_PathSettings):
 class MAMLPlusPlusConfig(_PathSettings):
     """Settings of MAML++."""
 
-    num_inner_steps: int = 5
+    num_inner_steps: WholeNumber = 5
     """Gradient steps of adaptation in training. 0 pre-trains one net on all tasks."""
 
     @property

@@ -14,7 +14,7 @@ from metarl.fewshot.learners.problem import Problem
 from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.nn.lstm_cell import LSTMState, init_lstm, lstm_step
 from metarl.parameters import Params
-from metarl.validation import require_at_least
+from metarl.validation import Count
 
 __all__ = ["MatchingNet", "MatchingNetConfig", "attention_logits", "encode_query", "encode_support"]
 
@@ -25,12 +25,12 @@ class MatchingNetConfig(FewShotSettings):
 
     full_context: bool = True
     """Whether embeddings see the whole support set (a bidirectional LSTM and an attention LSTM)."""
-    processing_steps: int = 3
+    processing_steps: Count = 3
     """Steps of the attention LSTM."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("processing_steps", self.processing_steps, 1)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
 
 

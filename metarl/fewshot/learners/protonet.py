@@ -31,8 +31,9 @@ _USUAL_FEATURES = 64  # of four blocks on 28×28 pictures
 class ProtoNetConfig(FewShotSettings):
     """Settings of prototypical networks."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
 
 

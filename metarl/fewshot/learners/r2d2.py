@@ -21,8 +21,9 @@ _INITIAL = {"log_ridge": 0.0, "log_scale": 1.0, "offset": 0.0}
 class R2D2Config(FewShotSettings):
     """Settings of the ridge-regression head; ridge, scale and offset are learned."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
 
 

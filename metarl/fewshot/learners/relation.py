@@ -18,7 +18,7 @@ from metarl.nn.backbones import Backbone
 from metarl.nn.conv_net import ConvNet
 from metarl.nn.mlp import init_mlp, mlp
 from metarl.parameters import Params
-from metarl.validation import require_at_least
+from metarl.validation import Count
 
 __all__ = ["RelationNet", "RelationNetConfig"]
 
@@ -30,12 +30,12 @@ _BLOCKS = 2  # of the relation module; and blocks of the embedding that down-sam
 class RelationNetConfig(FewShotSettings):
     """Settings of relation networks."""
 
-    relation_size: int = 8
+    relation_size: Count = 8
     """Hidden units between the compared maps and the score."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("relation_size", self.relation_size, 1)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
         if self.backbone == "conv" and self.pooling != "max":
             raise ValueError(

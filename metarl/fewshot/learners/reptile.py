@@ -22,7 +22,7 @@ from metarl.fewshot.learners.interface import TrainingContext, parts_of
 from metarl.fewshot.learners.problem import Problem
 from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.parameters import Params
-from metarl.validation import require_at_least, require_choice
+from metarl.validation import Count, Positive
 
 __all__ = ["Reptile", "ReptileConfig", "minibatches"]
 
@@ -34,22 +34,20 @@ _DECAY, _EPSILON = 0.999, 1e-8  # of Adam
 class ReptileConfig(GradientSettings):
     """Settings of Reptile; the inner ones are those of its Omniglot runs."""
 
-    num_inner_steps: int = 5
+    num_inner_steps: Count = 5
     """Inner steps in training, each on a minibatch of the support set."""
-    inner_batch: int = 10
+    inner_batch: Count = 10
     """Points of a minibatch."""
-    inner_lr: float = 1e-3
+    inner_lr: Positive = 1e-3
     """Learning rate of the inner optimizer."""
     inner_optimizer: Literal["adam", "sgd"] = "adam"
     """Adam is the paper's, without momentum (β₁ = 0), new for every task."""
-    num_test_steps: int = 50
+    num_test_steps: Count = 50
     """Steps of `adapt`, each on the whole support set."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("num_inner_steps", "inner_batch", "num_test_steps"):
-            require_at_least(name, getattr(self, name), 1)
-        require_choice("inner_optimizer", self.inner_optimizer, ("adam", "sgd"))
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
 
     @property

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge
 
 from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape
 from metarl.fewshot.learners.problem import Problem
 from metarl.nn.backbones import Backbone, Perceptron
-from metarl.nn.batch_norm import BATCH_NORMS, BatchNorm
+from metarl.nn.batch_norm import BatchNorm
 from metarl.nn.conv_net import ConvNet, Pooling
-from metarl.nn.mlp import Activation, activation_function
+from metarl.nn.mlp import Activation
 from metarl.optim.schedules import OptimizerName, ScheduleName
-from metarl.validation import require_at_least, require_between, require_choice
+from metarl.validation import (
+    Count,
+    Positive,
+    Settings,
+)
 
 __all__ = [
     "FewShotSettings",
@@ -28,80 +34,60 @@ TrainSplit = Literal["train", "train+validation"]
 
 
 @dataclass(frozen=True)
-class FewShotSettings:
+class FewShotSettings(Settings):
     """Shared by all learners; the defaults are those of sinusoid regression."""
 
-    ways: int = 5
+    ways: Count = 5
     """Classes of an episode; regression has one."""
-    shots: int = 10
+    shots: Count = 10
     """Support points per class."""
-    queries: int | None = None
+    queries: Count | None = None
     """Query points per class; None: as many as shots."""
-    train_ways: int | None = None
+    train_ways: Count | None = None
     """Classes of a training episode; None: as in the test."""
-    train_shots: int | None = None
+    train_shots: Count | None = None
     """Support points per class in training; None: as in the test."""
-    min_ways: int | None = None
+    min_ways: Annotated[int, Ge(2)] | None = None
     """Fewest classes of a training episode, whose number is then drawn for each task; None: always
     as many. A head keeps an output for each of the most classes."""
-    min_shots: int | None = None
+    min_shots: Count | None = None
     """Fewest support points per class in training, drawn for each task; None: always as many."""
     train_split: TrainSplit = "train"
     """Classes to train on; train+validation leaves none to judge the best of a run by, so that the
     best is judged on training classes (what the papers call trainval)."""
-    meta_batch_size: int = 25
+    meta_batch_size: Count = 25
     """Tasks per iteration."""
-    meta_lr: float = 1e-3
+    meta_lr: Positive = 1e-3
     """Learning rate of the outer optimiser."""
     optimizer: OptimizerName = "adam"
     """The outer optimiser."""
     schedule: ScheduleName = "constant"
     """Of meta_lr: constant; linear to 0; cosine to a hundredth; halved every decay_iterations."""
-    decay_iterations: int | None = None
+    decay_iterations: Count | None = None
     """Iterations the schedule runs over (halving: between halvings); None: those of the run, which
     `metarl fewshot` knows and `FewShotTraining` does not: it refuses to train."""
-    clip_gradient: float | None = None
+    clip_gradient: Positive | None = None
     """Bound on each entry of the meta-gradient; None: none."""
     backbone: Literal["mlp", "conv"] = "mlp"
     """The net: a perceptron, or blocks of convolutions for pictures."""
-    hidden_sizes: tuple[int, ...] = (40, 40)
+    hidden_sizes: tuple[Count, ...] = (40, 40)
     """Hidden layers of the perceptron."""
     activation: Activation = "relu"
     """Between the perceptron's layers."""
-    filters: tuple[int, ...] = (64, 64, 64, 64)
+    filters: tuple[Count, ...] = (64, 64, 64, 64)
     """Filters of each block of convolutions."""
     pooling: Pooling = "max"
     """Down-sampling of the blocks: max-pooling, or convolutions of stride 2."""
     batch_norm: BatchNorm = "batch"
     """Whose statistics the blocks normalise by: batch (transductive), support, running, per-step
     (also batch)."""
-    chunk_size: int | None = None
+    chunk_size: Count | None = None
     """At most this many tasks at a time, to save memory; None: all at once."""
 
-    def __post_init__(self) -> None:
-        for name in ("ways", "shots", "meta_batch_size"):
-            require_at_least(name, getattr(self, name), 1)
-        for name in ("queries", "train_ways", "train_shots", "decay_iterations", "chunk_size"):
-            if getattr(self, name) is not None:
-                require_at_least(name, getattr(self, name), 1)
-        for name, low in (("min_ways", 2), ("min_shots", 1)):
-            if getattr(self, name) is not None:
-                require_at_least(name, getattr(self, name), low)
-        require_between("meta_lr", self.meta_lr, 0, float("inf"), open_low=True)
-        if self.clip_gradient is not None:
-            require_between("clip_gradient", self.clip_gradient, 0, float("inf"), open_low=True)
-        for name in ("hidden_sizes", "filters"):
-            for size in getattr(self, name):
-                require_at_least(name, size, 1)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
         if not self.filters:
             raise ValueError("filters must name one block or more, got ()")
-        activation_function(self.activation)
-        require_choice("train_split", self.train_split, ("train", "train+validation"))
-        require_choice("optimizer", self.optimizer, ("adam", "sgd"))
-        require_choice("schedule", self.schedule, ("constant", "linear", "cosine", "halving"))
-        require_choice("backbone", self.backbone, ("mlp", "conv"))
-        require_choice("pooling", self.pooling, ("max", "stride"))
-        require_choice("batch_norm", self.batch_norm, BATCH_NORMS)
         if self.backbone == "mlp" and self.batch_norm == "per-step":
             raise ValueError(
                 "batch_norm must be batch with backbone mlp, which has no batch norm to learn for "

@@ -13,7 +13,7 @@ from metarl.fewshot.learners.metric import MetricLearner, SharedTasks, membershi
 from metarl.fewshot.learners.problem import Problem, mean_over_points
 from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.parameters import Params
-from metarl.validation import require_between
+from metarl.validation import Positive
 
 __all__ = ["Siamese", "SiameseConfig", "contrastive_losses"]
 
@@ -24,12 +24,12 @@ _SMALLEST = 1e-12  # squared distance, so that its root has a derivative
 class SiameseConfig(FewShotSettings):
     """Settings of siamese nets."""
 
-    margin: float = 1.0
+    margin: Positive = 1.0
     """Distance beyond which a pair of two classes costs nothing."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_between("margin", self.margin, 0, float("inf"), open_low=True)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,7 +27,7 @@ from metarl.fewshot.learners.problem import Problem, task_losses
 from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.nn.mlp import init_mlp
 from metarl.parameters import Params
-from metarl.validation import require_at_least, require_between
+from metarl.validation import Count
 
 __all__ = ["PointTasks", "Transfer", "TransferConfig"]
 
@@ -53,18 +54,16 @@ class PointTasks(Protocol):
 class TransferConfig(FewShotSettings):
     """Settings of the transfer baseline."""
 
-    batch_points: int = 64
+    batch_points: Count = 64
     """Labelled points per iteration; meta_batch_size is not used in training."""
-    head_steps: int = 100
+    head_steps: Count = 100
     """Gradient steps of a new head, from zero."""
-    head_decay: float = 0.001
+    head_decay: Annotated[float, Interval(ge=0, le=_MOST_DECAY)] = 0.001
     """Weight of half the head's squared length in its loss."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("batch_points", "head_steps"):
-            require_at_least(name, getattr(self, name), 1)
-        require_between("head_decay", self.head_decay, 0, _MOST_DECAY)
+    def check_combinations(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_combinations()
         require_shared_norm(self)
         for name in _OF_EPISODES:
             if getattr(self, name) is not None:
