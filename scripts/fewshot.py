@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
@@ -21,8 +20,8 @@ from metarl.fewshot.datasets.catalog import DATASETS
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
 from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.report.terminal import print_table
-from metarl.runs.loop import TrainingStopped
-from metarl.scripts.command_line import choose, fail, given_options, parse, run
+from metarl.scripts.command_line import choose, given_options, parse, run
+from metarl.scripts.train import exit_if_stopped
 
 __all__ = ["main"]
 
@@ -36,14 +35,10 @@ def main(arguments: Sequence[str]) -> None:
     name = choose("learner", arguments, learners, program="metarl fewshot")
     config, settings = _parsed(name, arguments[1:])
     experiment, console = LearnerExperiment(name, config, settings), plain_console()
-    try:
+    with exit_if_stopped():
         measured = train_and_measure(
             experiment, given=given_options(arguments[1:]), console=console
         )
-    except TrainingStopped as stop:
-        if os.environ.get("METARL_DEBUG"):
-            raise
-        fail(str(stop), code=stop.exit_code)
     print_table(console, measured)
 
 

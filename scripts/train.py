@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import field
 from typing import Any
 
@@ -13,7 +14,7 @@ import tyro
 from metarl.agents import AGENTS
 from metarl.scripts.command_line import choose, fail, given_options, parse, run
 
-__all__ = ["main"]
+__all__ = ["exit_if_stopped", "main"]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -28,7 +29,6 @@ def _train(name: str, arguments: Sequence[str]) -> None:
     from metarl.experiments.train_agent import AgentExperiment, TrainConfig
     from metarl.experiments.training import train
     from metarl.rl.registry import load_agent
-    from metarl.runs.loop import TrainingStopped
 
     config_type: Any = load_agent(name).config_type
     options: Any = tyro.conf.OmitArgPrefixes[config_type]  # type: ignore[misc] # known at run time
@@ -40,9 +40,18 @@ def _train(name: str, arguments: Sequence[str]) -> None:
     )
     whole.__doc__ = TrainConfig.__doc__
     config: Any = parse(whole, arguments, program=f"metarl train {name}")
-    try:
-        experiment = AgentExperiment(name, config, config.agent)
+    experiment = AgentExperiment(name, config, config.agent)
+    with exit_if_stopped():
         train(experiment, given=given_options(arguments), console=plain_console())
+
+
+@contextmanager
+def exit_if_stopped() -> Iterator[None]:
+    """Exit with the sentence and the code of training that ends early."""
+    from metarl.runs.loop import TrainingStopped
+
+    try:
+        yield
     except TrainingStopped as stop:
         if os.environ.get("METARL_DEBUG"):
             raise

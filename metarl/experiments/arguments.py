@@ -49,7 +49,8 @@ def run_experiment(
         resume: whether to continue the run in the folder.
         progress: whether to print.
     """
-    console, fixed = plain_console(quiet=not progress), {"out": out, "resume": resume}
+    console = plain_console(quiet=not progress)
+    fixed: Given = {"out": out, "resume": resume}
     values = {key: _without_lists(value) for key, value in given.items()}
     if _is_learner(name, values):
         values = _with_stored_data(values)

@@ -176,14 +176,14 @@ def train(
         run = metarl.train("maml-trpo", env="Navigation2D:maml17", out="runs/x", inner_lr=0.2)
         agent = run.load()
     """
-    shared = {
+    shared: dict[str, Any] = {
         "seed": seed, "seeds": seeds, "iterations": iterations, "device": device,
         "threads": threads, "checkpoint_every": checkpoint_every, "log_every": log_every,
         "tracker": tracker,
     }  # fmt: skip
     given = {key: value for key, value in shared.items() if value is not None}
     given |= settings
-    targets = {"env": env, "dataset": dataset}
+    targets: dict[str, Any] = {"env": env, "dataset": dataset}
     given |= {key: value for key, value in targets.items() if value is not None}
     run_experiment(name, Path(out), given, resume=resume, progress=progress)
     return Run(Path(out))

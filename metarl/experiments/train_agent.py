@@ -109,7 +109,7 @@ class AgentExperiment:
     def settled(self, file: Path, given: Collection[str]) -> AgentExperiment:
         """The same with the settings of a stored run; given settings must be able to change."""
         stored, settings = read_run(file), self.settings
-        wanted = {"agent": self.name, "environment": settings.env}
+        wanted: dict[str, Any] = {"agent": self.name, "environment": settings.env}
         wanted |= {"seed": settings.seed, "seeds": settings.seeds}
         named = {"agent", *given} | ({"environment"} if "env" in given else set())
         refuse_changes(named, wanted, vars(stored))

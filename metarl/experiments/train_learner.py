@@ -189,7 +189,7 @@ class LearnerExperiment:
         """The same with the settings of a stored run; given settings must be able to change."""
         settings, config = self.settings, self.learner_config
         stored, data = read_run(file), stored_data(read_json_object(file))
-        wanted = {"agent": f"fewshot-{self.name}", "environment": settings.dataset}
+        wanted: dict[str, Any] = {"agent": f"fewshot-{self.name}", "environment": settings.dataset}
         wanted |= {"seed": settings.seed, "seeds": settings.seeds}
         named = {"agent", *given} | ({"environment"} if "dataset" in given else set())
         if not stored.agent.startswith("fewshot-"):
@@ -276,8 +276,9 @@ def train_and_measure(
 def _require_rate(settings: FewShotConfig, config: FewShotSettings) -> None:
     """Reject training past the end of a schedule, at a rate of 0 or nearly so."""
     end = config.decay_iterations
-    has_end = config.schedule in ("linear", "cosine") and end is not None
-    if has_end and settings.iterations > end:
+    if config.schedule not in ("linear", "cosine") or end is None:
+        return
+    if settings.iterations > end:
         raise ValueError(
             f"iterations must be at most {end}, where the schedule {config.schedule} of the run "
             f"has brought its rate down, got {settings.iterations}; start a new run"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from rich.console import Console
@@ -51,7 +51,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 class Experiment(Protocol[Trained, Result_co]):
     """Everything that decides a run: what is trained, on what, and with which settings."""
 
-    complete_is_an_error: bool
+    complete_is_an_error: ClassVar[bool]
     """Whether resuming a complete run is a mistake; if not, it is measured again."""
 
     @property

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save
 from short_runs import ROBOT, SINUSOID, metarl
 
 from metarl.runs.directory import RunDirectory
@@ -194,63 +193,6 @@ def test_a_complete_run_is_tidied_and_says_so(robot, tmp_path):
     with pytest.raises(ValueError, match=r"iterations must be more than the 6 that .* has, got 6"):
         metarl("train maml-trpo --resume", run.path)
     assert run.best_checkpoint.exists()
-
-
-def test_a_complete_few_shot_run_is_measured_again(tmp_path):
-    metarl(f"{SINUSOID} --iterations 2", tmp_path / "run")
-    before = (tmp_path / "run" / "evaluation.json").read_bytes()
-    (tmp_path / "run" / "evaluation.json").unlink()
-    metarl("fewshot maml --resume", tmp_path / "run")
-    assert (tmp_path / "run" / "evaluation.json").read_bytes() == before
-
-
-def test_a_few_shot_run_keeps_its_own_settings(tmp_path):
-    metarl(f"{SINUSOID} --iterations 2", tmp_path / "run")
-    with pytest.raises(ValueError, match=r"inner_lr of the run to resume is 0\.01, got 0\.02"):
-        metarl("fewshot maml --resume --inner-lr 0.02", tmp_path / "run")
-    metarl("fewshot maml --resume --iterations 4 --test-steps 2", tmp_path / "run")
-    config = RunDirectory.open(tmp_path / "run").config()
-    assert (config["iterations"], config["test_steps"]) == (4, 2)
-
-
-def test_a_few_shot_run_of_an_earlier_version_cannot_be_trained_on(tmp_path):
-    metarl(f"{SINUSOID} --iterations 2", tmp_path / "run")
-    path = RunDirectory.open(tmp_path / "run").newest_checkpoint()
-    tensors, header = load_checkpoint(path, agent="fewshot-maml", environment="sinusoid")
-    plain = {k.removeprefix("parameters/"): v for k, v in tensors.items() if "optim" not in k}
-    path.write_bytes(save(plain, {"metarl": json.dumps({**header, "format_version": 1})}))
-    metarl("fewshot maml --resume", tmp_path / "run")
-    with pytest.raises(ValueError, match="is of an earlier version and holds no optimizer: it"):
-        metarl("fewshot maml --resume --iterations 4", tmp_path / "run")
-
-
-def test_a_few_shot_run_of_a_version_with_another_name_of_the_learner_goes_on(tmp_path):
-    """First-order MAML was the learner maml with a mode."""
-    start = SINUSOID.replace("maml", "fomaml")
-    metarl(f"{start} --iterations 100 --seeds 2", tmp_path / "runs")
-    old = {"mode": "first_order", "adapted": "all", "rates": "fixed"}
-    for folder in (tmp_path / "runs", tmp_path / "runs/seed_3", tmp_path / "runs/seed_4"):
-        file = folder / ("config.json" if "seed" in folder.name else "seeds.json")
-        config = json.loads(file.read_text(encoding="utf-8"))
-        config["agent"], config["agent_config"] = "fewshot-maml", {**config["agent_config"], **old}
-        file.write_text(json.dumps(config), encoding="utf-8")
-        for path in folder.glob("checkpoints/*"):
-            tensors, header = load_checkpoint(path, agent="fewshot-fomaml", environment="sinusoid")
-            whole = {**header["config"], **old}
-            save_checkpoint(path, tensors, {**header, "agent": "fewshot-maml", "config": whole})
-    with pytest.raises(ValueError, match="agent of the run to resume is 'fewshot-maml', got"):
-        metarl("fewshot reptile --resume", tmp_path / "runs")
-    metarl("fewshot maml --resume --iterations 200", tmp_path / "runs")
-    metarl("fewshot fomaml --resume --iterations 300", tmp_path / "runs")
-    metarl(f"{start} --iterations 300", tmp_path / "straight")
-    run = RunDirectory.open(tmp_path / "runs" / "seed_3")
-    assert fingerprint(run.path)["metrics"] == fingerprint(tmp_path / "straight")["metrics"]
-    assert run.config()["agent"] == "fewshot-fomaml"
-    run.checkpoint_path(300).unlink()
-    run.checkpoint_path(200).unlink()
-    assert run.newest_checkpoint() == run.checkpoint_path(100)  # of the earlier version
-    with pytest.raises(ValueError, match="agent of the run to resume is 'fewshot-fomaml', got"):
-        metarl("fewshot maml --resume", run.path)
 
 
 # Several seeds.
