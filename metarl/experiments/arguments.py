@@ -27,7 +27,7 @@ from metarl.experiments.train_learner import (
 from metarl.experiments.training import train
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
-from metarl.rl.registry import AGENTS
+from metarl.rl.registry import AGENTS, load_agent
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.registry import make_family
 from metarl.validation import unknown_name
@@ -64,7 +64,7 @@ def run_experiment(
             raise ValueError(f"env must be given for {name}: a family and its variant, or a family")
         if isinstance(values.get("env"), TaskFamily):
             values["env"] = _registered_id(values["env"])
-        config_type = AGENTS.load(name).config_type
+        config_type = load_agent(name).config_type
         own = _own_settings(name, values, TrainConfig, config_type)
         shared = {key: value for key, value in values.items() if key not in own}
         agent = AgentExperiment(name, TrainConfig(**fixed, **shared), config_type(**own))

@@ -14,7 +14,7 @@ from metarl.experiments.data_options import data_beside
 from metarl.experiments.evaluation import evaluate
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.training import FewShotTraining
-from metarl.rl.registry import AGENTS
+from metarl.rl.registry import load_agent
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
 from metarl.runs.seeds import SEEDS_FILE, expanded, holds_seeds
@@ -214,5 +214,5 @@ def load(path: str | Path, *, device: DeviceName = "auto") -> Agent[Any] | FewSh
         tasks = data_beside(checkpoint).make(environment, where)
         learner = name.removeprefix(_LEARNER_PREFIX)
         return FewShotTraining.load(checkpoint, learner, tasks, device=where)
-    agent: Agent[Any] = AGENTS.load(name).load(checkpoint, make_family(environment), device=where)
+    agent: Agent[Any] = load_agent(name).load(checkpoint, make_family(environment), device=where)
     return agent
