@@ -147,7 +147,7 @@ class MDPActor:
             actions,
             moment.previous_rewards,
             next_states=states,
-            goes_on=~ended,
+            continues=~ended,
         )
         self._episode = self._episode + ended
         last = self._reference.shape.horizon - 1

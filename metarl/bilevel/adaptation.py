@@ -39,14 +39,14 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
 
         θ_0 = params,   θ_{s+1} = rule(θ_s, ∇ loss(θ_s, support_s)),   s = 0 … num_steps − 1
 
-    Ordinary autograd differentiates the result correctly, whatever layers the loss uses: where
-    torch's own rules would go wrong (the second derivative of a normalization layer, taken outside
+    Ordinary autograd differentiates the result correctly, whatever layers the loss uses: if
+    torch's own rules would be wrong (the second derivative of a normalization layer, taken outside
     `vmap`), the backward pass is computed inside `vmap` here. "unrolled" and "first_order" with
     explicit batching may be differentiated any number of times, everything else once.
 
-    What a loss takes from outside `params` gets a gradient with mode "unrolled" and explicit
-    batching only: otherwise a support set that requires grad is rejected, and a tensor that the
-    loss closes over silently gets none.
+    Tensors that the loss takes from outside `params` get a gradient with mode "unrolled" and
+    explicit batching only: otherwise a support set that requires grad is rejected, and a tensor
+    that the loss closes over silently gets no gradient.
 
     Args:
         params: θ_0, shared by all tasks, no task axis. Any device and floating dtype.
@@ -143,7 +143,7 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
 
 
 def _reaches_data(inner: InnerLoop) -> bool:
-    """Whether the gradient of what `adapt` returns goes through the gradients of the loss."""
+    """Whether the result of `adapt` can be differentiated through the gradients of the loss."""
     return inner.batching == "explicit" and inner.mode == "unrolled"
 
 
@@ -197,8 +197,8 @@ class _Adaptation(torch.autograd.Function):
         last = trajectory.pop()
         ctx.inner, ctx.batches, ctx.whole_path = inner, batches, whole_path
         ctx.structure, ctx.names = structure, tuple(shared.params)
-        # What no step moves is in the path and in the result: as an attribute it would never be
-        # freed, since the result would hold the node and the node the result.
+        # A parameter that no step moves is in the path and in the result: as an attribute it would
+        # never be freed, since the result would hold the node and the node the result.
         ctx.save_for_backward(*(leaf for state in trajectory for leaf in pytree.tree_leaves(state)))
         return tuple(p for params in path or [last.params] for p in params.values())
 
@@ -231,7 +231,7 @@ def _pulled_step_by_step(
     cotangents: Sequence[Params],
     batches: Sequence[Batch],
 ) -> TaskState:
-    """Cotangent of the first state, from those of the parameters after the steps."""
+    """Cotangent of the first state, from the cotangents of the parameters after the steps."""
     pull = over_tasks(_task_step_vjp(inner), inner.batching)
     pulled = TaskState(cotangents[-1], _zeros(trajectory[-1].rule_state))
     for step in reversed(range(len(batches))):

@@ -1,4 +1,4 @@
-"""What an inner loop is made of: parameters, data, loss, rule, and how to compute it."""
+"""Definition of an inner loop: parameters, data, loss, rule, and how to compute it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Loss: TypeAlias = Callable[[Params, Batch], Tensor]
 
 @dataclass(frozen=True)
 class PerStep:
-    """Support data of their own for each inner step (new episodes after each step, as in RL)."""
+    """Separate support data for each inner step (new episodes after each step, as in RL)."""
 
     batches: Sequence[Batch]  # one per inner step, tensors [tasks, ...]
 
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """What adaptation does: the loss it descends, the rule it steps with, how often, and how.
+    """The loss that adaptation descends, the rule and number of its steps, and their computation.
 
     Raises:
         ValueError: if a field is out of its range.
@@ -52,7 +52,7 @@ class InnerLoop:
     """At most this many tasks at a time; None takes all at once."""
     adapted: Collection[str] | None = None
     """Names of the parameters whose gradients the rule gets (a head, a context); None: all. The
-    gradients of the others are not computed, so that what stays put costs nothing."""
+    gradients of the others are not computed, so that they cost nothing."""
 
     def __post_init__(self) -> None:
         if self.num_steps < 0:

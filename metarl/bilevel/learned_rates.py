@@ -23,7 +23,7 @@ _INITIAL_LOGIT = 0.0  # a momentum of ½
 
 @dataclass(frozen=True)
 class Rates:
-    """How a task's parameters move along their gradients.
+    """Inner rules with fixed or learned rates.
 
     fixed: θ − α g. per-parameter: θ − a∘g, a of θ's shape (Meta-SGD, Li et al. 2017,
     arXiv:1707.03141, eq. 3). per-layer-per-step: one rate for each tensor and step (MAML++,
@@ -33,13 +33,13 @@ class Rates:
 
     kind: RateKind
     inner_lr: float
-    """Where learned rates start."""
+    """Initial value of learned rates."""
     num_steps: int
     schedules: tuple[str, ...] = ()
     """Names of other parameters with one entry per step (scales and offsets of batch norm)."""
 
     def init(self, params: Params, adapted: Collection[str]) -> Params:
-        """Learned rates beside the parameters they move."""
+        """Learned rates of the adapted parameters, at their start."""
         moved = {name: params[name] for name in adapted}
         if self.kind == "per-parameter":
             return {_RATE + name: torch.full_like(p, self.inner_lr) for name, p in moved.items()}
@@ -54,7 +54,7 @@ class Rates:
         return {}
 
     def working(self, params: Params, adapted: Collection[str]) -> Params:
-        """What a task starts with besides and nobody learns: velocities of zero."""
+        """Values that each task starts with and that are not learned: velocities of zero."""
         if self.kind != "momentum":
             return {}
         return {_VELOCITY + name: torch.zeros_like(params[name]) for name in adapted}

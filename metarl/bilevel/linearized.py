@@ -42,10 +42,10 @@ class _Step:
 
 @dataclass(frozen=True)
 class LinearizedAdaptation:
-    """Adaptation near one θ: where it leads, and products with its Jacobian J_i, task by task.
+    """Adaptation near one θ: adapted parameters, and products with the Jacobian J_i of each task.
 
-    J_i maps all parameters to all parameters. Those that do not adapt keep their tangents, and
-    their tangents move the adapted ones, since the inner gradient depends on them.
+    J_i maps all parameters to all parameters. A parameter that does not adapt keeps its tangent,
+    which also moves the adapted ones, since the inner gradient depends on it.
     """
 
     adapted: Params  # θ'_i by name, [tasks, ...], no graph

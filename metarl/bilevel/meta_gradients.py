@@ -25,9 +25,9 @@ __all__ = ["OuterLoss", "TaskPath", "meta_gradient"]
 
 
 class TaskPath(NamedTuple):
-    """What an outer loss may depend on: the parameters along adaptation, and all data.
+    """The inputs of an outer loss: the parameters along adaptation, and all data.
 
-    Axes are those of the inner loop's losses: with explicit batching every tensor has a leading
+    Axes are as for the inner loss: with explicit batching every tensor has a leading
     task axis; with "vmap" these are the parameters and the data of one task.
     """
 
@@ -73,7 +73,7 @@ def meta_gradient(
     With an `outer_loss`, memory grows by one set of parameters per step and task.
 
     With `inner.chunk_size`, chunks of tasks are adapted and differentiated one after another, so
-    peak memory is that of one chunk. A loss must not depend on how many tasks it sees.
+    one chunk determines the peak memory. A loss must not depend on how many tasks it sees.
 
     Args:
         params: θ, shared by all tasks.
@@ -131,7 +131,7 @@ def _losses_and_cotangents(
 ) -> tuple[Tensor, list[Tensor]]:
     """Loss of each task, and the gradients of its share in the mean of `num_tasks`; no graph.
 
-    The gradients are those in the parameters along the path, each task's own, one after another.
+    There is one gradient for each tensor of the path, in the order of its names.
     """
     own = tuple(
         {name: p.detach().requires_grad_() for name, p in params.items()} for params in path.params

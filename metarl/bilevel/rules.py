@@ -48,7 +48,7 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
 
     Args:
         learning_rate: α, one number for all parameters or one entry for each parameter's name.
-            Rates that are to be learned belong among the parameters, with a rule of their own.
+            Learned rates belong among the parameters and need their own rule.
 
     Returns:
         A rule for `InnerLoop`. Parameters without a gradient stay as they are.

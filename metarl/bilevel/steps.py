@@ -36,7 +36,7 @@ __all__ = [
 
 
 class TaskState(NamedTuple):
-    """What one inner step hands to the next."""
+    """Parameters and state of the rule between two inner steps."""
 
     params: Params
     """θ_s by name, each [tasks, ...]."""
@@ -141,10 +141,9 @@ def task_step(inner: InnerLoop) -> Callable[[TaskState, Batch], TaskState]:
 
 
 def rule_inputs(inner: InnerLoop) -> Callable[[Params, Batch], tuple[Any, ...]]:
-    """A function that returns what the rule gets besides the state, for `torch.func`.
+    """The inputs of the rule in addition to the state, as a function for `torch.func`.
 
-    This is the gradient of the adapted parameters, (g,), and for a `StatefulRule` also the loss,
-    (g, L).
+    The gradient of the adapted parameters, (g,); for a `StatefulRule` also the loss, (g, L).
     """
     has_state = isinstance(inner.rule, StatefulRule)
 

@@ -28,8 +28,8 @@ def conjugate_gradient(
 ) -> Tensor:
     """Approximate solution x of A x = b for symmetric positive definite A.
 
-    With leading axes there is a system for each of their entries, solved side by side: every one
-    has lengths, and an end, of its own.
+    With leading axes there is one system for each of their entries. They are solved at the same
+    time; each has its own step lengths and stops by itself.
 
     Args:
         product: v ↦ A v, both shape [..., P].
@@ -131,7 +131,7 @@ def trust_region_step(
 
     Returns:
         The step s, shape [P], and the decrease gᵀs that a linear model expects, a scalar.
-        Both are zero where the gradient is.
+        Both are zero if the gradient is.
 
     Source: Schulman et al. 2015 (arXiv:1502.05477), app. C.
     """
@@ -149,7 +149,7 @@ def trust_region_step(
 
 @dataclass(frozen=True)
 class LineSearchResult:
-    """Where a line search ended; `params` is the very tensor passed in if nothing was accepted."""
+    """Result of a line search; `params` is the tensor passed in if nothing was accepted."""
 
     params: Tensor  # [P]
     accepted: bool
@@ -170,21 +170,21 @@ def backtracking_line_search(
 ) -> LineSearchResult:
     """Shorten a step until the loss falls and the KL divergence keeps its bound.
 
-    Tries params + ratio^k · step for k = 0 … max_steps − 1 and takes the first where the loss is
-    below `initial_loss` and the divergence at most `max_kl_nats`. A value that is not finite is
-    no improvement.
+    Tries params + ratio^k · step for k = 0 … max_steps − 1 and accepts the first whose loss is
+    below `initial_loss` and whose divergence is at most `max_kl_nats`. A value that is not finite
+    is not an improvement.
 
     Args:
         evaluate: parameters [P] ↦ (loss, KL divergence from the old policy), scalars.
-        params: where the step starts, shape [P]; never written to.
+        params: start of the step, shape [P]; not modified.
         step: the full step, shape [P].
         initial_loss: the loss at `params`.
         max_kl_nats: bound on the divergence.
-        max_steps: tries.
-        backtrack_ratio: factor between tries, in (0, 1).
+        max_steps: number of attempts.
+        backtrack_ratio: factor between attempts, in (0, 1).
 
     Returns:
-        The accepted parameters, or exactly `params` if no try was accepted.
+        The accepted parameters, or exactly `params` if no attempt was accepted.
 
     Raises:
         ValueError: if `backtrack_ratio` lies outside (0, 1) or shapes differ.

@@ -1,8 +1,8 @@
-"""The exact Bayes optimum of Bernoulli bandits with independent uniform arms, where it is small.
+"""The exact Bayes optimum of small Bernoulli bandits with independent uniform arms.
 
-Arms that were pulled alike are interchangeable, so a state is a multiset of (pulls, successes),
-one for each arm. There are few for a short horizon whatever the number of arms, and few for two
-arms whatever the horizon; between the two there are too many.
+Arms with equal counts are interchangeable, so a state is a multiset of (pulls, successes), one
+entry for each arm. There are few states for a short horizon with any number of arms, and for two
+arms with any horizon; between the two there are too many.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _MOST_STATES = 5_000_000
 
 @dataclass(frozen=True)
 class BanditPlan:
-    """What to pull in every state that can be reached, and what that earns."""
+    """The optimal arm in every state that can be reached, and the expected return."""
 
     value: float
     """Expected sum of rewards over the horizon."""
     horizon: int
     num_slots: int
-    """Arms that a state holds: no more can have been pulled, and one that was not."""
+    """Entries of a state: the arms that can have been pulled before the last pull, and one more."""
     keys: Tensor  # [M] int64, ascending, one for each state
     slots: Tensor  # [M] int64, which of a state's arms to pull
 
@@ -90,7 +90,7 @@ def optimal_bandit_plan(num_arms: int, horizon: int) -> BanditPlan:
     Raises:
         ValueError: if a number is below 1, or there are more than 5 million states.
 
-    Source: Berry & Fristedt 1985, sec. 2.4 (dynamic programming); merging alike arms is ours.
+    Source: Berry & Fristedt 1985, sec. 2.4 (dynamic programming); merging arms is ours.
     """
     require_at_least("num_arms", num_arms, 1)
     require_at_least("horizon", horizon, 1)
@@ -129,7 +129,7 @@ def optimal_bandit_plan(num_arms: int, horizon: int) -> BanditPlan:
 
 
 def _key_base(horizon: int) -> int:
-    """As many as there are codes or one more: odd, so that no digit is lost where keys overflow."""
+    """The number of codes, or one more: odd, so that no digit is lost if keys overflow."""
     return (horizon + 1) * (horizon + 2) // 2 | 1
 
 
@@ -139,7 +139,7 @@ def _pulls(codes: Ints) -> Ints:
 
 
 def _keys(states: Ints, horizon: int) -> Ints:
-    """One number for each state, [M, slots] ↦ [M], modulo 2⁶⁴; that they differ is checked."""
+    """One number for each state, [M, slots] ↦ [M], modulo 2⁶⁴; callers check collisions."""
     keys = np.zeros(len(states), dtype=np.int64)
     for column in states.T:
         keys = keys * _key_base(horizon) + column
@@ -172,10 +172,10 @@ def _backup(
     states: Ints, after: tuple[Ints, NDArray[np.float64]] | None, horizon: int
 ) -> tuple[NDArray[np.float64], Ints]:
     """Values of the states and the arm that attains each, from the keys and values one pull on."""
-    successors, worth = _successors(states)
+    successors, returns = _successors(states)
     if after is not None:
         keys, values = after
         later = [values[np.searchsorted(keys, _keys(s, horizon))] for s in successors]
         failure, success = np.stack(later[0::2]), np.stack(later[1::2])
-        worth = worth * (1 + success) + (1 - worth) * failure
-    return worth.max(axis=0), worth.argmax(axis=0)
+        returns = returns * (1 + success) + (1 - returns) * failure
+    return returns.max(axis=0), returns.argmax(axis=0)

@@ -1,9 +1,8 @@
-"""Optimal behaviour in small Markov decision processes that are known exactly.
+"""Optimal policies and action values of small Markov decision processes.
 
-What actions are worth over an episode: under a model, with bonuses, or under the best of a set.
-
-All are finite-horizon and undiscounted, vectorised over leading axes: every process of a batch is
-planned at once. Plans of a known process, without optimism, are `metarl.dynamic_programming`.
+Under a known model, with exploration bonuses, or under the best process of a set. All functions are
+for finite horizons without discount, and vectorized over leading axes: all processes of a batch are
+planned at once.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ __all__ = ["Plan", "optimal_plan", "action_values", "bonus_action_values", "exte
 
 
 class Plan(NamedTuple):
-    """What to do in each state at each time, and what it is worth."""
+    """Optimal values and actions of each state at each time."""
 
     values: Tensor  # [..., T + 1, S]; the last are 0
     actions: Tensor  # [..., T, S] int64
@@ -31,8 +30,8 @@ def optimal_plan(rewards: Tensor, transitions: Tensor, horizon: int) -> Plan:
 
         V_t(s) = max_a [ r(s, a) + Σ_s' P(s' | s, a) V_{t+1}(s') ],   V_T = 0
 
-    With a single action per state these are the values of a fixed policy, whose r and P are those
-    of its actions.
+    With a single action per state these are the values of a fixed policy, if r and P are rewards
+    and transitions of its actions.
 
     Args:
         rewards: expected reward r(s, a), reward units. Shape [..., S, A].
@@ -89,7 +88,7 @@ def action_values(rewards: Tensor, transitions: Tensor, horizon: int) -> Tensor:
 def bonus_action_values(
     rewards: Tensor, transitions: Tensor, bonus: Tensor, bonus_per_step: Tensor, horizon: int
 ) -> Tensor:
-    """Values of actions under a model in which what is little known pays more.
+    """Values of actions under a model with bonuses for rewards and transitions that are uncertain.
 
         Q_t(s, a) = r(s, a) + b(s, a) + (T − 1 − t) c(s, a) + Σ_s' P(s' | s, a) max_a' Q_{t+1}
 
@@ -151,12 +150,12 @@ def extended_action_values(
         order = values.argsort(dim=-1, descending=True)  # [..., S]
         best_first = values.gather(-1, order)
         index = order[..., None, None, :].expand_as(transitions)
-        chances = transitions.gather(-1, index)
-        best = (chances[..., :1] + transition_slack.unsqueeze(-1) / 2).clamp(max=1)
+        probs = transitions.gather(-1, index)
+        best = (probs[..., :1] + transition_slack.unsqueeze(-1) / 2).clamp(max=1)
         # The others keep what they had, from the second best on, until nothing is left.
-        kept = chances[..., 1:].cumsum(-1).minimum(1 - best)
-        chances = torch.cat([best, kept.diff(dim=-1, prepend=torch.zeros_like(best))], dim=-1)
-        expected = (chances * best_first[..., None, None, :]).sum(-1)
+        kept = probs[..., 1:].cumsum(-1).minimum(1 - best)
+        probs = torch.cat([best, kept.diff(dim=-1, prepend=torch.zeros_like(best))], dim=-1)
+        expected = (probs * best_first[..., None, None, :]).sum(-1)
         return rewards + reward_slack + expected
 
     return _backward_induction(backup, rewards, horizon)

@@ -1,7 +1,7 @@
 """Gittins indices of a Bernoulli arm with a uniform prior, by dynamic programming.
 
-The index of an arm is the sure reward per pull that makes one indifferent between it and the arm,
-with what the arm may teach counted in. Over an infinite discounted horizon always pulling the arm
+The index of an arm is the certain reward per pull that is as good as the arm, the value of the
+information that the arm gives included. Over an infinite discounted horizon always pulling the arm
 of the highest index is optimal; over a finite horizon it is a heuristic, close to the optimum.
 """
 
@@ -27,16 +27,16 @@ def discounted_indices(discount: float, num_pulls: int, *, resolution: int = 500
         C(s, n, λ) = (1 − γ) (p − λ) + γ [ p A(s + 1, n + 1, λ) + (1 − p) A(s, n + 1, λ) ]
 
     with s successes in n pulls; the index is the λ at which C is 0. Beyond the lookahead the arm
-    is taken to pay p for ever.
+    is assumed to give p at every pull.
 
     Args:
         discount: γ, in [0, 1).
-        num_pulls: the most pulls of an arm that are asked for.
+        num_pulls: largest number of pulls in the table.
         resolution: points of λ in [0, 1]; between two the index is interpolated.
 
     Returns:
         The index after n pulls with s successes at [n, s], float64, shape
-        [num_pulls + 1, num_pulls + 1]; 0 where s > n.
+        [num_pulls + 1, num_pulls + 1]; 0 for s > n.
 
     Raises:
         ValueError: if a number is out of range.
@@ -49,14 +49,14 @@ def discounted_indices(discount: float, num_pulls: int, *, resolution: int = 500
     rates = torch.linspace(0, 1, resolution, dtype=torch.float64)
     last = num_pulls + _lookahead(discount)
     table = torch.zeros(num_pulls + 1, num_pulls + 1, dtype=torch.float64)
-    worth = (_posterior_means(last).unsqueeze(-1) - rates).clamp(min=0)  # A [s, λ]
+    values = (_posterior_means(last).unsqueeze(-1) - rates).clamp(min=0)  # A [s, λ]
     for n in range(last - 1, -1, -1):
         p = _posterior_means(n).unsqueeze(-1)
-        later = torch.lerp(worth[:-1], worth[1:], p)
+        later = torch.lerp(values[:-1], values[1:], p)
         gained = later.mul_(discount).add_((1 - discount) * p).sub_((1 - discount) * rates)
         if n <= num_pulls:
             table[n, : n + 1] = _zero_crossings(gained, rates)
-        worth = gained.clamp_(min=0)
+        values = gained.clamp_(min=0)
     return table
 
 
@@ -74,7 +74,7 @@ def finite_horizon_indices(horizon: int, *, resolution: int = 500) -> Tensor:
 
     Returns:
         The index with h pulls left after n pulls with s successes at [h, n, s], float32, shape
-        [horizon + 1] × 3; 0 where s > n, where n + h > horizon, and for h = 0.
+        [horizon + 1] × 3; 0 for s > n, for n + h > horizon, and for h = 0.
 
     Raises:
         ValueError: if a number is out of range.
@@ -87,15 +87,15 @@ def finite_horizon_indices(horizon: int, *, resolution: int = 500) -> Tensor:
     pulls = torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)
     p = ((torch.arange(horizon) + 1) / (pulls + 2)).clamp(max=1).unsqueeze(-1)  # [n, s, 1]
     table = torch.zeros((horizon + 1,) * 3)
-    worth = torch.zeros(horizon + 1, horizon + 1, resolution, dtype=torch.float64)  # A [n, s, λ]
+    values = torch.zeros(horizon + 1, horizon + 1, resolution, dtype=torch.float64)  # A [n, s, λ]
     for left in range(1, horizon + 1):
         size = horizon - left + 1
-        chance = p[:size, :size]
-        failed, succeeded = worth[1 : size + 1, :size], worth[1 : size + 1, 1 : size + 1]
-        gained = torch.lerp(failed, succeeded, chance).add_(chance).sub_(rates)
+        success = p[:size, :size]
+        failed, succeeded = values[1 : size + 1, :size], values[1 : size + 1, 1 : size + 1]
+        gained = torch.lerp(failed, succeeded, success).add_(success).sub_(rates)
         crossings = _zero_crossings(gained, rates)
         table[left, :size, :size] = torch.tril(crossings).to(table)
-        worth = gained.clamp_(min=0)
+        values = gained.clamp_(min=0)
     return table
 
 
@@ -113,7 +113,7 @@ def _lookahead(discount: float) -> int:
 
 
 def _zero_crossings(values: Tensor, rates: Tensor) -> Tensor:
-    """Where decreasing functions of λ cross 0, in [0, 1]. Shape [..., λ] ↦ [...]."""
+    """Zeros of decreasing functions of λ in [0, 1]. Shape [..., λ] ↦ [...]."""
     above = (values > 0).sum(-1).clamp(1, len(rates) - 1).unsqueeze(-1)
     high, low = values.gather(-1, above - 1), values.gather(-1, above)
     share = (high / (high - low)).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What is believed of a task after data, where conjugate priors make that exact, and draws from it.
+"""Exact posteriors of tasks under conjugate priors, and samples from them.
 
 Bernoulli rewards have a Beta prior, transitions a Dirichlet prior, and mean rewards with Gaussian
 noise of variance 1 a Gaussian prior.
@@ -30,8 +30,8 @@ def draw_dirichlet(concentrations: Tensor, generator: torch.Generator) -> Tensor
 
         p = g / Σ_i g_i,   g_i ~ Gamma(α_i, 1)
 
-    Where an α is below 1, log g is drawn, as log Gamma(α + 1) + log(U) / α with U ~ U(0, 1): far
-    below 1 all g are smaller than the smallest number.
+    If an α is below 1, log g is drawn instead, as log Gamma(α + 1) + log(U) / α with U ~ U(0, 1):
+    for an α far below 1 all g would underflow.
 
     Args:
         concentrations: α > 0, float. Shape [..., S].
@@ -57,7 +57,7 @@ def draw_beta(successes: Tensor, failures: Tensor, generator: torch.Generator) -
 
 @dataclass(frozen=True)
 class MDPPrior:
-    """Beliefs about a tabular Markov decision process before any data, alike for all (s, a)."""
+    """Beliefs about a tabular Markov decision process before any data, equal for all (s, a)."""
 
     reward_mean: float = 1.0
     """μ_0 of m(s, a) ~ N(μ_0, 1 / τ_0), reward units."""
@@ -98,7 +98,7 @@ def observed(
     rewards: Tensor,
     *,
     next_states: Tensor,
-    goes_on: Tensor,
+    continues: Tensor,
 ) -> MDPPosterior:
     """The belief after one more transition of each process.
 
@@ -110,7 +110,7 @@ def observed(
         actions: a, int64. Shape [...].
         rewards: r. Shape [...].
         next_states: s', int64. Shape [...].
-        goes_on: bool, false where s' was not seen, because the episode ended. Shape [...].
+        continues: bool, false if s' was not observed because the episode ended. Shape [...].
 
     Source: Murphy 2007, "Conjugate Bayesian analysis of the Gaussian distribution", sec. 2.
     """
@@ -119,9 +119,9 @@ def observed(
     triples = pairs * num_states + next_states.unsqueeze(-1)
     means, precisions = belief.reward_means.flatten(-2), belief.reward_precisions.flatten(-2)
     precisions = precisions.scatter_add(-1, pairs, torch.ones_like(means[..., :1]))
-    surprise = rewards.to(means).unsqueeze(-1) - means.gather(-1, pairs)
-    means = means.scatter_add(-1, pairs, surprise / precisions.gather(-1, pairs))
-    counted = goes_on.to(means).unsqueeze(-1)
+    errors = rewards.to(means).unsqueeze(-1) - means.gather(-1, pairs)
+    means = means.scatter_add(-1, pairs, errors / precisions.gather(-1, pairs))
+    counted = continues.to(means).unsqueeze(-1)
     concentrations = belief.concentrations.flatten(-3).scatter_add(-1, triples, counted)
     return MDPPosterior(
         means.view_as(belief.reward_means),

@@ -1,4 +1,4 @@
-"""Looking for a hidden cell of a grid: in which order to visit cells."""
+"""Search for a hidden cell of a grid: the order in which to visit cells."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Cell = tuple[int, int]
 def search_path(
     size: int, start: Cell, candidates: Collection[Cell], num_steps: int
 ) -> tuple[Cell, ...]:
-    """A walk that visits cells where the goal may lie, one after the other, nearest first.
+    """A walk that visits all candidate cells of the goal one after another, nearest first.
 
-    Of cells equally near the walk takes the one with the fewest unvisited candidates around it, so
-    that none is left behind; of several, the one that came first in (x, y). Where the walk visits
-    a new candidate at every step, from as soon as one can be reached, no walk finds a goal that is
-    uniform over the candidates earlier: at each step as many have been visited as can be.
+    Among equally near cells the walk takes the one with the fewest unvisited neighbors, so that no
+    cell is left behind, and among several of them the smallest (x, y). If the walk visits a new
+    candidate at every step once the first can be reached, then no walk finds a goal that is uniform
+    over the candidates earlier on average: at each step it has visited as many as possible.
 
     Args:
         size: cells along each side.
-        start: the cell (x, y) where the walk starts; it counts as visited.
-        candidates: cells where the goal may lie.
-        num_steps: to neighbouring cells; when all are visited the walk stays.
+        start: first cell (x, y) of the walk; it counts as visited.
+        candidates: possible cells of the goal.
+        num_steps: steps to neighboring cells; after the last candidate the walk stays.
 
     Returns:
         The cells after 0 … num_steps steps, num_steps + 1 of them.
@@ -44,8 +44,10 @@ def search_path(
     walk = [start]
     while left and len(walk) <= num_steps:
         here = walk[-1]
-        target = min(left, key=lambda cell: (_distance(here, cell), _company(cell, left), cell))
-        walk += _way(here, target)
+        target = min(
+            left, key=lambda cell: (_distance(here, cell), _num_neighbors(cell, left), cell)
+        )
+        walk += _shortest_path(here, target)
         left -= set(walk)
     walk += [walk[-1]] * num_steps
     return tuple(walk[: num_steps + 1])
@@ -55,13 +57,13 @@ def _distance(one: Cell, other: Cell) -> int:
     return abs(one[0] - other[0]) + abs(one[1] - other[1])
 
 
-def _company(cell: Cell, left: Collection[Cell]) -> int:
-    """Candidates beside a cell."""
+def _num_neighbors(cell: Cell, left: Collection[Cell]) -> int:
+    """Unvisited candidates next to a cell."""
     return sum(_distance(cell, other) == 1 for other in left)
 
 
-def _way(here: Cell, there: Cell) -> Sequence[Cell]:
-    """The cells after `here` on a shortest way, along x first."""
+def _shortest_path(here: Cell, there: Cell) -> Sequence[Cell]:
+    """The cells after `here` on a shortest path, along x first."""
     (x, y), (to_x, to_y) = here, there
     along, up = (1 if to_x > x else -1), (1 if to_y > y else -1)
     horizontal = [(at, y) for at in range(x + along, to_x + along, along)] if to_x != x else []

@@ -1,4 +1,4 @@
-"""Choosing one of several options by their scores."""
+"""Choice of one of several options by their scores."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["explore", "random_argmax"]
 
 
 def random_argmax(scores: Tensor, generator: torch.Generator) -> Tensor:
-    """The index of the highest score, one at random of several. Shape [..., k] ↦ [...] int64.
+    """The index of the highest score; ties are broken at random. Shape [..., k] ↦ [...] int64.
 
     >>> random_argmax(torch.tensor([[1.0, 3.0, 2.0]]), torch.Generator())
     tensor([1])
     """
-    chance = torch.rand(scores.shape, generator=generator, device=scores.device)
+    noise = torch.rand(scores.shape, generator=generator, device=scores.device)
     highest = scores == scores.amax(-1, keepdim=True)
-    return torch.where(highest, chance, -1.0).argmax(-1)
+    return torch.where(highest, noise, -1.0).argmax(-1)
 
 
 def explore(

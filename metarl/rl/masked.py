@@ -15,14 +15,14 @@ __all__ = [
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values where the mask is true."""
+    """Mean of the values that the mask keeps."""
     return torch.where(mask, values, 0).sum() / mask.sum()
 
 
 def standardized(values: Tensor, mask: Tensor) -> Tensor:
-    """Values with mean 0 and standard deviation 1 over the mask; 0 outside of it."""
-    centred = torch.where(mask, values - masked_mean(values, mask), 0)
-    return centred / (masked_mean(centred.square(), mask).sqrt() + 1e-8)
+    """Values with mean 0 and standard deviation 1 over the mask; 0 outside the mask."""
+    centered = torch.where(mask, values - masked_mean(values, mask), 0)
+    return centered / (masked_mean(centered.square(), mask).sqrt() + 1e-8)
 
 
 def state_weights(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,6 +1,7 @@
-"""The losses of proximal policy optimisation as pure functions of tensors [...].
+"""Policy-gradient objectives as pure functions: losses, surrogates, divergence, Fisher product.
 
-Policy-gradient objectives of all tasks at once: inner loss, surrogate, KL, Fisher product.
+The losses of proximal policy optimization act on tensors [...]; the others on a `PolicyBatch`, all
+tasks at once.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = [
 def clipped_surrogate(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, *, clip: float
 ) -> Tensor:
-    """The clipped policy loss of each step, to be minimised.
+    """The clipped policy loss of each step, to be minimized.
 
         −min(ρ A, clip(ρ, 1 − ε, 1 + ε) A),   ρ = π(a|·) / π_old(a|·)
 
@@ -57,14 +58,14 @@ def clipped_surrogate(
 def clipped_value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float | None = None
 ) -> Tensor:
-    """Half the squared error of the values; with `clip`, the worse of it and the clipped one.
+    """Half the squared error of the values; with `clip`, the larger of it and the clipped error.
 
         ½ max((V − G)², (V_old + clip(V − V_old, −ε, ε) − G)²)
 
     Args:
         values: V, shape [...].
         old_values: V_old, without a graph.
-        returns: G, what the values should be.
+        returns: G, the targets of the values.
         clip: ε in units of the values; None does not clip.
 
     Source: the reference code of Schulman et al. 2017 (openai/baselines, ppo2).
@@ -106,7 +107,7 @@ def policy_batch(
     normalize: bool,
     bootstrap_truncated: bool,
 ) -> PolicyBatch:
-    """Advantages of a batch of episodes, and what else a policy-gradient loss needs.
+    """Advantages of a batch of episodes, with all other inputs of a policy-gradient loss.
 
     Args:
         episodes: leading axes [N, E], time T.
@@ -115,8 +116,8 @@ def policy_batch(
         gae_lambda: λ of the advantage estimate.
         baseline: "linear": fitted to this batch, task by task; "none": values are zero.
         normalize: give the advantages of each task mean 0 and standard deviation 1.
-        bootstrap_truncated: count the baseline's value after a cut episode. The published
-            methods do not: their episodes are worth nothing after the horizon.
+        bootstrap_truncated: count the baseline's value after a truncated episode. The published
+            methods do not: for them the value after the horizon is 0.
 
     Returns:
         The batch without a graph, contiguous.

@@ -1,8 +1,7 @@
 """Return and advantage estimators: pure functions of rewards, values and episode ends.
 
-Time is the last axis; leading axes ([tasks, envs] as a rule) are carried along.
-
-The linear-feature baseline: a value function fitted to each task's own returns.
+Time is the last axis; leading axes, usually [tasks, envs], are kept. The linear-feature baseline is
+a value function fitted to the returns of each task.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def discounted_returns(rewards: Tensor, ends: Tensor, gamma: float) -> Tensor:
 
     Args:
         rewards: r_t. Shape [..., T].
-        ends: bool, true where step t is the last of its episode. Shape [..., T].
+        ends: bool, true if step t is the last of its episode. Shape [..., T].
         gamma: γ, discount per step, in [0, 1].
 
     Returns:
@@ -54,21 +53,21 @@ def generalized_advantages(
     gae_lambda: float,
     next_values: Tensor | None = None,
 ) -> Tensor:
-    """Generalised advantage estimates; termination and truncation count apart.
+    """Generalized advantage estimates; termination and truncation are distinguished.
 
         A_t = δ_t + γ λ (1 − end_t) A_{t+1},   δ_t = r_t + γ (1 − terminated_t) V'_t − V_t
 
-    where end_t = terminated_t or truncated_t and V'_t is the value of the state that step t
-    leads to: V_{t+1} unless `next_values` says otherwise.
+    with end_t = terminated_t or truncated_t; V'_t is the value of the state that step t leads to,
+    V_{t+1} unless `next_values` is given.
 
     Args:
         rewards: r_t. Shape [..., T].
-        values: V_t of the states acted in; the last bootstraps. Shape [..., T + 1].
+        values: V_t of each state; the last bootstraps. Shape [..., T + 1].
         terminated: bool, the task ended: no value follows. Shape [..., T].
-        truncated: bool, the episode was cut: its value still counts. Shape [..., T].
+        truncated: bool, the episode was cut: the next value still counts. Shape [..., T].
         gamma: γ, in [0, 1].
         gae_lambda: λ, in [0, 1].
-        next_values: V'_t, needed where a new episode starts at t + 1. Shape [..., T].
+        next_values: V'_t, needed if a new episode starts at t + 1. Shape [..., T].
 
     Returns:
         A_t, shape [..., T], the dtype of `rewards`.

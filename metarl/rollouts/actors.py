@@ -20,15 +20,15 @@ def chosen(
     stochastic: Callable[[Tensor], Tensor],
     deterministic: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Each environment's action by the way it is asked for."""
-    wanted = moment.deterministic
-    if not bool(wanted.any()):
+    """The deterministic action of each environment that requests it, stochastic ones elsewhere."""
+    requested = moment.deterministic
+    if not bool(requested.any()):
         return stochastic(moment.observations)
     best = deterministic(moment.observations)
-    if bool(wanted.all()):
+    if bool(requested.all()):
         return best
     drawn = stochastic(moment.observations)
-    return torch.where(wanted.view(*wanted.shape, *(1,) * (best.dim() - 2)), best, drawn)
+    return torch.where(requested.view(*requested.shape, *(1,) * (best.dim() - 2)), best, drawn)
 
 
 def random_actor(env: BatchEnv, generator: torch.Generator) -> Actor:

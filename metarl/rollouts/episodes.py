@@ -1,4 +1,4 @@
-"""A batch of episodes, and the loop that collects it: all tasks and environments in step."""
+"""A batch of episodes, and the loop that collects it for all tasks and environments together."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Episodes:
     terminated: Tensor  # [N, E, T] bool
     truncated: Tensor  # [N, E, T] bool
     mask: Tensor  # [N, E, T] bool, true up to and with the episode's last step
-    success: Tensor | None = None  # [N, E, T] bool, where the family defines success
+    success: Tensor | None = None  # [N, E, T] bool; None if the family does not define success
 
     @property
     def returns(self) -> Tensor:

@@ -1,7 +1,7 @@
-"""A whole trial as one episode: how agents of other libraries learn to adapt by memory.
+"""A whole trial as one episode, so that agents of other libraries can learn to adapt by memory.
 
-`TrialFamily(family, num_episodes)` is a task family like any other, so that every face of a family
-is there for trials too: `TaskEnv` and `TaskVectorEnv` for Gymnasium, `as_sb3_vec_env` for
+`TrialFamily(family, num_episodes)` is a task family like any other, so that all interfaces of a
+family work for trials too: `TaskEnv` and `TaskVectorEnv` for Gymnasium, `as_sb3_vec_env` for
 Stable-Baselines3. sb3-contrib's RecurrentPPO, trained on it unchanged, is an RL² agent.
 """
 
@@ -29,9 +29,9 @@ class TrialFamily(TaskFamilyWrapper):
 
     The ends of inner episodes are hidden; an observation is what `TrialInputs` makes of the
     inner one, the previous action, the previous reward and whether the previous step ended an
-    episode. The trial terminates with its last episode: what comes after it is worth nothing.
-    The environments of a batch draw from one stream, so that when an inner episode begins in one
-    can change the chance of the others, as resets of some always can.
+    episode. The trial terminates with its last episode; the value after it is 0.
+    The environments of a batch draw from one random stream, so that the time at which an inner
+    episode begins in one of them can change the random numbers of the others.
 
     Source: Duan et al. 2016 (arXiv:1611.02779), sec. 2.2.
     """
@@ -47,7 +47,7 @@ class TrialFamily(TaskFamilyWrapper):
 
         Raises:
             ValueError: if K is below 1.
-            TypeError: if observations are no flat Box, or actions cannot be encoded.
+            TypeError: if observations are not a flat Box, or actions cannot be encoded.
         """
         require_at_least("num_episodes", num_episodes, 1)
         super().__init__(family)

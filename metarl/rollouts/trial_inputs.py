@@ -1,5 +1,6 @@
-"""What a memory is fed: observation, previous action, previous reward, and whether an episode
-ended. The one place that says in which order."""
+"""Input vectors of a memory: observation, previous action, previous reward, end of an episode.
+
+This module alone fixes their order."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ class TrialInputs:
         """One moment of all environments. Shape [N, E, size].
 
         Raises:
-            ValueError: if observations have another size than those of the space.
+            ValueError: if the size of the observations differs from the space's.
         """
         observations = moment.observations
         size = self.size - encoded_size(self.action_space) - 2
@@ -80,5 +81,5 @@ class TrialInputs:
         self, observations: Tensor, actions: Tensor, rewards: Tensor, ended: Tensor
     ) -> Tensor:
         encoded = encode_actions(self.action_space, actions).to(observations.dtype)
-        told = torch.stack([rewards, ended.to(rewards.dtype)], dim=-1).to(observations.dtype)
-        return torch.cat([observations, encoded, told], dim=-1)
+        outcome = torch.stack([rewards, ended.to(rewards.dtype)], dim=-1).to(observations.dtype)
+        return torch.cat([observations, encoded, outcome], dim=-1)

@@ -31,14 +31,14 @@ class ActorInput(NamedTuple):
     previous_actions: Tensor | None  # [N, E, A] or [N, E] int64; None at the start of the trial
     previous_rewards: Tensor  # [N, E], 0 at the start of the trial
     episode_ended: Tensor  # [N, E] bool, true if the previous action was the last of its episode
-    deterministic: Tensor  # [N, E] bool, true where the most likely action is wanted
+    deterministic: Tensor  # [N, E] bool, true if the most likely action is requested
 
 
 class TrialActor(Protocol):
-    """Something that acts through trials; it is made anew for each batch of them."""
+    """An actor with a memory that lasts for one batch of trials."""
 
     def act(self, moment: ActorInput) -> Tensor:
-        """Actions [N, E, A], or [N, E] int64, in the environment's units; memory moves on."""
+        """Actions [N, E, A], or [N, E] int64, in the environment's units; updates the memory."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Trials:
     mask: Tensor  # [N, E, T] bool, true up to and with the trial's last step
     final_observations: Tensor  # [N, E, K, O], what the last step of each episode led to
     num_episodes: int  # K, of each trial
-    success: Tensor | None = None  # [N, E, T] bool, where the family defines success
-    expected_rewards: Tensor | None = None  # [N, E, T], 0 after the end, where the family tells
+    success: Tensor | None = None  # [N, E, T] bool; None if the family does not define success
+    expected_rewards: Tensor | None = None  # [N, E, T], 0 after the end; None if not provided
 
     @property
     def num_steps(self) -> int:
@@ -111,16 +111,16 @@ def collect_trials(
 ) -> Trials:
     """Run one trial in every environment of a batch.
 
-    An environment whose episode has ended begins its next one at once, whatever the others do;
-    one whose trial has ended waits for the rest: the actor is shown zeros, and what happens there
-    does not count.
+    An environment whose episode has ended begins its next one immediately, whatever the others do.
+    An environment whose trial has ended waits for the rest: its actor input is zero, and its steps
+    do not count.
 
     Args:
         env: the batch; it is reset first and may be used again afterwards.
         actor: acts from the start of a trial on; owns its memory and its randomness.
         generator: draws the initial states. On the CPU.
         num_episodes: K, of each trial.
-        num_exploratory: episodes before deterministic actions are asked for; None asks never.
+        num_exploratory: episodes before actions become deterministic; None: they never do.
 
     Returns:
         The trials, on the environment's device.
@@ -147,17 +147,17 @@ def collect_trials(
         ended = (step.terminated | step.truncated) & running
         records.append(_Record.of_step(seen, actions, step, ended, running))
         episode = episode + ended.to(torch.int64)
-        observations, goes_on = step.observations, episode < num_episodes
-        if not bool(goes_on.any()):
+        observations, continues = step.observations, episode < num_episodes
+        if not bool(continues.any()):
             break
-        begins = ended & goes_on
+        begins = ended & continues
         if bool(begins.any()):
             observations = env.reset(generator, None if bool(begins.all()) else begins)
         rewards = step.rewards
-        if not bool(goes_on.all()):  # numbers of those that wait may be anything, NaN too
-            observations = observations.masked_fill(~goes_on.unsqueeze(-1), 0)
-            rewards = rewards.masked_fill(~goes_on, 0)
-        deterministic = goes_on & (episode >= scored_from)
+        if not bool(continues.all()):  # a waiting environment may return anything, also NaN
+            observations = observations.masked_fill(~continues.unsqueeze(-1), 0)
+            rewards = rewards.masked_fill(~continues, 0)
+        deterministic = continues & (episode >= scored_from)
         moment = ActorInput(observations, actions, rewards, ended, deterministic)
     return _stacked(records, finals.of_episodes)
 
@@ -177,7 +177,7 @@ class _Record(NamedTuple):
     def of_step(
         cls, seen: Tensor, actions: Tensor, step: Step, ended: Tensor, running: Tensor
     ) -> _Record:
-        """Copies of what the actor and the environment may write to again."""
+        """A record with copies of the tensors that actor and environment may modify later."""
         return cls(
             seen,
             actions.clone(),
@@ -194,7 +194,7 @@ class _Finals:
 
     def __init__(self, observations: Tensor, num_episodes: int) -> None:
         num_tasks, num_envs, *size = observations.shape
-        # The additional slot takes what environments give whose trial has ended.
+        # The additional slot is for environments whose trial has ended.
         self._slots = observations.new_zeros(num_tasks, num_envs, num_episodes + 1, *size)
         self._tasks = torch.arange(num_tasks, device=observations.device).unsqueeze(-1)
         self._envs = torch.arange(num_envs, device=observations.device)
@@ -261,6 +261,6 @@ def _stacked(records: Sequence[_Record], finals: Tensor) -> Trials:
 
 
 def _stacked_if_any(values: Sequence[Tensor | None]) -> Tensor | None:
-    """[N, E, T], or None where a family does not tell."""
-    told = [value for value in values if value is not None]
-    return torch.stack(told, dim=2) if told else None
+    """[N, E, T], or None if the family does not provide the values."""
+    provided = [value for value in values if value is not None]
+    return torch.stack(provided, dim=2) if provided else None

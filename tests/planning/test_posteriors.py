@@ -54,8 +54,8 @@ def test_beliefs_follow_from_the_data_by_hand():
     belief = MDPPrior(reward_mean=1.0, reward_precision=2.0).posterior((1,), 2, 2, "cpu")
     one, zero = torch.tensor([1]), torch.tensor([0])
     yes, no = torch.tensor([True]), torch.tensor([False])
-    belief = observed(belief, zero, one, torch.tensor([4.0]), next_states=one, goes_on=yes)
-    belief = observed(belief, zero, one, torch.tensor([7.0]), next_states=zero, goes_on=no)
+    belief = observed(belief, zero, one, torch.tensor([4.0]), next_states=one, continues=yes)
+    belief = observed(belief, zero, one, torch.tensor([7.0]), next_states=zero, continues=no)
     # (2 · 1 + 4 + 7) / 4, and one transition seen, the other not
     assert float(belief.reward_means[0, 0, 1]) == pytest.approx(13 / 4)
     assert float(belief.reward_precisions[0, 0, 1]) == 4
@@ -71,7 +71,7 @@ def test_beliefs_agree_with_counts_of_many_transitions():
     states = torch.randint(4, (steps, envs), generator=draw)
     actions = torch.randint(2, (steps, envs), generator=draw)
     arrivals = torch.randint(4, (steps, envs), generator=draw)
-    goes_on = torch.rand(steps, envs, generator=draw) < 0.7
+    continues = torch.rand(steps, envs, generator=draw) < 0.7
     rewards = torch.randn(steps, envs, generator=draw)
     belief = MDPPrior().posterior((envs,), 4, 2, "cpu")
     for t in range(steps):
@@ -81,7 +81,7 @@ def test_beliefs_agree_with_counts_of_many_transitions():
             actions[t],
             rewards[t],
             next_states=arrivals[t],
-            goes_on=goes_on[t],
+            continues=continues[t],
         )
     for e in range(envs):
         for s in range(4):
@@ -91,14 +91,14 @@ def test_beliefs_agree_with_counts_of_many_transitions():
                 mean = (1 + float(rewards[here, e].sum())) / (1 + n)
                 assert float(belief.reward_means[e, s, a]) == pytest.approx(mean, abs=1e-5)
                 assert float(belief.reward_precisions[e, s, a]) == 1 + n
-                counts = torch.bincount(arrivals[here & goes_on[:, e], e], minlength=4)
+                counts = torch.bincount(arrivals[here & continues[:, e], e], minlength=4)
                 assert belief.concentrations[e, s, a].tolist() == (1 + counts).tolist()
 
 
 def test_one_process_does_not_touch_another():
     belief = MDPPrior().posterior((2,), 2, 2, "cpu")
     states = actions = torch.zeros(2, dtype=torch.int64)
-    seen = {"next_states": states, "goes_on": torch.ones(2, dtype=torch.bool)}
+    seen = {"next_states": states, "continues": torch.ones(2, dtype=torch.bool)}
     one = observed(belief, states, actions, torch.tensor([1.0, 5.0]), **seen)
     other = observed(belief, states, actions, torch.tensor([1.0, -5.0]), **seen)
     assert torch.equal(one.reward_means[0], other.reward_means[0])
@@ -122,5 +122,5 @@ def test_impossible_priors_are_refused():
         MDPPrior(reward_precision=0.0)
     with pytest.raises(ValueError, match=r"concentration must lie in \(0, ∞\), got -1"):
         MDPPrior(concentration=-1.0)
-    with pytest.raises(ValueError, match="reward_mean must lie in"):
+    with pytest.raises(ValueError, match="reward_mean must be a finite number, got nan"):
         MDPPrior(reward_mean=float("nan"))
