@@ -124,6 +124,8 @@ def _check_annotated(name: str, value: object, hint: Any) -> None:
     low, high, open_low, open_high = _bounds(metadata)
     if kind is int:
         _check_int(name, value, int(low) if math.isfinite(low) else None)
+        if math.isfinite(high) and value > high:  # type: ignore[operator] # an integer
+            raise ValueError(f"{name} must be at most {int(high)}, got {value}")
     elif kind is float:
         _check_float(name, value, low, high, open_low=open_low, open_high=open_high)
     else:

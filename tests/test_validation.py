@@ -41,6 +41,7 @@ class Example(Settings):
     ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.5
     offset: float = 0.0
     index: int = 0
+    frames: Annotated[int, Interval(ge=1, le=1000)] = 1
     sizes: tuple[Count, ...] = ()
     bounds: tuple[float, float] = (0.0, 1.0)
     kind: Literal["near", "far"] = "near"
@@ -75,6 +76,8 @@ def test_settings_that_fit_are_kept_as_given(change):
         ({"index": -(2**63)}, "index must fit into 64 bits, got -9223372036854775808"),
         ({"index": "3"}, "index must be a whole number, got '3'"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"frames": 1001}, "frames must be at most 1000, got 1001"),
+        ({"frames": 0}, "frames must be 1 or more, got 0"),
         ({"limit": 0}, "limit must be 1 or more, got 0"),
         ({"limit": "x"}, "limit must be a whole number or null, got 'x'"),
         ({"rate": 0}, "rate must lie in (0, ∞), got 0.0"),

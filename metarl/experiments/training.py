@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from rich.console import Console
@@ -17,9 +17,6 @@ from metarl.runs.metrics import read_metrics
 from metarl.runs.resume import note_resume, read_run
 from metarl.runs.seeds import create_seeds, existing_seeds, has_begun, holds_seeds, train_seeds
 from metarl.runs.tracking import require_tracker
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Experiment", "Training", "train"]
 

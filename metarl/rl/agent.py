@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,9 +41,6 @@ from metarl.tasks.family import BatchEnv, TaskFamily
 from metarl.tasks.reused_batch import TrainingBatch
 from metarl.tasks.spaces import Tasks
 from metarl.validation import require_at_least
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Agent", "Iteration"]
 
