@@ -2,7 +2,7 @@
 
 A small net spends its time between operations: thousands of tiny ones for the inner steps and
 their derivatives. Here the inner loop, the query loss and both derivatives are traced once into
-one graph of plain operations, which `torch.compile` fuses. The numbers are those of the learner
+one graph of plain operations, which `torch.compile` fuses. The numbers equal the learner's
 up to rounding; the first iteration takes a while (sinusoid MAML: about 20 s), and a C++ compiler
 must be there on a CPU. Nets of convolutions gain little: their time is in the convolutions.
 """
@@ -29,10 +29,10 @@ _Program = Callable[[Params, Parts, Parts], tuple[Tensor, Params]]
 
 
 def require_compilable(name: str, learner: FewShotLearner) -> None:
-    """Refuse a learner whose meta-gradient depends on more than parameters and batch.
+    """Reject a learner whose meta-gradient depends on more than parameters and batch.
 
     Raises:
-        ValueError: saying why.
+        ValueError: with the reason.
     """
     if not getattr(learner, "can_compile", False):
         raise ValueError(
@@ -83,7 +83,7 @@ class CompiledMetaGradient:
 
         try:
             with warnings.catch_warnings(), torch.no_grad():
-                # What torch's compiler imports is deprecated by torch itself.
+                # torch's compiler imports modules that torch itself deprecates.
                 warnings.filterwarnings("ignore", r".*torch\.jit", DeprecationWarning)
                 program: _Program = torch.compile(
                     make_fx(whole)(params, *sets), dynamic=False, options=options

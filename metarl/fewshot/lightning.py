@@ -155,13 +155,13 @@ class FewShotModule(LightningModule):
         self.fewshot.num_iterations = held[_COUNTER]
 
     def _identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree in, for training to go on as it would have."""
+        """Facts that a checkpoint must share for training to continue as if uninterrupted."""
         fewshot = self.fewshot
         named = {"learner": fewshot.name, "dataset": fewshot.tasks.name, "seed": fewshot.seed}
         return {**named, **asdict(fewshot.config)}
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What every move of a module to another device or type goes through."""
+        """Called by every move of a module to another device or type."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._share_tensors()
         return self
@@ -178,10 +178,10 @@ class FewShotModule(LightningModule):
 
 
 class _Epoch:
-    """So many steps, numbered, as Lightning asks for a data loader.
+    """A number of steps as a data loader, which Lightning requires.
 
     Which tasks a step draws is counted by the learner, so there is nothing to restore when an
-    epoch is resumed in its middle; the two methods of states tell Lightning so.
+    epoch is resumed in its middle; the two state methods declare this to Lightning.
     """
 
     def __init__(self, num_steps: int) -> None:

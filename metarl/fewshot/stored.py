@@ -23,7 +23,7 @@ from metarl.storage.checkpoints import (
 __all__ = ["AGENT_PREFIX", "StoredTraining", "read_training"]
 
 AGENT_PREFIX = "fewshot-"
-"""Of a learner's name, where files name an agent."""
+"""Prefix of a learner's name in the agent entry of files."""
 _DECISIVE = ("split_digest", "resize", "rotations")  # facts of a data set
 
 

@@ -63,10 +63,10 @@ class FewShotTraining:
         """An untrained learner.
 
         Args:
-            name: of the learner, as `metarl fewshot --list` shows it.
+            name: the learner's name, as `metarl fewshot --list` shows it.
             tasks: where training tasks come from.
             config: settings, of the learner's type; None: the recipe for the data set.
-            seed: of parameters and tasks.
+            seed: seed of parameters and tasks.
             device: where everything is computed; must be the data's device.
             compile: compile each meta-gradient into one program; worth it for small nets, and
                 available for some learners only.
@@ -126,7 +126,7 @@ class FewShotTraining:
 
     @property
     def metrics(self) -> Mapping[str, str]:
-        """Description of each metric by name: of `iterate`, and of `validate` for classes."""
+        """Description of each metric that `iterate` or, for classes, `validate` returns."""
         if self._is_regression:
             return {"meta/query_mse": "mean squared error on the query after adaptation"}
         split = self._sampler.validation_split
@@ -327,7 +327,7 @@ class FewShotTraining:
 
         Args:
             path: the checkpoint.
-            name: of the learner, as the checkpoint has it or as this version calls its algorithm.
+            name: the learner's name, as stored or as this version calls its algorithm.
             tasks: the data set that it was trained on.
             device: where everything is computed; must be the data's device.
             compile: as in the constructor.

@@ -2,7 +2,7 @@
 
 One interface: `init` draws parameters, `features` embeds points, `logits` adds a linear head. Data
 carry a task axis; each parameter is shared by all tasks, or carries one too. A backbone holds sizes
-and no tensors. What a learner adds to a task's parameters is read by name:
+and no tensors. Values that a learner adds to a task's parameters are read by name:
 "context" (CAVIA), "running_mean_k" and "running_variance_k" (batch norm in evaluation).
 """
 
@@ -30,7 +30,7 @@ class Backbone(Protocol):
 
     @property
     def norm_names(self) -> tuple[str, ...]:
-        """Names of normalisation's scales and offsets."""
+        """Names of normalization's scales and offsets."""
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -42,14 +42,14 @@ class Backbone(Protocol):
     def features(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
         """Embeddings [tasks, points, num_features] of inputs [tasks, points, *input_shape].
 
-        `counts` (bool [tasks, points]) says which points enter the statistics of normalisation.
+        `counts` (bool [tasks, points]) marks the points that enter the statistics of normalization.
         """
 
     def logits(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
         """Outputs of the head, [tasks, points, num_outputs]."""
 
     def statistics(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Params:
-        """Statistics of normalisation under the names that evaluation reads, each [tasks, C]; {}
+        """Statistics of normalization under the names that evaluation reads, each [tasks, C]; {}
         without."""
 
 
@@ -63,7 +63,7 @@ class Perceptron:
     hidden_sizes: tuple[int, ...] = (40, 40)
     activation: Activation = "relu"
     num_context: int = 0
-    """Inputs to be taken from params["context"], beside the point."""
+    """Number of further inputs, taken from params["context"]."""
 
     @property
     def num_features(self) -> int:
@@ -88,7 +88,7 @@ class Perceptron:
         outputs = (self.num_outputs,) if self.num_outputs else ()
         return init_mlp((*sizes, *outputs), generator, scheme="fan_in")
 
-    def features(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:  # noqa: ARG002 - nothing is normalised
+    def features(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:  # noqa: ARG002 - nothing is normalized
         """Embeddings [..., points, num_features]; parameters may carry a task axis."""
         points = self._points(params, inputs)
         if not self.hidden_sizes:
@@ -97,11 +97,11 @@ class Perceptron:
         activation = activation_function(self.activation)
         return activation(mlp(hidden, points, activation))
 
-    def logits(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:  # noqa: ARG002 - nothing is normalised
+    def logits(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:  # noqa: ARG002 - nothing is normalized
         """Outputs [..., points, num_outputs]; parameters may carry a task axis."""
         return mlp(params, self._points(params, inputs), activation_function(self.activation))
 
-    def statistics(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Params:  # noqa: ARG002 - nothing is normalised
+    def statistics(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Params:  # noqa: ARG002 - nothing is normalized
         return {}
 
     def _points(self, params: Params, inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batch normalisation as a pure function, exact under every derivative, in four meanings.
+"""Batch normalization as a pure function, exact under every derivative, in four meanings.
 
 In few-shot learning "batch norm" decides results, and it can mean four things (`BatchNorm`):
 
@@ -8,7 +8,7 @@ In few-shot learning "batch norm" decides results, and it can mean four things (
 - "running": training as "batch", averaging the statistics; evaluation uses the averages.
 - "per-step": statistics as "batch", but scale and offset of their own for each inner step. The
   paper (MAML++) also keeps running statistics per step; its published code collects them and
-  normalises by the batch's all the same (`training=True`), which is what is done here.
+  normalizes by the batch statistics (`training=True`), as is done here.
 
 The formula is written out of primitives, so that it holds for parameters of each task's own and
 under every derivative.
@@ -21,7 +21,7 @@ follow from those of the patches, which are few numbers where channels are few:
     mean(W p) = W mean(p),   variance(W p) = diag(W cov(p) Wᵀ)
 
 Scale and shift are folded into the kernel before it is applied. So the largest maps of a net, those
-of its first block, are written once: a step of Prototypical Networks on 28×28 pictures takes two
+of its first block, are written once: a step of Prototypical Networks on 28×28 images takes two
 thirds of the time.
 """
 
@@ -59,7 +59,7 @@ class Moments(NamedTuple):
     mean: Tensor
     """[tasks, C], or [C] of all tasks."""
     variance: Tensor
-    """Of the same shape."""
+    """Of the same shape as `mean`."""
 
 
 def batch_moments(maps: Tensor, counts: Tensor | None = None) -> Moments:
@@ -67,7 +67,7 @@ def batch_moments(maps: Tensor, counts: Tensor | None = None) -> Moments:
 
     Args:
         maps: [tasks, points, H, W, C].
-        counts: which points enter, bool [tasks, points]; None: all.
+        counts: the points that enter, bool [tasks, points]; None: all.
     """
     if counts is None:
         values = maps.flatten(1, 3)
@@ -76,8 +76,8 @@ def batch_moments(maps: Tensor, counts: Tensor | None = None) -> Moments:
     weights = counts.to(maps.dtype)
     weights = (weights / weights.sum(1, keepdim=True).clamp_min(1))[..., None, None, None]
     mean = (weights * maps).sum(1).mean((1, 2))
-    centred = maps - _per_task(mean)
-    return Moments(mean, (weights * centred.square()).sum(1).mean((1, 2)))
+    centered = maps - _per_task(mean)
+    return Moments(mean, (weights * centered.square()).sum(1).mean((1, 2)))
 
 
 def normalize(maps: Tensor, moments: Moments, scale: Tensor, offset: Tensor) -> Tensor:
@@ -103,12 +103,12 @@ _FEW = 4
 
 
 class NormalizedMaps(NamedTuple):
-    """What `normalized_convolution` finds."""
+    """The result of `normalized_convolution`."""
 
     maps: Tensor
     """[tasks, points, h, w, O]."""
     moments: Moments
-    """Of the convolution's outputs before they were normalised, [tasks, O]."""
+    """Moments of the convolution's outputs before normalization, [tasks, O]."""
 
 
 def folds(maps: Tensor) -> bool:
@@ -132,21 +132,21 @@ def normalized_convolution(
         kernels: [tasks, O, C, 3, 3], or [O, C, 3, 3] of all tasks.
         scale: deviation of each channel afterwards, [tasks, O] or [O].
         offset: its mean, alike.
-        stride: of both directions.
+        stride: stride in both directions.
         counts: which points enter the statistics, bool [tasks, points]; None: all.
     """
     rows = patches(maps, stride)
     points = rows.flatten(1, 3)  # [tasks, places of all points, 9 C]
     counted, number = _counted(rows, counts)
     mean = (counted * points).sum(1, keepdim=True) / number
-    centred = points - mean
-    covariance = (counted * centred).mT @ centred / number
+    centered = points - mean
+    covariance = (counted * centered).mT @ centered / number
     matrices = kernel_matrices(kernels)  # [tasks, 9 C, O] or [9 C, O]
     variance = (matrices * (covariance @ matrices)).sum(-2)
     gain = torch.rsqrt(variance + EPSILON) * scale
     shift = offset.expand_as(gain).unsqueeze(-2)
     folded = torch.cat([matrices * gain.unsqueeze(-2), shift], -2)
-    found = torch.bmm(torch.cat([centred, torch.ones_like(centred[..., :1])], -1), folded)
+    found = torch.bmm(torch.cat([centered, torch.ones_like(centered[..., :1])], -1), folded)
     moments = Moments((mean @ matrices).squeeze(-2), variance)
     return NormalizedMaps(found.view(*rows.shape[:-1], -1), moments)
 

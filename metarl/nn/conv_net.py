@@ -64,7 +64,7 @@ class ConvNet:
     def __post_init__(self) -> None:
         if min(self.map_shape[1:]) < 1:
             raise ValueError(
-                f"filters must be fewer than {len(self.filters)} for pictures of "
+                f"filters must be fewer than {len(self.filters)} for images of "
                 f"{self.input_shape[1]}×{self.input_shape[2]}: nothing is left after pooling"
             )
 
@@ -111,7 +111,7 @@ class ConvNet:
     def maps(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
         """The last maps [tasks, points, C, H, W] of inputs [tasks, points, *input_shape].
 
-        `counts` (bool [tasks, points]) says which points enter the statistics of normalisation.
+        `counts` (bool [tasks, points]) marks the points that enter the statistics of normalization.
         """
         return self._forward(params, inputs, counts).maps.movedim(-1, 2)
 
@@ -173,9 +173,9 @@ def _init_block(
 def _normalized_convolution(
     params: Params, k: int, maps: Tensor, counts: Tensor | None, stride: int
 ) -> tuple[Tensor, Callable[[], Moments]]:
-    """Convolution of block k, with batch norm by kept statistics or by those of each task.
+    """Convolution of block k, with batch norm by running statistics or by each task's own.
 
-    The second are the moments of what the convolution gave, found when they are asked for.
+    The second result is a function that gives the moments of the convolution's outputs.
     """
     kernels = params[f"weight_{k}"]
     scale, offset = params[f"scale_{k}"][..., 0, :], params[f"offset_{k}"][..., 0, :]

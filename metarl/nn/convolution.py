@@ -26,7 +26,7 @@ def convolve(maps: Tensor, kernels: Tensor, stride: int) -> Tensor:
     Args:
         maps: [tasks, points, H, W, C].
         kernels: [tasks, O, C, 3, 3], or [O, C, 3, 3] of all tasks.
-        stride: of both directions.
+        stride: stride in both directions.
 
     Returns:
         [tasks, points, ⌈H / stride⌉, ⌈W / stride⌉, O].

@@ -100,7 +100,7 @@ def _complaint(part: nn.Module) -> str | None:
 
 
 def _weight_complaint(part: nn.Module) -> str | None:
-    """Of layers whose weights are not there yet, or have no gradients as adaptation needs them."""
+    """The fault of a layer whose weights do not exist yet, or lack the gradients of adaptation."""
     if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
         return "is lazy and has no parameters yet: call the module on one batch of inputs first"
     if isinstance(part, nn.Embedding) and part.sparse:
@@ -114,7 +114,7 @@ def _weight_complaint(part: nn.Module) -> str | None:
 
 
 def _kind_complaint(part: nn.Module) -> str | None:
-    """Of layers that never work, whatever their settings."""
+    """The fault of a layer that cannot work with any settings."""
     return next((complaint for kind, complaint in _NEVER if isinstance(part, kind)), None)
 
 

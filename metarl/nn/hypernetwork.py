@@ -36,7 +36,7 @@ class Hypernetwork:
         """W [P, features] and b [P], P the number of weights of the generated network.
 
         Args:
-            generator: of the base network's weights.
+            generator: draws the base network's weights.
             last_factor: what the weights of its last layer are multiplied by.
         """
         base = init_mlp(self.sizes, generator)

@@ -15,7 +15,7 @@ __all__ = ["LSTMState", "init_lstm", "lstm_step"]
 
 
 class LSTMState(NamedTuple):
-    """What the cell carries, both [..., H]."""
+    """The state of the cell, both [..., H]."""
 
     hidden: Tensor
     cell: Tensor
@@ -28,7 +28,7 @@ def init_lstm(num_inputs: int, num_hidden: int, size: int, generator: torch.Gene
         num_inputs: length of an input.
         num_hidden: length of the hidden vector that is fed back.
         size: H, length of the cell.
-        generator: source of chance; its device is the parameters'.
+        generator: draws the weights; its device becomes that of the parameters.
     """
     bound = 1 / math.sqrt(size)
     shapes = {

@@ -37,7 +37,7 @@ __all__ = [
 MemoryState: TypeAlias = tuple[Tensor, ...]
 
 _ONE_LAYER = (True, 1, 0.0, True, False, False)
-"""What `torch.gru` and `torch.lstm` are told: biases, one layer, no dropout, training (without it
+"""Options of `torch.gru` and `torch.lstm`: biases, one layer, no dropout, training (without it
 cuDNN keeps nothing for the backward pass), one direction, time first."""
 
 
@@ -52,7 +52,7 @@ class Memory(Protocol):
         """Fresh parameters on the generator's device."""
 
     def start(self, params: Params, batch_size: int) -> MemoryState:
-        """What is remembered when nothing has happened yet."""
+        """The state before the first step."""
 
     def step(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
@@ -299,10 +299,10 @@ def _lasting(
     Source: Tallec & Ollivier 2018 (arXiv:1804.11188), eq. 16, "chrono initialization".
 
     Args:
-        params: of `_recurrent_params`.
+        params: from `_recurrent_params`.
         gates: position of the gate that keeps, and of that which writes, if there is one: its
             bias is the other's negative.
-        length: of the longest dependence.
+        length: the longest dependence in steps.
         generator: source of the times.
     """
     size = params["weight_hh"].shape[1]
@@ -329,13 +329,14 @@ class TransitionMemory:
     other memory's.
 
     Source: transitions as tokens, Laskin et al. 2022 (arXiv:2210.14215), Lee et al. 2023
-    (arXiv:2306.14892); RL² itself (Duan et al. 2016) shows moments.
+    (arXiv:2306.14892); RL² itself (Duan et al. 2016) shows single
+    time steps.
     """
 
     inner: Memory
     """Made for twice as many inputs."""
     input_size: int
-    """Of one moment."""
+    """Of one time step."""
 
     @property
     def output_size(self) -> int:

@@ -21,7 +21,7 @@ __all__ = ["Transformer"]
 
 @dataclass(frozen=True)
 class Transformer:
-    """Layers of causal self-attention and perceptrons, normalised before each.
+    """Layers of causal self-attention and perceptrons, each with normalization first.
 
         x ← x + W_o attention(LN(x)),   x ← x + MLP(LN(x)),   features = LN(x)
 
@@ -30,7 +30,7 @@ class Transformer:
     once something was cleared, the step where each trial's memory begins. `sequence` keeps no
     cache, so that no step can follow it.
 
-    Source: Vaswani et al. 2017 (arXiv:1706.03762); normalisation first as in Radford et al. 2019;
+    Source: Vaswani et al. 2017 (arXiv:1706.03762); normalization first as in Radford et al. 2019;
     as a meta-learner's memory: Mishra et al. 2018 (arXiv:1707.03141), Melo 2022 (arXiv:2206.06614).
     """
 
@@ -82,7 +82,7 @@ class Transformer:
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
         if not state:
-            raise ValueError("state must come from `start` or `step`, got that of a sequence")
+            raise ValueError("state must come from `start` or `step`, got the state of a sequence")
         keys, values, number, *begins = state
         now = int(number)
         self._require_room(now + 1)

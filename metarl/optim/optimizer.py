@@ -20,7 +20,7 @@ _STATE: dict[OptimizerName, tuple[str, ...]] = {
     "adam": ("step", "exp_avg", "exp_avg_sq"),
     "sgd": (),
 }
-"""What torch keeps for each parameter."""
+"""Names of torch's state for each parameter."""
 
 
 def laid_out_as(gradient: Tensor, parameter: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class NamedOptimizer:
         *,
         learning_rate: float | None = None,
     ) -> None:
-        """Take one step. Arguments and errors are those of `set_gradients`."""
+        """Take one step; arguments and errors as in `set_gradients`."""
         self.set_gradients(gradients, iteration, learning_rate=learning_rate)
         self._torch.step()
         self._torch.zero_grad(set_to_none=True)

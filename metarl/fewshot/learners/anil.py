@@ -11,7 +11,7 @@ from metarl.bilevel.inner_loop import Loss
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
 from metarl.fewshot.learners.gradient import AdaptedTasks, GradientLearner, GradientSettings
 from metarl.fewshot.learners.head import head_logits, head_outputs
-from metarl.fewshot.learners.interface import Parts, TrainingContext, autograd_meta_gradient
+from metarl.fewshot.learners.interface import Parts
 from metarl.fewshot.learners.metric import embed_alone, episode_statistics
 from metarl.fewshot.learners.problem import task_losses
 from metarl.fewshot.learners.settings import require_shared_norm
@@ -91,15 +91,6 @@ class ANIL(GradientLearner):
             return task_losses(self.problem.kind, head_logits(head, features), targets, *mask)
 
         return loss
-
-    def meta_gradient(
-        self,
-        params: Params,
-        batch: FewShotBatch,
-        context: TrainingContext,  # noqa: ARG002 - no schedule
-    ) -> tuple[Tensor, Params]:
-        """Losses [tasks] and the gradient of their mean, through embeddings and heads."""
-        return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
 
     def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, ways] or predictions [tasks, points, D]."""

@@ -65,7 +65,7 @@ LEARNERS = Registry(
         Entry(
             "imaml",
             "metarl.fewshot.learners.imaml:IMAML",
-            "implicit gradients at the end of a regularised descent (Rajeswaran et al. 2019)",
+            "implicit gradients at the end of a regularized descent (Rajeswaran et al. 2019)",
         ),
         Entry(
             "r2d2",
@@ -106,8 +106,8 @@ def recipe(name: str, dataset: str, **changes: Any) -> FewShotSettings:
     """Settings of a learner for a data set, from its paper if that gives any.
 
     Args:
-        name: of the learner.
-        dataset: its name.
+        name: the learner's name.
+        dataset: the data set's name.
         changes: settings that replace those of the recipe.
 
     Raises:
@@ -139,7 +139,7 @@ def read_learner(name: str, stored: object, *, where: str) -> StoredLearner:
     """Name and settings of a stored learner, also in the forms of earlier versions.
 
     Args:
-        name: of the learner, as stored.
+        name: the learner's name, as stored.
         stored: its settings, as JSON gave them.
         where: a name for the settings, as messages begin.
 

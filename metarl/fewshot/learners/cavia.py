@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from metarl.bilevel.inner_loop import InnerLoop
 from metarl.fewshot.data.batches import FewShotBatch
 from metarl.fewshot.learners.gradient import GradientLearner, GradientSettings
-from metarl.fewshot.learners.interface import TrainingContext, autograd_meta_gradient
 from metarl.fewshot.learners.metric import episode_statistics
 from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.nn.backbones import Backbone
@@ -84,15 +82,6 @@ class CAVIA(GradientLearner):
     def inner_loop(self, params: Params) -> InnerLoop:
         """The inner loop of all tasks at once; `meta_gradient` cuts the tasks into chunks."""
         return replace(super().inner_loop(params), chunk_size=None)
-
-    def meta_gradient(
-        self,
-        params: Params,
-        batch: FewShotBatch,
-        context: TrainingContext,  # noqa: ARG002 - no schedule
-    ) -> tuple[Tensor, Params]:
-        """Losses [tasks] and the gradient of their mean."""
-        return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
         """Statistics of support and query together, at a context of zero."""

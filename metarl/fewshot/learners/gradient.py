@@ -22,7 +22,14 @@ from metarl.bilevel.meta_gradients import meta_gradient
 from metarl.bilevel.rules import InnerRule
 from metarl.bilevel.steps import inner_step
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learners.interface import Parts, TrainingContext, joined, norm_facts, parts_of
+from metarl.fewshot.learners.interface import (
+    Parts,
+    TrainingContext,
+    autograd_meta_gradient,
+    joined,
+    norm_facts,
+    parts_of,
+)
 from metarl.fewshot.learners.problem import Problem, task_losses
 from metarl.fewshot.learners.settings import FewShotSettings, require_one_head
 from metarl.nn.backbones import Backbone
@@ -191,7 +198,13 @@ class GradientLearner(ABC):
     def meta_gradient(
         self, params: Params, batch: FewShotBatch, context: TrainingContext
     ) -> tuple[Tensor, Params]:
-        """Losses after the last step [tasks], and the gradient along the path of the inner loop."""
+        """Losses after the last step [tasks], and the gradient along the path of the inner loop.
+
+        If the inner loss reads parameters that all tasks share, autograd differentiates the whole
+        meta-loss; the core's gradient is by the parameters that it adapts.
+        """
+        if self.shared_params(params):
+            return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
         start = self.start(params)
         inner = replace(self.inner_loop(params), mode=self.config.mode_at(context.iteration))
         support, query = self.inner_batch(params, batch.support), self._query_batch(batch)

@@ -105,11 +105,11 @@ def parts_of(points: LabelledSet) -> Parts:
 def joined(
     support: LabelledSet, inputs: Tensor, mask: Tensor | None, norm: BatchNorm
 ) -> tuple[Tensor, Tensor | None]:
-    """Support and query inputs of all tasks in one set, and which of them enter statistics.
+    """Support and query inputs of all tasks in one set, and the points that enter statistics.
 
     Args:
         support: [tasks, shots, ...].
-        inputs: of the query, [tasks, queries, ...].
+        inputs: query inputs, [tasks, queries, ...].
         mask: which query points count, or None.
         norm: under "support" the query enters no statistics.
 
@@ -152,7 +152,7 @@ def by_chunks(
     batch: FewShotBatch,
     chunk_size: int | None,
 ) -> tuple[Tensor, Params]:
-    """Losses [tasks] and the gradient of their mean, from those of so many tasks at a time."""
+    """Losses [tasks] and the gradient of their mean, computed for `chunk_size` tasks at a time."""
     num_tasks = len(batch.query.inputs)
     if chunk_size is None or chunk_size >= num_tasks:
         return gradient(batch)

@@ -42,12 +42,12 @@ __all__ = [
 
 
 class SharedTasks(NamedTuple):
-    """Tasks known by their support sets, with parameters that all share."""
+    """Tasks given by their support sets, with parameters that all tasks share."""
 
     params: Params
     """By name, no task axis."""
     support: LabelledSet
-    """Of all tasks."""
+    """The support sets of all tasks."""
 
 
 class Embedded(NamedTuple):
@@ -71,9 +71,9 @@ def embed(
     Args:
         backbone: the embedding.
         adapted: parameters and support of all tasks.
-        inputs: of the query, [tasks, queries, ...].
+        inputs: query inputs, [tasks, queries, ...].
         mask: which query points count, bool [tasks, queries], or None.
-        norm: whose statistics normalise.
+        norm: the statistics that normalize.
     """
     both, counts = joined(adapted.support, inputs, mask, norm)
     features = backbone.features(adapted.params, both, counts)
@@ -99,7 +99,7 @@ def episode_statistics(
 
 
 def membership(support: LabelledSet, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """1 where a support point counts and is of a class, else 0; [tasks, shots, classes]."""
+    """1 if a support point counts and belongs to a class, else 0; [tasks, shots, classes]."""
     classes = torch.arange(num_classes, device=support.targets.device)
     members = support.targets.unsqueeze(-1) == classes
     if support.mask is not None:
@@ -119,7 +119,7 @@ def without_absent(logits: Tensor, members: Tensor) -> Tensor:
 
 
 def class_means(features: Tensor, members: Tensor) -> Tensor:
-    """Mean embedding of each class, [tasks, classes, F]; zero where a class has no point."""
+    """Mean embedding of each class, [tasks, classes, F]; zero for a class without points."""
     sums = members.mT @ features
     return sums / class_counts(members).clamp_min(1).unsqueeze(-1)
 
@@ -127,7 +127,8 @@ def class_means(features: Tensor, members: Tensor) -> Tensor:
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """‖a_i − b_j‖² of a [..., m, F] and b [..., n, F]; [..., m, n].
 
-    As ‖a‖² + ‖b‖² − 2 a·b, one matrix product; what cancels is about 10⁻⁷ of ‖a‖² in float32.
+    Computed as ‖a‖² + ‖b‖² − 2 a·b, with one matrix product; in float32 the cancellation error is
+    about 10⁻⁷ ‖a‖².
     """
     lengths = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
     return lengths - 2 * (a @ b.mT)
@@ -193,7 +194,7 @@ class MetricLearner(ABC):
         yield self.adapt(params, support)
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
-        """Of support and query together."""
+        """Statistics of support and query together."""
         return episode_statistics(self.backbone, params, batch, self.config.batch_norm)
 
     def facts(self) -> ProtocolFacts:

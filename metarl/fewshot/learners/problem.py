@@ -1,4 +1,4 @@
-"""What a learner is told of a data set, and how its outputs are judged."""
+"""The description of a few-shot problem, and the losses and accuracies of outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Problem(NamedTuple):
     num_outputs: int
     """Classes of an episode, or numbers to predict."""
     num_train_classes: int = 0
-    """Classes of the training split; 0 where they cannot be counted."""
+    """Classes of the training split; 0 if they cannot be counted."""
 
 
 def point_losses(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def point_losses(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:
         regression      mean over D of (output − target)²
 
     Args:
-        kind: of the problem.
+        kind: kind of problem.
         outputs: [..., points, ways] logits, or [..., points, D].
         targets: int64 [..., points], or [..., points, D].
 
@@ -44,8 +44,8 @@ def point_losses(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:
 def task_losses(kind: Kind, outputs: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean loss over the points that count: a scalar of one task, [tasks] of all.
 
-    The mean over ways × shots points; code that sums over ways and divides by the shots, as MAML's
-    does, needs a learning rate smaller by the number of ways for the same step.
+    The mean is over ways × shots points. MAML's code sums over the ways and divides by the shots,
+    so its learning rates are smaller by the number of ways for the same step.
     """
     return mean_over_points(point_losses(kind, outputs, targets), mask)
 
@@ -61,7 +61,7 @@ def mean_over_points(values: Tensor, mask: Tensor | None = None) -> Tensor:
 def accuracies(outputs: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     """Share of points whose largest logit is the target's, [..., points, ways] to [...].
 
-    A point of which a logit is NaN counts as wrong.
+    A point with a NaN logit counts as wrong.
     """
     right = (outputs.argmax(-1) == targets) & ~outputs.isnan().any(-1)
     return mean_over_points(right.to(outputs.dtype), mask)

@@ -24,7 +24,7 @@ from metarl.parameters import Params
 
 __all__ = ["ProtoNet", "ProtoNetConfig", "prototype_logits"]
 
-_USUAL_FEATURES = 64  # of four blocks on 28×28 pictures
+_USUAL_FEATURES = 64  # features of four blocks on 28×28 images
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class ProtoNet(MetricLearner):
 
         p(c | x) ∝ exp(−‖f(x) − c̄‖²),   c̄ = mean of f over the support of c
 
-    Source: Snell et al. 2017 (arXiv:1703.05175), eq. 1–2. Differs: of a net of convolutions with
-    more than 64 features F the last batch norm's scale begins at √(64/F), so that distances begin
-    as they do on 28×28 characters. They grow with F, 1600 on photographs, and episodes of few
-    classes then teach nothing but to make them small: all pictures ended up with one embedding.
+    Source: Snell et al. 2017 (arXiv:1703.05175), eq. 1–2. Differs: if a convolutional net has
+    F > 64 features, the scale of its last batch norm starts at √(64/F), so that initial distances
+    are as on 28×28 characters. Distances grow with F (1600 on photographs), and episodes with few
+    classes then only teach the net to shrink them: all images ended up with one embedding.
     """
 
     config_type: ClassVar[type[ProtoNetConfig]] = ProtoNetConfig

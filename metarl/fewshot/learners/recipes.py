@@ -1,8 +1,9 @@
-"""What the papers trained with, by learner and data set: the defaults of the command.
+"""Settings of the papers by learner and data set: the defaults of the command.
 
-Only what differs from a learner's own defaults is listed; what no paper gives is our choice and
-named so. Rates are of the mean loss over all points: MAML's code sums over the ways, so its 0.4
-for five ways is 2.0 here, and 0.01 is 0.05. Figures are for 5 ways and 1 shot.
+Only settings that differ from a learner's defaults are listed; comments mark settings that are our
+choice because no paper gives them. Rates are of the mean loss over all points: MAML's code sums
+over the ways, so its 0.4 for five ways is 2.0 here, and 0.01 is 0.05. Figures are for 5 ways and 1
+shot.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ _METRIC_LEARNERS = ("r2d2", "protonet", "matching", "relation", "siamese", "tran
 def settings_for(learner: str, dataset: str) -> Settings:
     """Settings by name that differ from the learner's defaults.
 
-    Of a data set unknown here, those of vectors; of a learner unknown here, the data set's only.
+    An unknown data set gets the settings of vectors; an unknown learner gets those of the data set.
     """
     kind = _KINDS.get(dataset, "vectors")
     metric = _METRIC.get(kind, {}) if learner in _METRIC_LEARNERS else {}

@@ -50,11 +50,11 @@ class RelationNetConfig(FewShotSettings):
 
 
 class RelationNet(MetricLearner):
-    """Score of a query and a class: g(f(query) beside the sum of f over the class's support).
+    """Score of a query and a class: g(f(query) joined with the sum of f over the class's support).
 
         L = mean over queries and classes of (score − 1[the query is of the class])²
 
-    The scores lie in (0, 1). Pictures are compared as maps: the embedding down-samples in its first
+    The scores lie in (0, 1). Images are compared as maps: the embedding down-samples in its first
     two blocks only, and two more blocks of convolutions compare. Vectors are compared by a
     perceptron.
 
@@ -111,7 +111,7 @@ class RelationNet(MetricLearner):
         return scores.sigmoid() if present is None else scores.sigmoid() * present
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
-        """Of support and query together, and of all their pairs."""
+        """Statistics of support and query together, and of all their pairs."""
         found = super().statistics(params, batch)
         if not found or self._module is None:
             return found
@@ -125,7 +125,7 @@ class RelationNet(MetricLearner):
         return found | {_MODULE + name: values.mean(0) for name, values in more.items()}
 
     def _pairs(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None) -> Tensor:
-        """Class sums beside queries: [tasks, queries, classes, 2C, H, W], or 2F features."""
+        """Class sums joined with queries: [tasks, queries, classes, 2C, H, W], or 2F features."""
         support = adapted.support
         both, counts = joined(support, inputs, mask, self.config.batch_norm)
         net = self.backbone
@@ -139,7 +139,7 @@ class RelationNet(MetricLearner):
 
 
 def _present(adapted: SharedTasks) -> Tensor | None:
-    """Which classes a task has support of, bool [tasks, 1, classes]; None where all have."""
+    """The classes that each task has support of, bool [tasks, 1, classes]; None: all."""
     support = adapted.support
     if support.mask is None:
         return None
@@ -148,7 +148,7 @@ def _present(adapted: SharedTasks) -> Tensor | None:
 
 
 def _counted(adapted: SharedTasks, pairs: Tensor, mask: Tensor | None) -> Tensor | None:
-    """Which pairs [tasks, queries, classes, ...] count, bool [tasks, queries · classes]."""
+    """The pairs [tasks, queries, classes, ...] that count, bool [tasks, queries · classes]."""
     present = _present(adapted)
     if mask is None and present is None:
         return None
@@ -161,5 +161,5 @@ def _counted(adapted: SharedTasks, pairs: Tensor, mask: Tensor | None) -> Tensor
 
 
 def _under(params: Params, prefix: str) -> Params:
-    """The parameters whose names begin so, without the beginning."""
+    """The parameters whose names start with a prefix, without it."""
     return {name.removeprefix(prefix): p for name, p in params.items() if name.startswith(prefix)}

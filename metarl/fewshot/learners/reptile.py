@@ -1,4 +1,4 @@
-"""Reptile: train on a task for a while, and move the start towards where that ended."""
+"""Reptile: train on a task for some steps, and move the start towards the end of that path."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DECAY, _EPSILON = 0.999, 1e-8  # of Adam
 
 @dataclass(frozen=True)
 class ReptileConfig(GradientSettings):
-    """Settings of Reptile; the inner ones are those of its Omniglot runs."""
+    """Settings of Reptile; the inner settings are from its Omniglot experiments."""
 
     num_inner_steps: Count = 5
     """Inner steps in training, each on a minibatch of the support set."""
@@ -56,7 +56,7 @@ class ReptileConfig(GradientSettings):
         return "first_order"
 
     def train_episodes(self, problem: Problem) -> EpisodeShape | EpisodeRanges:
-        """Episodes of training as they are drawn.
+        """Sizes of training episodes.
 
         Raises:
             ValueError: as for all learners; and if support sets vary in size and a minibatch is

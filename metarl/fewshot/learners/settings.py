@@ -1,4 +1,4 @@
-"""What every few-shot learner is trained with, whatever it is: episodes, optimiser, net."""
+"""Settings that all few-shot learners share: episodes, optimizer, net."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TrainSplit = Literal["train", "train+validation"]
 
 @dataclass(frozen=True)
 class FewShotSettings(Settings):
-    """Shared by all learners; the defaults are those of sinusoid regression."""
+    """Settings of all learners; the defaults suit sinusoid regression."""
 
     ways: Count = 5
     """Classes of an episode; regression has one."""
@@ -44,45 +44,47 @@ class FewShotSettings(Settings):
     queries: Count | None = None
     """Query points per class; None: as many as shots."""
     train_ways: Count | None = None
-    """Classes of a training episode; None: as in the test."""
+    """Classes of a training episode; None: as many as in the test."""
     train_shots: Count | None = None
-    """Support points per class in training; None: as in the test."""
+    """Support points per class in training; None: as many as in the test."""
     min_ways: Annotated[int, Ge(2)] | None = None
-    """Fewest classes of a training episode, whose number is then drawn for each task; None: always
-    as many. A head keeps an output for each of the most classes."""
+    """Fewest classes of a training episode; the number is then drawn for each task. None: the
+    number is fixed. A head has an output for each class of the largest episode."""
     min_shots: Count | None = None
-    """Fewest support points per class in training, drawn for each task; None: always as many."""
+    """Fewest support points per class in training; the number is then drawn for each task. None:
+    the number is fixed."""
     train_split: TrainSplit = "train"
-    """Classes to train on; train+validation leaves none to judge the best of a run by, so that the
-    best is judged on training classes (what the papers call trainval)."""
+    """Classes to train on; with train+validation ("trainval" in papers) the best checkpoint of a
+    run is chosen on training classes."""
     meta_batch_size: Count = 25
     """Tasks per iteration."""
     meta_lr: Positive = 1e-3
-    """Learning rate of the outer optimiser."""
+    """Learning rate of the outer optimizer."""
     optimizer: OptimizerName = "adam"
-    """The outer optimiser."""
+    """The outer optimizer."""
     schedule: ScheduleName = "constant"
-    """Of meta_lr: constant; linear to 0; cosine to a hundredth; halved every decay_iterations."""
+    """How meta_lr falls: constant; linear to 0; cosine to a hundredth; halved every
+    decay_iterations."""
     decay_iterations: Count | None = None
-    """Iterations the schedule runs over (halving: between halvings); None: those of the run, which
-    `metarl fewshot` knows and `FewShotTraining` does not: it refuses to train."""
+    """Iterations over which the schedule runs (halving: between halvings). None: all iterations of
+    a run of `metarl fewshot`; `FewShotTraining` needs a number."""
     clip_gradient: Positive | None = None
-    """Bound on each entry of the meta-gradient; None: none."""
+    """Bound on the absolute value of each entry of the meta-gradient; None: no bound."""
     backbone: Literal["mlp", "conv"] = "mlp"
-    """The net: a perceptron, or blocks of convolutions for pictures."""
+    """The net: a multilayer perceptron, or convolutional blocks for images."""
     hidden_sizes: tuple[Count, ...] = (40, 40)
-    """Hidden layers of the perceptron."""
+    """Sizes of the perceptron's hidden layers."""
     activation: Activation = "relu"
-    """Between the perceptron's layers."""
+    """Activation of the perceptron's hidden layers."""
     filters: tuple[Count, ...] = (64, 64, 64, 64)
-    """Filters of each block of convolutions."""
+    """Filters of each convolutional block."""
     pooling: Pooling = "max"
     """Down-sampling of the blocks: max-pooling, or convolutions of stride 2."""
     batch_norm: BatchNorm = "batch"
-    """Whose statistics the blocks normalise by: batch (transductive), support, running, per-step
-    (also batch)."""
+    """Statistics that the blocks normalize by: of the batch (transductive), of the support set,
+    running averages, or per-step (of the batch, with a scale and an offset for each inner step)."""
     chunk_size: Count | None = None
-    """At most this many tasks at a time, to save memory; None: all at once."""
+    """Maximum number of tasks computed at a time, to save memory; None: all at once."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -96,27 +98,27 @@ class FewShotSettings(Settings):
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """Names of the settings that the chosen net does not read."""
+        """Names of the settings that do not apply to the chosen net."""
         if self.backbone == "mlp":
             return ("filters", "pooling", "batch_norm")
         return ("hidden_sizes", "activation")
 
     def test_shape(self, problem: Problem) -> EpisodeShape:
-        """Episodes of the test."""
+        """Size of test episodes."""
         ways = self.ways if problem.kind == "classification" else 1
         return EpisodeShape(ways, self.shots, self.queries or self.shots)
 
     def train_shape(self, problem: Problem) -> EpisodeShape:
-        """Episodes of training."""
+        """Size of training episodes, or of the largest if it varies."""
         shape = self.test_shape(problem)
         ways = self.train_ways or shape.ways
         return replace(shape, ways=ways, shots=self.train_shots or shape.shots)
 
     def train_episodes(self, problem: Problem) -> EpisodeShape | EpisodeRanges:
-        """Episodes of training as they are drawn: all of one size, or of varying ways and shots.
+        """Sizes of training episodes: all equal, or with varying ways and shots.
 
         Raises:
-            ValueError: if the fewest are more than the most, or cannot vary.
+            ValueError: if the minimum is above the maximum, or the number cannot vary.
         """
         shape = self.train_shape(problem)
         if self.min_ways is None and self.min_shots is None:
@@ -148,14 +150,14 @@ class FewShotSettings(Settings):
         """The net for a problem.
 
         Args:
-            problem: whose inputs it takes.
-            num_outputs: of its head; 0: no head.
-            num_slots: scales and offsets of batch norm for each inner step.
-            num_context: length of the context it is modulated by.
-            num_pooled: blocks of convolutions that down-sample, the first ones; None: all.
+            problem: decides the inputs.
+            num_outputs: outputs of the head; 0: no head.
+            num_slots: number of scales and offsets of batch norm, one for each inner step.
+            num_context: length of the context that modulates the net.
+            num_pooled: number of blocks, from the first, that down-sample; None: all.
 
         Raises:
-            ValueError: if convolutions are asked for and the inputs are no pictures.
+            ValueError: if the backbone is convolutional and the inputs are not images.
         """
         if self.backbone == "mlp":
             shape = problem.input_shape
@@ -180,16 +182,16 @@ class FewShotSettings(Settings):
 
 
 def require_read(config: FewShotSettings, given: Collection[str]) -> None:
-    """Refuse settings that were asked for and have no effect on the chosen net.
+    """Reject given settings that have no effect on the chosen net.
 
-    Those at their defaults pass, and those not asked for, as recipes have them for another net.
+    Settings at their defaults pass, and so do settings that a recipe made for another net.
 
     Args:
-        config: of a learner.
-        given: names of the settings that a person gave.
+        config: settings of a learner.
+        given: names of the settings that the user gave.
 
     Raises:
-        ValueError: naming the first.
+        ValueError: naming the first such setting.
     """
     defaults = {each.name: each.default for each in fields(config)}
     for name in config.unread:
@@ -201,7 +203,7 @@ def require_read(config: FewShotSettings, given: Collection[str]) -> None:
 
 
 def require_one_head(config: FewShotSettings) -> None:
-    """Refuse training episodes of more ways than a head has outputs.
+    """Reject training episodes with more ways than a head has outputs.
 
     Raises:
         ValueError: if the ways of training and test differ.
@@ -214,10 +216,10 @@ def require_one_head(config: FewShotSettings) -> None:
 
 
 def require_classes(learner: str, problem: Problem) -> None:
-    """Refuse regression.
+    """Reject regression.
 
     Raises:
-        ValueError: naming learners that can do it.
+        ValueError: naming learners that support it.
     """
     if problem.kind != "classification":
         raise ValueError(
@@ -227,10 +229,10 @@ def require_classes(learner: str, problem: Problem) -> None:
 
 
 def require_shared_norm(config: FewShotSettings) -> None:
-    """Refuse batch norm by steps for a learner that adapts its scale and offset, or shares them.
+    """Reject batch norm per step for a learner that adapts scale and offset, or shares them.
 
     Raises:
-        ValueError: naming the others.
+        ValueError: naming the supported kinds.
     """
     if config.batch_norm == "per-step":
         raise ValueError(
