@@ -1,4 +1,4 @@
-"""Show an agent on one task, as a picture that moves: `metarl play RUN --out clip.gif`."""
+"""Show an agent on one task, as a video: `metarl play RUN --out clip.gif`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from annotated_types import Interval
 
 from metarl.console import plain_console
 from metarl.devices import DeviceName, resolve_device
@@ -23,56 +24,50 @@ from metarl.scripts.command_line import parse, run
 from metarl.storage.files import require_output_file
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.spaces import Tasks, space_bounds
-from metarl.validation import require_at_least, require_between
+from metarl.validation import Count, Settings, WholeNumber
 
 __all__ = ["PlayConfig", "main", "play"]
 
 
 @dataclass(frozen=True)
-class PlayConfig:
+class PlayConfig(Settings):
     """Show an agent on one task before and after it adapts, side by side, or at one stage."""
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Directory of a run, or whatever else `metarl evaluate` takes."""
+    """Directory of a run, or another target of `metarl evaluate`."""
     out: Path
-    """The film's file, .gif, .webp, .png or .mp4; it is replaced if it exists."""
+    """File of the video, .gif, .webp, .png or .mp4; it is replaced if it exists."""
     task: tuple[float, ...] = ()
-    """The task's numbers; without them it is one that `metarl evaluate` would measure on."""
+    """Numbers of the task; none: a task that `metarl evaluate` would measure on."""
     split: str = "test"
-    """Where the task comes from."""
-    index: int = 0
-    """Which task of the split."""
-    stage: int | None = None
-    """Adaptation steps before what is shown; without it, both before any and after all."""
+    """Split that the task comes from."""
+    index: WholeNumber = 0
+    """Index of the task in the split."""
+    stage: WholeNumber | None = None
+    """Adaptation steps before the episode shown; None: two episodes, before any and after all."""
     preset: str | None = None
-    """How the agent adapts: maml, pearl, varibad or metaworld. Without it maml, or varibad for
-    agents that remember."""
-    episodes: int | None = None
-    """Episodes of data before each adaptation step; by default those of the preset."""
-    seed: int = 0
-    """Of tasks, initial states and actions."""
-    frames: int = 200
-    """The most pictures; of longer episodes steps are left out."""
-    frames_per_second: float = 20.0
-    """Pictures a second; GIF has at most 50."""
+    """How the agent adapts: maml, pearl, varibad or metaworld. None: maml, or varibad for agents
+    with a memory."""
+    episodes: Count | None = None
+    """Episodes of data before each adaptation step; None: as many as in the preset."""
+    seed: WholeNumber = 0
+    """Seed of tasks, initial states and actions."""
+    frames: Count = 200
+    """Maximum number of frames; steps of longer episodes are left out."""
+    frames_per_second: Annotated[float, Interval(gt=0, le=1000)] = 20.0
+    """Frames per second; GIF allows at most 50."""
     env: str | None = None
-    """Family and variant, where the target does not say."""
+    """Family and variant, if the target does not name them."""
     sb3: str | None = None
-    """The class of a target MODEL.zip; open such a file only if you trust where it came from."""
+    """Class of a target MODEL.zip; open such a file only if you trust its source."""
     device: DeviceName = "auto"
-    """Where the agent computes."""
+    """Device of the agent."""
 
-    def __post_init__(self) -> None:
+    def check_combinations(self) -> None:
+        """Reject an unknown preset and a file that cannot be written to."""
+        super().check_combinations()
         if self.preset is not None:
             preset(self.preset)
-        for name in ("index", "seed"):
-            require_at_least(name, getattr(self, name), 0)
-        if self.stage is not None:
-            require_at_least("stage", self.stage, 0)
-        require_at_least("frames", self.frames, 1)
-        if self.episodes is not None:
-            require_at_least("episodes", self.episodes, 1)
-        require_between("frames_per_second", self.frames_per_second, 0, 1000, open_low=True)
         require_output_file("out", self.out)
         if self.out.suffix not in FILM_SUFFIXES:
             raise ValueError(f"out must end in {', '.join(FILM_SUFFIXES)}, got {self.out}")

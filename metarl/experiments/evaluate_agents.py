@@ -18,53 +18,55 @@ from metarl.rl.players import AdaptiveAgent
 from metarl.rl.registry import fitting_references, make_reference
 from metarl.runs.directory import RunDirectory
 from metarl.storage.files import require_output_file
+from metarl.validation import Settings
 
 __all__ = ["EvaluateAgentsConfig", "evaluate_agents"]
 
 
 @dataclass(frozen=True)
-class EvaluateAgentsConfig:
+class EvaluateAgentsConfig(Settings):
     """Measure agents before and after each adaptation step, or episode by episode.
 
     A TARGET is the directory of a run, or of several seeds; a checkpoint; MODEL.zip of
     Stable-Baselines3, with --sb3 and --env; or module:attribute, with --env: something that,
     called with the family, gives an agent, an object with act(observations) and perhaps
     adapt(episodes), or a function (num_tasks, num_envs) of such objects. Several targets are
-    runs of one agent. Splits outside the training distribution are measured besides, unless
-    --split names one. Runs of few-shot learners have options of their own, --ways, --shots,
-    --queries and --steps among them: metarl evaluate RUN --help lists them.
+    runs of one agent. Splits outside the training distribution are also measured, unless
+    --split names one. Runs of few-shot learners have different options, including --ways, --shots,
+    --queries and --steps: metarl evaluate RUN --help lists them.
     """
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TARGET ...")]
-    """What is measured."""
+    """Runs, checkpoints or agents to measure."""
     preset: str | None = None
-    """What the options below begin with: maml (as shown), pearl, varibad or metaworld. Without
-    it maml, or for agents that remember varibad with all the episodes they were trained on."""
+    """Defaults of the options below: maml (as shown), pearl, varibad or metaworld. None: maml, or
+    for agents with a memory varibad with as many episodes as they were trained on."""
     protocol: tyro.conf.OmitArgPrefixes[EvaluationProtocol] = field(
         default_factory=EvaluationProtocol
     )
     env: str | None = None
-    """Family and variant; by default that of the run, else one with spaces like it."""
+    """Family and variant; None: the run's. Another one must have the same spaces."""
     multi_task: str | None = None
-    """A target beside the others: a policy trained on all tasks, measured without adaptation."""
+    """Also measure this target, a policy trained on all tasks, without adaptation."""
     scratch: bool = False
-    """Beside the others: a fresh policy for each task, which takes MAML-TRPO's steps on the same
+    """Also measure an untrained policy for each task, which takes MAML-TRPO's steps on the same
     test data."""
     references: tuple[str, ...] = ()
-    """Beside the others: known algorithms, as `metarl list references` names them, or all that
-    fit."""
+    """Also measure known algorithms, as `metarl list references` names them, or all that fit."""
     sb3: str | None = None
-    """The class of targets MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Open such a
-    file only if you trust where it came from: loading one can run any code."""
+    """Class of targets MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Open such a file
+    only if you trust its source: loading it can run any code."""
     device: DeviceName = "auto"
-    """Where the agents compute."""
+    """Device of the agents."""
     json: Path | None = None
-    """Write raw returns and statistics here; by default to evaluation.json in the target, if that
-    is one directory, not a published one, and --env is left out."""
+    """Write raw returns and statistics here; None: to evaluation.json in the target if it is one
+    directory that is not a published one and --env is not given."""
     plot: Path | None = None
-    """Write a picture of the adaptation curve here (PNG)."""
+    """Write a figure of the adaptation curve here (PNG)."""
 
-    def __post_init__(self) -> None:
+    def check_combinations(self) -> None:
+        """Reject an unknown preset, places that cannot be written to, and sb3 without a model."""
+        super().check_combinations()
         if self.preset is not None:
             preset(self.preset)
         for name in ("json", "plot"):
@@ -79,7 +81,7 @@ class EvaluateAgentsConfig:
 
     @property
     def json_file(self) -> Path | None:
-        """Where the numbers go; a run's own file holds what it is worth where it was trained."""
+        """File for the numbers; that of a run holds only its returns where it was trained."""
         own = self.own_run
         if own is not None and not own.is_published:
             return own.path / "evaluation.json"
@@ -87,7 +89,7 @@ class EvaluateAgentsConfig:
 
     @property
     def own_run(self) -> RunDirectory | None:
-        """The folder that the numbers belong to by default; None if they have no such place."""
+        """The run whose evaluation.json would hold the numbers; None if they go elsewhere."""
         is_own = self.json is None and self.env is None and len(self.targets) == 1
         if is_own and Path(self.targets[0]).is_dir():
             return RunDirectory(Path(self.targets[0]))

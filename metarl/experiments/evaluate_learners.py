@@ -22,54 +22,50 @@ from metarl.runs.progress import measuring
 from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
 from metarl.storage.checkpoints import read_header
 from metarl.storage.files import require_output_file
-from metarl.validation import require_at_least
+from metarl.validation import Count, Settings, WholeNumber
 
 __all__ = ["EvaluateLearnersConfig", "evaluate_learners"]
 
 
 @dataclass(frozen=True)
-class EvaluateLearnersConfig:
+class EvaluateLearnersConfig(Settings):
     """Measure a few-shot learner before and after each adaptation step on unseen tasks."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
-    """Directories of runs, one of several seeds, or checkpoints. Several are runs of one
+    """Directories of runs, a directory of several seeds, or checkpoints. Several are runs of one
     experiment: means and intervals are over all of them."""
     split: str = "test"
-    """Which classes: train, validation or test."""
-    num_tasks: int = NUM_TEST_TASKS
-    """Tasks."""
-    steps: int | None = None
-    """Adaptation steps; 10 if not given, those trained if more, or the learner's own test."""
-    ways: int | None = None
-    """Classes of a task; the run's own if not given, and for learners whose head has one output
-    per class."""
-    shots: int | None = None
-    """Support points per class; the run's own if not given."""
-    queries: int | None = None
-    """Query points per class; 15 if not given."""
-    seed: int = 0
-    """Of the tasks."""
+    """Classes of the tasks: train, validation or test."""
+    num_tasks: Count = NUM_TEST_TASKS
+    """Number of tasks."""
+    steps: WholeNumber | None = None
+    """Adaptation steps; None: 10, as many as in training if that is more, or as many as the
+    learner's own test takes."""
+    ways: Count | None = None
+    """Classes of a task; None: the run's. Learners whose head has one output per class take no
+    others."""
+    shots: Count | None = None
+    """Support points per class; None: the run's."""
+    queries: Count | None = None
+    """Query points per class; None: 15."""
+    seed: WholeNumber = 0
+    """Seed of the tasks."""
     data_dir: Path | None = None
-    """Folder of the data; the run's own if not given, as config.json has it beside a checkpoint."""
+    """Folder of the data; None: the run's, as stored in its config.json."""
     device: DeviceName = "auto"
-    """Where everything is computed."""
+    """Device of the learner and the data."""
     json: Path | None = None
     """Write protocol, means, intervals and the score of every task here."""
 
-    def __post_init__(self) -> None:
-        require_at_least("num_tasks", self.num_tasks, 1)
-        require_at_least("seed", self.seed, 0)
-        if self.steps is not None:
-            require_at_least("steps", self.steps, 0)
-        for name in ("ways", "shots", "queries"):
-            if getattr(self, name) is not None:
-                require_at_least(name, getattr(self, name), 1)
+    def check_combinations(self) -> None:
+        """Reject a place that cannot be written to."""
+        super().check_combinations()
         if self.json is not None:
             require_output_file("json", self.json)
 
     @property
     def json_file(self) -> Path | None:
-        """Where the numbers go; a run's evaluation.json is that of its training's test."""
+        """File for the numbers; a run's evaluation.json keeps those of the test after training."""
         return self.json
 
 
@@ -104,7 +100,7 @@ def evaluate_learners(
 
 
 def _checkpoint(path: Path) -> Path:
-    """The newest of a run, or that which was named."""
+    """The newest checkpoint of a run, or the checkpoint itself."""
     if not path.exists():
         raise ValueError(f"run must be a directory or a checkpoint, there is nothing at {path}")
     return RunDirectory.open(path).newest_checkpoint() if path.is_dir() else path
