@@ -85,7 +85,7 @@ def _row(family: TaskFamily) -> str:
             str(family.horizon),
             f"{family.observation_description} [{family.observation_space.shape[0]}]",
             _space(family.action_space),
-            f"{family.action_scale:g}",
+            "–" if family.action_scale is None else f"{family.action_scale:g}",
             ", ".join(splits),
             family.source,
         )

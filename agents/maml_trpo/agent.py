@@ -88,7 +88,7 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
             activation=config.activation,
             initial_std=config.initial_std,
             min_std=config.min_std,
-            action_scale=config.action_scale or family.action_scale,
+            action_scale=config.action_scale,
         )
         initial = self.policy.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params = {name: p.to(self.device) for name, p in initial.items()}

@@ -63,7 +63,8 @@ class MAMLTRPOConfig(Settings):
     min_std: Positive = 1e-6
     """Lower bound on the standard deviation."""
     action_scale: Positive | None = None
-    """Policy actions are divided by this before they reach the environment; None: the variant's."""
+    """Divisor of the policy's outputs that gives actions in the environment's units; None: the
+    variant's, and if it has none, outputs are in units of the action box around its center."""
     max_kl_nats: Positive = 0.01
     """Trust region: mean KL divergence of the adapted policies."""
     cg_iterations: Count = 10

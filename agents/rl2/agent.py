@@ -69,7 +69,9 @@ class RL2(Agent[RL2Config]):
         config = self.config
         if config.use_expected_rewards:
             require_expected_rewards(family)
-        self.inputs = TrialInputs(family.observation_space, family.action_space)
+        self.inputs = TrialInputs(
+            family.observation_space, family.action_space, config.action_scale
+        )
         self.policy = make_policy(family, config, self.inputs)
         initial = self.policy.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params = {k: p.to(self.device).requires_grad_() for k, p in initial.items()}

@@ -66,7 +66,8 @@ class RL2Config(Settings):
     min_std: Positive = 1e-6
     """Lower bound on the standard deviation."""
     action_scale: Positive | None = None
-    """Policy actions are divided by this before they reach the environment; None: the variant's."""
+    """Divisor of the policy's outputs that gives actions in the environment's units; None: the
+    variant's, and if it has none, outputs are in units of the action box around its center."""
     gamma: UnitInterval = 0.99
     """Discount per step, across the whole trial."""
     final_gamma: float | None = None

@@ -37,7 +37,7 @@ def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> T
             family.action_space,
             config.initial_std,
             config.min_std,
-            config.action_scale or family.action_scale,
+            config.action_scale,
         ),
         encoder_sizes=config.encoder_sizes,
         hidden_sizes=config.hidden_sizes,

@@ -20,7 +20,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.rl.policies import GaussianPolicy
+from metarl.rl.action_heads import ActionHead
+from metarl.rl.policies import PerceptronPolicy
 from metarl.storage.checkpoints import load_checkpoint, select_tensors
 from metarl.tasks.family import listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
@@ -277,15 +278,10 @@ def velocity_actions(joints: Tensor, targets: Tensor) -> Tensor:
 
 
 @cache
-def _policy(device: torch.device) -> tuple[GaussianPolicy, dict[str, Tensor]]:
+def _policy(device: torch.device) -> tuple[PerceptronPolicy, dict[str, Tensor]]:
     tensors, header = load_checkpoint(_FILE, agent="maml-trpo", environment=_TRAINED_ON)
     config = header["config"]
-    policy = GaussianPolicy(
-        18,
-        6,
-        tuple(config["hidden_sizes"]),
-        config["activation"],
-        action_scale=config["action_scale"],
-    )
+    head = ActionHead(spaces.Box(-1.0, 1.0, (6,)), action_scale=config["action_scale"])
+    policy = PerceptronPolicy(18, head, tuple(config["hidden_sizes"]), config["activation"])
     like = {name: p.to(device) for name, p in policy.init(torch.Generator()).items()}
     return policy, select_tensors(_FILE, tensors, "parameters", like)

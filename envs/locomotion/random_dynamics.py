@@ -124,6 +124,7 @@ class Walker2DRandParams(MujocoFamily):
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200
+    action_scale = 1.0
 
     def __init__(self, variant: str) -> None:
         self.source = lookup("variant of Walker2DRandParams", variant, _SOURCE)
@@ -168,6 +169,7 @@ class HopperRandParams(MujocoFamily):
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200
+    action_scale = 1.0
 
     def __init__(self, variant: str) -> None:
         self.source = lookup("variant of HopperRandParams", variant, _SOURCE)

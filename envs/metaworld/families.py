@@ -60,6 +60,7 @@ class MetaWorld(GymnasiumFamily):
     """
 
     name: ClassVar[str] = "MetaWorld"
+    action_scale = 1.0
     variants: ClassVar[tuple[str, ...]] = VARIANTS
     observation_description = "hand, gripper and two objects, of this step and the last; no goal"
     source = "Yu et al. 2019 (arXiv:1910.10897), metaworld 3.1.1"

@@ -20,6 +20,7 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import TaskFamily, uniform_tasks
 from metarl.tasks.spaces import Tasks, space_bounds
 from metarl.validation import unknown_name
@@ -188,17 +189,24 @@ def _time_limit(env_id: str) -> int:
 
 def _flat_box(space: gymnasium.Space[Any]) -> spaces.Box:
     """The flat float32 space of what `gymnasium.spaces.flatten` makes of observations."""
-    flat = spaces.flatten_space(space) if space.is_np_flattenable else None
+    try:
+        flat = spaces.flatten_space(space) if space.is_np_flattenable else None
+    except NotImplementedError:  # a Dict or Tuple with a part that is no array, such as text
+        flat = None
     if not isinstance(flat, spaces.Box):
-        raise ValueError(f"observations must be of a fixed number of numbers, got {space}")
+        raise ValueError(
+            f"observations must be of a fixed number of numbers, got {space}; choose the numeric "
+            "part in make_env, for instance with gymnasium.wrappers.FilterObservation"
+        )
     with np.errstate(over="ignore"):  # bounds beyond float32 are none
         low, high = flat.low.astype(np.float32), flat.high.astype(np.float32)
     return spaces.Box(low, high, dtype=np.float32)
 
 
 def _action_space(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
-    """The space itself, if agents here have actions of its kind."""
-    is_box = isinstance(space, spaces.Box) and len(space.shape) == 1
-    if (is_box and np.issubdtype(space.dtype, np.floating)) or isinstance(space, spaces.Discrete):
-        return space
-    raise ValueError(f"actions must be a flat Box of floats or Discrete, got {space}")
+    """The space itself, if its actions can be rows of numbers."""
+    try:
+        ActionLayout(space)
+    except TypeError as error:
+        raise ValueError(str(error).replace("action_space", "actions", 1)) from error
+    return space

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import sys
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.devices import usable_cores
+from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import Step
 from metarl.tasks.spaces import Tasks
 from metarl.validation import require_at_least, require_between
@@ -63,9 +64,10 @@ class WorkerBatch:
             tasks: shape [N, D].
             num_envs: environments of each task.
             device: where observations and rewards are handed out.
-            num_workers: processes, of which no more than environments are used; 0 steps in this
-                process; None takes one per core this process may use, and 0 where there are fewer
-                than 8 environments or one core, or in a worker of someone else's pool.
+            num_workers: processes, at most one per environment; 0 steps in this process; None
+                takes one per core that this process may use, and 0 if there are fewer than 8
+                environments or one core, in a daemon process, and for families that are defined
+                in a notebook or by `python -c`.
             timeout_seconds: how long one environment may take for one call; a worker that hangs
                 is found after one to two times as long.
 
@@ -83,7 +85,8 @@ class WorkerBatch:
         self.num_tasks, self.num_envs, self.horizon = len(rows), num_envs, family.horizon
         self.observation_space = family.observation_space
         self.action_space: gymnasium.Space[Any] = family.action_space
-        self.num_workers = _num_workers(num_workers, self.num_tasks * num_envs)
+        self._actions = ActionLayout(family.action_space)
+        self.num_workers = _num_workers(num_workers, self.num_tasks * num_envs, family)
         layout = _layout(family, rows, num_envs, max(1, self.num_workers))
         memory = shared_memory(layout) if self.num_workers else bytearray(layout.num_bytes)
         self._arrays = layout.arrays(memory)
@@ -172,11 +175,9 @@ class WorkerBatch:
         return self._observations
 
     def _put(self, actions: Tensor) -> None:
-        """Hand actions to the workers, clipped to a Box."""
+        """Hand actions to the workers, boxes clipped and integers rounded."""
         given = actions.detach().cpu().numpy().reshape(self._arrays.actions.shape)
-        if isinstance(self.action_space, spaces.Box):
-            given = given.clip(self.action_space.low, self.action_space.high)
-        self._arrays.actions[:] = given
+        self._arrays.actions[:] = self._actions.clip(given)
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         """A copy [N, E, …] of shared values [B, …] on the caller's device."""
@@ -184,25 +185,37 @@ class WorkerBatch:
         return copied.view(self.num_tasks, self.num_envs, *values.shape[1:])
 
 
-def _num_workers(asked: int | None, batch_size: int) -> int:
-    if asked is not None:
-        return min(asked, batch_size)
+def _num_workers(given: int | None, batch_size: int, family: TaskSetter) -> int:
+    is_interactive = _is_defined_interactively(type(family))
+    if given is not None:
+        if given and is_interactive:
+            raise ValueError(
+                f"num_workers must be 0 for {type(family).__name__}, which is defined in a "
+                f"notebook or on the command line, got {given}: worker processes can import "
+                "classes of modules only, so move it to a module"
+            )
+        return min(given, batch_size)
     cores = usable_cores()
-    is_worker = multiprocessing.current_process().daemon  # which may have no processes of its own
-    if is_worker or cores == 1 or batch_size < _FEWEST_WORTH_WORKERS:
+    is_worker = multiprocessing.current_process().daemon  # it may not start processes
+    if is_worker or is_interactive or cores == 1 or batch_size < _FEWEST_WORTH_WORKERS:
         return 0
     return min(cores, batch_size)
 
 
+def _is_defined_interactively(family_type: type) -> bool:
+    """Whether the class is of a `__main__` that is no file, which other processes cannot import."""
+    is_main = any(base.__module__ == "__main__" for base in family_type.__mro__)
+    return is_main and not hasattr(sys.modules["__main__"], "__file__")
+
+
 def _layout(family: TaskSetter, tasks: Tasks, num_envs: int, num_shards: int) -> Layout:
-    actions = family.action_space
-    is_box = isinstance(actions, spaces.Box)
+    actions = ActionLayout(family.action_space)
     return Layout(
         num_tasks=len(tasks),
         num_envs=num_envs,
         num_shards=num_shards,
         task_size=tasks.shape[1],
         observation_size=family.observation_space.shape[0],
-        action_shape=(actions.shape or ()) if is_box else (),
-        action_dtype=str(actions.dtype) if is_box else "int64",
+        action_shape=actions.row_shape,
+        action_dtype=str(actions.dtype),
     )

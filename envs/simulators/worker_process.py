@@ -26,6 +26,8 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
+from metarl.tasks.actions import ActionLayout
+
 __all__ = [
     "DONE",
     "FAILED",
@@ -166,6 +168,7 @@ class Shard:
     def __init__(self, family: TaskSetter, layout: Layout, arrays: Arrays, number: int) -> None:
         self._family, self._layout, self._arrays, self._number = family, layout, arrays, number
         self._indices = layout.shard(number)
+        self._actions = ActionLayout(family.action_space)
         self._envs: dict[int, Env] = {}
         self._keys: dict[int, Hashable] = {}
         self._spare: defaultdict[Hashable, list[Env]] = defaultdict(list)
@@ -187,26 +190,18 @@ class Shard:
                 self._family.apply_task(env, self._task(index))
                 arrays.is_new_task[index] = False
             observation, _ = env.reset(seed=int(arrays.seeds[index]))
-            flat = self._flat(index, observation)
-            if np.shape(flat) != arrays.observations[index].shape:
-                raise ValueError(
-                    f"observations must have shape {arrays.observations[index].shape} as the "
-                    f"space says, got {np.shape(flat)}"
-                )
-            arrays.observations[index] = flat
+            self._observe(index, observation)
 
     def step(self) -> None:
         """Step the chosen environments."""
         arrays, envs, first = self._arrays, self._envs, self._indices.start
-        actions = arrays.actions[
-            first : self._indices.stop
-        ].copy()  # copied: an environment may keep it
-        has_success, nested = self._family.has_success, self._nested
+        rows = arrays.actions[first : self._indices.stop].copy()  # an environment may keep its row
+        has_success, action_of = self._family.has_success, self._actions.from_row
         for index in self._enter(self._chosen()):
             observation, reward, terminated, truncated, info = envs[index].step(
-                actions[index - first]
+                action_of(rows[index - first])
             )
-            arrays.observations[index] = self._flat(index, observation) if nested else observation
+            self._observe(index, observation)
             arrays.rewards[index] = reward
             arrays.terminated[index] = terminated
             arrays.truncated[index] = truncated
@@ -278,9 +273,16 @@ class Shard:
         else:
             self._nested[index] = space
 
-    def _flat(self, index: int, observation: Any) -> Any:
+    def _observe(self, index: int, observation: Any) -> None:
+        """Write an observation, flattened, to its row; no other shape may be broadcast to it."""
         space = self._nested.get(index)
-        return observation if space is None else spaces.flatten(space, observation)
+        flat = observation if space is None else spaces.flatten(space, observation)
+        shape = (self._layout.observation_size,)
+        if np.shape(flat) != shape:
+            raise ValueError(
+                f"observations must have shape {shape} as the space says, got {np.shape(flat)}"
+            )
+        self._arrays.observations[index] = flat
 
 
 def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> None:

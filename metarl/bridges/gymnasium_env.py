@@ -1,6 +1,6 @@
 """One environment of a task family as a plain `gymnasium.Env`.
 
-What the batched face shares with it (actions in, options checked, render modes) is here too.
+Checks of options and render modes that the vector environment shares are here too.
 """
 
 from __future__ import annotations
@@ -11,20 +11,18 @@ from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
-import torch
-from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.seeding import torch_generator
+from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import BatchEnv, RendersBatch, TaskFamily
-from metarl.tasks.spaces import point_of_row, row_of_point, space_bounds
+from metarl.tasks.spaces import point_of_row, row_of_point
 from metarl.validation import unknown_name
 
 __all__ = [
     "TaskEnv",
-    "action_tensor",
     "check_options",
     "check_render_mode",
     "draw_seed",
@@ -73,6 +71,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self._batch: BatchEnv = family.make_batch(self._row[None], num_envs=1)
         self.observation_space = copy.deepcopy(family.observation_space)
         self.action_space = copy.deepcopy(family.action_space)  # each has a seed of its own
+        self._actions = ActionLayout(family.action_space)
         self.metadata = render_metadata(family, self._batch)
         self.render_mode = check_render_mode(render_mode, self.metadata, family)
         self._was_reset = self._is_closed = False
@@ -128,7 +127,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """
         if not self._was_reset:
             raise ResetNeeded("reset must be called before step")
-        actions = action_tensor(self.action_space, action).unsqueeze(0).unsqueeze(0)
+        actions = self._actions.to_rows(action).unsqueeze(0).unsqueeze(0)
         step = self._batch.step(actions)
         info = {"task": self.task}
         if step.success is not None:
@@ -159,42 +158,6 @@ def _first(observations: Tensor) -> Observation:
 def draw_seed(rng: np.random.Generator) -> int:
     """A seed for the episodes that begin now: one number of the stream, whatever they need."""
     return int(rng.integers(2**63 - 1))
-
-
-def action_tensor(
-    space: gymnasium.Space[Any], actions: object, num_envs: int | None = None
-) -> Tensor:
-    """Actions as a tensor of the action space's dtype, copied.
-
-    Args:
-        space: a single environment's action space.
-        actions: shape of the space, or [num_envs, …] of them.
-        num_envs: None for a single action.
-
-    Raises:
-        ValueError: if the shape is another, a number is not finite, or actions of a discrete
-            space are fractions or none of its choices.
-    """
-    array = np.asarray(actions)
-    assert space.shape is not None
-    shape = space.shape if num_envs is None else (num_envs, *space.shape)
-    if array.shape != shape:
-        raise ValueError(f"actions must have shape {shape}, got {array.shape}")
-    if not isinstance(space, spaces.Box) and array.dtype.kind not in "iu":
-        raise ValueError(f"actions must be integers, got dtype {array.dtype}")
-    _require_choices(space, array)
-    return torch.tensor(array.astype(space.dtype))
-
-
-def _require_choices(space: gymnasium.Space[Any], actions: NDArray[Any]) -> None:
-    """Refuse numbers that environments would take for something else."""
-    if isinstance(space, spaces.Box):
-        if not np.isfinite(actions).all():
-            raise ValueError(f"actions must be finite, got {actions.tolist()}")
-    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        low, high = space_bounds(space)
-        if ((actions < low) | (actions > high)).any():
-            raise ValueError(f"actions must lie in {space}, got {actions.tolist()}")
 
 
 def check_options(options: Mapping[str, Any] | None, choices: Iterable[str]) -> Mapping[str, Any]:

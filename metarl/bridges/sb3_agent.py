@@ -20,6 +20,7 @@ from metarl.rollouts.actors import chosen
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trial_inputs import TrialInputs
 from metarl.rollouts.trials import ActorInput
+from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import TaskFamily
 
 try:
@@ -60,7 +61,9 @@ class SB3Agent:
         shape = model.observation_space.shape
         self._inputs: TrialInputs | None = None
         if shape != family.observation_space.shape:
-            self._inputs = TrialInputs(family.observation_space, family.action_space)
+            self._inputs = TrialInputs(
+                family.observation_space, family.action_space, family.action_scale
+            )
             if shape != (self._inputs.size,):
                 raise ValueError(
                     f"the model's observations must be those of {family.id}, of shape "
@@ -68,20 +71,26 @@ class SB3Agent:
                     f"({self._inputs.size},), got {shape}"
                 )
         self._model = model
+        self._row_shape = ActionLayout(family.action_space).row_shape
         self.remembers = self._inputs is not None or _is_recurrent(model)
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> SB3Player:
         """Begin with a new state."""
         del num_tasks, num_envs  # the state takes its size from the first observations
-        return SB3Player(self._model, self._inputs, generator)
+        return SB3Player(self._model, self._inputs, self._row_shape, generator)
 
 
 class SB3Player:
     """Plays for a model; its state, if it has one, is of one batch of trials."""
 
     def __init__(
-        self, model: BaseAlgorithm, inputs: TrialInputs | None, generator: torch.Generator
+        self,
+        model: BaseAlgorithm,
+        inputs: TrialInputs | None,
+        row_shape: tuple[int, ...],
+        generator: torch.Generator,
     ) -> None:
+        self._row_shape = row_shape
         self._policy, self._inputs, self._generator = model.policy, inputs, generator
         self._device = model.device
         self._state: tuple[np.ndarray[Any, Any], ...] | None = None
@@ -99,7 +108,7 @@ class SB3Player:
                     flat, state=state, episode_start=starts, deterministic=deterministic
                 )
             batch: Tensor = torch.as_tensor(actions, device=given.device)
-            return batch.view(*given.shape[:2], *batch.shape[1:])
+            return batch.reshape(*given.shape[:2], *self._row_shape)
 
         self._is_start = False
         return chosen(moment, lambda _: predict(False), lambda _: predict(True))

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.bridges.gymnasium_env import (
-    action_tensor,
     check_options,
     check_render_mode,
     draw_seed,
     render_metadata,
 )
 from metarl.seeding import torch_generator
+from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import BatchEnv, RendersBatch, TaskFamily
 from metarl.tasks.spaces import Tasks, row_of_point
 from metarl.validation import require_at_least, unknown_name
@@ -78,6 +78,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         self._batch: BatchEnv = family.make_batch(self._rows, num_envs=1, device=self._device)
         self.single_observation_space = family.observation_space
         self.single_action_space = family.action_space
+        self._actions = ActionLayout(family.action_space)
         self.observation_space = batch_space(family.observation_space, num_envs)
         self.action_space = batch_space(family.action_space, num_envs)
         self.metadata = render_metadata(family, self._batch) | {"autoreset_mode": self._mode}
@@ -142,7 +143,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
             ResetNeeded: before the first reset, or if autoreset is disabled and an episode ended.
         """
         ended = self._check_order()
-        wanted = action_tensor(self.single_action_space, actions, self.num_envs)
+        wanted = self._actions.to_rows(actions, self.num_envs)
         step = self._batch.step(wanted.to(self._device).unsqueeze(1))
         observations, rewards = _array(step.observations), _array(step.rewards).astype(np.float64)
         terminated, truncated = _array(step.terminated), _array(step.truncated)

@@ -4,49 +4,115 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.rl.distributions import Categorical, DiagonalGaussian, Distribution, MultiCategorical
-from metarl.tasks.actions import encoded_size
+from metarl.rl.distributions import (
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    JointDistribution,
+    MultiCategorical,
+)
+from metarl.tasks.actions import ActionLayout, BoxColumns, ChoiceColumns
+from metarl.validation import require_between
 
 __all__ = ["ActionHead"]
 
 
 @dataclass(frozen=True)
 class ActionHead:
-    """Normal for boxes, with a learned standard deviation that ignores the state; categorical.
+    """Normal distributions for boxes, categorical ones for choices, independent of each other.
 
-    The normal's mean and standard deviation are divided by `action_scale`, as in
-    `metarl.rl.policies.GaussianPolicy`.
+    A normal has a learned standard deviation that ignores the state. With `action_scale` None, the
+    outputs are in units of the box: 0 is its center and 1 half its width (1 in the environment's
+    units, from the bound or 0, if the box is not bounded). With a number, the outputs are divided
+    by it to give actions in the environment's units around 0; published code hides this number as
+    a rescaling of the environment. Likelihood ratios and their gradients do not depend on units.
     """
 
     action_space: gymnasium.Space[Any]
     initial_std: float = 1.0
     min_std: float = 1e-6
-    action_scale: float = 1.0
+    action_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("initial_std", "min_std", "action_scale"):
+            value = getattr(self, name)
+            if value is not None:
+                require_between(name, value, 0, math.inf, open_low=True)
+        self.layout  # noqa: B018 - raises for spaces that have no layout
+
+    @cached_property
+    def layout(self) -> ActionLayout:
+        """How actions lie in rows."""
+        return ActionLayout(self.action_space)
 
     @property
     def size(self) -> int:
         """Outputs that the network must give."""
-        return encoded_size(self.action_space)
+        return self.layout.encoded_size
 
     def init(self, device: torch.device) -> dict[str, Tensor]:
-        """Parameters beside the network's: `log_std` [A] for boxes, else none."""
-        if not isinstance(self.action_space, spaces.Box):
+        """Parameters in addition to the network's: `log_std`, one for each number of a box."""
+        count = sum(part.size for part in self.layout.parts if isinstance(part, BoxColumns))
+        if not count:
             return {}
-        return {"log_std": torch.full((self.size,), math.log(self.initial_std), device=device)}
+        return {"log_std": torch.full((count,), math.log(self.initial_std), device=device)}
 
-    def distribution(self, outputs: Tensor, params: dict[str, Tensor]) -> Distribution:
-        """The distribution of actions for outputs [..., size]."""
-        space = self.action_space
-        if isinstance(space, spaces.Discrete):
-            return Categorical(outputs)
-        if isinstance(space, spaces.MultiDiscrete):
-            return MultiCategorical(outputs, tuple(space.nvec.tolist()))
-        log_std = params["log_std"].clamp(min=math.log(self.min_std)) - math.log(self.action_scale)
-        return DiagonalGaussian(outputs / self.action_scale, log_std.expand_as(outputs))
+    def distribution(self, outputs: Tensor, log_std: Tensor | None = None) -> Distribution:
+        """The distribution of actions.
+
+        Args:
+            outputs: of the network, [..., size].
+            log_std: the parameter of this name if there are boxes; [numbers], or with leading axes
+                that broadcast with those of `outputs`.
+        """
+        parts = self.layout.parts
+        if isinstance(self.action_space, spaces.Discrete):
+            return Categorical(outputs, int(self.action_space.start))
+        if len(parts) == 1:
+            return self._part(parts[0], outputs, log_std)
+        pieces = outputs.split([part.size for part in parts], -1)
+        made: list[DiagonalGaussian | MultiCategorical] = []
+        first = 0
+        for part, piece in zip(parts, pieces, strict=True):
+            used = None
+            if isinstance(part, BoxColumns):
+                assert log_std is not None
+                used = log_std[..., first : first + part.size]
+                first += part.size
+            made.append(self._part(part, piece, used))
+        widths = [len(p.sizes) if isinstance(p, ChoiceColumns) else p.size for p in parts]
+        return JointDistribution(tuple(made), tuple(widths))
+
+    def _part(
+        self, part: BoxColumns | ChoiceColumns, outputs: Tensor, log_std: Tensor | None
+    ) -> DiagonalGaussian | MultiCategorical:
+        if isinstance(part, ChoiceColumns):
+            return MultiCategorical(outputs, part.sizes, part.starts)
+        assert log_std is not None
+        mean, log_std = self._in_env_units(part, outputs, log_std.clamp(min=math.log(self.min_std)))
+        return DiagonalGaussian(mean, log_std if log_std.dim() > 1 else log_std.expand_as(mean))
+
+    def _in_env_units(
+        self, part: BoxColumns, outputs: Tensor, log_std: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if self.action_scale == 1:
+            return outputs, log_std
+        if self.action_scale is not None:
+            return outputs / self.action_scale, log_std - math.log(self.action_scale)
+        center, half_width = part.center, part.half_width
+        if not center.any() and (half_width == 1).all():
+            return outputs, log_std
+        numbers = np.stack([center, half_width, np.log(half_width)])
+        shift, scale, log_scale = torch.as_tensor(
+            numbers, dtype=outputs.dtype, device=outputs.device
+        )
+        return shift + scale * outputs, log_std + log_scale

@@ -13,7 +13,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Categorical", "DiagonalGaussian", "Distribution", "MultiCategorical", "draw"]
+__all__ = [
+    "Categorical",
+    "DiagonalGaussian",
+    "Distribution",
+    "JointDistribution",
+    "MultiCategorical",
+    "draw",
+]
 
 
 class Distribution(Protocol):
@@ -94,9 +101,11 @@ class DiagonalGaussian:
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of finitely many actions, from unnormalised log-probabilities."""
+    """One of finitely many actions, from unnormalized log-probabilities."""
 
     logits: Tensor  # [..., number of actions]
+    start: int = 0
+    """The first action; actions are consecutive integers."""
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
@@ -104,7 +113,8 @@ class Categorical:
 
     def log_prob(self, actions: Tensor) -> Tensor:
         log_probs = torch.log_softmax(self.logits, -1)
-        return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+        indices = actions - self.start if self.start else actions
+        return log_probs.gather(-1, indices.unsqueeze(-1)).squeeze(-1)
 
     def kl_from(self, old: Distribution) -> Tensor:
         assert isinstance(old, Categorical)
@@ -125,25 +135,30 @@ class Categorical:
         # An exact 0, one draw in 2²⁴, would choose its action however improbable that is.
         uniform = uniform.clamp(min=torch.finfo(uniform.dtype).eps / 4)
         exponential = -torch.log1p(-uniform)  # argmin of E_k / p_k is distributed as p
-        return (torch.log(exponential) - self.logits).argmin(-1)
+        return self._shifted((torch.log(exponential) - self.logits).argmin(-1))
 
     def mode(self) -> Tensor:
-        return self.logits.argmax(-1)
+        return self._shifted(self.logits.argmax(-1))
 
     def entropy(self) -> Tensor:
         log_probs = torch.log_softmax(self.logits, -1)
         return -(log_probs.exp() * log_probs).sum(-1)
 
     def detach(self) -> Categorical:
-        return Categorical(self.logits.detach())
+        return Categorical(self.logits.detach(), self.start)
+
+    def _shifted(self, indices: Tensor) -> Tensor:
+        return indices + self.start if self.start else indices
 
 
 @dataclass(frozen=True)
 class MultiCategorical:
-    """Several independent choices, each from unnormalised log-probabilities of its own."""
+    """Several independent choices, each from its own unnormalized log-probabilities."""
 
     logits: Tensor  # [..., sum of sizes], the choices one after another
     sizes: tuple[int, ...]  # number of options of each choice
+    starts: tuple[int, ...] = ()
+    """The first option of each choice; empty: all are 0."""
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
@@ -172,10 +187,65 @@ class MultiCategorical:
         return torch.stack([choice.entropy() for choice in self._choices()]).sum(0)
 
     def detach(self) -> MultiCategorical:
-        return MultiCategorical(self.logits.detach(), self.sizes)
+        return MultiCategorical(self.logits.detach(), self.sizes, self.starts)
 
     def _choices(self) -> list[Categorical]:
-        return [Categorical(part) for part in self.logits.split(self.sizes, -1)]
+        starts = self.starts or (0,) * len(self.sizes)
+        parts = self.logits.split(self.sizes, -1)
+        return [Categorical(part, start) for part, start in zip(parts, starts, strict=True)]
+
+
+@dataclass(frozen=True)
+class JointDistribution:
+    """Independent distributions over consecutive columns of actions, as one."""
+
+    parts: tuple[DiagonalGaussian | MultiCategorical, ...]
+    widths: tuple[int, ...]  # columns of each part; A in all
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return tuple(output for part in self.parts for output in part.outputs)
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        pairs = zip(self.parts, actions.split(self.widths, -1), strict=True)
+        return torch.stack(
+            [
+                part.log_prob(columns.to(torch.int64) if _is_choice(part) else columns)
+                for part, columns in pairs
+            ]
+        ).sum(0)
+
+    def kl_from(self, old: Distribution) -> Tensor:
+        assert isinstance(old, JointDistribution)
+        pairs = zip(self.parts, old.parts, strict=True)
+        return torch.stack([new.kl_from(before) for new, before in pairs]).sum(0)
+
+    def fisher_metric(self, tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        products: list[Tensor] = []
+        for part in self.parts:
+            count = len(part.outputs)
+            products += part.fisher_metric(tangents[len(products) : len(products) + count])
+        return tuple(products)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        return self._joined([part.sample(generator) for part in self.parts])
+
+    def mode(self) -> Tensor:
+        return self._joined([part.mode() for part in self.parts])
+
+    def entropy(self) -> Tensor:
+        return torch.stack([part.entropy() for part in self.parts]).sum(0)
+
+    def detach(self) -> JointDistribution:
+        return JointDistribution(tuple(part.detach() for part in self.parts), self.widths)
+
+    def _joined(self, columns: list[Tensor]) -> Tensor:
+        dtype = self.parts[0].outputs[0].dtype
+        return torch.cat([part.to(dtype) for part in columns], -1)
+
+
+def _is_choice(part: Distribution) -> bool:
+    return isinstance(part, MultiCategorical)
 
 
 def draw(distribution: Distribution, deterministic: Tensor, generator: torch.Generator) -> Tensor:

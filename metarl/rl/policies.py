@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,10 +10,10 @@ import torch
 from torch import Tensor
 
 from metarl.nn.mlp import Activation, activation_function, init_mlp, mlp
-from metarl.rl.distributions import Categorical, DiagonalGaussian, Distribution
-from metarl.validation import require_between
+from metarl.rl.action_heads import ActionHead
+from metarl.rl.distributions import Distribution
 
-__all__ = ["CategoricalPolicy", "GaussianPolicy", "Policy", "make_policy"]
+__all__ = ["PerceptronPolicy", "Policy", "make_policy"]
 
 
 class Policy(Protocol):
@@ -33,61 +32,29 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-class GaussianPolicy:
-    """Normal with a perceptron's mean and a learned standard deviation that ignores the state.
-
-    Mean and standard deviation are divided by `action_scale`, so that actions, densities and
-    divergences are in the environment's units. Published code hides this number as a rescaling
-    of the environment; likelihood ratios and gradients are the same.
+class PerceptronPolicy:
+    """A perceptron and an action head; a normal's standard deviation ignores the state.
 
     Source: Duan et al. 2016 (arXiv:1604.06778), app.; Finn et al. 2017 (arXiv:1703.03400).
     """
 
     observation_size: int
-    action_size: int
-    hidden_sizes: tuple[int, ...] = (100, 100)
-    activation: Activation = "relu"
-    initial_std: float = 1.0
-    min_std: float = 1e-6
-    action_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("initial_std", "min_std", "action_scale"):
-            require_between(name, getattr(self, name), 0, math.inf, open_low=True)
-
-    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        params = init_mlp((self.observation_size, *self.hidden_sizes, self.action_size), generator)
-        params["log_std"] = torch.full(
-            (self.action_size,), math.log(self.initial_std), device=generator.device
-        )
-        return params
-
-    def distribution(self, params: dict[str, Tensor], observations: Tensor) -> DiagonalGaussian:
-        log_std = params["log_std"].clamp(min=math.log(self.min_std))
-        mean = _perceptron(params, observations, self.activation, log_std.dim() - 1)
-        middle = (1,) * (mean.dim() - log_std.dim())
-        log_std = log_std.view(*log_std.shape[:-1], *middle, log_std.shape[-1])
-        if self.action_scale == 1:
-            return DiagonalGaussian(mean, log_std)
-        scale = self.action_scale
-        return DiagonalGaussian(mean / scale, log_std - math.log(scale))
-
-
-@dataclass(frozen=True)
-class CategoricalPolicy:
-    """Finitely many actions with a perceptron's logits."""
-
-    observation_size: int
-    num_actions: int
+    head: ActionHead
     hidden_sizes: tuple[int, ...] = (100, 100)
     activation: Activation = "relu"
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        return init_mlp((self.observation_size, *self.hidden_sizes, self.num_actions), generator)
+        params = init_mlp((self.observation_size, *self.hidden_sizes, self.head.size), generator)
+        return params | self.head.init(generator.device)
 
-    def distribution(self, params: dict[str, Tensor], observations: Tensor) -> Categorical:
+    def distribution(self, params: dict[str, Tensor], observations: Tensor) -> Distribution:
         task_axes = params["bias_0"].dim() - 1
-        return Categorical(_perceptron(params, observations, self.activation, task_axes))
+        outputs = _perceptron(params, observations, self.activation, task_axes)
+        log_std = params.get("log_std")
+        if log_std is not None:
+            middle = (1,) * (outputs.dim() - log_std.dim())
+            log_std = log_std.view(*log_std.shape[:-1], *middle, log_std.shape[-1])
+        return self.head.distribution(outputs, log_std)
 
 
 def make_policy(
@@ -98,26 +65,20 @@ def make_policy(
     activation: Activation,
     initial_std: float,
     min_std: float,
-    action_scale: float,
-) -> Policy:
-    """The policy that fits the spaces: Gaussian for boxes, categorical for discrete actions.
+    action_scale: float | None,
+) -> PerceptronPolicy:
+    """The policy for the spaces; see `ActionHead` for its distribution and units.
 
     Raises:
-        TypeError: for other spaces.
+        TypeError: if observations are not a flat Box, or the action space is not built from Box,
+            Discrete, MultiDiscrete and MultiBinary.
     """
     if not isinstance(observation_space, gymnasium.spaces.Box):
         raise TypeError(f"observation_space must be a Box, got {observation_space}")
     if len(observation_space.shape) != 1:
         raise TypeError(f"observation_space must be flat, got shape {observation_space.shape}")
-    size = observation_space.shape[0]
-    if isinstance(action_space, gymnasium.spaces.Discrete) and action_space.start == 0:
-        return CategoricalPolicy(size, int(action_space.n), hidden_sizes, activation)
-    if isinstance(action_space, gymnasium.spaces.Box) and len(action_space.shape) == 1:
-        actions = action_space.shape[0]
-        return GaussianPolicy(
-            size, actions, hidden_sizes, activation, initial_std, min_std, action_scale
-        )
-    raise TypeError(f"action_space must be Discrete from 0 or a flat Box, got {action_space}")
+    head = ActionHead(action_space, initial_std, min_std, action_scale)
+    return PerceptronPolicy(observation_space.shape[0], head, hidden_sizes, activation)
 
 
 def _perceptron(

@@ -149,7 +149,7 @@ class TrialPolicy:
             outputs = self._generator().outputs(head, features, observations, activation)
         else:
             outputs = self._mlp(head, features)
-        return self.head.distribution(outputs, part(params, "policy"))
+        return self.head.distribution(outputs, params.get("policy.log_std"))
 
     def _mlp(self, params: Params, inputs: Tensor) -> Tensor:
         flat = inputs.reshape(-1, inputs.shape[-1])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import gymnasium
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from metarl.rollouts.episodes import Actor
 from metarl.rollouts.trials import ActorInput
+from metarl.tasks.actions import ActionLayout, BoxColumns, ChoiceColumns
 from metarl.tasks.family import BatchEnv
 
 __all__ = ["chosen", "random_actor"]
@@ -34,43 +35,61 @@ def chosen(
 def random_actor(env: BatchEnv, generator: torch.Generator) -> Actor:
     """Actions uniform over the action space.
 
+    Numbers without bounds have no uniform distribution; as in Gymnasium's `Box.sample`, those with
+    one bound are it plus or minus Exponential(1), and those without bounds are N(0, 1).
+
     Raises:
-        TypeError: if the action space is neither a bounded Box, Discrete nor MultiDiscrete.
+        TypeError: if the action space is not built from Box, Discrete, MultiDiscrete and
+            MultiBinary.
     """
-    space = env.action_space
-    if isinstance(space, gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete):
-        return _random_indices(space, generator)
-    if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded():
-        raise TypeError(
-            f"action_space must be Discrete, MultiDiscrete or a bounded Box, got {space}"
-        )
-    low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+    layout = ActionLayout(env.action_space)
+    if isinstance(env.action_space, spaces.Discrete):
+        count, first = int(env.action_space.n), int(env.action_space.start)
+
+        def act_index(observations: Tensor) -> Tensor:
+            lead, device = observations.shape[:2], observations.device
+            return first + torch.randint(count, lead, generator=generator, device=device)
+
+        return act_index
 
     def act(observations: Tensor) -> Tensor:
-        shape = (*observations.shape[:2], *space.shape)
-        uniform = torch.rand(shape, generator=generator, device=observations.device)
-        return low.to(uniform) + (high - low).to(uniform) * uniform
+        pieces = [
+            _random_choices(part, observations, generator)
+            if isinstance(part, ChoiceColumns)
+            else _random_numbers(part, observations, generator)
+            for part in layout.parts
+        ]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1)
 
     return act
 
 
-def _random_indices(
-    space: gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete, generator: torch.Generator
-) -> Actor:
-    if isinstance(space, gymnasium.spaces.Discrete):
-        count, first = int(space.n), int(space.start)
+def _random_choices(
+    part: ChoiceColumns, observations: Tensor, generator: torch.Generator
+) -> Tensor:
+    device = observations.device
+    counts, starts = (torch.tensor(numbers, device=device) for numbers in part)
+    shape = (*observations.shape[:2], len(counts))
+    uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+    return starts + (uniform * counts).to(torch.int64)
 
-        def act(observations: Tensor) -> Tensor:
-            lead, device = observations.shape[:2], observations.device
-            return first + torch.randint(count, lead, generator=generator, device=device)
 
-        return act
-    counts, starts = torch.as_tensor(space.nvec), torch.as_tensor(space.start)
-
-    def act_many(observations: Tensor) -> Tensor:
-        device = observations.device
-        shape = (*observations.shape[:2], *counts.shape)
-        uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
-        return starts.to(device) + (uniform * counts.to(device)).to(torch.int64)
-
-    return act_many
+def _random_numbers(part: BoxColumns, observations: Tensor, generator: torch.Generator) -> Tensor:
+    shape, device = (*observations.shape[:2], part.size), observations.device
+    uniform = torch.rand(shape, generator=generator, device=device)
+    low, high, width = (
+        torch.as_tensor(bound).to(uniform) for bound in (part.low, part.high, part.high - part.low)
+    )
+    has_low, has_high = low.isfinite(), high.isfinite()
+    if bool((has_low & has_high).all()):
+        numbers = low + width * uniform
+    else:
+        excess = -torch.log1p(-uniform)  # Exponential(1)
+        normal = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
+        bounded = low.nan_to_num(neginf=0.0) + width.nan_to_num(posinf=0.0) * uniform
+        one_bound = torch.where(has_low, low + excess, high - excess)
+        numbers = torch.where(
+            has_low & has_high, bounded, torch.where(has_low | has_high, one_bound, normal)
+        )
+    is_integer = torch.as_tensor(part.is_integer, device=device)
+    return torch.where(is_integer, numbers.round(), numbers) if part.is_integer.any() else numbers

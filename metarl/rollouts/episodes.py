@@ -7,9 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from metarl.finite import NonFiniteError
+from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import BatchEnv
 
 __all__ = [
@@ -134,7 +136,11 @@ def require_action_shape(env: BatchEnv, actions: Tensor) -> None:
 
     Environments would take some by broadcasting.
     """
-    needed = (env.num_tasks, env.num_envs, *(env.action_space.shape or ()))
+    space = env.action_space
+    is_flat = isinstance(space, spaces.Discrete) or len(space.shape or ()) == 1
+    shape = space.shape if is_flat else ActionLayout(space).row_shape
+    assert shape is not None
+    needed = (env.num_tasks, env.num_envs, *shape)
     if actions.shape != torch.Size(needed):
         raise ValueError(f"actions must have shape {list(needed)}, got {list(actions.shape)}")
 

@@ -52,7 +52,9 @@ class TrialFamily(TaskFamilyWrapper):
         require_at_least("num_episodes", num_episodes, 1)
         super().__init__(family)
         self.num_episodes = num_episodes
-        self._inputs = TrialInputs(family.observation_space, family.action_space)
+        self._inputs = TrialInputs(
+            family.observation_space, family.action_space, family.action_scale
+        )
         self.horizon = num_episodes * family.horizon
         self.behaviour = "video"
         self.observation_description = (

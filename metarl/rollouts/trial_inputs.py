@@ -5,6 +5,7 @@ This module alone fixes their order."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.rollouts.trials import ActorInput, Trials
-from metarl.tasks.actions import encode_actions, encoded_size
+from metarl.tasks.actions import ActionLayout
 
 __all__ = ["TrialInputs"]
 
@@ -23,25 +24,32 @@ class TrialInputs:
 
         x_t = [o_t, a_{t−1}, r_{t−1}, ended_{t−1}],   a, r and ended 0 at the trial's start
 
-    with discrete actions one-hot.
+    with choices one-hot.
 
     Source: Duan et al. 2016 (arXiv:1611.02779), fig. 1.
     """
 
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
+    action_scale: float | None = None
+    """As in `ActionHead`: with None, numbers are in units of their box; with a number, in the
+    environment's units, not divided by it."""
 
     def __post_init__(self) -> None:
         shape = self.observation_space.shape
         if not isinstance(self.observation_space, gymnasium.spaces.Box) or len(shape or ()) != 1:
             raise TypeError(f"observation_space must be a flat Box, got {self.observation_space}")
-        encoded_size(self.action_space)
+        self._layout  # noqa: B018 - raises for spaces that have no layout
+
+    @cached_property
+    def _layout(self) -> ActionLayout:
+        return ActionLayout(self.action_space)
 
     @property
     def size(self) -> int:
         """Numbers per moment."""
         assert self.observation_space.shape is not None
-        return int(self.observation_space.shape[0]) + encoded_size(self.action_space) + 2
+        return int(self.observation_space.shape[0]) + self._layout.encoded_size + 2
 
     def encode(self, moment: ActorInput) -> Tensor:
         """One moment of all environments. Shape [N, E, size].
@@ -50,7 +58,7 @@ class TrialInputs:
             ValueError: if the size of the observations differs from the space's.
         """
         observations = moment.observations
-        size = self.size - encoded_size(self.action_space) - 2
+        size = self.size - self._layout.encoded_size - 2
         if observations.shape[2:] != (size,):
             raise ValueError(
                 f"observations must have shape [tasks, envs, {size}], got "
@@ -80,6 +88,7 @@ class TrialInputs:
     def _joined(
         self, observations: Tensor, actions: Tensor, rewards: Tensor, ended: Tensor
     ) -> Tensor:
-        encoded = encode_actions(self.action_space, actions).to(observations.dtype)
+        encoded = self._layout.encode(actions, in_box_units=self.action_scale is None)
+        encoded = encoded.to(observations.dtype)
         outcome = torch.stack([rewards, ended.to(rewards.dtype)], dim=-1).to(observations.dtype)
         return torch.cat([observations, encoded, outcome], dim=-1)

@@ -25,6 +25,7 @@ from metarl.soundness.probe import (
     require,
     start_step,
 )
+from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import BatchEnv, Step
 from metarl.tasks.spaces import Tasks, point_of_row
 
@@ -165,8 +166,9 @@ def _alone(trial: Trial, row: Tasks, actions: list[Tensor]) -> list[Step]:
     env = TaskEnv(trial.family, task=point_of_row(trial.family.task_space, row[0]))
     try:
         steps = [start_step(torch.from_numpy(env.reset(seed=trial.seed)[0]).view(1, 1, -1))]
+        layout = ActionLayout(trial.family.action_space)
         for action in actions:
-            observation, *numbers, _ = env.step(action[0, 0].numpy())
+            observation, *numbers, _ = env.step(layout.from_row(action[0, 0].numpy()))
             reward, terminated, truncated = (torch.tensor([[number]]) for number in numbers)
             observations = torch.from_numpy(observation).view(1, 1, -1)
             steps.append(Step(observations, reward, terminated, truncated))
@@ -280,12 +282,12 @@ def _swinging_actions(trial: Trial, env: BatchEnv) -> Iterator[Tensor]:
     It takes a body further than random actions do, and thereby to what a sparse reward pays for.
     """
     space, lead = env.action_space, (env.num_tasks, env.num_envs)
-    if not isinstance(space, spaces.Box):
+    if not isinstance(space, spaces.Box) or not space.is_bounded():
         return
     chance = trial.chance("swings")
     swings_per_step = 0.02 + 0.2 * torch.rand(*lead, 1, generator=chance)
-    phase = torch.rand(*lead, *space.shape, generator=chance)
-    low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
+    low, high = torch.from_numpy(space.low.ravel()), torch.from_numpy(space.high.ravel())
+    phase = torch.rand(*lead, len(low), generator=chance)
     for t in range(env.horizon):
         height = torch.sin(2 * math.pi * (swings_per_step * t + phase))  # in [−1, 1]
         yield low + (high - low) * (1 + height) / 2

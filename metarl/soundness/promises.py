@@ -20,6 +20,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
+from metarl.soundness.action_ranges import actions_are_in_reach
 from metarl.soundness.comparisons import (
     environments_are_independent,
     expected_rewards_are_means,
@@ -34,6 +35,7 @@ from metarl.soundness.comparisons import (
 )
 from metarl.soundness.probe import BrokenPromiseError, NotApplicableError, Trial, require
 from metarl.soundness.structures import structure_is_true
+from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import RendersBatch, Step, TaskFamily
 from metarl.tasks.spaces import Tasks, check_rows, space_bounds
 
@@ -49,7 +51,8 @@ def _describes_itself(trial: Trial) -> str:
         text = getattr(family, attribute, None)
         require(bool(text) and isinstance(text, str), f"{attribute} must be a text, is {text!r}")
     require(family.horizon >= 1, f"horizon must be 1 or more, is {family.horizon}")
-    require(family.action_scale > 0, f"action_scale must be above 0, is {family.action_scale}")
+    scale = family.action_scale
+    require(scale is None or scale > 0, f"action_scale must be None or above 0, is {scale}")
     unknown = set(family.ood_splits) - set(family.splits)
     require(not unknown, f"ood_splits must be among splits, {sorted(unknown)} are not")
     return family.description
@@ -80,9 +83,10 @@ def _check_spaces(family: TaskFamily) -> None:
     flat = isinstance(observations, spaces.Box) and len(observations.shape) == 1
     right = flat and observations.dtype == np.float32
     require(right, f"observation_space must be a flat float32 Box, is {observations}")
-    box = isinstance(actions, spaces.Box) and len(actions.shape) == 1 and actions.is_bounded()
-    right = box or isinstance(actions, spaces.Discrete)
-    require(right, f"action_space must be a flat bounded Box or Discrete, is {actions}")
+    try:
+        ActionLayout(actions)
+    except TypeError as error:
+        raise BrokenPromiseError(str(error)) from error
 
 
 def _check_observations(trial: Trial, observations: Tensor, when: str) -> None:
@@ -271,6 +275,7 @@ def _pictures_can_be_drawn(trial: Trial) -> str:
 PROMISES: dict[str, Callable[[Trial], str]] = {
     "the family describes itself": _describes_itself,
     "spaces agree across tasks": _spaces_agree,
+    "policies can reach the actions": actions_are_in_reach,
     "a seed means the same tasks": _tasks_follow_the_seed,
     "global generators are left alone": _nothing_touches_global_chance,
     "splits share no task": _splits_are_apart,

@@ -83,8 +83,8 @@ class BatchEnv(Protocol):
         """Advance every environment by one control step.
 
         Args:
-            actions: in the environment's units, clipped to its action space. Shape [N, E, A], or
-                [N, E] int64 for discrete actions.
+            actions: rows as in `metarl.tasks.actions`, in the environment's units, clipped to its
+                action space. Shape [N, E, A], or [N, E] int64 for a Discrete space.
         """
 
     def set_tasks(self, tasks: Tasks) -> None:
@@ -137,8 +137,9 @@ class TaskFamily(ABC):
     behaviour: Behaviour = "video"
     structure: Structure | None = None
     """What known algorithms may rely on, see `metarl.tasks.structure`; None: the spaces only."""
-    action_scale: float = 1.0
-    """What the variant's source divides a policy's actions by before they reach the actuators."""
+    action_scale: float | None = None
+    """Divisor of a policy's outputs that gives actions in the environment's units, as the variant's
+    source has it; None: policies act around the center of the box in units of its half-width."""
 
     @property
     def id(self) -> str:
@@ -151,7 +152,10 @@ class TaskFamily(ABC):
         size = self.observation_space.shape[0]
         numbers = f"{size} number{'s' if size > 1 else ''}"
         observation = f"observes {self.observation_description} ({numbers})"
-        scale = "" if self.action_scale == 1 else f"; policy actions ÷ {self.action_scale:g}"
+        divisor = self.action_scale
+        scale = "" if divisor in (None, 1) else f"; policy actions ÷ {divisor:g}"
+        if isinstance(self.action_space, spaces.Box) and not self.action_space.is_bounded():
+            scale += "; actions without bounds, random ones are N(0, 1)"
         text = f"{self.task_description}; {self.horizon} steps; {observation}{scale}; {self.source}"
         return f"{text}. Warning: {self.warning}" if self.warning else text
 

@@ -13,7 +13,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from tiny_environments import Drawn, Near
 
-from metarl.bridges.gymnasium_env import TaskEnv, action_tensor
+from metarl.bridges.gymnasium_env import TaskEnv
 from metarl.envs import FAMILIES, TensorFamily, gymnasium_id, make_env, make_family, register_family
 from metarl.envs.navigation.goals import Navigation2D
 
@@ -325,16 +325,8 @@ def test_an_action_that_does_not_fit_is_refused():
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"actions must have shape \(2,\), got \(1, 2\)"):
         env.step(np.zeros((1, 2)))
-    with pytest.raises(ValueError, match="actions must be integers, got dtype float64"):
-        action_tensor(gymnasium.spaces.Discrete(3), 1.5)
-    with pytest.raises(ValueError, match=r"actions must lie in Discrete\(3\), got 3"):
-        action_tensor(gymnasium.spaces.Discrete(3), 3)
-    with pytest.raises(ValueError, match=r"actions must lie in MultiDiscrete.*, got \[0, -1\]"):
-        action_tensor(gymnasium.spaces.MultiDiscrete([2, 2]), [0, -1])
     with pytest.raises(ValueError, match=r"actions must be finite, got \[nan, 0.0\]"):
         env.step(np.array([np.nan, 0.0]))
-    action = action_tensor(gymnasium.spaces.Discrete(3), np.int32(2))
-    assert (action.dtype, action.shape, int(action)) == (torch.int64, (), 2)
 
 
 def test_a_step_needs_a_reset_first():

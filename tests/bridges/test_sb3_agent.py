@@ -150,7 +150,9 @@ class OwnLoop:
 
     def __init__(self, model: RecurrentPPO, *, forgets: bool = False) -> None:
         self.model, self.forgets, self.state = model, forgets, None
-        self.inputs = TrialInputs(NAVIGATION.observation_space, NAVIGATION.action_space)
+        self.inputs = TrialInputs(
+            NAVIGATION.observation_space, NAVIGATION.action_space, NAVIGATION.action_scale
+        )
 
     def act(self, told: ActorInput) -> torch.Tensor:
         starts = np.full(2, self.state is None or self.forgets)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from policies import gaussian_policy
 from policy_batches import (
     NUM_ENVS,
     NUM_STEPS,
@@ -26,7 +27,7 @@ from metarl.bilevel.rules import sgd
 from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.rl.objectives import PolicyBatch, adapted_fisher_product, log_prob_loss, mean_kl
-from metarl.rl.policies import GaussianPolicy, Policy
+from metarl.rl.policies import PerceptronPolicy, Policy
 
 
 def moved_parameters(params: Params) -> Params:
@@ -198,7 +199,7 @@ def test_the_fisher_product_of_the_first_environments_ignores_the_others():
 class ContextPolicy:
     """A policy that also observes a context, one for each task."""
 
-    network: GaussianPolicy
+    network: PerceptronPolicy
 
     def distribution(self, params: Params, observations: Tensor) -> DiagonalGaussian:
         context = params["context"]
@@ -223,7 +224,7 @@ def test_the_fisher_product_of_partial_adaptation_is_the_second_derivative_of_th
     make_loss, names, num_steps
 ):
     """The initial context is not meta-learned: vectors and products have no entries for it."""
-    network = GaussianPolicy(4, 2, (3,), "tanh", initial_std=0.7)
+    network = gaussian_policy(4, 2, (3,), "tanh", initial_std=0.7)
     learned = parameters(network)
     context = {"context": torch.zeros(2, dtype=torch.float64)}
     policy = ContextPolicy(network)

@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+from policies import categorical_policy, gaussian_policy
 from policy_batches import (
     LOSSES,
     NUM_TASKS,
@@ -33,7 +34,7 @@ from metarl.rl.objectives import (
     policy_batch,
     ratio_loss,
 )
-from metarl.rl.policies import CategoricalPolicy, GaussianPolicy, Policy
+from metarl.rl.policies import Policy
 from metarl.rl.returns import discounted_returns, linear_feature_values
 from metarl.rollouts.episodes import Episodes
 
@@ -41,7 +42,7 @@ from metarl.rollouts.episodes import Episodes
 
 
 def test_the_losses_of_a_biased_coin_are_those_computed_by_hand():
-    policy = CategoricalPolicy(1, 2, hidden_sizes=())
+    policy = categorical_policy(1, 2, hidden_sizes=())
     params = {
         "weight_0": torch.zeros(1, 2, 1, dtype=torch.float64),
         "bias_0": torch.tensor([[0.0, math.log(3.0)]], dtype=torch.float64),  # 1/4 and 3/4
@@ -60,7 +61,7 @@ def test_the_losses_of_a_biased_coin_are_those_computed_by_hand():
 
 
 def test_the_losses_of_a_normal_distribution_are_those_computed_by_hand():
-    policy = GaussianPolicy(1, 1, hidden_sizes=())
+    policy = gaussian_policy(1, 1, hidden_sizes=())
     params = {
         "weight_0": torch.tensor([[[2.0]]]),  # mean 2 s
         "bias_0": torch.tensor([[0.0]]),

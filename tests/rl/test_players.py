@@ -231,13 +231,34 @@ def test_random_actions_are_drawn_anew_and_follow_the_generator():
     assert torch.equal(again(observations), first)
 
 
-@pytest.mark.parametrize(
-    "space", [spaces.Box(-np.inf, 1, (2,)), spaces.Box(0, np.inf, (1,)), spaces.MultiBinary(3)]
-)
-def test_a_space_without_a_uniform_distribution_is_refused(space):
-    message = "action_space must be Discrete, MultiDiscrete or a bounded Box, got"
+def test_numbers_without_bounds_are_drawn_as_gymnasium_draws_them():
+    bounds = [[-np.inf, -np.inf, 2.0, -1.0], [np.inf, 1.0, np.inf, 3.0]]
+    drawn = random_actions(spaces.Box(*np.array(bounds, np.float32)), num_envs=4000).flatten(0, -2)
+    normal, below, above, uniform = drawn.double().T
+    assert (float(normal.mean()), float(normal.std())) == pytest.approx((0, 1), abs=0.06)
+    assert float(normal.abs().max()) > 2.5
+    for excess in (1 - below, above - 2):
+        assert excess.min() >= 0
+        assert (float(excess.mean()), float(excess.std())) == pytest.approx((1, 1), abs=0.08)
+    assert -1 <= uniform.min() < uniform.max() <= 3
+    assert float(uniform.mean()) == pytest.approx(1, abs=0.08)
+
+
+def test_parts_of_a_dict_are_drawn_side_by_side():
+    space = spaces.Dict(
+        a=spaces.Discrete(3, start=1), b=spaces.Box(0, 5, (2,), np.int64), c=spaces.MultiBinary(1)
+    )
+    drawn = random_actions(space, num_envs=500).flatten(0, -2)
+    assert drawn.dtype == torch.float32
+    assert drawn[:, 0].unique().tolist() == [1, 2, 3]
+    assert drawn[:, 1].unique().tolist() == [0, 1, 2, 3, 4, 5]
+    assert drawn[:, 3].unique().tolist() == [0, 1]
+
+
+def test_a_space_that_has_no_rows_is_rejected():
+    message = "action_space must be built from Box, Discrete, MultiDiscrete and MultiBinary, got T"
     with pytest.raises(TypeError, match=message):
-        random_actions(space)
+        random_actions(spaces.Text(3))
 
 
 # An agent as it is before any data.

@@ -57,7 +57,8 @@ def test_an_episode_is_the_trial_that_the_trial_loop_collects():
     assert torch.equal(episodes.rewards[:, :, :steps], trials.rewards)
     assert torch.equal(episodes.terminated.sum(-1), torch.ones(3, 3, dtype=torch.int64))
     assert not bool(episodes.truncated.any())
-    inputs = TrialInputs(inner.observation_space, inner.action_space).encode_trials(trials)
+    inputs = TrialInputs(inner.observation_space, inner.action_space, inner.action_scale)
+    inputs = inputs.encode_trials(trials)
     fed = episodes.observations[:, :, :steps]
     assert torch.equal(fed[trials.mask], inputs[trials.mask])
 

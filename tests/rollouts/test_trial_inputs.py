@@ -136,5 +136,5 @@ def test_observations_that_are_no_flat_box_are_refused(space):
 
 
 def test_actions_that_cannot_be_encoded_are_refused():
-    with pytest.raises(TypeError, match="action_space must be Discrete or MultiDiscrete from 0"):
-        TrialInputs(OBSERVATIONS, spaces.MultiBinary(3))
+    with pytest.raises(TypeError, match="action_space must be built from Box, Discrete"):
+        TrialInputs(OBSERVATIONS, spaces.Text(3))

@@ -53,7 +53,7 @@ def test_each_promise_of_a_sound_family_is_a_line_that_says_what_was_tried(capsy
     assert code == 0
     assert lines[0] == "Walk:plain"
     assert [line[7:].partition(": ")[0] for line in lines[1:-1]] == list(PROMISES)
-    assert {line[:7] for line in lines[1:-1]} == {"  ok   "}
+    assert {line[:7] for line in lines[1:-1]} == {"  ok   ", "  –    "}  # it has no structure
     assert "  ok   splits share no task: 200 tasks of each of train, test" in lines
     assert lines[-1] == "1 family is sound"
 

@@ -38,6 +38,22 @@ class ExpectsTooMuch(Walk):
         return step._replace(rewards=step.rewards + noise, expected_rewards=step.rewards + 0.5)
 
 
+class FarActions(Walk):
+    """Its actions lie far from 0, which policies act around with this scale."""
+
+    action_space = spaces.Box(9.0, 11.0, (1,), np.float32)
+    action_scale = 1.0
+
+    def transition(
+        self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator
+    ) -> Transition:
+        return super().transition(states, (actions - 10) * REACH, parameters, generator)
+
+    def best_actions(self, states: Tensor, parameters: Any, time: Tensor) -> Tensor | None:
+        best = super().best_actions(states, parameters, time)
+        return None if best is None else best / REACH + 10
+
+
 class OneMoreNumber(Walk):
     def observe(self, states: Tensor) -> Tensor:
         return states

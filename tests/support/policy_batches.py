@@ -2,16 +2,17 @@
 
 import pytest
 import torch
+from policies import categorical_policy, gaussian_policy
 
 from metarl.parameters import Params
 from metarl.rl.objectives import PolicyBatch, log_prob_loss, ratio_loss
-from metarl.rl.policies import CategoricalPolicy, GaussianPolicy, Policy
+from metarl.rl.policies import Policy
 
 NUM_TASKS, NUM_ENVS, NUM_STEPS = 3, 2, 4
 POLICIES: dict[str, Policy] = {
-    "gaussian": GaussianPolicy(2, 2, (3,), "tanh", initial_std=0.7),
-    "scaled gaussian": GaussianPolicy(2, 2, (3,), "tanh", initial_std=0.7, action_scale=5.0),
-    "categorical": CategoricalPolicy(2, 3, (3,), "tanh"),
+    "gaussian": gaussian_policy(2, 2, (3,), "tanh", initial_std=0.7),
+    "scaled gaussian": gaussian_policy(2, 2, (3,), "tanh", initial_std=0.7, action_scale=5.0),
+    "categorical": categorical_policy(2, 3, (3,), "tanh"),
 }
 LOSSES = {"log_prob": log_prob_loss, "ratio": ratio_loss}
 

@@ -1,6 +1,7 @@
 """Families on Gymnasium environments: what is taken from the environment, and what is refused."""
 
 import pickle
+import subprocess
 import sys
 from typing import Any
 
@@ -27,6 +28,14 @@ class Masses(GymnasiumFamily):
 
     def apply_task(self, env, task):
         env.unwrapped.m = float(task[0])
+
+
+class Mission(gymnasium.Space):
+    """Text of a kind that Gymnasium cannot flatten, as MiniGrid has it."""
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        return True
 
 
 class Peculiar(gymnasium.Env):
@@ -264,9 +273,11 @@ def test_what_a_family_lacks_or_cannot_use_is_said_in_one_sentence():
         del gymnasium.registry["Limitless-v0"]
     with pytest.raises(ValueError, match="observations must be of a fixed number of numbers, got"):
         peculiar(spaces.Sequence(spaces.Discrete(2)))
-    for space in (spaces.MultiDiscrete([2, 2]), spaces.Box(-1, 1, (2, 2))):
-        with pytest.raises(ValueError, match="actions must be a flat Box of floats or Discrete"):
-            peculiar(spaces.Discrete(2), space)
+    text = spaces.Dict(image=spaces.Box(0, 1, (2,)), mission=Mission())
+    with pytest.raises(ValueError, match=r"got Dict\(.* choose the numeric part in make_env, for"):
+        peculiar(text)
+    with pytest.raises(ValueError, match=r"^actions must be built from Box, Discrete, .* got Text"):
+        peculiar(spaces.Discrete(2), spaces.Text(3))
 
 
 def test_environments_of_other_observations_than_the_familys_are_refused():
@@ -280,3 +291,88 @@ def test_environments_of_other_observations_than_the_familys_are_refused():
     env.observation_space.sample = lambda: np.zeros(1)  # would be spread over both numbers
     with pytest.raises(RuntimeError, match=r"must have shape \(2,\) as the space says, got \(1,\)"):
         batch.reset(generator())
+
+
+INTERACTIVE = """
+import numpy as np
+from gymnasium import spaces
+from metarl.envs import GymnasiumFamily
+from metarl.envs.simulators import worker_batch
+
+worker_batch.usable_cores = lambda: 2
+
+
+class Masses(GymnasiumFamily):
+    name = "Masses"
+    variants = ("wide",)
+    env_id = "Pendulum-v1"
+    task_space = spaces.Box(0.2, 5.0, (1,), np.float64)
+    task_description = observation_description = source = "a test"
+
+    def apply_task(self, env, task):
+        env.unwrapped.m = float(task[0])
+
+
+family = Masses("wide")
+batch = family.make_batch(family.sample_tasks(4, seed=0), num_envs=4)
+print(batch.num_workers)
+batch.close()
+family.num_workers = 2
+try:
+    family.make_batch(family.sample_tasks(4, seed=0), num_envs=4)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_a_family_of_a_notebook_is_stepped_in_its_process_and_workers_are_rejected():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERACTIVE], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "0",
+        "num_workers must be 0 for Masses, which is defined in a notebook or on the command line, "
+        "got 2: worker processes can import classes of modules only, so move it to a module",
+    ]
+
+
+def test_a_family_of_a_script_has_workers(tmp_path):
+    script = tmp_path / "script.py"
+    body = INTERACTIVE.partition("family = ")
+    guarded = "".join(f"    {line}\n" for line in (body[1] + body[2]).splitlines())
+    script.write_text(f"{body[0]}if __name__ == '__main__':\n{guarded}")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["2"]
+
+
+class Shrinking(gymnasium.Env):
+    """Observes three numbers at first, and one after each step."""
+
+    observation_space = spaces.Box(-1, 1, (3,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed, options=options)
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        del action
+        return np.ones(1, np.float32), 0.0, False, False, {}
+
+
+def test_an_observation_of_another_shape_is_rejected_after_a_step_as_after_a_reset():
+    class Family(Masses):
+        horizon = 3
+
+        def make_env(self, task):
+            del task
+            return Shrinking()
+
+        def apply_task(self, env, task):
+            """All tasks are the same."""
+
+    batch = Family("wide").make_batch([[1.0]], num_envs=1)
+    batch.reset(torch.Generator().manual_seed(0))
+    message = r"observations must have shape \(3,\) as the space says, got \(1,\)"
+    with pytest.raises(RuntimeError, match=message):
+        batch.step(torch.zeros(1, 1, dtype=torch.int64))

@@ -224,7 +224,7 @@ def test_workers_compute_on_one_thread_and_leave_interrupts_to_the_parent(worker
 def test_no_more_workers_than_environments_and_none_for_a_few(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     asked = [(None, 7), (None, 8), (None, 100), (9, 3), (2, 100), (0, 100)]
-    assert [_num_workers(*each) for each in asked] == [0, 4, 4, 3, 2, 0]
+    assert [_num_workers(*each, object()) for each in asked] == [0, 4, 4, 3, 2, 0]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert _num_workers(None, 100) == 0
 

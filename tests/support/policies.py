@@ -1,0 +1,34 @@
+"""Perceptron policies of two kinds of actions, by their sizes."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from metarl.rl.action_heads import ActionHead
+from metarl.rl.policies import PerceptronPolicy
+
+
+def gaussian_policy(
+    observation_size: int,
+    action_size: int,
+    hidden_sizes: tuple[int, ...] = (100, 100),
+    activation: Any = "relu",
+    **settings: float,
+) -> PerceptronPolicy:
+    """Normal actions in [−1, 1]; settings of the head."""
+    space = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
+    return PerceptronPolicy(
+        observation_size, ActionHead(space, **settings), hidden_sizes, activation
+    )
+
+
+def categorical_policy(
+    observation_size: int,
+    num_actions: int,
+    hidden_sizes: tuple[int, ...] = (100, 100),
+    activation: Any = "relu",
+) -> PerceptronPolicy:
+    """One of finitely many actions."""
+    head = ActionHead(spaces.Discrete(num_actions))
+    return PerceptronPolicy(observation_size, head, hidden_sizes, activation)
