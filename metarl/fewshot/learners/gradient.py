@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import Batch, InnerLoop, Loss
 from metarl.bilevel.learned_rates import RateKind, Rates
-from metarl.bilevel.meta_gradients import meta_gradient
+from metarl.bilevel.meta_gradients import TaskPath, meta_gradient
 from metarl.bilevel.rules import InnerRule
 from metarl.bilevel.steps import inner_step
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
@@ -36,8 +36,10 @@ from metarl.nn.backbones import Backbone
 from metarl.parameters import Params
 from metarl.validation import Positive, WholeNumber
 
-__all__ = ["AdaptedTasks", "GradientLearner", "GradientSettings", "Layers", "Mode"]
+__all__ = ["AdaptedTasks", "GradientLearner", "GradientSettings", "Layers", "Mode", "StepWeights"]
 
+StepWeights: TypeAlias = list[tuple[int, float]]
+"""Numbers of inner steps, and the weight of the query loss after each."""
 Layers = Literal["all", "body"]
 Mode = Literal["unrolled", "recurrence", "first_order"]
 _ORDER = {"unrolled": "second", "recurrence": "second", "first_order": "first"}
@@ -72,7 +74,7 @@ class GradientSettings(FewShotSettings):
         """The layers that adaptation moves; None: the learner chooses."""
         return None
 
-    def step_weights(self, iteration: int) -> list[tuple[int, float]]:
+    def step_weights(self, iteration: int) -> StepWeights:
         """Numbers of steps after which the query loss counts, and its weight; the last comes last.
 
         Args:
@@ -205,22 +207,16 @@ class GradientLearner(ABC):
         """
         if self.shared_params(params):
             return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
-        start = self.start(params)
         inner = replace(self.inner_loop(params), mode=self.config.mode_at(context.iteration))
-        support, query = self.inner_batch(params, batch.support), self._query_batch(batch)
-        total: Params = {}
-        for num_steps, weight in self.config.step_weights(context.iteration):
+        weights = self.config.step_weights(context.iteration)
+        data = self.inner_batch(params, batch.support), self._query_batch(batch)
+        if len(weights) == 1:
             losses, grads = meta_gradient(
-                start,
-                support,
-                query,
-                replace(inner, num_steps=num_steps),
-                query_loss=self._outer_loss,
+                self.start(params), *data, inner, query_loss=self._outer_loss
             )
-            if weight != 1:
-                grads = {name: weight * g for name, g in grads.items()}
-            total = {name: total[name] + grads[name] if total else grads[name] for name in params}
-        return losses, total
+        else:
+            losses, grads = self._path_gradient(self.start(params), *data, inner, weights)
+        return losses, {name: grads[name] for name in params}
 
     def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
         """Parameters of all tasks after the inner steps, differentiable by `params`."""
@@ -291,6 +287,20 @@ class GradientLearner(ABC):
         """Loss of the query after adaptation, [tasks]."""
         outputs = self.predict(adapted, query.inputs, query.mask)
         return task_losses(self.problem.kind, outputs, query.targets, query.mask)
+
+    def _path_gradient(
+        self, start: Params, support: Parts, query: Parts, inner: InnerLoop, weights: StepWeights
+    ) -> tuple[Tensor, Params]:
+        """Losses after the last step, and the gradient of weighted losses along one path."""
+        last: list[Tensor] = []  # of each chunk of tasks
+
+        def weighted(path: TaskPath) -> Tensor:
+            losses = {step: self._outer_loss(path.params[step], path.query) for step, _ in weights}
+            last.append(losses[inner.num_steps].detach())
+            return torch.stack([weight * losses[step] for step, weight in weights]).sum(0)
+
+        _, grads = meta_gradient(start, support, query, inner, outer_loss=weighted)
+        return torch.cat(last), grads
 
     def _query_batch(self, batch: FewShotBatch) -> Parts:
         """The data of the outer loss; with batch norm by the support set, inputs of both sets."""

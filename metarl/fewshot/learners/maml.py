@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from metarl.bilevel.learned_rates import RateKind
-from metarl.fewshot.learners.gradient import GradientLearner, GradientSettings, Layers, Mode
+from metarl.fewshot.learners.gradient import (
+    GradientLearner,
+    GradientSettings,
+    Layers,
+    Mode,
+    StepWeights,
+)
 from metarl.validation import Positive, WholeNumber
 
 __all__ = [
@@ -46,7 +52,7 @@ class _MultiStepSettings(GradientSettings):
         """All layers."""
         return "all"
 
-    def step_weights(self, iteration: int) -> list[tuple[int, float]]:
+    def step_weights(self, iteration: int) -> StepWeights:
         """All steps count equally at first, and only the last after `multi_step_iterations`."""
         last, horizon = self.num_inner_steps, self.multi_step_iterations
         if last == 0 or iteration >= horizon:

@@ -96,20 +96,39 @@ def test_momentum_is_torchs():
         torch.testing.assert_close(found[key][0], p.detach())
 
 
-def test_losses_of_all_steps_count_ever_less():
-    settings = {"num_inner_steps": 3, "multi_step_iterations": 10}
+@pytest.mark.parametrize(
+    "options", [{}, {"chunk_size": 2}, {"mode": "recurrence"}, {"mode": "first_order"}]
+)
+def test_losses_of_all_steps_count_ever_less(options):
+    settings = {"num_inner_steps": 3, "multi_step_iterations": 10, **options}
     learner: Any = make_learner("maml++", VECTORS, **settings)
     params, batch = start(learner), episodes(VECTORS)
     alone = {}
     for steps in (1, 2, 3):
-        one: Any = make_learner("maml++", VECTORS, num_inner_steps=steps)
+        one: Any = make_learner("maml++", VECTORS, num_inner_steps=steps, **options)
         own = {k: p[:steps] if k.startswith("rate/") else p for k, p in params.items()}
         alone[steps] = one.meta_gradient(own, batch, context())[1]
     for iteration, weights in ((0, (1 / 3, 1 / 3, 1 / 3)), (4, (0.2, 0.2, 0.6)), (10, (0, 0, 1))):
-        _, grads = learner.meta_gradient(params, batch, context(iteration))
+        losses, grads = learner.meta_gradient(params, batch, context(iteration))
+        torch.testing.assert_close(losses, learner.meta_loss(params, batch))
         for key in ("weight_0", "bias_1"):
             wanted = sum(w * alone[k + 1][key] for k, w in enumerate(weights))
             torch.testing.assert_close(grads[key], wanted)
+
+
+def test_losses_of_all_steps_share_one_path():
+    settings = {"num_inner_steps": 3, "multi_step_iterations": 10}
+    learner: Any = make_learner("maml++", VECTORS, **settings)
+    params, batch = start(learner), episodes(VECTORS)
+    logits, calls = learner.backbone.logits, []
+
+    def counted(*arguments: Any) -> Tensor:
+        calls.append(arguments)
+        return logits(*arguments)
+
+    object.__setattr__(learner.backbone, "logits", counted)
+    learner.meta_gradient(params, batch, context())
+    assert len(calls) == 3 + 3  # inner losses, then query losses
 
 
 def test_second_derivatives_come_after_the_first_order_iterations():
