@@ -204,15 +204,15 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         del num_envs  # a task has one policy for all its environments
         return PolicyPlayer(self.policy, self.params, num_tasks, generator, self.adapt_step)
 
-    def adapt_step(self, state: Params, episodes: Episodes, *, step: int = 0) -> Params:
+    def adapt_step(self, params: Params, episodes: Episodes, *, step: int = 0) -> Params:
         """Parameters of all tasks after one more inner step on episodes of them.
 
         Args:
-            state: parameters [tasks, ...].
+            params: parameters [tasks, ...].
             episodes: collected with them.
-            step: how many steps led to `state`; beyond the number trained for, the learning rate
+            step: how many steps led to `params`; beyond the number trained for, the learning rate
                 is multiplied by `later_lr_factor`.
         """
         trained_for = step < max(1, self.config.num_inner_steps)
         inner = self._inner if trained_for else self._later_inner
-        return inner_step(state, self._process(state, episodes), inner)
+        return inner_step(params, self._process(params, episodes), inner)
