@@ -73,7 +73,7 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for name, hint in _field_types(type(self)).items():
+        for name, hint in _field_types(type(self)).items():  # type: ignore[arg-type] # classes are hashable
             check_value(name, getattr(self, name), hint)
         self.check_combinations()
 

@@ -16,9 +16,9 @@ from metarl.experiments.train_learner import (
     default_dataset,
     train_and_measure,
 )
+from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.datasets.catalog import DATASETS
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
-from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.report.terminal import print_table
 from metarl.scripts.command_line import choose, given_options, parse, run
 from metarl.scripts.train import exit_if_stopped

@@ -78,7 +78,7 @@ def scaled_model(
     for name, base in _BASES.items():
         numbers = getattr(model, name).copy()
         free = numbers != 0
-        stop = start + np.count_nonzero(free)
+        stop = start + int(np.count_nonzero(free))
         numbers[free] *= base ** exponents[start:stop]
         getattr(scaled, name)[:] = numbers
         start = stop

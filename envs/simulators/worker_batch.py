@@ -147,7 +147,10 @@ class WorkerBatch:
 
     def oracle_actions(self) -> Tensor | None:
         tasks = torch.tensor(self._arrays.tasks, dtype=torch.float32, device=self._device)
-        return self._family.best_actions(self._last_observations(), tasks.unsqueeze(1))
+        best: Tensor | None = self._family.best_actions(
+            self._last_observations(), tasks.unsqueeze(1)
+        )
+        return best
 
     def render(self, task: int, env: int) -> NDArray[np.uint8]:
         """A picture of one environment, shape [height, width, 3].

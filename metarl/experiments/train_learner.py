@@ -18,10 +18,10 @@ from metarl.evaluation.files import write_evaluations
 from metarl.experiments.data_options import DataOptions, stored_data
 from metarl.experiments.settings import RunSettings
 from metarl.experiments.training import train
+from metarl.fewshot.contract.settings import FewShotSettings, require_read
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot, require_testable
 from metarl.fewshot.learners.catalog import LEARNERS, read_learner
-from metarl.fewshot.learners.settings import FewShotSettings, require_read
 from metarl.fewshot.training import FewShotTraining
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan

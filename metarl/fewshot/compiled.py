@@ -18,8 +18,8 @@ from torch import Tensor
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from metarl.fewshot.contract.interface import FewShotLearner, Parts, TrainingContext, parts_of
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
-from metarl.fewshot.learners.interface import FewShotLearner, Parts, TrainingContext, parts_of
 from metarl.parameters import Params
 
 __all__ = ["CompiledMetaGradient", "require_compilable"]

@@ -11,6 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from metarl.evaluation.fewshot_results import OVER_TASKS, FewShotEvaluation, Metric
+from metarl.fewshot.contract.interface import FewShotLearner
+from metarl.fewshot.contract.problem import accuracies, task_losses
+from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.data.batches import (
     EpisodeShape,
     FewShotBatch,
@@ -19,9 +22,6 @@ from metarl.fewshot.data.batches import (
     some_tasks,
 )
 from metarl.fewshot.learners.catalog import LEARNERS
-from metarl.fewshot.learners.interface import FewShotLearner
-from metarl.fewshot.learners.problem import accuracies, task_losses
-from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.fewshot.learners.transfer import Transfer
 from metarl.fewshot.training import FewShotTraining
 from metarl.parameters import Params

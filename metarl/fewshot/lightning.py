@@ -168,7 +168,7 @@ class FewShotModule(LightningModule):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copies and pickles share their tensors with their own learner."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._share_tensors()
 
     def _share_tensors(self) -> None:

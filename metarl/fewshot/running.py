@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from metarl.fewshot.contract.interface import FewShotLearner
 from metarl.fewshot.data.batches import FewShotBatch
-from metarl.fewshot.learners.interface import FewShotLearner
 from metarl.parameters import Params
 
 __all__ = ["initial_statistics", "is_updated", "update_statistics"]

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from metarl.fewshot.contract.interface import FewShotLearner
+from metarl.fewshot.contract.problem import Problem
+from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.data.batches import (
     EpisodeRanges,
     EpisodeShape,
@@ -13,9 +16,6 @@ from metarl.fewshot.data.batches import (
     FewShotTasks,
     VariableTasks,
 )
-from metarl.fewshot.learners.interface import FewShotLearner
-from metarl.fewshot.learners.problem import Problem
-from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.fewshot.learners.transfer import PointTasks, Transfer
 from metarl.seeding import torch_generator
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from metarl.fewshot.contract.old_settings import present_form
+from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.learners.catalog import read_learner
-from metarl.fewshot.learners.old_settings import present_form
-from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.storage.checkpoints import (
     holds_optimizer,
     load_checkpoint,

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
+from metarl.fewshot.contract.interface import Adapted, FewShotLearner, TrainingContext
+from metarl.fewshot.contract.problem import accuracies
+from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.data.batches import (
     FewShotTasks,
     LabelledSet,
@@ -22,9 +25,6 @@ from metarl.fewshot.data.batches import (
     small_parts,
 )
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
-from metarl.fewshot.learners.interface import Adapted, FewShotLearner, TrainingContext
-from metarl.fewshot.learners.problem import accuracies
-from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.fewshot.running import initial_statistics, is_updated, update_statistics
 from metarl.fewshot.sampling import TaskSampler
 from metarl.fewshot.stored import AGENT_PREFIX, read_training
@@ -83,7 +83,8 @@ class FewShotTraining:
                 f"config must be a {learner_type.config_type.__name__} for {name}, "
                 f"got a {type(config).__name__}"
             )
-        self.name, self.tasks, self.seed, self._config = name, tasks, seed, config
+        self.name, self.tasks, self.seed = name, tasks, seed
+        self._config: FewShotSettings = config
         self.device = torch.device(device)
         self._sampler = TaskSampler(tasks, config, seed)
         problem = self._sampler.problem(self.device)

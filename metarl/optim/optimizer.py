@@ -123,7 +123,7 @@ class NamedOptimizer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Step counts and moments as "kind/parameter"; zeros before the first step."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, p in self._params.items():
             state = self._torch.state.get(p) or _initial_state(p, self._kinds)
             found |= {f"{kind}/{name}": state[kind] for kind in self._kinds}

@@ -48,13 +48,13 @@ from metarl.bilevel.inner_loop import InnerLoop
 from metarl.bilevel.meta_gradients import meta_gradient
 from metarl.bilevel.rules import sgd
 from metarl.console import plain_console
+from metarl.fewshot.contract.interface import Parts, parts_of
+from metarl.fewshot.contract.problem import accuracies, task_losses
 from metarl.fewshot.data.batches import EpisodeShape
 from metarl.fewshot.data.class_tasks import ClassTasks
 from metarl.fewshot.data.files import DataPlace
 from metarl.fewshot.datasets.intents import clinc150_requests
 from metarl.fewshot.datasets.own import tensor_tasks
-from metarl.fewshot.learners.interface import Parts, parts_of
-from metarl.fewshot.learners.problem import accuracies, task_losses
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.nn.functional import functional_module
 from metarl.parameters import Params

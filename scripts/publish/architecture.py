@@ -46,6 +46,7 @@ ORDER = (
     "metarl.evaluation",
     "metarl.fewshot.data",
     "metarl.fewshot.datasets",
+    "metarl.fewshot.contract",
     "metarl.fewshot.learners",
     "metarl.fewshot",
     "metarl.runs",

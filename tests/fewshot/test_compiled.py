@@ -10,9 +10,9 @@ from torch._inductor.exc import InvalidCxxCompiler
 
 from metarl.fewshot import compiled
 from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
+from metarl.fewshot.contract.interface import TrainingContext
 from metarl.fewshot.data.batches import FewShotBatch
 from metarl.fewshot.datasets.curves import SinusoidTasks
-from metarl.fewshot.learners.interface import TrainingContext
 from metarl.fewshot.learners.maml import MAMLConfig
 from metarl.fewshot.training import FewShotTraining
 from metarl.parameters import Params

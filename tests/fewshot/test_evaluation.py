@@ -19,8 +19,8 @@ from metarl.fewshot import (
     adaptation_curve,
     evaluate_fewshot,
 )
+from metarl.fewshot.contract.problem import accuracies
 from metarl.fewshot.data.batches import small_parts
-from metarl.fewshot.learners.problem import accuracies
 from metarl.seeding import torch_generator
 from metarl.statistics.intervals import normal_interval
 

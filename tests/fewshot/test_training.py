@@ -32,8 +32,8 @@ from metarl.fewshot import (
     MAMLConfig,
     recipe,
 )
+from metarl.fewshot.contract.settings import require_read
 from metarl.fewshot.learners.catalog import read_learner
-from metarl.fewshot.learners.settings import require_read
 from metarl.parameters import Params
 
 RESULTS = Path(__file__).parents[2] / "results"

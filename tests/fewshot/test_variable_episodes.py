@@ -12,6 +12,8 @@ from fewshot_episodes import PICTURES, VECTORS, context, episodes, generator, ma
 from fewshot_runs import GLYPHS, ON_GLYPHS, TASKS, on_glyphs
 
 from metarl.fewshot import LEARNERS, FewShotTraining, evaluate_fewshot, recipe
+from metarl.fewshot.contract.interface import FewShotLearner
+from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.data.batches import (
     EpisodeRanges,
     EpisodeShape,
@@ -21,8 +23,6 @@ from metarl.fewshot.data.batches import (
 )
 from metarl.fewshot.data.episodes import varied
 from metarl.fewshot.datasets.glyphs import GlyphTasks
-from metarl.fewshot.learners.interface import FewShotLearner
-from metarl.fewshot.learners.problem import Problem
 from metarl.scripts.cli import dispatch
 
 NAMES = [entry.name for entry in LEARNERS]

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.fewshot.contract.interface import FewShotLearner, TrainingContext
+from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
 from metarl.fewshot.learners.catalog import LEARNERS
-from metarl.fewshot.learners.interface import FewShotLearner, TrainingContext
-from metarl.fewshot.learners.problem import Problem
 from metarl.parameters import Params
 
 WAYS = 3

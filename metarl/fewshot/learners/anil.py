@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from metarl.bilevel.inner_loop import Loss
+from metarl.fewshot.contract.gradient import AdaptedTasks, GradientLearner, GradientSettings
+from metarl.fewshot.contract.head import head_logits, head_outputs
+from metarl.fewshot.contract.interface import Parts
+from metarl.fewshot.contract.metric import embed_alone, episode_statistics
+from metarl.fewshot.contract.problem import task_losses
+from metarl.fewshot.contract.settings import require_shared_norm
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
-from metarl.fewshot.learners.gradient import AdaptedTasks, GradientLearner, GradientSettings
-from metarl.fewshot.learners.head import head_logits, head_outputs
-from metarl.fewshot.learners.interface import Parts
-from metarl.fewshot.learners.metric import embed_alone, episode_statistics
-from metarl.fewshot.learners.problem import task_losses
-from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.parameters import Params
 from metarl.validation import WholeNumber
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from metarl.fewshot.learners.old_settings import present_form, refuse_other_algorithm
+from metarl.fewshot.contract.old_settings import present_form, refuse_other_algorithm
+from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.learners.recipes import settings_for
-from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.registry import Entry, Registry
 from metarl.storage.settings import read_settings
 from metarl.validation import unknown_name

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import torch
 
 from metarl.bilevel.inner_loop import InnerLoop
+from metarl.fewshot.contract.gradient import GradientLearner, GradientSettings
+from metarl.fewshot.contract.metric import episode_statistics
+from metarl.fewshot.contract.settings import require_shared_norm
 from metarl.fewshot.data.batches import FewShotBatch
-from metarl.fewshot.learners.gradient import GradientLearner, GradientSettings
-from metarl.fewshot.learners.metric import episode_statistics
-from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.nn.backbones import Backbone
 from metarl.parameters import Params
 from metarl.validation import Count, Positive, WholeNumber

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from metarl.bilevel.rules import InnerRule
+from metarl.fewshot.contract.gradient import AdaptedTasks, GradientLearner, GradientSettings
+from metarl.fewshot.contract.interface import TrainingContext, by_chunks
+from metarl.fewshot.contract.settings import require_shared_norm
 from metarl.fewshot.data.batches import FewShotBatch
-from metarl.fewshot.learners.gradient import AdaptedTasks, GradientLearner, GradientSettings
-from metarl.fewshot.learners.interface import TrainingContext, by_chunks
-from metarl.fewshot.learners.settings import require_shared_norm
 from metarl.optim.trust_region import conjugate_gradient
 from metarl.parameters import Params, flatten, unflatten
 from metarl.validation import (

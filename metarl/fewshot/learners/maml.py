@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from metarl.bilevel.learned_rates import RateKind
-from metarl.fewshot.learners.gradient import (
+from metarl.fewshot.contract.gradient import (
     GradientLearner,
     GradientSettings,
     Layers,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metarl.fewshot.learners.metric import Embedded, MetricLearner, SharedTasks, membership
-from metarl.fewshot.learners.problem import Problem
-from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.fewshot.contract.metric import Embedded, MetricLearner, SharedTasks, membership
+from metarl.fewshot.contract.problem import Problem
+from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.nn.lstm_cell import LSTMState, init_lstm, lstm_step
 from metarl.parameters import Params
 from metarl.validation import Count

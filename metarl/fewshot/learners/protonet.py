@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metarl.fewshot.data.batches import LabelledSet
-from metarl.fewshot.learners.metric import (
+from metarl.fewshot.contract.metric import (
     MetricLearner,
     SharedTasks,
     class_means,
@@ -18,8 +17,9 @@ from metarl.fewshot.learners.metric import (
     squared_distances,
     without_absent,
 )
-from metarl.fewshot.learners.problem import Problem
-from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.fewshot.contract.problem import Problem
+from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.fewshot.data.batches import LabelledSet
 from metarl.parameters import Params
 
 __all__ = ["ProtoNet", "ProtoNetConfig", "prototype_logits"]

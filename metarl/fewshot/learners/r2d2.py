@@ -8,8 +8,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.fewshot.learners.metric import MetricLearner, SharedTasks, membership, without_absent
-from metarl.fewshot.learners.settings import FewShotSettings, require_shared_norm
+from metarl.fewshot.contract.metric import MetricLearner, SharedTasks, membership, without_absent
+from metarl.fewshot.contract.settings import FewShotSettings, require_shared_norm
 from metarl.parameters import Params
 
 __all__ = ["R2D2", "R2D2Config", "ridge_weights"]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from metarl.fewshot.contract.interface import joined
+from metarl.fewshot.contract.metric import MetricLearner, SharedTasks, class_counts, membership
+from metarl.fewshot.contract.problem import Problem, mean_over_points
+from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.fewshot.data.batches import FewShotBatch
-from metarl.fewshot.learners.interface import joined
-from metarl.fewshot.learners.metric import MetricLearner, SharedTasks, class_counts, membership
-from metarl.fewshot.learners.problem import Problem, mean_over_points
-from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.nn.backbones import Backbone
 from metarl.nn.conv_net import ConvNet
 from metarl.nn.mlp import init_mlp, mlp

@@ -11,16 +11,16 @@ from torch import Tensor
 from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import PerStep
 from metarl.bilevel.rules import InnerRule, sgd
-from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, LabelledSet
-from metarl.fewshot.learners.gradient import (
+from metarl.fewshot.contract.gradient import (
     AdaptedTasks,
     GradientLearner,
     GradientSettings,
     Mode,
 )
-from metarl.fewshot.learners.interface import TrainingContext, parts_of
-from metarl.fewshot.learners.problem import Problem
-from metarl.fewshot.learners.settings import require_shared_norm
+from metarl.fewshot.contract.interface import TrainingContext, parts_of
+from metarl.fewshot.contract.problem import Problem
+from metarl.fewshot.contract.settings import require_shared_norm
+from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, LabelledSet
 from metarl.parameters import Params
 from metarl.validation import Count, Positive
 

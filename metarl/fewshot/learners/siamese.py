@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metarl.fewshot.contract.metric import MetricLearner, SharedTasks, membership, squared_distances
+from metarl.fewshot.contract.problem import Problem, mean_over_points
+from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.fewshot.data.batches import FewShotBatch
-from metarl.fewshot.learners.metric import MetricLearner, SharedTasks, membership, squared_distances
-from metarl.fewshot.learners.problem import Problem, mean_over_points
-from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.parameters import Params
 from metarl.validation import Positive
 

@@ -13,18 +13,18 @@ from torch.nn import functional
 from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import InnerLoop
 from metarl.bilevel.rules import sgd
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learners.gradient import AdaptedTasks
-from metarl.fewshot.learners.head import head_logits, head_outputs
-from metarl.fewshot.learners.interface import Parts, norm_facts
-from metarl.fewshot.learners.metric import (
+from metarl.fewshot.contract.gradient import AdaptedTasks
+from metarl.fewshot.contract.head import head_logits, head_outputs
+from metarl.fewshot.contract.interface import Parts, norm_facts
+from metarl.fewshot.contract.metric import (
     MetricLearner,
     embed_alone,
     membership,
     without_absent,
 )
-from metarl.fewshot.learners.problem import Problem, task_losses
-from metarl.fewshot.learners.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.fewshot.contract.problem import Problem, task_losses
+from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
+from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
 from metarl.nn.mlp import init_mlp
 from metarl.parameters import Params
 from metarl.validation import Count

@@ -20,10 +20,10 @@ from fewshot_episodes import (
 )
 from torch import Tensor
 
+from metarl.fewshot.contract.interface import FewShotLearner
+from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
-from metarl.fewshot.learners.interface import FewShotLearner
-from metarl.fewshot.learners.problem import Problem
 from metarl.parameters import Params
 
 NAMES = [entry.name for entry in LEARNERS]

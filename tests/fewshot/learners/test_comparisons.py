@@ -11,10 +11,10 @@ import torch
 from fewshot_episodes import PICTURES, VECTORS, episodes, generator, make_learner, normal, start
 from torch.nn import functional
 
+from metarl.fewshot.contract.metric import Embedded, membership, squared_distances
+from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.data.batches import LabelledSet
 from metarl.fewshot.learners.matching import attention_logits, encode_query, encode_support
-from metarl.fewshot.learners.metric import Embedded, membership, squared_distances
-from metarl.fewshot.learners.problem import Problem
 from metarl.fewshot.learners.protonet import prototype_logits
 from metarl.fewshot.learners.r2d2 import ridge_weights
 from metarl.fewshot.learners.siamese import contrastive_losses

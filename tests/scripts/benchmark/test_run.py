@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metarl.fewshot import EpisodeShape, FewShotTraining, SinusoidTasks
-from metarl.fewshot.learners.interface import TrainingContext
+from metarl.fewshot.contract.interface import TrainingContext
 from metarl.scripts.benchmark.environments import ENVIRONMENT_CASES
 from metarl.scripts.benchmark.fewshot import FEWSHOT_CASES, Peer, looped_task_loss, one_by_one
 from metarl.scripts.benchmark.learning import LEARNING_CASES

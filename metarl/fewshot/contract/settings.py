@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
+from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape
-from metarl.fewshot.learners.problem import Problem
 from metarl.nn.backbones import Backbone, Perceptron
 from metarl.nn.batch_norm import BatchNorm
 from metarl.nn.conv_net import ConvNet, Pooling

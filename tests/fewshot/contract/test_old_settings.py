@@ -12,8 +12,8 @@ import torch
 from fewshot_runs import TASKS, trained
 
 from metarl.fewshot import FewShotTraining, MAMLConfig, recipe
+from metarl.fewshot.contract.old_settings import present_form
 from metarl.fewshot.learners.catalog import LEARNERS, read_learner
-from metarl.fewshot.learners.old_settings import present_form
 from metarl.storage.checkpoints import load_checkpoint, save_checkpoint
 
 OLD_NAMES = ("maml", "fomaml", "boil", "meta-sgd", "maml++", "learned-momentum")

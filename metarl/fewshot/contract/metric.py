@@ -12,16 +12,16 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learners.interface import (
+from metarl.fewshot.contract.interface import (
     Adapted,
     TrainingContext,
     autograd_meta_gradient,
     joined,
     norm_facts,
 )
-from metarl.fewshot.learners.problem import Problem, task_losses
-from metarl.fewshot.learners.settings import FewShotSettings
+from metarl.fewshot.contract.problem import Problem, task_losses
+from metarl.fewshot.contract.settings import FewShotSettings
+from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
 from metarl.nn.backbones import Backbone
 from metarl.nn.batch_norm import BatchNorm
 from metarl.parameters import Params

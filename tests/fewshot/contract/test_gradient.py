@@ -10,10 +10,10 @@ from fewshot_episodes import CURVES, VECTORS, context, episodes, start, task_of
 from torch.nn import functional
 
 from metarl.bilevel.rules import InnerRule
+from metarl.fewshot.contract.gradient import GradientLearner, GradientSettings
+from metarl.fewshot.contract.interface import FewShotLearner
+from metarl.fewshot.contract.metric import MetricLearner
 from metarl.fewshot.learners.catalog import LEARNERS
-from metarl.fewshot.learners.gradient import GradientLearner, GradientSettings
-from metarl.fewshot.learners.interface import FewShotLearner
-from metarl.fewshot.learners.metric import MetricLearner
 from metarl.parameters import Params
 
 SMALL = GradientSettings(

@@ -21,8 +21,7 @@ from metarl.bilevel.learned_rates import RateKind, Rates
 from metarl.bilevel.meta_gradients import TaskPath, meta_gradient
 from metarl.bilevel.rules import InnerRule
 from metarl.bilevel.steps import inner_step
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
-from metarl.fewshot.learners.interface import (
+from metarl.fewshot.contract.interface import (
     Parts,
     TrainingContext,
     autograd_meta_gradient,
@@ -30,8 +29,9 @@ from metarl.fewshot.learners.interface import (
     norm_facts,
     parts_of,
 )
-from metarl.fewshot.learners.problem import Problem, task_losses
-from metarl.fewshot.learners.settings import FewShotSettings, require_one_head
+from metarl.fewshot.contract.problem import Problem, task_losses
+from metarl.fewshot.contract.settings import FewShotSettings, require_one_head
+from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
 from metarl.nn.backbones import Backbone
 from metarl.parameters import Params
 from metarl.validation import Positive, WholeNumber

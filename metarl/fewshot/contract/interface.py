@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from metarl.fewshot.contract.problem import Problem
+from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts, some_tasks
-from metarl.fewshot.learners.problem import Problem
-from metarl.fewshot.learners.settings import FewShotSettings
 from metarl.nn.batch_norm import BatchNorm
 from metarl.parameters import Params
 

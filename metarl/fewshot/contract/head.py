@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metarl.fewshot.learners.gradient import AdaptedTasks
-from metarl.fewshot.learners.metric import SharedTasks, embed, embed_alone
+from metarl.fewshot.contract.gradient import AdaptedTasks
+from metarl.fewshot.contract.metric import SharedTasks, embed, embed_alone
 from metarl.nn.backbones import Backbone
 from metarl.nn.batch_norm import BatchNorm
 from metarl.parameters import Params

@@ -1,0 +1,1 @@
+"""What few-shot learners share: their contract, their settings and the problem that they solve."""
