@@ -276,7 +276,7 @@ class Shard:
     def _observe(self, index: int, observation: Any) -> None:
         """Write an observation, flattened, to its row; no other shape may be broadcast to it."""
         space = self._nested.get(index)
-        flat = observation if space is None else spaces.flatten(space, observation)
+        flat: Any = observation if space is None else spaces.flatten(space, observation)
         shape = (self._layout.observation_size,)
         if np.shape(flat) != shape:
             raise ValueError(
