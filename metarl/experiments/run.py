@@ -171,10 +171,6 @@ def train(
     Raises:
         TrainingStopped: if training ended before its last iteration; the last state is saved.
         ValueError: if a setting or the stored run is invalid.
-
-    Example:
-        run = metarl.train("maml-trpo", env="Navigation2D:maml17", out="runs/x", inner_lr=0.2)
-        agent = run.load()
     """
     shared: dict[str, Any] = {
         "seed": seed, "seeds": seeds, "iterations": iterations, "device": device,

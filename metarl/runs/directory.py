@@ -1,10 +1,10 @@
-"""A run's directory: resolved configuration, metrics, tracker's files, checkpoints.
+"""The directory of a run: resolved configuration, metrics, files of the tracker, checkpoints.
 
 config.json        everything that decides the run, versions, the command, where it was resumed
-metrics.jsonl      one line per iteration
+metrics.jsonl      one line per logged iteration
 events.out…        the same for TensorBoard, against environment steps
 checkpoints/       iteration_000100.safetensors, the newest few
-best.safetensors   the checkpoint with the best returns, the same file under a second name
+best.safetensors   the checkpoint with the best score, the same file under a second name
 .lock              held while a process writes here
 
 A published run, as under results/, has checkpoint.safetensors instead of checkpoints/. It
@@ -37,7 +37,7 @@ __all__ = ["RunDirectory"]
 
 
 _KEPT_CHECKPOINTS = 3
-_DECIDING: dict[str, tuple[type, str]] = {  # in config.json, and as checkpoints call it
+_DECIDING: dict[str, tuple[type, str]] = {  # key in config.json: its type, key in checkpoints
     "agent": (str, "agent"),
     "environment": (str, "environment"),
     "seed": (int, "seed"),
@@ -48,7 +48,7 @@ _FORMER = "former"
 
 
 class RunDirectory:
-    """Where one training run lives. A directory that exists is never overwritten."""
+    """The directory of one training run. An existing directory is never overwritten."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,13 +58,12 @@ class RunDirectory:
     def create(
         cls, path: Path, config: dict[str, Any], *, save: Callable[[Path], None] | None = None
     ) -> RunDirectory:
-        """A new directory with its config.json. It appears whole or, after a crash, not at all.
+        """Create a directory with its config.json; after a crash it is complete or does not exist.
 
         Args:
-            path: where.
-            config: what decides the run; versions and the command are added.
-            save: writes the untrained agent's checkpoint, so that there is always one to go on
-                from.
+            path: the directory.
+            config: everything that decides the run; versions and the command are added.
+            save: writes a checkpoint of the untrained agent, so that a resume always finds one.
 
         Raises:
             ValueError: if something is there already.
@@ -120,9 +119,9 @@ class RunDirectory:
         write_atomically(self.path / "config.json", json.dumps(config, indent=2).encode())
 
     def rename_settings(self, agent: str, agent_config: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration with agent and settings as this version names them.
+        """The configuration with the agent and its settings as this version names them.
 
-        Checkpoints of the earlier version still belong to the run: their form is kept beside.
+        The former names are kept in it, since checkpoints that have them still belong to the run.
         """
         config = self.config()
         now = {"agent": agent, "agent_config": json.loads(json.dumps(agent_config))}
@@ -134,7 +133,7 @@ class RunDirectory:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the run for this process, and sweep up what a killed one left half written.
+        """Lock the run for this process, and remove partial files that a killed process left.
 
         Raises:
             ValueError: if another process holds it, or the run was published.
@@ -174,8 +173,8 @@ class RunDirectory:
         """The checkpoint with the most iterations, every byte of it checked.
 
         Raises:
-            ValueError: if there is none; or if it is damaged, or of another run or iteration than
-                its place says, with the newest good one named.
+            ValueError: if there is none, it is damaged, or it does not belong to this run or
+                iteration; the message names the newest intact one.
         """
         found = self._saved()
         if not found:
@@ -239,13 +238,7 @@ class RunDirectory:
         config = self.config()
         former = config.get(_FORMER, [])
         forms = [config, *({**config, **form} for form in former if isinstance(form, dict))]
-        differing = [
-            next(
-                (n for k, (_, n) in _DECIDING.items() if not settings_agree(header.get(n), f[k])),
-                "",
-            )
-            for f in forms
-        ]
+        differing = [_first_difference(header, form) for form in forms]
         if all(differing):
             raise ValueError(f"checkpoint {path} is of another run: its {differing[0]} differs")
 
@@ -255,3 +248,11 @@ class RunDirectory:
         except ValueError:
             return False
         return True
+
+
+def _first_difference(header: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """The first deciding entry of a checkpoint's header that a configuration contradicts."""
+    for key, (_, name) in _DECIDING.items():
+        if not settings_agree(header.get(name), config[key]):
+            return name
+    return None

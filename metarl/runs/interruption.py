@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish: the work in hand is finished first; the second one ends at once."""
+"""Ctrl-C and SIGTERM as requests: the first finishes the current work, a second one stops it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Inside its block the first SIGINT or SIGTERM is noted; a second one interrupts as usual.
+    """Within the block, the first SIGINT or SIGTERM is recorded; a second one interrupts as usual.
 
-    Outside the main thread, where Python does not allow it, signals stay as they are; so does one
-    that was ignored before, as `nohup` has it.
+    Handlers are unchanged outside the main thread, where Python does not allow to set them, and
+    for signals that are ignored, as under `nohup`.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        """The one that came, None before."""
+        """The signal that arrived; None before."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -43,7 +43,7 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """As shells number a program that a signal ended: 130 for SIGINT, 143 for SIGTERM."""
+        """The exit code that shells use for a signal: 130 for SIGINT, 143 for SIGTERM."""
         assert self.signal is not None
         return 128 + self.signal
 

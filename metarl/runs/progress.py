@@ -1,4 +1,4 @@
-"""Progress of a long loop: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a long loop: a bar on a terminal, otherwise a line from time to time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _LINES = 20
 
 
 class TrainingProgress:
-    """Shows how far a training run is, its latest news, the time it took and the time left.
+    """Shows the iteration, the latest metrics, the elapsed time and the time left.
 
-    Time left is at the mean speed since this process began, whatever a resumed run did before.
+    The time left assumes the mean speed since this process started; earlier parts do not count.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class TrainingProgress:
         completed: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin; the bar appears when the progress is entered as a context.
+        """Create it; the bar appears when the progress is entered as a context.
 
         Args:
-            console: a terminal gets a bar, anything else a line at the first update, at every
-                twentieth part of all or the update after it, and at the last iteration.
-            total: iterations in all.
+            console: a terminal shows a bar; other outputs get a line at the first update, after
+                each twentieth of all iterations, and at the last one.
+            total: number of iterations.
             completed: iterations done before.
-            clock: tells the time in seconds.
+            clock: returns the time in seconds.
         """
         self._console, self._total, self._clock = console, total, clock
         self._every = max(1, total // _LINES)
@@ -54,7 +54,7 @@ class TrainingProgress:
         self._bar = Progress(
             TextColumn("{task.completed}/{task.total}", markup=False, table_column=whole),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=5)),
-            TextColumn("{task.fields[news]}", markup=False, table_column=whole),
+            TextColumn("{task.fields[text]}", markup=False, table_column=whole),
             TimeElapsedColumn(table_column=whole),
             TextColumn("{task.fields[left]}", markup=False, table_column=whole),
             console=console,
@@ -63,7 +63,7 @@ class TrainingProgress:
             get_time=clock,
         )
         self._task = self._bar.add_task(
-            "training", total=total, completed=completed, news="", left=""
+            "training", total=total, completed=completed, text="", left=""
         )
 
     def __enter__(self) -> TrainingProgress:
@@ -78,24 +78,24 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, done: int, news: str) -> None:
-        """`done` iterations are over; `news` in a few words."""
+    def update(self, done: int, text: str) -> None:
+        """Show that `done` iterations are complete, with a few words about the last one."""
         elapsed = self._clock() - self._began
         left = _clock_time(elapsed / max(1, done - self._first) * (self._total - done))
         if self._console.is_terminal:
-            self._bar.update(self._task, completed=done, news=news, left=f"{left} left")
+            self._bar.update(self._task, completed=done, text=text, left=f"{left} left")
         elif done >= min(self._due, self._total):
             self._due = (done // self._every + 1) * self._every
             times = f"{_clock_time(elapsed)} elapsed, {left} left"
-            self._console.print(f"iteration {done}/{self._total}: {news}  {times}", soft_wrap=True)
+            self._console.print(f"iteration {done}/{self._total}: {text}  {times}", soft_wrap=True)
 
 
 @contextmanager
 def measuring(console: Console, num_tasks: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal while tasks are measured, which then goes; elsewhere nothing.
+    """Show a temporary bar on a terminal while tasks are measured; other outputs show nothing.
 
     Yields:
-        What is told how many tasks have been measured.
+        A function to call with the number of tasks measured so far.
     """
     columns = (
         TextColumn("{task.completed}/{task.total} test tasks", markup=False),

@@ -1,4 +1,4 @@
-"""What a run was started with, read back from its config.json, and what may change at a resume."""
+"""The settings of a stored run, and which of them a resume may change."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class StoredRun(Settings):
 
 
 def read_run(file: Path) -> StoredRun:
-    """What config.json or seeds.json says.
+    """Read the settings in config.json or seeds.json.
 
     Raises:
         ValueError: if it is damaged, or a setting is missing, of another type or out of range.
@@ -66,7 +66,7 @@ def read_run(file: Path) -> StoredRun:
 
 
 def settled(config: Config, stored: StoredRun, given: Collection[str]) -> Config:
-    """The command's configuration with the run's own settings wherever none was given."""
+    """The configuration with the stored settings, except for those that were given."""
     assert dataclasses.is_dataclass(config)
     assert not isinstance(config, type)
     fields = {field.name for field in dataclasses.fields(config)} & set(_KEPT) - set(given)
@@ -74,23 +74,23 @@ def settled(config: Config, stored: StoredRun, given: Collection[str]) -> Config
 
 
 def refuse_changes(
-    given: Collection[str], asked: Mapping[str, Any], kept: Mapping[str, Any]
+    given: Collection[str], wanted: Mapping[str, Any], kept: Mapping[str, Any]
 ) -> None:
-    """Refuse a setting that was given and is not the run's own.
+    """Reject a given setting that differs from the stored one.
 
     Args:
-        given: names on the command line.
-        asked: what they were given as, by name, resolved.
-        kept: the run's own.
+        given: names of the settings that were given.
+        wanted: their values, resolved.
+        kept: the values that the run has stored.
 
     Raises:
         ValueError: naming the first that differs.
     """
-    for name in asked:
-        if name in given and asked[name] != kept.get(name):
+    for name in wanted:
+        if name in given and wanted[name] != kept.get(name):
             remedy = "name that one" if name == "agent" else "leave it out"
             raise ValueError(
-                f"{name} of the run to resume is {kept.get(name)!r}, got {asked[name]!r}; "
+                f"{name} of the run to resume is {kept.get(name)!r}, got {wanted[name]!r}; "
                 f"{remedy}, or start a new run"
             )
 

@@ -1,7 +1,7 @@
-"""Several runs that differ in their seeds only: their directory, their names, their training.
+"""Several runs that differ only in their seeds: their directory, their names, their training.
 
-A directory of several seeds holds seeds.json, what all of them were started with, and a run for
-each: seed_0, seed_1, …
+The directory holds seeds.json, the settings that all of them share, and a run for each seed:
+seed_0, seed_1, …
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEEDS_FILE = "seeds.json"
 
 
 def holds_seeds(path: Path) -> bool:
-    """Whether a directory is one of several seeds."""
+    """Whether a directory holds several seeds."""
     return (path / SEEDS_FILE).is_file()
 
 
@@ -42,7 +42,7 @@ def has_begun(path: Path) -> bool:
 
 
 def expanded(word: str) -> list[str]:
-    """A directory of several seeds as those of its runs; anything else as it is.
+    """The runs in a directory of several seeds, by seed; any other word unchanged.
 
     Raises:
         ValueError: if none of its seeds has begun.
@@ -56,7 +56,7 @@ def expanded(word: str) -> list[str]:
 
 
 class TrainedRun(NamedTuple):
-    """What tells whether runs are of one experiment."""
+    """The facts that decide whether runs belong to one experiment."""
 
     settings: Any
     num_iterations: int
@@ -64,18 +64,18 @@ class TrainedRun(NamedTuple):
 
 
 def require_one_experiment(words: Sequence[str], runs: Sequence[TrainedRun]) -> None:
-    """Refuse runs that differ in more than their seed: they would be averaged as if they did not.
+    """Reject runs that differ in more than their seed, since they will be averaged.
 
-    Checkpoints may be of different iterations, as the best ones of several seeds are.
+    Checkpoints may have different iterations, as the best ones of several seeds do.
 
     Args:
-        words: the directories or checkpoints that were named.
-        runs: what they hold.
+        words: the directories or checkpoints as the user named them.
+        runs: the run in each.
     """
-    told: list[tuple[str, list[Any]]] = [("settings", [run.settings for run in runs])]
+    facts: list[tuple[str, list[Any]]] = [("settings", [run.settings for run in runs])]
     if all(Path(word).is_dir() for word in words):
-        told.append(("iterations", [run.num_iterations for run in runs]))
-    for name, found in told:
+        facts.append(("iterations", [run.num_iterations for run in runs]))
+    for name, found in facts:
         if any(one != found[0] for one in found):
             raise ValueError(
                 f"targets must have the same {name}, as runs of one experiment have, and "
@@ -90,7 +90,7 @@ def require_one_experiment(words: Sequence[str], runs: Sequence[TrainedRun]) -> 
 
 
 def run_names(words: Sequence[str]) -> list[str]:
-    """Paths without what they have in common, so that they mean the same on another machine."""
+    """Paths relative to their common folder, so that they do not depend on the machine."""
     if not all(Path(word).exists() for word in words):
         return list(words)
     paths = [Path(word).absolute() for word in words]
@@ -99,11 +99,11 @@ def run_names(words: Sequence[str]) -> list[str]:
 
 
 def create_seeds(out: Path, described: Mapping[str, Any]) -> None:
-    """A new directory for several seeds.
+    """Create a directory for several seeds.
 
     Args:
-        out: where.
-        described: what all of them share, the number of `seeds` with it.
+        out: the directory.
+        described: the settings that all of them share, including the number of `seeds`.
 
     Raises:
         ValueError: if something is there already.
@@ -113,10 +113,10 @@ def create_seeds(out: Path, described: Mapping[str, Any]) -> None:
 
 
 def existing_seeds(out: Path) -> Path:
-    """The file that says what the seeds in a directory were started with.
+    """The file with the settings that the seeds in a directory share.
 
     Raises:
-        ValueError: if it is not a directory of several seeds.
+        ValueError: if the directory does not hold several seeds.
     """
     if not holds_seeds(out):
         file = out / SEEDS_FILE
@@ -131,18 +131,18 @@ def train_seeds(
     *,
     changes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Several runs, one after another; one that cannot go on does not keep the others waiting.
+    """Train several runs, one after another; one that fails does not stop the others.
 
     Args:
         out: directory of the seeds.
-        seeds: in their order.
-        train_one: starts or finishes the run of a seed in a directory of its own.
-        changes: settings that take the place of those in seeds.json.
+        seeds: in the order of training.
+        train_one: starts or finishes the run of one seed in the given directory.
+        changes: settings that replace the stored ones in seeds.json.
 
     Raises:
-        TrainingStopped: after a signal at once, after other ends and damaged files when all seeds
-            have had their turn.
-        ValueError: if another process holds the directory, or all seeds are refused alike.
+        TrainingStopped: at once after a signal; after all other seeds if some stopped early or
+            have damaged files.
+        ValueError: if another process holds the directory, or all seeds fail for the same reason.
     """
     ends: dict[int, Exception] = {}
     with locked(out):
@@ -159,7 +159,7 @@ def train_seeds(
             except ValueError as error:
                 ends[seed] = error
     sentences = {str(end) for end in ends.values()}
-    if len(sentences) == 1 and len(ends) == len(seeds):  # nothing that one seed alone has
+    if len(sentences) == 1 and len(ends) == len(seeds):  # the same for all seeds
         raise ends[seeds[0]]
     if ends:
         raise TrainingStopped(" | ".join(f"seed {seed}: {ends[seed]}" for seed in ends), 1)

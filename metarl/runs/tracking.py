@@ -23,26 +23,26 @@ _PROJECT = "metarl"
 
 
 class Tracker(Protocol):
-    """What an experiment tracker must do."""
+    """Interface of experiment trackers."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record numbers by name at a step; steps grow."""
+        """Record numbers by name at a step; steps increase."""
 
     def close(self) -> None:
-        """Send what is left and end."""
+        """Send what is left and close."""
 
 
 def open_tracker(
     name: TrackerName, folder: Path, *, config: Mapping[str, Any], first_step: int = 0
 ) -> Tracker:
-    """The tracker of this name for one run.
+    """Open the tracker of a name for one run.
 
     Args:
-        name: which.
-        folder: of the run; its name is the run's, and local files go there.
-        config: shown beside the run.
-        first_step: what an earlier part of the run recorded from this step on is forgotten, where
-            the tracker can forget (TensorBoard).
+        name: of the tracker.
+        folder: of the run; its name becomes the run's name, and local files are written there.
+        config: settings that the tracker shows with the run.
+        first_step: records of an earlier part of the run from this step on are discarded, if the
+            tracker supports it (TensorBoard).
 
     Raises:
         ImportError: if its package is not installed.
@@ -60,7 +60,7 @@ def open_tracker(
 
 
 def require_tracker(name: TrackerName) -> None:
-    """Refuse a tracker whose package is missing, before anything is made for it.
+    """Reject a tracker whose package is missing, before any file is written.
 
     Raises:
         ImportError: with what to install.
@@ -93,7 +93,7 @@ class _TensorBoard:
         self._writer = RecordWriter(AppendedFile(folder / f"{name}.{taken}"))
         self._write(file_version="brain.Event:2")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._write(step=first_step, session_log=start)  # what came after this step is forgotten
+        self._write(step=first_step, session_log=start)  # records after this step are discarded
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         values = [
@@ -111,7 +111,7 @@ class _TensorBoard:
 
 
 class _WandB:
-    """Weights & Biases; a resumed run goes on under the id that its folder's path gives it.
+    """Weights & Biases; a resumed run keeps its id, which is derived from the folder's path.
 
     The project is WANDB_PROJECT or "metarl". Steps that the service has seen are not overwritten.
     """
@@ -134,7 +134,7 @@ class _WandB:
 
 
 class _Trackio:
-    """trackio; a resumed run goes on under the name of its folder."""
+    """trackio; a resumed run keeps its name, which is that of its folder."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self._run = _package("trackio").init(

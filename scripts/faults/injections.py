@@ -127,7 +127,7 @@ def _full_disk(learner: Learner, home: Path) -> Row:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 
-    stop = _Stop(learner, home, home / "limit", 1, "could not be written: File too large")
+    stop = _Stop(learner, home, home / "limit", 1, ": File too large; the last checkpoint")
     fault = stop.at_checkpoint(limit)
     return _row(f"`{learner.name}`: file cannot grow (kernel's limit)", _GOES_ON, fault)
 
@@ -136,7 +136,7 @@ def _failing_disk(learner: Learner, home: Path) -> Row:
     def fail() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    stop = _Stop(learner, home, home / "full", 1, "could not be written: No space left on device")
+    stop = _Stop(learner, home, home / "full", 1, ": No space left on device; the last")
     fault = stop.at_checkpoint(fail)
     return _row(f"`{learner.name}`: disk full (ENOSPC) at a checkpoint", _GOES_ON, fault)
 
@@ -180,7 +180,7 @@ class _Stop:
 
             os.fsync = counted
 
-        line = self.learner.start(self.out)
+        line = self.learner.start(self.out, tracker="tensorboard")
         return self.fault(Forked.start(line, self.home / "log", prepare=prepare))
 
     def fault(self, forked: Forked) -> str:

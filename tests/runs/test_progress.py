@@ -52,7 +52,7 @@ def test_a_terminal_shows_the_time_elapsed():
     assert "0:00:30 0:01:30 left" in line
 
 
-def test_elsewhere_a_line_tells_iteration_news_and_times():
+def test_other_outputs_get_lines_with_iteration_text_and_times():
     text = shown(terminal=False, updates=[(7, 5)])
     assert text == f"iteration 5/100: {NEWS}  0:00:07 elapsed, 0:02:13 left\n"
 
