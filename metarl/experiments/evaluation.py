@@ -26,6 +26,7 @@ __all__ = [
     "Target",
     "config_type",
     "evaluate",
+    "measure",
     "run_evaluation",
     "write_results",
 ]
@@ -64,13 +65,33 @@ def evaluate(targets: Target | Sequence[Target], **options: Any) -> list[AnyEval
         >>> found.stages
         ('episode 1',)
     """
+    config, evaluations = _measured(targets, options)
+    write_results(config, evaluations)
+    return evaluations
+
+
+def measure(targets: Target | Sequence[Target], **options: Any) -> list[AnyEvaluation]:
+    """Measure agents or few-shot learners as `evaluate` does; nothing is written.
+
+    Args:
+        targets: as for `evaluate`.
+        options: as for `evaluate`.
+
+    Raises:
+        ValueError: if a target cannot be used, or an option is unknown or does not fit.
+        TypeError: if a target is of another type.
+    """
+    return _measured(targets, options)[1]
+
+
+def _measured(
+    targets: Target | Sequence[Target], options: Mapping[str, Any]
+) -> tuple[EvaluateConfig, list[AnyEvaluation]]:
     words, live = _split(targets)
     is_fewshot = any(isinstance(one, FewShotTraining) for one in live)
     chosen = EvaluateLearnersConfig if is_fewshot else config_type(words)
     config = _config(chosen, words, options)
-    evaluations = run_evaluation(config, given=options.keys(), live=live)
-    write_results(config, evaluations)
-    return evaluations
+    return config, run_evaluation(config, given=options.keys(), live=live)
 
 
 def config_type(words: Iterable[str]) -> type[EvaluateConfig]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.fewshot.datasets.catalog import DATASETS
-from metarl.report.fewshot_figures import learning_parts, steps_parts
-from metarl.report.fewshot_runs import LearnerRuns, result_labels
+from metarl.report.fewshot_figures import learning_parts, result_labels, steps_parts
 from metarl.report.numbers import score_text
 from metarl.report.page import (
     Block,
     Cell,
-    Code,
     Column,
     Figures,
     Heading,
@@ -26,8 +24,15 @@ from metarl.report.page import (
     slug,
 )
 from metarl.report.published import published_figure
-from metarl.report.runs import ReportedRun
-from metarl.report.tables import command_cell, versions_text
+from metarl.report.runs import ReportedRun, RunGroup
+from metarl.report.tables import (
+    Groups,
+    facts_table,
+    measured_now,
+    page_title,
+    runs_blocks,
+    runs_text,
+)
 
 __all__ = ["fewshot_part"]
 
@@ -54,68 +59,36 @@ _ELSEWHERE = {  # in other tables of the page
 }  # fmt: skip
 
 
-def fewshot_part(learners: Mapping[str, Sequence[LearnerRuns]]) -> Part:
-    """All about few-shot runs, by data set."""
-    groups = [group for one in learners.values() for group in one]
-    num_runs = sum(len(group.runs) for group in groups)
-    runs = "one few-shot run" if num_runs == 1 else f"{num_runs} few-shot runs"
-    sections = [_dataset_section(dataset, one) for dataset, one in learners.items()]
-    names = dict.fromkeys(group.name for group in groups)
+def fewshot_part(learners: Groups[FewShotResult]) -> Part:
+    """The part of a page about few-shot learners, with a section for each data set."""
+    runs = runs_blocks(
+        learners,
+        title="Few-shot runs",
+        caption="Training runs of few-shot learners",
+        domain="data set",
+        extra={
+            Column("minutes", "number"): _minutes,
+            Column("device"): lambda run: str(run.config.get("device", "")),
+        },
+    )
     return Part(
-        f"{', '.join(names)} on {', '.join(learners)}",
-        lead=f"How {runs} learnt, and how well they learn tasks never seen in training from a few "
-        "examples: tables first, then curves and settings.",
+        page_title(learners),
+        lead=f"How {runs_text(learners, 'few-shot ')} learnt, and how well they learn tasks never "
+        "seen in training from a few examples: tables first, then curves and settings.",
         links=[
             ("few-shot-runs", "Few-shot runs"),
             *((slug(dataset), dataset) for dataset in learners),
         ],
-        blocks=[*_runs_blocks(groups), *sections],
+        blocks=[*runs, *(_dataset_section(dataset, one) for dataset, one in learners.items())],
     )
 
 
-def _runs_blocks(learners: Sequence[LearnerRuns]) -> list[Block]:
-    """Every run: learner, data set, seed, how long it trained, and the command."""
-    columns = [
-        Column("run"),
-        Column("learner"),
-        Column("data set"),
-        Column("seed", "number"),
-        Column("iterations", "number"),
-        Column("minutes", "number"),
-        Column("device"),
-        Column("command", "long"),
-    ]
-    rows = [
-        _run_row(run, learner.name, begins_group=k == 0)
-        for learner in learners
-        for k, run in enumerate(learner.runs)
-    ]
-    runs = [run for learner in learners for run in learner.runs]
-    return [
-        Heading(2, "Few-shot runs", id="few-shot-runs"),
-        Table("Training runs of few-shot learners", columns, rows),
-        Paragraph(versions_text(runs), is_note=True),
-    ]
-
-
-def _run_row(run: ReportedRun, learner: str, *, begins_group: bool) -> Row:
-    config = run.config
+def _minutes(run: ReportedRun) -> str:
     seconds = run.metrics[-1].get("time/seconds", 0.0) if run.metrics else 0.0
-    cells: list[Cell] = [
-        Code(learner),
-        Code(config["environment"]),
-        str(config["seed"]),
-        f"{run.num_iterations:,}",
-        f"{seconds / 60:.1f}",
-        str(config.get("device", "")),
-        command_cell(config),
-    ]
-    resumed = ", ".join(f"{entry['iteration']:,}" for entry in config.get("resumed", ()))
-    detail = f"resumed after {resumed} iterations" if resumed else ""
-    return Row(run.path, cells, detail, begins_group)
+    return f"{seconds / 60:.1f}"
 
 
-def _dataset_section(dataset: str, learners: Sequence[LearnerRuns]) -> Section:
+def _dataset_section(dataset: str, learners: Sequence[RunGroup[FewShotResult]]) -> Section:
     results = [result for learner in learners for result in learner.results]
     labels = result_labels(results)
     blocks: list[Block] = [Heading(2, dataset, id=slug(dataset)), *_description(dataset)]
@@ -128,9 +101,7 @@ def _dataset_section(dataset: str, learners: Sequence[LearnerRuns]) -> Section:
         Heading(3, "Protocol"),
         _protocol_table(labels, learners),
     ]
-    if measured_now := ", ".join(path for one in learners for path in one.measured_now):
-        text = f"Measured for this report, as metarl evaluate does by itself: {measured_now}."
-        blocks.append(Paragraph(text, is_note=True))
+    blocks += measured_now(learners)
     if curves := [*learning_parts(learners, dataset), *steps_parts(results)]:
         blocks += [Heading(3, "Learning and adaptation"), Figures(curves)]
     blocks += [Heading(3, "Settings"), _settings_table(learners)]
@@ -254,29 +225,19 @@ def _results_note(results: Sequence[FewShotResult]) -> str:
     )
 
 
-def _protocol_table(labels: Mapping[str, FewShotResult], learners: Sequence[LearnerRuns]) -> Table:
+def _protocol_table(
+    labels: Mapping[str, FewShotResult], learners: Sequence[RunGroup[FewShotResult]]
+) -> Table:
     """Everything that decided the numbers, a column for each protocol."""
     configs = {result.name: one for one in learners for result in one.results}
-    columns: list[tuple[dict[str, Any], list[str]]] = []
-    for label, result in labels.items():
-        facts = {**result.protocol, **_trained_by(configs[result.name], result.protocol)}
-        for other, names in columns:
-            if other == facts:
-                names.append(label)
-                break
-        else:
-            columns.append((facts, [label]))
-    all_facts = [facts for facts, _ in columns]
-    names = ["value"] if len(columns) == 1 else [", ".join(names) for _, names in columns]
-    head = [Column("setting"), *(Column(name, "words") for name in names)]
-    rows = [
-        Row(key, [_value(facts, key) for facts in all_facts], _FACTS.get(key, ""))
-        for key in _all_keys(all_facts)
+    facts = [
+        (label, {**result.protocol, **_trained_by(configs[result.name], result.protocol)})
+        for label, result in labels.items()
     ]
-    return Table("How learners were trained and measured", head, rows)
+    return facts_table("How learners were trained and measured", facts, _FACTS)
 
 
-def _trained_by(learner: LearnerRuns, measured: Mapping[str, Any]) -> dict[str, Any]:
+def _trained_by(learner: RunGroup[FewShotResult], measured: Mapping[str, Any]) -> dict[str, Any]:
     """What config.json says of the protocol, and the evaluation does not say again."""
     stored: Mapping[str, Any] = learner.runs[0].config.get("protocol", {})
     return {
@@ -286,22 +247,12 @@ def _trained_by(learner: LearnerRuns, measured: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _settings_table(learners: Sequence[LearnerRuns]) -> Table:
+def _settings_table(learners: Sequence[RunGroup[FewShotResult]]) -> Table:
     """Every setting of a run, a column for each learner."""
     settings = []
     for learner in learners:
         config = learner.runs[0].config
         rest = {key: value for key, value in config.items() if key not in _ELSEWHERE}
-        settings.append({**config["agent_config"], **rest})
-    names = ["value"] if len(learners) == 1 else [learner.name for learner in learners]
-    columns = [Column("setting"), *(Column(name, "words") for name in names)]
-    rows = [Row(key, [_value(one, key) for one in settings]) for key in _all_keys(settings)]
-    return Table("Settings of training, of the first run where there are several", columns, rows)
-
-
-def _value(facts: Mapping[str, Any], key: str) -> Cell:
-    return Code(str(facts[key])) if key in facts else ""
-
-
-def _all_keys(several: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for facts in several for key in facts))
+        settings.append((learner.name, {**config["agent_config"], **rest}))
+    title = "Settings of training, of the first run where there are several"
+    return facts_table(title, settings, {})

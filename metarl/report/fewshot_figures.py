@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.plots.fewshot import _error_limits, fewshot_learning_figure, steps_figure
 from metarl.plots.style import PALETTE, figure_svg
-from metarl.report.fewshot_runs import LearnerRuns, result_labels
 from metarl.report.numbers import fixed_text, score_text
 from metarl.report.page import Figure
+from metarl.report.runs import RunGroup
 
-__all__ = ["learning_parts", "steps_parts"]
+__all__ = ["learning_parts", "result_labels", "steps_parts"]
 
 
 _LEARNING = {
@@ -22,7 +22,7 @@ _LEARNING = {
 _MOST_LINES = len(PALETTE)
 
 
-def learning_parts(learners: Sequence[LearnerRuns], dataset: str) -> list[Figure]:
+def learning_parts(learners: Sequence[RunGroup[FewShotResult]], dataset: str) -> list[Figure]:
     """Learning curves: as many learners in a figure as there are lines to tell apart."""
     parts = []
     for key, meaning in _LEARNING.items():
@@ -37,6 +37,26 @@ def learning_parts(learners: Sequence[LearnerRuns], dataset: str) -> list[Figure
             title = dataset if several else f"{dataset}, {names[0]}"
             parts.append(_learning(title, meaning, key, lines))
     return parts
+
+
+def result_labels(results: Sequence[FewShotResult]) -> dict[str, FewShotResult]:
+    """Results by a name that tells them apart: learner, then what differs in test and runs."""
+    labels: dict[str, FewShotResult] = {}
+    for result in results:
+        rivals = [_label_parts(r) for r in results if r is not result and r.name == result.name]
+        words = [result.name]
+        for k, part in enumerate(_label_parts(result)):
+            if any(rival[k] != part for rival in rivals):
+                words.append(part)
+                rivals = [rival for rival in rivals if rival[k] == part]
+        label = ", ".join(words)
+        labels[f"{label} ({len(labels) + 1})" if label in labels else label] = result
+    return labels
+
+
+def _label_parts(result: FewShotResult) -> tuple[str, ...]:
+    protocol, runs = result.protocol, " and ".join(result.measured.runs[:2])
+    return result.tested_on, f"query {protocol['query']}", f"{protocol['split']} tasks", runs
 
 
 def _line_name(learner: str, seed: str, several_learners: bool, several_seeds: bool) -> str:
@@ -78,7 +98,7 @@ def _first_key(rows: Sequence[Mapping[str, float]]) -> str | None:
     return next((key for key in _LEARNING if rows and key in rows[0]), None)
 
 
-def _seeds(learner: LearnerRuns, key: str) -> dict[str, list[dict[str, float]]]:
+def _seeds(learner: RunGroup[FewShotResult], key: str) -> dict[str, list[dict[str, float]]]:
     """The metrics of each seed whose learning is told by this key."""
     return {
         f"seed {run.config['seed']}": run.metrics

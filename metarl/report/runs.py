@@ -1,40 +1,32 @@
-"""Which runs a report is of: read from their directories, measured where they are not, grouped."""
+"""The runs that a report is about: read from their folders, measured if needed, and grouped.
+
+Runs that differ only in their seed are one group, whatever was trained; `metarl.report.kinds`
+defines how agents and few-shot learners differ.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
+from typing import Any, Generic
 
 from metarl.devices import DeviceName
-from metarl.evaluation.files import read_evaluations
-from metarl.evaluation.results import Evaluation, Measured, OutdatedEvaluationError
-from metarl.experiments.evaluate_agents import EvaluateAgentsConfig, evaluate_agents
-from metarl.rl.registry import AGENTS
+from metarl.evaluation.files import AnyEvaluation, read_evaluations
+from metarl.evaluation.results import OutdatedEvaluationError
+from metarl.experiments.evaluation import measure
+from metarl.report.kinds import Kind, Origin, Result, kind_of, pool_results
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
 from metarl.runs.seeds import expanded
 from metarl.storage.checkpoints import read_header
+from metarl.validation import unknown_name
 
-__all__ = [
-    "AgentRuns",
-    "ReportedRun",
-    "group_runs",
-    "pool_runs",
-    "read_run",
-    "read_runs",
-    "require_runs",
-    "same_but_seeds",
-    "telling_settings",
-]
+__all__ = ["ReportedRun", "RunGroup", "group_runs", "read_runs", "require_runs"]
 
-_MOST_SETTINGS_NAMED = 3
+_MAX_NAMED_SETTINGS = 3
 
 
 @dataclass(frozen=True)
@@ -48,230 +40,188 @@ class ReportedRun:
 
     @property
     def path(self) -> str:
-        """Where it is, as the user said."""
+        """Its folder, as the user wrote it."""
         return str(self.directory.path)
 
 
 @dataclass(frozen=True)
-class AgentRuns:
-    """The seeds of one agent with the same settings on one environment."""
+class RunGroup(Generic[Result]):
+    """Runs of one agent or learner, with the same settings, in one environment or data set."""
 
+    kind: Kind[Result]
+    algorithm: str
+    """Name of the agent or learner."""
     name: str
-    environment: str
+    """The algorithm, followed by the settings that distinguish it from other groups."""
+    domain: str
+    """Environment or data set."""
     runs: tuple[ReportedRun, ...]
-    evaluations: tuple[Evaluation, ...]
-    """One a split, or more where runs were measured differently."""
+    results: tuple[Result, ...]
+    """One for each way in which the runs were measured."""
     measured_now: tuple[str, ...] = ()
-    """Directories without an evaluation.json of today, which this report measured."""
-
-    @property
-    def iterations(self) -> list[int]:
-        """How long the runs were trained: one number if all are of one length."""
-        return sorted({run.num_iterations for run in self.runs})
+    """Folders without a current evaluation file, which this report measured."""
 
     @property
     def seeds(self) -> set[int]:
-        """Of all runs."""
+        """The seeds of all runs."""
         return {run.config["seed"] for run in self.runs}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that distinguishes the group from others in its domain, except the seeds."""
+        config, lengths = self.runs[0].config, sorted({run.num_iterations for run in self.runs})
+        return {
+            **config["agent_config"],
+            "dataset_options": config.get("dataset_options", []),
+            "iterations": lengths[0] if len(lengths) == 1 else lengths,
+        }
 
-def read_runs(paths: Sequence[Path], *, device: DeviceName) -> list[AgentRuns]:
-    """The runs in each directory; one that holds several seeds stands for all of them.
 
-    Without an evaluation.json, or with one that an earlier version wrote or that is of another
-    environment or of before the run was trained on, they are measured as `metarl evaluate` does
-    by itself.
+def read_runs(paths: Sequence[Path], *, device: DeviceName) -> list[RunGroup[Any]]:
+    """A group for each folder; a folder of several seeds contains all of their runs.
+
+    Every evaluation*.json in a folder is read. If none is current (an earlier version wrote it, it
+    measured other runs, or training continued since), the runs are measured as `metarl evaluate`
+    does by default; nothing is written.
+
+    Args:
+        paths: folders of runs, of several seeds, or published ones; agents and learners mixed.
+        device: where runs are measured.
 
     Raises:
-        ValueError: if there is no run, one is named twice or is of no agent, or a file is damaged.
+        ValueError: if there is no run, one is given twice, its agent or learner is unknown, or a
+            file is damaged.
     """
     require_runs(paths)
-    return [_read(path, device) for path in paths]
+    return [_read_folder(path, device) for path in paths]
 
 
 def require_runs(paths: Sequence[Path]) -> None:
-    """Refuse no run, and the same run twice.
+    """Reject no paths, paths that are not folders, and the same run twice.
 
     Raises:
-        ValueError: saying which it is.
+        ValueError: with the path.
     """
+    if not paths:
+        raise ValueError("run must be given: the folder of one run, or of several seeds")
+    for path in paths:
+        if path.is_file():
+            raise ValueError(f"run must be the folder of a run, got the file {path}")
     folders = [folder for path in paths for folder in expanded(str(path))]
-    if not folders:
-        raise ValueError("run must be given: the directory of one, or of several seeds")
     if len({Path(folder).resolve() for folder in folders}) != len(folders):
         raise ValueError(f"run must not be given twice, got {' '.join(map(str, paths))}")
 
 
-def read_run(directory: RunDirectory) -> ReportedRun:
-    """What one run keeps, whatever was trained.
+def group_runs(
+    groups: Iterable[RunGroup[Any]], kind: Kind[Result]
+) -> dict[str, list[RunGroup[Result]]]:
+    """Groups of one kind by domain; those that differ only in their seeds are merged."""
+    merged = [_merge(same) for same in _same_but_seeds([g for g in groups if g.kind is kind])]
+    domains = dict.fromkeys(group.domain for group in merged)
+    return {
+        domain: _with_names([group for group in merged if group.domain == domain])
+        for domain in domains
+    }
 
-    Raises:
-        ValueError: if a file is damaged.
-    """
+
+def _read_folder(path: Path, device: DeviceName) -> RunGroup[Any]:
+    runs = tuple(_read_run(RunDirectory.open(Path(folder))) for folder in expanded(str(path)))
+    config = runs[0].config
+    kind = kind_of(config["agent"])
+    algorithm, known = config["agent"].removeprefix(kind.prefix), kind.algorithms()
+    if algorithm not in known:
+        raise ValueError(unknown_name(f"{kind.noun} of run {path}", algorithm, known))
+    unmeasured = RunGroup(kind, algorithm, algorithm, config["environment"], runs, ())
+    if stored := _stored_results(unmeasured, path):
+        return replace(unmeasured, results=stored)
+    results = _results(unmeasured, measure(path, device=device))
+    return replace(unmeasured, results=results, measured_now=(str(path),))
+
+
+def _read_run(directory: RunDirectory) -> ReportedRun:
     metrics = read_metrics(directory)
     return ReportedRun(directory, directory.config(), metrics, _num_iterations(directory, metrics))
 
 
-def group_runs(sources: Sequence[AgentRuns]) -> dict[str, list[AgentRuns]]:
-    """Agents by environment; runs that differ in nothing but the seed become one agent."""
-
-    def settings(source: AgentRuns) -> str:
-        named = [source.environment, source.name, _settings(source), source.iterations]
-        return json.dumps(named, sort_keys=True)
-
-    merged = [_merged(same) for same in same_but_seeds(sources, settings)]
-    environments = dict.fromkeys(source.environment for source in merged)
-    return {
-        environment: _named([agent for agent in merged if agent.environment == environment])
-        for environment in environments
-    }
-
-
-class _Seeded(Protocol):
-    @property
-    def seeds(self) -> set[int]: ...
-
-
-Source = TypeVar("Source", bound=_Seeded)
-
-
-def same_but_seeds(
-    sources: Sequence[Source], settings: Callable[[Source], str]
-) -> list[list[Source]]:
-    """Sources by their settings, each seed once; one that came before begins another list."""
-    groups: dict[tuple[str, int], list[Source]] = {}
-    for source in sources:
-        key = settings(source)
-        for repeat in itertools.count():
-            same = groups.setdefault((key, repeat), [])
-            if not any(source.seeds & other.seeds for other in same):
-                same.append(source)
-                break
-    return list(groups.values())
-
-
-def telling_settings(own: Mapping[str, Any], *others: Mapping[str, Any]) -> str:
-    """The first settings that are not the same in all."""
-    keys = [key for key in own if any(other.get(key) != own[key] for other in others)]
-    return ", ".join(f"{key} {own[key]}" for key in keys[:_MOST_SETTINGS_NAMED])
-
-
-def pool_runs(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """Evaluations as few as can be: runs measured alike on the same tasks come together."""
-    pooled: list[Evaluation] = []
-    for evaluation in evaluations:
-        for k, other in enumerate(pooled):
-            if _alike(evaluation, other):
-                pooled[k] = _joined(other, evaluation)
-                break
-        else:
-            pooled.append(evaluation)
-    return pooled
-
-
-def _read(path: Path, device: DeviceName) -> AgentRuns:
-    """What one directory holds."""
-    runs = tuple(_read_run(RunDirectory.open(Path(folder))) for folder in expanded(str(path)))
-    config = runs[0].config
-    stored = _stored(path / "evaluation.json", config["environment"], runs)
-    request = EvaluateAgentsConfig(targets=(str(path),), device=device)
-    evaluations = stored or tuple(evaluate_agents(request))
-    measured_now = () if stored else (str(path),)
-    return AgentRuns(config["agent"], config["environment"], runs, evaluations, measured_now)
-
-
-def _read_run(directory: RunDirectory) -> ReportedRun:
-    agent = directory.config()["agent"]
-    if agent not in AGENTS:
-        raise ValueError(
-            f"run must be of one of the agents {', '.join(entry.name for entry in AGENTS)}, "
-            f"or of a few-shot learner, {directory.path} is of {agent!r}"
-        )
-    return read_run(directory)
-
-
 def _num_iterations(directory: RunDirectory, metrics: Sequence[Mapping[str, float]]) -> int:
-    """Of the newest checkpoint; of the last line of metrics if none can be read."""
+    """From the newest checkpoint, or from the last line of metrics if no checkpoint is readable."""
     try:
         return int(read_header(directory.newest_checkpoint())["counters"]["num_iterations"])
     except ValueError:
         return int(metrics[-1]["iteration"]) if metrics else 0
 
 
-def _stored(file: Path, environment: str, runs: Sequence[ReportedRun]) -> tuple[Evaluation, ...]:
-    """What an evaluation.json holds; nothing if there is none, or it is not of these runs today."""
-    if not file.is_file():
-        return ()
-    try:
-        found = read_evaluations(file, Evaluation)
-    except OutdatedEvaluationError:
-        return ()
-    trained = sorted(run.num_iterations for run in runs)
-    if runs[0].directory.is_published:  # its evaluation may be of several seeds, equally long
-        trained *= len(found[0].runs)
-    is_of_now = all(
-        one.environment == environment and _trained_as_long(one, trained) for one in found
+def _stored_results(group: RunGroup[Result], path: Path) -> tuple[Result, ...]:
+    """The current results in a folder, each way of measuring once."""
+    found: list[Result] = []
+    for file in sorted(path.glob("evaluation*.json")):
+        try:
+            results = _results(group, read_evaluations(file))
+        except OutdatedEvaluationError:
+            continue
+        if all(_is_current(group, group.kind.origin(result)) for result in results):
+            known = [group.kind.identity(result) for result in found]
+            found += [result for result in results if group.kind.identity(result) not in known]
+    return tuple(sorted(found, key=group.kind.order))
+
+
+def _results(group: RunGroup[Result], evaluations: Iterable[AnyEvaluation]) -> tuple[Result, ...]:
+    """Evaluations of the group's kind, under its name."""
+    made = (group.kind.result(one, group.runs[0].config) for one in evaluations)
+    return tuple(result for result in made if result is not None)
+
+
+def _is_current(group: RunGroup[Any], origin: Origin) -> bool:
+    """Whether a result measured the runs of a group after the same number of iterations.
+
+    A published run represents all the equally long runs of its evaluation.
+    """
+    if origin.domain != group.domain:
+        return False
+    trained = sorted(run.num_iterations for run in group.runs)
+    if group.runs[0].directory.is_published:
+        trained *= len(origin.iterations)
+    recorded = [count for count in origin.iterations if count is not None]
+    return len(recorded) < len(origin.iterations) or sorted(recorded) == trained
+
+
+def _same_but_seeds(groups: Sequence[RunGroup[Result]]) -> list[list[RunGroup[Result]]]:
+    """Groups with equal settings; one whose seed is already in a list begins another."""
+    lists: dict[tuple[str, int], list[RunGroup[Result]]] = {}
+    for group in groups:
+        key = json.dumps([group.domain, group.algorithm, group.settings], sort_keys=True)
+        for repeat in itertools.count():
+            same = lists.setdefault((key, repeat), [])
+            if not any(group.seeds & other.seeds for other in same):
+                same.append(group)
+                break
+    return list(lists.values())
+
+
+def _merge(groups: Sequence[RunGroup[Result]]) -> RunGroup[Result]:
+    results = [result for group in groups for result in group.results]
+    return replace(
+        groups[0],
+        runs=tuple(run for group in groups for run in group.runs),
+        results=tuple(pool_results(groups[0].kind, results)),
+        measured_now=tuple(path for group in groups for path in group.measured_now),
     )
-    return found if is_of_now else ()
 
 
-def _trained_as_long(evaluation: Evaluation, trained: Sequence[int]) -> bool:
-    """Whether runs of so many iterations were measured, as far as the evaluation records it."""
-    recorded = [count for count in evaluation.iterations if count is not None]
-    return len(recorded) < len(evaluation.iterations) or not recorded or sorted(recorded) == trained
-
-
-def _merged(sources: Sequence[AgentRuns]) -> AgentRuns:
-    """Several directories of the same agent as one."""
-    first = sources[0]
-    evaluations = [dataclasses.replace(e, agent=s.name) for s in sources for e in s.evaluations]
-    return AgentRuns(
-        first.name,
-        first.environment,
-        tuple(run for source in sources for run in source.runs),
-        tuple(pool_runs(evaluations)),
-        tuple(path for source in sources for path in source.measured_now),
-    )
-
-
-def _named(agents: Sequence[AgentRuns]) -> list[AgentRuns]:
-    """Agents of one name told apart by the settings in which they differ."""
+def _with_names(groups: Sequence[RunGroup[Result]]) -> list[RunGroup[Result]]:
+    """Groups of one domain, named by the settings in which equal algorithms differ."""
     named = []
-    for agent in agents:
-        same = [other for other in agents if other.name == agent.name]
-        settings = telling_settings(_settings(agent), *map(_settings, same))
-        name = f"{agent.name} ({settings})" if settings else agent.name
-        evaluations = tuple(dataclasses.replace(e, agent=name) for e in agent.evaluations)
-        named.append(dataclasses.replace(agent, name=name, evaluations=evaluations))
+    for group in groups:
+        others = [other.settings for other in groups if other.algorithm == group.algorithm]
+        settings = _differing_settings(group.settings, others)
+        name = f"{group.algorithm} ({settings})" if settings else group.algorithm
+        results = tuple(group.kind.renamed(result, name) for result in group.results)
+        named.append(replace(group, name=name, results=results))
     return named
 
 
-def _settings(agent: AgentRuns) -> dict[str, Any]:
-    settings: dict[str, Any] = agent.runs[0].config["agent_config"]
-    return settings
-
-
-def _alike(one: Evaluation, other: Evaluation) -> bool:
-    return (
-        one.agent == other.agent
-        and one.protocol == other.protocol
-        and one.stages == other.stages
-        and one.metrics == other.metrics
-        and np.array_equal(one.tasks, other.tasks)
-    )
-
-
-def _joined(first: Evaluation, second: Evaluation) -> Evaluation:
-    """The runs of both; references are those of the first, then others of the second."""
-    returns = np.concatenate([first.measured.returns, second.measured.returns])
-    success = None
-    if first.measured.success is not None and second.measured.success is not None:
-        success = np.concatenate([first.measured.success, second.measured.success])
-    return dataclasses.replace(
-        first,
-        runs=(*first.runs, *second.runs),
-        iterations=(*first.iterations, *second.iterations),
-        measured=Measured(returns, success),
-        references={**second.references, **first.references},
-        totals={**second.totals, **first.totals},
-    )
+def _differing_settings(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
+    """The first few settings that differ from others."""
+    several = list(others)
+    keys = [key for key in own if any(other.get(key) != own[key] for other in several)]
+    return ", ".join(f"{key} {own[key]}" for key in keys[:_MAX_NAMED_SETTINGS])

@@ -1,241 +1,138 @@
-"""The tables of a report: runs, results, protocols."""
+"""The parts of a page that agents and few-shot learners share: runs, settings, titles."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.evaluation.results import Evaluation, Scores
-from metarl.plots.adaptation import agent_labels
-from metarl.report import words
-from metarl.report.numbers import interval_text
+from metarl.report.kinds import Result
 from metarl.report.page import (
     Block,
     Cell,
     Code,
     Column,
     Heading,
-    Measurement,
     Paragraph,
     Row,
     Table,
+    slug,
 )
-from metarl.report.runs import AgentRuns, ReportedRun
+from metarl.report.runs import ReportedRun, RunGroup
 
-__all__ = [
-    "PROTOCOL_FIELDS",
-    "command_cell",
-    "protocol_table",
-    "results_note",
-    "results_table",
-    "runs_blocks",
-    "versions_text",
-]
+__all__ = ["facts_table", "measured_now", "page_title", "runs_blocks", "runs_text"]
 
-PROTOCOL_FIELDS = {
-    "num_tasks": "tasks",
-    "split": "where the tasks come from",
-    "exploration_episodes": "episodes of each task before each adaptation step, K",
-    "adaptation_steps": "adaptation steps",
-    "evaluation_episodes": "episodes of each task that are measured at each stage",
-    "deterministic": "whether the most likely action is taken in measured episodes",
-    "reported": "which measured episode counts",
-    "seed": "of tasks, initial states, actions and intervals",
-}
-"""The fields of an evaluation protocol, in words."""
+Groups = Mapping[str, Sequence[RunGroup[Result]]]
+"""Groups of runs by environment or data set."""
 
 
-def runs_blocks(agents: Mapping[str, Sequence[AgentRuns]]) -> list[Block]:
-    """Every run: agent, environment, seed, how long it trained, and the command."""
+def page_title(groups: Groups[Result]) -> str:
+    """The names of all groups and where they were trained."""
+    names = dict.fromkeys(group.name for domain in groups.values() for group in domain)
+    return f"{', '.join(names)} on {', '.join(groups)}"
+
+
+def runs_text(groups: Groups[Result], adjective: str = "") -> str:
+    """The number of runs in words."""
+    count = sum(len(group.runs) for domain in groups.values() for group in domain)
+    return f"one {adjective}run" if count == 1 else f"{count} {adjective}runs"
+
+
+def runs_blocks(
+    groups: Groups[Result],
+    *,
+    title: str,
+    caption: str,
+    domain: str,
+    extra: Mapping[Column, Callable[[ReportedRun], str]],
+) -> list[Block]:
+    """A table of every run: what was trained, where, for how long, and by which command.
+
+    Args:
+        groups: the runs.
+        title: heading of the table.
+        caption: its caption.
+        domain: heading of the column with environments or data sets.
+        extra: further columns, each with the text of a run.
+    """
+    several = [group for domain in groups.values() for group in domain]
     columns = [
         Column("run"),
-        Column("agent"),
-        Column("environment"),
+        Column(several[0].kind.noun),
+        Column(domain),
         Column("seed", "number"),
         Column("iterations", "number"),
-        Column("environment steps", "number"),
+        *extra,
         Column("command", "long"),
     ]
     rows = [
-        _run_row(run, group.name, begins_group=k == 0)
-        for groups in agents.values()
-        for group in groups
+        _run_row(run, group.name, [text(run) for text in extra.values()], begins_group=k == 0)
+        for group in several
         for k, run in enumerate(group.runs)
     ]
-    runs = [run for groups in agents.values() for group in groups for run in group.runs]
+    versions = dict.fromkeys(_versions(run) for group in several for run in group.runs)
     return [
-        Heading(2, "Runs", id="runs"),
-        Table("Training runs", columns, rows),
-        Paragraph(versions_text(runs), is_note=True),
+        Heading(2, title, id=slug(title)),
+        Table(caption, columns, rows),
+        Paragraph(f"Trained with {'; '.join(versions)}.", is_note=True),
     ]
 
 
-def versions_text(runs: Sequence[ReportedRun]) -> str:
-    """With what versions runs were trained."""
-    return f"Trained with {'; '.join(dict.fromkeys(_versions(run) for run in runs))}."
+def facts_table(
+    caption: str, facts: Iterable[tuple[str, Mapping[str, Any]]], details: Mapping[str, str]
+) -> Table:
+    """A row for each setting or fact of a protocol, a column for each different set of them.
 
-
-def command_cell(config: Mapping[str, Any]) -> Code:
-    """The command of a run."""
-    program, *arguments = config.get("command") or ["unknown"]
-    return Code(shlex.join([Path(program).name, *arguments]))
-
-
-def results_table(split: str, evaluations: Sequence[Evaluation]) -> Table:
-    """Every policy's statistics on a split: random first, the oracle last."""
-    has_success = any(evaluation.measured.success is not None for evaluation in evaluations)
-    columns = [
-        Column("policy"),
-        Column("runs × tasks", "number"),
-        Column("return, mean", "number"),
-        Column("interquartile mean", "number"),
-        Column("gain over before", "number"),
-        Column("chance to beat before", "number"),
-        Column("gap to oracle closed", "number"),
-        *([Column("success", "number")] if has_success else []),
-    ]
-    rows = list(_reference_rows(evaluations, has_success, last=False))
-    for label, evaluation in agent_labels(evaluations).items():
-        rows += _stage_rows(label, evaluation, has_success)
-    rows += _reference_rows(evaluations, has_success, last=True)
-    return Table(f"Returns on {split} tasks, with 95 % intervals", columns, rows)
-
-
-def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterator[Row]:
-    for k, stage in enumerate(evaluation.stages):
-        scores = evaluation.scores(k)
-        compared: list[Cell] = ["", "", ""]
-        if k > 0:
-            gain = interval_text(evaluation.gain(k), signed=True)
-            chance = evaluation.improvement(k)
-            ends = f"{words.share_text(chance.low)} … {words.share_text(chance.high)}"
-            compared = [
-                Measurement(*gain),
-                Measurement(words.share_text(chance.value), ends),
-                words.share_text(evaluation.gap_closed(k)),
-            ]
-        success: list[Cell] = []
-        if has_success:
-            success = [_success(evaluation, None, k)]
-        cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, scores)]
-        yield Row(f"{label}, {stage}", [*cells, *compared, *success], begins_group=k == 0)
-    if (together := evaluation.trial_returns) is not None:
-        cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, together)]
-        yield Row(f"{label}, all episodes", [*cells, *_blank(has_success)])
-
-
-def _reference_rows(
-    evaluations: Sequence[Evaluation], has_success: bool, *, last: bool
-) -> Iterator[Row]:
-    """Random actions come first; all other references after the agents, the oracle last."""
-    seen: dict[str, Evaluation] = {}
-    for evaluation in evaluations:
-        for name in evaluation.references:
-            seen.setdefault(name, evaluation)
-    names = sorted(seen, key=lambda name: name == "oracle")
-    chosen = [name for name in names if (name != "random") == last]
-    for k, name in enumerate(chosen):
-        evaluation = seen[name]
-        scores = evaluation.reference(name)
-        success = [_success(evaluation, name, 0)] if has_success else []
-        cells = [_size(evaluation, len(scores)), *_means(evaluation, scores), "", "", ""]
-        yield Row(name, [*cells, *success], begins_group=k == 0)
-        if name in evaluation.totals and evaluation.trial_returns is not None:
-            total = evaluation.totals[name]
-            cells = [_size(evaluation, len(total)), *_means(evaluation, total)]
-            yield Row(f"{name}, all episodes", [*cells, *_blank(has_success)])
-
-
-def _blank(has_success: bool) -> list[Cell]:
-    """Cells of a row that is compared with nothing."""
-    return [""] * (4 if has_success else 3)
-
-
-def _size(evaluation: Evaluation, num_runs: int) -> str:
-    return f"{num_runs} × {len(evaluation.tasks)}"
-
-
-def _means(evaluation: Evaluation, scores: Scores) -> list[Cell]:
-    estimates = (evaluation.estimate(scores), evaluation.middle(scores))
-    return [Measurement(*interval_text(estimate)) for estimate in estimates]
-
-
-def _success(evaluation: Evaluation, reference: str | None, stage: int) -> Cell:
-    part = evaluation.measured if reference is None else evaluation.references[reference]
-    if part.success is None:
-        return ""
-    scores = (
-        evaluation.scores(stage, "success")
-        if reference is None
-        else evaluation.reference(reference, "success")
-    )
-    share = evaluation.estimate(scores)
-    ends = f"{words.share_text(share.low)} … {words.share_text(share.high)}"
-    return Measurement(words.share_text(share.value), ends)
-
-
-def results_note(evaluations: Sequence[Evaluation]) -> str:
-    """What the numbers and their intervals mean."""
-    units = {e.estimate(e.scores(0)).resampled for e in evaluations}
-    over = {
-        "runs": "what other training seeds would give on these tasks, drawn anew for each of them "
-        "as rliable does, without what a seed does to all tasks alike",
-        "tasks": "what this one run would give on other tasks of the same distribution",
-    }
-    meaning = "; of single runs ".join(over[unit] for unit in sorted(units))
-    protocols = {replace(evaluation.protocol, split="") for evaluation in evaluations}
-    apart = "Agents were measured by different protocols, see below. " if len(protocols) > 1 else ""
-    return apart + (
-        "Undiscounted returns. Intervals are 95 % stratified-bootstrap intervals and say "
-        f"{meaning}. The interquartile mean is that of the middle half of all runs × tasks. The "
-        "chance to beat before is that of a run after adaptation to beat a run before it on the "
-        "same task."
-    )
-
-
-def protocol_table(evaluations: Sequence[Evaluation]) -> Table:
-    """How agents were measured, a column for each protocol."""
-    of: dict[EvaluationProtocol, list[str]] = {}
-    for label, evaluation in agent_labels(evaluations).items():
-        of.setdefault(evaluation.protocol, []).append(label)
-    names = ["value"] if len(of) == 1 else [", ".join(labels) for labels in of.values()]
-    columns = [Column("setting"), *map(Column, names)]
+    Args:
+        caption: of the table.
+        facts: by the label of the runs that they belong to; equal ones share a column.
+        details: explanations, by fact.
+    """
+    columns: list[tuple[Mapping[str, Any], list[str]]] = []
+    for label, own in facts:
+        for other, labels in columns:
+            if other == own:
+                labels.append(label)
+                break
+        else:
+            columns.append((own, [label]))
+    names = ["value"] if len(columns) == 1 else [", ".join(labels) for _, labels in columns]
     rows = [
-        Row(
-            field.name,
-            [Code(str(getattr(protocol, field.name))) for protocol in of],
-            detail=PROTOCOL_FIELDS[field.name],
-        )
-        for field in fields(EvaluationProtocol)
+        Row(key, [_value(own, key) for own, _ in columns], details.get(key, ""))
+        for key in dict.fromkeys(key for own, _ in columns for key in own)
     ]
-    shared = [Code(str(protocol.shares_episodes)) for protocol in of]
-    detail = "whether measured episodes are the data of the next step"
-    rows.append(Row("shares_episodes", shared, detail=detail))
-    return Table("How adaptation was measured", columns, rows)
+    return Table(caption, [Column("setting"), *(Column(name, "words") for name in names)], rows)
 
 
-def _run_row(run: ReportedRun, agent: str, *, begins_group: bool) -> Row:
+def measured_now(groups: Iterable[RunGroup[Result]]) -> list[Paragraph]:
+    """A note about the runs that had no current evaluation file, if there are any."""
+    paths = ", ".join(path for group in groups for path in group.measured_now)
+    text = f"Measured for this report, as metarl evaluate does by itself: {paths}."
+    return [Paragraph(text, is_note=True)] if paths else []
+
+
+def _run_row(run: ReportedRun, name: str, extra: Sequence[str], *, begins_group: bool) -> Row:
     config = run.config
-    last: Mapping[str, Any] = run.metrics[-1] if run.metrics else {}
-    return Row(
-        run.path,
-        [
-            Code(agent),
-            Code(config["environment"]),
-            str(config["seed"]),
-            f"{last.get('iteration', 0):,}",
-            f"{int(last.get('time/env_steps', 0)):,}",
-            command_cell(config),
-        ],
-        begins_group=begins_group,
-    )
+    program, *arguments = config.get("command") or ["unknown"]
+    cells: list[Cell] = [
+        Code(name),
+        Code(config["environment"]),
+        str(config["seed"]),
+        f"{run.num_iterations:,}",
+        *extra,
+        Code(shlex.join([Path(program).name, *arguments])),
+    ]
+    resumed = ", ".join(f"{entry['iteration']:,}" for entry in config.get("resumed", ()))
+    detail = f"resumed after {resumed} iterations" if resumed else ""
+    return Row(run.path, cells, detail, begins_group)
 
 
 def _versions(run: ReportedRun) -> str:
     versions = run.config.get("versions", {})
     shown = ", ".join(f"{name} {number}" for name, number in versions.items())
     return shown or "unknown versions"
+
+
+def _value(facts: Mapping[str, Any], key: str) -> Cell:
+    return Code(str(facts[key])) if key in facts else ""

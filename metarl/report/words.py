@@ -9,7 +9,7 @@ import numpy as np
 from metarl.evaluation.behaviour import Choices, Films, Paths
 from metarl.evaluation.results import Evaluation, Metric
 from metarl.plots.adaptation import agent_labels, learning_metrics, on_common_steps
-from metarl.plots.behaviour import best_share
+from metarl.plots.behavior import best_share
 from metarl.report.numbers import interval_text, number_text
 from metarl.statistics.bootstrap import Estimate
 from metarl.tasks.spaces import Tasks

@@ -58,7 +58,7 @@ def test_a_learner_gives_the_same_scores(stored, name):
 
 def test_a_report_shows_all_runs(stored, tmp_path):
     page = metarl.report(
-        [stored / name for name in RUNS], out=tmp_path / "report.html", behaviour=False
+        [stored / name for name in RUNS], out=tmp_path / "report.html", behavior=False
     )
     text = page.read_text(encoding="utf-8")
     assert "Measured for this report" not in text

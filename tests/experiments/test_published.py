@@ -60,9 +60,15 @@ def test_a_published_agent_is_told_where_its_numbers_can_go(tmp_path, capsys):
 
 def test_a_published_folder_is_reported_with_what_was_published(published, tmp_path):
     before = content(published)
-    page = report(ReportConfig((published,), out=tmp_path / "a.html", behaviour=False))
+    page = report(ReportConfig((published,), out=tmp_path / "a.html", behavior=False))
     assert "as metarl evaluate does by itself" not in page
     assert content(published) == before
+
+
+def test_published_agents_and_learners_share_a_page(tmp_path):
+    page = report(ReportConfig((AGENT, LEARNER), out=tmp_path / "a.html", behavior=False))
+    assert "rl2 on Bandit:n10-k5; maml on sinusoid" in page
+    assert "as metarl evaluate does by itself" not in page
 
 
 @pytest.mark.parametrize("line", ["train rl2", "fewshot maml"])

@@ -50,5 +50,5 @@ def test_a_python_program_is_killed_resumed_by_the_command_and_equals_one_that_w
     (mine, *_), (theirs, *_) = run.evaluate(**options), toolkit.evaluate(straight, **options)
     assert (mine.measured.returns == theirs.measured.returns).all()
     assert mine.iterations == (total,)
-    page = toolkit.report([killed], out=tmp_path / "report.html", behaviour=False, device="cpu")
+    page = toolkit.report([killed], out=tmp_path / "report.html", behavior=False, device="cpu")
     assert "maml-trpo" in page.read_text(encoding="utf-8")

@@ -127,9 +127,9 @@ def test_a_run_is_measured_and_reported(tmp_path, robot):
     np.testing.assert_allclose(stored.measured.returns, evaluation.measured.returns, atol=1e-3)
     assert stored.protocol == evaluation.protocol
     assert (stored.protocol.num_tasks, stored.protocol.adaptation_steps) == (2, 1)
-    page = run.report(tmp_path / "report.html", behaviour=False, device="cpu")
+    page = run.report(tmp_path / "report.html", behavior=False, device="cpu")
     assert "PointRobot:pearl" in page.read_text(encoding="utf-8")
-    again = toolkit.report([run.path], out=tmp_path / "again.html", behaviour=False, device="cpu")
+    again = toolkit.report([run.path], out=tmp_path / "again.html", behavior=False, device="cpu")
     assert again.read_bytes() == page.read_bytes()
 
 

@@ -19,8 +19,8 @@ from metarl.envs.navigation import goals as navigation
 from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.results import Evaluation
+from metarl.report.agent_tables import PROTOCOL_FIELDS
 from metarl.report.numbers import interval_text
-from metarl.report.tables import PROTOCOL_FIELDS
 from metarl.scripts.cli import dispatch
 
 
@@ -96,11 +96,12 @@ def test_every_picture_is_in_the_page_and_tells_its_numbers(content):
     assert links == {f"#{name}" for name in names}
 
 
-def test_behaviour_can_be_left_out_and_the_page_is_the_same_each_time(runs, tmp_path):
-    short = report(runs[0], out=tmp_path / "report.html", options="--no-behaviour")
+def test_behavior_can_be_left_out_and_the_page_is_the_same_each_time(runs, tmp_path):
+    short = report(runs[0], out=tmp_path / "report.html", options="--no-behavior")
     assert len(Reader(short).all("img")) == 4
     assert "Behaviour" not in text_of(short)
-    assert report(runs[0], out=tmp_path / "report.html", options="--no-behaviour") == short
+    for option in ("--no-behavior", "--no-behaviour"):
+        assert report(runs[0], out=tmp_path / "report.html", options=option) == short
 
 
 def test_a_family_with_pictures_is_shown_in_videos(runs, tmp_path, monkeypatch):
@@ -131,7 +132,7 @@ def test_splits_outside_the_distribution_have_tables_of_their_own(runs, tmp_path
     shown = measured(path)
     far = dataclasses.replace(shown, protocol=dataclasses.replace(shown.protocol, split="far"))
     write_evaluations(path / "evaluation.json", [shown, far])
-    content = report(path, out=tmp_path / "report.html", options="--no-behaviour")
+    content = report(path, out=tmp_path / "report.html", options="--no-behavior")
     captions = [text for text in Reader(content).text if text.startswith("Returns on")]
     assert captions == [
         "Returns on test tasks, with 95 % intervals",
@@ -147,7 +148,7 @@ def test_agents_that_were_measured_differently_are_said_to_be(runs, tmp_path):
     write_evaluations(other / "evaluation.json", [changed])
     warning = "Agents were measured by different protocols, see below."
     for paths, expected in ((runs[:1], False), ((runs[0], other), True)):
-        content = report(*paths, out=tmp_path / "report.html", options="--no-behaviour")
+        content = report(*paths, out=tmp_path / "report.html", options="--no-behavior")
         assert (warning in text_of(content)) == expected
 
 

@@ -19,9 +19,11 @@ from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.experiments.evaluate_learners import EvaluateLearnersConfig, evaluate_learners
 from metarl.fewshot import FewShotEvaluation, MeasuredRuns
 from metarl.plots.fewshot import steps_figure
-from metarl.report.fewshot_runs import group_fewshot_runs, read_fewshot_runs, result_labels
+from metarl.report.fewshot_figures import result_labels
+from metarl.report.kinds import LEARNER
 from metarl.report.numbers import fixed_text, score_text
 from metarl.report.published import published_figure
+from metarl.report.runs import group_runs, read_runs
 from metarl.runs.directory import RunDirectory
 from metarl.scripts.cli import dispatch
 
@@ -80,7 +82,7 @@ def stored(path: Path) -> dict[str, Any]:
 
 
 def read(*paths: Path):
-    return group_fewshot_runs(read_fewshot_runs(paths, device="cpu"))
+    return group_runs(read_runs(paths, device="cpu"), LEARNER)
 
 
 def copied(path: Path, to: Path, **changes: Any) -> Path:

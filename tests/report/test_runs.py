@@ -11,7 +11,9 @@ from reported_runs import train
 from shown_evaluations import evaluation
 
 from metarl.evaluation.files import read_evaluations, write_evaluations
-from metarl.report.runs import group_runs, pool_runs, read_runs
+from metarl.evaluation.results import Evaluation
+from metarl.report.kinds import AGENT, pool_results
+from metarl.report.runs import group_runs, read_runs
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def read(*paths: Path):
-    return group_runs(read_runs(paths, device="cpu"))
+    return group_runs(read_runs(paths, device="cpu"), AGENT)
+
+
+def of_robot(name: str, **changes: str) -> Evaluation:
+    """An evaluation of a run in `runs`."""
+    made = evaluation(agent="maml-trpo", runs=(name,), **changes)
+    return replace(made, environment="PointRobot:pearl")
 
 
 def test_runs_that_differ_in_the_seed_only_are_one_agent(runs):
@@ -36,7 +44,7 @@ def test_runs_that_differ_in_the_seed_only_are_one_agent(runs):
     assert list(groups) == ["PointRobot:pearl"]
     assert agent.name == "maml-trpo"
     assert [run.config["seed"] for run in agent.runs] == [3, 4]
-    (pooled,) = agent.evaluations
+    (pooled,) = agent.results
     assert pooled.runs == ("one", "two")
     assert pooled.measured.returns.shape == (2, 2, 3, 2)
     assert agent.measured_now == ()
@@ -45,14 +53,14 @@ def test_runs_that_differ_in_the_seed_only_are_one_agent(runs):
 def test_a_directory_of_several_seeds_stands_for_all_of_them(runs):
     ((agent,),) = read(runs["seeds"]).values()
     assert [run.directory.path.name for run in agent.runs] == ["seed_3", "seed_4"]
-    (measured,) = agent.evaluations
+    (measured,) = agent.results
     assert measured.runs == ("seed_3", "seed_4")
 
 
 def test_agents_of_one_name_are_told_apart_by_their_settings(runs):
     ((first, second),) = read(runs["one"], runs["other"]).values()
     assert (first.name, second.name) == ("maml-trpo (gamma 0.99)", "maml-trpo (gamma 0.5)")
-    assert [e.agent for e in second.evaluations] == ["maml-trpo (gamma 0.5)"]
+    assert [e.agent for e in second.results] == ["maml-trpo (gamma 0.5)"]
 
 
 def test_a_run_that_is_not_measured_is_measured_as_the_command_evaluate_does(runs, tmp_path):
@@ -61,7 +69,7 @@ def test_a_run_that_is_not_measured_is_measured_as_the_command_evaluate_does(run
     (bare / "evaluation.json").write_text(json.dumps({"steps": []}))  # of an earlier version
     ((agent,),) = read(bare).values()
     assert agent.measured_now == (str(bare),)
-    (measured,) = agent.evaluations
+    (measured,) = agent.results
     assert measured.protocol.num_tasks == 40
     assert measured.stages[-1] == "after 3 steps"
 
@@ -75,7 +83,7 @@ def test_a_damaged_evaluation_is_refused(runs, tmp_path):
 
 
 def test_no_run_and_the_same_run_twice_are_refused(runs):
-    with pytest.raises(ValueError, match="run must be given: the directory of one, or of several"):
+    with pytest.raises(ValueError, match="run must be given: the folder of one run, or of several"):
         read()
     with pytest.raises(ValueError, match="run must not be given twice"):
         read(runs["one"], runs["one"])
@@ -87,14 +95,16 @@ def test_a_run_of_no_agent_is_refused(runs, tmp_path):
     strange = tmp_path / "strange"
     shutil.copytree(runs["one"], strange)
     config = json.loads((strange / "config.json").read_text())
-    (strange / "config.json").write_text(json.dumps({**config, "agent": "fewshot-maml"}))
-    with pytest.raises(ValueError, match=r"one of the agents maml-trpo, .* is of 'fewshot-maml'"):
+    (strange / "config.json").write_text(json.dumps({**config, "agent": "maml-trop"}))
+    with pytest.raises(
+        ValueError, match=r"agent of run .*strange must be one of .* did you mean 'maml-trpo'"
+    ):
         read(strange)
 
 
 def test_runs_are_pooled_where_tasks_and_protocol_are_the_same():
     first, second = evaluation(runs=("a",), success=True), evaluation(runs=("b",), success=True)
-    (pooled,) = pool_runs([first, second])
+    (pooled,) = pool_results(AGENT, [first, second])
     assert pooled.runs == ("a", "b")
     np.testing.assert_array_equal(pooled.scores(1), np.repeat(first.scores(1), 2, axis=0))
     assert pooled.scores(1, "success").shape == (2, 3)
@@ -113,7 +123,7 @@ def test_runs_are_pooled_where_tasks_and_protocol_are_the_same():
     ids=["split", "agent", "stages", "tasks", "success"],
 )
 def test_what_was_measured_otherwise_stays_apart(other):
-    assert len(pool_runs([evaluation(), other])) == 2
+    assert len(pool_results(AGENT, [evaluation(), other])) == 2
 
 
 def test_each_split_is_pooled_for_itself(runs, tmp_path):
@@ -121,12 +131,12 @@ def test_each_split_is_pooled_for_itself(runs, tmp_path):
     for name in ("one", "two"):
         path = tmp_path / name
         shutil.copytree(runs[name], path)
-        made = replace(evaluation(runs=(name,)), environment="PointRobot:pearl")
-        far = replace(evaluation(runs=(name,), split="far"), environment="PointRobot:pearl")
+        made = of_robot(name)
+        far = of_robot(name, split="far")
         write_evaluations(path / "evaluation.json", [made, far])
         paths.append(path)
     ((agent,),) = read(*paths).values()
-    assert [(e.protocol.split, e.runs) for e in agent.evaluations] == [
+    assert [(e.protocol.split, e.runs) for e in agent.results] == [
         ("test", ("one", "two")),
         ("far", ("one", "two")),
     ]
@@ -145,6 +155,32 @@ def test_an_evaluation_of_another_environment_or_time_is_not_the_run_s(runs, tmp
     assert not measured_anew({"iterations": ()})  # of a version that did not say
     assert measured_anew({"iterations": (1000,)})
     assert measured_anew({"environment": "PointRobot:promp"})
+    assert measured_anew({"agent": "rl2"})
+
+
+def test_every_evaluation_file_of_a_folder_is_read_and_none_twice(runs, tmp_path):
+    path = tmp_path / "one"
+    shutil.copytree(runs["one"], path)
+    shutil.copy(path / "evaluation.json", path / "evaluation-again.json")
+    write_evaluations(path / "evaluation-far.json", [of_robot("one", split="far")])
+    write_evaluations(path / "evaluation-z.json", [evaluation()])  # of another agent
+    ((agent,),) = read(path).values()
+    assert [result.protocol.split for result in agent.results] == ["test", "far"]
+    assert agent.measured_now == ()
+
+
+def test_agents_trained_for_different_lengths_are_named_by_them(runs, tmp_path):
+    longer = train(tmp_path / "longer", options="--iterations 3")
+    ((short, long),) = read(runs["one"], longer).values()
+    assert (short.name, long.name) == ("maml-trpo (iterations 2)", "maml-trpo (iterations 3)")
+
+
+def test_a_checkpoint_is_rejected(runs):
+    file = next((runs["one"] / "checkpoints").iterdir())
+    with pytest.raises(
+        ValueError, match=r"run must be the folder of a run, got the file .*tensors"
+    ):
+        read(file)
 
 
 def test_a_seed_that_comes_twice_or_was_trained_longer_is_no_other_seed(runs, tmp_path):

@@ -1,33 +1,51 @@
-"""The section of a report about one environment: tables, then figures, then behavior."""
+"""The part of a page about agents, with a section for each environment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metarl.devices import DeviceName
 from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import adaptation_figure, agent_labels, learning_curves_figure
 from metarl.plots.style import figure_svg
 from metarl.plots.tasks import profile_figure, profile_scores, shown_parameters, task_figure
 from metarl.report import words
-from metarl.report.page import Block, Figure, Figures, Heading, Paragraph, Section, slug
-from metarl.report.runs import AgentRuns
-from metarl.report.tables import protocol_table, results_note, results_table
+from metarl.report.agent_tables import agent_runs, protocol_table, results_note, results_table
+from metarl.report.behavior import behavior_blocks
+from metarl.report.page import Block, Figure, Figures, Heading, Paragraph, Part, Section, slug
+from metarl.report.runs import RunGroup
+from metarl.report.tables import Groups, measured_now, page_title, runs_text
 from metarl.tasks.registry import make_family
 
-__all__ = ["environment_section"]
+__all__ = ["agents_part"]
 
 
-def environment_section(
-    environment: str, agents: Sequence[AgentRuns], behaviour: Sequence[Block]
-) -> Section:
-    """The section about one environment.
+def agents_part(agents: Groups[Evaluation], *, behavior: bool, device: DeviceName) -> Part:
+    """The part of a page about agents.
 
     Args:
-        environment: its id.
-        agents: trained on it.
-        behaviour: blocks that show how the agents act; empty leaves the heading out.
+        agents: groups of runs by environment.
+        behavior: whether to show how the agents act.
+        device: where they compute then.
     """
-    evaluations = [e for group in agents for e in group.evaluations]
+    blocks = agent_runs(agents)
+    for environment, groups in agents.items():
+        shown = behavior_blocks(groups, device=device) if behavior else []
+        blocks.append(_environment_section(environment, groups, shown))
+    return Part(
+        page_title(agents),
+        lead=f"How {runs_text(agents)} learnt, and how they adapt to tasks never seen in training: "
+        "tables first, then curves, single tasks and behaviour.",
+        links=[("runs", "Runs"), *((slug(environment), environment) for environment in agents)],
+        blocks=blocks,
+    )
+
+
+def _environment_section(
+    environment: str, agents: Sequence[RunGroup[Evaluation]], behavior: Sequence[Block]
+) -> Section:
+    """Tables, then figures, then the behavior."""
+    evaluations = [e for group in agents for e in group.results]
     family = make_family(environment)
     blocks: list[Block] = [
         Heading(2, environment, id=slug(environment)),
@@ -38,18 +56,13 @@ def environment_section(
         Paragraph(results_note(evaluations), is_note=True),
         Heading(3, "Protocol"),
         protocol_table(evaluations),
-    ]
-    measured_now = ", ".join(path for group in agents for path in group.measured_now)
-    if measured_now:
-        text = f"Measured for this report, as metarl evaluate does by itself: {measured_now}."
-        blocks.append(Paragraph(text, is_note=True))
-    blocks += [
+        *measured_now(agents),
         Heading(3, "Learning and adaptation"),
         Figures([*_learning(agents), *_adaptation(evaluations)]),
         Heading(3, "Single tasks"),
         *_missing_tasks(evaluations),
         Figures([*_tasks(evaluations), *_profiles(evaluations)]),
-        *([Heading(3, "Behavior"), *behaviour] if behaviour else []),
+        *([Heading(3, "Behavior"), *behavior] if behavior else []),
     ]
     return Section(slug(environment), blocks)
 
@@ -61,7 +74,7 @@ def _by_split(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
     return groups
 
 
-def _learning(agents: Sequence[AgentRuns]) -> list[Figure]:
+def _learning(agents: Sequence[RunGroup[Evaluation]]) -> list[Figure]:
     curves = {
         group.name: [run.metrics for run in group.runs if run.metrics]
         for group in agents

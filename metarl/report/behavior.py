@@ -6,34 +6,35 @@ from collections.abc import Iterator, Sequence
 
 from metarl.devices import DeviceName, resolve_device
 from metarl.evaluation.behaviour import Choices, Films, Paths, Recording, record_behaviour
+from metarl.evaluation.results import Evaluation
 from metarl.evaluation.video import film_bytes, film_strip, image_bytes, side_by_side
 from metarl.experiments.targets import load_targets
-from metarl.plots.behaviour import best_choice_figure, choices_figure, paths_figure
+from metarl.plots.behavior import best_choice_figure, choices_figure, paths_figure
 from metarl.plots.style import figure_svg
 from metarl.report import words
 from metarl.report.numbers import number_text
 from metarl.report.page import Block, Figure, Figures, Heading, Paragraph, Video
-from metarl.report.runs import AgentRuns
+from metarl.report.runs import RunGroup
 
-__all__ = ["behaviour_blocks"]
+__all__ = ["behavior_blocks"]
 
 _FRAMES_PER_SECOND = 10
 _NUM_TASKS = {"path": 4, "choices": 40, "video": 2}
 _NUM_EPISODES = {"path": 2, "choices": 20, "video": 1}
 
 
-def behaviour_blocks(agents: Sequence[AgentRuns], *, device: DeviceName) -> list[Block]:
+def behavior_blocks(agents: Sequence[RunGroup[Evaluation]], *, device: DeviceName) -> list[Block]:
     """How the first run of each agent acts before and after adaptation."""
     blocks: list[Block] = []
     for group in agents:
         if len(agents) > 1:
             blocks.append(Heading(4, group.name))
-        blocks.append(_agent_behaviour(group, device))
+        blocks.append(_agent_behavior(group, device))
     return blocks
 
 
-def _agent_behaviour(group: AgentRuns, device: DeviceName) -> Block:
-    run, evaluation = group.runs[0], group.evaluations[0]
+def _agent_behavior(group: RunGroup[Evaluation], device: DeviceName) -> Block:
+    run, evaluation = group.runs[0], group.results[0]
     chosen = resolve_device(device)
     try:
         targets = load_targets([run.path], device=chosen)

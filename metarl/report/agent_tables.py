@@ -1,0 +1,170 @@
+"""The tables of agents: their training runs, results and protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+
+from metarl.evaluation.results import Evaluation, Scores
+from metarl.plots.adaptation import agent_labels
+from metarl.report import words
+from metarl.report.numbers import interval_text
+from metarl.report.page import Block, Cell, Column, Measurement, Row, Table
+from metarl.report.runs import ReportedRun
+from metarl.report.tables import Groups, facts_table, runs_blocks
+
+__all__ = ["PROTOCOL_FIELDS", "agent_runs", "protocol_table", "results_note", "results_table"]
+
+PROTOCOL_FIELDS = {
+    "num_tasks": "tasks",
+    "split": "where the tasks come from",
+    "exploration_episodes": "episodes of each task before each adaptation step, K",
+    "adaptation_steps": "adaptation steps",
+    "evaluation_episodes": "episodes of each task that are measured at each stage",
+    "deterministic": "whether the most likely action is taken in measured episodes",
+    "reported": "which measured episode counts",
+    "seed": "of tasks, initial states, actions and intervals",
+}
+"""The fields of an evaluation protocol, in words."""
+_SHARES = "shares_episodes"
+
+
+def agent_runs(agents: Groups[Evaluation]) -> list[Block]:
+    """The table of all runs of agents."""
+    return runs_blocks(
+        agents,
+        title="Runs",
+        caption="Training runs",
+        domain="environment",
+        extra={Column("environment steps", "number"): _env_steps},
+    )
+
+
+def results_table(split: str, evaluations: Sequence[Evaluation]) -> Table:
+    """Every policy's statistics on a split: random first, the oracle last."""
+    has_success = any(evaluation.measured.success is not None for evaluation in evaluations)
+    columns = [
+        Column("policy"),
+        Column("runs × tasks", "number"),
+        Column("return, mean", "number"),
+        Column("interquartile mean", "number"),
+        Column("gain over before", "number"),
+        Column("chance to beat before", "number"),
+        Column("gap to oracle closed", "number"),
+        *([Column("success", "number")] if has_success else []),
+    ]
+    rows = list(_reference_rows(evaluations, has_success, last=False))
+    for label, evaluation in agent_labels(evaluations).items():
+        rows += _stage_rows(label, evaluation, has_success)
+    rows += _reference_rows(evaluations, has_success, last=True)
+    return Table(f"Returns on {split} tasks, with 95 % intervals", columns, rows)
+
+
+def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterator[Row]:
+    for k, stage in enumerate(evaluation.stages):
+        scores = evaluation.scores(k)
+        compared: list[Cell] = ["", "", ""]
+        if k > 0:
+            gain = interval_text(evaluation.gain(k), signed=True)
+            chance = evaluation.improvement(k)
+            ends = f"{words.share_text(chance.low)} … {words.share_text(chance.high)}"
+            compared = [
+                Measurement(*gain),
+                Measurement(words.share_text(chance.value), ends),
+                words.share_text(evaluation.gap_closed(k)),
+            ]
+        success: list[Cell] = []
+        if has_success:
+            success = [_success(evaluation, None, k)]
+        cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, scores)]
+        yield Row(f"{label}, {stage}", [*cells, *compared, *success], begins_group=k == 0)
+    if (together := evaluation.trial_returns) is not None:
+        cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, together)]
+        yield Row(f"{label}, all episodes", [*cells, *_blank(has_success)])
+
+
+def _reference_rows(
+    evaluations: Sequence[Evaluation], has_success: bool, *, last: bool
+) -> Iterator[Row]:
+    """Random actions come first; all other references after the agents, the oracle last."""
+    seen: dict[str, Evaluation] = {}
+    for evaluation in evaluations:
+        for name in evaluation.references:
+            seen.setdefault(name, evaluation)
+    names = sorted(seen, key=lambda name: name == "oracle")
+    chosen = [name for name in names if (name != "random") == last]
+    for k, name in enumerate(chosen):
+        evaluation = seen[name]
+        scores = evaluation.reference(name)
+        success = [_success(evaluation, name, 0)] if has_success else []
+        cells = [_size(evaluation, len(scores)), *_means(evaluation, scores), "", "", ""]
+        yield Row(name, [*cells, *success], begins_group=k == 0)
+        if name in evaluation.totals and evaluation.trial_returns is not None:
+            total = evaluation.totals[name]
+            cells = [_size(evaluation, len(total)), *_means(evaluation, total)]
+            yield Row(f"{name}, all episodes", [*cells, *_blank(has_success)])
+
+
+def _blank(has_success: bool) -> list[Cell]:
+    """Cells of a row that is compared with nothing."""
+    return [""] * (4 if has_success else 3)
+
+
+def _size(evaluation: Evaluation, num_runs: int) -> str:
+    return f"{num_runs} × {len(evaluation.tasks)}"
+
+
+def _means(evaluation: Evaluation, scores: Scores) -> list[Cell]:
+    estimates = (evaluation.estimate(scores), evaluation.middle(scores))
+    return [Measurement(*interval_text(estimate)) for estimate in estimates]
+
+
+def _success(evaluation: Evaluation, reference: str | None, stage: int) -> Cell:
+    part = evaluation.measured if reference is None else evaluation.references[reference]
+    if part.success is None:
+        return ""
+    scores = (
+        evaluation.scores(stage, "success")
+        if reference is None
+        else evaluation.reference(reference, "success")
+    )
+    share = evaluation.estimate(scores)
+    ends = f"{words.share_text(share.low)} … {words.share_text(share.high)}"
+    return Measurement(words.share_text(share.value), ends)
+
+
+def results_note(evaluations: Sequence[Evaluation]) -> str:
+    """What the numbers and their intervals mean."""
+    units = {e.estimate(e.scores(0)).resampled for e in evaluations}
+    over = {
+        "runs": "what other training seeds would give on these tasks, drawn anew for each of them "
+        "as rliable does, without what a seed does to all tasks alike",
+        "tasks": "what this one run would give on other tasks of the same distribution",
+    }
+    meaning = "; of single runs ".join(over[unit] for unit in sorted(units))
+    protocols = {replace(evaluation.protocol, split="") for evaluation in evaluations}
+    apart = "Agents were measured by different protocols, see below. " if len(protocols) > 1 else ""
+    return apart + (
+        "Undiscounted returns. Intervals are 95 % stratified-bootstrap intervals and say "
+        f"{meaning}. The interquartile mean is that of the middle half of all runs × tasks. The "
+        "chance to beat before is that of a run after adaptation to beat a run before it on the "
+        "same task."
+    )
+
+
+def protocol_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Settings of the evaluation, a column for each protocol."""
+    facts = [
+        (label, {**asdict(one.protocol), _SHARES: one.protocol.shares_episodes})
+        for label, one in agent_labels(evaluations).items()
+    ]
+    details = {
+        **PROTOCOL_FIELDS,
+        _SHARES: "whether measured episodes are the data of the next step",
+    }
+    return facts_table("How adaptation was measured", facts, details)
+
+
+def _env_steps(run: ReportedRun) -> str:
+    last: Mapping[str, float] = run.metrics[-1] if run.metrics else {}
+    return f"{int(last.get('time/env_steps', 0)):,}"
