@@ -155,8 +155,8 @@ def test_validation_by_parts_is_that_of_all_tasks_at_once(name):
     training = on_glyphs(name, queries=8)
     training.iterate()
     shape = training.config.test_shape(training.learner.problem)
-    chance = torch_generator(0, "validation", 0)
-    batch = GLYPHS.sample(100, shape, split="validation", generator=chance)
+    generator = torch_generator(0, "validation", 0)
+    batch = GLYPHS.sample(100, shape, split="validation", generator=generator)
     logits = training.predict(training.adapt(batch.support), batch.query)
     share = float((logits.argmax(-1) == batch.query.targets).double().mean())
     assert training.validate() == {"validation/accuracy": pytest.approx(share, abs=2e-3)}

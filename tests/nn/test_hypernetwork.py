@@ -14,16 +14,16 @@ from metarl.nn.mlp import init_mlp, mlp
 FEATURES = 4
 
 
-def chance(seed: int) -> torch.Generator:
+def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def randn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=chance(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
 
 
 def fresh(network: Hypernetwork) -> dict[str, Tensor]:
-    return {name: p.double() for name, p in network.init(chance(0)).items()}
+    return {name: p.double() for name, p in network.init(generator(0)).items()}
 
 
 def trained(network: Hypernetwork) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ def test_at_first_the_network_is_an_ordinary_perceptron_whatever_the_features():
     network = Hypernetwork(FEATURES, (3, 5, 2))
     params, observations = fresh(network), randn(6, 3, seed=3)
     expected = mlp(
-        {name: p.double() for name, p in init_mlp((3, 5, 2), chance(0)).items()},
+        {name: p.double() for name, p in init_mlp((3, 5, 2), generator(0)).items()},
         observations,
         torch.relu,
     )
@@ -104,7 +104,7 @@ def test_gradients_agree_with_finite_differences():
 
 def test_the_last_layer_may_begin_small():
     network = Hypernetwork(FEATURES, (3, 5, 2))
-    plain, small = network.init(chance(0)), network.init(chance(0), last_factor=0.01)
+    plain, small = network.init(generator(0)), network.init(generator(0), last_factor=0.01)
     assert torch.equal(plain["weight"], small["weight"])
     one, other = (generated(made["bias"], network.sizes) for made in (plain, small))
     assert torch.equal(other.pop("weight_1"), 0.01 * one.pop("weight_1"))

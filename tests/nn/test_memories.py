@@ -20,16 +20,16 @@ gated = pytest.mark.parametrize("memory", LASTING, ids=IDS)
 every = pytest.mark.parametrize("memory", [*LASTING, NoMemory(INPUTS)], ids=[*IDS, "no memory"])
 
 
-def chance(seed: int) -> torch.Generator:
+def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def fresh(memory: Memory) -> Params:
-    return {name: p.double() for name, p in memory.init(chance(0)).items()}
+    return {name: p.double() for name, p in memory.init(generator(0)).items()}
 
 
 def moments(*, seed: int = 1) -> Tensor:
-    return torch.randn(STEPS, BATCH, INPUTS, generator=chance(seed), dtype=torch.float64)
+    return torch.randn(STEPS, BATCH, INPUTS, generator=generator(seed), dtype=torch.float64)
 
 
 def unsynchronised() -> Tensor:
@@ -45,7 +45,7 @@ def started(memory: Memory, params: Params, seed: int | None = None) -> MemorySt
     state = memory.start(params, BATCH)
     if seed is None:
         return state
-    return tuple(torch.randn(s.shape, generator=chance(seed), dtype=s.dtype) for s in state)
+    return tuple(torch.randn(s.shape, generator=generator(seed), dtype=s.dtype) for s in state)
 
 
 def stepwise(
@@ -266,7 +266,7 @@ def test_the_lstm_is_the_recursion_of_its_docstring():
 
 def test_without_a_memory_features_are_the_inputs():
     memory = NoMemory(INPUTS)
-    assert memory.init(chance(0)) == {}
+    assert memory.init(generator(0)) == {}
     assert memory.output_size == INPUTS
     assert torch.equal(memory.sequence({}, moments(), memory.start({}, BATCH))[0], moments())
 
@@ -276,7 +276,7 @@ def test_without_a_memory_features_are_the_inputs():
 
 @gated
 def test_recurrent_weights_are_orthogonal_and_the_others_within_torchs_bound(memory):
-    params = memory.init(chance(0))
+    params = memory.init(generator(0))
     for block in params["weight_hh"].split(SIZE):
         assert_equal(block @ block.T, torch.eye(SIZE), tolerance=1e-5)
     outputs = slice(2 * SIZE, None)  # biases of the other gates say how long is remembered
@@ -289,7 +289,7 @@ def test_recurrent_weights_are_orthogonal_and_the_others_within_torchs_bound(mem
 
 @gated
 def test_fresh_parameters_follow_the_generator(memory):
-    first, again, other = (memory.init(chance(seed)) for seed in (0, 0, 1))
+    first, again, other = (memory.init(generator(seed)) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)
 
@@ -306,7 +306,7 @@ def test_a_memory_starts_empty(memory):
 def test_units_forget_within_times_spread_over_the_trial(kind):
     length, size = 101, 4000
     memory = kind(1, size, length)
-    params = memory.init(chance(0))
+    params = memory.init(generator(0))
     silent = {name: p if "bias" in name else torch.zeros_like(p) for name, p in params.items()}
     state = tuple(torch.full((1, size), 1e6) for _ in memory.start(silent, 1))
     _, after = memory.step(silent, torch.zeros(1, 1), state)
@@ -320,7 +320,7 @@ def test_units_forget_within_times_spread_over_the_trial(kind):
 
 def test_an_lstm_writes_as_much_as_it_forgets():
     size = 8
-    params = LSTM(1, size, 50).init(chance(0))
+    params = LSTM(1, size, 50).init(generator(0))
     bias = params["bias_ih"] + params["bias_hh"]
     assert torch.equal(bias[:size], -bias[size : 2 * size])
     assert bias[size : 2 * size].min() > 0

@@ -16,21 +16,21 @@ INPUTS, STEPS, BATCH = 3, 6, 4
 MEMORY = Transformer(INPUTS, 8, length=STEPS + 2, num_layers=2, num_heads=2)
 
 
-def chance(seed: int) -> torch.Generator:
+def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def fresh(memory: Memory = MEMORY, *, dtype: torch.dtype = torch.float64) -> Params:
     """Parameters of which none is 0 or 1, so that each counts."""
-    drawn = memory.init(chance(0))
+    drawn = memory.init(generator(0))
     return {
-        name: (p + 0.3 * torch.randn(p.shape, generator=chance(1))).to(dtype)
+        name: (p + 0.3 * torch.randn(p.shape, generator=generator(1))).to(dtype)
         for name, p in drawn.items()
     }
 
 
 def moments(*, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(STEPS, BATCH, INPUTS, generator=chance(2), dtype=torch.float64).to(dtype)
+    return torch.randn(STEPS, BATCH, INPUTS, generator=generator(2), dtype=torch.float64).to(dtype)
 
 
 def unsynchronised() -> Tensor:
@@ -143,8 +143,8 @@ def test_acting_is_training_where_transitions_are_seen(cleared):
 
 def test_acting_is_training_in_a_long_trial_of_default_size():
     memory = Transformer(7, 128, length=200)
-    params = memory.init(chance(0))
-    inputs = torch.randn(200, 3, 7, generator=chance(1))
+    params = memory.init(generator(0))
+    inputs = torch.randn(200, 3, 7, generator=generator(1))
     one, other = (path(params, inputs, None, memory) for path in (trained, acted))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
@@ -246,7 +246,7 @@ def test_heads_that_do_not_divide_the_size_are_refused():
 
 def test_fresh_parameters_follow_the_generator_and_give_features_of_unit_size():
     memory = Transformer(INPUTS, 64, length=STEPS)
-    first, again, other = (memory.init(chance(seed)) for seed in (0, 0, 1))
+    first, again, other = (memory.init(generator(seed)) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     drawn = [name for name in first if not name.endswith(("_scale", "_offset"))]
     assert not any(torch.equal(first[name], other[name]) for name in drawn)

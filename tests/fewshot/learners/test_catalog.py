@@ -78,10 +78,10 @@ def test_the_meta_gradient_is_the_slope_of_the_meta_loss(name, problem, settings
     params, batch = start(learner), episodes(problem)
     losses, grads = learner.meta_gradient(params, batch, context())
     torch.testing.assert_close(losses, learner.meta_loss(params, batch).detach())
-    chance, step = generator(7), 1e-8
+    random, step = generator(7), 1e-8
     for _ in range(3):
         along = {
-            k: torch.randn(p.shape, generator=chance, dtype=p.dtype) for k, p in params.items()
+            k: torch.randn(p.shape, generator=random, dtype=p.dtype) for k, p in params.items()
         }
         ahead, behind = (
             mean_loss(learner, {k: p + s * along[k] for k, p in params.items()}, batch)
