@@ -1,6 +1,6 @@
 """Figures of learning and adaptation; each function returns a matplotlib figure.
 
-Figures of single tasks are in `task_plots`, those of behaviour in `behaviour_plots`.
+`metarl.plots.tasks` has figures of single tasks, `metarl.plots.behavior` of behavior.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _MOST_POINTS = 200
 def adaptation_figure(evaluations: Sequence[Evaluation], metric: Metric = "return") -> Figure:
     """Return against adaptation steps or episodes, one line an agent, with 95 % intervals.
 
-    Random actions, the oracle and other references are horizontal lines with bands. Where stages
-    of the agents have the same names they are the horizontal axis, else the number of episodes
-    that came before.
+    Random actions, the oracle and other references are horizontal lines with bands. If the stages
+    of all agents have the same names, these are the horizontal axis, otherwise the number of
+    earlier episodes.
 
     Args:
         evaluations: of agents on one environment, one or more.
@@ -142,7 +142,7 @@ def learning_curves_figure(agents: Mapping[str, Sequence[Rows]], title: str = ""
 
 
 def agent_labels(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
-    """Evaluations by a name that tells them apart: agent, then split, then runs."""
+    """Evaluations by a distinct name: the agent, if necessary followed by split and runs."""
     for parts in (("agent",), ("agent", "split"), ("agent", "split", "runs")):
         labels = [_label(evaluation, parts) for evaluation in evaluations]
         if len(set(labels)) == len(labels):

@@ -1,4 +1,4 @@
-"""Figures of behaviour: ways through the plane, and choices over the steps of an episode."""
+"""Figures of behavior: paths through the plane, and choices over the steps of an episode."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from metarl.plots.style import (
 __all__ = ["best_choice_figure", "best_share", "choices_figure", "paths_figure"]
 
 _JITTER_CELLS = 0.15
-_MOST_TASKS = 4
+_MAX_TASKS = 4
 
 
 def paths_figure(paths: Paths) -> Figure:
-    """Ways through the plane, one panel a task, before and after adaptation.
+    """Paths through the plane, one panel per task, before and after adaptation.
 
-    The oracle's way is dashed; a star is where it ends, which is where it pays to be.
+    The oracle's path is dashed; a star marks its end, where the reward is highest.
     """
     num_tasks = len(paths.tasks)
     columns = min(2, num_tasks)
@@ -38,7 +38,7 @@ def paths_figure(paths: Paths) -> Figure:
         for axes in figure.axes[num_tasks:]:
             axes.remove()
         for task, axes in enumerate(figure.axes):
-            _draw_ways(axes, paths, task)
+            _draw_paths(axes, paths, task)
             _frame(axes, paths)
             returns = " → ".join(shown_number(stage[task].mean()) for stage in paths.returns)
             axes.set_title(f"task {task + 1}: {returns}", size=9.5)
@@ -77,7 +77,7 @@ def choices_figure(choices: Choices) -> Figure:
 
     A column is a stage. A triangle marks the action that the oracle chooses most.
     """
-    num_tasks, num_stages = min(_MOST_TASKS, len(choices.tasks)), len(choices.stages)
+    num_tasks, num_stages = min(_MAX_TASKS, len(choices.tasks)), len(choices.stages)
     with styled():
         figure = new_figure(rows=num_tasks, columns=num_stages, height=1.5)
         for panel, axes in enumerate(figure.axes):
@@ -137,8 +137,8 @@ def _mark_best(axes: Axes, choices: Choices, stage: int, task: int) -> None:
     )  # fmt: skip
 
 
-def _draw_ways(axes: Axes, paths: Paths, task: int) -> None:
-    """Each stage's ways, later ones above; on a grid each a little aside, so that all are seen."""
+def _draw_paths(axes: Axes, paths: Paths, task: int) -> None:
+    """The paths of each stage, later ones on top; on a grid slightly shifted to stay visible."""
     num_stages, _, num_episodes = paths.returns.shape
     if paths.oracle is not None:
         way = paths.oracle[task, 0]
@@ -150,7 +150,7 @@ def _draw_ways(axes: Axes, paths: Paths, task: int) -> None:
         for episode in range(num_episodes):
             way = paths.places[stage, task, episode]
             if paths.is_grid:
-                way = way + _aside(stage * num_episodes + episode, num_stages * num_episodes)
+                way = way + _shift(stage * num_episodes + episode, num_stages * num_episodes)
             label = name if episode == 0 else None
             axes.plot(
                 *way.T, color=color, linewidth=1, alpha=0.8, label=label, zorder=2 + stage / 10
@@ -158,13 +158,13 @@ def _draw_ways(axes: Axes, paths: Paths, task: int) -> None:
             axes.plot(*way[0], color=MUTED, marker="o", markersize=4, zorder=3)
 
 
-def _aside(index: int, count: int) -> float:
-    """Way number `index` of `count` lies this far from the middle of its cells, in cells."""
+def _shift(index: int, count: int) -> float:
+    """The shift of path number `index` of `count` from the center of its cells, in cells."""
     return _JITTER_CELLS * (2 * (index + 0.5) / count - 1)
 
 
 def _frame(axes: Axes, paths: Paths) -> None:
-    """The same piece of the plane in every panel, its axes to one scale."""
+    """Show the same part of the plane in every panel, with equal scales."""
     oracle = np.empty((0, 2)) if paths.oracle is None else paths.oracle.reshape(-1, 2)
     points = np.concatenate([paths.places.reshape(-1, 2), oracle])
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)

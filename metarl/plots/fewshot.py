@@ -12,15 +12,16 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.plots.style import PALETTE, STYLES, legend_below, new_figure, styled
 
-__all__ = ["fewshot_learning_figure", "steps_figure"]
+__all__ = ["LEARNING_METRICS", "error_limits", "fewshot_learning_figure", "steps_figure"]
 
 
 _AXIS = "time/iterations"
-_MEANINGS = {
+LEARNING_METRICS = {
     "validation/accuracy": "accuracy on validation tasks, %",
     "train/accuracy": "accuracy on training tasks, %",
     "meta/query_mse": "mean squared error on training tasks",
 }
+"""The metrics that learning curves show: the first of them that a run has."""
 
 
 def fewshot_learning_figure(
@@ -35,7 +36,9 @@ def fewshot_learning_figure(
     Raises:
         ValueError: if there is no seed, or one without metrics of a few-shot learner.
     """
-    known = [key for key in _MEANINGS if seeds and all(r and key in r[0] for r in seeds.values())]
+    known = [
+        key for key in LEARNING_METRICS if seeds and all(r and key in r[0] for r in seeds.values())
+    ]
     if not known:
         raise ValueError("seeds must each hold metrics of a few-shot learner, one line or more")
     key = known[0]
@@ -54,7 +57,7 @@ def fewshot_learning_figure(
             axes.set_yscale("log")
         axes.set_xlabel("iterations")
         axes.xaxis.set_major_formatter(EngFormatter())
-        axes.set_ylabel(_MEANINGS[key])
+        axes.set_ylabel(LEARNING_METRICS[key])
         axes.set_title(title)
         axes.grid(axis="y")
         legend_below(figure, axes)
@@ -79,7 +82,7 @@ def steps_figure(results: Mapping[str, FewShotResult], title: str) -> Figure:
         is_error = all(result.is_error for result in results.values())
         if is_error:
             axes.set_yscale("log")
-            axes.set_ylim(*_error_limits(results.values()))
+            axes.set_ylim(*error_limits(results.values()))
         axes.set_xlabel("adaptation steps")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("mean squared error" if is_error else "accuracy, %")
@@ -89,8 +92,12 @@ def steps_figure(results: Mapping[str, FewShotResult], title: str) -> Figure:
     return plot
 
 
-def _error_limits(results: Iterable[FewShotResult]) -> tuple[float, float]:
-    """Room for the smallest mean, and for ten times the largest before adaptation."""
+def error_limits(results: Iterable[FewShotResult]) -> tuple[float, float]:
+    """Limits of a logarithmic axis for errors.
+
+    From half the smallest mean to twice the largest, but to at most ten times the largest before
+    adaptation.
+    """
     curves = [[i.mean for i in result.intervals if i is not None] for result in results]
     positive = [mean for means in curves for mean in means if mean > 0]
     first = max((means[0] for means in curves if means), default=1.0)

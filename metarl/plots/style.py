@@ -1,4 +1,4 @@
-"""How the figures look: one size, one palette, and SVG that follows its page into the dark."""
+"""The style of all figures: one size, one palette, and SVG that follows a dark page."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#a87b00", "#5a7fd6")
-"""Colours that eyes of every kind tell apart, on white and on black (after Okabe and Ito 2008)."""
+"""Colors for readers with any color vision, on white and on black (after Okabe and Ito 2008)."""
 STYLES = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ((0, (5, 1, 1, 1)), "v"), ("-", "x"))
-"""Lines and markers that go with the colours, so that no colour has to be told apart."""
+"""Line styles and markers that go with the colors, so that no line is identified by color alone."""
 INK, MUTED = "#1b1c1e", "#6b6f76"
 _DARK_INK, _DARK_MUTED = "#e8e9eb", "#a2a7af"
 
@@ -58,7 +58,7 @@ _STYLE: Any = {  # newer versions of matplotlib list the keys in a type, older o
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The settings under which figures are made and saved."""
+    """Use the settings with which figures are made and saved."""
     with mpl.rc_context(_STYLE):
         yield
 
@@ -77,7 +77,7 @@ def new_figure(*, rows: int = 1, columns: int = 1, height: float = _HEIGHT_INCHE
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:
-    """The axes' labels under the figure, where they cover nothing."""
+    """Put the legend of `axes` below the figure."""
     columns = 3 if all(len(label) < 16 for label in axes.get_legend_handles_labels()[1]) else 2
     handles, labels = axes.get_legend_handles_labels()
     if labels:
@@ -92,7 +92,7 @@ def figure_png(figure: Figure, *, dpi: int) -> bytes:
 
 
 def figure_svg(figure: Figure) -> str:
-    """The figure as SVG whose text and lines are light where the reader prefers a dark page."""
+    """The figure as SVG; its text and lines are light if the reader prefers a dark page."""
     buffer = io.StringIO()
     with styled():
         figure.savefig(
@@ -110,12 +110,12 @@ def figure_svg(figure: Figure) -> str:
 
 
 def shown_number(value: float) -> str:
-    """Three digits that count, with a true minus sign."""
+    """A number with three significant digits and a true minus sign."""
     return f"{value:.3g}".replace("-", "−")
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Lowest and highest value with a margin; never of no width."""
+    """Lowest and highest value with a margin; the range is never empty."""
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin

@@ -17,15 +17,15 @@ from metarl.tasks.spaces import Tasks
 
 __all__ = ["profile_figure", "profile_scores", "shown_parameters", "task_figure"]
 
-_MOST_PANELS = 4
+_MAX_PANELS = 4
 _NUM_THRESHOLDS = 101
 
 
 def task_figure(evaluation: Evaluation) -> Figure:
     """The return on each task before and after adaptation, against the task's parameters.
 
-    One panel a parameter, of more than four those that go with the return after adaptation most
-    closely. Returns are means over runs.
+    One panel per parameter; of more than four, the four that correlate best with the return after
+    adaptation. Returns are means over runs.
     """
     last = evaluation.protocol.adaptation_steps
     before, after = (evaluation.scores(stage).mean(0) for stage in (0, last))
@@ -54,17 +54,17 @@ def task_figure(evaluation: Evaluation) -> Figure:
 
 
 def shown_parameters(tasks: Tasks, returns: Scores) -> list[int]:
-    """Which parameters of tasks [N, D] to look at: all, or the four that go with returns [N].
+    """The parameters of tasks [N, D] to show: all, or the four closest to the returns [N].
 
     Closeness is the absolute correlation of ranks.
     """
     num_parameters = tasks.shape[1]
-    if num_parameters <= _MOST_PANELS:
+    if num_parameters <= _MAX_PANELS:
         return list(range(num_parameters))
     ranks = tasks.argsort(0).argsort(0) - (len(tasks) - 1) / 2
     ranked = returns.argsort().argsort() - (len(tasks) - 1) / 2
     closeness = np.abs(ranks.T @ ranked)
-    return sorted(int(k) for k in np.argsort(-closeness, kind="stable")[:_MOST_PANELS])
+    return sorted(int(k) for k in np.argsort(-closeness, kind="stable")[:_MAX_PANELS])
 
 
 def profile_figure(evaluations: Sequence[Evaluation]) -> Figure:

@@ -106,7 +106,7 @@ def _reference_rows(
 
 
 def _blank(has_success: bool) -> list[Cell]:
-    """Cells of a row that is compared with nothing."""
+    """Empty cells for the comparisons."""
     return [""] * (4 if has_success else 3)
 
 
@@ -134,7 +134,7 @@ def _success(evaluation: Evaluation, reference: str | None, stage: int) -> Cell:
 
 
 def results_note(evaluations: Sequence[Evaluation]) -> str:
-    """What the numbers and their intervals mean."""
+    """The meaning of the numbers and their intervals."""
     units = {e.estimate(e.scores(0)).resampled for e in evaluations}
     over = {
         "runs": "what other training seeds would give on these tasks, drawn anew for each of them "

@@ -34,8 +34,8 @@ def agents_part(agents: Groups[Evaluation], *, behavior: bool, device: DeviceNam
         blocks.append(_environment_section(environment, groups, shown))
     return Part(
         page_title(agents),
-        lead=f"How {runs_text(agents)} learnt, and how they adapt to tasks never seen in training: "
-        "tables first, then curves, single tasks and behaviour.",
+        lead=f"How {runs_text(agents)} learned, and how they adapt to tasks never seen in "
+        "training: tables first, then curves, single tasks and behavior.",
         links=[("runs", "Runs"), *((slug(environment), environment) for environment in agents)],
         blocks=blocks,
     )

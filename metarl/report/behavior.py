@@ -1,4 +1,4 @@
-"""What a report shows of an agent's behaviour: ways, choices or videos, as its family has it."""
+"""Figures and videos of how agents act: paths, choices or videos, depending on the family."""
 
 from __future__ import annotations
 

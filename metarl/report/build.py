@@ -25,13 +25,13 @@ __all__ = ["ReportConfig", "report", "write_report"]
 class ReportConfig:
     """Write one self-contained page about runs: tables, curves, and what the agents do.
 
-    Runs that differ in their seed only are shown as one agent, with intervals over its runs. Those
-    without an evaluation.json are measured as `metarl evaluate` does by itself. Few-shot runs may
-    stand beside runs of agents.
+    Runs that differ only in their seed are shown as one agent, with intervals over its runs. Runs
+    without a current evaluation file are measured as `metarl evaluate` does by default. Agents and
+    few-shot learners can share a page.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """Directories of runs."""
+    """Folders of runs, of several seeds, or published ones."""
     out: Path
     """The page's file; it is replaced if it exists."""
     behavior: Annotated[bool, tyro.conf.arg(aliases=["--behaviour"])] = True

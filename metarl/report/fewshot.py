@@ -1,4 +1,4 @@
-"""What a report says of few-shot runs: what was run, tables, protocol, figures, settings."""
+"""The part of a page about few-shot learners, with a section for each data set."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _FACTS = {
     "net": "the backbone",
     "interval": "what stands after ±",
     "adaptation": "how a learner adapts to a task",
-    "batch_norm": "whose statistics it normalises by",
+    "batch_norm": "whose statistics it normalizes by",
     "transductive": "whether query points share information",
     "train_split": "classes it was trained on",
 }
-"""The facts of a protocol that all learners tell, in words."""
-_TELL_TASKS_APART = ("num_tasks", "split", "ways", "shots", "query", "seed")
+"""The facts of a protocol that all learners record, in words."""
+_TASK_FACTS = ("num_tasks", "split", "ways", "shots", "query", "seed")
 _ELSEWHERE = {  # in other tables of the page
     "agent", "environment", "seed", "agent_config", "protocol", "versions", "command", "resumed",
 }  # fmt: skip
@@ -73,7 +73,7 @@ def fewshot_part(learners: Groups[FewShotResult]) -> Part:
     )
     return Part(
         page_title(learners),
-        lead=f"How {runs_text(learners, 'few-shot ')} learnt, and how well they learn tasks never "
+        lead=f"How {runs_text(learners, 'few-shot ')} learned, and how well they learn tasks never "
         "seen in training from a few examples: tables first, then curves and settings.",
         links=[
             ("few-shot-runs", "Few-shot runs"),
@@ -114,7 +114,7 @@ def _description(dataset: str) -> list[Paragraph]:
 
 
 def _finding(result: FewShotResult) -> str:
-    """What an evaluation found, in a sentence."""
+    """The result of an evaluation as a sentence."""
     what = "mean squared error" if result.is_error else "accuracy"
     row, protocol = result.usual_row, result.protocol
     start = (
@@ -184,7 +184,7 @@ def _result_cells(result: FewShotResult, several: bool) -> list[Cell]:
 
 
 def _each_run(result: FewShotResult, row: int) -> str:
-    """The mean of every run, of scores as files hold them."""
+    """The mean of every run, from scores as rounded in files."""
     if result.intervals[row] is None:
         return ""
     scale, digits = (1, 3) if result.is_error else (100, 2)
@@ -213,8 +213,8 @@ def _metric(results: Sequence[FewShotResult]) -> str:
 
 
 def _results_note(results: Sequence[FewShotResult]) -> str:
-    """What the numbers and their intervals mean."""
-    tasks = {tuple(result.protocol[key] for key in _TELL_TASKS_APART) for result in results}
+    """The meaning of the numbers and their intervals."""
+    tasks = {tuple(result.protocol[key] for key in _TASK_FACTS) for result in results}
     apart = "Not all were measured on the same tasks, see below. " if len(tasks) > 1 else ""
     meanings = " Or: ".join(
         f"{text}." for text in dict.fromkeys(str(r.protocol["interval"]) for r in results)
@@ -228,7 +228,7 @@ def _results_note(results: Sequence[FewShotResult]) -> str:
 def _protocol_table(
     labels: Mapping[str, FewShotResult], learners: Sequence[RunGroup[FewShotResult]]
 ) -> Table:
-    """Everything that decided the numbers, a column for each protocol."""
+    """Everything that determined the numbers, a column for each protocol."""
     configs = {result.name: one for one in learners for result in one.results}
     facts = [
         (label, {**result.protocol, **_trained_by(configs[result.name], result.protocol)})
@@ -238,7 +238,7 @@ def _protocol_table(
 
 
 def _trained_by(learner: RunGroup[FewShotResult], measured: Mapping[str, Any]) -> dict[str, Any]:
-    """What config.json says of the protocol, and the evaluation does not say again."""
+    """Facts of the protocol in config.json that the evaluation does not repeat."""
     stored: Mapping[str, Any] = learner.runs[0].config.get("protocol", {})
     return {
         f"training: {key}": fact

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from metarl.evaluation.fewshot_results import FewShotResult
-from metarl.plots.fewshot import _error_limits, fewshot_learning_figure, steps_figure
+from metarl.plots.fewshot import (
+    LEARNING_METRICS,
+    error_limits,
+    fewshot_learning_figure,
+    steps_figure,
+)
 from metarl.plots.style import PALETTE, figure_svg
 from metarl.report.numbers import fixed_text, score_text
 from metarl.report.page import Figure
@@ -14,18 +19,13 @@ from metarl.report.runs import RunGroup
 __all__ = ["learning_parts", "result_labels", "steps_parts"]
 
 
-_LEARNING = {
-    "validation/accuracy": "accuracy on validation tasks, %",
-    "train/accuracy": "accuracy on training tasks, %",
-    "meta/query_mse": "mean squared error on training tasks",
-}
-_MOST_LINES = len(PALETTE)
+_MAX_LINES = len(PALETTE)
 
 
 def learning_parts(learners: Sequence[RunGroup[FewShotResult]], dataset: str) -> list[Figure]:
-    """Learning curves: as many learners in a figure as there are lines to tell apart."""
+    """Learning curves, in figures with at most as many lines as there are colors."""
     parts = []
-    for key, meaning in _LEARNING.items():
+    for key, meaning in LEARNING_METRICS.items():
         curves = {learner.name: _seeds(learner, key) for learner in learners}
         for names in _by_lines({name: len(seeds) for name, seeds in curves.items() if seeds}):
             several = len(names) > 1
@@ -40,7 +40,7 @@ def learning_parts(learners: Sequence[RunGroup[FewShotResult]], dataset: str) ->
 
 
 def result_labels(results: Sequence[FewShotResult]) -> dict[str, FewShotResult]:
-    """Results by a name that tells them apart: learner, then what differs in test and runs."""
+    """Results by a distinct name: the learner, then the parts of test and runs that differ."""
     labels: dict[str, FewShotResult] = {}
     for result in results:
         rivals = [_label_parts(r) for r in results if r is not result and r.name == result.name]
@@ -60,20 +60,20 @@ def _label_parts(result: FewShotResult) -> tuple[str, ...]:
 
 
 def _line_name(learner: str, seed: str, several_learners: bool, several_seeds: bool) -> str:
-    """What tells a line apart."""
+    """The label of a line."""
     if several_learners and several_seeds:
         return f"{learner}, {seed}"
     return learner if several_learners else seed
 
 
 def _by_lines(counts: Mapping[str, int]) -> list[list[str]]:
-    """Learners in groups, each of as many lines as there are looks, if a learner has not more."""
+    """Groups of learners with at most `_MAX_LINES` lines, unless one learner alone has more."""
     groups: list[list[str]] = []
     room = 0
     for name, count in counts.items():
         if count > room:
             groups.append([])
-            room = _MOST_LINES
+            room = _MAX_LINES
         groups[-1].append(name)
         room -= count
     return groups
@@ -95,11 +95,11 @@ def _learning(
 
 
 def _first_key(rows: Sequence[Mapping[str, float]]) -> str | None:
-    return next((key for key in _LEARNING if rows and key in rows[0]), None)
+    return next((key for key in LEARNING_METRICS if rows and key in rows[0]), None)
 
 
 def _seeds(learner: RunGroup[FewShotResult], key: str) -> dict[str, list[dict[str, float]]]:
-    """The metrics of each seed whose learning is told by this key."""
+    """The metrics of each seed whose learning curve shows this key."""
     return {
         f"seed {run.config['seed']}": run.metrics
         for run in learner.runs
@@ -108,7 +108,7 @@ def _seeds(learner: RunGroup[FewShotResult], key: str) -> dict[str, list[dict[st
 
 
 def steps_parts(results: Sequence[FewShotResult]) -> list[Figure]:
-    """Adaptation curves, a figure for each kind of tasks; none where no learner takes steps."""
+    """Adaptation curves, a figure for each kind of tasks on which a learner takes steps."""
     kinds: dict[tuple[str, ...], list[FewShotResult]] = {}
     for result in results:
         test = (result.tested_on, str(result.protocol["query"]), str(result.protocol["split"]))
@@ -133,8 +133,8 @@ def steps_parts(results: Sequence[FewShotResult]) -> list[Figure]:
 
 
 def _leaves(results: Sequence[FewShotResult]) -> bool:
-    """Whether a mean error is larger than the figure shows, or none."""
-    top = _error_limits(results)[1]
+    """Whether a mean error is infinite or larger than the figure shows."""
+    top = error_limits(results)[1]
     intervals = [interval for result in results for interval in result.intervals]
     return results[0].is_error and any(i is None or i.mean > top for i in intervals)
 

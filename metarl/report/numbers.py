@@ -1,4 +1,4 @@
-"""Numbers as people read them, with as many decimals as they deserve."""
+"""Numbers as text, with as many decimals as their size requires."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _POWERS_FROM = 1e6
 
 
 def number_text(value: float, *, largest: float | None = None) -> str:
-    """A number with a true minus sign, and as many decimals as the largest beside it deserves.
+    """A number with a true minus sign, and as many decimals as fit the largest of its row.
 
     >>> number_text(-7.246), number_text(0.5), number_text(-431.97)
     ('−7.25', '0.50', '−432')
@@ -37,7 +37,7 @@ def number_text(value: float, *, largest: float | None = None) -> str:
 
 
 def fixed_text(value: float, digits: int) -> str:
-    """A number with so many decimals; one of seven digits and more as a power of ten.
+    """A number with `digits` decimals, or as a power of ten from one million.
 
     >>> fixed_text(0.37421, 3), fixed_text(2.6e25, 3)
     ('0.374', '2.6e+25')

@@ -142,7 +142,7 @@ def _own_means(evaluation: Evaluation) -> str:
 
 
 def _meaning_of_intervals(evaluation: Evaluation) -> str:
-    """What the intervals say, and of whom."""
+    """The meaning of the intervals."""
     names = {name: evaluation.reference(name) for name in evaluation.references}
     single = [name for name, scores in names.items() if len(scores) == 1]
     if len(evaluation.runs) == 1:

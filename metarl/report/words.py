@@ -1,4 +1,4 @@
-"""Numbers and sentences of a report: what a figure shows, for who reads and does not see it."""
+"""Sentences of a report, and descriptions of its figures for readers who cannot see them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def task_text(task: Sequence[float] | Tasks) -> str:
 
 
 def finding(evaluation: Evaluation) -> str:
-    """What an evaluation found, in a sentence."""
+    """The result of an evaluation as a sentence."""
     last = evaluation.protocol.adaptation_steps
     before = _estimate_words(evaluation.estimate(evaluation.scores(0)))
     start = f"{evaluation.agent} on {evaluation.environment}: return {before}"
@@ -76,7 +76,7 @@ def adaptation_text(evaluations: Sequence[Evaluation], metric: Metric) -> str:
 
 
 def learning_text(agents: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> str:
-    """Where the learning curves begin and end."""
+    """The beginning and end of each learning curve."""
     sentences = ["Line chart of returns against environment steps of training."]
     for name, seeds in agents.items():
         words = []
@@ -98,7 +98,7 @@ def _learning_labels(seeds: Sequence[Sequence[Mapping[str, float]]]) -> dict[str
 
 
 def tasks_text(evaluation: Evaluation) -> str:
-    """On how many tasks adaptation helped, and where the returns lie."""
+    """The number of tasks on which adaptation helped, and the range of returns."""
     last = evaluation.protocol.adaptation_steps
     before, after = (evaluation.scores(stage).mean(0) for stage in (0, last))
     text = (
@@ -124,7 +124,7 @@ def profile_text(curves: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.fl
 
 
 def paths_text(paths: Paths) -> str:
-    """The return of each task's ways."""
+    """The return of the paths on each task."""
     return f"Ways through the plane on {len(paths.tasks)} tasks. {_returns(paths)}"
 
 
@@ -141,7 +141,7 @@ def choices_text(choices: Choices) -> str:
 
 
 def film_text(films: Films, task: int) -> str:
-    """What is seen of one task."""
+    """The returns of one task's video."""
     words = [
         f"{name}, return {number_text(float(returns[task]))}"
         for name, returns in zip(films.stages, films.returns, strict=True)

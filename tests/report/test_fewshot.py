@@ -175,7 +175,7 @@ def test_the_page_has_the_frame_of_all_reports(content):
     names = {tag["id"] for kind in ("h2", "main") for tag in read.all(kind)}
     assert links == {f"#{name}" for name in names}
     assert "few-shot-runs" in names
-    assert "How 5 few-shot runs learnt" in text_of(content)
+    assert "How 5 few-shot runs learned" in text_of(content)
 
 
 def test_every_picture_tells_its_numbers(content):
@@ -312,8 +312,8 @@ def test_runs_of_agents_and_few_shot_runs_are_two_parts_of_one_page(runs, report
     content = report(runs.protonet, reported.robot, out=tmp_path / "report.html")
     text = text_of(content)
     assert "maml-trpo on PointRobot:pearl; protonet on glyphs" in text
-    assert "How one run learnt" in text
-    assert "How one few-shot run learnt" in text
+    assert "How one run learned" in text
+    assert "How one few-shot run learned" in text
     heads = [tag["id"] for tag in Reader(content).all("h2")]
     assert heads == ["runs", "pointrobot-pearl", "few-shot-runs", "glyphs"]
 
