@@ -19,8 +19,8 @@ from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import Batch, InnerLoop, Loss
 from metarl.bilevel.learned_rates import RateKind, Rates
 from metarl.bilevel.meta_gradients import TaskPath, meta_gradient
-from metarl.bilevel.rules import InnerRule
-from metarl.bilevel.steps import inner_step
+from metarl.bilevel.rules import InnerRule, StatefulRule
+from metarl.bilevel.steps import initial_task_state, stateful_step
 from metarl.fewshot.contract.interface import (
     Parts,
     TrainingContext,
@@ -152,7 +152,7 @@ class GradientLearner(ABC):
         names = self.backbone.init(torch.Generator())
         return tuple(name for name in names if name not in fixed)
 
-    def inner_rule(self) -> InnerRule:
+    def inner_rule(self) -> InnerRule | StatefulRule:
         """The inner rule."""
         return self._rates.rule
 
@@ -179,10 +179,6 @@ class GradientLearner(ABC):
             return task_losses(self.problem.kind, outputs, targets, *mask)
 
         return loss
-
-    def finish(self, params: Params) -> Params:
-        """The parameters of each task without working values that prediction does not need."""
-        return params
 
     # The contract of `FewShotLearner`.
 
@@ -222,7 +218,7 @@ class GradientLearner(ABC):
         """Parameters of all tasks after the inner steps, differentiable by `params`."""
         inner = replace(self.inner_loop(params), num_steps=self.num_adapt_steps)
         found = adapt(self.start(params), self.inner_batch(params, support), inner)
-        return AdaptedTasks(self.finish(found), self.shared_params(params), support)
+        return AdaptedTasks(found, self.shared_params(params), support)
 
     def trajectory(
         self, params: Params, support: LabelledSet, num_steps: int
@@ -230,12 +226,12 @@ class GradientLearner(ABC):
         """Parameters of all tasks after 0 … num_steps steps, without a graph."""
         with torch.no_grad():
             inner, batch = self.inner_loop(params), self.inner_batch(params, support)
-            current = adapt(self.start(params), batch, replace(inner, num_steps=0))
+            state = initial_task_state(self.start(params), inner, len(support.inputs))
         shared = self.shared_params(params)
-        yield AdaptedTasks(self.finish(current), shared, support)
+        yield AdaptedTasks(state.params, shared, support)
         for _ in range(num_steps):
-            current = inner_step(current, batch, inner)
-            yield AdaptedTasks(self.finish(current), shared, support)
+            state = stateful_step(state, batch, inner)
+            yield AdaptedTasks(state.params, shared, support)
 
     def predict(self, adapted: AdaptedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, ways] or predictions [tasks, points, D]."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metarl.bilevel.rules import InnerRule
+from metarl.bilevel.rules import RuleState, StatefulRule
 from metarl.fewshot.contract.gradient import AdaptedTasks, GradientLearner, GradientSettings
 from metarl.fewshot.contract.interface import TrainingContext, by_chunks
 from metarl.fewshot.contract.settings import require_shared_norm
@@ -25,7 +25,6 @@ from metarl.validation import (
 
 __all__ = ["IMAML", "IMAMLConfig", "implicit_gradient"]
 
-_ANCHOR = "anchor/"
 _CG_TOLERANCE = 1e-20  # the iterations decide
 
 
@@ -81,25 +80,21 @@ class IMAML(GradientLearner):
         """All parameters, normalization's too."""
         return tuple(self.backbone.init(torch.Generator()))
 
-    def start(self, params: Params) -> Params:
-        """The parameters, and a second time as the anchor of the regularization."""
-        return params | {_ANCHOR + name: params[name] for name in self.adapted_names}
-
-    def finish(self, params: Params) -> Params:
-        """The parameters without the anchors."""
-        return {name: p for name, p in params.items() if not name.startswith(_ANCHOR)}
-
-    def inner_rule(self) -> InnerRule:
-        """φ − α (g + λ (φ − θ))."""
+    def inner_rule(self) -> StatefulRule:
+        """φ − α (g + λ (φ − θ)); the state of the rule is θ, the anchor of the regularization."""
         rate, pull = self.config.inner_lr, self.config.regularization
 
-        def proximal_step(params: Params, grads: Params) -> Params:
-            return params | {
-                name: params[name] - rate * (grad + pull * (params[name] - params[_ANCHOR + name]))
+        def proximal_step(
+            params: Params, grads: Params, anchor: RuleState, loss: Tensor
+        ) -> tuple[Params, RuleState]:
+            del loss
+            moved = {
+                name: params[name] - rate * (grad + pull * (params[name] - anchor[name]))
                 for name, grad in grads.items()
             }
+            return params | moved, anchor
 
-        return proximal_step
+        return StatefulRule(dict, proximal_step)
 
     def meta_gradient(
         self,

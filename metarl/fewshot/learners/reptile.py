@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.bilevel.adaptation import adapt
 from metarl.bilevel.inner_loop import PerStep
-from metarl.bilevel.rules import InnerRule, sgd
+from metarl.bilevel.rules import InnerRule, RuleState, StatefulRule, sgd
 from metarl.fewshot.contract.gradient import (
     AdaptedTasks,
     GradientLearner,
@@ -26,7 +26,7 @@ from metarl.validation import Count, Positive
 
 __all__ = ["Reptile", "ReptileConfig", "minibatches"]
 
-_SECOND, _DECAYED = "second_moment/", "decayed"
+_DECAYED = "decayed"
 _DECAY, _EPSILON = 0.999, 1e-8  # of Adam
 
 
@@ -103,20 +103,7 @@ class Reptile(GradientLearner):
         """All parameters, normalization's too."""
         return tuple(self.backbone.init(torch.Generator()))
 
-    def start(self, params: Params) -> Params:
-        """The parameters, and Adam's values of each task."""
-        if self.config.inner_optimizer == "sgd":
-            return params
-        moments = {_SECOND + name: torch.zeros_like(params[name]) for name in self.adapted_names}
-        one = next(iter(params.values())).new_ones(())
-        return {**params, **moments, _DECAYED: one}
-
-    def finish(self, params: Params) -> Params:
-        """The parameters without Adam's values."""
-        own = (_SECOND, _DECAYED)
-        return {name: p for name, p in params.items() if not name.startswith(own)}
-
-    def inner_rule(self) -> InnerRule:
+    def inner_rule(self) -> InnerRule | StatefulRule:
         """Gradient descent, or Adam without momentum."""
         rate = self.config.inner_lr
         return sgd(rate) if self.config.inner_optimizer == "sgd" else adam(rate)
@@ -130,29 +117,34 @@ class Reptile(GradientLearner):
             batch.support, config.num_inner_steps, config.inner_batch, context.generator
         )
         with torch.no_grad():
-            found = self.finish(adapt(self.start(params), steps, self.inner_loop(params)))
+            found = adapt(params, steps, self.inner_loop(params))
             losses = self.query_loss(AdaptedTasks(found, {}, batch.support), batch.query)
             return losses, {name: p - found[name].mean(0) for name, p in params.items()}
 
 
-def adam(learning_rate: float) -> InnerRule:
-    """Adam without momentum as an inner rule, whose values are among the parameters.
+def adam(learning_rate: float) -> StatefulRule:
+    """Adam without momentum as an inner rule, whose state starts again for each task.
 
     v ← β v + (1 − β) g²;   φ ← φ − α g / (√(v / (1 − βᵗ)) + ε);   "decayed" is βᵗ⁻¹
     """
 
-    def step(params: Params, grads: Params) -> Params:
-        decayed = params[_DECAYED] * _DECAY
-        moved = {**params, _DECAYED: decayed}
-        for name, grad in grads.items():
-            second = params[_SECOND + name].lerp(grad.square(), 1 - _DECAY)
-            share = (1 - decayed).reshape(*decayed.shape, *[1] * (grad.dim() - decayed.dim()))
-            length = (second / share).sqrt() + _EPSILON
-            moved[_SECOND + name] = second
-            moved[name] = params[name] - learning_rate * grad / length
-        return moved
+    def init(params: Params) -> RuleState:
+        moments = {name: torch.zeros_like(p) for name, p in params.items()}
+        return {**moments, _DECAYED: next(iter(params.values())).new_ones(())}
 
-    return step
+    def step(
+        params: Params, grads: Params, state: RuleState, loss: Tensor
+    ) -> tuple[Params, RuleState]:
+        del loss
+        decayed = state[_DECAYED] * _DECAY
+        moved, after = dict(params), {**state, _DECAYED: decayed}
+        for name, grad in grads.items():
+            after[name] = state[name].lerp(grad.square(), 1 - _DECAY)
+            length = (after[name] / (1 - decayed)).sqrt() + _EPSILON
+            moved[name] = params[name] - learning_rate * grad / length
+        return moved, after
+
+    return StatefulRule(init, step)
 
 
 def minibatches(
