@@ -11,17 +11,26 @@ if TYPE_CHECKING:
     from metarl.bilevel.inner_loop import InnerLoop, PerStep
     from metarl.bilevel.meta_gradients import meta_gradient
     from metarl.bilevel.rules import sgd
+    from metarl.bilevel.steps import inner_step
     from metarl.experiments.evaluation import evaluate
     from metarl.experiments.run import Run, load, train
+    from metarl.fewshot.learners.catalog import register_learner
+    from metarl.parameters import Params
     from metarl.report.build import write_report as report
+    from metarl.rl.agent import Agent, Iteration
+    from metarl.rl.registry import register_agent
     from metarl.rollouts.episodes import Episodes, collect
     from metarl.runs.loop import TrainingStopped
     from metarl.tasks.family import BatchEnv, Step, TaskFamily
+    from metarl.tasks.registry import register_family
 
 __all__ = [
+    "Agent",
     "BatchEnv",
     "Episodes",
     "InnerLoop",
+    "Iteration",
+    "Params",
     "PerStep",
     "Run",
     "Step",
@@ -30,17 +39,24 @@ __all__ = [
     "adapt",
     "collect",
     "evaluate",
+    "inner_step",
     "load",
     "meta_gradient",
+    "register_agent",
+    "register_family",
+    "register_learner",
     "report",
     "sgd",
     "train",
 ]
 
 _MODULES = {
+    "Agent": "rl.agent",
     "BatchEnv": "tasks.family",
     "Episodes": "rollouts.episodes",
     "InnerLoop": "bilevel.inner_loop",
+    "Iteration": "rl.agent",
+    "Params": "parameters",
     "PerStep": "bilevel.inner_loop",
     "Run": "experiments.run",
     "Step": "tasks.family",
@@ -49,8 +65,12 @@ _MODULES = {
     "adapt": "bilevel.adaptation",
     "collect": "rollouts.episodes",
     "evaluate": "experiments.evaluation",
+    "inner_step": "bilevel.steps",
     "load": "experiments.run",
     "meta_gradient": "bilevel.meta_gradients",
+    "register_agent": "rl.registry",
+    "register_family": "tasks.registry",
+    "register_learner": "fewshot.learners.catalog",
     "sgd": "bilevel.rules",
     "train": "experiments.run",
 }

@@ -101,11 +101,11 @@ def policy_batch(
     episodes: Episodes,
     behaviour: Distribution,
     *,
-    gamma: float,
-    gae_lambda: float,
-    baseline: Literal["linear", "none"],
-    normalize: bool,
-    bootstrap_truncated: bool,
+    gamma: float = 0.99,
+    gae_lambda: float = 1.0,
+    baseline: Literal["linear", "none"] = "linear",
+    normalize: bool = True,
+    bootstrap_truncated: bool = False,
 ) -> PolicyBatch:
     """Advantages of a batch of episodes, with all other inputs of a policy-gradient loss.
 

@@ -61,11 +61,11 @@ def make_policy(
     observation_space: gymnasium.Space[object],
     action_space: gymnasium.Space[object],
     *,
-    hidden_sizes: tuple[int, ...],
-    activation: Activation,
-    initial_std: float,
-    min_std: float,
-    action_scale: float | None,
+    hidden_sizes: tuple[int, ...] = (100, 100),
+    activation: Activation = "relu",
+    initial_std: float = 1.0,
+    min_std: float = 1e-6,
+    action_scale: float | None = None,
 ) -> PerceptronPolicy:
     """The policy for the spaces; see `ActionHead` for its distribution and units.
 

@@ -5,19 +5,39 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from metarl.registry import Registry
+from metarl.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from metarl.rl.agent import Agent
     from metarl.rl.players import AdaptiveAgent
     from metarl.tasks.family import TaskFamily
 
-__all__ = ["AGENTS", "REFERENCES", "fitting_references", "load_agent", "make_reference"]
+__all__ = [
+    "AGENTS",
+    "REFERENCES",
+    "fitting_references",
+    "load_agent",
+    "make_reference",
+    "register_agent",
+]
 
 AGENTS = Registry("agent", group="metarl.agents")
 
 REFERENCES = Registry("reference", group="metarl.agents")
 """Each entry makes an agent: `REFERENCES.load("ucb1")(family, num_episodes=2)`."""
+
+
+def register_agent(agent_type: type[Agent[Any]], *, description: str) -> None:
+    """Register an agent of your own under its `name`, for `metarl.train` and the commands.
+
+    Args:
+        agent_type: a subclass of `Agent`.
+        description: one line.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    AGENTS.register(Entry(agent_type.name, agent_type, description))
 
 
 def load_agent(name: str) -> type[Agent[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from metarl.fewshot.contract.interface import FewShotLearner
 from metarl.fewshot.contract.old_settings import present_form, refuse_other_algorithm
 from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.learners.recipes import settings_for
@@ -12,7 +13,7 @@ from metarl.registry import Entry, Registry
 from metarl.storage.settings import read_settings
 from metarl.validation import unknown_name
 
-__all__ = ["LEARNERS", "StoredLearner", "read_learner", "recipe"]
+__all__ = ["LEARNERS", "StoredLearner", "read_learner", "recipe", "register_learner"]
 
 LEARNERS = Registry(
     "learner",
@@ -100,6 +101,20 @@ LEARNERS = Registry(
     ),
     group="metarl.learners",
 )
+
+
+def register_learner(name: str, learner_type: type[FewShotLearner], *, description: str) -> None:
+    """Register a few-shot learner of your own, for `metarl.train` and the commands.
+
+    Args:
+        name: of the learner, with which it is trained.
+        learner_type: a `GradientLearner`, a `MetricLearner` or another `FewShotLearner`.
+        description: one line.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    LEARNERS.register(Entry(name, learner_type, description))
 
 
 def recipe(name: str, dataset: str, **changes: Any) -> FewShotSettings:
