@@ -69,6 +69,7 @@ def test_a_run_that_is_not_measured_is_measured_as_the_command_evaluate_does(run
     (bare / "evaluation.json").write_text(json.dumps({"steps": []}))  # of an earlier version
     ((agent,),) = read(bare).values()
     assert agent.measured_now == (str(bare),)
+    assert (bare / "evaluation.json").read_text() == '{"steps": []}'  # not written
     (measured,) = agent.results
     assert measured.protocol.num_tasks == 40
     assert measured.stages[-1] == "after 3 steps"
