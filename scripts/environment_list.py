@@ -29,6 +29,9 @@ def print_environments() -> None:
         except ImportError as missing:  # an optional package
             print(f"    {_span(entry)}: {missing}")
             continue
+        except Exception as error:  # a third-party family may fail in any way
+            print(f"    {_span(entry)}: cannot be made ({type(error).__name__}: {error})")
+            continue
         for family in families:
             print(f"    {family.id:{width}}  {family.description}")
 

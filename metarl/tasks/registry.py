@@ -103,7 +103,12 @@ def make_family(family_id: str) -> TaskFamily:
         raise ValueError(unknown_name(f"variant of {name}", variant, entry.variants))
     if plus and suffix != "task":
         raise ValueError(f"only '+task' may follow a variant, got {family_id!r}")
-    family = entry.load()(variant)
+    try:
+        family = entry.load()(variant)
+    except SystemExit as error:  # must not end a command that makes many families
+        raise ImportError(
+            f"{name}:{variant} called sys.exit({error.code!r}) as it was made"
+        ) from error
     if not isinstance(family, TaskFamily):
         raise TypeError(f"{name} must give a TaskFamily, got {type(family).__name__}")
     if family.id != f"{name}:{variant}":
