@@ -165,6 +165,10 @@ def test_a_folder_of_too_many_modules_is_found(tmp_path):
     assert architecture.violations(modules) == ["metarl.nn has 19 modules, at most 18"]
 
 
+def test_the_toolkit_has_no_cycle_no_upward_import_and_no_oversized_module():
+    assert architecture.violations(architecture.read_tree(ROOT)) == []
+
+
 def test_every_test_folder_mirrors_a_package():
     others = {"data", "learning", "support"}
     packages = {module.path.parent for module in architecture.read_tree(ROOT).values()}
@@ -179,3 +183,8 @@ def test_nothing_inside_imports_the_facade(tmp_path):
     assert architecture.violations(modules) == [
         "metarl.nn.a imports the facade metarl; import the module that defines it"
     ]
+
+
+def test_examples_import_the_facade_as_users_do(tmp_path):
+    modules = tree(tmp_path, {"metarl/__init__.py": "", "scripts/examples/a.py": "import metarl"})
+    assert architecture.violations(modules) == []
