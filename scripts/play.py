@@ -13,10 +13,10 @@ from annotated_types import Interval
 
 from metarl.console import plain_console
 from metarl.devices import DeviceName, resolve_device
-from metarl.evaluation.behaviour import Films, record_films
+from metarl.evaluation.behavior import Videos, record_videos
 from metarl.evaluation.evaluator import evaluation_tasks
 from metarl.evaluation.protocol import EvaluationProtocol, preset
-from metarl.evaluation.video import FILM_SUFFIXES, side_by_side, write_film
+from metarl.evaluation.video import VIDEO_SUFFIXES, side_by_side, write_video
 from metarl.experiments.targets import Targets, load_targets
 from metarl.report.numbers import number_text
 from metarl.report.words import task_text
@@ -69,22 +69,22 @@ class PlayConfig(Settings):
         if self.preset is not None:
             preset(self.preset)
         require_output_file("out", self.out)
-        if self.out.suffix not in FILM_SUFFIXES:
-            raise ValueError(f"out must end in {', '.join(FILM_SUFFIXES)}, got {self.out}")
+        if self.out.suffix not in VIDEO_SUFFIXES:
+            raise ValueError(f"out must end in {', '.join(VIDEO_SUFFIXES)}, got {self.out}")
 
 
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl play`."""
     config = parse(PlayConfig, arguments, program="metarl play")
-    films = play(config)
-    plain_console().print(f"wrote {config.out}: task {_told(films)}", soft_wrap=True)
+    videos = play(config)
+    plain_console().print(f"wrote {config.out}: task {_summary(videos)}", soft_wrap=True)
 
 
-def play(config: PlayConfig) -> Films:
-    """Write the film of one task.
+def play(config: PlayConfig) -> Videos:
+    """Write the video of one task.
 
     Returns:
-        What it shows.
+        The frames and returns that it shows.
 
     Raises:
         ValueError: if the target cannot be used, there is no such task or stage, or the family
@@ -97,7 +97,7 @@ def play(config: PlayConfig) -> Films:
     agent = next(iter(targets.agents.values()))
     last = protocol.adaptation_steps
     stages = sorted({0, last}) if config.stage is None else [config.stage]
-    films = record_films(
+    videos = record_videos(
         agent,
         family,
         _task(config, family, protocol),
@@ -106,15 +106,15 @@ def play(config: PlayConfig) -> Films:
         max_frames=config.frames,
         device=device,
     )
-    if films is None:
+    if videos is None:
         raise ValueError(f"{family.id} has no picture; metarl report shows what can be shown of it")
-    frames = side_by_side([stage[0] for stage in films.frames], _captions(films))
-    write_film(config.out, frames, frames_per_second=config.frames_per_second)
-    return films
+    frames = side_by_side([stage[0] for stage in videos.frames], _captions(videos))
+    write_video(config.out, frames, frames_per_second=config.frames_per_second)
+    return videos
 
 
 def _protocol(config: PlayConfig, targets: Targets) -> EvaluationProtocol:
-    """That of the preset, with what was asked for."""
+    """The preset's protocol with the given options."""
     chosen = targets.protocol if config.preset is None else preset(config.preset)
     chosen = replace(chosen, split=config.split, seed=config.seed)
     last = chosen.adaptation_steps
@@ -129,7 +129,7 @@ def _protocol(config: PlayConfig, targets: Targets) -> EvaluationProtocol:
 
 
 def _task(config: PlayConfig, family: TaskFamily, protocol: EvaluationProtocol) -> Tasks:
-    """Shape [1, D]."""
+    """The task to show, shape [1, D]."""
     if config.task:
         size = len(space_bounds(family.task_space)[0])
         if len(config.task) != size:
@@ -141,15 +141,15 @@ def _task(config: PlayConfig, family: TaskFamily, protocol: EvaluationProtocol) 
     return evaluation_tasks(family, many)[config.index : config.index + 1]
 
 
-def _captions(films: Films) -> list[str]:
+def _captions(videos: Videos) -> list[str]:
     return [
         f"{name}: return {number_text(float(returns[0]))}"
-        for name, returns in zip(films.stages, films.returns, strict=True)
+        for name, returns in zip(videos.stages, videos.returns, strict=True)
     ]
 
 
-def _told(films: Films) -> str:
-    return f"{task_text(films.tasks[0])}; {'; '.join(_captions(films))}"
+def _summary(videos: Videos) -> str:
+    return f"{task_text(videos.tasks[0])}; {'; '.join(_captions(videos))}"
 
 
 if __name__ == "__main__":

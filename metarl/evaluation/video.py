@@ -1,4 +1,4 @@
-"""Moving pictures: frames side by side, and files and bytes of them."""
+"""Videos: frames side by side, and their encoding as bytes and files."""
 
 from __future__ import annotations
 
@@ -17,48 +17,56 @@ from PIL import Image, ImageDraw, ImageFont
 from metarl.storage.files import write_output
 from metarl.validation import require_at_least
 
-__all__ = ["FILM_SUFFIXES", "film_bytes", "film_strip", "image_bytes", "side_by_side", "write_film"]
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "Frame",
+    "image_bytes",
+    "side_by_side",
+    "still_image",
+    "video_bytes",
+    "write_video",
+]
 
-Picture: TypeAlias = NDArray[np.uint8]
+Frame: TypeAlias = NDArray[np.uint8]
 
-FILM_SUFFIXES = (".gif", ".webp", ".png", ".mp4")
+VIDEO_SUFFIXES = (".gif", ".webp", ".png", ".mp4")
 _FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
-_PAPER, _INK, _GAP = 255, 30, 8
+_BACKGROUND, _TEXT, _GAP = 255, 30, 8
 _CAPTION_HEIGHT, _CAPTION_SIZE = 28, 17
-_GIF_MS = 20  # players take shorter ones for 100
-_QUALITY = 55  # of WebP: a page of films stays small
+_MIN_GIF_MS = 20  # players show frames with a shorter duration for 100 ms
+_QUALITY = 55  # WebP quality; keeps pages with many videos small
 
 
-def side_by_side(films: Sequence[Sequence[Picture]], captions: Sequence[str]) -> list[Picture]:
-    """Films of one height beside each other, a caption above each.
+def side_by_side(videos: Sequence[Sequence[Frame]], captions: Sequence[str]) -> list[Frame]:
+    """The frames of several videos of one height side by side, each with a caption above.
 
     Args:
-        films: pictures [height, width, 3]; one that ends early waits at its last.
-        captions: as many.
+        videos: frames [height, width, 3] of each video; a shorter video repeats its last frame.
+        captions: one for each video.
 
     Returns:
-        Pictures of one shape, as many as the longest film has.
+        Frames of one shape, as many as the longest video has.
 
     Raises:
-        ValueError: if there is no film, one without pictures, or not a caption for each.
+        ValueError: if there is no video, a video has no frames, or the number of captions differs.
     """
-    if not films or not all(films) or len(captions) != len(films):
+    if not videos or not all(videos) or len(captions) != len(videos):
         raise ValueError(
-            f"films must be one or more with pictures and a caption each, got {len(films)} "
-            f"and {len(captions)} captions"
+            "videos must be one or more, each with frames and a caption, "
+            f"got {len(videos)} and {len(captions)} captions"
         )
-    heads = [_caption(text, film[0].shape[1]) for film, text in zip(films, captions, strict=True)]
-    length = max(map(len, films))
+    heads = [_caption(text, one[0].shape[1]) for one, text in zip(videos, captions, strict=True)]
+    length = max(map(len, videos))
     frames = []
     for k in range(length):
-        shown = [film[min(k, len(film) - 1)] for film in films]
+        shown = [one[min(k, len(one) - 1)] for one in videos]
         columns = [np.concatenate(pair) for pair in zip(heads, shown, strict=True)]
         frames.append(_joined(columns))
     return frames
 
 
-def film_strip(frames: Sequence[Picture], *, num_frames: int = 3) -> Picture:
-    """A still picture of a film: frames from the first to the last, one below the other.
+def still_image(frames: Sequence[Frame], *, num_frames: int = 3) -> Frame:
+    """A still image of a video: frames from the first to the last, one below the other.
 
     Raises:
         ValueError: if there is no frame, or a number is out of range.
@@ -69,20 +77,20 @@ def film_strip(frames: Sequence[Picture], *, num_frames: int = 3) -> Picture:
     return np.concatenate([frames[k] for k in chosen])
 
 
-def film_bytes(frames: Sequence[Picture], *, suffix: str, frames_per_second: float) -> bytes:
-    """A film that begins anew when it has ended, for a file with this suffix.
+def video_bytes(frames: Sequence[Frame], *, suffix: str, frames_per_second: float) -> bytes:
+    """A looping video, encoded for a file with this suffix.
 
     Args:
-        frames: pictures of one shape, [height, width, 3].
+        frames: images of one shape, [height, width, 3].
         suffix: ".gif", ".webp" or ".png".
-        frames_per_second: above 0; GIF has at most 50.
+        frames_per_second: above 0; GIF allows at most 50.
 
     Raises:
-        ValueError: if there is no frame, the suffix is none of these, or the speed not positive.
+        ValueError: if there is no frame, the suffix is unknown, or the speed is not positive.
     """
     if not frames or frames_per_second <= 0:
         raise ValueError(
-            "a film must have a frame and a positive speed, "
+            "a video must have a frame and a positive speed, "
             f"got {len(frames)} frames, {frames_per_second} a second"
         )
     if suffix not in _FORMATS:
@@ -94,35 +102,35 @@ def film_bytes(frames: Sequence[Picture], *, suffix: str, frames_per_second: flo
         format=_FORMATS[suffix],
         save_all=True,
         append_images=rest,
-        duration=max(_GIF_MS if suffix == ".gif" else 1, round(1000 / frames_per_second)),
+        duration=max(_MIN_GIF_MS if suffix == ".gif" else 1, round(1000 / frames_per_second)),
         loop=0,
         quality=_QUALITY,
     )
     return buffer.getvalue()
 
 
-def image_bytes(picture: Picture) -> bytes:
-    """A picture [height, width, 3] as WebP."""
+def image_bytes(image: Frame) -> bytes:
+    """An image [height, width, 3], encoded as WebP."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="WEBP", quality=_QUALITY)
+    Image.fromarray(image).save(buffer, format="WEBP", quality=_QUALITY)
     return buffer.getvalue()
 
 
-def write_film(path: Path, frames: Sequence[Picture], *, frames_per_second: float) -> None:
-    """Write a film, whole or not at all; its suffix, one of `FILM_SUFFIXES`, gives the format.
+def write_video(path: Path, frames: Sequence[Frame], *, frames_per_second: float) -> None:
+    """Write a video in one step; its suffix, one of `VIDEO_SUFFIXES`, selects the format.
 
     Raises:
-        ValueError: if the suffix is another, there is no frame or the speed is not positive.
+        ValueError: if the suffix is unknown, there is no frame, or the speed is not positive.
         ImportError: for MP4, if imageio-ffmpeg is missing.
     """
     if path.suffix == ".mp4":
         content = _mp4_bytes(frames, frames_per_second)
     else:
-        content = film_bytes(frames, suffix=path.suffix, frames_per_second=frames_per_second)
+        content = video_bytes(frames, suffix=path.suffix, frames_per_second=frames_per_second)
     write_output(path, content)
 
 
-def _mp4_bytes(frames: Sequence[Picture], frames_per_second: float) -> bytes:
+def _mp4_bytes(frames: Sequence[Frame], frames_per_second: float) -> bytes:
     try:
         imageio_ffmpeg = importlib.import_module("imageio_ffmpeg")  # it has no types
     except ImportError as error:
@@ -131,7 +139,7 @@ def _mp4_bytes(frames: Sequence[Picture], frames_per_second: float) -> bytes:
         ) from error
     height, width, _ = frames[0].shape
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "film.mp4"
+        file = Path(folder) / "video.mp4"
         writer = imageio_ffmpeg.write_frames(
             str(file), (width, height), fps=frames_per_second, macro_block_size=2
         )
@@ -142,16 +150,16 @@ def _mp4_bytes(frames: Sequence[Picture], frames_per_second: float) -> bytes:
         return file.read_bytes()
 
 
-def _caption(text: str, width: int) -> Picture:
-    """A strip [28, width, 3] of paper with a line of text."""
-    strip = Image.new("RGB", (width, _CAPTION_HEIGHT), (_PAPER,) * 3)
+def _caption(text: str, width: int) -> Frame:
+    """An image [28, width, 3] with a line of text."""
+    strip = Image.new("RGB", (width, _CAPTION_HEIGHT), (_BACKGROUND,) * 3)
     font = ImageFont.truetype(findfont("DejaVu Sans"), _CAPTION_SIZE)
-    ImageDraw.Draw(strip).text((4, 3), text, fill=(_INK,) * 3, font=font)
+    ImageDraw.Draw(strip).text((4, 3), text, fill=(_TEXT,) * 3, font=font)
     return np.asarray(strip)
 
 
-def _joined(columns: Sequence[Picture]) -> Picture:
+def _joined(columns: Sequence[Frame]) -> Frame:
     height = columns[0].shape[0]
-    gap = np.full((height, _GAP, 3), _PAPER, np.uint8)
+    gap = np.full((height, _GAP, 3), _BACKGROUND, np.uint8)
     parts = [part for column in columns for part in (gap, column)][1:]
     return np.concatenate(parts, axis=1)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from metarl.evaluation.behaviour import Choices, Paths
+from metarl.evaluation.behavior import Choices, Paths
 from metarl.plots.style import (
     INK,
     MUTED,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from metarl.devices import DeviceName, resolve_device
-from metarl.evaluation.behaviour import Choices, Films, Paths, Recording, record_behaviour
+from metarl.evaluation.behavior import Choices, Paths, Recording, Videos, record_behavior
 from metarl.evaluation.results import Evaluation
-from metarl.evaluation.video import film_bytes, film_strip, image_bytes, side_by_side
+from metarl.evaluation.video import image_bytes, side_by_side, still_image, video_bytes
 from metarl.experiments.targets import load_targets
 from metarl.plots.behavior import best_choice_figure, choices_figure, paths_figure
 from metarl.plots.style import figure_svg
@@ -39,7 +39,7 @@ def _agent_behavior(group: RunGroup[Evaluation], device: DeviceName) -> Block:
     try:
         targets = load_targets([run.path], device=chosen)
         (agent,), family = targets.agents.values(), targets.family
-        shown = record_behaviour(
+        shown = record_behavior(
             agent,
             family,
             evaluation.tasks[: _NUM_TASKS[family.behaviour]],
@@ -62,7 +62,7 @@ def _pictures(shown: Recording, who: str) -> Iterator[Figure | Video]:
     elif isinstance(shown, Choices):
         yield from _choices(shown, who)
     else:
-        yield from (_film(shown, task, who) for task in range(len(shown.tasks)))
+        yield from (_video(shown, task, who) for task in range(len(shown.tasks)))
 
 
 def _paths(paths: Paths, who: str) -> Figure:
@@ -85,18 +85,18 @@ def _choices(choices: Choices, who: str) -> Iterator[Figure]:
     yield Figure(figure_svg(choices_figure(choices)), alt=text, caption=caption)
 
 
-def _film(films: Films, task: int, who: str) -> Video:
+def _video(videos: Videos, task: int, who: str) -> Video:
     captions = [
         f"{name}: return {number_text(float(returns[task]))}"
-        for name, returns in zip(films.stages, films.returns, strict=True)
+        for name, returns in zip(videos.stages, videos.returns, strict=True)
     ]
-    frames = side_by_side([stage[task] for stage in films.frames], captions)
-    moving = film_bytes(frames, suffix=".webp", frames_per_second=_FRAMES_PER_SECOND)
-    every = films.steps_per_frame
+    frames = side_by_side([stage[task] for stage in videos.frames], captions)
+    moving = video_bytes(frames, suffix=".webp", frames_per_second=_FRAMES_PER_SECOND)
+    every = videos.steps_per_frame
     steps = "every step" if every == 1 else f"one step in {every}"
     caption = (
-        f"{who}, task {task + 1}: {words.task_text(films.tasks[task])}. {steps.capitalize()}, "
+        f"{who}, task {task + 1}: {words.task_text(videos.tasks[task])}. {steps.capitalize()}, "
         f"{_FRAMES_PER_SECOND} pictures a second."
     )
-    still = image_bytes(film_strip(frames))
-    return Video(moving, still, alt=words.film_text(films, task), caption=caption)
+    still = image_bytes(still_image(frames))
+    return Video(moving, still, alt=words.video_text(videos, task), caption=caption)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from metarl.evaluation.behaviour import Choices, Films, Paths
+from metarl.evaluation.behavior import Choices, Paths, Videos
 from metarl.evaluation.results import Evaluation, Metric
 from metarl.plots.adaptation import agent_labels, learning_metrics, on_common_steps
 from metarl.plots.behavior import best_share
@@ -17,7 +17,7 @@ from metarl.tasks.spaces import Tasks
 __all__ = [
     "adaptation_text",
     "choices_text",
-    "film_text",
+    "video_text",
     "finding",
     "learning_text",
     "paths_text",
@@ -140,13 +140,13 @@ def choices_text(choices: Choices) -> str:
     return f"Share of choices that are the oracle's. {'; '.join(words)}."
 
 
-def film_text(films: Films, task: int) -> str:
+def video_text(videos: Videos, task: int) -> str:
     """The returns of one task's video."""
     words = [
         f"{name}, return {number_text(float(returns[task]))}"
-        for name, returns in zip(films.stages, films.returns, strict=True)
+        for name, returns in zip(videos.stages, videos.returns, strict=True)
     ]
-    return f"Video of task {task + 1} {task_text(films.tasks[task])}: {'; '.join(words)}."
+    return f"Video of task {task + 1} {task_text(videos.tasks[task])}: {'; '.join(words)}."
 
 
 def _returns(shown: Paths | Choices) -> str:

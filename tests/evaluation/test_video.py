@@ -1,4 +1,4 @@
-"""Films: frames side by side, and files that hold them."""
+"""Videos: frames side by side, and files that hold them."""
 
 import io
 import sys
@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metarl.evaluation.video import film_bytes, film_strip, image_bytes, side_by_side, write_film
+from metarl.evaluation.video import image_bytes, side_by_side, still_image, video_bytes, write_video
 
 
-def film(length: int, *, height: int = 20, width: int = 30) -> list[np.ndarray]:
+def video(length: int, *, height: int = 20, width: int = 30) -> list[np.ndarray]:
     """Frame k is all of brightness 40 k."""
     return [np.full((height, width, 3), 40 * k, np.uint8) for k in range(length)]
 
 
-def test_films_stand_side_by_side_and_the_shorter_waits_at_its_end():
-    frames = side_by_side([film(2), film(4)], ["left", "right"])
+def test_videos_stand_side_by_side_and_the_shorter_waits_at_its_end():
+    frames = side_by_side([video(2), video(4)], ["left", "right"])
     assert len(frames) == 4
     assert {frame.shape for frame in frames} == {(28 + 20, 30 + 8 + 30, 3)}
     for k, frame in enumerate(frames):
@@ -26,30 +26,32 @@ def test_films_stand_side_by_side_and_the_shorter_waits_at_its_end():
 
 
 def test_captions_are_written_above_each():
-    named, unnamed = (side_by_side([film(1)], [text])[0] for text in ("before", ""))
+    named, unnamed = (side_by_side([video(1)], [text])[0] for text in ("before", ""))
     assert (unnamed[:28] == 255).all()
     assert (named[:28] < 128).any()
     np.testing.assert_array_equal(named[28:], unnamed[28:])
 
 
-@pytest.mark.parametrize(("films", "captions"), [([], []), ([[]], ["a"]), ([film(1)], [])])
-def test_films_without_pictures_or_captions_are_refused(films, captions):
-    with pytest.raises(ValueError, match="films must be one or more with pictures and a caption"):
-        side_by_side(films, captions)
+@pytest.mark.parametrize(("videos", "captions"), [([], []), ([[]], ["a"]), ([video(1)], [])])
+def test_videos_without_frames_or_captions_are_rejected(videos, captions):
+    with pytest.raises(
+        ValueError, match="videos must be one or more, each with frames and a caption"
+    ):
+        side_by_side(videos, captions)
 
 
 def test_a_strip_holds_frames_from_the_first_to_the_last():
-    strip = film_strip(film(7), num_frames=3)
+    strip = still_image(video(7), num_frames=3)
     assert strip.shape == (60, 30, 3)
     assert [int(strip[20 * k, 0, 0]) for k in range(3)] == [0, 120, 240]
-    assert film_strip(film(2), num_frames=5).shape == (40, 30, 3)
+    assert still_image(video(2), num_frames=5).shape == (40, 30, 3)
     with pytest.raises(ValueError, match="number of frames must be 1 or more, got 0"):
-        film_strip([])
+        still_image([])
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-def test_a_film_reads_back_with_all_its_frames_and_begins_anew(suffix):
-    content = film_bytes(film(5), suffix=suffix, frames_per_second=10)
+def test_a_video_reads_back_with_all_its_frames_and_loops(suffix):
+    content = video_bytes(video(5), suffix=suffix, frames_per_second=10)
     with Image.open(io.BytesIO(content)) as image:
         assert image.n_frames == 5
         assert image.info["loop"] == 0
@@ -63,36 +65,36 @@ def test_a_film_reads_back_with_all_its_frames_and_begins_anew(suffix):
 
 @pytest.mark.parametrize(("suffix", "speed", "duration"), [(".gif", 500, 20), (".webp", 500, 2)])
 def test_a_gif_is_no_faster_than_players_play_it(suffix, speed, duration):
-    content = film_bytes(film(2), suffix=suffix, frames_per_second=speed)
+    content = video_bytes(video(2), suffix=suffix, frames_per_second=speed)
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         assert image.info["duration"] == duration
 
 
-def test_a_picture_reads_back():
-    with Image.open(io.BytesIO(image_bytes(film(3)[2]))) as image:
+def test_an_image_reads_back():
+    with Image.open(io.BytesIO(image_bytes(video(3)[2]))) as image:
         assert (image.format, image.size) == ("WEBP", (30, 20))
 
 
-def test_a_film_of_nothing_or_of_another_kind_is_refused():
-    with pytest.raises(ValueError, match="a film must have a frame and a positive speed, got 0"):
-        film_bytes([], suffix=".gif", frames_per_second=10)
+def test_a_video_of_nothing_or_of_another_kind_is_rejected():
+    with pytest.raises(ValueError, match="a video must have a frame and a positive speed, got 0"):
+        video_bytes([], suffix=".gif", frames_per_second=10)
     with pytest.raises(ValueError, match=r"suffix must be one of .gif, .webp, .png, got '.avi'"):
-        film_bytes(film(1), suffix=".avi", frames_per_second=10)
+        video_bytes(video(1), suffix=".avi", frames_per_second=10)
 
 
-def test_the_suffix_says_how_a_film_is_written(tmp_path):
-    write_film(tmp_path / "film.gif", film(3), frames_per_second=5)
-    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
+def test_the_suffix_says_how_a_video_is_written(tmp_path):
+    write_video(tmp_path / "video.gif", video(3), frames_per_second=5)
+    assert (tmp_path / "video.gif").read_bytes().startswith(b"GIF89a")
 
 
 def test_mp4_is_written_where_its_package_is_installed(tmp_path):
     pytest.importorskip("imageio_ffmpeg")
-    write_film(tmp_path / "film.mp4", film(5, height=48, width=64), frames_per_second=5)
-    assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
+    write_video(tmp_path / "video.mp4", video(5, height=48, width=64), frames_per_second=5)
+    assert (tmp_path / "video.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 def test_without_its_package_mp4_names_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(ImportError, match="MP4 needs the package imageio-ffmpeg; install it, or"):
-        write_film(tmp_path / "film.mp4", film(1), frames_per_second=5)
+        write_video(tmp_path / "video.mp4", video(1), frames_per_second=5)

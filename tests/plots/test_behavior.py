@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metarl.evaluation.behaviour import Choices, Paths
+from metarl.evaluation.behavior import Choices, Paths
 from metarl.plots.behavior import best_choice_figure, best_share, choices_figure, paths_figure
 
 NAN = np.nan

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from reported_runs import Reported
 
-from metarl.evaluation.video import film_bytes, film_strip, image_bytes, side_by_side
+from metarl.evaluation.video import image_bytes, side_by_side, still_image, video_bytes
 from metarl.report.page import Part, Video, render_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -33,11 +33,11 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def report(reported: Reported, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of two runs, with a film put in."""
+    """The report of two runs, with a video added."""
     frames = [np.full((240, 320, 3), 40 * k, np.uint8) for k in range(5)]
     frames = side_by_side([frames, frames], ["before", "after"])
-    moving = film_bytes(frames, suffix=".webp", frames_per_second=10)
-    video = Video(moving, image_bytes(film_strip(frames)), alt="Video", caption="A video.")
+    moving = video_bytes(frames, suffix=".webp", frames_per_second=10)
+    video = Video(moving, image_bytes(still_image(frames)), alt="Video", caption="A video.")
     rendered = render_page([Part("", "", [], [video])], footer="")
     shown = rendered.partition('<main id="content">')[2].partition("</main>")[0]
     out = tmp_path_factory.mktemp("report") / "report.html"
@@ -109,7 +109,7 @@ def test_text_is_large_enough_to_read(browser, report, width):
     assert smallest >= 12
 
 
-def test_the_keyboard_reaches_the_skip_link_first_then_links_tables_and_the_film(browser, report):
+def test_the_keyboard_reaches_the_skip_link_first_then_links_tables_and_the_video(browser, report):
     page = visit(browser, report).page
     reached = []
     for _ in range(60):
@@ -126,7 +126,7 @@ def test_the_keyboard_reaches_the_skip_link_first_then_links_tables_and_the_film
     assert reached[-1] == "SUMMARY"
 
 
-def test_the_film_stands_still_for_who_wants_less_motion(browser, report):
+def test_the_video_stands_still_for_users_who_prefer_reduced_motion(browser, report):
     calm = visit(browser, report, reduced_motion="reduce").page
     moving = visit(browser, report, reduced_motion="no-preference").page
     shown = "document.querySelector('.moving img').currentSrc"
@@ -135,7 +135,7 @@ def test_the_film_stands_still_for_who_wants_less_motion(browser, report):
     assert moving.evaluate(shown) != still
 
 
-def test_closing_the_film_hides_it(browser, report):
+def test_closing_the_video_hides_it(browser, report):
     page = visit(browser, report).page
     picture = page.locator(".moving img")
     assert picture.is_visible()

@@ -3,7 +3,7 @@
 import numpy as np
 from shown_evaluations import RETURNS, evaluation
 
-from metarl.evaluation.behaviour import Choices, Films, Paths
+from metarl.evaluation.behavior import Choices, Paths, Videos
 from metarl.report import words
 
 
@@ -110,8 +110,10 @@ def test_the_text_of_choices_tells_how_they_begin_and_end():
     )
 
 
-def test_the_text_of_a_film_tells_task_and_returns():
-    films = Films(np.array([[1.5]]), ("before", "after 1 step"), [], np.array([[-9.0], [-2.0]]), 4)
-    assert words.film_text(films, 0) == (
+def test_the_text_of_a_video_states_task_and_returns():
+    videos = Videos(
+        np.array([[1.5]]), ("before", "after 1 step"), [], np.array([[-9.0], [-2.0]]), 4
+    )
+    assert words.video_text(videos, 0) == (
         "Video of task 1 (1.5): before, return −9.00; after 1 step, return −2.00."
     )

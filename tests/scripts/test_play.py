@@ -1,4 +1,4 @@
-"""The command `metarl play`: one task as a film, and sentences where there is none."""
+"""The command `metarl play`: one task as a video, and error messages if there is none."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_task_is_shown_before_and_after_side_by_side(reported: Reported, tmp_p
     assert "; after 3 steps: return −" in said
 
 
-def test_a_film_can_be_of_one_stage_and_of_a_given_task(reported: Reported, tmp_path, capsys):
+def test_a_video_can_be_of_one_stage_and_of_a_given_task(reported: Reported, tmp_path, capsys):
     out = tmp_path / "clip.webp"
     play(reported.robot, out, "--stage 1 --task -0.5 0.25")
     with Image.open(out) as image:

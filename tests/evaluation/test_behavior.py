@@ -1,4 +1,4 @@
-"""What is recorded of agents whose every step is known."""
+"""Recordings of agents whose every step is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metarl.envs import family_ids, make_family
 from metarl.envs.bandits import DependentBandit, ElevenArmBandit
 from metarl.envs.navigation.goals import Navigation2D, PointRobot
 from metarl.envs.navigation.grids import DarkRoom
-from metarl.evaluation.behaviour import Choices, Films, Paths, record_behaviour, record_films
+from metarl.evaluation.behavior import Choices, Paths, Videos, record_behavior, record_videos
 from metarl.evaluation.evaluator import evaluate, evaluation_tasks
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.rl.players import as_agent
@@ -60,7 +60,7 @@ class CountingPlayer:
 
 def paths(family=None, tasks=GOALS, protocol=PROTOCOL, **options: Any) -> Paths:
     family = family or Navigation2D("maml17")
-    shown = record_behaviour(as_agent(Walker), family, tasks, protocol, **options)
+    shown = record_behavior(as_agent(Walker), family, tasks, protocol, **options)
     assert isinstance(shown, Paths)
     return shown
 
@@ -116,7 +116,7 @@ def test_episodes_measured_apart_from_the_data_are_those_recorded():
 def test_what_is_recorded_is_what_an_evaluation_plays():
     family = Navigation2D("maml17")
     tasks = evaluation_tasks(family, PROTOCOL)
-    shown = record_behaviour(as_agent(Walker), family, tasks, PROTOCOL)
+    shown = record_behavior(as_agent(Walker), family, tasks, PROTOCOL)
     measured = evaluate(as_agent(Walker), family, PROTOCOL).measured.returns[0]
     assert isinstance(shown, Paths)
     np.testing.assert_allclose(shown.returns, measured[[0, 2]], rtol=1e-5)
@@ -130,7 +130,7 @@ def test_without_adaptation_there_is_one_stage():
 
 def test_cells_are_ways_on_a_grid():
     protocol = replace(PROTOCOL, exploration_episodes=1)
-    shown = record_behaviour(Counting(), DarkRoom("ad"), np.array([[80.0]]), protocol)
+    shown = record_behavior(Counting(), DarkRoom("ad"), np.array([[80.0]]), protocol)
     assert isinstance(shown, Paths)
     assert shown.is_grid
     assert shown.stages == ("before", "after 2 episodes")
@@ -140,7 +140,7 @@ def test_cells_are_ways_on_a_grid():
 
 
 def choices(family, tasks, protocol=PROTOCOL, **options: Any) -> Choices:
-    shown = record_behaviour(Counting(), family, np.array(tasks), protocol, **options)
+    shown = record_behavior(Counting(), family, np.array(tasks), protocol, **options)
     assert isinstance(shown, Choices)
     return shown
 
@@ -169,30 +169,30 @@ def test_without_an_oracle_there_is_no_best_choice():
 def test_a_family_that_observes_no_place_cannot_show_paths():
     family = DependentBandit("easy")
     family.behaviour = "path"
-    with pytest.raises(ValueError, match="must observe a place in the plane for its paths"):
-        record_behaviour(Counting(), family, np.array([[1.0]]), PROTOCOL)
+    with pytest.raises(ValueError, match="must observe a position in the plane for its paths"):
+        record_behavior(Counting(), family, np.array([[1.0]]), PROTOCOL)
 
 
 def test_a_family_without_discrete_actions_cannot_show_choices():
     family = Navigation2D("maml17")
     family.behaviour = "choices"
     with pytest.raises(ValueError, match="must have Discrete actions for its choices"):
-        record_behaviour(as_agent(Walker), family, GOALS, PROTOCOL)
+        record_behavior(as_agent(Walker), family, GOALS, PROTOCOL)
 
 
-def films(max_frames: int = 20, stages=(0, 2)) -> Films:
+def videos(max_frames: int = 20, stages=(0, 2)) -> Videos:
     family = Navigation2D("maml17")
-    shown = record_films(
+    shown = record_videos(
         as_agent(Walker), family, GOALS, PROTOCOL, stages=stages, max_frames=max_frames
     )
     assert shown is not None
     return shown
 
 
-def test_films_show_the_first_environment_of_each_task_every_few_steps():
-    shown = films()
+def test_videos_show_the_first_environment_of_each_task_every_few_steps():
+    shown = videos()
     assert shown.steps_per_frame == 5
-    assert [[len(film) for film in stage] for stage in shown.frames] == [[21, 21], [4, 21]]
+    assert [[len(video) for video in stage] for stage in shown.frames] == [[21, 21], [4, 21]]
     family = Navigation2D("maml17")
     for k, frame in enumerate(shown.frames[1][0]):
         expected = family.render_state(np.array([0.02 * 5 * k, 0.0]), GOALS[0])
@@ -200,21 +200,21 @@ def test_films_show_the_first_environment_of_each_task_every_few_steps():
     np.testing.assert_allclose(shown.returns[0], [-30, -20], rtol=1e-5)
 
 
-def test_a_film_can_be_of_one_stage():
-    shown = films(stages=(1,))
+def test_a_video_can_be_of_one_stage():
+    shown = videos(stages=(1,))
     assert shown.stages == ("after 1 step",)
     assert len(shown.frames) == 1
 
 
 @pytest.mark.parametrize("stages", [(), (3,), (-1, 0)])
-def test_a_stage_that_is_none_is_refused(stages):
+def test_a_stage_that_is_none_is_rejected(stages):
     with pytest.raises(ValueError, match=r"stages must be numbers from 0 to 2, got \["):
-        films(stages=stages)
+        videos(stages=stages)
 
 
-def test_numbers_out_of_range_are_refused():
+def test_numbers_out_of_range_are_rejected():
     with pytest.raises(ValueError, match="max_frames must be 1 or more, got 0"):
-        films(max_frames=0)
+        videos(max_frames=0)
     with pytest.raises(ValueError, match="num_episodes must be 1 or more, got 0"):
         paths(num_episodes=0)
 
@@ -222,7 +222,7 @@ def test_numbers_out_of_range_are_refused():
 def test_a_family_whose_behaviour_is_a_video_but_has_no_picture_shows_nothing():
     family = ElevenArmBandit("wang16")
     family.behaviour = "video"
-    assert record_behaviour(Counting(), family, np.array([[3.0]]), PROTOCOL) is None
+    assert record_behavior(Counting(), family, np.array([[3.0]]), PROTOCOL) is None
 
 
 def test_the_families_say_what_is_worth_a_look():
