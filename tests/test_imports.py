@@ -188,3 +188,32 @@ def test_nothing_inside_imports_the_facade(tmp_path):
 def test_examples_import_the_facade_as_users_do(tmp_path):
     modules = tree(tmp_path, {"metarl/__init__.py": "", "scripts/examples/a.py": "import metarl"})
     assert architecture.violations(modules) == []
+
+
+PAGE = ROOT / "docs" / "architecture.md"
+
+
+def test_the_page_about_the_architecture_lists_the_packages_as_they_are():
+    page = PAGE.read_text(encoding="utf-8")
+    remedy = "run python scripts/publish/architecture.py --page docs/architecture.md"
+    assert page == architecture.page_with_packages(page, architecture.read_tree(ROOT)), remedy
+
+
+def test_the_table_of_a_page_is_replaced_and_the_rest_is_kept(tmp_path):
+    modules = tree(
+        tmp_path,
+        {
+            "metarl/nn/__init__.py": '"""Networks.\n\nMore."""',
+            "metarl/nn/a.py": "",
+            "metarl/rl/__init__.py": '"""Agents."""\nimport metarl.nn.a',
+        },
+    )
+    begin, end = "<!-- packages: begin -->", "<!-- packages: end -->"
+    page = architecture.page_with_packages(f"# Before\n{begin}\nold\n{end}\nafter\n", modules)
+    assert page == (
+        f"# Before\n{begin}\n| package | purpose | imports |\n|---|---|---|\n"
+        "| `metarl.nn` | Networks. |  |\n| `metarl.rl` | Agents. | `nn` |\n"
+        f"{end}\nafter\n"
+    )
+    with pytest.raises(ValueError, match="must hold the markers"):
+        architecture.page_with_packages("no markers", modules)

@@ -3,8 +3,9 @@
     python scripts/publish/architecture.py
 
 Each row is a package with its purpose, its number of modules and lines, and the packages that it
-imports. `--dot` prints the graph for Graphviz instead. The command fails if an import points
-upward, if files or packages import each other in a cycle, or if a file or function is too long.
+imports. `--dot` prints the graph for Graphviz instead, and `--page docs/architecture.md` also
+writes the packages into the documentation. The command fails if an import points upward, if files
+or packages import each other in a cycle, or if a file or function is too long.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from metarl.scripts.command_line import parse, run
+from metarl.storage.files import write_output
 
 __all__ = [
     "ORDER",
@@ -26,6 +28,7 @@ __all__ = [
     "main",
     "module_graph",
     "package_graph",
+    "page_with_packages",
     "read_tree",
     "violations",
 ]
@@ -79,6 +82,7 @@ FOLDERS = {
 _FACADES = frozenset({"metarl", "metarl.__main__"})
 """Modules at the top of the graph, which only the examples may import, as a user does."""
 _EXAMPLES = "metarl.scripts.examples"
+_BEGIN, _END = "<!-- packages: begin -->", "<!-- packages: end -->"
 _MAX_FILES_PER_FOLDER = 18
 _MAX_FILE_LINES = 400
 _MAX_FUNCTION_LINES = 60
@@ -179,7 +183,7 @@ def package_graph(modules: Mapping[str, Module]) -> dict[str, set[str]]:
     for name, targets in module_graph(modules).items():
         if name not in _FACADES:
             own = modules[name].package
-            graph[own] |= {modules[target].package for target in targets} - {own}
+            graph[own] |= {modules[target].package for target in targets - _FACADES} - {own}
     return graph
 
 
@@ -237,6 +241,23 @@ def violations(modules: Mapping[str, Module]) -> list[str]:
     return found
 
 
+def page_with_packages(page: str, modules: Mapping[str, Module]) -> str:
+    """A Markdown page with the current table of packages between its two markers.
+
+    Raises:
+        ValueError: if the page lacks a marker.
+    """
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise ValueError(f"the page must hold the markers {_BEGIN} and {_END}, in this order")
+    graph, rows = package_graph(modules), ["| package | purpose | imports |", "|---|---|---|"]
+    for package in sorted(graph, key=ORDER.index):
+        below = ", ".join(f"`{_short(name)}`" for name in sorted(graph[package], key=ORDER.index))
+        rows.append(f"| `{package}` | {_purpose(modules[package])} | {below} |")
+    return "\n".join([before + begin, *rows, end + after])
+
+
 def _resolved(imported: str, modules: Mapping[str, Module]) -> str | None:
     """The module of the tree that an imported name is or lies in."""
     while imported not in modules and "." in imported:
@@ -267,6 +288,8 @@ class ArchitectureConfig:
     """Folder of the source tree."""
     dot: bool = False
     """Print the graph in Graphviz's language."""
+    page: Path | None = None
+    """Page of the documentation whose table of packages is replaced."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -275,6 +298,9 @@ def main(arguments: Sequence[str]) -> None:
     modules = read_tree(config.root)
     graph = package_graph(modules)
     print("\n".join(_dot(graph) if config.dot else _table(modules, graph)))
+    if config.page is not None:
+        text = page_with_packages(config.page.read_text(encoding="utf-8"), modules)
+        write_output(config.page, text.encode())
     broken = violations(modules)
     if broken:
         raise ValueError("; ".join(broken))
@@ -287,10 +313,9 @@ def _table(modules: Mapping[str, Module], graph: Mapping[str, set[str]]) -> list
     for package in sorted(graph, key=ORDER.index):
         files = [module for module in modules.values() if module.package == package]
         lines = sum(module.num_lines for module in files)
-        purpose = ast.get_docstring(modules[package].tree) or ""
         below = ", ".join(_short(name) for name in sorted(graph[package], key=ORDER.index))
         rows += [
-            f"{package:27} {len(files):3} files {lines:6,} lines  {purpose.splitlines()[0]}",
+            f"{package:27} {len(files):3} files {lines:6,} lines  {_purpose(modules[package])}",
             *([f"{'':27} imports {below}"] if below else []),
         ]
     total = sum(module.num_lines for module in modules.values())
@@ -304,6 +329,11 @@ def _dot(graph: Mapping[str, set[str]]) -> list[str]:
         for target in sorted(graph[package], key=ORDER.index)
     ]
     return ["digraph metarl {", "  rankdir=BT", *arrows, "}"]
+
+
+def _purpose(package: Module) -> str:
+    """The first sentence of a package's docstring."""
+    return (ast.get_docstring(package.tree) or "").partition("\n")[0]
 
 
 def _short(package: str) -> str:

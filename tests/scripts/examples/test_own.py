@@ -109,7 +109,7 @@ def test_a_notebook_trains_measures_and_reports(example, tmp_path):
 import metarl
 run = {example.call} out='run', tracker='none', progress=False)
 run.evaluate(num_tasks=2, json='run/evaluation.json')
-print(run.report('report.html', behaviour=False))
+print(run.report('report.html', behavior=False))
 print(len(run.metrics()), 'rows')
 """
     printed = python(tmp_path, "-c", program)
