@@ -1,4 +1,4 @@
-"""Meta-learning agents and the references that they are measured against."""
+"""Meta-learning agents, and the reference algorithms that they are compared with."""
 
 from typing import TYPE_CHECKING
 

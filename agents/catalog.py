@@ -9,14 +9,14 @@ AGENTS.register(
     Entry(
         "maml-trpo",
         "metarl.agents.maml_trpo.agent:MAMLTRPO",
-        "gradient steps on each task, meta-trained with a trust region (Finn et al. 2017)",
+        "policy-gradient steps on each task, meta-trained by TRPO (Finn et al. 2017)",
     )
 )
 AGENTS.register(
     Entry(
         "rl2",
         "metarl.agents.rl2.agent:RL2",
-        "a memory that lasts over the episodes of a trial (Duan et al. 2016)",
+        "a policy whose memory spans the episodes of a trial (Duan et al. 2016)",
     )
 )
 
@@ -26,32 +26,57 @@ def _add(name: str, module: str, attribute: str, description: str) -> None:
 
 
 _BANDITS, _OPTIMA, _MDPS = "references.bandits", "references.bandit_optima", "references.mdps"
-_add("bayes-optimal", _OPTIMA, "bayes_optimal", "the exact optimum of small or mirrored bandits")
-_add("gittins", _BANDITS, "Gittins", "Bernoulli arms by discounted Gittins index")
+_add("bayes-optimal", _OPTIMA, "bayes_optimal", "exact optimum of small or mirrored bandits")
+_add("gittins", _BANDITS, "Gittins", "Bernoulli bandits: highest discounted Gittins index")
 _add(
     "finite-gittins",
     _BANDITS,
     "FiniteHorizonGittins",
-    "Bernoulli arms by Gittins index for the pulls left",
+    "Bernoulli bandits: highest Gittins index for the remaining pulls",
 )
-_add("thompson", _BANDITS, "ThompsonSampling", "Bernoulli arms by one draw from the posterior")
+_add(
+    "thompson", _BANDITS, "ThompsonSampling", "Bernoulli bandits: best arm of one posterior sample"
+)
 _add(
     "optimistic-thompson",
     _BANDITS,
     "OptimisticThompsonSampling",
-    "Bernoulli arms by the likeliest of several draws",
+    "Bernoulli bandits: best arm of the most probable of several posterior samples",
 )
-_add("ucb1", _BANDITS, "UCB1", "Bernoulli arms by upper confidence bound")
-_add("epsilon-greedy", _BANDITS, "EpsilonGreedy", "Bernoulli arms by posterior mean, or any")
-_add("greedy", _BANDITS, "Greedy", "Bernoulli arms by posterior mean")
-_add("psrl", _MDPS, "PSRL", "tabular MDPs by one draw from the posterior an episode")
-_add("optimistic-psrl", _MDPS, "OptimisticPSRL", "tabular MDPs by the best of several draws")
-_add("ucrl2", _MDPS, "UCRL2", "tabular MDPs by the best process within confidence sets")
-_add("beb", _MDPS, "BEB", "tabular MDPs with a bonus for what was rarely tried")
+_add("ucb1", _BANDITS, "UCB1", "Bernoulli bandits: highest upper confidence bound")
 _add(
-    "mdp-epsilon-greedy", _MDPS, "EpsilonGreedyPlanning", "tabular MDPs by the data's mean, or any"
+    "epsilon-greedy",
+    _BANDITS,
+    "EpsilonGreedy",
+    "Bernoulli bandits: highest posterior mean, or a random arm",
 )
-_add("mdp-greedy", _MDPS, "GreedyPlanning", "tabular MDPs by the data's mean")
-_add("informed-beb", _MDPS, "informed_beb", "BEB with the prior of the tasks")
-_add("informed-greedy", _MDPS, "informed_greedy", "tabular MDPs by the true posterior's mean")
-_add("grid-search", "references.grids", "GridSearch", "dark grids, a new cell at every step")
+_add("greedy", _BANDITS, "Greedy", "Bernoulli bandits: highest posterior mean")
+_add("psrl", _MDPS, "PSRL", "tabular MDPs: optimal for one posterior sample per episode")
+_add(
+    "optimistic-psrl",
+    _MDPS,
+    "OptimisticPSRL",
+    "tabular MDPs: highest value over several posterior samples",
+)
+_add("ucrl2", _MDPS, "UCRL2", "tabular MDPs: optimal for the best MDP within confidence sets")
+_add("beb", _MDPS, "BEB", "tabular MDPs: exploration bonus for rarely tried actions")
+_add(
+    "mdp-epsilon-greedy",
+    _MDPS,
+    "EpsilonGreedyPlanning",
+    "tabular MDPs: optimal for the mean MDP, or a random action",
+)
+_add("mdp-greedy", _MDPS, "GreedyPlanning", "tabular MDPs: optimal for the mean MDP")
+_add("informed-beb", _MDPS, "informed_beb", "BEB with the true prior of the tasks")
+_add(
+    "informed-greedy",
+    _MDPS,
+    "informed_greedy",
+    "tabular MDPs: optimal for the mean of the true posterior",
+)
+_add(
+    "grid-search",
+    "references.grids",
+    "GridSearch",
+    "dark grids: a new cell at every step until the goal is found",
+)

@@ -47,8 +47,8 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
     """Model-agnostic meta-learning for policies, with TRPO as the outer optimizer.
 
     One iteration: sample tasks, collect episodes, adapt to each task by policy gradient, collect
-    again with the adapted policies, and move the shared parameters so that the adapted policies
-    get better, within a trust region of the adapted policies.
+    again with the adapted policies, and improve the adapted policies by a step of the shared
+    parameters, within a trust region around the adapted policies.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), alg. 3, with the outer step of Schulman et al.
     2015 (arXiv:1502.05477).
@@ -61,10 +61,10 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         "rollout/support_return": "mean return of the episodes before adaptation",
         "rollout/query_return": "mean return of the episodes after adaptation",
         "meta/gradient_norm": "norm of the meta-gradient",
-        "meta/kl_nats": "mean KL divergence of the adapted policies in the step taken",
-        "meta/improvement": "decrease of the query loss in the step taken",
+        "meta/kl_nats": "mean KL divergence of the adapted policies over the step",
+        "meta/improvement": "decrease of the query loss over the step",
         "meta/expected_improvement": "decrease that the gradient predicts for the full step",
-        "meta/line_search_steps": "steps tried by the line search",
+        "meta/line_search_steps": "number of steps that the line search tried",
         "meta/accepted": "1 if a step was accepted, else 0",
     }
     score = "rollout/query_return"
@@ -88,7 +88,7 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
             activation=config.activation,
             initial_std=config.initial_std,
             min_std=config.min_std,
-            action_scale=config.action_scale,
+            action_divisor=config.action_divisor,
         )
         initial = self.policy.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params = {name: p.to(self.device) for name, p in initial.items()}
@@ -130,11 +130,11 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
     def _update(
         self, supports: Sequence[PolicyBatch], query: PolicyBatch, adapted: Params
     ) -> tuple[Params, Metrics]:
-        """Gradient of the adapted surrogate, direction, line search; parameters after it."""
+        """One trust-region step: gradient, direction and line search; the new parameters."""
         config, inner, start = self.config, self._inner, flatten(self.params)
         with torch.no_grad():
             old = self.policy.distribution(adapted, query.observations)
-        # Without inner steps any batch will do: only its number of tasks is used.
+        # Without inner steps only the number of tasks of the support batch is used.
         support = PerStep(supports) if supports else query
         losses, grads = meta_gradient(
             self.params, support, query, inner, query_loss=self._surrogate
@@ -178,20 +178,21 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
     def _fisher_product(
         self, supports: Sequence[PolicyBatch], query: PolicyBatch
     ) -> Callable[[Tensor], Tensor]:
-        """The Fisher product of the adapted policies on a share of each task's episodes."""
+        """The Fisher product of the adapted policies on a fraction of each task's episodes."""
         num_episodes = math.ceil(self.config.fisher_fraction * self.config.num_episodes)
         parts = [batch.first_envs(num_episodes) for batch in (*supports, query)]
         support = PerStep(parts[:-1]) if supports else parts[-1]
         near = linearize_adaptation(self.params, support, self._inner)
         return adapted_fisher_product(self.policy, near, parts[-1], self.params)
 
-    def _process(self, state: Params, episodes: Episodes) -> PolicyBatch:
+    def _process(self, params: Params, episodes: Episodes) -> PolicyBatch:
+        """Advantages of episodes that were collected with parameters [tasks, ...]."""
         config = self.config
         with torch.no_grad():
-            behaviour = self.policy.distribution(state, episodes.observations[:, :, :-1])
+            behavior = self.policy.distribution(params, episodes.observations[:, :, :-1])
         return policy_batch(
             episodes,
-            behaviour,
+            behavior,
             gamma=config.gamma,
             gae_lambda=config.gae_lambda,
             baseline=config.baseline,
@@ -205,13 +206,13 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         return PolicyPlayer(self.policy, self.params, num_tasks, generator, self.adapt_step)
 
     def adapt_step(self, params: Params, episodes: Episodes, *, step: int = 0) -> Params:
-        """Parameters of all tasks after one more inner step on episodes of them.
+        """The parameters of all tasks after one more inner step.
 
         Args:
             params: parameters [tasks, ...].
-            episodes: collected with them.
-            step: how many steps led to `params`; beyond the number trained for, the learning rate
-                is multiplied by `later_lr_factor`.
+            episodes: collected with `params`, [tasks, envs, ...].
+            step: number of steps before this one; from `num_inner_steps` on, the learning rate is
+                multiplied by `later_lr_factor`.
         """
         trained_for = step < max(1, self.config.num_inner_steps)
         inner = self._inner if trained_for else self._later_inner

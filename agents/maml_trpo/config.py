@@ -24,10 +24,10 @@ __all__ = ["MAMLTRPOConfig"]
 
 @dataclass(frozen=True)
 class MAMLTRPOConfig(Settings):
-    """Defaults are those of the reference experiments of Finn et al. 2017 (arXiv:1703.03400).
+    """Settings of MAML-TRPO; the defaults are the settings of Finn et al. 2017 (arXiv:1703.03400).
 
-    Differs: `fisher_fraction`, which the reference does not have (1 there), and the exact Fisher
-    product, which it takes by finite differences.
+    Differs: `fisher_fraction` is 1 in the reference code, which computes the Fisher product by
+    finite differences instead of exactly.
     """
 
     meta_batch_size: Count = 40
@@ -35,47 +35,49 @@ class MAMLTRPOConfig(Settings):
     num_episodes: Count = 20
     """Episodes per task before each inner step, and again after the last."""
     num_inner_steps: WholeNumber = 1
-    """Gradient steps of adaptation in training. 0 trains one policy for all tasks, plain TRPO."""
+    """Adaptation steps in training; 0 trains one policy for all tasks (plain TRPO)."""
     inner_lr: Positive = 0.1
-    """Learning rate of adaptation."""
+    """Learning rate of the adaptation steps."""
     later_lr_factor: Positive = 0.5
-    """Factor on inner_lr in steps beyond those trained for; the reference's test halves it."""
+    """Factor on inner_lr after num_inner_steps steps; the reference code uses 0.5 in its tests."""
     inner_objective: InnerObjective = "log_prob"
-    """Inner loss: log_prob (REINFORCE with a baseline, maml17) or likelihood_ratio (promp)."""
+    """Inner loss: log_prob (REINFORCE with a baseline, as in MAML) or likelihood_ratio (as in
+    ProMP)."""
     first_order: bool = False
-    """Drop the second derivatives of adaptation."""
+    """Ignore the second derivatives of the adaptation steps in the meta-gradient."""
     gamma: UnitInterval = 0.99
     """Discount per step."""
     gae_lambda: UnitInterval = 1.0
-    """λ of the advantage estimates; 1 gives return minus baseline."""
+    """λ of generalized advantage estimation; 1: return minus baseline."""
     baseline: Literal["linear", "none"] = "linear"
-    """Baseline, fitted to each task's own batch."""
+    """Baseline of the returns; linear: fitted to the batch of each task."""
     normalize_advantages: bool = True
-    """Give the advantages of each task mean 0 and standard deviation 1."""
+    """Normalize the advantages of each task to mean 0 and standard deviation 1."""
     bootstrap_truncated: bool = False
-    """Count the baseline's value after an episode that was cut at the horizon."""
+    """Bootstrap from the baseline's value when an episode is truncated at the horizon."""
     hidden_sizes: tuple[Count, ...] = (100, 100)
-    """Hidden layers of the policy."""
+    """Sizes of the policy's hidden layers."""
     activation: Activation = "relu"
-    """Between the layers."""
+    """Activation function of the hidden layers."""
     initial_std: Positive = 1.0
-    """Standard deviation of the first policy, in the policy's units (see action_scale)."""
+    """Initial standard deviation of the policy, in the policy's units (see action_divisor)."""
     min_std: Positive = 1e-6
     """Lower bound on the standard deviation."""
-    action_scale: Positive | None = None
-    """Divisor of the policy's outputs that gives actions in the environment's units; None: the
-    variant's, and if it has none, outputs are in units of the action box around its center."""
+    action_divisor: Positive | None = None
+    """Number that the policy's outputs are divided by to give actions. None: the value of the task
+    family; if it has none, output 0 is the center of the action box and ±1 are its bounds."""
     max_kl_nats: Positive = 0.01
-    """Trust region: mean KL divergence of the adapted policies."""
+    """Trust region: maximum mean KL divergence of the adapted policies, in nats."""
     cg_iterations: Count = 10
     """Conjugate-gradient iterations."""
     cg_damping: NonNegative = 1e-5
-    """Added to the diagonal of the Fisher matrix."""
+    """Constant added to the diagonal of the Fisher matrix."""
     fisher_fraction: Share = 0.2
-    """Share of each task's episodes in the Fisher product; the line search checks the KL on all."""
+    """Fraction of each task's episodes in the Fisher product; the line search uses all episodes."""
     line_search_steps: Count = 15
-    """Tries of the line search."""
+    """Maximum number of steps that the line search tries."""
     backtrack_ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.8
-    """Factor between tries."""
+    """Factor on the step size after each failed try of the line search."""
     chunk_size: Count | None = 8
-    """Tasks differentiated at a time; fewer need less memory and keep a CPU's caches warm."""
+    """Tasks differentiated at a time; None: all. Fewer tasks need less memory, and can be faster
+    on a CPU."""

@@ -1,4 +1,4 @@
-"""RL²: a recurrent policy that learns within a trial."""
+"""RL²: a policy with a memory that learns within a trial."""
 
 from .agent import RL2
 from .config import RL2Config

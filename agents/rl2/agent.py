@@ -41,8 +41,8 @@ Metrics = dict[str, float]
 class RL2(Agent[RL2Config]):
     """A policy with a memory, trained by reinforcement learning on whole trials.
 
-    One iteration: sample tasks, collect one trial of each, and make the actions more likely that
-    went well across the trial. Only the memory adapts; it is new in each trial.
+    One iteration: sample tasks, collect one trial of each, and improve the policy by the rewards
+    of whole trials. Only the memory adapts; it is cleared at the start of each trial.
 
     Source: Duan et al. 2016 (arXiv:1611.02779); Wang et al. 2016 (arXiv:1611.05763).
     """
@@ -70,7 +70,7 @@ class RL2(Agent[RL2Config]):
         if config.use_expected_rewards:
             require_expected_rewards(family)
         self.inputs = TrialInputs(
-            family.observation_space, family.action_space, config.action_scale
+            family.observation_space, family.action_space, config.action_divisor
         )
         self.policy = make_policy(family, config, self.inputs)
         initial = self.policy.init(torch_generator(seed, "parameters"))  # the same on any device
@@ -88,18 +88,18 @@ class RL2(Agent[RL2Config]):
             "rollout/support_return": "mean return of the first episode of each trial",
             "rollout/query_return": "mean return of the last episode of each trial",
             "rollout/trial_return": "mean return of all episodes of a trial together",
-            "meta/explained_variance": "share of the returns' variance that the critic explains",
+            "meta/explained_variance": "fraction of the returns' variance that the critic explains",
             **METRICS[self.config.optimizer],
         }
 
     @property
     def remembers(self) -> bool:
-        """Whether it learns while it acts: without a memory it does not."""
+        """Whether the agent learns while it acts; false without a memory."""
         return self.config.memory != "none"
 
     @property
     def episodes_trained_on(self) -> int | None:
-        """K, the episodes of each trial; None without a memory."""
+        """Episodes of each trial; None without a memory."""
         return self.config.num_episodes if self.remembers else None
 
     def _iterate(self, tasks: Tasks) -> Iteration:
@@ -130,7 +130,7 @@ class RL2(Agent[RL2Config]):
         )
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> RL2Player:
-        """Start on tasks of which the agent knows nothing, with one memory per environment."""
+        """Start on new tasks with an empty memory for each environment."""
         del num_tasks, num_envs  # the first input has these axes
         return RL2Player(self, generator)
 
@@ -154,7 +154,7 @@ class RL2(Agent[RL2Config]):
         return self.policy.step(self.params, self._policy_inputs(inputs), state, cleared)
 
     def _policy_inputs(self, inputs: Tensor) -> Tensor:
-        """Inputs [..., I] of the policy, normalized; without a memory only the observations."""
+        """Inputs [..., I] of the policy, normalized; only the observations without a memory."""
         inputs = self._normalizer.normalized(inputs)
         if not self.remembers:
             inputs = inputs[..., : self.policy.observation_size]
@@ -164,7 +164,7 @@ class RL2(Agent[RL2Config]):
     def _process(
         self, trials: Trials, tasks: Tasks, config: RL2Config
     ) -> tuple[TrialBatch, Metrics]:
-        """Advantages and everything else that an update needs, from the policy that acted."""
+        """The training data of an update, and the metric of the critic's fit."""
         params = self.params
         inputs = time_first(self.inputs.encode_trials(trials))
         cleared = None
@@ -203,12 +203,14 @@ class RL2(Agent[RL2Config]):
         return batch, {"meta/explained_variance": float(1 - unexplained / (spread + 1e-8))}
 
     def _trial_progress(self, num_steps: int, num_trials: int) -> Tensor:
-        """The fraction of the longest trial that is over at each step, [T, B, 1]."""
-        over = torch.arange(num_steps, device=self.device) / trial_steps(self.family, self.config)
-        return over.view(-1, 1, 1).expand(num_steps, num_trials, 1)
+        """Step divided by the maximum length of a trial, [T, B, 1]."""
+        progress = torch.arange(num_steps, device=self.device) / trial_steps(
+            self.family, self.config
+        )
+        return progress.view(-1, 1, 1).expand(num_steps, num_trials, 1)
 
     def _critic_tasks(self, tasks: Tasks) -> Tensor:
-        """The tasks as inputs of a privileged critic, [1, B, D]; D = 0 for any other."""
+        """The encoded tasks for a privileged critic, [1, B, D]; D is 0 for other critics."""
         if self._encode_tasks is None:
             return torch.zeros(1, len(tasks), 0, device=self.device)
         return self._encode_tasks(tasks).unsqueeze(0)
@@ -234,10 +236,10 @@ class RL2Player:
         self._state: MemoryState | None = None
 
     def act(self, moment: ActorInput) -> Tensor:
-        """Actions; the memory advances."""
+        """Actions of all environments; updates the memory."""
         distribution, self._state = self._agent.policy_at(moment, self._state)
         actions = draw(distribution, moment.deterministic.flatten(), self._generator)
         return actions.view(*moment.deterministic.shape, *actions.shape[1:])
 
     def adapt(self, episodes: object) -> None:
-        """Does nothing: the memory has learned from the episodes while acting in them."""
+        """Do nothing: the memory learned from the episodes while acting in them."""

@@ -1,4 +1,4 @@
-"""Trials as training data of a policy with memory: time first, rewards turned into advantages."""
+"""Training data of a policy with a memory: trials with time first, and their advantages."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class TrialBatch:
     """Training data of one update: B trials of T steps."""
 
     inputs: Tensor  # [T, B, I], normalized
-    trial_progress: Tensor  # [T, B, 1], the fraction of the trial that is over
+    trial_progress: Tensor  # [T, B, 1], step / maximum length of a trial
     tasks: Tensor  # [1, B, D], the encoded tasks for a privileged critic; D may be 0
     cleared: Tensor | None  # [T, B] bool, true to clear the memory; None: never
     actions: Tensor  # [T, B, A], or [T, B] int64
-    log_probs: Tensor  # [T, B], of the policy that acted, nats
+    log_probs: Tensor  # [T, B], under the policy that acted, nats
     values: Tensor  # [T, B], before the update
     advantages: Tensor  # [T, B]
     returns: Tensor  # [T, B], the targets of the values
     mask: Tensor  # [T, B] bool
-    old: Distribution  # of the policy that acted, [T, B]
+    old: Distribution  # policy that acted, [T, B]
 
     def rows(self, rows: Tensor) -> TrialBatch:
-        """Some of the trials; `old` keeps all of them, as no update needs a part of it."""
+        """The batch of some trials; `old` is not indexed, since no update needs a part of it."""
         chosen: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -51,10 +51,10 @@ class TrialBatch:
 
 
 def require_expected_rewards(family: TaskFamily) -> None:
-    """Reject a family that does not give the means of its rewards; one step of it is tried.
+    """Reject a family that does not provide expected rewards; takes one environment step.
 
     Raises:
-        ValueError: naming the setting that needs them.
+        ValueError: if expected rewards are missing.
     """
     generator = torch.Generator().manual_seed(0)
     tasks = family.sample_tasks(1, seed=0)
@@ -63,16 +63,15 @@ def require_expected_rewards(family: TaskFamily) -> None:
         step = env.step(random_actor(env, generator)(observations))
     if step.expected_rewards is None:
         raise ValueError(
-            f"use_expected_rewards must be False with {family.id}, which does not give the means "
-            "of its rewards"
+            f"use_expected_rewards must be False with {family.id}, which does not provide the "
+            "means of its rewards"
         )
 
 
 def used_rewards(trials: Trials, *, expected: bool) -> Tensor:
-    """Rewards [N, E, T], or their means given task, state and action, if `expected`.
+    """Rewards [N, E, T] or, if `expected`, their means given task, state and action.
 
-    A mean has the reward's expectation whatever came before it, so the policy's gradient is the
-    same on average, without the noise of the rewards.
+    Both give the same expected policy gradient; the means remove the noise of the rewards.
     """
     if not expected:
         return trials.rewards
@@ -86,11 +85,11 @@ def time_first(values: Tensor) -> Tensor:
 
 
 def trial_gae(trials: Trials, rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
-    """Advantages [T, B] over whole trials: values bootstrap at episode ends, not trial ends.
+    """Advantages [T, B] over whole trials: episode ends bootstrap, the end of the trial does not.
 
     Args:
-        trials: whose ends count.
-        rewards: [T, B], in the units of the values.
+        trials: the trials, for their mask.
+        rewards: [T, B], in the units of `values`.
         values: [T, B].
         gamma: discount per step.
         lam: λ.
@@ -104,6 +103,6 @@ def trial_gae(trials: Trials, rewards: Tensor, values: Tensor, gamma: float, lam
 
 
 def forget_others(inputs: Tensor, cleared: Tensor, observation_size: int) -> Tensor:
-    """Inputs [..., I] whose parts behind the observation are 0 where the memory is cleared."""
+    """Inputs [..., I] with all entries after the observation set to 0 if the memory is cleared."""
     later = inputs[..., observation_size:].masked_fill(cleared.unsqueeze(-1), 0)
     return torch.cat([inputs[..., :observation_size], later], dim=-1)

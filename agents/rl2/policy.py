@@ -1,4 +1,4 @@
-"""From the settings of RL² to its networks."""
+"""Construction of the networks of RL² from its settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> T
             family.action_space,
             config.initial_std,
             config.min_std,
-            config.action_scale,
+            config.action_divisor,
         ),
         encoder_sizes=config.encoder_sizes,
         hidden_sizes=config.hidden_sizes,
@@ -53,12 +53,12 @@ def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> T
 def _make_memory(input_size: int, length: int, config: RL2Config) -> Memory:
     if config.memory == "none":
         return NoMemory(input_size)
-    if config.sees_transitions:
-        return TransitionMemory(_make_lasting(2 * input_size, length, config), input_size)
-    return _make_lasting(input_size, length, config)
+    if config.include_previous_step:
+        return TransitionMemory(_make_base_memory(2 * input_size, length, config), input_size)
+    return _make_base_memory(input_size, length, config)
 
 
-def _make_lasting(input_size: int, length: int, config: RL2Config) -> Memory:
+def _make_base_memory(input_size: int, length: int, config: RL2Config) -> Memory:
     if config.memory == "gru":
         return GRU(input_size, config.memory_size, length)
     if config.memory == "lstm":

@@ -1,4 +1,4 @@
-"""Tasks as numbers, the inputs of a critic that knows the task in training."""
+"""Encoding of tasks as vectors, the inputs of a privileged critic."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from metarl.tasks.spaces import Tasks, TaskSpace, normalized_rows, space_bounds
 __all__ = ["TaskEncoder", "encode_tasks", "task_size"]
 
 _NUM_SAMPLES = 1000
-"""Tasks in the sample."""
+"""Number of tasks that the mean and the standard deviation are estimated from."""
 
 
 class TaskEncoder:
-    """Tasks of a family as numbers of mean 0 and deviation 1 over its training tasks.
+    """Encodes tasks as vectors with mean 0 and standard deviation 1 over the training tasks.
 
-    Without that, a network may never learn: of the 550 numbers of a `TabularMDP`, 500 have mean
-    −.8 in units of the task space, and one step of Adam on their weights saturates a layer.
+    Without normalization a network may never learn: 500 of the 550 numbers of a `TabularMDP` have
+    mean −.8 in units of the task space, and one step of Adam on their weights saturates a layer.
     """
 
     def __init__(self, family: TaskFamily, *, seed: int, device: torch.device) -> None:
-        """Take mean and deviation from a sample of tasks, the same for the same seed.
+        """Estimate mean and standard deviation from a sample of tasks that the seed determines.
 
         Raises:
             ValueError: if the tasks have no bounds.
@@ -43,7 +43,7 @@ class TaskEncoder:
         self._moments = RunningMoments.empty(rows.shape[1], device).updated(rows)
 
     def __call__(self, tasks: Tasks) -> Tensor:
-        """Numbers [B, D] of tasks, on the device."""
+        """Encoded tasks [B, D], on the device."""
         return self._moments.normalized(encode_tasks(self._space, tasks).to(self._device))
 
 
@@ -53,7 +53,7 @@ def task_size(space: TaskSpace) -> int:
 
 
 def encode_tasks(space: TaskSpace, tasks: Tasks) -> Tensor:
-    """Tasks [B, ...] as numbers [B, D]: boxes in [−1, 1], discrete parts one-hot."""
+    """Tasks [B, ...] as vectors [B, D]: boxes scaled to [−1, 1], discrete parts one-hot."""
     if isinstance(space, gymnasium.spaces.Box):
         return torch.as_tensor(normalized_rows(space, tasks), dtype=torch.float32)
     indices = torch.as_tensor(tasks - space_bounds(space)[0], dtype=torch.int64)
@@ -63,7 +63,7 @@ def encode_tasks(space: TaskSpace, tasks: Tasks) -> Tensor:
 
 
 def _from_zero(space: TaskSpace) -> TaskSpace:
-    """The space with choices that begin at 0, as actions do."""
+    """The task space with discrete parts that start at 0, as `encode_actions` needs."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return gymnasium.spaces.Discrete(int(space.n))
     if isinstance(space, gymnasium.spaces.MultiDiscrete):

@@ -1,4 +1,4 @@
-"""How RL² learns from a batch of trials: PPO's clipped steps, or TRPO's trust region."""
+"""Updates of RL² on a batch of trials: PPO and TRPO."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ METRICS: Mapping[str, Mapping[str, str]] = {
         "meta/value_loss": "loss of the critic, mean over the minibatches",
         "meta/entropy_nats": "entropy of the policy, mean over the minibatches",
         "meta/kl_nats": "estimated KL divergence from the acting policy, mean over the minibatches",
-        "meta/clip_fraction": "share of the steps whose likelihood ratio was clipped",
+        "meta/clip_fraction": "fraction of the steps whose likelihood ratio was clipped",
         "meta/gradient_norm": "norm of the gradient before clipping, mean over the minibatches",
     },
     "trpo": {
         "meta/gradient_norm": "norm of the policy's gradient",
-        "meta/kl_nats": "mean KL divergence of the step taken",
-        "meta/improvement": "decrease of the surrogate loss in the step taken",
+        "meta/kl_nats": "mean KL divergence of the step",
+        "meta/improvement": "decrease of the surrogate loss over the step",
         "meta/expected_improvement": "decrease that the gradient predicts for the full step",
-        "meta/line_search_steps": "steps tried by the line search",
+        "meta/line_search_steps": "number of steps that the line search tried",
         "meta/accepted": "1 if a step was accepted, else 0",
         "meta/entropy_nats": "entropy of the acting policy",
         "meta/value_loss": "loss of the critic, mean over the minibatches",
     },
 }
-"""Description of the metrics of each update, by the setting `optimizer`."""
+"""Description of the metrics, by the setting `optimizer`."""
 _REMEDY = "try a smaller learning_rate, or normalize_rewards"
 
 
@@ -66,10 +66,11 @@ class Learner:
 
 
 def ppo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> Metrics:
-    """Clipped steps on minibatches of trials, in place.
+    """Proximal policy optimization on minibatches of whole trials; changes the parameters in place.
 
-    Source: Schulman et al. 2017 (arXiv:1707.06347), alg. 1; minibatches are of whole trials, so
-    that memories are those of the present parameters.
+    The memories are recomputed with the current parameters in every minibatch.
+
+    Source: Schulman et al. 2017 (arXiv:1707.06347), alg. 1.
     """
     params, config = learner.params, learner.config
     metrics: dict[str, list[Tensor]] = {}
@@ -84,7 +85,7 @@ def ppo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) 
 
 
 def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str, Tensor]]:
-    """Gradient of PPO's loss on some trials, one chunk of time after another, and its terms."""
+    """Gradient of PPO's loss on some trials, summed over chunks of time, and the loss terms."""
     policy, params, config = learner.policy, learner.params, learner.config
     total: Params = {}
     sums: dict[str, Tensor] = {}
@@ -130,7 +131,7 @@ def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str
 
 
 def trpo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> Metrics:
-    """One step within a trust region, then the values fitted by Adam; in place.
+    """One trust-region step of the policy, then Adam steps of the critic; changes them in place.
 
     Source: Schulman et al. 2015 (arXiv:1502.05477), app. C, as Duan et al. 2016 use it for RL².
     """
@@ -190,7 +191,7 @@ def _distribution(policy: TrialPolicy, params: Params, batch: TrialBatch) -> Dis
 
 
 def _surrogate(policy: TrialPolicy, params: Params, batch: TrialBatch, config: RL2Config) -> Tensor:
-    """−mean of ρ A, and the bonus for entropy."""
+    """−mean(ρ A + c H), with the likelihood ratio ρ, advantages A and the entropy bonus c H."""
     distribution = _distribution(policy, params, batch)
     ratios = torch.exp(distribution.log_prob(batch.actions) - batch.log_probs)
     gain = ratios * batch.advantages + config.entropy_coefficient * distribution.entropy()
@@ -200,7 +201,7 @@ def _surrogate(policy: TrialPolicy, params: Params, batch: TrialBatch, config: R
 def _fisher_product(
     policy: TrialPolicy, params: Params, batch: TrialBatch, config: RL2Config
 ) -> Callable[[Tensor], Tensor]:
-    """v ↦ F v, F the Fisher information of the policy, mean over a share of the trials' steps."""
+    """v ↦ F v for the Fisher information F of the policy, mean over a fraction of the trials."""
     count = math.ceil(config.fisher_fraction * batch.mask.shape[1])
     rows = torch.arange(count, device=batch.mask.device)
     share = batch.rows(rows)
@@ -224,13 +225,13 @@ def _fisher_product(
 
 @contextmanager
 def _twice_differentiable() -> Iterator[None]:
-    """Without the fused kernels, whose backward passes have no derivative."""
+    """Disable fused kernels, whose backward passes cannot be differentiated."""
     with torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> float:
-    """Fit the separate network of the values by Adam; returns the mean loss."""
+    """Train the separate critic by Adam; returns the mean loss."""
     policy, params, config = learner.policy, learner.params, learner.config
     names = [name for name in params if name.startswith("value.")]
     losses = []
@@ -253,7 +254,7 @@ def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator)
 def _minibatches(
     batch: TrialBatch, config: RL2Config, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Rows of trials, each pass in a different order."""
+    """Indices of the trials of each minibatch; each epoch has a different order."""
     num_trials, device = batch.mask.shape[1], batch.mask.device
     for _ in range(config.num_epochs):
         order = torch.randperm(num_trials, generator=generator).to(device)
@@ -267,7 +268,7 @@ def _bptt_chunks(num_steps: int, length: int | None) -> Iterator[slice]:
 
 
 def _clip_grad_norm(gradients: Params, max_norm: float) -> Tensor:
-    """Scale gradients in place to a norm of at most `max_norm`; returns the norm before."""
+    """Scale gradients in place to a norm of at most `max_norm`; returns the original norm."""
     norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
     factor = (max_norm / (norm + 1e-8)).clamp(max=1.0)
     for gradient in gradients.values():

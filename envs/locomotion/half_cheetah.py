@@ -281,7 +281,7 @@ def velocity_actions(joints: Tensor, targets: Tensor) -> Tensor:
 def _policy(device: torch.device) -> tuple[PerceptronPolicy, dict[str, Tensor]]:
     tensors, header = load_checkpoint(_FILE, agent="maml-trpo", environment=_TRAINED_ON)
     config = header["config"]
-    head = ActionHead(spaces.Box(-1.0, 1.0, (6,)), action_scale=config["action_scale"])
+    head = ActionHead(spaces.Box(-1.0, 1.0, (6,)), action_divisor=config["action_divisor"])
     policy = PerceptronPolicy(18, head, tuple(config["hidden_sizes"]), config["activation"])
     like = {name: p.to(device) for name, p in policy.init(torch.Generator()).items()}
     return policy, select_tensors(_FILE, tensors, "parameters", like)

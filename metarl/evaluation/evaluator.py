@@ -1,4 +1,4 @@
-"""Plays agents on unseen tasks by a protocol; the one evaluator of every kind of agent."""
+"""Evaluation of agents of every kind on unseen tasks, according to a protocol."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ def evaluate(
     references: Mapping[str, Mapping[str, AdaptiveAgent]] | None = None,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Let agents adapt to tasks and measure them at every stage, beside random and oracle.
+    """Adapt agents to tasks and measure their returns at every stage, with random and oracle.
 
     Args:
-        agents: one agent, or runs of one by name; all meet the same tasks.
+        agents: one agent, or several runs of one agent by name; all get the same tasks.
         family: where the tasks come from.
-        protocol: how much they may see and what counts; the default is that of the preset maml.
-        name: what kind of agent it is, for tables.
-        references: other agents (a policy trained on all tasks without adaptation, one trained
-            from scratch on each), each a mapping of runs; measured after the last stage, and over
-            the whole trial if they have a memory.
+        protocol: how the agents adapt and which episodes are scored; None: the preset maml.
+        name: name of the agent, for tables.
+        references: other agents by name, each as a mapping of its runs, such as a policy trained
+            on all tasks without adaptation. They are measured at the last stage, and over the
+            whole trial if they have a memory.
         device: where the agents compute.
 
     Returns:
-        Raw returns of every run, stage, task and episode; random actions and, where the family
-        has one, the oracle are among its references.
+        Raw returns of every run, stage, task and episode. The references include random actions
+        and, if the family has one, the oracle.
 
     Raises:
-        ValueError: if a number is out of range, the split unknown, or what an environment gives is
-            not finite.
+        ValueError: if a number is out of range, the split is unknown, or an environment returns
+            a number that is not finite.
     """
     protocol = protocol or EvaluationProtocol()
     runs = agents if isinstance(agents, Mapping) else {name: agents}
     if not runs:
         raise ValueError("agents must hold at least one run, got none")
     tasks = evaluation_tasks(family, protocol)
-    stage = _Stage(family, tasks, protocol, torch.device(device))
-    others = {"random": stage.play_random()}
-    oracle = stage.play_oracle()
+    evaluator = _Evaluator(family, tasks, protocol, torch.device(device))
+    others = {"random": evaluator.measure_random()}
+    oracle = evaluator.measure_oracle()
     if oracle is not None:
         others["oracle"] = oracle
     totals = {}
     for kind, group in (references or {}).items():
-        played = [stage.play(agent) for agent in group.values()]
+        played = [evaluator.measure(agent) for agent in group.values()]
         others[kind] = _stacked([_last(stages) for stages in played])
         if protocol.is_one_trial and all(agent.remembers for agent in group.values()):
             totals[kind] = np.stack([stages.returns[..., 0].sum(0) for stages in played])
@@ -75,7 +75,7 @@ def evaluate(
         tasks=tasks,
         runs=tuple(runs),
         stages=stage_names(protocol, remembers=remembers == {True}),
-        measured=_stacked([stage.play(agent) for agent in runs.values()]),
+        measured=_stacked([evaluator.measure(agent) for agent in runs.values()]),
         references=others,
         iterations=tuple(getattr(agent, "num_iterations", None) for agent in runs.values()),
         totals=totals,
@@ -83,7 +83,7 @@ def evaluate(
 
 
 def evaluation_tasks(family: TaskFamily, protocol: EvaluationProtocol) -> Tasks:
-    """The tasks that an evaluation measures on, [N, D].
+    """The tasks of an evaluation, [N, D].
 
     Raises:
         ValueError: if the split is unknown.
@@ -93,7 +93,7 @@ def evaluation_tasks(family: TaskFamily, protocol: EvaluationProtocol) -> Tasks:
 
 
 def stage_names(protocol: EvaluationProtocol, *, remembers: bool) -> tuple[str, ...]:
-    """What the stages are called: by episodes for agents with a memory, else by steps."""
+    """Names of the stages: by episodes for agents with a memory, by steps for others."""
     stages = range(protocol.num_stages)
     if not remembers:
         return ("before", *(f"after {s} step{'s' if s > 1 else ''}" for s in stages[1:]))
@@ -110,14 +110,14 @@ def play_stages(
     resets: torch.Generator,
     noise: torch.Generator,
 ) -> Iterator[Episodes]:
-    """The episodes that count at each stage, of an agent that adapts between them.
+    """Yield the evaluation episodes of each stage; the agent adapts between the stages.
 
-    Where they are not the data of the next stage, that is collected after them.
+    If evaluation episodes are not the data of the adaptation step, more episodes are collected.
 
     Args:
-        agent: one without memory.
-        env: the tasks; as many environments of each as there are episodes to explore or measure.
-        protocol: what is done at each stage.
+        agent: an agent without a memory.
+        env: the tasks, with `protocol.episodes_together` environments of each.
+        protocol: how the agent adapts and which episodes are scored.
         resets: draws the initial states. On the CPU.
         noise: draws the actions. On the agent's device.
     """
@@ -131,32 +131,32 @@ def play_stages(
             player.adapt(episodes.first_envs(protocol.exploration_episodes))
 
 
-class _Stage:
-    """The tasks and the protocol by which everyone plays; the same chance for all."""
+class _Evaluator:
+    """Measures agents on the same tasks with the same random streams."""
 
     def __init__(
         self, family: TaskFamily, tasks: Tasks, protocol: EvaluationProtocol, device: torch.device
     ) -> None:
         self._family, self._tasks, self._protocol, self._device = family, tasks, protocol, device
 
-    def play(self, agent: AdaptiveAgent) -> Measured:
-        """An agent's episodes at every stage, [S + 1, N, M]."""
-        return self._trials(agent) if agent.remembers else self._rounds(agent)
+    def measure(self, agent: AdaptiveAgent) -> Measured:
+        """Returns of an agent's episodes at every stage, [S + 1, N, M]."""
+        return self._measure_trials(agent) if agent.remembers else self._measure_rounds(agent)
 
-    def play_random(self) -> Measured:
-        """Actions uniform over the action space, [1, N, M]."""
-        return self._fixed(lambda env: random_actor(env, self._noise()))
+    def measure_random(self) -> Measured:
+        """Returns of random actions, [1, N, M]."""
+        return self._measure_actor(lambda env: random_actor(env, self._noise()))
 
-    def play_oracle(self) -> Measured | None:
-        """The family's oracle, [1, N, M]; None if it has none."""
+    def measure_oracle(self) -> Measured | None:
+        """Returns of the family's oracle, [1, N, M]; None if it has no oracle."""
         with closing(self._batch(1)) as env:
             env.reset(self._resets())
             if env.oracle_actions() is None:
                 return None
-        return self._fixed(_oracle)
+        return self._measure_actor(_oracle)
 
-    def _rounds(self, agent: AdaptiveAgent) -> Measured:
-        """Episodes side by side, adaptation between them."""
+    def _measure_rounds(self, agent: AdaptiveAgent) -> Measured:
+        """Measure an agent without a memory: parallel episodes, with adaptation between stages."""
         protocol, resets = self._protocol, self._resets()
         with closing(self._batch(protocol.episodes_together)) as env:
             stages = [
@@ -165,8 +165,8 @@ class _Stage:
             ]
         return _stacked(stages)
 
-    def _trials(self, agent: AdaptiveAgent) -> Measured:
-        """Episodes in turn, the memory lasting over them."""
+    def _measure_trials(self, agent: AdaptiveAgent) -> Measured:
+        """Measure an agent with a memory, which keeps it over the episodes of a trial."""
         protocol, resets, noise = self._protocol, self._resets(), self._noise()
         with closing(self._batch(1)) as env:
             if protocol.shares_episodes:
@@ -187,7 +187,7 @@ class _Stage:
         noise: torch.Generator,
         stage: int,
     ) -> Measured:
-        """One trial of each task up to the end of a stage's evaluation, [N, episodes]."""
+        """Returns of one trial of each task, up to the evaluation of a stage, [N, episodes]."""
         before = self._protocol.episodes_before(stage)
         trials = collect_trials(
             env,
@@ -198,7 +198,7 @@ class _Stage:
         )
         return _measured_trials(trials)
 
-    def _fixed(self, make_actor: Callable[[BatchEnv], Actor]) -> Measured:
+    def _measure_actor(self, make_actor: Callable[[BatchEnv], Actor]) -> Measured:
         with closing(self._batch(self._protocol.evaluation_episodes)) as env:
             return _stacked([_measured(collect(env, make_actor(env), self._resets()))])
 
@@ -213,7 +213,7 @@ class _Stage:
 
 
 def _actor(player: Player, deterministic: bool) -> Actor:
-    """A player without memory as a function of observations."""
+    """A player without a memory as a function of observations."""
 
     def act(observations: Tensor) -> Tensor:
         lead = observations.shape[:2]
@@ -227,7 +227,7 @@ def _actor(player: Player, deterministic: bool) -> Actor:
 
 
 def _oracle(env: BatchEnv) -> Actor:
-    def act(observations: Tensor) -> Tensor:  # noqa: ARG001 - the oracle sees the state itself
+    def act(observations: Tensor) -> Tensor:  # noqa: ARG001 - the oracle reads the state
         actions = env.oracle_actions()
         assert actions is not None
         return actions
@@ -241,7 +241,7 @@ def _measured(episodes: Episodes) -> Measured:
 
 
 def _measured_trials(trials: Trials) -> Measured:
-    """The episodes of one trial of each task, [N, K]."""
+    """Returns of the episodes of one trial of each task, [N, K]."""
     success = trials.episode_success
     return Measured(
         _array(trials.episode_returns[:, 0]), None if success is None else _array(success[:, 0])
@@ -258,7 +258,7 @@ def _each(part: Measured, change: Callable[[Scores], Scores]) -> Measured:
 
 
 def _split(whole: Measured, num_stages: int) -> Measured:
-    """Episodes in turn [N, stages · M] ↦ [stages, N, M]."""
+    """Split successive episodes: [N, stages · M] ↦ [stages, N, M]."""
     return _each(whole, lambda v: v.reshape(len(v), num_stages, -1).swapaxes(0, 1))
 
 
@@ -271,7 +271,7 @@ def _last(stages: Measured) -> Measured:
 
 
 def _stacked(parts: list[Measured]) -> Measured:
-    """A new first axis."""
+    """Stack along a new first axis."""
     success = [part.success for part in parts if part.success is not None]
     return Measured(
         np.stack([part.returns for part in parts]), np.stack(success) if success else None

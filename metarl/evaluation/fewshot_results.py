@@ -1,4 +1,4 @@
-"""Scores of few-shot learners: every run, number of adaptation steps and task, and their intervals.
+"""Scores of few-shot learners by run, number of adaptation steps and task, with intervals.
 
 `metarl.fewshot.evaluation` measures them; `metarl.evaluation.files` writes and reads them.
 """
@@ -32,25 +32,25 @@ Metric = Literal["accuracy", "mse"]
 
 @dataclass(frozen=True)
 class FewShotEvaluation:
-    """Scores of all tasks, and everything that decided them."""
+    """Scores of one run on all tasks, and the protocol."""
 
     learner: str
     dataset: str
     metric: Metric
     steps: tuple[int, ...]
-    """Adaptation steps before each row of scores; one row, called 1, without inner steps."""
+    """Adaptation steps before each row of scores; a learner without steps has the single row 1."""
     scores: NDArray[np.float64]
-    """[rows, tasks]; an error may be infinite or NaN, where steps beyond those trained diverge."""
+    """[rows, tasks]; an error is infinite or NaN if adaptation diverges."""
     protocol: ProtocolFacts
 
     def intervals(self) -> list[Interval | None]:
-        """Mean ± 1.96 s/√n over the tasks, of each row; None where a score is not finite."""
+        """Mean ± 1.96 s/√n over the tasks for each row; None if a score is not finite."""
         return [normal_interval(row) if np.isfinite(row).all() else None for row in self.scores]
 
     def to_json(self) -> dict[str, Any]:
-        """Means, intervals and the score of every task to 4 decimals, the protocol in full.
+        """The evaluation as JSON values; the scores of tasks are rounded to 4 decimals.
 
-        None stands for scores that are not finite, and for their mean.
+        Scores that are not finite, and their means, are None.
         """
         rows = zip(self.steps, self.intervals(), self.scores, strict=True)
         return {
@@ -65,17 +65,17 @@ class FewShotEvaluation:
 
 
 def _stored_scores(scores: NDArray[np.float64]) -> list[float | None]:
-    """The scores of tasks [tasks] as files hold them, to 4 decimals; None: not finite."""
+    """Scores [tasks] rounded to 4 decimals; None if not finite."""
     return [round(x, _DECIMALS) if math.isfinite(x) else None for x in scores.tolist()]
 
 
 def _stored_interval(interval: Interval | None) -> dict[str, float] | None:
-    """An interval as files hold it."""
+    """An interval as a JSON value."""
     return None if interval is None else interval._asdict()
 
 
 OVER_TASKS = "mean ± 1.96 s/√n over tasks"
-"""What the interval of a single run means."""
+"""Description of the interval of a single run."""
 _OVER_BOTH = (
     "mean ± 1.96 √(s²/n + r²/m) over {n} tasks and {m} runs: s² is the variance of the tasks' "
     "means over runs, r² that of the runs' means over tasks"
@@ -84,15 +84,15 @@ _OVER_BOTH = (
 
 @dataclass(frozen=True)
 class MeasuredRuns:
-    """One run or more, by name.
+    """Evaluations of one or more runs of one experiment, by name.
 
     Raises:
-        ValueError: if there is none, or they are not of one experiment measured in one way.
+        ValueError: if there is no run, or learner, data set, protocol or steps differ.
     """
 
     evaluations: Mapping[str, FewShotEvaluation]
     recorded: tuple[Interval | None, ...] = ()
-    """Intervals that a file recorded of the exact scores; its scores are rounded."""
+    """Intervals of the exact scores, as stored in a file; the stored scores are rounded."""
 
     def __post_init__(self) -> None:
         if not self.evaluations:
@@ -103,44 +103,44 @@ class MeasuredRuns:
             for key in {**mine, **theirs}:
                 if mine.get(key) != theirs.get(key):
                     raise ValueError(
-                        f"runs must be of one experiment and measured alike, {key} is "
+                        f"runs must be of one experiment and one protocol, {key} is "
                         f"{mine.get(key)!r} in {name} and {theirs.get(key)!r} in {other}"
                     )
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the runs."""
         return tuple(self.evaluations)
 
     @property
     def first(self) -> FewShotEvaluation:
-        """That of the first run; learner, data set, metric and steps are those of all."""
+        """The first run; learner, data set, metric and steps are equal in all runs."""
         return next(iter(self.evaluations.values()))
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """[rows, runs, tasks]."""
+        """Scores of all runs, [rows, runs, tasks]."""
         return np.stack([evaluation.scores for evaluation in self.evaluations.values()], axis=1)
 
     @property
     def protocol(self) -> ProtocolFacts:
-        """What decided the scores, and what the interval is over."""
+        """The protocol, including a description of the interval."""
         if len(self.runs) == 1:
             return self.first.protocol
         _, num_runs, num_tasks = self.scores.shape
         return self.first.protocol | {"interval": _OVER_BOTH.format(n=num_tasks, m=num_runs)}
 
     def intervals(self) -> list[Interval | None]:
-        """Mean and interval of each row, over tasks and, if there are several, over runs.
+        """Mean and interval of each row over tasks and, if there are several, runs.
 
-        None where a score is not finite.
+        None if a score is not finite.
         """
         if self.recorded:
             return list(self.recorded)
         return [crossed_interval(row) if np.isfinite(row).all() else None for row in self.scores]
 
     def to_json(self) -> dict[str, Any]:
-        """As that of a single run with the runs' names; of several, their scores by name."""
+        """The evaluations as JSON values; the scores of several runs are objects by run."""
         content = {**self.first.to_json(), "runs": list(self.runs), "protocol": self.protocol}
         rows = zip(content["steps"], self.intervals(), self.scores, strict=True)
         for row, interval, scores in rows:
@@ -152,15 +152,15 @@ class MeasuredRuns:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], *, where: str = "evaluation") -> MeasuredRuns:
-        """The evaluation that `to_json` described, with its intervals as recorded.
+        """The evaluations from the result of `to_json`, with the stored intervals.
 
         Args:
-            content: as `to_json` returns it.
-            where: how messages name it.
+            content: result of `to_json`.
+            where: name of the source in error messages.
 
         Raises:
-            OutdatedEvaluationError: if an earlier version wrote it.
-            ValueError: if something is missing or of another shape.
+            OutdatedEvaluationError: if it has an earlier format.
+            ValueError: if a value is missing or has another shape.
         """
         facts = content.get("protocol")
         lacks_facts = isinstance(facts, dict) and not facts.keys() >= _NEEDED_FACTS
@@ -191,7 +191,7 @@ def _from_rows(content: Mapping[str, Any]) -> MeasuredRuns:
             content["dataset"],
             metric,
             steps,
-            np.array(scores, dtype=np.float64),  # None, not finite, becomes NaN
+            np.array(scores, dtype=np.float64),  # None becomes NaN
             protocol,
         )
     recorded = tuple(row[metric] and Interval(**row[metric]) for row in rows)
@@ -200,24 +200,24 @@ def _from_rows(content: Mapping[str, Any]) -> MeasuredRuns:
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """An evaluation of few-shot runs under the name that tables and figures give it."""
+    """An evaluation of few-shot runs with the name that tables and figures show."""
 
     name: str
     """Name of the learner."""
     measured: MeasuredRuns
     usual_steps: int = 1
-    """Adaptation steps in training, or in the learner's own test."""
+    """Number of adaptation steps in training, or in the learner's own test."""
     usual_word: str = "as trained"
-    """Which of the two."""
+    """Description of `usual_steps` in tables."""
 
     @property
     def intervals(self) -> tuple[Interval | None, ...]:
-        """Mean and interval of each row of scores; None: diverged."""
+        """Mean and interval of each row of scores; None if adaptation diverged."""
         return tuple(self.measured.intervals())
 
     @property
     def protocol(self) -> ProtocolFacts:
-        """Everything that decided the scores."""
+        """The protocol; see `MeasuredRuns.protocol`."""
         return self.measured.protocol
 
     @property
@@ -227,28 +227,28 @@ class FewShotResult:
 
     @property
     def has_steps(self) -> bool:
-        """Whether adaptation takes steps; without, its only row is called 1."""
+        """Whether the learner adapts by steps; if not, its only row is 1."""
         return self.steps[0] == 0
 
     @property
     def usual_row(self) -> int:
-        """The row of `usual_steps`, or the last where it was not measured."""
+        """Index of the row of `usual_steps`; −1, the last row, if it was not measured."""
         return self.steps.index(self.usual_steps) if self.usual_steps in self.steps else -1
 
     @property
     def is_error(self) -> bool:
-        """Whether scores are mean squared errors and no accuracies."""
+        """Whether the scores are mean squared errors instead of accuracies."""
         return self.measured.first.metric == "mse"
 
     @property
     def tested_on(self) -> str:
-        """Ways and shots."""
+        """Description of the test tasks: ways and shots."""
         shots = self.protocol["shots"]
         return f"{shots} points" if self.is_error else f"{self.protocol['ways']}-way {shots}-shot"
 
 
 def _identity(evaluation: FewShotEvaluation) -> dict[str, Any]:
-    """What must be the same in all runs."""
+    """The facts that all runs must share."""
     return {
         "learner": evaluation.learner,
         "dataset": evaluation.dataset,

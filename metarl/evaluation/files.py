@@ -1,7 +1,8 @@
-"""The evaluation file: one writer and one reader for agents and few-shot learners.
+"""Evaluation files of agents and few-shot learners.
 
 A file of agents is `{"evaluations": [...]}`, one for each split. A file of few-shot runs is one
-object with learner, dataset, runs, protocol and steps. The class of an evaluation defines the rest.
+object with learner, dataset, runs, protocol and steps. `Evaluation` and `MeasuredRuns` define the
+fields.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ def write_evaluations(file: Path, evaluations: Sequence[AnyEvaluation]) -> None:
     """Write evaluations to a JSON file in one step.
 
     Args:
-        file: replaced if it exists.
-        evaluations: of agents, one for each split for instance; or one of few-shot runs.
+        file: the file; it is replaced if it exists.
+        evaluations: one or more evaluations of agents, such as one for each split; or a single
+            evaluation of few-shot runs.
 
     Raises:
         ValueError: if there are none, of both kinds, or several of few-shot runs.
@@ -41,7 +43,7 @@ def write_evaluations(file: Path, evaluations: Sequence[AnyEvaluation]) -> None:
         text = _learner_text(learners[0])
     else:
         raise ValueError(
-            "evaluations must be one or more of agents, or one of few-shot runs, got "
+            "evaluations must be one or more of agents, or a single one of few-shot runs, got "
             f"{len(agents)} and {len(learners)}"
         )
     write_output(file, text.encode())
@@ -52,15 +54,15 @@ def read_evaluations(file: Path) -> tuple[AnyEvaluation, ...]: ...
 @overload
 def read_evaluations(file: Path, kind: type[Kind]) -> tuple[Kind, ...]: ...
 def read_evaluations(file: Path, kind: type[Any] | None = None) -> tuple[Any, ...]:
-    """The evaluations in a file that `write_evaluations` wrote, one or more.
+    """Read the evaluations in a file of `write_evaluations`.
 
     Args:
-        file: of agents or of few-shot runs.
-        kind: the class that they must have; None: either.
+        file: the file.
+        kind: class that the evaluations must have; None: either class.
 
     Raises:
-        OutdatedEvaluationError: if an earlier version wrote it.
-        ValueError: if the file is missing, damaged or of the other kind.
+        OutdatedEvaluationError: if the file has an earlier format.
+        ValueError: if the file is missing or damaged, or holds the other class.
     """
     if not file.is_file():
         raise ValueError(f"evaluation must be a file, there is none at {file}")
@@ -71,25 +73,29 @@ def read_evaluations(file: Path, kind: type[Any] | None = None) -> tuple[Any, ..
     elif "learner" in content:
         found = (MeasuredRuns.from_json(content, where=where),)
     else:
-        raise OutdatedEvaluationError(
-            f"{file} must hold evaluations of format {FORMAT}, it is damaged or older; "
-            "measure again with metarl evaluate RUN --json FILE"
-        )
+        raise OutdatedEvaluationError(_other_format(where))
     if kind is not None and not isinstance(found[0], kind):
         words = {Evaluation: "agents", MeasuredRuns: "few-shot runs"}
-        raise ValueError(f"{file} must be of {words[kind]}, it is of {words[type(found[0])]}")
+        raise ValueError(
+            f"{file} must hold an evaluation of {words[kind]}, it holds one of "
+            f"{words[type(found[0])]}"
+        )
     return found
 
 
 def _agents(stored: object, where: str) -> tuple[Evaluation, ...]:
     is_list = isinstance(stored, list) and all(isinstance(one, dict) for one in stored)
     if not is_list or not stored:
-        raise ValueError(
-            f"{where} must hold evaluations of format {FORMAT}, it is damaged or older; "
-            "measure again with metarl evaluate RUN --json FILE"
-        )
+        raise ValueError(_other_format(where))
     assert isinstance(stored, list)
     return tuple(Evaluation.from_json(one, where=where) for one in stored)
+
+
+def _other_format(where: str) -> str:
+    return (
+        f"{where} must hold evaluations of format {FORMAT}, it is damaged or older; "
+        "measure again with metarl evaluate RUN --json FILE"
+    )
 
 
 def _agent_text(evaluation: Evaluation) -> str:

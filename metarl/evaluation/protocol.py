@@ -1,4 +1,4 @@
-"""How adaptation is measured: every number that makes two published returns differ."""
+"""Evaluation protocols: how much data an agent gets, and how it is scored."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from metarl.validation import Count, Settings, WholeNumber, lookup
 __all__ = ["PRESETS", "EvaluationProtocol", "ProtocolFacts", "preset"]
 
 ProtocolFacts: TypeAlias = dict[str, str | int | float | bool]
-"""What decides a benchmark's numbers, by name: printed and stored with every few-shot result."""
+"""The facts of a few-shot benchmark that decide its scores, by name; stored with every result."""
 
 
 @dataclass(frozen=True)
 class EvaluationProtocol(Settings):
-    """How much an agent may see of a task before it is measured, and what is measured.
+    """How many episodes an agent adapts to, and which episodes are scored.
 
-    Stage s is the agent after s adaptation steps, each on K exploration episodes. An agent that
-    learns while it acts has no steps; for it stage s comes after s · K episodes of its trial. At
-    every stage the evaluation episodes are played from there. Where as many are evaluated as
-    explored, stochastically, the episodes evaluated at a stage are also the data of the next.
+    Stage s is the agent after s adaptation steps, each on K exploration episodes; an agent with a
+    memory is at stage s after s · K episodes of its trial. At each stage, evaluation episodes are
+    collected and scored. If there are as many evaluation as exploration episodes and actions are
+    sampled, the evaluation episodes of a stage are also the data of the next adaptation step.
     """
 
     num_tasks: Count = 40
-    """Tasks."""
+    """Number of tasks."""
     split: str = "test"
-    """Where the tasks come from."""
+    """Split that the tasks are sampled from: test, train, or one of the family's other splits."""
     exploration_episodes: Count = 20
-    """K: episodes of each task before each adaptation step."""
+    """Episodes of each task that each adaptation step uses."""
     adaptation_steps: WholeNumber = 3
-    """Adaptation steps; 0 measures the agent as it is."""
+    """Number of adaptation steps; 0 evaluates the agent without adaptation."""
     evaluation_episodes: Count = 20
-    """Episodes of each task that are measured at each stage."""
+    """Episodes of each task that are scored before adaptation and after each step."""
     deterministic: bool = False
-    """Take the most likely action in evaluation episodes; exploration is always stochastic."""
+    """Take the most likely action in evaluation episodes; exploration always samples actions."""
     reported: Literal["mean", "last"] = "mean"
-    """Which evaluation episode counts: the mean of all, or the last."""
+    """Score of a task: the mean over its evaluation episodes, or the last episode."""
     seed: WholeNumber = 0
-    """Of tasks, initial states and actions; independent of the streams of training."""
+    """Seed of tasks, initial states and actions; independent of the seeds in training."""
 
     @property
     def shares_episodes(self) -> bool:
-        """Whether the episodes evaluated at a stage are the data of the next."""
+        """Whether the evaluation episodes of a stage are the data of the next adaptation step."""
         return self.exploration_episodes == self.evaluation_episodes and not self.deterministic
 
     @property
     def is_one_trial(self) -> bool:
-        """Whether the stages of an agent with a memory are the episodes of one trial, in turn."""
+        """Whether the stages of an agent with a memory are the successive episodes of one trial."""
         return self.evaluation_episodes == 1 and self.shares_episodes
 
     @property
     def num_stages(self) -> int:
-        """Stages that are measured, that before any adaptation counted."""
+        """Number of stages, including the stage before adaptation."""
         return self.adaptation_steps + 1
 
     @property
     def episodes_together(self) -> int:
-        """Environments of each task side by side, for agents without a memory."""
-        measured = self.evaluation_episodes
-        return max(self.exploration_episodes, measured) if self.adaptation_steps else measured
+        """Environments of each task that run in parallel, for agents without a memory."""
+        evaluated = self.evaluation_episodes
+        return max(self.exploration_episodes, evaluated) if self.adaptation_steps else evaluated
 
     def episodes_before(self, stage: int) -> int:
-        """Episodes of each task that the agent has learnt from at a stage."""
+        """Number of episodes of each task that the agent has learned from at a stage."""
         return stage * self.exploration_episodes
 
     def describe(self) -> str:
-        """One line for a table's title."""
-        count, kind = self.evaluation_episodes, "most likely" if self.deterministic else "drawn"
+        """A one-line description for the title of a table."""
+        count, kind = self.evaluation_episodes, "most likely" if self.deterministic else "sampled"
         scored = "1 episode" if count == 1 else f"{self.reported} of {count} episodes"
         explored = self.exploration_episodes
         per_step = "1 episode" if explored == 1 else f"{explored} episodes"
@@ -98,13 +98,14 @@ PRESETS = {
         deterministic=True,
     ),
 }
-"""What published numbers mean.
+"""Protocols of published results.
 
-maml: stochastic return after 1, 2, 3 gradient steps on 20 episodes each, the mean of 20 (Finn et
-al. 2017, arXiv:1703.03400; its reference code). pearl: the last of 3 trajectories, 2 of which
-explore (Rakelly et al. 2019, arXiv:1903.08254); differs: the two explore stochastically. varibad:
-the return of each episode in turn (Zintgraf et al. 2020, arXiv:1910.08348). metaworld: success in
-3 episodes after 10 (Yu et al. 2019, arXiv:1910.10897; metaworld.evaluation).
+maml: mean return of 20 episodes with sampled actions, after 1, 2 and 3 gradient steps on 20
+episodes each (Finn et al. 2017, arXiv:1703.03400, and its reference code). pearl: return of the
+last of 3 episodes, of which the first 2 explore (Rakelly et al. 2019, arXiv:1903.08254); differs:
+exploration samples actions from the policy. varibad: return of each episode of a trial (Zintgraf
+et al. 2020, arXiv:1910.08348). metaworld: success in 3 episodes after 10 episodes of data (Yu et
+al. 2019, arXiv:1910.10897; `metaworld.evaluation`).
 """
 
 
@@ -112,6 +113,6 @@ def preset(name: str) -> EvaluationProtocol:
     """The protocol of a preset.
 
     Raises:
-        ValueError: if there is none of the name, with the nearest.
+        ValueError: if the name is unknown; the message suggests the nearest one.
     """
     return lookup("preset", name, PRESETS)

@@ -1,6 +1,6 @@
-"""What an evaluation measured: raw returns of every run, task and episode, and their statistics.
+"""Results of an evaluation: raw returns of every run, task and episode, and their statistics.
 
-`metarl.evaluation.evaluator` measures; `metarl.evaluation.files` writes and reads them.
+`metarl.evaluation.evaluator` creates them; `metarl.evaluation.files` writes and reads them.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ Metric = Literal["return", "success"]
 
 
 class OutdatedEvaluationError(ValueError):
-    """An evaluation that an earlier version wrote; it must be measured again."""
+    """An evaluation in a format of an earlier version; it must be measured again."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Episodes played, the leading axes their meaning's."""
+    """Returns and success of episodes; the leading axes depend on the use."""
 
     returns: Scores  # [..., N, M], undiscounted
-    success: Scores | None = None  # [..., N, M], 1 where an episode succeeded at any step, else 0
+    success: Scores | None = None  # [..., N, M], 1 if the episode succeeded at any step, else 0
 
     def metric(self, name: Metric) -> Scores:
-        """Returns, or success.
+        """The returns or the success.
 
         Raises:
-            ValueError: if success is asked for and the family defines none.
+            ValueError: if `name` is "success" and the family does not define it.
         """
         if name == "return":
             return self.returns
         if self.success is None:
-            raise ValueError("metric must be 'return', this family defines no success")
+            raise ValueError("metric must be 'return', since this family does not define success")
         return self.success
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Refuse returns or success of another shape, or not finite, with a ValueError."""
+        """Raise ValueError if returns or success have another shape or are not finite."""
         _require_shape(f"returns of {name}", self.returns, shape)
         if self.success is not None:
             _require_shape(f"success of {name}", self.success, shape)
@@ -63,31 +63,31 @@ class Measured:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How an agent's runs fared on the same tasks, stage by stage, and others beside them."""
+    """Returns of an agent's runs on the same tasks at each stage, and of reference agents."""
 
     environment: str
     agent: str
     protocol: EvaluationProtocol
-    tasks: Scores  # [N, D]; D is 0 where a file leaves long tasks out
+    tasks: Scores  # [N, D]; D is 0 if the file omits the tasks
     runs: tuple[str, ...]
-    """What was measured, R names: directories or checkpoints."""
+    """Names of the R runs: directories or checkpoints."""
     stages: tuple[str, ...]
-    """What the stages are called, S + 1 names."""
+    """Names of the S + 1 stages."""
     measured: Measured  # [R, S + 1, N, M]
     references: Mapping[str, Measured] = field(default_factory=dict)
-    """Others on the same tasks, by name, [R', N, M]: random, oracle, agents after the last
-    stage."""
+    """Reference agents on the same tasks by name, [R', N, M]: random, oracle, and other agents at
+    the last stage."""
     iterations: tuple[int | None, ...] = ()
-    """How long each run had been trained; None where that is not known, empty if of none."""
+    """Training iterations of each run; None if unknown. Empty in files of earlier versions."""
     totals: Mapping[str, Scores] = field(default_factory=dict)
-    """Return of all episodes of the trial together, of references with a memory, [R', N]."""
+    """Sum of the returns of all episodes of the trial, for references with a memory, [R', N]."""
 
     def scores(self, stage: int, metric: Metric = "return") -> Scores:
-        """The reported number of each run and task at a stage. Shape [R, N]."""
+        """The score of each run and task at a stage. Shape [R, N]."""
         return self._reported(self.measured.metric(metric)[:, stage])
 
     def reference(self, name: str, metric: Metric = "return") -> Scores:
-        """The reported number of a reference for each of its runs and tasks. Shape [R', N]."""
+        """The score of each run and task of a reference. Shape [R', N]."""
         return self._reported(self.references[name].metric(metric))
 
     def estimate(self, scores: Scores) -> Estimate:
@@ -99,7 +99,7 @@ class Evaluation:
         return stratified_bootstrap(interquartile_mean, scores, seed=self.protocol.seed)
 
     def gain(self, stage: int, metric: Metric = "return") -> Estimate:
-        """What a stage has over the stage before any adaptation, run by run and task by task."""
+        """Mean difference of the scores at a stage and before adaptation."""
         return self.estimate(self.scores(stage, metric) - self.scores(0, metric))
 
     def improvement(self, stage: int, metric: Metric = "return") -> Estimate:
@@ -112,9 +112,9 @@ class Evaluation:
         )
 
     def gap_closed(self, stage: int) -> float | None:
-        """Share of the gap between the return before adaptation and the oracle's.
+        """Fraction of the gap to the oracle that adaptation closes: (R_s − R_0) / (R_oracle − R_0).
 
-        None without an oracle, or where the agent is as good as the oracle before adapting.
+        None without an oracle, or if the agent is as good as the oracle before adaptation.
         """
         if "oracle" not in self.references:
             return None
@@ -124,10 +124,9 @@ class Evaluation:
 
     @property
     def trial_returns(self) -> Scores | None:
-        """Return of all episodes together, [R, N], where the stages are those of one trial.
+        """Sum of the returns of all episodes of a trial, [R, N].
 
-        None of agents that adapt by steps, of a single episode, and where the episodes that are
-        measured are not those that were learnt from.
+        None if the stages are not the episodes of one trial, or if there is only one episode.
         """
         by_episodes = self.protocol.is_one_trial and self.stages[0] == episode_name(0)
         if not by_episodes or len(self.stages) == 1:
@@ -137,11 +136,11 @@ class Evaluation:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What was measured: the return always, success where the family defines it."""
+        """The metrics that were measured: the return, and success if the family defines it."""
         return ("return",) if self.measured.success is None else ("return", "success")
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain lists, numbers and text; statistics beside the raw numbers."""
+        """The evaluation as JSON values, including statistics of the raw numbers."""
         return {
             "format": FORMAT,
             "environment": self.environment,
@@ -160,11 +159,11 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], *, where: str = "evaluation") -> Evaluation:
-        """The evaluation that `to_json` described.
+        """The evaluation from the result of `to_json`.
 
         Raises:
-            OutdatedEvaluationError: if it is of an earlier format.
-            ValueError: if something is missing or of another shape.
+            OutdatedEvaluationError: if it has an earlier format.
+            ValueError: if a value is missing or has another shape.
         """
         if content.get("format") != FORMAT:
             raise OutdatedEvaluationError(
@@ -182,7 +181,9 @@ class Evaluation:
                 stages=_names(content["stages"]),
                 measured=_read(content["measured"]),
                 references={name: _read(raw) for name, raw in content["references"].items()},
-                iterations=tuple(content.get("iterations", ())),  # files of before have none
+                iterations=tuple(
+                    content.get("iterations", ())
+                ),  # earlier versions did not store them
                 totals={  # nor these
                     name: np.array(total, dtype=np.float64)
                     for name, total in content.get("totals", {}).items()
@@ -194,7 +195,7 @@ class Evaluation:
         return made
 
     def _check(self) -> None:
-        """Refuse parts that do not fit each other."""
+        """Reject parts whose shapes do not fit each other."""
         protocol = self.protocol
         shape = (protocol.num_tasks, protocol.evaluation_episodes)
         if len(self.stages) != protocol.num_stages:
@@ -209,7 +210,7 @@ class Evaluation:
             _require_shape(f"totals of {name}", total, (*total.shape[:1], protocol.num_tasks))
 
     def _reported(self, episodes: Scores) -> Scores:
-        """From episodes [..., N, M] to the number that counts for each task."""
+        """The score of each task, from episodes [..., N, M]."""
         last = self.protocol.reported == "last"
         reported: Scores = episodes[..., -1] if last else episodes.mean(-1)
         return reported
@@ -242,7 +243,7 @@ class Evaluation:
 
 
 def episode_name(index: int) -> str:
-    """What a stage is called that is an episode of a trial, counted from 0."""
+    """The name of a stage that is an episode of a trial, counted from 0."""
     return f"episode {index + 1}"
 
 

@@ -1,4 +1,4 @@
-"""From a network's outputs to a distribution over actions, for every action space."""
+"""Action distributions from the outputs of a network, for every action space."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ __all__ = ["ActionHead"]
 class ActionHead:
     """Normal distributions for boxes, categorical ones for choices, independent of each other.
 
-    A normal has a learned standard deviation that ignores the state. With `action_scale` None, the
-    outputs are in units of the box: 0 is its center and 1 half its width (1 in the environment's
-    units, from the bound or 0, if the box is not bounded). With a number, the outputs are divided
-    by it to give actions in the environment's units around 0; published code hides this number as
-    a rescaling of the environment. Likelihood ratios and their gradients do not depend on units.
+    The standard deviation is learned and does not depend on the state. If `action_divisor` is None,
+    the outputs are in units of the box: 0 is its center and ±1 are its bounds. A dimension without
+    both bounds has unit 1, with the origin at its bound or at 0. If `action_divisor` is a number,
+    the actions are the outputs divided by it; published code often implements this by rescaling
+    the environment. Likelihood ratios and their gradients do not depend on the units.
     """
 
     action_space: gymnasium.Space[Any]
     initial_std: float = 1.0
     min_std: float = 1e-6
-    action_scale: float | None = None
+    action_divisor: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("initial_std", "min_std", "action_scale"):
+        for name in ("initial_std", "min_std", "action_divisor"):
             value = getattr(self, name)
             if value is not None:
                 require_between(name, value, 0, math.inf, open_low=True)
@@ -51,16 +51,16 @@ class ActionHead:
 
     @cached_property
     def layout(self) -> ActionLayout:
-        """How actions lie in rows."""
+        """The layout of actions in rows of numbers."""
         return ActionLayout(self.action_space)
 
     @property
     def size(self) -> int:
-        """Outputs that the network must give."""
+        """Number of outputs of the network."""
         return self.layout.encoded_size
 
     def init(self, device: torch.device) -> dict[str, Tensor]:
-        """Parameters in addition to the network's: `log_std`, one for each number of a box."""
+        """Parameters of the head: `log_std` [numbers of the boxes], or none without boxes."""
         count = sum(part.size for part in self.layout.parts if isinstance(part, BoxColumns))
         if not count:
             return {}
@@ -70,9 +70,9 @@ class ActionHead:
         """The distribution of actions.
 
         Args:
-            outputs: of the network, [..., size].
-            log_std: the parameter of this name if there are boxes; [numbers], or with leading axes
-                that broadcast with those of `outputs`.
+            outputs: outputs of the network, [..., size].
+            log_std: the parameter `log_std`, if there are boxes. Shape [numbers], or with leading
+                axes that broadcast with the leading axes of `outputs`.
         """
         parts = self.layout.parts
         if isinstance(self.action_space, spaces.Discrete):
@@ -104,10 +104,10 @@ class ActionHead:
     def _in_env_units(
         self, part: BoxColumns, outputs: Tensor, log_std: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if self.action_scale == 1:
+        if self.action_divisor == 1:
             return outputs, log_std
-        if self.action_scale is not None:
-            return outputs / self.action_scale, log_std - math.log(self.action_scale)
+        if self.action_divisor is not None:
+            return outputs / self.action_divisor, log_std - math.log(self.action_divisor)
         center, half_width = part.center, part.half_width
         if not center.any() and (half_width == 1).all():
             return outputs, log_std

@@ -1,7 +1,7 @@
-"""Adapting any agent to recorded episodes, and acting with the result.
+"""Adaptation of any agent to recorded episodes, and its actions afterwards.
 
-Both use the players that an evaluation uses, so they have one meaning for all agents: an adapted
-state is a player that has seen the episodes.
+An adapted state holds players that have seen the episodes, the same players that an evaluation
+uses, so adaptation means the same for all agents.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Inputs: TypeAlias = ActorInput | Tensor | NDArray[np.floating]
 
 
 class ActingAgent(AdaptiveAgent, Protocol):
-    """What this module needs of an agent."""
+    """The part of an agent that this module uses."""
 
     family: TaskFamily
     device: torch.device
 
 
 class _Group(NamedTuple):
-    """Trials that one player acts in."""
+    """A player and the trials that it acts in."""
 
     player: Player
     rows: Tensor | None
@@ -66,7 +66,7 @@ class AdaptedState:
 
 
 def adapted_by(agent: ActingAgent, episodes: Sequence[Episodes]) -> AdaptedState:
-    """The state of an agent after it has seen batches of episodes [N, E, ...]."""
+    """The state of an agent after adaptation to batches of episodes [N, E, ...]."""
     num_tasks, num_envs = episodes[0].rewards.shape[:2]
     generator = torch.Generator(agent.device)
     if not agent.remembers:
@@ -76,7 +76,7 @@ def adapted_by(agent: ActingAgent, episodes: Sequence[Episodes]) -> AdaptedState
         return AdaptedState(agent, (_Group(player, None),), generator, num_tasks, None)
     trials = _joined(episodes)
     groups = []
-    # Trials of one length together: a player that waits for a longer trial would go on learning.
+    # Group trials by length: a player must not see further steps after its trial has ended.
     for length in trials.lengths.unique().tolist():
         rows = (trials.lengths == length).nonzero().squeeze(1)
         player = agent.play(len(rows), 1, generator)
@@ -93,13 +93,13 @@ def predicted(
     state: AdaptedState | None,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, AdaptedState]:
-    """Actions, and the state after them; the given state is left as it is.
+    """Actions and the next state; the given state is not changed.
 
     Args:
         agent: the owner of the state.
-        inputs: of all tasks [N, E, ...].
-        state: None before any data.
-        generator: of the actions; None takes the mode.
+        inputs: observations of all tasks [N, E, ...], or an `ActorInput`.
+        state: the adapted state; None before any data.
+        generator: draws the actions; None takes the mode.
 
     Raises:
         ValueError: if shapes do not fit, or a memory lacks the previous step.
@@ -125,7 +125,7 @@ def predicted(
 
 
 def _actor_input(agent: ActingAgent, inputs: Inputs, state: AdaptedState | None) -> ActorInput:
-    """The inputs with float32 observations and the previous step."""
+    """The inputs as an `ActorInput` with float32 observations."""
     given = inputs.observations if isinstance(inputs, ActorInput) else inputs
     observations = torch.as_tensor(given, dtype=torch.float32, device=agent.device)
     _require_observation_shape(agent.family, observations, state)
@@ -174,14 +174,14 @@ def _actions(groups: Sequence[_Group], inputs: ActorInput) -> Tensor:
 class _Trials(NamedTuple):
     """Trials of R environments without padding between their episodes."""
 
-    observations: Tensor  # [R, T, O], the observations that were acted on
+    observations: Tensor  # [R, T, O], before each action
     actions: Tensor  # [R, T, ...]
     rewards: Tensor  # [R, T]
     episode_ends: Tensor  # [R, T] bool
     lengths: Tensor  # [R] int64
 
     def input(self, rows: Tensor, step: int) -> ActorInput:
-        """The input of the players of some rows before an action, [len(rows), 1, ...]."""
+        """The players' input for some rows at one step, [len(rows), 1, ...]."""
         observations = self.observations[rows, step].unsqueeze(1)
         always = torch.ones(len(rows), 1, dtype=torch.bool, device=observations.device)
         if step == 0:
@@ -203,7 +203,7 @@ class _Trials(NamedTuple):
 
 def _joined(episodes: Sequence[Episodes]) -> _Trials:
     mask = torch.cat([batch.mask for batch in episodes], 2).flatten(0, 1)
-    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)  # steps that count come first
+    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)  # valid steps come first
     return _Trials(
         _reordered([batch.observations[:, :, :-1] for batch in episodes], order),
         _reordered([batch.actions for batch in episodes], order),
@@ -220,6 +220,6 @@ def _reordered(parts: Sequence[Tensor], order: Tensor) -> Tensor:
 
 
 def _last_steps(mask: Tensor) -> Tensor:
-    """True at the last step of each episode that counts."""
+    """True at the last valid step of each episode."""
     following = torch.cat([mask[..., 1:], torch.zeros_like(mask[..., :1])], -1)
     return mask & ~following

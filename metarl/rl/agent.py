@@ -1,7 +1,7 @@
-"""The contract of agents that train, and everything that they share.
+"""Base class of agents that train: iterations, checkpoints, copies, and recorded adaptation.
 
-An evaluation needs less of an agent: `metarl.rl.players.AdaptiveAgent`. The agents themselves are
-in metarl.agents.
+An evaluation needs only `metarl.rl.players.AdaptiveAgent`. The built-in agents are in
+`metarl.agents`.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Agent(ABC, Generic[Config]):
     A subclass sets `name`, `config_type`, `metrics` and `score`; creates `params` in its
     constructor, which takes the arguments of this one and calls it first; and defines `_iterate`
     and `play`. If the next iteration depends on more tensors than `params`, such as the moments of
-    an optimizer, it extends `_state` and `_set_state`. Everything else is shared: checked
-    iterations that leave no trace if they fail, counters, time, checkpoints, copies, and acting
-    with recorded data.
+    an optimizer, it extends `_state` and `_set_state`. The base class provides the rest: iterations
+    that are checked and undone if they fail, counters, timing, checkpoints, copies, and adaptation
+    to recorded data.
 
     Random numbers must come from generators derived from `seed`, their purpose and
     `num_iterations` (see `metarl.seeding`), so that a run that was stopped continues bitwise
@@ -65,11 +65,11 @@ class Agent(ABC, Generic[Config]):
     """
 
     name: ClassVar[str]
-    """The name under which the agent is registered, and that checkpoints hold."""
+    """The registered name of the agent, which is stored in checkpoints."""
     config_type: ClassVar[type[Any]]
-    """Dataclass of the settings; its `meta_batch_size` is the number of tasks of an iteration."""
+    """Dataclass of the settings; its `meta_batch_size` is the number of tasks per iteration."""
     adapts_untrained: ClassVar[bool] = False
-    """Whether an untrained agent learns a task in `Player.adapt`, as gradient steps do."""
+    """Whether an untrained agent can learn a task in `Player.adapt`, such as by gradient steps."""
 
     params: Params
     """The meta-learned parameters by name; every value must be finite."""
@@ -86,12 +86,12 @@ class Agent(ABC, Generic[Config]):
 
         Args:
             family: where the tasks come from.
-            config: settings; None takes the defaults. `action_scale` None becomes the variant's.
+            config: settings; None: the defaults. `action_divisor` None becomes the family's value.
             seed: seed of parameters, tasks, initial states and actions.
             device: where parameters and updates are computed.
 
         Raises:
-            TypeError: if the class lacks part of its declaration, or `config` has another type.
+            TypeError: if the class does not define all attributes, or `config` has the wrong type.
             ValueError: if the settings do not fit the family.
         """
         self._config: Config = checked_config(type(self), family, config)
@@ -105,7 +105,7 @@ class Agent(ABC, Generic[Config]):
 
     @property
     def config(self) -> Config:
-        """The settings, resolved; they cannot be replaced."""
+        """The resolved settings; they cannot be replaced."""
         return self._config
 
     @config.setter
@@ -122,17 +122,17 @@ class Agent(ABC, Generic[Config]):
 
     @property
     def score(self) -> str:
-        """The metric whose highest mean marks the best checkpoint; the default is the first."""
+        """The metric that ranks checkpoints, higher is better; by default the first metric."""
         return next(iter(self.metrics), "")
 
     @property
     def shown_metrics(self) -> tuple[str, ...]:
-        """The metrics in the progress line; the default is the score."""
+        """The metrics in the progress line; by default the score."""
         return (self.score,)
 
     @property
     def remembers(self) -> bool:
-        """Whether the agent learns while it acts; see `metarl.rl.players.AdaptiveAgent`."""
+        """Whether the agent has a memory; see `metarl.rl.players.AdaptiveAgent`."""
         return False
 
     @property
@@ -157,7 +157,7 @@ class Agent(ABC, Generic[Config]):
 
     @abstractmethod
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
-        """Start on tasks of which the agent knows nothing; see `AdaptiveAgent` in `players`."""
+        """A player in new tasks, before any data; see `metarl.rl.players.AdaptiveAgent`."""
 
     def _state(self) -> State:
         """All tensors that the next iteration depends on, by group and name."""
@@ -165,7 +165,7 @@ class Agent(ABC, Generic[Config]):
 
     def _set_state(self, state: State) -> None:
         """Continue from a state whose tensors have the shapes, types and devices of `_state()`."""
-        with torch.no_grad():  # in place, as optimizers hold these very tensors
+        with torch.no_grad():  # in place, since optimizers refer to these tensors
             for name, values in state["parameters"].items():
                 self.params[name].copy_(values)
 
@@ -180,16 +180,16 @@ class Agent(ABC, Generic[Config]):
         """Train for more iterations.
 
         Args:
-            num_iterations: how many.
-            callback: called after each iteration with the agent and its metrics; False ends
-                training.
+            num_iterations: number of iterations.
+            callback: called after each iteration with the agent and its metrics; training ends if
+                it returns False.
 
         Returns:
             The agent itself.
 
         Raises:
             FloatingPointError: if an observation, a reward, a loss, a metric or a parameter is not
-                finite; the agent is as it was before the iteration.
+                finite; the iteration is undone.
             ValueError: if `num_iterations` is negative, or metrics are not as declared.
         """
         require_at_least("num_iterations", num_iterations, 0)
@@ -200,10 +200,10 @@ class Agent(ABC, Generic[Config]):
         return self
 
     def iterate(self) -> Metrics:
-        """Run one training iteration; if it raises, the agent is as it was before.
+        """Run one training iteration; if it raises, the agent is not changed.
 
         Returns:
-            The declared metrics, and time/env_steps (all iterations), time/env_steps_per_second,
+            The declared metrics, time/env_steps (of all iterations), time/env_steps_per_second,
             time/sampling_seconds and time/update_seconds.
 
         Raises:
@@ -223,7 +223,7 @@ class Agent(ABC, Generic[Config]):
                 metrics, steps = checked_outcome(self.name, self._iterate(tasks), self.metrics)
                 seconds = time.perf_counter() - started
             self.num_iterations, self.num_env_steps = key + 1, steps_before + steps
-        except BaseException:  # an update may stop half-way, for lack of memory for instance
+        except BaseException:  # an update can fail half-way, for example for lack of memory
             self._set_state(before)
             self.num_iterations, self.num_env_steps = key, steps_before
             self.close()
@@ -237,7 +237,9 @@ class Agent(ABC, Generic[Config]):
         }
 
     def _training_envs(self, tasks: Tasks, *, num_envs: int) -> AbstractContextManager[BatchEnv]:
-        """Environments of the tasks, kept from one iteration to the next; time counts as sampling.
+        """Environments of the tasks; time inside the context counts as sampling time.
+
+        They are kept from one iteration to the next.
 
         Args:
             tasks: [N, D].
@@ -246,15 +248,15 @@ class Agent(ABC, Generic[Config]):
         return self._training.posing(tasks, num_envs=num_envs)
 
     def close(self) -> None:
-        """Free the training environments; the next iteration opens them again."""
+        """Close the training environments; the next iteration opens them again."""
         self._training.close()
 
     def untrained(self, *, family: TaskFamily | None = None, device: Any = None) -> Self:
         """A fresh agent with this one's settings and seed.
 
         Args:
-            family: where the tasks come from; None takes this agent's.
-            device: None takes this agent's.
+            family: where the tasks come from; None: this agent's family.
+            device: where the new agent computes; None: this agent's device.
         """
         family, device = family or self.family, device or self.device
         return type(self)(family, self.config, seed=self.seed, device=device)
@@ -262,19 +264,20 @@ class Agent(ABC, Generic[Config]):
     # Acting with recorded data.
 
     def adapt(self, episodes: Episodes | Sequence[Episodes]) -> AdaptedState:
-        """The agent's knowledge of all tasks after it has seen episodes of them.
+        """The agent's state after adaptation to recorded episodes of all tasks.
 
         Args:
-            episodes: recorded by this agent or another policy; one batch [N, E, ...] or several in
-                order, on the agent's device. An agent without a memory takes one adaptation step
-                on each batch. A memory sees the k-th batch as the k-th episode of N · E trials.
+            episodes: recorded with this agent or another policy; one batch [N, E, ...] or several
+                in order, on the agent's device. An agent without a memory takes one adaptation
+                step on each batch. For an agent with a memory, the k-th batch is the k-th episode
+                of N · E trials.
 
         Returns:
-            An opaque state for `predict`; its N is that of the episodes, and so is its E if the
-            agent has a memory.
+            An opaque state for `predict`, for the same number of tasks and, if the agent has a
+            memory, of environments.
 
         Raises:
-            TypeError: if `episodes` holds something else.
+            TypeError: if `episodes` holds objects of another type.
             ValueError: if there are none, or their numbers of tasks or environments differ.
         """
         batches = [episodes] if isinstance(episodes, Episodes) else list(episodes)
@@ -295,7 +298,7 @@ class Agent(ABC, Generic[Config]):
             inputs: observations [N, E, O], or an `ActorInput` with the previous step. A memory
                 needs the latter, except at the start of a trial and right after `adapt`, where
                 observations start a new episode. `ActorInput.deterministic` is not used.
-            adapted: from `adapt` or the previous `predict`; None: nothing is known of the tasks.
+            adapted: result of `adapt` or of the previous `predict`; None: before any data.
             deterministic: take the mode of the policy.
             generator: draws the actions if they are not deterministic. On the agent's device.
 
@@ -304,7 +307,7 @@ class Agent(ABC, Generic[Config]):
             with: the advanced memory; without a memory, the same state.
 
         Raises:
-            TypeError: if `adapted` is something else.
+            TypeError: if `adapted` has another type.
             ValueError: if shapes do not fit, the generator is missing, or a memory lacks the
                 previous step.
         """
@@ -321,7 +324,7 @@ class Agent(ABC, Generic[Config]):
     # Files and copies.
 
     def save(self, path: Path | str) -> None:
-        """Write a checkpoint: the state, the settings and the counters. Replaced in one step.
+        """Write a checkpoint with the state, the settings and the counters; a file is replaced.
 
         Raises:
             FloatingPointError: if a parameter is not finite; nothing is written.
@@ -341,7 +344,7 @@ class Agent(ABC, Generic[Config]):
     def load(
         cls, path: Path | str, family: TaskFamily, *, device: torch.device | str = "cpu"
     ) -> Self:
-        """The agent of a checkpoint; it continues as if it had never been stopped.
+        """The agent of a checkpoint; training continues bitwise identically.
 
         Raises:
             ValueError: if the file is not a checkpoint, belongs to another agent or family, or
@@ -358,7 +361,7 @@ class Agent(ABC, Generic[Config]):
         return agent
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles are built by the constructor; their environments open when used."""
+        """Support copies and pickles, which call the constructor and then set the state."""
         keywords = {"seed": self.seed, "device": self.device}
         made = (type(self), (self.family, self.config), keywords)
         return _rebuilt, (*made, self._state_copy(), self._counters())
@@ -385,7 +388,7 @@ def _rebuilt(
     state: State,
     counters: Mapping[str, int],
 ) -> Agent[Any]:
-    """The agent of a copy or a pickle."""
+    """Construct the agent of a copy or a pickle."""
     agent = agent_type(*arguments, **keywords)
     agent._set_state(state)
     agent.num_iterations, agent.num_env_steps = counters.values()

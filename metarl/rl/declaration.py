@@ -16,7 +16,7 @@ from metarl.validation import require_at_least
 __all__ = ["Iteration", "checked_config", "checked_outcome", "require_batches", "require_metrics"]
 
 _TIME = "time/"
-"""The group of metrics that every agent gets; no agent may declare one of them."""
+"""Prefix of the metrics that `Agent.iterate` adds; agents must not declare them."""
 
 
 class Iteration(NamedTuple):
@@ -29,7 +29,7 @@ class Iteration(NamedTuple):
 
 
 def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> Any:
-    """The settings of an agent, resolved: `action_scale` None becomes the variant's.
+    """The settings of an agent, resolved: `action_divisor` None becomes the family's value.
 
     Raises:
         TypeError: if the class declares no name or no dataclass with `meta_batch_size`, or `config`
@@ -53,18 +53,18 @@ def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> An
             f"config of {where} must be of type {settings_type.__name__}, "
             f"got {type(config).__name__}"
         )
-    if getattr(config, "action_scale", family.action_scale) is None:
-        config = replace(config, action_scale=family.action_scale)
+    if getattr(config, "action_divisor", family.action_scale) is None:
+        config = replace(config, action_divisor=family.action_scale)
     return config
 
 
 def require_metrics(
     agent: str, metrics: Mapping[str, str], *, score: str, shown: Sequence[str]
 ) -> None:
-    """Reject a declaration without metrics, or with a name that commands cannot use.
+    """Reject a declaration without metrics, or with an invalid name of a metric.
 
     Raises:
-        TypeError: naming the agent and what must be declared.
+        TypeError: if there are no metrics, or a name, the score or a shown metric is invalid.
     """
     if not metrics:
         raise TypeError(
@@ -131,15 +131,15 @@ def _number(agent: str, name: str, value: object) -> float:
 
 
 def require_batches(episodes: Sequence[Episodes], *, same_envs: bool) -> None:
-    """Reject recorded episodes that no agent can adapt to.
+    """Reject recorded episodes that an agent cannot adapt to.
 
     Args:
         episodes: batches [N, E, ...] of one set of tasks.
-        same_envs: whether E must be the same in all.
+        same_envs: whether all batches must have the same E.
 
     Raises:
-        TypeError: if something is not a batch of episodes.
-        ValueError: if there is no batch, or they differ in tasks or environments.
+        TypeError: if an item is not an `Episodes`.
+        ValueError: if there is no batch, or numbers of tasks or environments differ.
     """
     if not episodes:
         raise ValueError("episodes must hold at least one batch [tasks, envs, ...], got none")

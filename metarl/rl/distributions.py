@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Distribution(Protocol):
-    """What an algorithm needs of an action distribution; `[...]` are its leading axes."""
+    """Interface of action distributions; `[...]` are the leading axes of the parameters."""
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
@@ -39,8 +39,8 @@ class Distribution(Protocol):
     def fisher_metric(self, tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Fisher information of one state in its outputs, times tangents of the outputs.
 
-        An output that states share, such as a state-independent log_std, enters as if each state
-        had its own: the mean over states of equal terms is that term.
+        An output that all states share, such as a state-independent log_std, is treated as if each
+        state had a separate copy; the mean over states is the same.
         """
 
     def sample(self, generator: torch.Generator) -> Tensor:
@@ -50,10 +50,10 @@ class Distribution(Protocol):
         """The most likely actions."""
 
     def entropy(self) -> Tensor:
-        """In nats. Shape [...]."""
+        """Entropy in nats. Shape [...]."""
 
     def detach(self) -> Distribution:
-        """The same distribution without a graph."""
+        """The same distribution, detached from the autograd graph."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Categorical:
             self.logits.shape, generator=generator, device=self.logits.device,
             dtype=self.logits.dtype,
         )  # fmt: skip
-        # An exact 0, one draw in 2²⁴, would choose its action however improbable that is.
+        # An exact 0 (probability 2⁻²⁴) would select its action regardless of its probability.
         uniform = uniform.clamp(min=torch.finfo(uniform.dtype).eps / 4)
         exponential = -torch.log1p(-uniform)  # argmin of E_k / p_k is distributed as p
         return self._shifted((torch.log(exponential) - self.logits).argmin(-1))
@@ -197,10 +197,10 @@ class MultiCategorical:
 
 @dataclass(frozen=True)
 class JointDistribution:
-    """Independent distributions over consecutive columns of actions, as one."""
+    """The product of independent distributions over consecutive columns of actions."""
 
     parts: tuple[DiagonalGaussian | MultiCategorical, ...]
-    widths: tuple[int, ...]  # columns of each part; A in all
+    widths: tuple[int, ...]  # number of columns of each part; their sum is A
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
@@ -249,8 +249,8 @@ def _is_choice(part: Distribution) -> bool:
 
 
 def draw(distribution: Distribution, deterministic: Tensor, generator: torch.Generator) -> Tensor:
-    """Actions: the most likely one where `deterministic` [...] is true, drawn elsewhere."""
-    if not bool(deterministic.any()):  # training, which should wait for one number only
+    """Actions: the mode where `deterministic` [...] is true, samples elsewhere."""
+    if not bool(deterministic.any()):  # training; waits for the GPU only once
         return distribution.sample(generator)
     if bool(deterministic.all()):
         return distribution.mode()

@@ -1,4 +1,4 @@
-"""Means and standardization over the steps that a mask keeps."""
+"""Means and standardization over the steps where a mask is true."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = [
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values that the mask keeps."""
+    """Mean of the values where the mask is true."""
     return torch.where(mask, values, 0).sum() / mask.sum()
 
 
@@ -26,21 +26,21 @@ def standardized(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def state_weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights of each task's mean over the steps that the mask keeps.
+    """Weights for the mean of each task over the steps where the mask is true.
 
     Args:
-        mask: bool, true for the steps that count. Shape [N, ...].
-        dtype: of the weights.
+        mask: bool, true for valid steps. Shape [N, ...].
+        dtype: dtype of the weights.
 
     Returns:
-        Weights in the shape of `mask`; those of a task sum to 1.
+        Weights in the shape of `mask`; the weights of each task sum to 1.
     """
     counts = mask.to(dtype)
     return counts / _task_sums(counts)
 
 
 def mean_over_states(values: Tensor, mask: Tensor) -> Tensor:
-    """Each task's mean of the values [N, ...] over the steps that the mask keeps. Shape [N]."""
+    """Mean of the values [N, ...] of each task where the mask is true. Shape [N]."""
     weighted = torch.where(mask, values, 0) * state_weights(mask, values.dtype)
     return weighted.flatten(1).sum(-1)
 
@@ -48,7 +48,7 @@ def mean_over_states(values: Tensor, mask: Tensor) -> Tensor:
 def standardized_by_task(values: Tensor, mask: Tensor) -> Tensor:
     """Values [N, ...] with mean 0 and standard deviation 1 over each task's masked steps.
 
-    Steps outside the mask are shifted and scaled as the others; they must be finite.
+    Values outside the mask are shifted and scaled in the same way; they must be finite.
     """
     weights = state_weights(mask, values.dtype)
     mean = _task_sums(values * weights)

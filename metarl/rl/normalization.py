@@ -1,4 +1,4 @@
-"""Mean and variance of a stream, kept as a value: what observations are normalised by."""
+"""Running mean and variance, for normalizing observations and returns."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ __all__ = ["RunningMoments"]
 
 @dataclass(frozen=True)
 class RunningMoments:
-    """Count, mean and variance of everything seen so far, in float64."""
+    """Count, mean and variance of all values so far, in float64; immutable."""
 
     count: Tensor  # scalar
     mean: Tensor  # [O]
     variance: Tensor  # [O], the mean squared deviation
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its parts by name, for a checkpoint."""
+        """The tensors by name, for a checkpoint."""
         return {"count": self.count, "mean": self.mean, "variance": self.variance}
 
     @classmethod
     def empty(cls, size: int, device: torch.device) -> RunningMoments:
-        """Nothing seen: mean 0 and variance 1, so that normalising only clips."""
+        """Moments before any value: mean 0 and variance 1, so that normalizing only clips."""
         zeros = torch.zeros(size, dtype=torch.float64, device=device)
         return cls(zeros.new_zeros(()), zeros, zeros + 1)
 
     def updated(self, values: Tensor) -> RunningMoments:
-        """The moments after more values [M, O] have been seen.
+        """The moments after M more values [M, O].
 
         Source: Chan, Golub & LeVeque 1979, eq. 2.1 (the parallel update).
         """
@@ -45,6 +45,6 @@ class RunningMoments:
         return RunningMoments(total, self.mean + shift * count / total, squares / total)
 
     def normalized(self, values: Tensor, *, clip: float = 10.0) -> Tensor:
-        """(values − mean) / standard deviation, within ±clip, in the dtype of `values`."""
+        """(values − mean) / standard deviation, clipped to ±clip, in the dtype of `values`."""
         scale = (self.variance + 1e-8).rsqrt().to(values.dtype)
         return ((values - self.mean.to(values.dtype)) * scale).clamp(-clip, clip)

@@ -58,7 +58,7 @@ def clipped_surrogate(
 def clipped_value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float | None = None
 ) -> Tensor:
-    """Half the squared error of the values; with `clip`, the larger of it and the clipped error.
+    """Half the squared error of the values; with `clip`, at least half the clipped squared error.
 
         ½ max((V − G)², (V_old + clip(V − V_old, −ε, ε) − G)²)
 
@@ -90,7 +90,7 @@ class PolicyBatch(NamedTuple):
     actions: Tensor  # [N, E, T, A], or [N, E, T] int64
     log_probs: Tensor  # [N, E, T], under the policy that acted, nats
     advantages: Tensor  # [N, E, T]
-    mask: Tensor  # [N, E, T] bool, steps that count
+    mask: Tensor  # [N, E, T] bool, true for valid steps
 
     def first_envs(self, num_envs: int) -> PolicyBatch:
         """The episodes of the first environments of each task, as views."""
@@ -99,7 +99,7 @@ class PolicyBatch(NamedTuple):
 
 def policy_batch(
     episodes: Episodes,
-    behaviour: Distribution,
+    behavior: Distribution,
     *,
     gamma: float = 0.99,
     gae_lambda: float = 1.0,
@@ -111,16 +111,16 @@ def policy_batch(
 
     Args:
         episodes: leading axes [N, E], time T.
-        behaviour: distributions that acted, leading axes [N, E, T].
+        behavior: distributions that the actions were drawn from, leading axes [N, E, T].
         gamma: discount per step.
         gae_lambda: λ of the advantage estimate.
         baseline: "linear": fitted to this batch, task by task; "none": values are zero.
         normalize: give the advantages of each task mean 0 and standard deviation 1.
-        bootstrap_truncated: count the baseline's value after a truncated episode. The published
-            methods do not: for them the value after the horizon is 0.
+        bootstrap_truncated: bootstrap from the baseline's value when an episode is truncated. The
+            published methods use the value 0 after the horizon.
 
     Returns:
-        The batch without a graph, contiguous.
+        The batch, detached from the autograd graph, with contiguous observations and actions.
     """
     ends = episodes.terminated | episodes.truncated
     if baseline == "linear":
@@ -139,7 +139,7 @@ def policy_batch(
     return PolicyBatch(
         episodes.observations[:, :, :-1].contiguous(),
         episodes.actions.contiguous(),
-        behaviour.log_prob(episodes.actions).detach(),
+        behavior.log_prob(episodes.actions).detach(),
         advantages,
         episodes.mask,
     )
@@ -161,8 +161,9 @@ def log_prob_loss(policy: Policy) -> Loss:
 def ratio_loss(policy: Policy) -> Loss:
     """Likelihood-ratio surrogate: L = −mean π(a | s) / π_acted(a | s) A of each task, [tasks].
 
-    Its gradient at the acting parameters is that of `log_prob_loss`; its Hessian there also holds
-    the variance term of the policy gradient (Rothfuss et al. 2019, arXiv:1810.06784, sec. 4).
+    At the parameters that acted, its gradient equals the gradient of `log_prob_loss`; its Hessian
+    also holds the variance term of the policy gradient (Rothfuss et al. 2019, arXiv:1810.06784,
+    sec. 4).
 
     Source: Schulman et al. 2015 (arXiv:1502.05477), eq. 14.
     """
@@ -192,9 +193,9 @@ def adapted_fisher_product(
     Args:
         policy: the policy.
         adaptation: θ'_i and J_i.
-        query: states of all tasks, [N, E, T, ...]; may hold a share of the environments.
-        like: the parameters θ that are meta-learned, for their names and shapes. Parameters of the
-            adaptation that are not among them (a context that always starts at 0) do not move.
+        query: states of all tasks, [N, E, T, ...]; may hold a part of the environments.
+        like: the meta-learned parameters θ, for their names and shapes. Other parameters of the
+            adaptation, such as a context that always starts at 0, are constant.
 
     Returns:
         The product on flat vectors [P].
@@ -207,7 +208,7 @@ def adapted_fisher_product(
     num_tasks = weights.shape[0]
 
     def metric(tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Mean over states; an output that all states share has axes of length 1, weight 1."""
+        """Mean over states; an output that all states share has axes of length 1 and weight 1."""
         products = distribution.detach().fisher_metric(tangents)
         states = weights.shape[1:-1]
         return tuple(p * weights if p.shape[1:-1] == states else p for p in products)

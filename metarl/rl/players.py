@@ -1,7 +1,7 @@
-"""Players: agents that act in a set of tasks, and everything that an evaluation knows of them.
+"""The agent interface of evaluations, and players for policies, functions and user objects.
 
-Here are the protocols, and players for policies with adapted parameters, for fixed policies and
-for a user's object. Players of Stable-Baselines3 models are in `metarl.bridges.sb3_agent`.
+A player acts in a set of tasks and adapts to them. Players for Stable-Baselines3 models are in
+`metarl.bridges.sb3_agent`.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ __all__ = [
 
 
 class Player(TrialActor, Protocol):
-    """An agent that acts in tasks, all at once, of which it knows nothing at first."""
+    """An agent in a batch of tasks, all of them new to it at the start."""
 
     def adapt(self, episodes: Episodes) -> None:
         """Learn from one batch of episodes of each task, [tasks, envs, ...].
 
-        An agent whose memory learns while it acts does nothing here.
+        Does nothing for an agent with a memory, which learns while it acts.
         """
 
 
 class AdaptiveAgent(Protocol):
-    """Something that acts and adapts: everything that an evaluation knows of an agent."""
+    """An agent that acts and adapts; the interface that an evaluation uses."""
 
     @property
     def remembers(self) -> bool:
-        """Whether it learns while it acts, so that a task's episodes must follow one another.
+        """Whether the agent has a memory: it learns while acting, one episode after another.
 
-        An agent without a memory learns in `Player.adapt` only, from episodes that may be played
-        side by side.
+        An agent without a memory learns only in `Player.adapt`, from episodes that can run in
+        parallel.
         """
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
-        """Start on tasks of which the agent knows nothing.
+        """A player in new tasks, before any data.
 
         Args:
             num_tasks: N.
@@ -68,14 +68,14 @@ class AdaptStep(Protocol):
         """The parameters [tasks, ...] after the step.
 
         Args:
-            params: of each task [tasks, ...].
-            episodes: collected with them, [tasks, envs, ...].
+            params: parameters of each task, [tasks, ...].
+            episodes: collected with `params`, [tasks, envs, ...].
             step: number of steps before this one.
         """
 
 
 class PolicyPlayer:
-    """Acts with one policy for each task, whose parameters each batch of episodes adapts."""
+    """Acts with one policy for each task; each batch of episodes adapts its parameters."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class PolicyPlayer:
         """
         Args:
             policy: the policy as a function of its parameters.
-            params: shared by all tasks before any data, no task axis.
+            params: initial parameters of all tasks, without a task axis.
             num_tasks: N.
             generator: draws the actions. On the device of the parameters.
             adapt_step: one adaptation step.
@@ -100,7 +100,7 @@ class PolicyPlayer:
 
     @torch.no_grad()
     def actor(self, observations: Tensor) -> Tensor:
-        """Actions drawn from the policies [tasks, envs, ...]; what `collect` needs."""
+        """Actions sampled from the policies [tasks, envs, ...]; an `Actor` for `collect`."""
         return self._policy.distribution(self.params, observations).sample(self._generator)
 
     @torch.no_grad()
@@ -109,31 +109,31 @@ class PolicyPlayer:
         return self._policy.distribution(self.params, observations).mode()
 
     def act(self, moment: ActorInput) -> Tensor:
-        """Drawn actions, or modes in the environments that ask for them."""
+        """Sampled actions, or modes in environments that act deterministically."""
         return chosen(moment, self.actor, self.mode)
 
     def adapt(self, episodes: Episodes) -> None:
-        """One adaptation step."""
+        """Take one adaptation step."""
         self.params = self._adapt_step(self.params, episodes, step=self._num_steps)
         self._num_steps += 1
 
 
 class StatelessPlayer:
-    """The player of a fixed function of the observations; it never learns."""
+    """Acts with a fixed function of the observations; never learns."""
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
 
     def act(self, moment: ActorInput) -> Tensor:
-        """The function's actions."""
+        """Actions of the function."""
         return self._actor(moment.observations)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 class _UserPlayer:
-    """The player of an object that has `act(observations)` and may have `adapt(episodes)`."""
+    """Acts with an object that has `act(observations)` and may have `adapt(episodes)`."""
 
     def __init__(self, player: Any) -> None:
         self._player = player
@@ -205,7 +205,7 @@ class _Unadapted:
         return self._player.act(moment)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 class _UnadaptedAgent:
@@ -219,11 +219,13 @@ class _UnadaptedAgent:
 
 
 def unadapted(agent: AdaptiveAgent) -> AdaptiveAgent:
-    """The agent as it is before any data of a task; its players never learn.
+    """The agent without adaptation: its players never learn.
 
     Raises:
-        ValueError: if it has a memory, because it then learns whenever it acts.
+        ValueError: if the agent has a memory, since it learns whenever it acts.
     """
     if agent.remembers:
-        raise ValueError("agent must be without memory, one with memory adapts whenever it acts")
+        raise ValueError(
+            "agent must not have a memory: an agent with a memory adapts whenever it acts"
+        )
     return _UnadaptedAgent(agent)

@@ -1,4 +1,4 @@
-"""Feed-forward policies: a network and its distribution, for one task or all tasks in one call."""
+"""Feed-forward policies, for one task or for all tasks in one call."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Policy(Protocol):
     """A stochastic policy as pure functions of its parameters."""
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Fresh parameters on the generator's device, no task axis."""
+        """Initial parameters on the generator's device, without a task axis."""
 
     def distribution(self, params: dict[str, Tensor], observations: Tensor) -> Distribution:
         """π(· | observations).
 
         Args:
-            params: as `init` gives them, or each with a leading task axis.
-            observations: [..., O], or [tasks, ..., O] with the parameters' task axis.
+            params: result of `init`, or each parameter with a leading task axis.
+            observations: [..., O], or [tasks, ..., O] if the parameters have a task axis.
         """
 
 
 @dataclass(frozen=True)
 class PerceptronPolicy:
-    """A perceptron and an action head; a normal's standard deviation ignores the state.
+    """A multilayer perceptron with an action head, whose standard deviation ignores the state.
 
     Source: Duan et al. 2016 (arXiv:1604.06778), app.; Finn et al. 2017 (arXiv:1703.03400).
     """
@@ -65,7 +65,7 @@ def make_policy(
     activation: Activation = "relu",
     initial_std: float = 1.0,
     min_std: float = 1e-6,
-    action_scale: float | None = None,
+    action_divisor: float | None = None,
 ) -> PerceptronPolicy:
     """The policy for the spaces; see `ActionHead` for its distribution and units.
 
@@ -77,14 +77,14 @@ def make_policy(
         raise TypeError(f"observation_space must be a Box, got {observation_space}")
     if len(observation_space.shape) != 1:
         raise TypeError(f"observation_space must be flat, got shape {observation_space.shape}")
-    head = ActionHead(action_space, initial_std, min_std, action_scale)
+    head = ActionHead(action_space, initial_std, min_std, action_divisor)
     return PerceptronPolicy(observation_space.shape[0], head, hidden_sizes, activation)
 
 
 def _perceptron(
     params: dict[str, Tensor], observations: Tensor, activation: str, task_axes: int
 ) -> Tensor:
-    """The network on observations with any number of axes between tasks and features."""
+    """Apply the network to observations with any number of axes between tasks and features."""
     middle = observations.shape[task_axes:-1]
     flat = observations.flatten(task_axes, -2) if middle else observations.unsqueeze(-2)
     outputs = mlp(params, flat, activation_function(activation))

@@ -24,15 +24,15 @@ __all__ = [
 AGENTS = Registry("agent", group="metarl.agents")
 
 REFERENCES = Registry("reference", group="metarl.agents")
-"""Each entry makes an agent: `REFERENCES.load("ucb1")(family, num_episodes=2)`."""
+"""Each entry creates an agent: `REFERENCES.load("ucb1")(family, num_episodes=2)`."""
 
 
 def register_agent(agent_type: type[Agent[Any]], *, description: str) -> None:
-    """Register an agent of your own under its `name`, for `metarl.train` and the commands.
+    """Register an agent class under its `name`, for `metarl.train` and the commands.
 
     Args:
         agent_type: a subclass of `Agent`.
-        description: one line.
+        description: one line for `metarl list`.
 
     Raises:
         ValueError: if the name is taken.
@@ -41,13 +41,13 @@ def register_agent(agent_type: type[Agent[Any]], *, description: str) -> None:
 
 
 def load_agent(name: str) -> type[Agent[Any]]:
-    """The class of the agent that is registered under a name.
+    """The agent class that is registered under a name.
 
     Raises:
         TypeError: if the entry is not a subclass of `Agent`.
-        ValueError: if there is no agent of the name, or the class has another name.
+        ValueError: if the name is unknown, or differs from the `name` of the class.
     """
-    from metarl.rl.agent import Agent  # imports torch, which the list of agents does without
+    from metarl.rl.agent import Agent  # imports torch, which listing agents does not need
 
     loaded = AGENTS.load(name)
     if not isinstance(loaded, type) or not issubclass(loaded, Agent):
@@ -65,16 +65,16 @@ def load_agent(name: str) -> type[Agent[Any]]:
 def make_reference(
     name: str, family: TaskFamily, *, num_episodes: int = 1, **parameters: Any
 ) -> AdaptiveAgent:
-    """The reference of a name for a family.
+    """A reference algorithm for a family.
 
     Args:
         name: one of `REFERENCES`.
-        family: the family that it plays.
-        num_episodes: episodes of a trial; rules for bandits plan with it.
-        parameters: parameters of the reference; its class names them.
+        family: the family of the tasks.
+        num_episodes: episodes of a trial; some algorithms plan ahead by it.
+        parameters: parameters of the algorithm, as its class defines them.
 
     Raises:
-        ValueError: if there is no reference of the name, or it does not fit the family.
+        ValueError: if the name is unknown, or the algorithm does not support the family.
         TypeError: if a parameter is unknown.
     """
     make = REFERENCES.load(name)
@@ -83,17 +83,17 @@ def make_reference(
 
 
 def fitting_references(family: TaskFamily, *, num_episodes: int = 1) -> dict[str, AdaptiveAgent]:
-    """All references that fit a family, by name, with default parameters.
+    """All reference algorithms that support a family, by name, with default parameters.
 
     Args:
-        family: the family that they play.
+        family: the family of the tasks.
         num_episodes: episodes of a trial.
     """
     fitting = {}
     for entry in REFERENCES:
         try:
             fitting[entry.name] = make_reference(entry.name, family, num_episodes=num_episodes)
-        except ValueError:  # it states why it does not fit
+        except ValueError:  # the algorithm does not support the family
             continue
         except ImportError as missing:
             logging.getLogger("metarl").warning("warning: reference %s is left out", missing)

@@ -1,7 +1,7 @@
 """Return and advantage estimators: pure functions of rewards, values and episode ends.
 
-Time is the last axis; leading axes, usually [tasks, envs], are kept. The linear-feature baseline is
-a value function fitted to the returns of each task.
+Time is the last axis; leading axes are usually [tasks, envs]. The linear-feature baseline is a
+value function that is fitted to the returns of each task.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def generalized_advantages(
     gae_lambda: float,
     next_values: Tensor | None = None,
 ) -> Tensor:
-    """Generalized advantage estimates; termination and truncation are distinguished.
+    """Generalized advantage estimates with separate termination and truncation.
 
         A_t = δ_t + γ λ (1 − end_t) A_{t+1},   δ_t = r_t + γ (1 − terminated_t) V'_t − V_t
 
@@ -62,9 +62,9 @@ def generalized_advantages(
 
     Args:
         rewards: r_t. Shape [..., T].
-        values: V_t of each state; the last bootstraps. Shape [..., T + 1].
-        terminated: bool, the task ended: no value follows. Shape [..., T].
-        truncated: bool, the episode was cut: the next value still counts. Shape [..., T].
+        values: V_t of each state, including the one after the last step. Shape [..., T + 1].
+        terminated: bool, the value after the step is 0. Shape [..., T].
+        truncated: bool, the episode was cut; the next value bootstraps. Shape [..., T].
         gamma: γ, in [0, 1].
         gae_lambda: λ, in [0, 1].
         next_values: V'_t, needed if a new episode starts at t + 1. Shape [..., T].
@@ -124,9 +124,9 @@ def linear_feature_values(
         w_i = argmin_w Σ (φ·w − G)² + ρ ‖w‖²
 
     Args:
-        observations: s. Shape [N, E, T + 1, O], the last one follows the last step.
+        observations: s, including the one after the last step. Shape [N, E, T + 1, O].
         returns: G_t, discounted. Shape [N, E, T].
-        mask: bool, steps that count in the fit. Shape [N, E, T].
+        mask: bool, true for the steps of the fit. Shape [N, E, T].
         regularization: ρ, above 0.
 
     Returns:

@@ -1,8 +1,7 @@
-"""Policies with a memory: from the moments of a trial to actions and values.
+"""Policies with a memory and their critics, as pure functions of one dictionary of parameters.
 
-A policy is three networks in a row, as pure functions of one dictionary of parameters: an encoder
-of the inputs, a memory, and a head. Values come from a head of their own, on the policy's memory or
-on one of their own.
+A policy consists of an encoder of the inputs, a memory and a head. The critic has a separate head
+on the policy's memory or on a separate memory.
 """
 
 from __future__ import annotations
@@ -23,38 +22,38 @@ from metarl.rl.distributions import Distribution
 __all__ = ["TrialPolicy"]
 
 
-_FIRST_POLICY = 0.01
-"""Factor on the last layer's first weights: the first policy is nearly uniform (Andrychowicz et
-al. 2021, arXiv:2006.05990, sec. 3.2)."""
+_LAST_LAYER_FACTOR = 0.01
+"""Factor on the initial weights of the last layer, which makes the initial policy nearly uniform
+(Andrychowicz et al. 2021, arXiv:2006.05990, sec. 3.2)."""
 
 
 @dataclass(frozen=True)
 class TrialPolicy:
-    """A policy and its values as functions of inputs [T, B, I], time first.
+    """A policy and its critic as functions of inputs [T, B, I], time first.
 
-    Parameters are named by their part: "policy.memory.weight_ih", "value.head.weight_0" …
+    Names of parameters begin with their part: "policy.memory.weight_ih", "value.head.weight_0" …
     """
 
     input_size: int
     observation_size: int
     memory: Memory
-    """Takes the encoder's outputs, or the inputs where there is no encoder."""
+    """Its inputs are the encoder's outputs, or the inputs themselves without an encoder."""
     head: ActionHead
     encoder_sizes: tuple[int, ...] = ()
     hidden_sizes: tuple[int, ...] = ()
     value_hidden_sizes: tuple[int, ...] = ()
     activation: Activation = "tanh"
     hypernetwork: bool = False
-    """The memory generates the weights of a perceptron on the observation."""
+    """Whether the memory generates the weights of a perceptron on the observation."""
     separate_value: bool = False
-    """Values have an encoder and a memory of their own."""
+    """Whether the critic has a separate encoder and memory."""
     progress_size: int = 0
-    """Extra inputs of the values' head at each step, such as the progress of the trial."""
+    """Number of additional inputs of the critic's head, such as the progress of the trial."""
     task_size: int = 0
-    """Size of the encoded task, an input of the values' head."""
+    """Size of the encoded task, an input of the critic's head; 0 without it."""
 
     def init(self, generator: torch.Generator) -> Params:
-        """Fresh parameters on the generator's device."""
+        """Initial parameters on the generator's device."""
         params = self._init_trunk("policy", generator)
         params |= _named("policy.head", self._init_head(generator))
         params |= _named("policy", self.head.init(generator.device))
@@ -70,7 +69,7 @@ class TrialPolicy:
     def step(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Distribution, MemoryState]:
-        """One moment, for acting: inputs [B, I], cleared [B]."""
+        """The distribution and the new state of one step, from inputs [B, I] and cleared [B]."""
         encoded = self._encode(params, "policy", inputs)
         memory = part(params, "policy.memory")
         features, state = self.memory.step(memory, encoded, state, cleared)
@@ -79,7 +78,7 @@ class TrialPolicy:
     def sequence(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Distribution, Tensor, MemoryState]:
-        """Many moments: distributions [T, B], features [T, B, H] and the new state."""
+        """Distributions [T, B], features [T, B, H] and the new state of several steps."""
         features, state = self._features(params, "policy", inputs, state, cleared)
         return self._distribution(params, features, inputs), features, state
 
@@ -93,15 +92,16 @@ class TrialPolicy:
         tasks: Tensor,
         cleared: Tensor | None = None,
     ) -> Tensor:
-        """Values [T, B] of whole trials, from their start on.
+        """Values [T, B] of trials from their first step on.
 
-        What the first layer makes of the task is computed once for each trial: a task may be many
-        more numbers than a moment (550 against 18 for MDPs of ten states).
+        The first layer is applied to the task only once per trial, since an encoded task can be
+        much larger than the other inputs (550 against 18 numbers for MDPs of ten states).
 
         Args:
-            params: as `init` gives them.
+            params: result of `init`.
             inputs: [T, B, I].
-            features: the policy's, [T, B, H]; not used where values have a memory of their own.
+            features: features of the policy's memory, [T, B, H]; not used if the critic has a
+                separate memory.
             progress: [T, B, progress_size].
             tasks: [1, B, task_size].
             cleared: bool [T, B].
@@ -113,8 +113,8 @@ class TrialPolicy:
         known = torch.cat([features, progress], dim=-1) if self.progress_size else features
         if not self.task_size:
             return self._mlp(head, known).squeeze(-1)
-        weight, of_task = head["weight_0"].split([self._known_size, self.task_size], dim=1)
-        hidden = linear(known, weight, head["bias_0"]) + linear(tasks, of_task)
+        weight, task_weight = head["weight_0"].split([self._known_size, self.task_size], dim=1)
+        hidden = linear(known, weight, head["bias_0"]) + linear(tasks, task_weight)
         if self.value_hidden_sizes:
             activation = activation_function(self.activation)
             hidden = self._mlp(layers_after_first(head), activation(hidden))
@@ -127,18 +127,18 @@ class TrialPolicy:
     def _features(
         self,
         params: Params,
-        whose: str,
+        network: str,
         inputs: Tensor,
         state: MemoryState,
         cleared: Tensor | None,
     ) -> tuple[Tensor, MemoryState]:
-        encoded = self._encode(params, whose, inputs)
-        return self.memory.sequence(part(params, f"{whose}.memory"), encoded, state, cleared)
+        encoded = self._encode(params, network, inputs)
+        return self.memory.sequence(part(params, f"{network}.memory"), encoded, state, cleared)
 
-    def _encode(self, params: Params, whose: str, inputs: Tensor) -> Tensor:
+    def _encode(self, params: Params, network: str, inputs: Tensor) -> Tensor:
         if not self.encoder_sizes:
             return inputs
-        encoded = self._mlp(part(params, f"{whose}.encoder"), inputs)
+        encoded = self._mlp(part(params, f"{network}.encoder"), inputs)
         return activation_function(self.activation)(encoded)
 
     def _distribution(self, params: Params, features: Tensor, inputs: Tensor) -> Distribution:
@@ -156,20 +156,20 @@ class TrialPolicy:
         outputs = mlp(params, flat, activation_function(self.activation))
         return outputs.view(*inputs.shape[:-1], -1)
 
-    def _init_trunk(self, whose: str, generator: torch.Generator) -> Params:
+    def _init_trunk(self, network: str, generator: torch.Generator) -> Params:
         params: Params = {}
         if self.encoder_sizes:
             sizes = (self.input_size, *self.encoder_sizes)
-            params |= _named(f"{whose}.encoder", init_mlp(sizes, generator))
-        return params | _named(f"{whose}.memory", self.memory.init(generator))
+            params |= _named(f"{network}.encoder", init_mlp(sizes, generator))
+        return params | _named(f"{network}.memory", self.memory.init(generator))
 
     def _init_head(self, generator: torch.Generator) -> Params:
         if self.hypernetwork:
-            return self._generator().init(generator, last_factor=_FIRST_POLICY)
+            return self._generator().init(generator, last_factor=_LAST_LAYER_FACTOR)
         sizes = (self.memory.output_size, *self.hidden_sizes, self.head.size)
         params = init_mlp(sizes, generator)
         last = f"weight_{len(self.hidden_sizes)}"
-        return {**params, last: params[last] * _FIRST_POLICY}
+        return {**params, last: params[last] * _LAST_LAYER_FACTOR}
 
     def _generator(self) -> Hypernetwork:
         sizes = (self.observation_size, *self.hidden_sizes, self.head.size)

@@ -1,6 +1,6 @@
-"""Names of settings in files of earlier versions, and the names now.
+"""Settings that were renamed, so that files of earlier versions can still be read.
 
-Checkpoints and config.json are read through this table, so no other code knows the old names.
+Checkpoints and config.json are read through this table; no other code uses the old names.
 """
 
 from __future__ import annotations
@@ -10,17 +10,23 @@ from typing import Any
 __all__ = ["RENAMED_SETTINGS", "with_current_names"]
 
 RENAMED_SETTINGS: dict[str, dict[str, str]] = {
-    "rl2": {"value_sees_task": "privileged_critic", "expected_rewards": "use_expected_rewards"},
+    "maml-trpo": {"action_scale": "action_divisor"},
+    "rl2": {
+        "action_scale": "action_divisor",
+        "expected_rewards": "use_expected_rewards",
+        "sees_transitions": "include_previous_step",
+        "value_sees_task": "privileged_critic",
+    },
 }
-"""Old name ↦ new name by agent; an agent of another package may add an entry."""
+"""Old name ↦ new name, for each agent; agents of other packages may add an entry."""
 
 
 def with_current_names(agent: object, settings: Any) -> Any:
-    """Stored settings under their names now; anything that is not a JSON object as it is.
+    """Stored settings under their current names; values other than JSON objects are returned as is.
 
     Args:
-        agent: the name of the agent, as the file gives it.
-        settings: its settings, as the file gives them.
+        agent: the stored name of the agent.
+        settings: the stored settings.
 
     >>> with_current_names("rl2", {"value_sees_task": True, "gamma": 0.9})
     {'privileged_critic': True, 'gamma': 0.9}

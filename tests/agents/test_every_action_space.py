@@ -126,13 +126,13 @@ def test_predictions_are_rows_of_actions(name, make):
         assert family.action_space.contains(point)
 
 
-def test_a_number_as_action_scale_keeps_actions_around_0():
+def test_a_number_as_action_divisor_keeps_actions_around_0():
     family = OddActions("off-center box")
     family.action_scale = 1.0
     agent = MAMLTRPO(family, MAML)
-    assert agent.config.action_scale == 1.0
+    assert agent.config.action_divisor == 1.0
     assert agent.predict(torch.zeros(1, 5, 1))[0].abs().max() < 1
     family.action_scale = None
     agent = MAMLTRPO(family, MAML)
-    assert agent.config.action_scale is None
+    assert agent.config.action_divisor is None
     assert (agent.predict(torch.zeros(1, 5, 1))[0] - 1250).abs().max() < 100

@@ -59,7 +59,7 @@ def test_several_runs_keep_every_score_and_say_what_the_interval_is_over():
     ],
 )
 def test_runs_that_are_not_alike_are_refused(change, message):
-    with pytest.raises(ValueError, match=f"one experiment and measured alike, {message}"):
+    with pytest.raises(ValueError, match=f"one experiment and one protocol, {message}"):
         MeasuredRuns({"a": FIRST, "b": dataclasses.replace(SECOND, **change)})
 
 

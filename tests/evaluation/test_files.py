@@ -74,16 +74,16 @@ def test_a_diverged_row_has_no_interval_after_reading(tmp_path):
 def test_the_other_kind_is_rejected(tmp_path):
     agents, learners = RESULTS / "Bandit-n10-k5" / "rl2" / "evaluation.json", tmp_path / "a.json"
     write_evaluations(learners, [learner()])
-    with pytest.raises(ValueError, match=r"a\.json must be of agents, it is of few-shot runs"):
+    with pytest.raises(ValueError, match=r"a\.json must hold an evaluation of agents, it holds"):
         read_evaluations(learners, Evaluation)
-    with pytest.raises(ValueError, match="must be of few-shot runs, it is of agents"):
+    with pytest.raises(ValueError, match="must hold an evaluation of few-shot runs, it holds"):
         read_evaluations(agents, MeasuredRuns)
 
 
 def test_what_does_not_fit_into_one_file_is_rejected(tmp_path):
     (agent,) = read_evaluations(RESULTS / "Bandit-n10-k5" / "rl2" / "evaluation.json")
     for evaluations in ([], [learner(), learner()], [agent, learner()]):
-        with pytest.raises(ValueError, match="one or more of agents, or one of few-shot runs, got"):
+        with pytest.raises(ValueError, match="one or more of agents, or a single one of few"):
             write_evaluations(tmp_path / "a.json", evaluations)
     assert not list(tmp_path.iterdir())
 

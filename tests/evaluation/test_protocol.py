@@ -11,11 +11,11 @@ def test_the_presets_are_those_of_the_literature():
     """maml: 1 to 3 steps on 20 episodes; pearl: last of 3; varibad: each episode in turn."""
     described = {name: one.describe() for name, one in PRESETS.items()}
     assert described == {
-        "maml": "40 test tasks, mean of 20 episodes with drawn actions, "
+        "maml": "40 test tasks, mean of 20 episodes with sampled actions, "
         "20 episodes of data per step, seed 0",
         "pearl": "30 test tasks, 1 episode with most likely actions, "
         "2 episodes of data per step, seed 0",
-        "varibad": "40 test tasks, 1 episode with drawn actions, 1 episode of data per step, "
+        "varibad": "40 test tasks, 1 episode with sampled actions, 1 episode of data per step, "
         "seed 0",
         "metaworld": "50 test tasks, mean of 3 episodes with most likely actions, "
         "10 episodes of data per step, seed 0",
@@ -52,7 +52,8 @@ def test_the_description_says_what_counts():
         num_tasks=3, split="train", evaluation_episodes=4, reported="last", seed=8
     )
     assert protocol.describe() == (
-        "3 train tasks, last of 4 episodes with drawn actions, 20 episodes of data per step, seed 8"
+        "3 train tasks, last of 4 episodes with sampled actions, "
+        "20 episodes of data per step, seed 8"
     )
 
 

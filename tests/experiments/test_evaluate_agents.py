@@ -298,7 +298,7 @@ def test_one_run_given_twice_is_refused(run, seeds):
 
 def test_a_memory_is_no_policy_for_all_tasks(tmp_path, monkeypatch):
     write_module(tmp_path, monkeypatch, "own")
-    with pytest.raises(ValueError, match="agent must be without memory, one with memory adapts"):
+    with pytest.raises(ValueError, match="agent must not have a memory: an agent with a memory"):
         metarl("evaluate own:Sweeping --env Bandit:n10-k5 --multi-task own:Sweeping")
 
 

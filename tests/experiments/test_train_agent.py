@@ -90,7 +90,7 @@ def test_a_default_that_is_given_counts_as_given(half):
 
 
 def test_a_setting_that_the_variant_resolves_may_be_repeated(half):
-    metarl("train maml-trpo --resume --action-scale None", half)
+    metarl("train maml-trpo --resume --action-divisor None", half)
     assert RunDirectory.open(half).newest_checkpoint().name == "iteration_000006.safetensors"
 
 

@@ -70,7 +70,7 @@ def beats_simpler(
     remembering = trained(family, num_iterations, **settings)
     simpler = {"random": float(remembering.reference("random").mean())}
     ablations: dict[str, dict[str, Any]] = {
-        "memoryless": {"memory": "none", "sees_transitions": False},
+        "memoryless": {"memory": "none", "include_previous_step": False},
         "cleared": {"clear_each_episode": True},
     }
     for name in ablations.keys() & margins.keys():
@@ -191,7 +191,7 @@ def test_the_goal_of_a_dark_room_is_found_and_gone_back_to():
 def test_hidden_rewards_and_transitions_are_learned_over_ten_episodes():
     """Measured: the tenth episode earns 15 to 16 after 1.3 M steps, random actions 10, and so do
     policies without memory and with a cleared one, after 65 iterations as after 20."""
-    settings = {"memory": "transformer", "sees_transitions": True, "num_episodes": 10}
+    settings = {"memory": "transformer", "include_previous_step": True, "num_episodes": 10}
     settings |= {"meta_batch_size": 200, "gamma": 0.9, "gae_lambda": 0.5, "num_epochs": 2}
     settings |= {"learning_rate": 1.5e-3, "entropy_coefficient": 0.09, "use_expected_rewards": True}
     margins = {"random": 3, "memoryless": 3, "cleared": 3}

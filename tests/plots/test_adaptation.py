@@ -108,7 +108,7 @@ def test_success_has_a_figure_of_its_own():
     figure = adaptation_figure([evaluation(success=True)], "success")
     assert axes_of(figure).get_ylabel() == "share of successes"
     assert line(figure, "slider").get_ydata() == pytest.approx([1 / 3, 2 / 3, 1])
-    with pytest.raises(ValueError, match="this family defines no success"):
+    with pytest.raises(ValueError, match="since this family does not define success"):
         adaptation_figure([evaluation()], "success")
 
 

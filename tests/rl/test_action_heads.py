@@ -56,13 +56,13 @@ def test_continuous_outputs_are_means_and_the_deviation_ignores_them():
 
 @pytest.mark.parametrize("log_std", [-9.0, 0.3])
 def test_scale_and_bound_are_those_of_the_gaussian_policy(log_std):
-    policy = gaussian_policy(2, 3, hidden_sizes=(), min_std=0.1, action_scale=4.0)
+    policy = gaussian_policy(2, 3, hidden_sizes=(), min_std=0.1, action_divisor=4.0)
     params = policy.init(torch.Generator().manual_seed(1))
     params["log_std"] = torch.full((3,), log_std)
     observations = outputs(5, 2)
     expected = policy.distribution(params, observations)
     means = observations @ params["weight_0"].T + params["bias_0"]
-    head = ActionHead(BOX, min_std=0.1, action_scale=4.0)
+    head = ActionHead(BOX, min_std=0.1, action_divisor=4.0)
     got = head.distribution(means, params["log_std"])
     torch.testing.assert_close(got.mean, expected.mean)
     torch.testing.assert_close(got.log_std, expected.log_std.expand(5, 3))
@@ -159,7 +159,7 @@ def test_outputs_are_in_units_of_the_box_around_its_center():
 
 
 def test_a_box_from_minus_1_to_1_leaves_outputs_and_deviations_as_they_are():
-    head, plain = ActionHead(BOX), ActionHead(BOX, action_scale=1.0)
+    head, plain = ActionHead(BOX), ActionHead(BOX, action_divisor=1.0)
     values, log_std = outputs(2, 5, 3), outputs(1, 1, 3)
     for one, other in zip(
         head.distribution(values, log_std).outputs,
@@ -180,7 +180,7 @@ def test_choices_begin_where_the_space_does():
     assert ((drawn >= 5) & (drawn < 8)).all()
 
 
-@pytest.mark.parametrize("name", ["initial_std", "min_std", "action_scale"])
+@pytest.mark.parametrize("name", ["initial_std", "min_std", "action_divisor"])
 def test_settings_of_a_head_must_be_above_0(name):
     with pytest.raises(ValueError, match=rf"{name} must lie in \(0, ∞\), got 0"):
         ActionHead(BOX, **{name: 0.0})

@@ -238,9 +238,9 @@ def test_settings_cannot_be_replaced():
     assert agent.config.step_size == 0.1
 
 
-def test_the_action_scale_of_the_variant_is_taken_where_none_is_given():
-    assert tiny().config.action_scale == Navigation2D("maml17").action_scale
-    assert tiny(action_scale=3.0).config.action_scale == 3.0
+def test_the_action_divisor_of_the_variant_is_taken_where_none_is_given():
+    assert tiny().config.action_divisor == Navigation2D("maml17").action_scale
+    assert tiny(action_divisor=3.0).config.action_divisor == 3.0
 
 
 # Files and copies.

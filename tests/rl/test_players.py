@@ -273,7 +273,7 @@ def test_an_unadapted_agent_acts_as_it_does_before_adaptation():
 
 
 def test_an_agent_that_remembers_cannot_be_kept_from_learning():
-    with pytest.raises(ValueError, match="agent must be without memory, one with memory adapts"):
+    with pytest.raises(ValueError, match="agent must not have a memory: an agent with a memory"):
         unadapted(SimpleNamespace(remembers=True))
 
 

@@ -1,4 +1,4 @@
-"""Policies: all tasks in one call, any middle axes, and what `action_scale` means."""
+"""Policies: all tasks in one call, any middle axes, and what `action_divisor` means."""
 
 import math
 from dataclasses import replace
@@ -79,16 +79,16 @@ def test_changing_one_task_leaves_the_others_bit_equal(policy):
     assert not torch.equal(before[1], after[1])
 
 
-def test_action_scale_divides_mean_and_standard_deviation():
+def test_action_divisor_divides_mean_and_standard_deviation():
     params, observations = params_of(GAUSSIAN), randn(4, 5, 3, seed=7)
     plain = GAUSSIAN.distribution(params, observations)
-    scaled = with_head(action_scale=10.0).distribution(params, observations)
+    scaled = with_head(action_divisor=10.0).distribution(params, observations)
     torch.testing.assert_close(scaled.mean, plain.mean / 10, rtol=1e-12, atol=0)
     torch.testing.assert_close(scaled.log_std.exp(), plain.log_std.exp() / 10, rtol=1e-12, atol=0)
 
 
-def test_action_scale_leaves_ratios_and_divergences_as_they_were():
-    scaled_policy = with_head(action_scale=10.0)
+def test_action_divisor_leaves_ratios_and_divergences_as_they_were():
+    scaled_policy = with_head(action_divisor=10.0)
     observations, actions = randn(4, 5, 3, seed=7), randn(4, 5, 2, seed=8)
     old, new = params_of(GAUSSIAN, 0), params_of(GAUSSIAN, 1)
 
@@ -102,11 +102,11 @@ def test_action_scale_leaves_ratios_and_divergences_as_they_were():
     torch.testing.assert_close(scaled, plain, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("action_scale", [1.0, 10.0])
-def test_the_initial_standard_deviation_is_the_one_asked_for(action_scale):
-    policy = with_head(initial_std=0.3, action_scale=action_scale)
+@pytest.mark.parametrize("action_divisor", [1.0, 10.0])
+def test_the_initial_standard_deviation_is_the_one_asked_for(action_divisor):
+    policy = with_head(initial_std=0.3, action_divisor=action_divisor)
     distribution = policy.distribution(policy.init(generator()), torch.zeros(5, 3))
-    expected = torch.full((1, 2), 0.3 / action_scale)
+    expected = torch.full((1, 2), 0.3 / action_divisor)
     torch.testing.assert_close(distribution.log_std.exp(), expected)
 
 
@@ -154,14 +154,14 @@ def test_functional_transforms_give_the_gradients_of_the_batched_call(policy):
 def make(observation_space: spaces.Space, action_space: spaces.Space):
     return make_policy(
         observation_space, action_space, hidden_sizes=(8,), activation="tanh",
-        initial_std=0.5, min_std=0.1, action_scale=2.0,
+        initial_std=0.5, min_std=0.1, action_divisor=2.0,
     )  # fmt: skip
 
 
 def test_make_policy_takes_a_gaussian_for_boxes():
     policy = make(spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)))
     assert policy == gaussian_policy(
-        3, 2, (8,), "tanh", initial_std=0.5, min_std=0.1, action_scale=2.0
+        3, 2, (8,), "tanh", initial_std=0.5, min_std=0.1, action_divisor=2.0
     )
     distribution = policy.distribution(policy.init(generator()), torch.zeros(5, 3))
     assert isinstance(distribution, DiagonalGaussian)

@@ -65,7 +65,7 @@ def test_training_writes_what_decides_the_run(run):
     settings = config["agent_config"]
     assert settings["meta_batch_size"] == settings["num_episodes"] == 2
     assert settings["hidden_sizes"] == [4]
-    assert settings["action_scale"] == 1.0  # resolved: the variant's
+    assert settings["action_divisor"] == 1.0  # resolved: the variant's
     assert set(settings) == set(MAMLTRPOConfig.__dataclass_fields__)
 
 

@@ -11,7 +11,7 @@ from metarl.rl.policies import Policy
 NUM_TASKS, NUM_ENVS, NUM_STEPS = 3, 2, 4
 POLICIES: dict[str, Policy] = {
     "gaussian": gaussian_policy(2, 2, (3,), "tanh", initial_std=0.7),
-    "scaled gaussian": gaussian_policy(2, 2, (3,), "tanh", initial_std=0.7, action_scale=5.0),
+    "scaled gaussian": gaussian_policy(2, 2, (3,), "tanh", initial_std=0.7, action_divisor=5.0),
     "categorical": categorical_policy(2, 3, (3,), "tanh"),
 }
 LOSSES = {"log_prob": log_prob_loss, "ratio": ratio_loss}

@@ -24,7 +24,7 @@ from metarl.tasks.spaces import Tasks
 class TinyConfig:
     meta_batch_size: int = 3
     step_size: float = 0.1
-    action_scale: float | None = None
+    action_divisor: float | None = None
 
 
 class TinyPlayer:

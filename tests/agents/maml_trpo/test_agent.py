@@ -309,16 +309,16 @@ def test_the_checkpoint_of_another_family_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("given", "resolved"), [(None, 4.0), (2.0, 2.0)])
-def test_the_action_scale_is_the_variants_unless_it_is_given(tmp_path: Path, given, resolved):
+def test_the_action_divisor_is_the_variants_unless_it_is_given(tmp_path: Path, given, resolved):
     scaled = Navigation2D("maml17")
     scaled.action_scale = 4.0
-    learner, plain = agent(family=scaled, action_scale=given), agent(action_scale=1.0)
-    assert learner.config.action_scale == resolved
+    learner, plain = agent(family=scaled, action_divisor=given), agent(action_divisor=1.0)
+    assert learner.config.action_divisor == resolved
     observations = torch.rand((1, 5, 2), generator=torch.Generator().manual_seed(0))
     actions = [one.predict(observations)[0] for one in (learner, plain)]
     torch.testing.assert_close(actions[0], actions[1] / resolved)
     learner.save(tmp_path / "agent")
-    assert MAMLTRPO.load(tmp_path / "agent", scaled).config.action_scale == resolved
+    assert MAMLTRPO.load(tmp_path / "agent", scaled).config.action_divisor == resolved
 
 
 # Copies.

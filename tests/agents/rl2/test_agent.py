@@ -279,8 +279,8 @@ def test_means_of_rewards_give_the_same_gradient_on_average_with_less_noise():
     assert (products["means"].var(0) < 0.9 * products["drawn"].var(0)).all()
 
 
-def test_means_that_a_family_does_not_tell_cannot_be_learnt_from():
-    with pytest.raises(ValueError, match=r"use_expected_rewards must be False with Lock.*not give"):
+def test_expected_rewards_need_a_family_that_provides_them():
+    with pytest.raises(ValueError, match=r"use_expected_rewards must be False with Lock.*provide"):
         agent(use_expected_rewards=True)
 
 

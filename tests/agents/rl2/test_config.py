@@ -18,7 +18,7 @@ OUT_OF_RANGE = [
       ("encoder_sizes", "hidden_sizes", "value_hidden_sizes")),
     *((name, value, rf"must lie in \(0, ∞\), got {value}")
       for name in ("initial_std", "min_std", "learning_rate", "clip", "max_gradient_norm",
-                   "max_kl_nats", "action_scale", "value_clip")
+                   "max_kl_nats", "action_divisor", "value_clip")
       for value in (0.0, -1.0, math.inf, math.nan)),
     *((name, -1e-9, r"must lie in \[0, ∞\), got -1e-09")
       for name in ("value_coefficient", "entropy_coefficient", "cg_damping")),
@@ -48,11 +48,11 @@ def test_settings_out_of_range_are_refused(name, value, message):
         ),
         (
             {"backprop_steps": 20, "memory": "transformer"},
-            "backprop_steps must be None with a transformer, which sees whole trials, got 20",
+            "backprop_steps must be None with a transformer, which attends to whole trials, got 20",
         ),
         (
-            {"sees_transitions": True, "memory": "none"},
-            "sees_transitions must be False without a memory to see them, got True; "
+            {"include_previous_step": True, "memory": "none"},
+            "include_previous_step must be False without a memory, got True; "
             "use memory gru, lstm or transformer",
         ),
         (
@@ -61,7 +61,7 @@ def test_settings_out_of_range_are_refused(name, value, message):
         ),
         (
             {"initial_std": 0.1, "min_std": 0.5},
-            "initial_std must be at least the 0.5 of min_std, got 0.1; below it nothing is learnt",
+            "initial_std must be at least 0.5, the value of min_std, got 0.1; below it",
         ),
         (
             {"clear_each_episode": True, "memory": "none"},
@@ -73,11 +73,11 @@ def test_settings_out_of_range_are_refused(name, value, message):
         ),
         (
             {"final_gamma": 0.995, "gamma": 1.0, "anneal_iterations": 3},
-            "final_gamma must be None with gamma 1, which reaches furthest, got 0.995",
+            "final_gamma must be None if gamma is 1, its maximum, got 0.995",
         ),
         (
             {"final_gamma": 0.995},
-            "final_gamma must be None without anneal_iterations, got 0.995; say in how many",
+            "final_gamma must be None without anneal_iterations, got 0.995; set the number",
         ),
         (
             {"final_gamma": 0.9, "gamma": 0.95, "anneal_iterations": 3},
@@ -97,7 +97,7 @@ def test_settings_that_do_not_go_together_are_refused(settings, message):
         {"gamma": 1.0, "gae_lambda": 1.0, "value_coefficient": 0.0, "entropy_coefficient": 0.0},
         {"num_episodes": 1, "meta_batch_size": 4, "num_minibatches": 4, "backprop_steps": 1},
         {"encoder_sizes": (), "hidden_sizes": (), "value_hidden_sizes": (), "value_clip": 0.1},
-        {"anneal_iterations": 1, "action_scale": 2.0, "backprop_steps": 20, "memory": "lstm"},
+        {"anneal_iterations": 1, "action_divisor": 2.0, "backprop_steps": 20, "memory": "lstm"},
     ],
 )
 def test_settings_at_the_ends_of_their_ranges_are_accepted(settings):
@@ -109,7 +109,7 @@ def test_every_setting_with_a_range_is_checked():
     checked = {name for name, _, _ in OUT_OF_RANGE}
     switches = {
         "clear_each_episode", "privileged_critic", "use_expected_rewards", "normalize_observations",
-        "normalize_rewards", "sees_transitions",
+        "normalize_rewards", "include_previous_step",
     }  # fmt: skip
     of_others = {"final_gamma"}  # between gamma and 1
     assert checked == {field.name for field in fields(RL2Config)} - switches - of_others

@@ -193,15 +193,18 @@ def test_without_a_memory_the_observation_is_all_there_is():
 
 
 @pytest.mark.parametrize(("given", "resolved"), [(None, 10.0), (2.0, 2.0)])
-def test_the_action_scale_is_the_variants_unless_it_is_given(tmp_path: Path, given, resolved):
-    learner, plain = agent(family=ROBOT, action_scale=given), agent(family=ROBOT, action_scale=1.0)
-    assert learner.config.action_scale == resolved
+def test_the_action_divisor_is_the_variants_unless_it_is_given(tmp_path: Path, given, resolved):
+    learner, plain = (
+        agent(family=ROBOT, action_divisor=given),
+        agent(family=ROBOT, action_divisor=1.0),
+    )
+    assert learner.config.action_divisor == resolved
     moment = next(moments(lived(plain)))
     one, other = (one.policy_at(moment, None)[0].outputs for one in (learner, plain))
     torch.testing.assert_close(one[0], other[0] / resolved)
     torch.testing.assert_close(one[1].exp(), other[1].exp() / resolved)
     learner.save(tmp_path / "agent")
-    assert RL2.load(tmp_path / "agent", ROBOT).config.action_scale == resolved
+    assert RL2.load(tmp_path / "agent", ROBOT).config.action_divisor == resolved
 
 
 @pytest.mark.parametrize("memory", ["gru", "none"])

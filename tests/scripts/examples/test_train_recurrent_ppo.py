@@ -55,7 +55,7 @@ def test_the_command_says_what_a_model_needs(out):
 
 def test_a_model_can_be_the_policy_for_all_tasks_of_others_if_it_has_no_memory(out):
     line = "evaluate OUT --sb3 RecurrentPPO --env Bandit:n10-k5 --multi-task OUT --num-tasks 2"
-    with pytest.raises(ValueError, match="agent must be without memory"):
+    with pytest.raises(ValueError, match="agent must not have a memory"):
         dispatch(line.replace("OUT", str(out / "model.zip")).split())
 
 
