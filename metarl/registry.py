@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
-from metarl.validation import lookup, unknown_name
+from metarl.validation import lookup, short_repr, unknown_name
 
-__all__ = ["Entry", "PluginFailure", "Registry", "import_module"]
+__all__ = ["LEARNER_PREFIX", "Entry", "PluginFailure", "Registry", "import_module"]
 
 _LOGGER = logging.getLogger("metarl")
+LEARNER_PREFIX = "fewshot-"
+"""How runs and checkpoints name few-shot learners; no registered name begins so."""
 _OWN_PACKAGE = "metarl"  # the top-level package of built-in entry points
 
 
@@ -109,8 +112,17 @@ class Registry:
         """Add an entry.
 
         Raises:
-            ValueError: if the name is taken or the entry point is not "module:attribute".
+            TypeError: if its name or its description is not a text.
+            ValueError: if the name is taken or no word, or the entry point is not
+                "module:attribute".
         """
+        _require_text(f"name of the {self.kind}", entry.name)
+        if not re.fullmatch(r"[\w.+-]+", entry.name) or entry.name.startswith(LEARNER_PREFIX):
+            raise ValueError(
+                f"name of the {self.kind} must hold letters, digits, '_', '-', '+' and '.' only "
+                f"and not begin with {LEARNER_PREFIX}, got {entry.name!r}"
+            )
+        _require_text(f"description of {self.kind} {entry.name!r}", entry.description)
         if self._plugins is not None:
             self._plugins.load_own()  # else the built-in entry would find its name taken
         if entry.name in self._entries:
@@ -143,6 +155,11 @@ class Registry:
     def _load_plugins(self) -> None:
         if self._plugins is not None:
             self._plugins.load()
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, got {short_repr(value)}")
 
 
 class _Plugins:

@@ -71,6 +71,25 @@ def test_a_name_is_registered_once():
     assert registry.get("Fraction") is FRACTION
 
 
+@pytest.mark.parametrize(
+    ("name", "description", "error", "message"),
+    [
+        (None, "x", TypeError, "name of the thing must be a text, got None"),
+        ("", "x", ValueError, "name of the thing must hold letters.*got ''"),
+        ("a/b", "x", ValueError, "name of the thing must hold letters.*got 'a/b'"),
+        ("fewshot-maml", "x", ValueError, "not begin with fewshot-, got 'fewshot-maml'"),
+        ("a", None, TypeError, "description of thing 'a' must be a text, got None"),
+    ],
+)
+def test_names_and_descriptions_that_lists_and_files_cannot_hold_are_refused(
+    name, description, error, message
+):
+    registry = Registry("thing")
+    with pytest.raises(error, match=message):
+        registry.register(Entry(name, "math:sqrt", description))
+    assert not list(registry)
+
+
 @pytest.mark.parametrize("entry_point", ["fractions.Fraction", "a:b:c", ""])
 def test_an_entry_point_is_a_module_and_an_attribute(entry_point):
     message = f"entry_point must read 'module:attribute', got '{entry_point}'"

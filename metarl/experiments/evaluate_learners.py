@@ -15,8 +15,8 @@ from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
 from metarl.experiments.data_options import data_beside
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot
 from metarl.fewshot.learners.catalog import read_learner
-from metarl.fewshot.stored import AGENT_PREFIX
 from metarl.fewshot.training import FewShotTraining
+from metarl.registry import LEARNER_PREFIX
 from metarl.runs.directory import RunDirectory
 from metarl.runs.progress import measuring
 from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
@@ -108,11 +108,11 @@ def _checkpoint(path: Path) -> Path:
 
 def _trained(checkpoint: Path, header: Mapping[str, Any]) -> TrainedRun:
     agent = str(header.get("agent"))
-    if not agent.startswith(AGENT_PREFIX):
+    if not agent.startswith(LEARNER_PREFIX):
         raise ValueError(f"run must be of a few-shot learner, {checkpoint} is of {agent!r}")
     where = f"checkpoint {checkpoint}"
     settings = read_learner(
-        agent.removeprefix(AGENT_PREFIX), header.get("config"), where=where
+        agent.removeprefix(LEARNER_PREFIX), header.get("config"), where=where
     ).settings
     counters = header.get("counters")
     count = counters.get("num_iterations") if isinstance(counters, dict) else None
@@ -125,7 +125,7 @@ def _live_name(learner: FewShotTraining, index: int, learners: Sequence[FewShotT
 
 def _loaded(checkpoint: Path, config: EvaluateLearnersConfig) -> FewShotTraining:
     data, header = data_beside(checkpoint), read_header(checkpoint)
-    learner = str(header["agent"]).removeprefix(AGENT_PREFIX)
+    learner = str(header["agent"]).removeprefix(LEARNER_PREFIX)
     device = resolve_device(config.device)
     data = data._replace(data_dir=config.data_dir or data.data_dir)
     tasks = data.make(str(header["environment"]), device)

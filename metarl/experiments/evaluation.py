@@ -16,6 +16,7 @@ from metarl.experiments.evaluate_learners import EvaluateLearnersConfig, evaluat
 from metarl.fewshot.training import FewShotTraining
 from metarl.plots.adaptation import adaptation_figure
 from metarl.plots.style import figure_png
+from metarl.registry import LEARNER_PREFIX
 from metarl.rl.players import AdaptiveAgent
 from metarl.runs.seeds import SEEDS_FILE, holds_seeds
 from metarl.storage.checkpoints import read_header
@@ -155,7 +156,7 @@ def _is_fewshot(word: str) -> bool:
             return False
     except (OSError, ValueError):  # reported when the target is loaded
         return False
-    return isinstance(agent, str) and agent.startswith("fewshot-")
+    return isinstance(agent, str) and agent.startswith(LEARNER_PREFIX)
 
 
 def _split(targets: Target | Sequence[Target]) -> tuple[list[str], list[Any]]:

@@ -14,6 +14,7 @@ from metarl.experiments.data_options import data_beside
 from metarl.experiments.evaluation import evaluate
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.training import FewShotTraining
+from metarl.registry import LEARNER_PREFIX
 from metarl.rl.registry import load_agent
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from metarl.rl.agent import Agent
 
 __all__ = ["Run", "load", "train"]
-
-_LEARNER_PREFIX = "fewshot-"
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Run:
         Returns:
             The run itself.
         """
-        name = str(self.config.get("agent")).removeprefix(_LEARNER_PREFIX)
+        name = str(self.config.get("agent")).removeprefix(LEARNER_PREFIX)
         return train(name, out=self.path, resume=True, iterations=iterations, **changes)
 
     def evaluate(self, **options: Any) -> list[AnyEvaluation]:
@@ -206,9 +205,9 @@ def load(path: str | Path, *, device: DeviceName = "auto") -> Agent[Any] | FewSh
             f"checkpoint {checkpoint} does not name its agent and environment, so it cannot be used"
         )
     where = resolve_device(device)
-    if name.startswith(_LEARNER_PREFIX):
+    if name.startswith(LEARNER_PREFIX):
         tasks = data_beside(checkpoint).make(environment, where)
-        learner = name.removeprefix(_LEARNER_PREFIX)
+        learner = name.removeprefix(LEARNER_PREFIX)
         return FewShotTraining.load(checkpoint, learner, tasks, device=where)
     agent: Agent[Any] = load_agent(name).load(checkpoint, make_family(environment), device=where)
     return agent

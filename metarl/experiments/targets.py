@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from metarl.evaluation.protocol import EvaluationProtocol, preset
-from metarl.registry import import_module
+from metarl.registry import LEARNER_PREFIX, import_module
 from metarl.rl.agent import Agent
 from metarl.rl.players import AdaptiveAgent, as_agent, unadapted
 from metarl.rl.registry import load_agent
@@ -173,7 +173,7 @@ def _load_run(path: Path, family: TaskFamily | None, device: torch.device | str)
         raise ValueError(
             f"checkpoint {checkpoint} does not say its agent and environment, so it cannot be used"
         )
-    if kind.startswith("fewshot-"):
+    if kind.startswith(LEARNER_PREFIX):
         raise ValueError(f"target must be of an agent, {path} is of {kind!r}, a few-shot learner")
     made_for = make_family(environment)
     agent: Agent[Any] = load_agent(kind).load(checkpoint, made_for, device=device)

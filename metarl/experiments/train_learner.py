@@ -23,6 +23,7 @@ from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot, require_testable
 from metarl.fewshot.learners.catalog import LEARNERS, read_learner
 from metarl.fewshot.training import FewShotTraining
+from metarl.registry import LEARNER_PREFIX
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
 from metarl.runs.metrics import read_metrics
@@ -123,7 +124,7 @@ class LearnerTraining:
     def described(self) -> dict[str, Any]:
         training, folder = self.training, self._data.data_dir
         return {
-            "agent": f"fewshot-{training.name}",
+            "agent": f"{LEARNER_PREFIX}{training.name}",
             "environment": training.tasks.name,
             "seed": training.seed,
             "data_dir": None if folder is None else str(folder.absolute()),
@@ -189,12 +190,15 @@ class LearnerExperiment:
         """The same with the settings of a stored run; given settings must be able to change."""
         settings, config = self.settings, self.learner_config
         stored, data = read_run(file), stored_data(read_json_object(file))
-        wanted: dict[str, Any] = {"agent": f"fewshot-{self.name}", "environment": settings.dataset}
+        wanted: dict[str, Any] = {
+            "agent": f"{LEARNER_PREFIX}{self.name}",
+            "environment": settings.dataset,
+        }
         wanted |= {"seed": settings.seed, "seeds": settings.seeds}
         named = {"agent", *given} | ({"environment"} if "dataset" in given else set())
-        if not stored.agent.startswith("fewshot-"):
+        if not stored.agent.startswith(LEARNER_PREFIX):
             refuse_changes({"agent"}, wanted, vars(stored))
-        where, held = f"{settings.out}: agent_config", stored.agent.removeprefix("fewshot-")
+        where, held = f"{settings.out}: agent_config", stored.agent.removeprefix(LEARNER_PREFIX)
         name, kept = read_learner(held, stored.agent_config, where=where)
         if self.name == name:  # an earlier version may have stored another name
             named.discard("agent")

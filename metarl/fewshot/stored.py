@@ -12,6 +12,7 @@ from metarl.fewshot.contract.old_settings import present_form
 from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.learners.catalog import read_learner
+from metarl.registry import LEARNER_PREFIX
 from metarl.storage.checkpoints import (
     holds_optimizer,
     load_checkpoint,
@@ -20,10 +21,8 @@ from metarl.storage.checkpoints import (
     select_tensors,
 )
 
-__all__ = ["AGENT_PREFIX", "StoredTraining", "read_training"]
+__all__ = ["StoredTraining", "read_training"]
 
-AGENT_PREFIX = "fewshot-"
-"""Prefix of a learner's name in the agent entry of files."""
 _DECISIVE = ("split_digest", "resize", "rotations")  # facts of a data set
 
 
@@ -66,7 +65,7 @@ def read_training(path: Path, name: str, tasks: FewShotTasks) -> StoredTraining:
     """
     agent = _stored_agent(name, read_header(path))
     tensors, header = load_checkpoint(path, agent=agent, environment=tasks.name)
-    stored_name, where = agent.removeprefix(AGENT_PREFIX), f"checkpoint {path}"
+    stored_name, where = agent.removeprefix(LEARNER_PREFIX), f"checkpoint {path}"
     present, config = read_learner(stored_name, header["config"], where=where)
     _require_same_data(path, header.get("data"), tasks)
     done = read_counter(path, header, "num_iterations")
@@ -80,10 +79,10 @@ def _stored_agent(name: str, header: Mapping[str, Any]) -> str:
     An earlier version may have stored the learner under another name; see `read_learner`.
     """
     held, settings = str(header.get("agent")), header.get("config")
-    is_learner = held.startswith(AGENT_PREFIX) and isinstance(settings, dict)
-    if is_learner and present_form(held.removeprefix(AGENT_PREFIX), settings or {}).name == name:
+    is_learner = held.startswith(LEARNER_PREFIX) and isinstance(settings, dict)
+    if is_learner and present_form(held.removeprefix(LEARNER_PREFIX), settings or {}).name == name:
         return held
-    return AGENT_PREFIX + name
+    return LEARNER_PREFIX + name
 
 
 def _require_same_data(path: Path, stored: object, tasks: FewShotTasks) -> None:

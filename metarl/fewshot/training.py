@@ -27,10 +27,11 @@ from metarl.fewshot.data.batches import (
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
 from metarl.fewshot.running import initial_statistics, is_updated, update_statistics
 from metarl.fewshot.sampling import TaskSampler
-from metarl.fewshot.stored import AGENT_PREFIX, read_training
+from metarl.fewshot.stored import read_training
 from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
 from metarl.optim.optimizer import NamedOptimizer
 from metarl.parameters import Params
+from metarl.registry import LEARNER_PREFIX
 from metarl.seeding import torch_generator
 from metarl.storage.checkpoints import save_checkpoint
 from metarl.validation import require_at_least
@@ -302,7 +303,7 @@ class FewShotTraining:
         require_finite_params("parameter", self.params)
         tensors = {f"{group}/{n}": t for group, ts in self._state().items() for n, t in ts.items()}
         header = {
-            "agent": AGENT_PREFIX + self.name,
+            "agent": LEARNER_PREFIX + self.name,
             "environment": self.tasks.name,
             "seed": self.seed,
             "config": asdict(self.config),

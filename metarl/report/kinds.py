@@ -17,7 +17,7 @@ from metarl.evaluation.fewshot_results import FewShotEvaluation, FewShotResult, 
 from metarl.evaluation.files import AnyEvaluation
 from metarl.evaluation.results import Evaluation, Measured
 from metarl.fewshot.learners.catalog import LEARNERS
-from metarl.fewshot.stored import AGENT_PREFIX
+from metarl.registry import LEARNER_PREFIX
 from metarl.rl.registry import AGENTS
 
 __all__ = ["AGENT", "LEARNER", "Kind", "Origin", "kind_of", "pool_results"]
@@ -124,7 +124,7 @@ class _Agents(Kind[Evaluation]):
 
 
 class _Learners(Kind[FewShotResult]):
-    noun, prefix = "learner", AGENT_PREFIX
+    noun, prefix = "learner", LEARNER_PREFIX
 
     def algorithms(self) -> list[str]:
         return [entry.name for entry in LEARNERS]

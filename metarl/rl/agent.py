@@ -28,6 +28,7 @@ from metarl.rl.declaration import (
     require_metrics,
 )
 from metarl.rl.players import Player
+from metarl.rl.state import State, checked_state, copied, require_same_layout
 from metarl.rollouts.episodes import Episodes
 from metarl.seeding import derive_seed
 from metarl.storage.checkpoints import (
@@ -46,7 +47,6 @@ __all__ = ["Agent", "Iteration"]
 
 Config = TypeVar("Config")
 Metrics: TypeAlias = dict[str, float]
-State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 
 
 class Agent(ABC, Generic[Config]):
@@ -215,15 +215,21 @@ class Agent(ABC, Generic[Config]):
             self._config.meta_batch_size,  # type: ignore[attr-defined] # checked in __init__
             seed=derive_seed(self.seed, "iteration", key),
         )
-        before, steps_before = self._state_copy(), self.num_env_steps
+        before, steps_before = copied(self._checked_state()), self.num_env_steps
+        params, held = self.params, dict(self.params)
         try:
             with in_iteration(key + 1, tasks):
                 require_finite_params("parameter", self.params)
                 self._training.seconds, started = 0.0, time.perf_counter()
                 metrics, steps = checked_outcome(self.name, self._iterate(tasks), self.metrics)
                 seconds = time.perf_counter() - started
+                require_same_layout(self.name, before, self._checked_state())
+                require_finite_params("parameter", self.params)
             self.num_iterations, self.num_env_steps = key + 1, steps_before + steps
         except BaseException:  # an update can fail half-way, for example for lack of memory
+            self.params = params  # the dict and the tensors that an optimizer may hold
+            params.clear()
+            params.update(held)
             self._set_state(before)
             self.num_iterations, self.num_env_steps = key, steps_before
             self.close()
@@ -329,6 +335,7 @@ class Agent(ABC, Generic[Config]):
         Raises:
             FloatingPointError: if a parameter is not finite; nothing is written.
         """
+        groups = self._checked_state().items()
         require_finite_params("parameter", self.params)
         header = {
             "agent": self.name,
@@ -337,7 +344,7 @@ class Agent(ABC, Generic[Config]):
             "config": asdict(self.config),  # type: ignore[call-overload] # checked in __init__
             "counters": self._counters(),
         }
-        tensors = {f"{group}/{n}": t for group, ts in self._groups() for n, t in ts.items()}
+        tensors = {f"{group}/{n}": t for group, ts in groups for n, t in ts.items()}
         save_checkpoint(Path(path), tensors, header)
 
     @classmethod
@@ -354,7 +361,8 @@ class Agent(ABC, Generic[Config]):
         tensors, header = load_checkpoint(path, agent=cls.name, environment=family.id)
         config = read_settings(cls.config_type, header["config"], where=f"checkpoint {path}")
         agent = cls(family, config, seed=header["seed"], device=device)
-        state = {g: select_tensors(path, tensors, g, like) for g, like in agent._groups()}
+        groups = agent._checked_state().items()
+        state = {g: select_tensors(path, tensors, g, like) for g, like in groups}
         agent._set_state(state)
         agent.num_iterations = read_counter(path, header, "num_iterations")
         agent.num_env_steps = read_counter(path, header, "num_env_steps")
@@ -364,21 +372,13 @@ class Agent(ABC, Generic[Config]):
         """Support copies and pickles, which call the constructor and then set the state."""
         keywords = {"seed": self.seed, "device": self.device}
         made = (type(self), (self.family, self.config), keywords)
-        return _rebuilt, (*made, self._state_copy(), self._counters())
+        return _rebuilt, (*made, copied(self._checked_state()), self._counters())
 
-    def _state_copy(self) -> State:
-        return {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in self._groups()}
+    def _checked_state(self) -> State:
+        return checked_state(self.name, self.params, self._state())
 
     def _counters(self) -> dict[str, int]:
         return {"num_iterations": self.num_iterations, "num_env_steps": self.num_env_steps}
-
-    def _groups(self) -> Sequence[tuple[str, Mapping[str, Tensor]]]:
-        if not self.params:
-            raise TypeError(
-                f"agent {self.name!r} must set params to its meta-learned parameters by name in "
-                "its constructor, got none"
-            )
-        return tuple(self._state().items())
 
 
 def _rebuilt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from numbers import Real
@@ -11,12 +12,19 @@ from typing import Any, NamedTuple
 from metarl.finite import NonFiniteError
 from metarl.rollouts.episodes import Episodes
 from metarl.tasks.family import TaskFamily
-from metarl.validation import require_at_least
+from metarl.validation import require_at_least, short_repr
 
-__all__ = ["Iteration", "checked_config", "checked_outcome", "require_batches", "require_metrics"]
+__all__ = [
+    "Iteration",
+    "checked_config",
+    "checked_outcome",
+    "require_batches",
+    "require_declared",
+    "require_metrics",
+]
 
-_TIME = "time/"
-"""Prefix of the metrics that `Agent.iterate` adds; agents must not declare them."""
+_METRIC_NAME = re.compile(r"(?!time/)[^/]+/[^/]+")
+"""The group "time" is that of the metrics which `Agent.iterate` adds."""
 
 
 class Iteration(NamedTuple):
@@ -28,12 +36,11 @@ class Iteration(NamedTuple):
     """Environment steps taken, all tasks summed."""
 
 
-def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> Any:
-    """The settings of an agent, resolved: `action_divisor` None becomes the family's value.
+def require_declared(agent_type: type[Any]) -> None:
+    """Reject an agent's class without a name or a type of settings.
 
     Raises:
-        TypeError: if the class declares no name or no dataclass with `meta_batch_size`, or `config`
-            is of another type.
+        TypeError: if the class declares no name or no dataclass with `meta_batch_size`.
     """
     where, settings_type = agent_type.__name__, getattr(agent_type, "config_type", None)
     if not isinstance(getattr(agent_type, "name", None), str):
@@ -46,8 +53,33 @@ def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> An
             f"config_type of {where} must be a dataclass with a field meta_batch_size, the number "
             f"of tasks of an iteration, got {settings_type}"
         )
-    assert settings_type is not None
-    config = settings_type() if config is None else config
+
+
+def default_settings(agent_type: type[Any]) -> Any:
+    """The settings of an agent at their defaults.
+
+    Raises:
+        TypeError: if a setting has none.
+    """
+    settings_type = agent_type.config_type
+    try:
+        return settings_type()
+    except TypeError as error:
+        raise TypeError(
+            f"settings of {agent_type.__name__} must all have defaults: {error}"
+        ) from error
+
+
+def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> Any:
+    """The settings of an agent, resolved: `action_divisor` None becomes the family's value.
+
+    Raises:
+        TypeError: if the class lacks part of its declaration, or `config` is of another type.
+    """
+    require_declared(agent_type)
+    where, settings_type = agent_type.__name__, agent_type.config_type
+    if config is None:
+        config = default_settings(agent_type)
     if not isinstance(config, settings_type):
         raise TypeError(
             f"config of {where} must be of type {settings_type.__name__}, "
@@ -66,13 +98,19 @@ def require_metrics(
     Raises:
         TypeError: if there are no metrics, or a name, the score or a shown metric is invalid.
     """
-    if not metrics:
+    if not isinstance(metrics, Mapping) or not metrics:
         raise TypeError(
             f"agent {agent!r} must declare its metrics, such as metrics = "
-            "{'rollout/query_return': 'mean return after adaptation'}, got none"
+            "{'rollout/query_return': 'mean return after adaptation'}, got "
+            f"{short_repr(metrics) if metrics else 'none'}"
         )
-    for name in metrics:
-        if name.startswith(_TIME) or name.count("/") != 1:
+    for name, description in metrics.items():
+        if not isinstance(description, str):
+            raise TypeError(
+                f"metrics of agent {agent!r} must describe {name!r} by a text, "
+                f"got {short_repr(description)}"
+            )
+        if not isinstance(name, str) or not _METRIC_NAME.fullmatch(name):
             raise TypeError(
                 f"metrics of agent {agent!r} must be named group/name, in another group than "
                 f"time, got {name!r}"
@@ -125,9 +163,14 @@ def _number(agent: str, name: str, value: object) -> float:
             f"metric {name!r} of agent {agent!r} must be a number, got {type(value).__name__}; "
             "use float(value)"
         )
-    if not math.isfinite(value):
-        raise NonFiniteError(f"metric {name!r} of agent {agent!r} must be finite, got {value}")
-    return value if isinstance(value, int | float) else float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number that no float holds
+        number = math.inf
+    if not math.isfinite(number):
+        shown = short_repr(value)
+        raise NonFiniteError(f"metric {name!r} of agent {agent!r} must be finite, got {shown}")
+    return value if isinstance(value, int | float) else number
 
 
 def require_batches(episodes: Sequence[Episodes], *, same_envs: bool) -> None:

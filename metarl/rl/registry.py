@@ -35,8 +35,10 @@ def register_agent(agent_type: type[Agent[Any]], *, description: str) -> None:
         description: one line for `metarl list`.
 
     Raises:
-        ValueError: if the name is taken.
+        TypeError: if it is not a subclass of `Agent`, or lacks part of its declaration.
+        ValueError: if the name is taken or cannot be used.
     """
+    _require_agent("agent_type", agent_type)
     AGENTS.register(Entry(agent_type.name, agent_type, description))
 
 
@@ -44,21 +46,25 @@ def load_agent(name: str) -> type[Agent[Any]]:
     """The agent class that is registered under a name.
 
     Raises:
-        TypeError: if the entry is not a subclass of `Agent`.
+        TypeError: if the entry is not a subclass of `Agent`, or lacks part of its declaration.
         ValueError: if the name is unknown, or differs from the `name` of the class.
     """
-    from metarl.rl.agent import Agent  # imports torch, which listing agents does not need
-
-    loaded = AGENTS.load(name)
-    if not isinstance(loaded, type) or not issubclass(loaded, Agent):
-        raise TypeError(
-            f"agent {name!r} must be a subclass of metarl.rl.agent.Agent, got {loaded!r}"
-        )
-    own = getattr(loaded, "name", None)
-    if own != name:
+    agent_type = _require_agent(f"agent {name!r}", AGENTS.load(name))
+    if agent_type.name != name:
         raise ValueError(
-            f"name of {loaded.__name__} must be {name!r}, as it is registered, got {own!r}"
+            f"name of {agent_type.__name__} must be {name!r}, as it is registered, "
+            f"got {agent_type.name!r}"
         )
+    return agent_type
+
+
+def _require_agent(name: str, loaded: object) -> type[Agent[Any]]:
+    from metarl.rl.agent import Agent  # imports torch, which listing agents does not need
+    from metarl.rl.declaration import require_declared
+
+    if not isinstance(loaded, type) or not issubclass(loaded, Agent):
+        raise TypeError(f"{name} must be a subclass of metarl.rl.agent.Agent, got {loaded!r}")
+    require_declared(loaded)
     return loaded
 
 

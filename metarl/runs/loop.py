@@ -171,7 +171,7 @@ class _Loop:
     def _iterate(self) -> dict[str, float]:
         try:
             return self._trainable.iterate()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # an agent or environment may fail in any way
             self._save_what_is_good()
             if self._interruption.signal:  # a signal to the whole process group ends workers too
                 raise self._stopped_by_signal() from error
@@ -226,7 +226,7 @@ class _Loop:
             done = self._trainable.num_iterations
             raise _not_written(self._directory, error, done=done, saved=self._saved) from error
 
-    def _stopped_by(self, error: Exception) -> TrainingStopped:
+    def _stopped_by(self, error: Exception | SystemExit) -> TrainingStopped:
         number = self._trainable.num_iterations + 1
         cause = str(error)
         if not isinstance(error, FloatingPointError):

@@ -146,6 +146,7 @@ def test_environments_are_kept_until_closed_and_follow_the_number_wanted(monkeyp
         ({"meta/step": torch.ones(())}, TypeError,
          r"metric 'meta/step' of agent 'tiny' must be a number, got Tensor; use float\(value\)"),
         ({"meta/step": "1"}, TypeError, "must be a number, got str"),
+        ({"meta/step": 10**400}, FloatingPointError, "must be finite, got 1000"),
     ],
 )  # fmt: skip
 def test_metrics_that_are_not_as_declared_are_rejected(returned, error, message):
@@ -191,6 +192,11 @@ def test_a_number_of_steps_that_is_not_a_count_is_rejected(monkeypatch):
         ({"score": "rollout/x"}, "score of agent 'tiny' must be among its metrics rollout/return, "
          "meta/step, got 'rollout/x'"),
         ({"shown_metrics": ("meta/step", "x")}, "shown_metrics of agent 'tiny' must be .*got 'x'"),
+        ({"metrics": ["a/b"]}, r"agent 'tiny' must declare its metrics, such as .*, got \['a/b'\]"),
+        ({"metrics": None}, "agent 'tiny' must declare its metrics, such as .*, got none"),
+        ({"metrics": {"/x": "x"}}, "metrics of agent 'tiny' must be named group/name.*'/x'"),
+        ({"metrics": {3: "x"}}, "metrics of agent 'tiny' must be named group/name.*got 3"),
+        ({"metrics": {"a/b": 3}}, "metrics of agent 'tiny' must describe 'a/b' by a text, got 3"),
         ({"name": None}, "name of Changed must be a text, such as name = 'my-agent', got none"),
         ({"config_type": dict}, "config_type of Changed must be a dataclass with a field meta_bat"),
     ],
@@ -219,6 +225,84 @@ def test_an_agent_without_parameters_is_rejected(tmp_path):
     for call in (agent.iterate, lambda: agent.save(tmp_path / "a")):
         with pytest.raises(TypeError, match="agent 'tiny' must set params to its meta-learned"):
             call()
+
+
+@pytest.mark.parametrize("params", [[torch.zeros(2)], {"action": np.zeros(2)}, {3: torch.zeros(2)}])
+def test_parameters_that_are_not_tensors_by_name_are_rejected(tmp_path, params):
+    agent = tiny()
+    agent.params = params
+    for call in (agent.iterate, lambda: agent.save(tmp_path / "a")):
+        with pytest.raises(TypeError, match=r"agent 'tiny' must set params .*a dict of tensors"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "returned", [[1], {"other": {}}, {"parameters": 3}, {"parameters": {}, "optimizer": {"x": 3}}]
+)
+def test_a_state_that_no_checkpoint_can_hold_is_rejected(monkeypatch, tmp_path, returned):
+    agent = tiny()
+    monkeypatch.setattr(TinyAgent, "_state", lambda _: returned)
+    for call in (agent.iterate, lambda: agent.save(tmp_path / "a")):
+        with pytest.raises(TypeError, match="_state of agent 'tiny' must return tensors by group"):
+            call()
+
+
+def resize(params: dict[str, torch.Tensor]) -> None:
+    params["action"] = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda params: params.update(new=torch.zeros(1)), r"new was nothing and became .* \[1\]"),
+        (
+            lambda params: params.clear() or params.update(new=torch.zeros(1)),
+            "action was .*nothing",
+        ),
+        (resize, r"parameters/action was torch.float32 \[2\] and became torch.float32 \[3\]"),
+    ],
+)
+def test_an_iteration_that_changes_what_a_checkpoint_holds_leaves_no_trace(
+    monkeypatch, change, message
+):
+    agent, other = tiny().learn(1), tiny().learn(2)
+    before, iterate = state(agent), TinyAgent._iterate
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            TinyAgent,
+            "_iterate",
+            lambda agent, tasks: [iterate(agent, tasks), change(agent.params)][0],
+        )
+        with pytest.raises(TypeError, match=f"_iterate of agent 'tiny' must keep.*{message}"):
+            agent.iterate()
+    assert same(state(agent), before)
+    agent.iterate()  # the optimizer and the agent hold the same tensors again
+    assert same(state(agent), state(other))
+
+
+def test_an_iteration_that_ends_with_parameters_that_are_not_finite_leaves_no_trace(monkeypatch):
+    agent = tiny().learn(1)
+    before, iterate = state(agent), TinyAgent._iterate
+    monkeypatch.setattr(
+        TinyAgent,
+        "_iterate",
+        lambda agent, tasks: [iterate(agent, tasks), agent.params["action"].fill_(math.nan)][0],
+    )
+    with pytest.raises(FloatingPointError, match="iteration 2: parameter action must be finite"):
+        agent.iterate()
+    assert agent.num_iterations == 1
+    assert same(state(agent), before)
+
+
+@dataclass(frozen=True)
+class NoDefaults:
+    meta_batch_size: int
+
+
+def test_settings_without_a_default_are_rejected_unless_given():
+    changed = type("Changed", (TinyAgent,), {"config_type": NoDefaults})
+    with pytest.raises(TypeError, match="settings of Changed must all have defaults"):
+        changed(Navigation2D("maml17"))
 
 
 @dataclass(frozen=True)

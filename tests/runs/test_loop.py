@@ -119,12 +119,17 @@ def raising(_: Any) -> Any:
     raise KeyError("the cup is empty")
 
 
+def leaving(_: Any) -> Any:
+    sys.exit(0)
+
+
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
         (nan_reward, "iteration 3: rewards must be finite, got nan from task 1, environment 0,"),
         (nan_state, "iteration 3: observations must be finite, got inf from task 1, environ"),
         (raising, "iteration 3 failed with KeyError: 'the cup is empty'; the last checkpoint"),
+        (leaving, "iteration 3 failed with SystemExit: 0; the last checkpoint"),
     ],
 )
 def test_an_environment_that_fails_ends_training_and_what_was_good_is_saved(
@@ -139,7 +144,7 @@ def test_an_environment_that_fails_ends_training_and_what_was_good_is_saved(
     assert f"the last checkpoint is {run.checkpoint_path(2)}, and --resume goes on" in said
     assert said.count("\n") == 1
     assert run.newest_checkpoint() == run.checkpoint_path(2)
-    if break_it is not raising:
+    if break_it not in (raising, leaving):
         assert "; task 1 is [" in said
 
 

@@ -1,0 +1,80 @@
+"""The tensors of an agent by group and name: what can be stored, kept and restored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TypeAlias
+
+from torch import Tensor
+
+from metarl.validation import short_repr
+
+__all__ = ["State", "checked_state", "copied", "require_same_layout"]
+
+State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
+
+
+def checked_state(agent: str, params: object, state: object) -> State:
+    """The state of an agent, if a checkpoint can hold it.
+
+    Args:
+        agent: its name.
+        params: its meta-learned parameters.
+        state: everything that the next iteration depends on, by group; `params` is the group
+            "parameters".
+
+    Raises:
+        TypeError: naming the agent and what it must set or return.
+    """
+    if not isinstance(params, dict) or not params or not _are_tensors(params):
+        raise TypeError(
+            f"agent {agent!r} must set params to its meta-learned parameters in its constructor, "
+            f"a dict of tensors by name, got {'none' if params == {} else short_repr(params)}"
+        )
+    is_whole = isinstance(state, Mapping) and "parameters" in state
+    if not isinstance(state, Mapping) or not is_whole or not all(map(_is_group, state.items())):
+        raise TypeError(
+            f"_state of agent {agent!r} must return tensors by group and name, such as "
+            "{**super()._state(), 'optimizer': {'step': tensor}}, "
+            f"got {short_repr(state)}"
+        )
+    return state
+
+
+def copied(state: State) -> State:
+    """The same with tensors of its own."""
+    return {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in state.items()}
+
+
+def require_same_layout(agent: str, before: State, after: State) -> None:
+    """Reject a state whose checkpoint the agent could not read, as its tensors have changed.
+
+    Raises:
+        TypeError: naming the agent and the first tensor that is new, missing or of another form.
+    """
+    forms = [
+        {f"{g}/{n}": _form(t) for g, ts in state.items() for n, t in ts.items()}
+        for state in (before, after)
+    ]
+    for name in forms[0] | forms[1]:
+        old, new = (form.get(name, "nothing") for form in forms)
+        if old != new:
+            raise TypeError(
+                f"_iterate of agent {agent!r} must keep the names, shapes and types of its "
+                f"tensors, but {name} was {old} and became {new}"
+            )
+
+
+def _is_group(item: tuple[object, object]) -> bool:
+    name, tensors = item
+    return isinstance(name, str) and isinstance(tensors, Mapping) and _are_tensors(tensors)
+
+
+def _are_tensors(tensors: Mapping[object, object]) -> bool:
+    named: Collection[object] = tensors.keys()
+    values = tensors.values()
+    return all(isinstance(n, str) for n in named) and all(isinstance(t, Tensor) for t in values)
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)}"
