@@ -1,7 +1,6 @@
 """The few-shot guide: its examples run as they stand, and it leaves out no learner."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ from fewshot_episodes import generator
 from fewshot_runs import on_glyphs
 
 from metarl.fewshot import LEARNERS, EpisodeShape
-from metarl.scripts.cli import dispatch
-from metarl.scripts.command_line import import_named_modules
 
 GUIDE = (Path(__file__).parents[1] / "docs/guides/fewshot.md").read_text(encoding="utf-8")
-FROM_PYTHON, OWN_LEARNER = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+[FROM_PYTHON] = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
 
 
 def test_the_first_example_ends_with_logits_of_the_points_it_was_asked_for():
@@ -25,22 +22,6 @@ def test_the_first_example_ends_with_logits_of_the_points_it_was_asked_for():
     assert names["logits"].shape == (1, 10, 3)
     before, after = (interval.mean for interval in names["result"].intervals()[:2])
     assert before < 0.5 < after
-
-
-def test_a_learner_of_ones_own_is_trained_and_measured(monkeypatch, tmp_path):
-    (tmp_path / "cosines.py").write_text(OWN_LEARNER, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    own = ["--import", "cosines"]
-    train = ["fewshot", "cosines", *own, "--dataset", "glyphs", "--iterations", "2", "--out", "run"]
-    try:
-        dispatch(import_named_modules([*train, "--tracker", "none", "--filters", "4", "4"]))
-        evaluate = ["evaluate", "run", *own, "--num-tasks", "5", "--json", "found.json"]
-        dispatch(import_named_modules(evaluate))
-    finally:
-        sys.modules.pop("cosines", None)
-        LEARNERS._entries.pop("cosines", None)
-    assert '"learner": "cosines"' in (tmp_path / "found.json").read_text(encoding="utf-8")
 
 
 def test_the_guide_names_every_learner():
