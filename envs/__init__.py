@@ -1,4 +1,4 @@
-"""Task families and the batched simulators under them."""
+"""Task families and the batched simulators that they run on."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The built-in families; each is imported when it is made."""
+"""Registry entries of the built-in families; a family's module is imported on first use."""
 
 from __future__ import annotations
 
@@ -13,32 +13,48 @@ def _add(name: str, module: str, description: str, *variants: str) -> None:
     register_gymnasium_id(name)
 
 
-_add("Navigation2D", "navigation.goals", "a point in the plane walks to a hidden goal", "maml17")
-_add("PointRobot", "navigation.goals", "a point walks from anywhere to a hidden goal", "pearl")
+_add("Navigation2D", "navigation.goals", "a point in the plane moves to a hidden goal", "maml17")
+_add(
+    "PointRobot", "navigation.goals", "a point moves from a random start to a hidden goal", "pearl"
+)
 _add(
     "SparsePointRobot",
     "navigation.sparse_goals",
-    "a point looks for a hidden goal on a half circle, paid near it only",
+    "a point searches for a hidden goal on a half circle, rewarded only near it",
     *("pearl", "varibad", "borel", "metacure"),
 )
 _add(
     "CornerPoint",
     "navigation.sparse_goals",
-    "a point looks for the one paid corner of four",
+    "a point searches for the one of four corners that gives reward",
     "promp",
 )
 _add(
     "WindyPoint",
     "navigation.windy",
-    "a point walks to a known goal in unknown wind",
+    "a point moves to a known goal in an unknown wind",
     "borel",
     "pomdp",
 )
-_add("GridNavigation", "navigation.grids", "a walker looks for a hidden goal cell", "varibad")
 _add(
-    "DarkRoom", "navigation.grids", "a walker in the dark looks for a hidden goal cell", "dpt", "ad"
+    "GridNavigation",
+    "navigation.grids",
+    "an agent on a grid searches for a hidden goal cell",
+    "varibad",
 )
-_add("KeyToDoor", "navigation.grids", "a walker in the dark looks for a key, then for a door", "ad")
+_add(
+    "DarkRoom",
+    "navigation.grids",
+    "an agent in a dark room searches for a hidden goal cell",
+    "dpt",
+    "ad",
+)
+_add(
+    "KeyToDoor",
+    "navigation.grids",
+    "an agent in a dark room searches for a key, then for a door",
+    "ad",
+)
 _add(
     "Bandit",
     "bandits",
@@ -51,84 +67,84 @@ _add(
     "two arms whose probabilities depend on each other",
     *("independent", "uniform", "easy", "medium", "hard"),
 )
-_add("ElevenArmBandit", "bandits", "eleven arms, one of which tells where the target is", "wang16")
+_add("ElevenArmBandit", "bandits", "eleven arms, one of which reveals the target arm", "wang16")
 _add("TabularMDP", "tabular_mdp", "small random Markov decision processes", "rl2")
 _add(
     "HalfCheetahVel",
     "locomotion.half_cheetah",
-    "a planar runner on MuJoCo keeps a hidden target velocity",
+    "a planar MuJoCo robot runs at a hidden target velocity",
     *("maml17", "cavia", "pytorch-maml-rl", "garage", "promp", "pearl", "varibad", "amago", "ldm"),
 )
 _add(
     "HalfCheetahDir",
     "locomotion.half_cheetah",
-    "a planar runner on MuJoCo runs forward or backward",
+    "a planar MuJoCo robot runs forward or backward",
     *("maml17", "pytorch-maml-rl", "garage", "learn2learn", "promp", "pearl", "varibad"),
 )
 _add(
     "HalfCheetahDirSparse",
     "locomotion.half_cheetah",
-    "a planar runner on MuJoCo runs forward or backward, paid only far out",
+    "a planar MuJoCo robot runs forward or backward, rewarded only far from the start",
     *("hyperx", "hyper"),
 )
 _add(
     "AntVel",
     "locomotion.ant",
-    "a four-legged robot on MuJoCo keeps a hidden target velocity",
+    "a four-legged MuJoCo robot walks at a hidden target velocity",
     *("maml17", "pytorch-maml-rl"),
 )
 _add(
     "AntDir",
     "locomotion.ant",
-    "a four-legged robot on MuJoCo runs in a hidden direction",
+    "a four-legged MuJoCo robot walks in a hidden direction",
     *("maml17", "pytorch-maml-rl", "promp", "promp-2d", "learn2learn", "pearl", "varibad", "ldm"),
 )
 _add(
     "AntGoal",
     "locomotion.ant_goals",
-    "a four-legged robot on MuJoCo walks to a hidden goal",
+    "a four-legged MuJoCo robot walks to a hidden goal",
     *("maml17", "pytorch-maml-rl", "promp", "pearl", "varibad", "ldm"),
 )
 _add(
     "AntGoalSparse",
     "locomotion.ant_goals",
-    "a four-legged robot on MuJoCo looks for a hidden goal, paid near it only",
+    "a four-legged MuJoCo robot searches for a hidden goal, rewarded only near it",
     *("hyperx", "metacure"),
 )
 _add(
     "HumanoidDir",
     "locomotion.humanoid",
-    "a humanoid on MuJoCo walks in a hidden direction",
+    "a MuJoCo humanoid walks in a hidden direction",
     *("pearl", "promp", "learn2learn"),
 )
 _add(
     "Walker2DVel",
     "locomotion.walkers",
-    "a planar walker on MuJoCo keeps a hidden velocity",
+    "a planar MuJoCo walker walks at a hidden target velocity",
     "promp",
 )
 _add(
     "Walker2DDir",
     "locomotion.walkers",
-    "a planar walker on MuJoCo walks forward or backward",
+    "a planar MuJoCo walker walks forward or backward",
     "promp",
 )
 _add(
     "SwimmerVel",
     "locomotion.walkers",
-    "a planar swimmer on MuJoCo keeps a hidden velocity",
+    "a planar MuJoCo swimmer swims at a hidden target velocity",
     "promp",
 )
 _add(
     "Walker2DRandParams",
     "locomotion.random_dynamics",
-    "a planar walker on MuJoCo whose masses, damping and friction are hidden",
+    "a planar MuJoCo walker with hidden masses, damping and friction",
     "pearl",
 )
 _add(
     "HopperRandParams",
     "locomotion.random_dynamics",
-    "a planar hopper on MuJoCo whose masses, damping and friction are hidden",
+    "a planar MuJoCo hopper with hidden masses, damping and friction",
     "pearl",
 )
 _add("CartPoleMass", "classic_control", "CartPole with hidden masses", "rllib")
@@ -136,6 +152,6 @@ _add("PendulumMass", "classic_control", "Pendulum with a hidden mass", "rllib")
 _add(
     "MetaWorld",
     "metaworld.families",
-    "manipulation tasks of Meta-World, goals hidden (needs metarl-toolkit[metaworld])",
+    "Meta-World manipulation tasks with hidden goals (needs metarl-toolkit[metaworld])",
     *METAWORLD_VARIANTS,
 )

@@ -17,12 +17,12 @@ __all__ = ["CartPoleMass", "PendulumMass", "pendulum_torques"]
 
 _RLLIB = "RLlib (ray-project/ray, rllib/examples)"
 
-# CartPole: pushes to the right where these weights of (x, ẋ, θ, θ̇) sum up to more than 0. Found by
-# trial; keeps the pole up to the horizon over the whole range of masses.
+# CartPole: push to the right if the weighted sum of (x, ẋ, θ, θ̇) is positive. The weights were
+# found by trial and keep the pole up until the horizon over the whole range of masses.
 _CART_GAINS = (0.1, 0.3, 2.0, 0.5)
 
-# Pendulum: within this angle of upright it is held there as a damped spring would; farther off it
-# is pushed until its energy is that of standing upright. Found by trial.
+# Pendulum: within this angle of upright, a damped spring holds it; beyond, torques add or remove
+# energy until it equals the energy at rest upright. The constants were found by trial.
 _HOLD_RADIANS = 0.5
 _STIFFNESS, _DAMPING = 10.0, 6.0  # 1/s², 1/s
 _GRAVITY, _LENGTH, _MAX_TORQUE = 10.0, 1.0, 2.0
@@ -34,8 +34,8 @@ class CartPoleMass(GymnasiumFamily):
     Task: masses of cart and pole in kg, shape [2]. Otherwise Gymnasium's CartPole-v1.
 
     Source: RLlib's CartPoleMassEnv. Differs: the sum of the masses and the pole's mass × length
-    follow the task; there they keep the values of the default masses, so that the cart's mass
-    has no effect at all.
+    follow the task; in RLlib they keep the values of the default masses, so the cart's mass has
+    no effect.
     """
 
     name: ClassVar[str] = "CartPoleMass"
@@ -53,7 +53,7 @@ class CartPoleMass(GymnasiumFamily):
         cart_pole.polemass_length = cart_pole.masspole * cart_pole.length
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor:
-        """Linear feedback of the state, the same for all masses."""
+        """Linear state feedback, the same for all masses."""
         del tasks
         return (observations @ observations.new_tensor(_CART_GAINS) > 0).long()
 
@@ -82,16 +82,16 @@ class PendulumMass(GymnasiumFamily):
         pendulum.m = float(task[0])
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor:
-        """Swing up by energy, then hold, with torques for the known mass."""
+        """Torques of an energy-based swing-up and a stabilizing controller for the known mass."""
         return pendulum_torques(observations, tasks[..., 0]).unsqueeze(-1)
 
 
 def pendulum_torques(observations: Tensor, masses: Tensor) -> Tensor:
-    """Torques that swing a pendulum up and hold it upright.
+    """Return torques that swing a pendulum up and hold it upright.
 
         θ̈ = a sin θ + b u,   a = 3g / 2l,   b = 3 / (m l²)
         near the top   u = −(a sin θ + 10 θ + 6 θ̇) / b
-        elsewhere      u = ±2 along θ̇ while E < 0, against it while E > 0 (softly near 0),
+        elsewhere      u = ±2 along θ̇ if E < 0, against it if E > 0 (scaled by |E| if |E| < 1),
                        E = ½ θ̇² + a (cos θ − 1)
 
     Args:

@@ -1,4 +1,4 @@
-"""Small random Markov decision processes, each task one of them."""
+"""Small random Markov decision processes; each task is one process."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ __all__ = ["TabularMDP"]
 
 _STATES, _ACTIONS, _HORIZON = 10, 5, 10
 _PAIRS = _STATES * _ACTIONS
-_REWARD_MEAN, _REWARD_REACH = 1.0, 8.0  # mean rewards are cut this many deviations from their mean
-_SUM_TOLERANCE = 1e-6  # so that probabilities which went through float32 are still taken
+_REWARD_MEAN, _MAX_REWARD_OFFSET = 1.0, 8.0  # mean rewards are clipped to mean ± offset
+_SUM_TOLERANCE = 1e-6  # accepts probabilities that were rounded to float32
 
 
 @dataclass(frozen=True)
 class _Models:
-    """What steps and the oracle need to know of the tasks; rows are s · A + a, or t · S + s."""
+    """The tasks as tables for steps and the oracle; rows are indexed s · A + a, or t · S + s."""
 
     mean_rewards: Tensor  # [N, S · A]
-    cumulative: Tensor  # [N · S · A, S], of the next state's probabilities; ends in exactly 1
-    first_rows: Tensor  # [N, 1] int64, where each task's rows of `cumulative` begin
+    cumulative: Tensor  # [N · S · A, S], cumulative next-state probabilities; the last is exactly 1
+    first_rows: Tensor  # [N, 1] int64, first row of each task in `cumulative`
     best_actions: Tensor  # [N, T · S] int64
 
 
 class TabularMDP(TensorFamily):
-    """Ten states, five actions, rewards and transitions that are both hidden and random.
+    """Ten states and five actions with hidden random rewards and transitions.
 
         r ~ N(m(s, a), 1),   s' ~ P(· | s, a),   m(s, a) ~ N(1, 1),   P(· | s, a) ~ Dirichlet(1)
 
     Every episode starts in state 0. Task: m in order of (s, a), then P in order of (s, a, s'),
-    shape [550]. Observation: the state, one-hot, [10]. Action: one of 5, int64. Actions out of
-    range are not looked for: they may act as another state's.
+    shape [550]. Observation: the state, one-hot, [10]. Action: one of 5, int64. The range of
+    actions is not checked: an action out of range may act as an action of another state.
 
-    The task space is a Box, but a task must also hold distributions: `check_tasks` refuses rows
-    of P that do not add up to 1. Mean rewards are cut to 1 ± 8, beyond which one of 10¹⁵ lies.
+    The task space is a Box, but a task must also hold distributions: `check_tasks` rejects rows
+    of P that do not sum to 1. Mean rewards are clipped to 1 ± 8, which affects one in 10¹⁵.
 
     Source: Duan et al. 2016 (arXiv:1611.02779), sec. 3.2; their RandomTabularMDPEnv on rllab.
     """
@@ -55,10 +55,10 @@ class TabularMDP(TensorFamily):
     _sources: ClassVar[dict[str, str]] = {"rl2": "Duan et al. 2016 (arXiv:1611.02779)"}
     variants: ClassVar[tuple[str, ...]] = tuple(_sources)
     warning = (
-        "published returns sum over trials of 10 to 100 episodes and are the best of a "
-        "training run, not its last"
+        "published returns are sums over trials of 10 to 100 episodes and the best of a "
+        "training run, not the final ones"
     )
-    task_description = "mean rewards N(1, 1), transitions Dirichlet(1) of 10 states and 5 actions"
+    task_description = "10 states, 5 actions; mean rewards N(1, 1), transitions Dirichlet(1)"
     observation_description = "the state, one-hot"
     behaviour = "choices"
     structure = structure.TabularMDP(_STATES, _ACTIONS)
@@ -69,16 +69,19 @@ class TabularMDP(TensorFamily):
         self.variant = variant
         low = np.zeros(_PAIRS * (1 + _STATES))
         high = np.ones_like(low)
-        low[:_PAIRS], high[:_PAIRS] = _REWARD_MEAN - _REWARD_REACH, _REWARD_MEAN + _REWARD_REACH
+        low[:_PAIRS], high[:_PAIRS] = (
+            _REWARD_MEAN - _MAX_REWARD_OFFSET,
+            _REWARD_MEAN + _MAX_REWARD_OFFSET,
+        )
         self.task_space = spaces.Box(low, high, dtype=np.float64)
         self.observation_space = spaces.Box(0.0, 1.0, (_STATES,), np.float32)
         self.action_space = spaces.Discrete(_ACTIONS)
 
     def check_tasks(self, tasks: object) -> Tasks:
-        """The tasks as float64 [N, 550], if they lie in the task space and hold distributions.
+        """Return the tasks as float64 [N, 550] after checking bounds and distributions.
 
         Raises:
-            ValueError: otherwise.
+            ValueError: if a task lies outside the task space or its probabilities do not sum to 1.
         """
         rows = check_rows(self.task_space, tasks)
         sums = rows[:, _PAIRS:].reshape(-1, _STATES, _ACTIONS, _STATES).sum(axis=-1)
@@ -86,7 +89,7 @@ class TabularMDP(TensorFamily):
         if len(wrong):
             task, state, action = (int(i) for i in wrong[0])
             raise ValueError(
-                f"tasks must hold transition probabilities that add up to 1, got "
+                f"tasks must hold transition probabilities that sum to 1, got "
                 f"{sums[task, state, action]:g} in task {task}, state {state}, action {action}"
             )
         return rows
@@ -103,7 +106,7 @@ class TabularMDP(TensorFamily):
         )
         return _Models(
             mean_rewards,
-            # Divided last, so that states of probability 0 at the end stay out of reach.
+            # Dividing after the sum keeps trailing states of probability 0 unreachable.
             (cumulative / total).to(tasks.dtype),
             torch.arange(len(tasks), device=tasks.device).unsqueeze(1) * _PAIRS,
             plan.actions.flatten(1),
@@ -121,7 +124,7 @@ class TabularMDP(TensorFamily):
         require_action_indices(actions, states.shape[:2])
         pairs = states.squeeze(-1) * _ACTIONS + actions
         rows = parameters.cumulative.index_select(0, (parameters.first_rows + pairs).flatten())
-        next_states = _draw_indices(rows, generator).view_as(states)
+        next_states = _sample_indices(rows, generator).view_as(states)
         noise = torch.randn(pairs.shape, generator=generator, device=pairs.device)
         means = parameters.mean_rewards.gather(1, pairs)
         return Transition(next_states, means + noise, expected_rewards=means)
@@ -131,19 +134,19 @@ class TabularMDP(TensorFamily):
         return zeros.scatter_(-1, states, 1.0)
 
     def best_actions(self, states: Tensor, parameters: _Models, time: Tensor) -> Tensor:
-        """Actions of the highest expected sum of rewards until the horizon."""
+        """Actions with the highest expected sum of rewards until the horizon."""
         rows = time.clamp(max=_HORIZON - 1) * _STATES + states.squeeze(-1)
         return parameters.best_actions.gather(1, rows)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # both come from one distribution
+        del split  # train and test tasks have the same distribution
         rewards = rng.normal(_REWARD_MEAN, 1.0, (num_tasks, _PAIRS))
-        rewards = rewards.clip(_REWARD_MEAN - _REWARD_REACH, _REWARD_MEAN + _REWARD_REACH)
+        rewards = rewards.clip(_REWARD_MEAN - _MAX_REWARD_OFFSET, _REWARD_MEAN + _MAX_REWARD_OFFSET)
         transitions = rng.dirichlet(np.ones(_STATES), (num_tasks, _PAIRS))
         return np.concatenate([rewards, transitions.reshape(num_tasks, -1)], axis=1)
 
 
-def _draw_indices(cumulative: Tensor, generator: torch.Generator) -> Tensor:
-    """One index for each row of cumulative probabilities [B, S], by one uniform number each. [B]"""
+def _sample_indices(cumulative: Tensor, generator: torch.Generator) -> Tensor:
+    """Sample an index for each row of cumulative probabilities [B, S]. Shape [B]."""
     uniform = torch.rand(len(cumulative), 1, generator=generator, device=cumulative.device)
     return torch.searchsorted(cumulative, uniform, right=True).squeeze(-1)

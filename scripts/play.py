@@ -107,7 +107,7 @@ def play(config: PlayConfig) -> Videos:
         device=device,
     )
     if videos is None:
-        raise ValueError(f"{family.id} has no picture; metarl report shows what can be shown of it")
+        raise ValueError(f"{family.id} cannot render images; use metarl report instead")
     frames = side_by_side([stage[0] for stage in videos.frames], _captions(videos))
     write_video(config.out, frames, frames_per_second=config.frames_per_second)
     return videos

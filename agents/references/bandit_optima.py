@@ -15,7 +15,7 @@ from metarl.tasks.structure import BernoulliBandit, InformativeArm
 from metarl.validation import require_at_least
 
 from .bandits import ArmCounts, BanditReference
-from .shapes import require_structure
+from .structures import require_structure
 
 __all__ = ["InformativeArmOptimum", "IndependentOptimum", "MirroredOptimum", "bayes_optimal"]
 
@@ -40,7 +40,7 @@ def bayes_optimal(family: TaskFamily, *, num_episodes: int = 1) -> AdaptiveAgent
 
 
 class IndependentOptimum(BanditReference):
-    """Maximises the expected sum of rewards of a trial, by dynamic programming over counts.
+    """Maximizes the expected sum of rewards of a trial, by dynamic programming over counts.
 
     `value` is what it earns on average: 6.660 for 10 pulls of 5 arms, 6.714 of 10 or of 50.
     """
@@ -129,4 +129,4 @@ class _Informed:
         return self._arms
 
     def adapt(self, episodes: Episodes) -> None:
-        """Everything is learnt while acting."""
+        """Everything is learned while acting."""

@@ -26,7 +26,7 @@ from metarl.tasks.family import TaskFamily
 from metarl.tasks.structure import BernoulliBandit
 from metarl.validation import require_at_least, require_between
 
-from .shapes import require_structure
+from .structures import require_structure
 
 __all__ = [
     "UCB1",
@@ -119,7 +119,7 @@ class BanditPlayer:
         return self._rule.choose(self._counts, self._generator)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Everything is learnt while acting."""
+        """Everything is learned while acting."""
 
 
 class Greedy(BanditReference):

@@ -14,7 +14,7 @@ from metarl.tasks.family import TaskFamily
 from metarl.tasks.structure import Cell, HiddenGoalGrid
 from metarl.validation import require_at_least
 
-from .shapes import require_structure
+from .structures import require_structure
 
 __all__ = ["GridSearch"]
 
@@ -89,7 +89,7 @@ class _Searcher:
         return (led - targets.unsqueeze(-2)).abs().sum(-1).argmin(-1)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Everything is learnt while acting."""
+        """Everything is learned while acting."""
 
     def _look(self, moment: ActorInput, actions: Tensor) -> None:
         """Where the last actions led, and whether the goal was there."""

@@ -8,7 +8,7 @@ The formulas and default priors are those that made the table of Duan et al. 201
 (rllab, `sandbox/rocky`) runs Osband's TabulaRL with priors of its own, of mean rewards around 0
 where the tasks' are around 1. `TRUE_PRIOR` is that of the tasks. It matters: over 10 episodes BEB
 and greedy planning earn more with it, PSRL less. Transitions out of an episode's last step are not
-learnt, as they are not seen.
+learned, as they are not seen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from metarl.tasks.family import TaskFamily
 from metarl.tasks.structure import TabularMDP
 from metarl.validation import require_at_least, require_between
 
-from .shapes import require_structure
+from .structures import require_structure
 
 __all__ = [
     "BEB",
@@ -119,7 +119,7 @@ class MDPActor:
         self._values: Tensor | None = None  # [N, E, T, S, A]
 
     def act(self, moment: ActorInput) -> Tensor:
-        """Actions of the highest value, after the last transitions were learnt."""
+        """Actions of the highest value, after the last transitions were learned."""
         states = moment.observations.argmax(-1)
         if moment.previous_actions is not None:
             self._learn(moment, states)
@@ -136,7 +136,7 @@ class MDPActor:
         return explore(best, num_actions, self._reference.epsilon, self._generator)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Everything is learnt while acting."""
+        """Everything is learned while acting."""
 
     def _learn(self, moment: ActorInput, states: Tensor) -> None:
         actions, ended = moment.previous_actions, moment.episode_ended

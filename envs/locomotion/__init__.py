@@ -1,1 +1,1 @@
-"""Locomotion tasks: simulated robots in MuJoCo."""
+"""Locomotion tasks of simulated robots in MuJoCo."""

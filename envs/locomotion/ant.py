@@ -1,7 +1,7 @@
 """Ant families whose task is a velocity or a direction.
 
-The four meanings that AntDir has in the literature are variants here: ±x, the whole circle, a few
-angles, and by mistake ±1 radian.
+AntDir has four meanings in the literature, which are variants here: ±x, the whole circle, a few
+angles and, probably by mistake, ±1 radian.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _ZINTGRAF = AntParams(
     survive=1.0,
     min_torso_height=0.2,
     warning="the directions are ±1 radian (±57°), which the source calls forward and backward: "
-    "both lead forward, and one policy does well in both",
+    "both point forward, and one policy solves both",
 )
 _LEE = AntParams(
     "Lee and Chung 2021 (arXiv:2105.13524)", 27, control_cost=0.5, survive=1.0, min_torso_height=0.2
@@ -82,8 +82,8 @@ _DIR = {
     "ldm": _LEE,
 }
 
-# Angles in radians of the two directions of a variant, first task first; other variants' tasks
-# are angles themselves.
+# Angles in radians of tasks 0 and 1, for variants with two directions; in the other variants the
+# task is the angle.
 _TWO_ANGLES = {
     "maml17": (np.pi, 0.0),
     "pytorch-maml-rl": (np.pi, 0.0),
@@ -92,7 +92,7 @@ _TWO_ANGLES = {
 }
 _AXES = np.arange(4)[:, None] * np.pi / 2
 _DIAGONALS = _AXES + np.pi / 4
-# Lee and Chung 2021 train on the axes and test on these and the diagonals.
+# Lee and Chung 2021 train on the axes and test on the axes and diagonals.
 _LDM_SPLITS = {"train": _AXES, "test": np.concatenate([_AXES, _DIAGONALS])}
 
 
@@ -104,9 +104,9 @@ class AntVel(MujocoFamily):
     Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [8]. The episode ends when the torso's
     height leaves [0.2, 1] m.
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
-    Differs: Gymnasium's Ant steps 0.05 s where the rllab Ant of "maml17" stepped 0.02 s, and
-    v and the torso's place are the torso frame's where that Ant took the centre of mass.
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
+    Differs: a step of Gymnasium's Ant takes 0.05 s, a step of the rllab Ant of "maml17" 0.02 s;
+    velocity and position are of the torso's frame here, of the center of mass there.
     """
 
     name: ClassVar[str] = "AntVel"
@@ -115,24 +115,20 @@ class AntVel(MujocoFamily):
     task_description = "target velocity U(0, 3) m/s"
 
     def __init__(self, variant: str) -> None:
-        self._numbers = lookup("variant of AntVel", variant, _VEL)
-        apply_params(self, variant, self._numbers)
+        self._params = lookup("variant of AntVel", variant, _VEL)
+        apply_params(self, variant, self._params)
         self.task_space = spaces.Box(0.0, 3.0, (1,), np.float64)
 
     def observe(self, states: States) -> Array:
-        return observe(states, self._numbers.observation_size)
+        return observe(states, self._params.observation_size)
 
     def reward(self, step: ControlStep) -> Array:
-        control, contact = costs(step, self._numbers)
-        off_target = np.abs(plane_velocity(step)[:, 0] - step.tasks[:, 0])
-        return 1.0 - off_target + self._numbers.survive - control - contact
+        control, contact = costs(step, self._params)
+        speed_error = np.abs(plane_velocity(step)[:, 0] - step.tasks[:, 0])
+        return 1.0 - speed_error + self._params.survive - control - contact
 
     def terminated(self, step: ControlStep) -> NDArray[np.bool_] | None:
-        return fallen(step, self._numbers)
-
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test velocities come from one distribution
-        return uniform_tasks(self.task_space, num_tasks, rng)
+        return fallen(step, self._params)
 
 
 class AntDir(MujocoFamily):
@@ -142,13 +138,13 @@ class AntDir(MujocoFamily):
 
     with d = (cos φ, sin φ), c = 0.5 and s = 1 ("maml17", "pytorch-maml-rl": 0.005 and 0.05).
 
-    Task: the angle φ in radians, shape [1]; where there are two directions, 0 the first of them
-    (backward, or −1 radian), 1 the second. Action: torques in [−1, 1], [8]. The episode ends when
-    the torso's height leaves [0.2, 1] m ("promp", "promp-2d", "learn2learn": [0, 1] m).
+    Task: the angle φ in radians, shape [1]; in variants with two directions, 0 for the first
+    (backward, or −1 radian) and 1 for the second. Action: torques in [−1, 1], [8]. The episode ends
+    when the torso's height leaves [0.2, 1] m ("promp", "promp-2d", "learn2learn": [0, 1] m).
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
-    Differs: as AntVel. "promp-2d" and "learn2learn" write d itself where the task here is φ.
-    "pearl" draws a few angles once and keeps them; here every task is drawn anew.
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
+    Differs: as AntVel. In "promp-2d" and "learn2learn" the source's task is d, here it is φ. The
+    source of "pearl" samples a fixed list of angles; here every task is sampled independently.
     """
 
     name: ClassVar[str] = "AntDir"
@@ -156,8 +152,8 @@ class AntDir(MujocoFamily):
     body: ClassVar[RobotSpec] = BODY
 
     def __init__(self, variant: str) -> None:
-        self._numbers = lookup("variant of AntDir", variant, _DIR)
-        apply_params(self, variant, self._numbers)
+        self._params = lookup("variant of AntDir", variant, _DIR)
+        apply_params(self, variant, self._params)
         if variant in _TWO_ANGLES:
             self.task_space: spaces.Box | spaces.Discrete = spaces.Discrete(2)
             self._angles: Array | None = np.array(_TWO_ANGLES[variant])
@@ -171,21 +167,23 @@ class AntDir(MujocoFamily):
             self.task_description = "direction U(0, 2π)"
         if variant == "ldm":
             self.ood_splits, self.same_tasks_in_splits = ("test",), True
-            self.task_description = "direction one of 4 axes, test these and the diagonals"
+            self.task_description = (
+                "direction along one of 4 axes; tested on the axes and the diagonals"
+            )
 
     def observe(self, states: States) -> Array:
-        return observe(states, self._numbers.observation_size)
+        return observe(states, self._params.observation_size)
 
     def reward(self, step: ControlStep) -> Array:
         task = step.tasks[:, 0]
         angle = task if self._angles is None else self._angles[task.astype(np.int64)]
         velocity = plane_velocity(step)
-        running = np.cos(angle) * velocity[:, 0] + np.sin(angle) * velocity[:, 1]
-        control, contact = costs(step, self._numbers)
-        return running + self._numbers.survive - control - contact
+        progress = np.cos(angle) * velocity[:, 0] + np.sin(angle) * velocity[:, 1]
+        control, contact = costs(step, self._params)
+        return progress + self._params.survive - control - contact
 
     def terminated(self, step: ControlStep) -> NDArray[np.bool_] | None:
-        return fallen(step, self._numbers)
+        return fallen(step, self._params)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self.variant == "ldm":

@@ -1,8 +1,8 @@
-"""The Ant: model, contact forces, observations, costs and falls, shared by its families.
+"""Model, contact forces, observations, costs and termination shared by the Ant families.
 
 Physics, frame skip and reset noise are Gymnasium's Ant. Contact forces are `cfrc_ext` in the
-observed state, as after `mj_forward` and `mj_rnePostConstraint`. Gymnasium's lag behind: they are
-left over from the integrator's last stage, in a state that the robot is never in.
+observed state, as after `mj_forward` and `mj_rnePostConstraint`. Gymnasium's belong to the last
+stage of the integrator, whose state the robot never reaches.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["BODY", "AntParams", "costs", "fallen", "observe", "plane_velocity", 
 
 _NUM_BODIES = 13
 _CONTACT_COST = 0.5e-3
-_HIGHEST = 1.0  # of the torso, metres
+_MAX_TORSO_HEIGHT = 1.0  # meters
 
 
 def _clipped_contacts(readings: Array) -> Array:
-    """`cfrc_ext`, each number clipped to [−1, 1], shape [B, 84]."""
+    """`cfrc_ext`, each component clipped to [−1, 1]. Shape [B, 84]."""
     forces = contact_forces(readings, _NUM_BODIES).reshape(len(readings), -1)
     return np.clip(forces, -1.0, 1.0)
 
@@ -42,79 +42,74 @@ BODY = RobotSpec(
 
 _NAMES = {
     "joints": "torso height and rotation, joint angles",
-    "place": "torso place and rotation, joint angles",
+    "position": "torso position and rotation, joint angles",
     "velocities": "velocities",
     "contacts": "contact forces clipped to ±1",
     "axes": "rotation matrix",
-    "torso": "torso place",
+    "torso": "torso position",
 }
 _LAYOUTS: dict[int, tuple[str, ...]] = {
     27: ("joints", "velocities"),
     111: ("joints", "velocities", "contacts"),
-    113: ("place", "velocities", "contacts"),
-    116: ("torso", "place", "velocities", "contacts"),
-    125: ("place", "velocities", "contacts", "axes", "torso"),
+    113: ("position", "velocities", "contacts"),
+    116: ("torso", "position", "velocities", "contacts"),
+    125: ("position", "velocities", "contacts", "axes", "torso"),
 }
 
 
 @dataclass(frozen=True)
 class AntParams:
-    """Numbers of a variant that all Ant families have."""
+    """Parameters of a variant that all Ant families share."""
 
     source: str
     observation_size: int
     control_cost: float  # per ‖a‖²
-    survive: float = 0.0  # reward of every step
-    min_torso_height: float | None = (
-        None  # of the torso before it counts as fallen, metres; None: never
-    )
+    survive: float = 0.0  # constant reward per step
+    min_torso_height: float | None = None  # meters; lower or above 1 m is a fall; None: no falls
     horizon: int = 200
     action_scale: float = 1.0
     warning: str = ""
 
 
-def apply_params(family: MujocoFamily, variant: str, numbers: AntParams) -> None:
-    """Set the attributes of an Ant family."""
-    family.variant, family.source, family.warning = variant, numbers.source, numbers.warning
-    family.horizon, family.action_scale = numbers.horizon, numbers.action_scale
-    size = numbers.observation_size
+def apply_params(family: MujocoFamily, variant: str, params: AntParams) -> None:
+    """Set the attributes of an Ant family to those of a variant."""
+    family.variant, family.source, family.warning = variant, params.source, params.warning
+    family.horizon, family.action_scale = params.horizon, params.action_scale
+    size = params.observation_size
     family.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
     family.observation_description = ", ".join(_NAMES[part] for part in _LAYOUTS[size])
     family.action_space = spaces.Box(-1.0, 1.0, (8,), np.float32)
 
 
 def observe(states: States, size: int) -> Array:
-    """The observation of this many numbers, shape [B, size]."""
+    """The observation of the layout with this size. Shape [B, size]."""
     return np.concatenate([_PARTS[part](states) for part in _LAYOUTS[size]], axis=1)
 
 
 def plane_velocity(step: ControlStep) -> Array:
-    """Δ(x, y) of the torso per second, metres per second. Shape [B, 2]."""
+    """Mean velocity of the torso in the plane during a step, meters per second. Shape [B, 2]."""
     moved: Array = step.qpos[:, :2] - step.qpos_before[:, :2]
     return moved / BODY.dt_seconds
 
 
-def costs(step: ControlStep, numbers: AntParams) -> tuple[Array, Array]:
-    """What the controls cost, and what the contacts cost. Shapes [B].
-
-    c_a ‖a‖² and 0.0005 Σ clip(cfrc_ext, ±1)².
-    """
-    control: Array = numbers.control_cost * np.square(step.controls).sum(axis=1)
+def costs(step: ControlStep, params: AntParams) -> tuple[Array, Array]:
+    """Control cost c ‖a‖² and contact cost 0.0005 Σ clip(cfrc_ext, ±1)². Shapes [B]."""
+    control: Array = params.control_cost * np.square(step.controls).sum(axis=1)
     contact: Array = _CONTACT_COST * np.square(step.sensed).sum(axis=1)
     return control, contact
 
 
-def fallen(step: ControlStep, numbers: AntParams) -> NDArray[np.bool_] | None:
-    """Where the torso's height has left [min_torso_height, 1] m, bool [B]; None: it may."""
-    if numbers.min_torso_height is None:
+def fallen(step: ControlStep, params: AntParams) -> NDArray[np.bool_] | None:
+    """Whether the torso's height is outside [min_torso_height, 1] m, bool [B]; None: no falls."""
+    if params.min_torso_height is None:
         return None
     height = step.qpos[:, 2]
-    outside: NDArray[np.bool_] = (height < numbers.min_torso_height) | (height > _HIGHEST)
+    outside: NDArray[np.bool_] = (height < params.min_torso_height) | (height > _MAX_TORSO_HEIGHT)
     return outside
 
 
 def _rotation_matrices(quaternions: Array) -> Array:
-    """Rows of the rotation matrices of quaternions (w, x, y, z) of any length, [B, 4] ↦ [B, 9]."""
+    """Rotation matrices, row by row, of unnormalized quaternions (w, x, y, z), [B, 4] ↦ [B, 9]."""
     unit = quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
     w, x, y, z = unit.T
     rows = [
@@ -127,7 +122,7 @@ def _rotation_matrices(quaternions: Array) -> Array:
 
 _PARTS: dict[str, Callable[[States], Array]] = {
     "joints": lambda states: states.qpos[:, 2:],
-    "place": lambda states: states.qpos,
+    "position": lambda states: states.qpos,
     "velocities": lambda states: states.qvel,
     "contacts": lambda states: states.sensed,
     "axes": lambda states: _rotation_matrices(states.qpos[:, 3:7]),

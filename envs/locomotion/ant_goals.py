@@ -19,7 +19,9 @@ from .ant_body import BODY, AntParams, apply_params, costs, fallen, observe
 
 __all__ = ["AntGoal", "AntGoalSparse"]
 
-_REACH = 3.0  # radius of the goals' disc, half width of their square, metres
+_GOAL_RANGE = (
+    3.0  # radius of the disc, or half-width of the square, that contains the goals, meters
+)
 
 _FINN = AntParams(
     "Finn et al. 2017 (arXiv:1703.03400)",
@@ -42,7 +44,7 @@ _GOAL = {
 }
 _SQUARES = ("maml17", "pytorch-maml-rl")
 
-# Lee and Chung 2021: training goals near and far, test goals of three radii in four directions.
+# Lee and Chung 2021: training goals near and far, test goals at three radii in four directions.
 _LDM_NEAR, _LDM_FAR = (0.0, 1.0), (2.5, 3.0)
 _LDM_TEST = np.array(
     [[r * x, r * y] for r in (0.5, 1.75, 2.75) for x, y in ((1, 0), (0, 1), (-1, 0), (0, -1))]
@@ -62,16 +64,16 @@ class AntGoal(MujocoFamily):
 
         r = −|p − g|₁ + s − c ‖a‖² − 0.0005 Σ clip(cfrc_ext, ±1)²
 
-    with p the torso's place in the plane after the step, c = 0.1 and s = 0. "maml17" and
-    "pytorch-maml-rl" take c = 0.005, s = 4 + 0.05, and end the episode when the torso's height
-    leaves [0.2, 1] m; the others never end it.
+    with p the torso's position in the plane after the step, c = 0.1 and s = 0. "maml17" and
+    "pytorch-maml-rl" use c = 0.005, s = 4 + 0.05, and end the episode when the torso's height
+    leaves [0.2, 1] m; the other variants do not terminate.
 
-    Task: the goal g in metres, shape [2]. Action: torques in [−1, 1], [8].
+    Task: the goal g in meters, shape [2]. Action: torques in [−1, 1], [8].
 
     Source: Finn et al. 2017 (arXiv:1703.03400) for the square of goals, Rothfuss et al. 2019
-    (arXiv:1810.06784) for the disc; the variant's for its numbers.
-    Differs: as AntVel. "pearl" draws its goals once and keeps them. Of the test goals of "ldm"
-    those 1.75 m off lie outside the training goals' rings; those 0.5 and 2.75 m off lie on them.
+    (arXiv:1810.06784) for the disc; parameters from each variant's source.
+    Differs: as AntVel. The source of "pearl" samples a fixed list of goals. In "ldm", test goals at
+    1.75 m lie outside the rings of the training goals; those at 0.5 and 2.75 m lie within them.
     """
 
     name: ClassVar[str] = "AntGoal"
@@ -79,43 +81,43 @@ class AntGoal(MujocoFamily):
     body: ClassVar[RobotSpec] = BODY
 
     def __init__(self, variant: str) -> None:
-        self._numbers = lookup("variant of AntGoal", variant, _GOAL)
-        apply_params(self, variant, self._numbers)
-        self.task_space = spaces.Box(-_REACH, _REACH, (2,), np.float64)
+        self._params = lookup("variant of AntGoal", variant, _GOAL)
+        apply_params(self, variant, self._params)
+        self.task_space = spaces.Box(-_GOAL_RANGE, _GOAL_RANGE, (2,), np.float64)
         self.task_description = (
-            f"goal U(−{_REACH:g}, {_REACH:g})² m"
+            f"goal U(−{_GOAL_RANGE:g}, {_GOAL_RANGE:g})² m"
             if variant in _SQUARES
-            else f"goal uniform on the disc of {_REACH:g} m"
+            else f"goal uniform on the disc of {_GOAL_RANGE:g} m"
         )
         if variant == "ldm":
-            self.task_description = "goal 0 to 1 or 2.5 to 3 m off, test 0.5, 1.75 and 2.75 m off"
+            self.task_description = "goal at 0 to 1 or 2.5 to 3 m; tested at 0.5, 1.75 and 2.75 m"
             self.ood_splits = ("test",)
 
     def observe(self, states: States) -> Array:
-        return observe(states, self._numbers.observation_size)
+        return observe(states, self._params.observation_size)
 
     def reward(self, step: ControlStep) -> Array:
-        control, contact = costs(step, self._numbers)
-        off_goal = _way_along_axes(step)
-        return self._numbers.survive - off_goal - control - contact
+        control, contact = costs(step, self._params)
+        distance = _taxicab_distance(step)
+        return self._params.survive - distance - control - contact
 
     def terminated(self, step: ControlStep) -> NDArray[np.bool_] | None:
-        return fallen(step, self._numbers)
+        return fallen(step, self._params)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self.variant in _SQUARES:
             return uniform_tasks(self.task_space, num_tasks, rng)
         if self.variant != "ldm":
-            return _on_rings(num_tasks, rng, (0.0, _REACH))
+            return _on_rings(num_tasks, rng, (0.0, _GOAL_RANGE))
         if split == "train":
             return _on_rings(num_tasks, rng, _LDM_NEAR, _LDM_FAR)
         return listed_tasks(_LDM_TEST, num_tasks, rng)
 
 
 class AntGoalSparse(MujocoFamily):
-    """Look for a hidden goal; only steps that end near it are paid.
+    """Search for a hidden goal; the sparse reward depends on the distance to it.
 
-    With p the torso's place after the step, k = 0.0005 Σ clip(cfrc_ext, ±1)² and, in "hyperx",
+    With p the torso's position after the step, k = 0.0005 Σ clip(cfrc_ext, ±1)² and, in "hyperx",
     d = ‖p − g‖₂,
 
         r = (1 − d if d ≤ 0.75 else −0.75) − 0.01 ‖a‖² − k.
@@ -124,9 +126,9 @@ class AntGoalSparse(MujocoFamily):
 
         r = (2 + b if b ≥ −0.8 else 0) − 0.1 ‖a‖² − k.
 
-    Task: the goal g in metres, shape [2], uniform on the disc of 3 m, or ("metacure") on the half
-    circle 1 m off. Action: torques in [−1, 1], [8]. No episode terminates. "hyperx" counts steps
-    with d ≤ 0.75 as successes.
+    Task: the goal g in meters, shape [2], uniform on the disc of radius 3 m, or ("metacure") on the
+    half circle of radius 1 m. Action: torques in [−1, 1], [8]. No episode terminates. In "hyperx",
+    a step with d ≤ 0.75 is a success.
 
     Source: Zintgraf et al. 2021 (arXiv:2010.01062), app.; Zhang et al. 2021 (arXiv:2006.08170)
     and their code, which subtracts the costs twice near the goal.
@@ -137,25 +139,25 @@ class AntGoalSparse(MujocoFamily):
     body: ClassVar[RobotSpec] = BODY
 
     def __init__(self, variant: str) -> None:
-        self._numbers = lookup("variant of AntGoalSparse", variant, _SPARSE)
-        apply_params(self, variant, self._numbers)
-        self.task_space = spaces.Box(-_REACH, _REACH, (2,), np.float64)
+        self._params = lookup("variant of AntGoalSparse", variant, _SPARSE)
+        apply_params(self, variant, self._params)
+        self.task_space = spaces.Box(-_GOAL_RANGE, _GOAL_RANGE, (2,), np.float64)
         self.task_description = (
-            f"goal uniform on the disc of {_REACH:g} m, paid {_HYPERX_RADIUS} m around it"
+            f"goal uniform on the disc of {_GOAL_RANGE:g} m, rewarded within {_HYPERX_RADIUS} m"
             if variant == "hyperx"
-            else f"goal on the half circle of 1 m, paid {_METACURE_RADIUS} m around it"
+            else f"goal on the half circle of 1 m, rewarded within {_METACURE_RADIUS} m"
         )
 
     def observe(self, states: States) -> Array:
-        return observe(states, self._numbers.observation_size)
+        return observe(states, self._params.observation_size)
 
     def reward(self, step: ControlStep) -> Array:
-        control, contact = costs(step, self._numbers)
+        control, contact = costs(step, self._params)
         if self.variant == "hyperx":
-            far = _distance(step)
-            paid = np.where(far <= _HYPERX_RADIUS, 1 - far, -_HYPERX_RADIUS)
-            return paid - control - contact
-        dense = -_way_along_axes(step) - control - contact
+            distance = _distance(step)
+            near = np.where(distance <= _HYPERX_RADIUS, 1 - distance, -_HYPERX_RADIUS)
+            return near - control - contact
+        dense = -_taxicab_distance(step) - control - contact
         return np.where(dense >= -_METACURE_RADIUS, 2 + dense, 0.0) - control - contact
 
     def success(self, step: ControlStep) -> NDArray[np.bool_] | None:
@@ -167,30 +169,30 @@ class AntGoalSparse(MujocoFamily):
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         del split  # train and test goals come from one distribution
         if self.variant == "hyperx":
-            return _on_rings(num_tasks, rng, (0.0, _REACH))
-        return _at(np.ones(num_tasks), rng.uniform(0, np.pi, num_tasks))
+            return _on_rings(num_tasks, rng, (0.0, _GOAL_RANGE))
+        return _polar_points(np.ones(num_tasks), rng.uniform(0, np.pi, num_tasks))
 
 
-def _way_along_axes(step: ControlStep) -> Array:
-    """|p − g|₁, metres. Shape [B]."""
-    way: Array = np.abs(step.qpos[:, :2] - step.tasks).sum(axis=1)
-    return way
+def _taxicab_distance(step: ControlStep) -> Array:
+    """|p − g|₁, meters. Shape [B]."""
+    distance: Array = np.abs(step.qpos[:, :2] - step.tasks).sum(axis=1)
+    return distance
 
 
 def _distance(step: ControlStep) -> Array:
-    """Of the torso from the goal in the plane, metres. Shape [B]."""
+    """Distance from the torso to the goal in the plane, meters. Shape [B]."""
     distance: Array = np.linalg.norm(step.qpos[:, :2] - step.tasks, axis=1)
     return distance
 
 
 def _on_rings(num_tasks: int, rng: np.random.Generator, *rings: tuple[float, float]) -> Tasks:
-    """Points uniform over the area of rings, each from an inner to an outer radius, around 0."""
+    """Points uniform over the area of rings around 0, each given as (inner, outer) radius."""
     inner, outer = np.square(np.array(rings)).T
     areas = outer - inner  # in units of π
     ring = rng.choice(len(rings), num_tasks, p=areas / areas.sum())
     radii = np.sqrt(rng.uniform(inner[ring], outer[ring]))
-    return _at(radii, rng.uniform(0, 2 * np.pi, num_tasks))
+    return _polar_points(radii, rng.uniform(0, 2 * np.pi, num_tasks))
 
 
-def _at(radii: Array, angles: Array) -> Tasks:
+def _polar_points(radii: Array, angles: Array) -> Tasks:
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)

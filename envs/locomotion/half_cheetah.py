@@ -1,11 +1,9 @@
-"""HalfCheetah families: the planar runner on MuJoCo, with a task in its reward.
+"""HalfCheetah families, in which the task is a velocity or a direction, and an oracle.
 
 Physics, frame skip and reset noise are Gymnasium's HalfCheetah. No episode terminates.
 
-The oracle of HalfCheetahVel: a policy that is told the target velocity.
-
-It was trained with this toolkit and is shipped as the checkpoint that training wrote, settings
-included; results/README.md has the command.
+The oracle of HalfCheetahVel is a policy that observes the target velocity. It was trained with this
+toolkit, and its checkpoint is in `assets`; results/README.md has the command.
 """
 
 from __future__ import annotations
@@ -53,14 +51,14 @@ _AMAGO = "Grigsby et al. 2024 (arXiv:2310.09971)"
 
 @dataclass(frozen=True)
 class _Variant:
-    """Numbers of a variant; a 20-number observation ends with the torso's position."""
+    """Parameters of a variant."""
 
     source: str
-    high: float = 0.0  # of the target velocities, metres per second
-    observes_torso: bool = True
+    max_speed: float = 0.0  # upper bound of the target velocities, meters per second
+    observes_torso: bool = True  # 20 observed numbers, the last three its position; else 17
     horizon: int = 200
     action_scale: float = 1.0
-    gate_metres: float = 0.0  # distance from the start below which running pays nothing
+    min_distance_meters: float = 0.0  # from the start; nearer, running has no reward
 
 
 _VEL = {
@@ -86,8 +84,8 @@ _DIR = {
 }
 
 _DIR_SPARSE = {
-    "hyperx": _Variant("Zintgraf et al. 2021 (arXiv:2010.01062)", gate_metres=5.0),
-    "hyper": _Variant("Beck et al. 2022 (arXiv:2210.11348)", gate_metres=10.0),
+    "hyperx": _Variant("Zintgraf et al. 2021 (arXiv:2010.01062)", min_distance_meters=5.0),
+    "hyper": _Variant("Beck et al. 2022 (arXiv:2210.11348)", min_distance_meters=10.0),
 }
 
 # Lee and Chung 2021: training velocities at both ends, test velocities in between.
@@ -95,19 +93,19 @@ _LDM_TRAIN_STARTS, _LDM_TRAIN_WIDTH = (0.0, 3.0), 0.5
 _LDM_TEST = np.arange(0.25, 3.5, 0.5)[:, None]
 
 
-def _set_numbers(family: MujocoFamily, variant: str, numbers: _Variant) -> None:
-    family.variant, family.source = variant, numbers.source
-    family.horizon, family.action_scale = numbers.horizon, numbers.action_scale
-    size = 20 if numbers.observes_torso else 17
+def _set_params(family: MujocoFamily, variant: str, params: _Variant) -> None:
+    family.variant, family.source = variant, params.source
+    family.horizon, family.action_scale = params.horizon, params.action_scale
+    size = 20 if params.observes_torso else 17
     family.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
     family.observation_description = "joint angles and velocities" + (
-        ", torso position" if numbers.observes_torso else ""
+        ", torso position" if params.observes_torso else ""
     )
     family.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
 
 
 def _observe(states: States, *, torso: bool) -> Array:
-    """qpos without the root's x, then qvel; the torso's position (x, 0, z) if asked for."""
+    """qpos without the root's x, then qvel; with `torso`, its position (x, 0, z). [B, 17 or 20]."""
     parts = [states.qpos[:, 1:], states.qvel]
     if torso:
         position = np.zeros((len(states.qpos), 3))
@@ -118,12 +116,12 @@ def _observe(states: States, *, torso: bool) -> Array:
 
 @cache
 def _torso_height() -> float:
-    """Of the torso's frame above the ground where the root joints are 0, metres."""
+    """Height of the torso's frame if the root joints are 0, meters."""
     return float(_BODY.load().body("torso").pos[2])
 
 
 def _velocity(step: ControlStep) -> Array:
-    """Δx of the root joint per second, metres per second. Shape [B]."""
+    """Mean velocity of the root joint during a step, meters per second. Shape [B]."""
     moved: Array = step.qpos[:, 0] - step.qpos_before[:, 0]
     return moved / _BODY.dt_seconds
 
@@ -140,9 +138,9 @@ class HalfCheetahVel(MujocoFamily):
 
     Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [6].
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
-    Differs: the torso's position belongs to the same instant as the rest of the observation
-    (it was one physics step older), and is the frame's, not the centre of mass.
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
+    Differs: the torso's position belongs to the same time as the rest of the observation (in the
+    source it is one physics step older), and is of the frame, not the center of mass.
     """
 
     name: ClassVar[str] = "HalfCheetahVel"
@@ -150,14 +148,16 @@ class HalfCheetahVel(MujocoFamily):
     body: ClassVar[RobotSpec] = _BODY
 
     def __init__(self, variant: str) -> None:
-        numbers = lookup("variant of HalfCheetahVel", variant, _VEL)
-        _set_numbers(self, variant, numbers)
-        self._observes_torso = numbers.observes_torso
-        self.task_space = spaces.Box(0.0, numbers.high, (1,), np.float64)
-        self.task_description = f"target velocity U(0, {numbers.high:g}) m/s"
+        params = lookup("variant of HalfCheetahVel", variant, _VEL)
+        _set_params(self, variant, params)
+        self._observes_torso = params.observes_torso
+        self.task_space = spaces.Box(0.0, params.max_speed, (1,), np.float64)
+        self.task_description = f"target velocity U(0, {params.max_speed:g}) m/s"
         if variant == "ldm":
             self.ood_splits = ("test",)
-            self.task_description = "target velocity U([0, .5] ∪ [3, 3.5]), test .25, .75, … 3.25"
+            self.task_description = (
+                "target velocity U([0, .5] ∪ [3, 3.5]) m/s; tested at .25, .75, … 3.25"
+            )
 
     def observe(self, states: States) -> Array:
         return _observe(states, torso=self._observes_torso)
@@ -166,7 +166,7 @@ class HalfCheetahVel(MujocoFamily):
         return -np.abs(_velocity(step) - step.tasks[:, 0]) - _control_cost(step)
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor:
-        """A trained policy that is told the velocity; see `half_cheetah_oracle`."""
+        """Actions of a trained policy that observes the target velocity."""
         return velocity_actions(observations[..., :17], tasks)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
@@ -179,13 +179,13 @@ class HalfCheetahVel(MujocoFamily):
 
 
 class HalfCheetahDir(MujocoFamily):
-    """Run forward or backward, whichever is asked for.
+    """Run in a hidden direction, forward or backward.
 
         r = d v − 0.05 ‖a‖²,   d = −1 or +1,   v = Δx / 0.05 s of the root joint
 
     Task: 0 backward, 1 forward, shape [1]. Action: torques in [−1, 1], [6].
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; the variant's for its numbers.
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
     """
 
     name: ClassVar[str] = "HalfCheetahDir"
@@ -194,9 +194,9 @@ class HalfCheetahDir(MujocoFamily):
     same_tasks_in_splits = True
 
     def __init__(self, variant: str) -> None:
-        numbers = lookup("variant of HalfCheetahDir", variant, _DIR)
-        _set_numbers(self, variant, numbers)
-        self._observes_torso = numbers.observes_torso
+        params = lookup("variant of HalfCheetahDir", variant, _DIR)
+        _set_params(self, variant, params)
+        self._observes_torso = params.observes_torso
         self.task_space = spaces.Discrete(2)
         self.task_description = "direction backward or forward"
 
@@ -207,16 +207,18 @@ class HalfCheetahDir(MujocoFamily):
         return (2 * step.tasks[:, 0] - 1) * _velocity(step) - _control_cost(step)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # there are two tasks
-        return _draw_directions(self.variant, num_tasks, rng)
+        if self.variant == "pearl":  # equally many tasks of both directions
+            return listed_tasks(np.array([[0.0], [1.0]]), num_tasks, rng)
+        return super()._sample_tasks(num_tasks, split, rng)
 
 
 class HalfCheetahDirSparse(MujocoFamily):
-    """Run forward or backward; running pays only far from the start.
+    """Run in a hidden direction, forward or backward; running is rewarded only far from the start.
 
-        r = [|x| ≥ gate] d v − 0.05 ‖a‖²
+        r = [|x| ≥ x_min] d v − 0.05 ‖a‖²
 
-    Task: 0 backward, 1 forward, shape [1]. x is the root joint's position after the step.
+    Task: 0 backward, 1 forward, shape [1]. x is the root joint's position after the step;
+    x_min is 5 m in "hyperx" and 10 m in "hyper".
 
     Source: Zintgraf et al. 2021 (arXiv:2010.01062), app.; Beck et al. 2022 (arXiv:2210.11348).
     """
@@ -227,61 +229,49 @@ class HalfCheetahDirSparse(MujocoFamily):
     same_tasks_in_splits = True
 
     def __init__(self, variant: str) -> None:
-        numbers = lookup("variant of HalfCheetahDirSparse", variant, _DIR_SPARSE)
-        _set_numbers(self, variant, numbers)
-        self._gate = numbers.gate_metres
+        params = lookup("variant of HalfCheetahDirSparse", variant, _DIR_SPARSE)
+        _set_params(self, variant, params)
+        self._min_distance_meters = params.min_distance_meters
         self.task_space = spaces.Discrete(2)
-        self.task_description = (
-            f"direction backward or forward, paid from {self._gate:g} m off the start on"
-        )
+        distance = f"{self._min_distance_meters:g} m"
+        self.task_description = f"direction backward or forward, rewarded beyond {distance}"
 
     def observe(self, states: States) -> Array:
         return _observe(states, torso=True)
 
     def reward(self, step: ControlStep) -> Array:
-        running = (2 * step.tasks[:, 0] - 1) * _velocity(step)
-        far = np.abs(step.qpos[:, 0]) >= self._gate
-        return np.where(far, running, 0.0) - _control_cost(step)
-
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # there are two tasks
-        return _draw_directions(self.variant, num_tasks, rng)
+        progress = (2 * step.tasks[:, 0] - 1) * _velocity(step)
+        is_far = np.abs(step.qpos[:, 0]) >= self._min_distance_meters
+        return np.where(is_far, progress, 0.0) - _control_cost(step)
 
 
-def _draw_directions(variant: str, num_tasks: int, rng: np.random.Generator) -> Tasks:
-    """Random directions; pearl's two tasks are taken in turn."""
-    if variant == "pearl":
-        return listed_tasks(np.array([[0.0], [1.0]]), num_tasks, rng)
-    return uniform_tasks(spaces.Discrete(2), num_tasks, rng)
-
-
-_FILE = Path(__file__).parent / "assets" / "half_cheetah_vel_oracle.safetensors"
+_CHECKPOINT = Path(__file__).parent / "assets" / "half_cheetah_vel_oracle.safetensors"
 _TRAINED_ON = "HalfCheetahVel:promp+task"
-_TOP_SPEED = 3.0  # of that variant, metres per second
+_MAX_SPEED = 3.0  # of that variant, meters per second
 
 
 def velocity_actions(joints: Tensor, targets: Tensor) -> Tensor:
-    """Torques that keep a target velocity, without noise.
+    """Return torques that keep a target velocity, without noise.
 
     Args:
         joints: qpos without the root's x, then qvel. Shape [N, E, 17].
-        targets: metres per second, trained for 0 to 3. Shape [N, 1, 1].
+        targets: target velocities, meters per second, trained for 0 to 3. Shape [N, 1, 1].
 
     Returns:
-        Shape [N, E, 6].
+        Torques in [−1, 1], shape [N, E, 6].
     """
     policy, params = _policy(joints.device)
-    told = 2 * targets / _TOP_SPEED - 1  # as `ObservedTaskFamily` writes it
-    inputs = torch.cat([joints, told.expand(*joints.shape[:-1], 1)], -1)
+    encoded = 2 * targets / _MAX_SPEED - 1  # as in `ObservedTaskFamily`
+    inputs = torch.cat([joints, encoded.expand(*joints.shape[:-1], 1)], -1)
     with torch.no_grad():
         return policy.distribution(params, inputs).mode().clamp(-1, 1)
 
 
 @cache
 def _policy(device: torch.device) -> tuple[PerceptronPolicy, dict[str, Tensor]]:
-    tensors, header = load_checkpoint(_FILE, agent="maml-trpo", environment=_TRAINED_ON)
+    tensors, header = load_checkpoint(_CHECKPOINT, agent="maml-trpo", environment=_TRAINED_ON)
     config = header["config"]
     head = ActionHead(spaces.Box(-1.0, 1.0, (6,)), action_divisor=config["action_divisor"])
     policy = PerceptronPolicy(18, head, tuple(config["hidden_sizes"]), config["activation"])
     like = {name: p.to(device) for name, p in policy.init(torch.Generator()).items()}
-    return policy, select_tensors(_FILE, tensors, "parameters", like)
+    return policy, select_tensors(_CHECKPOINT, tensors, "parameters", like)

@@ -1,8 +1,7 @@
 """HumanoidDir: a humanoid on MuJoCo walks in a hidden direction.
 
-Physics, frame skip and reset noise are Gymnasium's Humanoid. What is observed and rewarded belongs
-to the observed state; Gymnasium's inertias, velocities and forces of the bodies are left over from
-the integrator's last stage.
+Physics, frame skip and reset noise are Gymnasium's Humanoid. Inertias, velocities and forces of the
+bodies belong to the observed state; Gymnasium's belong to the last stage of the integrator.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.tasks.family import uniform_tasks
-from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model
@@ -30,22 +27,22 @@ _NUM_BODIES = 13
 _SPEED_WEIGHT = 0.25
 _ALIVE = 5.0
 _CONTROL_COST = 0.1
-_IMPACT_COST, _HIGHEST_IMPACT_COST = 0.5e-6, 10.0
-_LOWEST, _HIGHEST = 1.0, 2.0  # of the torso, metres
+_IMPACT_COST, _MAX_IMPACT_COST = 0.5e-6, 10.0
+_MIN_TORSO_HEIGHT, _MAX_TORSO_HEIGHT = 1.0, 2.0  # meters
 _CONTROL_LIMIT = 0.4
 
-_TENSOR = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # order of an inertia's six numbers
+_INERTIA_INDICES = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # order in MuJoCo's `cinert`
 
-# What the sensors hand over, one after the other.
-_MASS_CENTRE = slice(0, 3)
+# Columns of the values from `_read`.
+_MASS_CENTER = slice(0, 3)
 _FORCES = slice(-6 * (_NUM_BODIES + 1), None)
 
 
 def _read(readings: Array) -> Array:
-    """The robot's centre of mass, then `cinert`, `cvel` and `cfrc_ext` of all bodies, [B, 311]."""
+    """The robot's center of mass, then `cinert`, `cvel` and `cfrc_ext` of all bodies. [B, 311]."""
     bodies = motion(readings, _NUM_BODIES)
     parts = (
-        readings[:, _MASS_CENTRE],
+        readings[:, _MASS_CENTER],
         _inertias(bodies),
         _velocities(bodies),
         contact_forces(readings, _NUM_BODIES),
@@ -68,7 +65,7 @@ class _Variant:
     action_scale: float
 
 
-# Policies act in [−1, 1], or in [−10, 10] in "promp", which is stretched to the controls' ±0.4.
+# Policies in the sources act in [−1, 1], or in [−10, 10] in "promp", which is mapped to ±0.4.
 _VARIANTS = {
     "pearl": _Variant("Rakelly et al. 2019 (arXiv:1903.08254)", 2.5),
     "promp": _Variant("Rothfuss et al. 2019 (arXiv:1810.06784)", 25.0),
@@ -81,16 +78,16 @@ class HumanoidDir(MujocoFamily):
 
         r = 0.25 d · Δc / 0.003 s + 5 − 0.1 ‖a‖² − min(0.5·10⁻⁶ ‖cfrc_ext‖², 10)
 
-    with d = (cos φ, sin φ) and Δc the way of the centre of mass in the plane in one control step
-    of 0.015 s.
+    with d = (cos φ, sin φ) and Δc the displacement of the center of mass in the plane in one
+    control step of 0.015 s.
 
     Task: the angle φ in radians, shape [1]. Action: controls in [−0.4, 0.4], [17]. The episode
     ends when the torso's height leaves [1, 2] m.
 
-    Source: Rakelly et al. 2019 (arXiv:1903.08254) and Gym's Humanoid; the variant's for its
-    numbers. Differs: "promp" and "learn2learn" write d itself where the task here is φ; "promp"
-    has a second environment, forward or backward only, that is not here; "pearl" draws its
-    angles once and keeps them.
+    Source: Rakelly et al. 2019 (arXiv:1903.08254) and Gym's Humanoid; action scales from
+    each variant's source. Differs: in "promp" and "learn2learn" the source's task is d, here it is
+    φ; "promp" has a second environment with two directions, which is not included; the source of
+    "pearl" samples a fixed list of angles.
     """
 
     name: ClassVar[str] = "HumanoidDir"
@@ -104,9 +101,9 @@ class HumanoidDir(MujocoFamily):
     horizon = 200
 
     def __init__(self, variant: str) -> None:
-        numbers = lookup("variant of HumanoidDir", variant, _VARIANTS)
-        self.variant, self.source = variant, numbers.source
-        self.action_scale = numbers.action_scale
+        params = lookup("variant of HumanoidDir", variant, _VARIANTS)
+        self.variant, self.source = variant, params.source
+        self.action_scale = params.action_scale
         self.task_space = spaces.Box(0.0, 2 * np.pi, (1,), np.float64)
         self.observation_space = spaces.Box(-np.inf, np.inf, (376,), np.float32)
         self.action_space = spaces.Box(-_CONTROL_LIMIT, _CONTROL_LIMIT, (17,), np.float32)
@@ -115,7 +112,7 @@ class HumanoidDir(MujocoFamily):
         parts = (
             states.qpos[:, 2:],
             states.qvel,
-            states.sensed[:, _MASS_CENTRE.stop : _FORCES.start],
+            states.sensed[:, _MASS_CENTER.stop : _FORCES.start],
             states.controls @ _torques_of_controls(),
             states.sensed[:, _FORCES],
         )
@@ -123,27 +120,23 @@ class HumanoidDir(MujocoFamily):
 
     def reward(self, step: ControlStep) -> Array:
         angle = step.tasks[:, 0]
-        way = step.sensed[:, _MASS_CENTRE] - step.sensed_before[:, _MASS_CENTRE]
-        along = np.cos(angle) * way[:, 0] + np.sin(angle) * way[:, 1]
-        walking = _SPEED_WEIGHT * along / self.model.opt.timestep
+        displacement = step.sensed[:, _MASS_CENTER] - step.sensed_before[:, _MASS_CENTER]
+        along = np.cos(angle) * displacement[:, 0] + np.sin(angle) * displacement[:, 1]
+        velocity_reward = _SPEED_WEIGHT * along / self.model.opt.timestep
         control = _CONTROL_COST * np.square(step.controls).sum(axis=1)
         impact = _IMPACT_COST * np.square(step.sensed[:, _FORCES]).sum(axis=1)
-        reward: Array = walking + _ALIVE - control - np.minimum(impact, _HIGHEST_IMPACT_COST)
+        reward: Array = velocity_reward + _ALIVE - control - np.minimum(impact, _MAX_IMPACT_COST)
         return reward
 
     def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
         height = step.qpos[:, 2]
-        fallen: NDArray[np.bool_] = (height < _LOWEST) | (height > _HIGHEST)
+        fallen: NDArray[np.bool_] = (height < _MIN_TORSO_HEIGHT) | (height > _MAX_TORSO_HEIGHT)
         return fallen
-
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test directions come from one distribution
-        return uniform_tasks(self.task_space, num_tasks, rng)
 
 
 @cache
 def _torques_of_controls() -> Array:
-    """What a unit of each control exerts on each degree of freedom, N·m. Shape [17, 23].
+    """Torque of a unit of each control on each degree of freedom, N·m. Shape [17, 23].
 
     A row of controls times this is MuJoCo's `qfrc_actuator`.
     """
@@ -155,33 +148,35 @@ def _torques_of_controls() -> Array:
 
 
 def _inertias(bodies: Motion) -> Array:
-    """MuJoCo's `cinert`: of each body about the robot's centre of mass, [B, 14, 10].
+    """MuJoCo's `cinert`: inertia of each body about the robot's center of mass. Shape [B, 14, 10].
 
-    Ixx, Iyy, Izz, Ixy, Ixz, Iyz, then m·(p − c) and m; of the world 0.
+    The order is Ixx, Iyy, Izz, Ixy, Ixz, Iyz, m·(p − c), m; the world's are 0.
     """
     model = _BODY.load()
     mass, principal = model.body_mass[1:], model.body_inertia[1:].T
-    offset = bodies.positions - bodies.mass_centre
+    offset = bodies.positions - bodies.mass_center
     weighted = principal[:, None, None] * bodies.axes
     inertias = np.zeros((offset.shape[1], _NUM_BODIES + 1, 10))
-    for index, (i, j) in enumerate(_TENSOR):
-        turned = (weighted[:, i] * bodies.axes[:, j]).sum(axis=0)
+    for index, (i, j) in enumerate(_INERTIA_INDICES):
+        rotated = (weighted[:, i] * bodies.axes[:, j]).sum(axis=0)
         shifted = -offset[i] * offset[j]  # parallel axes
         if i == j:
             shifted += np.square(offset).sum(axis=0)
-        inertias[:, 1:, index] = turned + mass * shifted
+        inertias[:, 1:, index] = rotated + mass * shifted
     inertias[:, 1:, 6:9] = (mass * offset).transpose(1, 2, 0)
     inertias[:, 1:, 9] = mass
     return inertias
 
 
 def _velocities(bodies: Motion) -> Array:
-    """MuJoCo's `cvel`: ω and the velocity that the body has at the robot's centre of mass.
+    """MuJoCo's `cvel`: angular velocity, and linear velocity at the robot's center of mass.
 
-    Shape [B, 14, 6], of the world 0.
+    The world's are 0. Shape [B, 14, 6].
     """
-    offset = bodies.mass_centre - bodies.positions
+    offset = bodies.mass_center - bodies.positions
     velocities = np.zeros((offset.shape[1], _NUM_BODIES + 1, 6))
-    velocities[:, 1:, :3] = bodies.spins.transpose(1, 2, 0)
-    velocities[:, 1:, 3:] = (bodies.velocities + cross(bodies.spins, offset)).transpose(1, 2, 0)
+    velocities[:, 1:, :3] = bodies.angular_velocities.transpose(1, 2, 0)
+    velocities[:, 1:, 3:] = (
+        bodies.velocities + cross(bodies.angular_velocities, offset)
+    ).transpose(1, 2, 0)
     return velocities

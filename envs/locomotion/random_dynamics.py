@@ -1,6 +1,6 @@
 """Planar robots whose masses, inertias, damping and friction are the task.
 
-Models are Gymnasium's, with the physics step of 0.004 s that the source's own copies have.
+Models are Gymnasium's, with a physics step of 0.004 s as in the source's copies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.tasks.family import uniform_tasks
 from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
@@ -56,31 +55,31 @@ _HOPPER = RobotSpec(
 
 
 def num_exponents(model: mujoco.MjModel) -> int:
-    """How many numbers of a model a task scales: its D."""
+    """Number of model parameters that a task scales, D."""
     return sum(int(np.count_nonzero(getattr(model, name))) for name in _BASES)
 
 
 def scaled_model(
     model: mujoco.MjModel, exponents: NDArray[np.float64], scratch: mujoco.MjData
 ) -> mujoco.MjModel:
-    """A copy of a model, with each mass, inertia, damping and friction x scaled to x·bᵉ.
+    """Return a copy of a model with each mass, inertia, damping and friction x scaled to x·bᵉ.
 
-    b is 1.3 for damping and 1.5 otherwise. What MuJoCo derives from these is derived anew.
+    b is 1.3 for damping and 1.5 otherwise. The constants that MuJoCo derives are recomputed.
 
     Args:
-        model: not changed.
+        model: the original; it is not modified.
         exponents: e, in MuJoCo's order of `body_mass`, `body_inertia`, `dof_damping` and
-            `geom_friction`, numbers that are 0 left out. Shape [D].
-        scratch: data of the model; it is overwritten.
+            `geom_friction`, without parameters that are 0. Shape [D].
+        scratch: data of the model, which is overwritten.
     """
     scaled = copy.copy(model)
     start = 0
     for name, base in _BASES.items():
-        numbers = getattr(model, name).copy()
-        free = numbers != 0
-        stop = start + int(np.count_nonzero(free))
-        numbers[free] *= base ** exponents[start:stop]
-        getattr(scaled, name)[:] = numbers
+        values = getattr(model, name).copy()
+        is_scaled = values != 0
+        stop = start + int(np.count_nonzero(is_scaled))
+        values[is_scaled] *= base ** exponents[start:stop]
+        getattr(scaled, name)[:] = values
         start = stop
     refresh_constants(scaled, scratch)
     return scaled
@@ -97,7 +96,7 @@ def _exponents(body: RobotSpec) -> spaces.Box:
 
 
 def _reward(step: ControlStep, body: RobotSpec) -> Array:
-    """v + 1 − 0.001 ‖a‖²."""
+    """v + 1 − 0.001 ‖a‖². Shape [B]."""
     return forward_velocity(step, body) + _ALIVE - control_cost(step, _CONTROL_COST)
 
 
@@ -106,16 +105,16 @@ class Walker2DRandParams(MujocoFamily):
 
         r = v + 1 − 0.001 ‖a‖²,   v = Δx / 0.016 s of the root joint
 
-    Task: 58 exponents e in [−3, 3], one for each mass, inertia and friction (times 1.5ᵉ) and each
-    damping (times 1.3ᵉ) that is not 0, in MuJoCo's order, the ground's friction among them.
+    Task: 58 exponents e in [−3, 3], one for each nonzero mass, inertia and friction (times 1.5ᵉ)
+    and damping (times 1.3ᵉ), in MuJoCo's order, including the ground's friction.
     Action: torques in [−1, 1], [6]. The episode ends when the torso's height leaves (0.8, 2) m or
     its pitch (−1, 1) radian.
 
-    Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: what MuJoCo
-    derives from masses and inertias is derived anew; there it kept the values of the unscaled
-    robot. "pearl" draws 40 training and 10 test tasks once; here every task is drawn anew.
-    Inertias scaled axis by axis may belong to no real body; torsional and rolling friction have
-    no effect on these contacts. Both are the source's.
+    Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: the constants
+    that MuJoCo derives from masses and inertias are recomputed; in the source they keep the values
+    of the unscaled robot. The source samples 40 training and 10 test tasks once; here every task is
+    sampled independently. As in the source, inertias scaled axis by axis may be physically
+    impossible, and torsional and rolling friction have no effect on these contacts.
     """
 
     name: ClassVar[str] = "Walker2DRandParams"
@@ -145,19 +144,15 @@ class Walker2DRandParams(MujocoFamily):
     def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
         return walker_fallen(step)
 
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test bodies come from one distribution
-        return uniform_tasks(self.task_space, num_tasks, rng)
-
 
 class HopperRandParams(MujocoFamily):
     """Hop forward with a body whose masses, inertias, damping and friction are hidden.
 
         r = v + 1 − 0.001 ‖a‖²,   v = Δx / 0.016 s of the root joint
 
-    Task: 34 exponents, as those of Walker2DRandParams. Action: torques in [−1, 1], [3]. The
-    episode ends when the torso is 0.7 m high or lower, its pitch leaves (−0.2, 0.2) radian, or an
-    angle or velocity leaves (−100, 100).
+    Task: 34 exponents, as in Walker2DRandParams. Action: torques in [−1, 1], [3]. The
+    episode ends when the torso's height is 0.7 m or less, its pitch leaves (−0.2, 0.2) radian, or
+    an angle or velocity leaves (−100, 100).
 
     Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: as
     Walker2DRandParams.
@@ -188,14 +183,10 @@ class HopperRandParams(MujocoFamily):
         return _reward(step, _HOPPER)
 
     def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
-        """Fallen, or moving too fast."""
+        """Whether the robot has fallen or moves too fast, bool [B]."""
         height, pitch = step.qpos[:, 1], step.qpos[:, 2]
         upright = (height > 0.7) & (np.abs(pitch) < 0.2)
         rest = np.concatenate([step.qpos[:, 2:], step.qvel], axis=1)
-        calm = (np.abs(rest) < 100).all(axis=1)
-        fallen: NDArray[np.bool_] = ~(upright & calm)
+        is_bounded = (np.abs(rest) < 100).all(axis=1)
+        fallen: NDArray[np.bool_] = ~(upright & is_bounded)
         return fallen
-
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test bodies come from one distribution
-        return uniform_tasks(self.task_space, num_tasks, rng)

@@ -1,7 +1,7 @@
-"""Planar robots of ProMP: Walker2D and Swimmer, with a task in the reward.
+"""Walker2D and Swimmer families of ProMP, in which the task is a velocity or a direction.
 
-Models, frame skips and reset noise are those of the source's Gym; its Walker2D, unlike
-Gymnasium's v5, has feet of unequal friction and takes 8 physics steps per control step.
+Models, frame skips and reset noise are from the version of Gym that the source uses; its Walker2D,
+unlike Gymnasium's v5, has feet of unequal friction and takes 8 physics steps per control step.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.tasks.family import uniform_tasks
-from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model
@@ -50,19 +48,19 @@ _SWIMMER_CONTROL_COST = 0.0001
 
 
 def walker_observation(states: States) -> Array:
-    """qpos without the root's x, then qvel clipped to ±10."""
+    """qpos without the root's x, then qvel clipped to ±10. Shape [B, nq − 1 + nv]."""
     return np.concatenate([states.qpos[:, 1:], np.clip(states.qvel, -10.0, 10.0)], axis=1)
 
 
 def walker_fallen(step: ControlStep) -> NDArray[np.bool_]:
-    """Where the torso's height has left (0.8, 2) m or its pitch (−1, 1) radian, bool [B]."""
+    """Whether the torso's height is outside (0.8, 2) m or its pitch outside (−1, 1) radian. [B]."""
     height, pitch = step.qpos[:, 1], step.qpos[:, 2]
     upright: NDArray[np.bool_] = (height > 0.8) & (height < 2.0) & (np.abs(pitch) < 1.0)
     return ~upright
 
 
 def forward_velocity(step: ControlStep, body: RobotSpec) -> Array:
-    """Δx of the root joint per second, metres per second. Shape [B]."""
+    """Mean velocity of the root joint during a step, meters per second. Shape [B]."""
     moved: Array = step.qpos[:, 0] - step.qpos_before[:, 0]
     return moved / body.dt_seconds
 
@@ -73,7 +71,7 @@ def control_cost(step: ControlStep, weight: float) -> Array:
     return cost
 
 
-def _set_numbers(
+def _set_params(
     family: MujocoFamily, variant: str, *, observation_size: int, num_motors: int
 ) -> None:
     family.source = lookup(f"variant of {family.name}", variant, _SOURCE)
@@ -101,31 +99,27 @@ class Walker2DVel(MujocoFamily):
     observation_description = "joint angles and velocities clipped to ±10"
 
     def __init__(self, variant: str) -> None:
-        _set_numbers(self, variant, observation_size=17, num_motors=6)
+        _set_params(self, variant, observation_size=17, num_motors=6)
         self.task_space = spaces.Box(0.0, 10.0, (1,), np.float64)
 
     def observe(self, states: States) -> Array:
         return walker_observation(states)
 
     def reward(self, step: ControlStep) -> Array:
-        off_target = np.abs(forward_velocity(step, _WALKER) - step.tasks[:, 0])
-        return 15.0 - off_target - control_cost(step, _WALKER_CONTROL_COST)
+        speed_error = np.abs(forward_velocity(step, _WALKER) - step.tasks[:, 0])
+        return 15.0 - speed_error - control_cost(step, _WALKER_CONTROL_COST)
 
     def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
         return walker_fallen(step)
 
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test velocities come from one distribution
-        return uniform_tasks(self.task_space, num_tasks, rng)
-
 
 class Walker2DDir(MujocoFamily):
-    """Walk forward or backward, whichever is asked for.
+    """Walk in a hidden direction, forward or backward.
 
         r = d v + 1 − 0.001 ‖a‖²,   d = −1 or +1,   v = Δx / 0.016 s of the root joint
 
-    Task: 0 backward, 1 forward, shape [1]. Action: torques in [−1, 1], [6]. Episodes end as those
-    of Walker2DVel.
+    Task: 0 backward, 1 forward, shape [1]. Action: torques in [−1, 1], [6]. Episodes end as in
+    Walker2DVel.
 
     Source: Rothfuss et al. 2019 (arXiv:1810.06784), ProMP's code.
     """
@@ -138,22 +132,18 @@ class Walker2DDir(MujocoFamily):
     observation_description = "joint angles and velocities clipped to ±10"
 
     def __init__(self, variant: str) -> None:
-        _set_numbers(self, variant, observation_size=17, num_motors=6)
+        _set_params(self, variant, observation_size=17, num_motors=6)
         self.task_space = spaces.Discrete(2)
 
     def observe(self, states: States) -> Array:
         return walker_observation(states)
 
     def reward(self, step: ControlStep) -> Array:
-        running = (2 * step.tasks[:, 0] - 1) * forward_velocity(step, _WALKER)
-        return running + 1.0 - control_cost(step, _WALKER_CONTROL_COST)
+        progress = (2 * step.tasks[:, 0] - 1) * forward_velocity(step, _WALKER)
+        return progress + 1.0 - control_cost(step, _WALKER_CONTROL_COST)
 
     def terminated(self, step: ControlStep) -> NDArray[np.bool_]:
         return walker_fallen(step)
-
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # there are two tasks
-        return uniform_tasks(self.task_space, num_tasks, rng)
 
 
 class SwimmerVel(MujocoFamily):
@@ -163,8 +153,8 @@ class SwimmerVel(MujocoFamily):
 
     Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [2]. No episode terminates.
 
-    Source: Rothfuss et al. 2019 (arXiv:1810.06784), ProMP's code. Differs: that code pays
-    +|v − v*|, so that missing the target pays; the sign here is the one that is meant.
+    Source: Rothfuss et al. 2019 (arXiv:1810.06784), ProMP's code. Differs: that code has
+    reward +|v − v*|, which rewards missing the target; here the sign is the intended one.
     """
 
     name: ClassVar[str] = "SwimmerVel"
@@ -172,19 +162,15 @@ class SwimmerVel(MujocoFamily):
     body: ClassVar[RobotSpec] = _SWIMMER
     task_description = "target velocity U(0.1, 0.2) m/s"
     observation_description = "joint angles and velocities"
-    warning = "ProMP's code pays |v − v*|, the wrong sign; its returns do not compare"
+    warning = "ProMP's code has the wrong sign, +|v − v*|, so its returns are not comparable"
 
     def __init__(self, variant: str) -> None:
-        _set_numbers(self, variant, observation_size=8, num_motors=2)
+        _set_params(self, variant, observation_size=8, num_motors=2)
         self.task_space = spaces.Box(0.1, 0.2, (1,), np.float64)
 
     def observe(self, states: States) -> Array:
         return np.concatenate([states.qpos[:, 2:], states.qvel], axis=1)
 
     def reward(self, step: ControlStep) -> Array:
-        off_target = np.abs(forward_velocity(step, _SWIMMER) - step.tasks[:, 0])
-        return -off_target - control_cost(step, _SWIMMER_CONTROL_COST)
-
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test velocities come from one distribution
-        return uniform_tasks(self.task_space, num_tasks, rng)
+        speed_error = np.abs(forward_velocity(step, _SWIMMER) - step.tasks[:, 0])
+        return -speed_error - control_cost(step, _SWIMMER_CONTROL_COST)

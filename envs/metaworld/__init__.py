@@ -1,1 +1,1 @@
-"""The manipulation tasks of Meta-World."""
+"""Manipulation tasks of Meta-World."""

@@ -1,7 +1,7 @@
-"""Meta-World as task families: ML1, ML10, ML25 and ML45, goals hidden.
+"""Meta-World as task families: ML1, ML10, ML25 and ML45 with hidden goals.
 
-What is random in tasks is in `metaworld_tasks`, the environments are in `metaworld_sawyer`. The
-package metaworld is imported when a family is made.
+Tasks and goals are defined in `tasks`, environments in `sawyer`. The package metaworld is imported
+when a family is created.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from metarl.tasks.spaces import Tasks
 from metarl.validation import unknown_name
 
 from ..simulators.gymnasium_family import GymnasiumFamily
-from .sawyer import goal_bounds, make_sawyer, pose, scripted_actions
-from .tasks import BENCHMARKS, NUM_GOALS, VARIANTS, draw_goals, parse_variant
+from .sawyer import goal_bounds, make_sawyer, scripted_actions, set_goal
+from .tasks import BENCHMARKS, NUM_GOALS, VARIANTS, parse_variant, sample_goals
 
 __all__ = ["MetaWorld"]
 
-_SEED = 0  # of all goals, as in `metaworld.ML10(seed=0)`
+_SEED = 0  # for all goals, as in `metaworld.ML10(seed=0)`
 _Split: TypeAlias = Literal["train", "test"]
 
 
@@ -39,40 +39,42 @@ class _Section(NamedTuple):
 
 
 class MetaWorld(GymnasiumFamily):
-    """A robot arm manipulates objects; the goal is not observed.
+    """A robot arm manipulates objects to reach a hidden goal.
 
-    A variant is a benchmark: "ml1-TASK" has 50 goals to train and 50 others to test on, "ml10",
-    "ml25" and "ml45" have 10, 25 and 45 tasks to train and 5 others to test on, of 50 goals each.
-    Rewards are version 2, in [0, 10] per step; where a variant ends in "-reward-v1", version 1,
-    unbounded. A task is solved in an episode if `success` is true at any step.
+    A variant is a benchmark: "ml1-TASK" has 50 goals for training and 50 others for testing;
+    "ml10", "ml25" and "ml45" have 10, 25 and 45 tasks for training and 5 others for testing, with
+    50 goals each. Rewards are version 2, in [0, 10] per step; in variants that end in "-reward-v1"
+    they are version 1, unbounded. An episode solves the task if `success` is true at any step.
 
-    Task: [section, goal]. Sections are a benchmark's tasks in Meta-World's order, first those to
-    train on, then those to test on; a goal is one of 50, drawn as Meta-World draws them from seed 0
-    (for the test goals of ML1 from seed 1). Tasks are drawn so that every section comes equally
-    often, and every goal of a section before one comes again. The goal includes where the object
-    starts, so all episodes of a task start in one state.
+    Task: [section, goal], shape [2]. Sections are a benchmark's training tasks, then its test
+    tasks, in Meta-World's order; a goal is one of 50, sampled as in Meta-World with seed 0 (seed 1
+    for the test goals of ML1). Sampled tasks contain all sections equally often, and all goals of a
+    section before one is repeated. The goal includes the initial position of the object, so all
+    episodes of a task start in the same state.
 
-    Action: where the hand moves [3], cm, and how hard the gripper closes [1], in [−1, 1]. The
-    oracle is Meta-World's scripted policy. Pictures are of its camera "corner2", upright.
+    Action: displacement of the hand [3], cm, and closing force of the gripper [1], in [−1, 1]. The
+    oracle is Meta-World's scripted policy. Images are from its camera "corner2", upright.
 
-    Source: Yu et al. 2019 (arXiv:1910.10897); package metaworld 3.1.1, whose goals, observations
-    and rewards these are, to the bit before observations become float32.
+    Source: Yu et al. 2019 (arXiv:1910.10897); package metaworld 3.1.1. Goals, observations and
+    rewards are bitwise identical to the package's, before observations are rounded to float32.
     """
 
     name: ClassVar[str] = "MetaWorld"
     action_scale = 1.0
     variants: ClassVar[tuple[str, ...]] = VARIANTS
-    observation_description = "hand, gripper and two objects, of this step and the last; no goal"
+    observation_description = (
+        "hand, gripper and two objects at this step and the previous one; no goal"
+    )
     source = "Yu et al. 2019 (arXiv:1910.10897), metaworld 3.1.1"
     horizon = 500
     has_success = True
 
     def __init__(self, variant: str) -> None:
-        """Draw the goals and make one environment.
+        """Sample the goals and create one environment.
 
         Raises:
             ValueError: if the variant is unknown.
-            ImportError: without the package metaworld.
+            ImportError: if the package metaworld is not installed.
         """
         if variant not in VARIANTS:
             raise ValueError(unknown_name("variant of MetaWorld", variant, VARIANTS))
@@ -95,15 +97,15 @@ class MetaWorld(GymnasiumFamily):
         return env
 
     def apply_task(self, env: gymnasium.Env[Any, Any], task: NDArray[np.float64]) -> None:
-        pose(env, self._section(task).task_name, self.goal(task))
+        set_goal(env, self._section(task).task_name, self.goal(task))
 
     def goal(self, task: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What is random in a task, shape [3] or [6]: where object and goal are, in metres."""
+        """Random values of a task: positions of object and goal, meters. Shape [3] or [6]."""
         goal: NDArray[np.float64] = self._section(task).goals[int(task[1])].copy()
         return goal
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor:
-        """Meta-World's scripted policy of each task, which is told the goal."""
+        """Actions of Meta-World's scripted policy for each task, which observes the goal."""
         rows, seen = tasks[:, 0].cpu().numpy(), observations.cpu().double().numpy()
         actions = [
             scripted_actions(self._section(row).task_name, self.goal(row), observed)
@@ -122,8 +124,8 @@ class MetaWorld(GymnasiumFamily):
         shape = (len(self._sections), cycles, NUM_GOALS)
         goals = rng.permuted(np.broadcast_to(np.arange(NUM_GOALS), shape), axis=2)
         goals = goals.reshape(len(self._sections), -1)[order, np.arange(rounds)[:, None]]
-        drawn = np.stack([order.ravel(), goals.ravel()], axis=1)[:num_tasks]
-        return drawn.astype(np.float64)
+        rows = np.stack([order.ravel(), goals.ravel()], axis=1)[:num_tasks]
+        return rows.astype(np.float64)
 
 
 def _require_package() -> None:
@@ -146,12 +148,12 @@ def _sections(benchmark: str) -> tuple[_Section, ...]:
     return tuple(
         _Section(name, split, goals)
         for split, names, seed in splits
-        for name, goals in zip(names, draw_goals(names, bounds, seed), strict=True)
+        for name, goals in zip(names, sample_goals(names, bounds, seed), strict=True)
     )
 
 
 def _task_names(benchmark: str) -> tuple[list[str], list[str]]:
-    """Tasks to train on and to test on, in Meta-World's order."""
+    """Names of training and test tasks, in Meta-World's order."""
     if benchmark not in BENCHMARKS:
         name = benchmark.removeprefix("ml1-")
         return [name], [name]
@@ -163,13 +165,13 @@ def _task_names(benchmark: str) -> tuple[list[str], list[str]]:
 
 
 def _describe(benchmark: str) -> tuple[str, str]:
-    """What the tasks are, and what to know before comparing numbers."""
+    """Descriptions of the tasks, and a warning about comparisons with published numbers."""
     train, test = _task_names(benchmark)
     if benchmark not in BENCHMARKS:
         return (
-            f"{train[0]} with {NUM_GOALS} goals, tested on {NUM_GOALS} others",
-            "Meta-World's own id Meta-World/ML1-train serves the goals of testing",
+            f"{train[0]} with {NUM_GOALS} goals; tested on {NUM_GOALS} others",
+            "Meta-World's id Meta-World/ML1-train uses the test goals",
         )
     both = sorted({*train} & {*test})
-    tasks = f"{len(train)} tasks with {NUM_GOALS} goals each, tested on {len(test)} others"
-    return tasks, f"{', '.join(both)} is in both splits, with other goals" if both else ""
+    tasks = f"{len(train)} tasks with {NUM_GOALS} goals each; tested on {len(test)} others"
+    return tasks, f"{', '.join(both)} is in both splits, with different goals" if both else ""

@@ -1,7 +1,7 @@
-"""Meta-World's environments, made and stepped faster than by itself, to the same numbers.
+"""Faster creation and steps of Meta-World's environments, with identical results.
 
-The classes here are put under Meta-World's own, between a task's class and what it inherits. The
-package metaworld is imported when they are made.
+The classes here are inserted between a task's class in Meta-World and its base class. The package
+metaworld is imported when they are created.
 """
 
 from __future__ import annotations
@@ -20,31 +20,37 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
-from ..simulators.mujoco_picture import draw
+from ..simulators.mujoco_rendering import render
 
-__all__ = ["goal_bounds", "make_sawyer", "pose", "scripted_actions"]
+__all__ = ["goal_bounds", "make_sawyer", "scripted_actions", "set_goal"]
 
 Array = NDArray[np.float64]
 
-_MAX_COMPILED = 16  # models kept to copy from, 21 MB each
+_MAX_COMPILED = 16  # cached models, 21 MB each
 _CAMERA = "corner2"
 
 
 def make_sawyer(task_name: str, reward_version: str) -> Any:
-    """An environment of a task, of the task's class; `set_task` is to be called first.
+    """Create an environment for a task name; call `set_goal` before its first reset.
 
     Args:
         task_name: without Meta-World's "-v3".
         reward_version: "v1" or "v2".
     """
-    return _quick_class(task_name)(
+    return _fast_class(task_name)(
         reward_function_version=reward_version,
         render_mode="rgb_array",
     )
 
 
-def pose(env: Any, task_name: str, goal: Array) -> None:
-    """Set the goal of an environment of this task, and hide it from the observation."""
+def set_goal(env: Any, task_name: str, goal: Array) -> None:
+    """Set the goal of an environment that was created for this task name, and hide it.
+
+    Args:
+        env: from `make_sawyer`.
+        task_name: without Meta-World's "-v3".
+        goal: the task's random vector, [3] or [6].
+    """
     from metaworld.types import Task
 
     data = {
@@ -56,7 +62,7 @@ def pose(env: Any, task_name: str, goal: Array) -> None:
 
 
 def scripted_actions(task_name: str, goal: Array, observations: Array) -> NDArray[np.float32]:
-    """What Meta-World's scripted policy of a task does where it sees the goal.
+    """Return the actions of Meta-World's scripted policy, which observes the goal.
 
     Args:
         task_name: without Meta-World's "-v3".
@@ -69,16 +75,16 @@ def scripted_actions(task_name: str, goal: Array, observations: Array) -> NDArra
     from metaworld.policies import ENV_POLICY_MAP
 
     policy = ENV_POLICY_MAP[f"{task_name}-v3"]()
-    told = observations.copy()
-    told[:, -3:] = _target(task_name, goal)
+    completed = observations.copy()
+    completed[:, -3:] = _target(task_name, goal)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that actions will be clipped
-        actions = np.array([policy.get_action(row)[:4] for row in told], np.float32)
+        warnings.simplefilter("ignore", UserWarning)  # that actions are clipped
+        actions = np.array([policy.get_action(row)[:4] for row in completed], np.float32)
     return actions.clip(-1, 1)
 
 
 def _target(task_name: str, goal: Array) -> Array:
-    """Where a scripted policy that asks for the goal is to go, [3]; the others ignore it."""
+    """Target position for scripted policies that use the goal, [3]; the others ignore it."""
     if task_name == "door-close":
         return np.array([goal[0] + 0.2, goal[1] - 0.2, goal[2]])
     if task_name == "sweep":
@@ -91,23 +97,23 @@ def _target(task_name: str, goal: Array) -> Array:
 @cache
 def goal_bounds(task_name: str) -> tuple[Array, Array]:
     """Low and high of a task's random vector, each [3] or [6]."""
-    space = _put_under(_task_class(task_name), _Uncompiled)()._random_reset_space
+    space = _insert_base(_task_class(task_name), _BoundsOnly)()._random_reset_space
     return space.low, space.high
 
 
 @cache
-def _quick_class(task_name: str) -> Any:
+def _fast_class(task_name: str) -> Any:
     base = _task_class(task_name)
-    quick = _put_under(base, _Quick)
+    fast_class = _insert_base(base, _FastSawyer)
     quaternions = base._get_quat_objects
     if "Rotation" in quaternions.__code__.co_names:
         names = {**quaternions.__globals__, "Rotation": _Rotation}
-        quick._get_quat_objects = FunctionType(quaternions.__code__, names)
-    return quick
+        fast_class._get_quat_objects = FunctionType(quaternions.__code__, names)
+    return fast_class
 
 
-def _put_under(task_class: Any, mixin: type) -> Any:
-    """The class of a task with a mixin between it and the class of all tasks."""
+def _insert_base(task_class: Any, mixin: type) -> Any:
+    """The class of a task with a mixin between it and its base class."""
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
     between = type(mixin.__name__, (mixin, SawyerXYZEnv), {})
@@ -125,8 +131,8 @@ def _compiled(path: str) -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_path(path)
 
 
-class _Quick:
-    """What a task's class inherits, without the detours; every number stays the same."""
+class _FastSawyer:
+    """Faster versions of inherited methods, with bitwise identical results."""
 
     fullpath: str
     model: mujoco.MjModel
@@ -136,17 +142,17 @@ class _Quick:
     _get_quat_objects: Callable[[], Array]
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """Model and data; a model is compiled once, and copied, since resets write into it."""
+        """Model and data; a compiled model is cached and copied because resets modify it."""
         model = copy.copy(_compiled(self.fullpath))
         return model, mujoco.MjData(model)
 
     def _step_mujoco_simulation(self, ctrl: Any, n_frames: int) -> None:
-        """Physics steps, without Gymnasium's forces on bodies, which nobody reads."""
+        """Run physics steps without computing body forces, which are not used."""
         self.data.ctrl[:] = ctrl
         mujoco.mj_step(self.model, self.data, nstep=n_frames)
 
     def _get_curr_obs_combined_no_goal(self) -> Array:
-        """Hand [3], how far the gripper is open [1], two objects' positions and quaternions."""
+        """Hand [3], opening of the gripper [1], positions and quaternions of two objects [14]."""
         observation = np.zeros(18)
         body = self.data.body
         opening = body("rightclaw").xpos - body("leftclaw").xpos
@@ -160,7 +166,7 @@ class _Quick:
         return observation
 
     def touching_object(self, object_geom_id: int) -> bool:
-        """Whether both pads of the gripper press on a geometry."""
+        """Whether both pads of the gripper press on an object."""
         contact = self.data.contact
         geoms = contact.geom
         on_object = (geoms == object_geom_id).any(axis=1)
@@ -172,16 +178,16 @@ class _Quick:
         return True
 
     def render(self) -> NDArray[np.uint8]:
-        """A picture [height, width, 3]; Meta-World's cameras hang upside down."""
+        """An image [height, width, 3], rotated because Meta-World's cameras are upside down."""
         try:
-            picture = draw(self.model, self.data, _CAMERA)
+            image = render(self.model, self.data, _CAMERA)
         except RuntimeError as error:
             raise DependencyNotInstalled(str(error)) from error
-        return picture[::-1, ::-1]
+        return image[::-1, ::-1]
 
 
 class _Rotation:
-    """In place of SciPy's class, whose one conversion costs as much as a physics step."""
+    """Replaces SciPy's class, in which a conversion takes as long as a physics step."""
 
     def __init__(self, matrix: Array) -> None:
         self._matrix = matrix
@@ -192,7 +198,7 @@ class _Rotation:
         return cls(matrix)
 
     def as_quat(self) -> Array:
-        """The unit quaternion (x, y, z, w), with the sign that SciPy gives it.
+        """The unit quaternion (x, y, z, w), with the same sign as in SciPy.
 
         Source: Markley 2008, "Unit Quaternion from Rotation Matrix".
         """
@@ -210,22 +216,22 @@ class _Rotation:
         return np.array((x, y, z, w)) / math.sqrt(x * x + y * y + z * z + w * w)
 
 
-class _Uncompiled:
-    """What a task's class inherits, without physics: enough to ask for its bounds."""
+class _BoundsOnly:
+    """A base class without physics, sufficient to read the bounds of a task."""
 
     def __init__(self, **settings: Any) -> None:
         self.hand_low, self.hand_high = (np.array(settings[key]) for key in _HAND)
-        self.model = _Anything()
+        self.model = _AnyAttribute()
 
 
 _HAND = ("hand_low", "hand_high")
 
 
-class _Anything:
-    """Stands for a model of which addresses are asked that nobody uses."""
+class _AnyAttribute:
+    """A dummy model that accepts every attribute and call; the results are not used."""
 
-    def __getattr__(self, name: str) -> _Anything:
+    def __getattr__(self, name: str) -> _AnyAttribute:
         return self
 
-    def __call__(self, *_: object) -> _Anything:
+    def __call__(self, *_: object) -> _AnyAttribute:
         return self

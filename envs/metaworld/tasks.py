@@ -1,7 +1,8 @@
-"""The benchmarks of Meta-World, their tasks and goals, without its simulator.
+"""Benchmarks of Meta-World with their tasks and goals, without its simulator.
 
-A benchmark resets each of its environments 50 times to draw goals, in physics that has no say in
-them: 14 s for ML10. Here the same numbers come from the same random stream in milliseconds.
+Meta-World resets each environment of a benchmark 50 times to sample goals, although they do not
+depend on physics, which takes 14 s for ML10. Here the same random stream gives the same goals in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BENCHMARKS", "NUM_GOALS", "TASK_NAMES", "VARIANTS", "draw_goals", "parse_variant"]
+__all__ = ["BENCHMARKS", "NUM_GOALS", "TASK_NAMES", "VARIANTS", "sample_goals", "parse_variant"]
 
 Array = NDArray[np.float64]
 
@@ -70,69 +71,69 @@ _MIN_DISTANCES = {
     "window-close": 0.0,
     "window-open": 0.0,
 }
-"""Each task, and how far object and goal lie apart at least in the plane, metres; where they lie
-closer, both are drawn again. 0 where all draws are taken."""
+"""Minimum distance between object and goal in the plane, meters, by task; goals that are nearer are
+sampled again. 0 accepts all."""
 
 TASK_NAMES = tuple(_MIN_DISTANCES)
 
 BENCHMARKS = ("ml10", "ml25", "ml45")
-"""Those of several tasks."""
+"""Benchmarks with several tasks."""
 
 _FIRST = ("ml1-reach", "ml1-push", "ml1-pick-place", *BENCHMARKS)
-_OLDER = "-reward-v1"
+_OLD_REWARDS = "-reward-v1"
 
 VARIANTS = (
     *_FIRST,
-    *(f"{name}{_OLDER}" for name in _FIRST),
+    *(f"{name}{_OLD_REWARDS}" for name in _FIRST),
     *(f"ml1-{name}" for name in TASK_NAMES if f"ml1-{name}" not in _FIRST),
 )
-"""ML1 of each task and the benchmarks of several tasks; six of them with older rewards too."""
+"""All benchmarks: ML1 for each task, and those with several; six also with the older rewards."""
 
-_FIXED_GOALS = {"sweep-into": np.array([0.0, 0.84])}  # in the plane, metres; else it is drawn
+_FIXED_GOALS = {"sweep-into": np.array([0.0, 0.84])}  # in the plane, meters; otherwise sampled
 
 
 def parse_variant(variant: str) -> tuple[str, str]:
-    """Benchmark and version of the rewards.
+    """Split a variant into benchmark and version of the rewards.
 
     >>> parse_variant("ml10"), parse_variant("ml1-push-reward-v1")
     (('ml10', 'v2'), ('ml1-push', 'v1'))
     """
-    benchmark = variant.removesuffix(_OLDER)
+    benchmark = variant.removesuffix(_OLD_REWARDS)
     return benchmark, "v2" if benchmark == variant else "v1"
 
 
-def draw_goals(
+def sample_goals(
     task_names: Sequence[str], bounds: Mapping[str, tuple[Array, Array]], seed: int
 ) -> list[Array]:
-    """The goals that a Meta-World benchmark draws for tasks, one after another, from a seed.
+    """Sample the goals of a Meta-World benchmark, task by task.
 
-    What is called a goal is all that is random in a task: positions of object and goal, as its
-    class orders them.
+    A goal contains all random values of a task: positions of object and goal, in the order of the
+    task's class.
 
     Args:
         task_names: from `TASK_NAMES`, in the benchmark's order: all share one random stream.
-        bounds: of each task's random vector, low and high, shapes [G].
-        seed: of the stream.
+        bounds: low and high of each task's random vector, shapes [G].
+        seed: seed of the stream.
 
     Returns:
-        The goals of each task, [NUM_GOALS, G], G being 3 or 6.
+        The goals of each task, shape [NUM_GOALS, G] with G = 3 or 6.
     """
     rng = np.random.RandomState(seed)
-    return [_draw_task_goals(name, *bounds[name], rng) for name in task_names]
+    return [_sample_task_goals(name, *bounds[name], rng) for name in task_names]
 
 
-def _draw_task_goals(
+def _sample_task_goals(
     name: str,
     low: Array,
     high: Array,
     rng: np.random.RandomState,
 ) -> Array:
-    """Goals [NUM_GOALS, G]: Meta-World resets each time twice, and keeps the second draw."""
-    drawn = [_draw_goal(name, low, high, rng) for _ in range(2 * NUM_GOALS)]
-    return np.array(drawn[1::2])
+    """Goals [NUM_GOALS, G]; Meta-World resets twice for each goal and keeps the second sample."""
+    sampled = [_sample_goal(name, low, high, rng) for _ in range(2 * NUM_GOALS)]
+    return np.array(sampled[1::2])
 
 
-def _draw_goal(
+def _sample_goal(
     name: str,
     low: Array,
     high: Array,

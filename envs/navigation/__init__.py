@@ -1,1 +1,1 @@
-"""Navigation tasks: a point in the plane, and grids."""
+"""Navigation tasks in the plane and on grids."""

@@ -1,4 +1,4 @@
-"""Navigation with a dense reward: a point in the plane walks to a goal it is not told."""
+"""Navigation with a dense reward: a point in the plane moves to a hidden goal."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.tasks.family import uniform_tasks
-from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
-from .plane import both, distance, draw_point, moved, shortest_way, uniform_points, use_plane
+from .plane import (
+    both_true,
+    distance,
+    move,
+    render_point,
+    set_plane_spaces,
+    shortest_step,
+    uniform_points,
+)
 
 __all__ = ["Navigation2D", "PointRobot"]
 
 
 @dataclass(frozen=True)
 class _Variant:
-    goal_range: float  # goals are uniform in the square of this half width
+    goal_range: float  # half-width of the square in which goals are uniform
     max_step: float  # bound on each coordinate of an action
     horizon: int
     source: str
-    goal_tolerance: float = 0.0  # an episode ends when both coordinates are nearer than this
+    goal_tolerance: float = (
+        0.0  # an episode ends if both coordinates are nearer to the goal than this
+    )
     action_scale: float = 1.0
 
 
@@ -52,30 +60,30 @@ _POINT_ROBOT = {
 }
 
 
-def _set_numbers(family: TensorFamily, variant: str, numbers: _Variant) -> None:
-    family.variant, family.source = variant, numbers.source
-    family.horizon, family.action_scale = numbers.horizon, numbers.action_scale
-    goal = numbers.goal_range
+def _set_params(family: TensorFamily, variant: str, params: _Variant) -> None:
+    family.variant, family.source = variant, params.source
+    family.horizon, family.action_scale = params.horizon, params.action_scale
+    goal = params.goal_range
     family.task_description = f"goal U(−{goal:g}, {goal:g})²"
     family.task_space = spaces.Box(-goal, goal, (2,), np.float64)
-    use_plane(family, numbers.max_step)
+    set_plane_spaces(family, params.max_step)
 
 
 class Navigation2D(TensorFamily):
     """A point starts at the origin; the reward is minus its distance to a hidden goal.
 
     Task: the goal, shape [2]. Observation: the position, [2]. Action: the displacement, [2],
-    clipped. The reward of a step is measured where the step leads.
+    clipped. The reward uses the position after the step.
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3 and their point environment.
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3, and the point environment of their code.
     """
 
     name: ClassVar[str] = "Navigation2D"
     variants: ClassVar[tuple[str, ...]] = tuple(_NAVIGATION)
 
     def __init__(self, variant: str) -> None:
-        self._numbers = lookup("variant of Navigation2D", variant, _NAVIGATION)
-        _set_numbers(self, variant, self._numbers)
+        self._params = lookup("variant of Navigation2D", variant, _NAVIGATION)
+        _set_params(self, variant, self._params)
 
     def initial_states(
         self, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator
@@ -87,65 +95,57 @@ class Navigation2D(TensorFamily):
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
         del generator
-        positions = moved(states, actions, self._numbers.max_step)
+        positions = move(states, actions, self._params.max_step)
         offset = positions - parameters
-        reached = both(offset.abs() < self._numbers.goal_tolerance)
+        reached = both_true(offset.abs() < self._params.goal_tolerance)
         return Transition(positions, -torch.linalg.vector_norm(offset, dim=-1), reached)
 
     def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
         del time
-        return shortest_way(states, parameters, self._numbers.max_step)
+        return shortest_step(states, parameters, self._params.max_step)
 
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
-        return draw_point(state, task, half_width=1.0, others=[(0, 0)])
-
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test goals come from one distribution
-        return uniform_tasks(self.task_space, num_tasks, rng)
+        return render_point(state, task, half_width=1.0, others=[(0, 0)])
 
 
 class PointRobot(TensorFamily):
-    """A point starts anywhere in a square; the reward is minus its distance to a hidden goal.
+    """A point starts at random in a square; the reward is minus its distance to a hidden goal.
 
     Task: the goal, shape [2]. Observation: the position, [2]. Action: the displacement, [2],
     clipped. The start is uniform in the goals' square, and no episode ends before the horizon.
 
     Source: Rakelly et al. 2019 (arXiv:1903.08254), `PointEnv` of their code. Differs: goals are
-    drawn for every seed; the code drew 100 once, 80 to train on and 20 to test.
+    sampled for every seed; the code samples 100 once, 80 for training and 20 for testing.
     """
 
     name: ClassVar[str] = "PointRobot"
     variants: ClassVar[tuple[str, ...]] = tuple(_POINT_ROBOT)
 
     def __init__(self, variant: str) -> None:
-        self._numbers = lookup("variant of PointRobot", variant, _POINT_ROBOT)
-        _set_numbers(self, variant, self._numbers)
+        self._params = lookup("variant of PointRobot", variant, _POINT_ROBOT)
+        _set_params(self, variant, self._params)
 
     def initial_states(
         self, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator
     ) -> Tensor:
         del parameters
-        corner = self._numbers.goal_range
+        corner = self._params.goal_range
         return uniform_points((-corner, -corner), (corner, corner), shape, generator)
 
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
         del generator
-        positions = moved(states, actions, self._numbers.max_step)
+        positions = move(states, actions, self._params.max_step)
         return Transition(positions, -distance(positions, parameters))
 
     def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
         del time
-        return shortest_way(states, parameters, self._numbers.max_step)
+        return shortest_step(states, parameters, self._params.max_step)
 
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
-        return draw_point(state, task, half_width=2.0)
-
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test goals come from one distribution
-        return uniform_tasks(self.task_space, num_tasks, rng)
+        return render_point(state, task, half_width=2.0)

@@ -1,4 +1,4 @@
-"""Points in the plane that look for a hidden goal where most places pay nothing."""
+"""Navigation with a sparse reward: a point in the plane searches for a hidden goal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
-from .plane import both, distance, draw_point, moved, shortest_way, uniform_points, use_plane
+from .plane import (
+    both_true,
+    distance,
+    move,
+    render_point,
+    set_plane_spaces,
+    shortest_step,
+    uniform_points,
+)
 
 __all__ = ["CornerPoint", "SparsePointRobot"]
 
@@ -24,70 +32,70 @@ Rectangle = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class _Sparse:
+class _Variant:
     source: str
     horizon: int
-    radius: float = 0.2  # around the goal; outside nothing is paid
-    distance_shaped: bool = True  # 1 − d inside the radius; otherwise 1
-    start: Rectangle | None = None  # lowest and highest corner; None: the origin
-    num_fixed: tuple[int, int] | None = None  # of fixed angles, to train on and to test
+    radius: float = 0.2  # of the rewarded zone around the goal
+    distance_shaped: bool = True  # whether the reward in the zone is 1 − d, not 1
+    start: Rectangle | None = None  # lower and upper corner; None: the origin
+    num_fixed: tuple[int, int] | None = None  # fixed angles for training and for testing
     warning: str = ""
 
 
 _SPARSE = {
-    "pearl": _Sparse(
+    "pearl": _Variant(
         "Rakelly et al. 2019 (arXiv:1903.08254)",
         horizon=20,
         num_fixed=(80, 20),
-        warning="PEARL trains its policy on the dense reward −d and takes the sparse one, which is "
-        "the reward here, as context and in evaluation",
+        warning="PEARL trains its policy with the dense reward −d; the sparse reward, which is the "
+        "one here, is the context and is used for evaluation",
     ),
-    "varibad": _Sparse("Zintgraf et al. 2020 (arXiv:1910.08348), their code", horizon=100),
-    "borel": _Sparse(
+    "varibad": _Variant("Zintgraf et al. 2020 (arXiv:1910.08348), their code", horizon=100),
+    "borel": _Variant(
         "Dorfman et al. 2021 (arXiv:2008.02598)",
         horizon=60,
         distance_shaped=False,
         start=((-1.5, -0.5), (1.5, 1.5)),
-        warning="pays 1 anywhere within the radius and starts anywhere around the half circle, "
-        "unlike the other variants",
+        warning="unlike in the other variants, the reward is 1 everywhere within the radius, and "
+        "starts are spread around the half circle",
     ),
-    "metacure": _Sparse(
+    "metacure": _Variant(
         "Zhang et al. 2021 (arXiv:2006.08170)", horizon=32, radius=0.3, num_fixed=(40, 20)
     ),
 }
 
 
 class SparsePointRobot(TensorFamily):
-    """A point looks for a hidden goal on the unit half circle; it is paid near the goal only.
+    """A point searches for a hidden goal on the unit half circle, rewarded only near the goal.
 
-        r = 1 − d if d ≤ radius, else 0,   d = distance to the goal where the step leads
+        r = 1 − d if d ≤ radius, else 0,   d = distance to the goal after the step
 
     Task: the goal's angle in radians, shape [1]. Observation: the position, [2]. Action: the
-    displacement, [2], clipped. The start is the origin. "borel" pays 1 for 1 − d and starts
-    uniformly in [−1.5, 1.5] × [−.5, 1.5]. "pearl" and "metacure" know a fixed list of equidistant
-    angles, the first of which are their split "train" and the last "test".
+    displacement, [2], clipped. The start is the origin. "borel" gives reward 1 instead of 1 − d
+    and starts uniformly in [−1.5, 1.5] × [−0.5, 1.5]. "pearl" and "metacure" use a fixed list of
+    equidistant angles in random order, split into "train" (first) and "test" (last).
 
-    Source: the variants' code bases: oyster, varibad, BOReL, MetaCURE-Public.
+    Source: code of the variants' papers: oyster, varibad, BOReL, MetaCURE-Public.
     """
 
     name: ClassVar[str] = "SparsePointRobot"
     variants: ClassVar[tuple[str, ...]] = tuple(_SPARSE)
-    action_scale = 10.0  # the sources' policies act in ±1, which is mapped to ±.1
+    action_scale = 10.0  # policies in the sources act in ±1, which is mapped to ±0.1
 
     _STEP: ClassVar = 0.1
 
     def __init__(self, variant: str) -> None:
-        self._numbers = numbers = lookup("variant of SparsePointRobot", variant, _SPARSE)
-        self.variant, self.source, self.warning = variant, numbers.source, numbers.warning
-        self.horizon = numbers.horizon
+        self._params = params = lookup("variant of SparsePointRobot", variant, _SPARSE)
+        self.variant, self.source, self.warning = variant, params.source, params.warning
+        self.horizon = params.horizon
         self.task_space = spaces.Box(0.0, np.pi, (1,), np.float64)
-        drawn = "U(0, π)"
-        if numbers.num_fixed:
-            train, test = numbers.num_fixed
-            drawn = f"one of {train + test} in [0, π] ({test} kept for the test)"
-        paid = f"paid within {numbers.radius:g}"
-        self.task_description = f"goal on the unit half circle, angle {drawn}, {paid}"
-        use_plane(self, self._STEP)
+        angles = "U(0, π)"
+        if params.num_fixed:
+            train, test = params.num_fixed
+            angles = f"one of {train + test} in [0, π] ({test} held out for testing)"
+        zone = f"rewarded within {params.radius:g}"
+        self.task_description = f"goal on the unit half circle, angle {angles}, {zone}"
+        set_plane_spaces(self, self._STEP)
 
     def prepare(self, tasks: Tensor) -> Tensor:
         """The goals, shape [N, 1, 2]."""
@@ -96,60 +104,60 @@ class SparsePointRobot(TensorFamily):
     def initial_states(
         self, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator
     ) -> Tensor:
-        if self._numbers.start is None:
+        if self._params.start is None:
             return parameters.new_zeros(*shape, 2)
-        return uniform_points(*self._numbers.start, shape, generator)
+        return uniform_points(*self._params.start, shape, generator)
 
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
         del generator
-        positions = moved(states, actions, self._STEP)
+        positions = move(states, actions, self._STEP)
         away = distance(positions, parameters)
-        paid = 1 - away if self._numbers.distance_shaped else torch.ones_like(away)
-        return Transition(positions, paid.masked_fill(away > self._numbers.radius, 0))
+        rewards = 1 - away if self._params.distance_shaped else torch.ones_like(away)
+        return Transition(positions, rewards.masked_fill(away > self._params.radius, 0))
 
     def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
         del time
-        return shortest_way(states, parameters, self._STEP)
+        return shortest_step(states, parameters, self._STEP)
 
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
         goal = [np.cos(task[0]), np.sin(task[0])]
         half_circle = [(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, np.pi, 31)]
-        radius = self._numbers.radius
-        return draw_point(state, goal, half_width=2.0, paid_radius=radius, others=half_circle)
+        radius = self._params.radius
+        return render_point(state, goal, half_width=2.0, reward_radius=radius, others=half_circle)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        if self._numbers.num_fixed is None:  # train and test goals come from one distribution
+        if self._params.num_fixed is None:  # train and test goals come from one distribution
             return uniform_tasks(self.task_space, num_tasks, rng)
-        train, test = self._numbers.num_fixed
+        train, test = self._params.num_fixed
         angles = _shuffled_angles(train + test)
         return listed_tasks(angles[:train] if split == "train" else angles[train:], num_tasks, rng)
 
 
 def _shuffled_angles(num_angles: int) -> Tasks:
-    """Equidistant angles from 0 to π in the order of oyster and MetaCURE, shape [num_angles, 1]."""
+    """Equidistant angles in [0, π], shuffled as in oyster and MetaCURE. Shape [num_angles, 1]."""
     angles = np.linspace(0, np.pi, num_angles)
     np.random.RandomState(1337).shuffle(angles)
     return angles[:, None]
 
 
 def _taxicab(positions: Tensor) -> Tensor:
-    """‖s‖₁, [N, E] of [N, E, 2]."""
+    """‖s‖₁, [N, E, 2] ↦ [N, E]."""
     x, y = positions.abs().unbind(-1)
     return x + y
 
 
 class CornerPoint(TensorFamily):
-    """A point looks for the one paid corner of four: nearing it pays, in its quadrant only.
+    """A point searches for the one of four corners that rewards getting nearer in its quadrant.
 
-        r = d(s) − d(s')  if ‖s'‖₁ ≥ .5 and no corner is nearer to s' than the goal, else 0
+        r = d(s) − d(s')  if ‖s'‖₁ ≥ 0.5 and no corner is nearer to s' than the goal, else 0
 
-    d is the distance to the goal, s → s' the step. Task: 0 to 3 for (−2, −2), (2, −2), (−2, 2),
+    d is the distance to the goal, and s' follows s. Task: 0 to 3 for (−2, −2), (2, −2), (−2, 2),
     (2, 2), shape [1]. Observation: the position, [2]. Action: the displacement, [2], clipped. The
-    start is uniform in [−.2, .2]².
+    start is uniform in [−0.2, 0.2]².
 
     Source: Rothfuss et al. 2019 (arXiv:1810.06784), `MetaPointEnvCorner` of their code.
     """
@@ -160,21 +168,21 @@ class CornerPoint(TensorFamily):
     same_tasks_in_splits = True
     task_description = "one of four corners (±2, ±2)"
     warning = (
-        "steps back into the unpaid zone cost nothing: the oracle goes to and fro at its edge and "
-        "earns 15, while walking to the corner, as is meant, earns 2.6"
+        "steps back into the unrewarded zone cost nothing: the oracle alternates at its edge for a "
+        "return of 15, while moving to the corner, as intended, has a return of 2.6"
     )
     horizon = 100
-    action_scale = 50.0  # their policies act in ±10, which is mapped to ±.2
+    action_scale = 50.0  # policies in the source act in ±10, which is mapped to ±0.2
 
     _CORNERS: ClassVar = ((-2.0, -2.0), (2.0, -2.0), (-2.0, 2.0), (2.0, 2.0))
     _STEP: ClassVar = 0.2
-    _UNPAID: ClassVar = 0.5
+    _UNREWARDED_RADIUS: ClassVar = 0.5
 
     def __init__(self, variant: str) -> None:
         self.source = lookup("variant of CornerPoint", variant, self._sources)
         self.variant = variant
         self.task_space = spaces.Discrete(4)
-        use_plane(self, self._STEP)
+        set_plane_spaces(self, self._STEP)
 
     def prepare(self, tasks: Tensor) -> Tensor:
         """The goals, shape [N, 1, 2]."""
@@ -190,35 +198,32 @@ class CornerPoint(TensorFamily):
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
         del generator
-        positions = moved(states, actions, self._STEP)
-        nearing = distance(states, parameters) - distance(positions, parameters)
-        in_quadrant = both(positions * parameters >= 0)
-        far_out = _taxicab(positions) >= self._UNPAID
-        return Transition(positions, nearing * (in_quadrant & far_out))
+        positions = move(states, actions, self._STEP)
+        progress = distance(states, parameters) - distance(positions, parameters)
+        in_quadrant = both_true(positions * parameters >= 0)
+        far_out = _taxicab(positions) >= self._UNREWARDED_RADIUS
+        return Transition(positions, progress * (in_quadrant & far_out))
 
     def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
-        """To and fro between (.2, .2), where nothing is paid, and (.4, .4); then to the corner.
+        """Alternate between (0.2, 0.2), which is unrewarded, and (0.4, 0.4); then go to the corner.
 
-        The points are those of the goal (2, 2), the others' are mirrored. A step pays .2 √2 at
-        most and takes back no more where it is not paid, so that T steps from the origin earn at
-        most .1 √2 T + √2 = 15.6; this way earns 53 or 54 times .2 √2, which is 15.0 or 15.3.
+        The points are for the goal (2, 2); other goals are mirrored. A step has reward at most
+        0.2 √2, and each must be followed by an unrewarded step back, so T steps from the origin
+        have a return of at most 0.1 √2 T + √2 = 15.6. This policy collects 0.2 √2 53 or 54 times,
+        for a return of 15.0 or 15.3.
         """
         signs = parameters.sign()
-        ahead = states * signs  # where the point is if the goal is (2, 2)
-        unpaid = _taxicab(ahead) < self._UNPAID
-        at_edge = unpaid & (ahead.amin(-1) > 0.2 - 1e-4)
-        steps_to_corner = torch.ceil((2 - ahead.amin(-1)) / self._STEP - 1e-3)
+        mirrored = states * signs  # positions as if the goal were (2, 2)
+        is_unrewarded = _taxicab(mirrored) < self._UNREWARDED_RADIUS
+        at_edge = is_unrewarded & (mirrored.amin(-1) > 0.2 - 1e-4)
+        steps_to_corner = torch.ceil((2 - mirrored.amin(-1)) / self._STEP - 1e-3)
         last = self.horizon - time <= steps_to_corner
         target = 0.2 + 0.2 * at_edge.to(states.dtype) + 2 * last.to(states.dtype)
-        way = shortest_way(ahead, target.clamp(max=2).unsqueeze(-1), self._STEP)
-        return way * signs
+        steps = shortest_step(mirrored, target.clamp(max=2).unsqueeze(-1), self._STEP)
+        return steps * signs
 
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
         goal = self._CORNERS[int(task[0])]
-        return draw_point(state, goal, half_width=2.5, others=self._CORNERS)
-
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # there are four tasks
-        return uniform_tasks(self.task_space, num_tasks, rng)
+        return render_point(state, goal, half_width=2.5, others=self._CORNERS)

@@ -1,7 +1,6 @@
 """Families on any registered Gymnasium environment, stepped by worker processes.
 
-A family names the environment and says how a task is posed in it; spaces and horizon are the
-environment's own.
+A family names the environment and sets a task in it; spaces and horizon are the environment's.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.tasks.actions import ActionLayout
-from metarl.tasks.family import TaskFamily, uniform_tasks
+from metarl.tasks.family import TaskFamily
 from metarl.tasks.spaces import Tasks, space_bounds
 from metarl.validation import unknown_name
 
@@ -60,35 +59,35 @@ class GymnasiumFamily(TaskFamily):
             variants=PendulumMasses.variants,
         )
 
-    The family is pickled to its worker processes, so its class belongs at the top level of a
-    module. Where variants differ, set the attributes in `__init__` before calling this class's.
-    Where tasks need environments of different classes, override `make_env` and `env_key`; where
-    tasks are not uniform over `task_space`, override `_sample_tasks`.
+    The family is pickled to its worker processes, so its class must be defined at the top level of
+    a module. If variants differ, set the attributes in `__init__` before calling
+    `super().__init__`. If tasks need environments of different classes, override `make_env` and
+    `env_key`; if tasks are not uniform over `task_space`, override `_sample_tasks`.
 
-    Gymnasium's wrappers that limit the time, check each step and enforce the order of calls are
-    left away, the latter two being for development and the batch keeping time itself; what an
-    environment's registration adds beyond them stays.
+    Gymnasium's wrappers TimeLimit, OrderEnforcing and PassiveEnvChecker are omitted: the batch
+    counts steps itself, and the other two are for development. Other wrappers of an environment's
+    registration are kept.
     """
 
     variants: ClassVar[tuple[str, ...]]
     env_id: str
-    """As `gymnasium.make` takes it."""
+    """An id for `gymnasium.make`, optionally with "module:" in front."""
     env_kwargs: Mapping[str, Any] = {}
-    """Further arguments of the environment's constructor."""
+    """Keyword arguments of the environment's constructor."""
     has_success: bool = False
-    """Whether `info["success"]` tells at each step if the task is solved."""
+    """Whether `info["success"]` states at each step if the task is solved."""
     num_workers: int | None = None
-    """Worker processes of a batch: see `WorkerBatch`."""
+    """Number of worker processes of a batch, see `WorkerBatch`."""
     timeout_seconds: float = 60.0
-    """How long one environment may take for one call: see `WorkerBatch`."""
+    """Time limit of a call to one environment, see `WorkerBatch`."""
 
     def __init__(self, variant: str) -> None:
-        """Take spaces and, unless `horizon` is set, the horizon from the environment.
+        """Read the spaces and, unless `horizon` is set, the horizon from the environment.
 
         Raises:
             ValueError: if the variant is unknown, the environment's spaces are not supported, or
                 it has no horizon.
-            TypeError: if the class does not set what a family needs.
+            TypeError: if the class does not set a required attribute.
         """
         name = type(self).__name__
         missing = [attribute for attribute in _REQUIRED if not hasattr(self, attribute)]
@@ -96,9 +95,9 @@ class GymnasiumFamily(TaskFamily):
             raise TypeError(f"{name} must set {', '.join(missing)}")
         if not hasattr(self, "env_id"):
             if type(self).make_env is GymnasiumFamily.make_env:
-                raise TypeError(f"{name} must set env_id, or make its environments in make_env")
+                raise TypeError(f"{name} must set env_id or override make_env")
             if not hasattr(self, "horizon"):
-                raise TypeError(f"{name} must set horizon, as it has no env_id that tells it")
+                raise TypeError(f"{name} must set horizon because it has no env_id to read it from")
         if variant not in self.variants:
             raise ValueError(unknown_name(f"variant of {self.name}", variant, self.variants))
         self.variant = variant
@@ -113,21 +112,21 @@ class GymnasiumFamily(TaskFamily):
 
     @abstractmethod
     def apply_task(self, env: gymnasium.Env[Any, Any], task: NDArray[np.float64]) -> None:
-        """Pose a task, shape [D]: called before the first reset under it, in the worker."""
+        """Set a task, shape [D]; called in the worker before the first reset with this task."""
 
     def make_env(self, task: NDArray[np.float64]) -> gymnasium.Env[Any, Any]:  # noqa: ARG002
-        """An environment for tasks with this task's `env_key`; `apply_task` comes before its use.
+        """Create an environment for tasks with the `env_key` of this task; `apply_task` follows.
 
-        By default `env_id` with `env_kwargs`, able to draw itself if it can.
+        By default this is `env_id` with `env_kwargs`, with render mode "rgb_array" if supported.
         """
         return gymnasium.make(self._spec)
 
     def env_key(self, task: NDArray[np.float64]) -> Hashable:  # noqa: ARG002
-        """Tasks with equal keys share an environment; by default all tasks do."""
+        """Key of the environment that a task needs; tasks with equal keys can share one."""
         return None
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Best known actions [N, E, …] of one who knows the tasks; None without an oracle.
+        """Best known actions [N, E, …] of an oracle that knows the tasks; None without an oracle.
 
         Args:
             observations: [N, E, O].
@@ -147,13 +146,9 @@ class GymnasiumFamily(TaskFamily):
             timeout_seconds=self.timeout_seconds,
         )
 
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test tasks come from one distribution
-        return uniform_tasks(self.task_space, num_tasks, rng)
-
 
 def _registered(env_id: str) -> EnvSpec:
-    """The specification of an id, whose module is imported if it stands before a colon."""
+    """The specification of an id; a module in front of a colon is imported first."""
     module, _, name = env_id.rpartition(":")
     if module:
         importlib.import_module(module)
@@ -161,9 +156,9 @@ def _registered(env_id: str) -> EnvSpec:
 
 
 def _bare_spec(env_id: str, env_kwargs: Mapping[str, Any]) -> EnvSpec:
-    """How to make an environment that draws itself if it can, without Gymnasium's own wrappers.
+    """Specification without Gymnasium's default wrappers and with image rendering if supported.
 
-    Unlike an id, it is known in a process where the environment was never registered.
+    Unlike an id, it can be used in a process in which the environment is not registered.
     """
     spec = _registered(env_id)
     bare = dataclasses.replace(
@@ -188,23 +183,23 @@ def _time_limit(env_id: str) -> int:
 
 
 def _flat_box(space: gymnasium.Space[Any]) -> spaces.Box:
-    """The flat float32 space of what `gymnasium.spaces.flatten` makes of observations."""
+    """The float32 space of observations after `gymnasium.spaces.flatten`."""
     try:
         flat = spaces.flatten_space(space) if space.is_np_flattenable else None
-    except NotImplementedError:  # a Dict or Tuple with a part that is no array, such as text
+    except NotImplementedError:  # a Dict or Tuple with a part that is not an array, such as Text
         flat = None
     if not isinstance(flat, spaces.Box):
         raise ValueError(
-            f"observations must be of a fixed number of numbers, got {space}; choose the numeric "
-            "part in make_env, for instance with gymnasium.wrappers.FilterObservation"
+            f"observation_space must flatten to a fixed number of numbers, got {space}; select the "
+            "numeric part in make_env, for instance with gymnasium.wrappers.FilterObservation"
         )
-    with np.errstate(over="ignore"):  # bounds beyond float32 are none
+    with np.errstate(over="ignore"):  # bounds beyond float32 become infinite
         low, high = flat.low.astype(np.float32), flat.high.astype(np.float32)
     return spaces.Box(low, high, dtype=np.float32)
 
 
 def _action_space(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:
-    """The space itself, if its actions can be rows of numbers."""
+    """Return the space after checking that its actions can be encoded as rows of numbers."""
     try:
         ActionLayout(space)
     except TypeError as error:

@@ -1,7 +1,7 @@
 """A batch of MuJoCo environments that steps in native threads.
 
-One call steps every environment of every task; Python sees arrays, never a single environment.
-What a family adds is its model, its observation and its reward, as functions of the states.
+One call steps all environments of all tasks. This module handles physics states as arrays; models,
+observations and rewards are defined by families.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from metarl.validation import require_at_least
 __all__ = ["Array", "MujocoBatch", "gymnasium_model", "gymnasium_xml", "refresh_constants"]
 
 _SIZES = ("nq", "nv", "nu", "na", "nbody", "njnt", "ngeom", "nsite", "nsensordata", "nM")
-"""Numbers that decide how large a model's data are."""
+"""Attributes of a model that determine the size of its data."""
 
 Array: TypeAlias = NDArray[np.float64]
 
 
 def gymnasium_xml(file: str) -> ElementTree.Element:
-    """The root of a model file where Gymnasium is installed, e.g. "half_cheetah.xml"."""
+    """Parse a model file of the installed Gymnasium, such as "half_cheetah.xml"."""
     path = resources.files("gymnasium") / "envs" / "mujoco" / "assets" / file
     return ElementTree.fromstring(path.read_text(encoding="utf-8"))
 
 
 @cache
 def gymnasium_model(file: str) -> mujoco.MjModel:
-    """A model from Gymnasium's own files, so that both step the same physics.
+    """Load a model from Gymnasium's files, so that both have the same physics.
 
-    The deprecated attribute `settotalmass`, which newer MuJoCo warns of, is carried out here: to
-    the last bit the same model. The same object is given every time: copy it before you change it.
+    The attribute `settotalmass`, which newer versions of MuJoCo deprecate, is applied here; the
+    model is bitwise identical. Every call returns the same object: copy it before you modify it.
     """
     root = gymnasium_xml(file)
     compiler = root.find("compiler")
@@ -52,23 +52,23 @@ def gymnasium_model(file: str) -> mujoco.MjModel:
 
 
 def refresh_constants(model: mujoco.MjModel, scratch: mujoco.MjData) -> None:
-    """Derive anew what follows from masses and inertias, after these were written to.
+    """Recompute the constants that depend on masses and inertias after these were modified.
 
     Args:
-        model: changed in place.
-        scratch: data of a model of the same shape; it is overwritten.
+        model: modified in place.
+        scratch: data of a model of the same shape, which is overwritten.
     """
     mujoco.mj_setConst(model, scratch)
-    model.stat.meaninertia = model.dof_M0.mean()  # mj_setConst leaves these two as they were
+    model.stat.meaninertia = model.dof_M0.mean()  # mj_setConst does not update these two
     model.stat.meanmass = model.body_mass[1:].mean()
 
 
 class MujocoBatch:
     """Physics states of many environments, stepped together by `mujoco.rollout`.
 
-    Owns the threads, one simulation workspace per thread, and the states. The constraint solver
-    starts cold at each control step, so the result depends on the state and the controls alone:
-    not on the thread, nor on what the environment did before.
+    Owns the threads, one `MjData` per thread, and the states. The constraint solver has no warm
+    start at control steps, so results depend only on the state and the controls, not on the thread
+    or on earlier steps.
     """
 
     def __init__(
@@ -86,12 +86,11 @@ class MujocoBatch:
             models: one model for all environments, or one for each.
             batch_size: number of environments B.
             frame_skip: physics steps per control step.
-            sensing: the model with sensors added and a one-stage integrator, whose readings are
-                wanted; None reads no sensors.
-            num_threads: native threads; None takes one per core this process may use.
+            sensing: model with added sensors and a one-stage integrator; None reads no sensors.
+            num_threads: native threads; None uses one per core available to this process.
 
         Raises:
-            ValueError: if a number is below 1, or the number of models fits neither one nor B.
+            ValueError: if a number is below 1, or the number of models is neither 1 nor B.
         """
         require_at_least("batch_size", batch_size, 1)
         require_at_least("frame_skip", frame_skip, 1)
@@ -104,7 +103,7 @@ class MujocoBatch:
                 f"models must be one model or {batch_size} of them, got {len(self.models)}"
             )
         self.model = model = self.models[0]
-        _require_alike(model, self.models)
+        _require_same_shape(model, self.models)
         self._frame_skip = frame_skip
         cores = usable_cores() if num_threads is None else num_threads
         threads = min(cores, batch_size)
@@ -116,44 +115,43 @@ class MujocoBatch:
         self._controls = np.zeros((batch_size, frame_skip, model.nu))
         self._qpos = slice(1, 1 + model.nq)  # a state is [time, qpos, qvel, …]
         self._qvel = slice(1 + model.nq, 1 + model.nq + model.nv)
-        self._start_seconds = frame_skip * model.opt.timestep  # not 0: see `diverged`
-        self._least_seconds = (frame_skip - 0.5) * model.opt.timestep
+        self._start_seconds = frame_skip * model.opt.timestep  # above 0, see `diverged`
+        self._min_step_seconds = (frame_skip - 0.5) * model.opt.timestep
         self._due_seconds = np.zeros(batch_size)
         self._sensor = None if sensing is None else _Sensor(sensing, batch_size, threads, size)
 
     @property
     def qpos(self) -> Array:
-        """Generalised positions, a view. Shape [B, nq]."""
+        """Generalized positions as a view. Shape [B, nq]."""
         return self._states[:, self._qpos]
 
     @property
     def qvel(self) -> Array:
-        """Generalised velocities, a view. Shape [B, nv]."""
+        """Generalized velocities as a view. Shape [B, nv]."""
         return self._states[:, self._qvel]
 
     @property
     def sensors(self) -> Array:
-        """Readings in the present states, a view. Shape [B, ns], with ns = 0 without `sensing`.
+        """Sensor readings in the present states as a view. Shape [B, ns]; ns = 0 without `sensing`.
 
-        Forces are those that act under the controls of the last step; under none after
-        `set_states`.
+        Forces are computed with the controls of the last step, and with 0 after `set_states`.
         """
         return self._states[:, :0] if self._sensor is None else self._sensor.readings[:, 0]
 
     @property
     def controls(self) -> Array:
-        """Controls of the last step, a view; 0 after `set_states`. Shape [B, nu]."""
+        """Controls of the last step as a view; 0 after `set_states`. Shape [B, nu]."""
         return self._controls[:, 0]
 
     def set_states(
         self, qpos: Array, qvel: Array, env_mask: NDArray[np.bool_] | None = None
     ) -> None:
-        """Place environments at the start of an episode.
+        """Set the states of environments at the start of an episode.
 
         Args:
             qpos: shape [B, nq].
             qvel: shape [B, nv].
-            env_mask: bool [B], which environments; None places all.
+            env_mask: bool [B], true for environments to set; None sets all.
         """
         chosen = slice(None) if env_mask is None else env_mask
         self._states[chosen] = 0
@@ -164,29 +162,28 @@ class MujocoBatch:
         self._sense()
 
     def set_models(self, models: Sequence[mujoco.MjModel]) -> None:
-        """Other models, one for each environment, of the same shape as before.
+        """Replace the models by others of the same shape, one for each environment.
 
         Raises:
-            ValueError: if their number is not B, or one has another shape.
+            ValueError: if the number of models is not B, or one has another shape.
         """
         if len(models) != len(self._states):
-            raise ValueError(f"models must be {len(self._states)}, got {len(models)}")
-        _require_alike(self.model, models)
+            raise ValueError(f"models must have {len(self._states)} entries, got {len(models)}")
+        _require_same_shape(self.model, models)
         self.models = list(models)
 
     def diverged(self) -> NDArray[np.bool_] | None:
-        """Which environments MuJoCo put back in the last step, bool [B]; None: none.
+        """Which environments MuJoCo reset in the last step, bool [B]; None if it reset none.
 
-        MuJoCo does so when a position, velocity or acceleration is not finite or huge; the clock
-        then starts anew from 0, which an episode's clock never shows: it starts a control step
-        later.
+        MuJoCo resets an environment if a position, velocity or acceleration is huge or not finite.
+        Its clock then restarts at 0, whereas the clock of an episode starts one control step later.
         """
-        late: NDArray[np.bool_] = self._states[:, 0] < self._due_seconds
-        return late if late.any() else None
+        was_reset: NDArray[np.bool_] = self._states[:, 0] < self._due_seconds
+        return was_reset if was_reset.any() else None
 
     def step(self, controls: Array) -> None:
-        """One control step: `frame_skip` physics steps under constant controls, shape [B, nu]."""
-        np.add(self._states[:, 0], self._least_seconds, out=self._due_seconds)
+        """Run `frame_skip` physics steps with constant controls, shape [B, nu]."""
+        np.add(self._states[:, 0], self._min_step_seconds, out=self._due_seconds)
         self._controls[:] = controls[:, None]
         self._pool.rollout(
             self.models,
@@ -209,27 +206,27 @@ class MujocoBatch:
             self._sensor.read(self._pool, self._states, self._controls[:, 0])
 
 
-def _require_alike(model: mujoco.MjModel, others: Sequence[mujoco.MjModel]) -> None:
-    """Refuse models that do not fit the first one's data: MuJoCo would write beyond it."""
+def _require_same_shape(model: mujoco.MjModel, others: Sequence[mujoco.MjModel]) -> None:
+    """Reject models whose data have another size: MuJoCo would write out of bounds."""
     for k, other in enumerate({id(one): one for one in others}.values()):
         for name in _SIZES:
             if getattr(other, name) != getattr(model, name):
                 raise ValueError(
-                    f"models must be of one shape, of model {k} {name} is {getattr(other, name)}, "
-                    f"of the first {getattr(model, name)}"
+                    f"models must have one shape, got {name} {getattr(other, name)} in model {k} "
+                    f"and {getattr(model, name)} in model 0"
                 )
         if other.opt.timestep != model.opt.timestep:
             raise ValueError(
-                f"models must have one time step, of model {k} it is {other.opt.timestep:g} s, of "
-                f"the first {model.opt.timestep:g} s"
+                f"models must have one time step, got {other.opt.timestep:g} s in model {k} and "
+                f"{model.opt.timestep:g} s in model 0"
             )
 
 
 class _Sensor:
-    """Reads sensors in given states: MuJoCo evaluates them at the start of a physics step.
+    """Reads sensors in given states; MuJoCo evaluates them at the start of a physics step.
 
-    A model of its own, so that the sensors cost one evaluation per control step and not one per
-    stage of the integrator.
+    A separate model has the sensors, so they are evaluated once per control step instead of once
+    per stage of the integrator.
     """
 
     def __init__(
@@ -238,7 +235,7 @@ class _Sensor:
         self._models = [model] * batch_size
         self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
         self._controls = np.zeros((batch_size, 1, model.nu))
-        self._next_states = np.empty((batch_size, 1, state_size))  # where the step leads: not used
+        self._next_states = np.empty((batch_size, 1, state_size))  # required by MuJoCo, not used
         self.readings = np.zeros((batch_size, 1, model.nsensordata))
 
     def read(self, pool: rollout.Rollout, states: Array, controls: Array) -> None:

@@ -1,7 +1,7 @@
-"""Families on MuJoCo: the batch of all tasks and environments steps in native threads.
+"""Families on MuJoCo, whose environments step together in native threads.
 
-A family says in pure functions of arrays what is observed and rewarded; physics, resets and time
-are here.
+A family defines observations and rewards as pure functions of arrays; this module handles physics,
+resets and time.
 """
 
 from __future__ import annotations
@@ -27,55 +27,55 @@ from metarl.tasks.spaces import Tasks
 from metarl.validation import require_at_least
 
 from .mujoco_batch import Array, MujocoBatch
-from .mujoco_picture import draw_state
+from .mujoco_rendering import render_state
 
 __all__ = ["RobotSpec", "ControlStep", "MujocoFamily", "MujocoFamilyBatch", "Sensors", "States"]
 
 
 @dataclass(frozen=True)
 class Sensors:
-    """What a robot's families see beyond positions and velocities."""
+    """Sensors of a robot, in addition to positions and velocities."""
 
     load: Callable[[], mujoco.MjModel]
-    """Gives the model with sensors, the same object every time (see `mujoco_sensors`)."""
+    """Returns the model with sensors, always the same object, see `mujoco_sensors`."""
     read: Callable[[Array], Array]
-    """Readings [B, ns] ↦ what observation and reward use of them, [B, m]."""
+    """Readings [B, ns] ↦ the values that observation and reward use, [B, m]."""
 
 
 @dataclass(frozen=True)
 class RobotSpec:
-    """A robot: its model and how its episodes begin."""
+    """Model of a robot, and the distribution of its initial states."""
 
     load: Callable[[], mujoco.MjModel]
-    """Gives the model, the same object every time."""
+    """Returns the model, always the same object."""
     frame_skip: int
     """Physics steps per control step."""
     reset_noise: float
-    """Half width of the uniform noise on the initial positions."""
+    """Half-width of the uniform noise on initial positions."""
     velocity_noise: Literal["normal", "uniform"]
     """Initial velocities: normal with standard deviation `reset_noise`, or uniform."""
     sensors: Sensors | None = None
 
     @cached_property
     def dt_seconds(self) -> float:
-        """Length of a control step."""
+        """Duration of a control step."""
         return float(self.load().opt.timestep) * self.frame_skip
 
 
 @dataclass(frozen=True)
 class States:
-    """Where all B = N·E environments are."""
+    """States of all B = N·E environments."""
 
     qpos: Array  # [B, nq]
     qvel: Array  # [B, nv]
-    sensed: Array  # [B, m], what the body's sensors read here; m = 0 without sensors
+    sensed: Array  # [B, m], values of the robot's sensors; m = 0 without sensors
     tasks: Tasks  # [B, D]
-    controls: Array  # [B, nu], that led here, clipped to the action space; 0 at an episode's start
+    controls: Array  # [B, nu], of the last step, clipped to the action space; 0 after a reset
 
 
 @dataclass(frozen=True)
 class ControlStep(States):
-    """One control step of all environments: where it led, and from where."""
+    """One control step of all environments: the states after it, and parts of those before."""
 
     qpos_before: Array  # [B, nq]
     sensed_before: Array  # [B, m]
@@ -84,8 +84,8 @@ class ControlStep(States):
 class MujocoFamily(TaskFamily):
     """A task family on MuJoCo.
 
-    The functions below see all environments at once, as arrays whose first axis is B = N·E, and
-    must not change them.
+    The methods below receive all environments at once, as arrays whose first axis is B = N·E, and
+    must not modify them.
     """
 
     body: ClassVar[RobotSpec]
@@ -93,11 +93,11 @@ class MujocoFamily(TaskFamily):
 
     @property
     def model(self) -> mujoco.MjModel:
-        """The model that all tasks share; not to be changed by the caller."""
+        """The model that all tasks share; the caller must not modify it."""
         return self.body.load()
 
     def task_models(self, tasks: Tasks) -> Sequence[mujoco.MjModel] | None:  # noqa: ARG002
-        """One model for each task [N, D] where dynamics vary; None: all share `model`."""
+        """One model for each task [N, D] if dynamics vary; None: all tasks share `model`."""
         return None
 
     @abstractmethod
@@ -105,19 +105,19 @@ class MujocoFamily(TaskFamily):
         """Observations, shape [B, O]."""
 
     @abstractmethod
-    def reward(self, moves: ControlStep) -> Array:
+    def reward(self, step: ControlStep) -> Array:
         """Rewards of one control step, shape [B]."""
 
-    def terminated(self, moves: ControlStep) -> NDArray[np.bool_] | None:  # noqa: ARG002
+    def terminated(self, step: ControlStep) -> NDArray[np.bool_] | None:  # noqa: ARG002
         """Which episodes ended with this step, bool [B]; None: they never do."""
         return None
 
-    def success(self, moves: ControlStep) -> NDArray[np.bool_] | None:  # noqa: ARG002
-        """Which environments succeeded in this step, bool [B]; None: the family does not say."""
+    def success(self, step: ControlStep) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        """Which environments succeeded in this step, bool [B]; None: success is not defined."""
         return None
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Best known actions [N, E, A] of one who knows the tasks; None without an oracle.
+        """Best known actions [N, E, A] of an oracle that knows the tasks; None without an oracle.
 
         Args:
             observations: [N, E, O].
@@ -134,8 +134,8 @@ class MujocoFamily(TaskFamily):
 class MujocoFamilyBatch:
     """All environments of all tasks: physics on the CPU's threads, results on the caller's device.
 
-    An environment whose physics diverge (MuJoCo then puts it back to the model's own position)
-    terminates, with reward 0 for that step.
+    An environment whose physics diverge terminates with reward 0 for that step; MuJoCo resets its
+    state to the model's default.
     """
 
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
@@ -156,7 +156,7 @@ class MujocoFamilyBatch:
         self._read = None if sensors is None else sensors.read
         models = family.task_models(rows)
         if models is not None and sensors is not None:
-            raise TypeError(f"{family.id} must not sense forces and have models of its own by task")
+            raise TypeError(f"{family.id} cannot combine sensors with separate models for tasks")
         self.physics = MujocoBatch(
             family.model if models is None else self._for_each_env(models),
             self._size,
@@ -170,7 +170,7 @@ class MujocoFamilyBatch:
 
     def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         if env_mask is not None:
-            self._last_observations()  # the first reset must be of all
+            self._last_observations()  # raises unless all environments were reset before
         body, model = self._family.body, self.physics.model
         position = _uniform((self._size, model.nq), generator)
         shape = (self._size, model.nv)
@@ -184,7 +184,7 @@ class MujocoFamilyBatch:
         )
         self._sensed = self._sense()
         self._time[slice(None) if chosen is None else chosen] = 0
-        self._observations = self._floats(self._family.observe(States(*self._here())))
+        self._observations = self._floats(self._family.observe(States(*self._state_fields())))
         return self._observations
 
     def step(self, actions: Tensor) -> Step:
@@ -196,25 +196,25 @@ class MujocoFamilyBatch:
         before, sensed_before = physics.qpos.copy(), self._sensed
         physics.step(controls)
         self._sensed = self._sense()
-        moves = ControlStep(*self._here(), before, sensed_before)
-        rewards, ends = family.reward(moves), family.terminated(moves)
-        lost = physics.diverged()
-        if lost is not None:
-            rewards = np.where(lost, 0.0, rewards)
-            ends = lost if ends is None else ends | lost
-        reached = family.success(moves)
+        control_step = ControlStep(*self._state_fields(), before, sensed_before)
+        rewards, ends = family.reward(control_step), family.terminated(control_step)
+        diverged = physics.diverged()
+        if diverged is not None:
+            rewards = np.where(diverged, 0.0, rewards)
+            ends = diverged if ends is None else ends | diverged
+        success = family.success(control_step)
         self._time += 1
-        self._observations = self._floats(family.observe(moves))
+        self._observations = self._floats(family.observe(control_step))
         return Step(
             self._observations,
             self._floats(rewards),
             self._grid(self._never.copy() if ends is None else ends),
             self._grid(self._time >= self.horizon),
-            None if reached is None else self._grid(reached),
+            None if success is None else self._grid(success),
         )
 
     def _require_finite(self, actions: NDArray[Any]) -> None:
-        """Refuse actions that MuJoCo would end the episode for, at a reward of 0."""
+        """Reject non-finite actions: in MuJoCo they would end the episode with reward 0."""
         if not np.isfinite(actions).all():
             row = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
             task, env = divmod(row, self.num_envs)
@@ -227,7 +227,7 @@ class MujocoFamilyBatch:
     def set_tasks(self, tasks: Tasks) -> None:
         rows = self._family.check_tasks(tasks)
         if len(rows) != self.num_tasks:
-            raise ValueError(f"tasks must be {self.num_tasks} as before, got {len(rows)}")
+            raise ValueError(f"tasks must have {self.num_tasks} rows as before, got {len(rows)}")
         models = self._family.task_models(rows)
         if models is not None:
             self.physics.set_models(self._for_each_env(models))
@@ -238,10 +238,10 @@ class MujocoFamilyBatch:
         return self._family.best_actions(self._last_observations(), tasks.unsqueeze(1))
 
     def render(self, task: int, env: int) -> NDArray[np.uint8]:
-        """A picture of one environment, shape [height, width, 3]."""
+        """Render one environment. Shape [height, width, 3]."""
         index = task * self.num_envs + env
         physics = self.physics
-        return draw_state(self._family.model, physics.qpos[index], physics.qvel[index])
+        return render_state(self._family.model, physics.qpos[index], physics.qvel[index])
 
     def close(self) -> None:
         self.physics.close()
@@ -253,13 +253,13 @@ class MujocoFamilyBatch:
     def _for_each_env(self, models: Sequence[mujoco.MjModel]) -> list[mujoco.MjModel]:
         return [model for model in models for _ in range(self.num_envs)]
 
-    def _here(self) -> tuple[Array, Array, Array, Tasks, Array]:
+    def _state_fields(self) -> tuple[Array, Array, Array, Tasks, Array]:
         """The fields of `States`."""
         physics = self.physics
         return physics.qpos, physics.qvel, self._sensed, self._rows, physics.controls
 
     def _sense(self) -> Array:
-        """What the sensors read in the present states, an array of its own."""
+        """Sensor values in the present states, as a new array if there are sensors."""
         readings = self.physics.sensors
         return readings if self._read is None else self._read(readings)
 
@@ -269,7 +269,7 @@ class MujocoFamilyBatch:
         return self._observations
 
     def _floats(self, rows: Array) -> Tensor:
-        """[B, …] float64 ↦ [N, E, …] float32 on the caller's device, a copy."""
+        """A copy on the caller's device, [B, …] float64 ↦ [N, E, …] float32."""
         return self._grid(rows.astype(np.float32))
 
     def _grid(self, rows: NDArray[Any]) -> Tensor:
@@ -279,6 +279,6 @@ class MujocoFamilyBatch:
 
 
 def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Array:
-    """Numbers in [−1, 1)."""
-    drawn: Array = torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
-    return 2 * drawn - 1
+    """Uniform numbers in [−1, 1)."""
+    uniform: Array = torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
+    return 2 * uniform - 1

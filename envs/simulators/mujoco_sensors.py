@@ -1,8 +1,8 @@
-"""Models with sensors on every body, and what the readings say about forces and motion.
+"""Models with sensors on every body, and forces and motion from their readings.
 
-MuJoCo's threads hand out states and sensor readings only, so what an observation needs beyond the
-state is sensed: contact forces (`cfrc_ext` of MuJoCo) and the motion of bodies. The readings
-belong to the observed state: they are what `mj_forward` and `mj_rnePostConstraint` give there.
+MuJoCo's threads return only states and sensor readings, so everything else that observations need
+is read from sensors: contact forces (`cfrc_ext` of MuJoCo) and the motion of bodies. The readings
+belong to the observed state, as after `mj_forward` and `mj_rnePostConstraint`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ __all__ = [
     "sensing_model",
 ]
 
-# Sensors of how a body moves, as MJCF names them; each reads a vector.
+# MJCF names of the sensors of a body's motion; each reads a vector.
 _MOTION = ("framepos", "framexaxis", "frameyaxis", "framezaxis", "framelinvel", "frameangvel")
 _CONTACT_SIZE = 9
-_CENTRE_SIZE = 3  # readings of the robot's centre of mass, the first
+_CENTER_SIZE = 3  # the first readings are the robot's center of mass
 
 
 @cache
 def sensing_model(file: str, *, moving: bool = False) -> mujoco.MjModel:
-    """Gymnasium's model, with sensors and a one-stage integrator.
+    """Load Gymnasium's model with sensors and a one-stage integrator.
 
-    Sensors in this order: the robot's centre of mass; of each body the resultant of its contacts;
-    with `moving`, of each body where it is and how it moves. The same object is given every time.
+    The sensors are, in this order: the robot's center of mass; the resultant contact force of each
+    body; with `moving`, position and motion of each body. Every call returns the same object.
 
     Raises:
         RuntimeError: if the installed MuJoCo has no contact sensors.
@@ -67,60 +67,62 @@ def sensing_model(file: str, *, moving: bool = False) -> mujoco.MjModel:
 
 
 def contact_forces(readings: Array, num_bodies: int) -> Array:
-    """MuJoCo's `cfrc_ext`: what contacts exert on each body, in the world's frame.
+    """Return MuJoCo's `cfrc_ext`, the contact forces on each body, in the world's frame.
 
-    A body's six numbers are the torque about the robot's centre of mass c and the force,
+    A row contains the torque about the robot's center of mass c and the force,
 
         (τ + (p − c) × f, f),
 
-    of the resultant f, τ of its contacts at the point p. The world's are 0.
+    with the resultant force f and torque τ of the body's contacts at the point p. The world's row
+    is 0.
 
     Args:
-        readings: of `sensing_model`, shape [B, ns].
-        num_bodies: bodies of the robot, the world not counted.
+        readings: readings of a `sensing_model`, shape [B, ns].
+        num_bodies: bodies of the robot, without the world.
 
     Returns:
         N·m and N, shape [B, num_bodies + 1, 6].
     """
     width = num_bodies * _CONTACT_SIZE
-    force, torque, point = _by_component(readings[:, _CENTRE_SIZE:][:, :width], num_bodies)
-    centre = readings[:, :_CENTRE_SIZE].T[:, :, None]
+    force, torque, point = _by_component(readings[:, _CENTER_SIZE:][:, :width], num_bodies)
+    center = readings[:, :_CENTER_SIZE].T[:, :, None]
     wrenches = np.zeros((len(readings), num_bodies + 1, 6))
-    # The sensor's force is the one that the body exerts on what it touches.
-    wrenches[:, 1:, :3] = -(torque + cross(point - centre, force)).transpose(1, 2, 0)
+    # The sensor reads the force that the body exerts on others, hence the minus signs.
+    wrenches[:, 1:, :3] = -(torque + cross(point - center, force)).transpose(1, 2, 0)
     wrenches[:, 1:, 3:] = -force.transpose(1, 2, 0)
     return wrenches
 
 
 class Motion(NamedTuple):
-    """Where the bodies are and how they move, in the world's frame; the world is left out.
+    """Positions and velocities of the bodies, without the world, in the world's frame.
 
-    The three components come first: arithmetic on long contiguous rows is several times as fast.
+    The components are the first axis, because arithmetic on long contiguous rows is several times
+    faster.
     """
 
-    mass_centre: Array  # of the whole robot, [3, B, 1]
-    positions: Array  # of each body's centre of mass, [3, B, bodies]
-    axes: Array  # of each body's inertia, [3 axes, 3 components, B, bodies]
-    velocities: Array  # of each body's centre of mass, [3, B, bodies]
-    spins: Array  # angular velocities, [3, B, bodies]
+    mass_center: Array  # center of mass of the robot, [3, B, 1]
+    positions: Array  # centers of mass, [3, B, bodies]
+    axes: Array  # principal axes of inertia, [3 axes, 3 components, B, bodies]
+    velocities: Array  # of the centers of mass, [3, B, bodies]
+    angular_velocities: Array  # [3, B, bodies]
 
 
 def motion(readings: Array, num_bodies: int) -> Motion:
-    """What the sensors of a `moving` model say about its bodies, from readings [B, ns]."""
-    start = _CENTRE_SIZE + num_bodies * _CONTACT_SIZE
+    """Motion of the bodies from readings [B, ns] of a model with `moving` sensors."""
+    start = _CENTER_SIZE + num_bodies * _CONTACT_SIZE
     vectors = _by_component(readings[:, start:], num_bodies)
-    centre = readings[:, :_CENTRE_SIZE].T[:, :, None]
-    return Motion(centre, vectors[0], vectors[1:4], vectors[4], vectors[5])
+    center = readings[:, :_CENTER_SIZE].T[:, :, None]
+    return Motion(center, vectors[0], vectors[1:4], vectors[4], vectors[5])
 
 
 def cross(a: Array, b: Array) -> Array:
-    """a × b along the first axis."""
+    """Cross product a × b along the first axis."""
     x, y, z = a
     u, v, w = b
     return np.stack([y * w - z * v, z * u - x * w, x * v - y * u])
 
 
 def _by_component(readings: Array, num_bodies: int) -> Array:
-    """Vectors of each body, [B, bodies·V·3] ↦ [V, 3, B, bodies]."""
+    """Move components to the front, [B, bodies·V·3] ↦ [V, 3, B, bodies]."""
     vectors = readings.reshape(len(readings), num_bodies, -1, 3).transpose(2, 3, 0, 1)
     return np.ascontiguousarray(vectors)

@@ -1,7 +1,7 @@
 """Families whose environments are tensor code, on any device.
 
-A family says in pure functions of tensors where an episode starts, where an action leads and what
-is observed; the batch that steps all tasks and environments at once comes with it.
+A family defines initial states, transitions and observations as pure functions of tensors; the
+batch here steps all tasks and environments at once.
 """
 
 from __future__ import annotations
@@ -23,62 +23,65 @@ __all__ = ["TensorBatch", "TensorFamily", "Transition"]
 
 
 class Transition(NamedTuple):
-    """Where one step leads; leading axes [N, E]."""
+    """Result of one step; leading axes [N, E]."""
 
     states: Tensor  # [N, E, S]
     rewards: Tensor  # [N, E]
     terminated: Tensor | None = None  # [N, E] bool; None: never
-    expected_rewards: Tensor | None = None  # [N, E], where rewards are random
+    expected_rewards: Tensor | None = None  # [N, E], if rewards are random
 
 
 class TensorFamily(TaskFamily):
     """A task family written as tensor code.
 
-    The methods below see all environments at once: states [N, E, S] (a tensor of the family's own
-    choice of dtype) and parameters, what `prepare` made of the tasks, by default [N, 1, D], so
-    that they broadcast against [N, E, …]. Chance comes from the generator handed in, which lives
-    on the batch's device. Nothing may be changed in place.
+    The methods below receive all environments at once: states [N, E, S] of any dtype, and
+    parameters, which are the result of `prepare`, by default the tasks as [N, 1, D], so that they
+    broadcast against [N, E, …]. Random numbers come from the given generator, which is on the
+    batch's device. The methods must not modify their arguments.
     """
 
     def prepare(self, tasks: Tensor) -> Any:
-        """What the other methods get as `parameters`, from tasks [N, D] float32, once a batch."""
+        """Convert tasks [N, D] float32 to the `parameters` of the other methods, once per batch."""
         return tasks.unsqueeze(1)
 
     @abstractmethod
     def initial_states(
         self, parameters: Any, shape: tuple[int, int], generator: torch.Generator
     ) -> Tensor:
-        """States at the start of an episode, shape [N, E, S], on the generator's device."""
+        """Sample states at the start of an episode, shape [N, E, S], on the generator's device."""
 
     @abstractmethod
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator
     ) -> Transition:
-        """One step of all environments; actions as the agent gave them, not yet clipped."""
+        """Step all environments; the actions are not clipped yet."""
 
     def observe(self, states: Tensor) -> Tensor:
         """Observations [N, E, O] float32; by default the states."""
         return states
 
     def best_actions(self, states: Tensor, parameters: Any, time: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Best actions of one who knows the task, `time` [N, E] steps into the episode.
+        """Actions of an oracle that knows the tasks; None, the default, without an oracle.
 
-        None, the default, if the family has no oracle.
+        Args:
+            states: [N, E, S].
+            parameters: result of `prepare`.
+            time: steps since the start of the episode, int64. Shape [N, E].
         """
         return None
 
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
-        """A picture of one state [S] under one task [D], shape [height, width, 3].
+        """Render a state [S] with its task [D]. Shape [height, width, 3].
 
         Raises:
-            NotImplementedError: if the family has no picture.
+            NotImplementedError: if the family cannot render images.
         """
-        raise NotImplementedError(f"{self.id} has no picture")
+        raise NotImplementedError(f"{self.id} cannot render images")
 
     @property
-    def has_picture(self) -> bool:
+    def can_render(self) -> bool:
         return type(self).render_state is not TensorFamily.render_state
 
     def make_batch(
@@ -113,17 +116,17 @@ class TensorBatch:
         if env_mask is None:
             self._states, self._time = states, torch.zeros_like(self._time)
         else:
-            self._states = torch.where(env_mask.unsqueeze(-1), states, self._current())
+            self._states = torch.where(env_mask.unsqueeze(-1), states, self._current_states())
             self._time = self._time.masked_fill(env_mask, 0)
-        return self._observed()
+        return self._observations()
 
     def step(self, actions: Tensor) -> Step:
         self._states, rewards, terminated, expected = self._family.transition(
-            self._current(), actions, self._parameters, self._generator
+            self._current_states(), actions, self._parameters, self._generator
         )
         self._time = self._time + 1
         return Step(
-            self._observed(),
+            self._observations(),
             rewards,
             self._never.clone() if terminated is None else terminated,
             self._time >= self.horizon,
@@ -133,16 +136,16 @@ class TensorBatch:
     def set_tasks(self, tasks: Tasks) -> None:
         rows = self._family.check_tasks(tasks)
         if len(rows) != self.num_tasks:
-            raise ValueError(f"tasks must be {self.num_tasks} as before, got {len(rows)}")
+            raise ValueError(f"tasks must have {self.num_tasks} rows as before, got {len(rows)}")
         self._tasks = rows
         self._parameters = self._prepare()
 
     def oracle_actions(self) -> Tensor | None:
-        return self._family.best_actions(self._current(), self._parameters, self._time)
+        return self._family.best_actions(self._current_states(), self._parameters, self._time)
 
     def render(self, task: int, env: int) -> NDArray[np.uint8]:
-        """A picture of one environment, shape [height, width, 3]."""
-        state = self._current()[task, env].double().cpu().numpy()
+        """Render one environment. Shape [height, width, 3]."""
+        state = self._current_states()[task, env].double().cpu().numpy()
         return self._family.render_state(state, self._tasks[task])
 
     def close(self) -> None:
@@ -151,20 +154,20 @@ class TensorBatch:
     def _prepare(self) -> Any:
         return self._family.prepare(torch.from_numpy(self._tasks).to(self._device, torch.float32))
 
-    def _observed(self) -> Tensor:
-        """What is seen, in a tensor of its own: who gets it may write to it."""
-        states = self._current()
-        seen = self._family.observe(states)
-        is_view = seen.untyped_storage().data_ptr() == states.untyped_storage().data_ptr()
-        return seen.clone() if is_view else seen
+    def _observations(self) -> Tensor:
+        """Observations as a fresh tensor that the caller may modify."""
+        states = self._current_states()
+        observations = self._family.observe(states)
+        is_view = observations.untyped_storage().data_ptr() == states.untyped_storage().data_ptr()
+        return observations.clone() if is_view else observations
 
-    def _current(self) -> Tensor:
+    def _current_states(self) -> Tensor:
         if self._states is None:
             raise RuntimeError("the batch must be reset before its first step")
         return self._states
 
     def _on_device(self, generator: torch.Generator) -> torch.Generator:
-        """The caller's generator, or one on the batch's device that it seeds."""
+        """The caller's generator, or one on the batch's device with a seed from it."""
         if generator.device.type == self._device.type:
             return generator
         seed = int(torch.randint(2**62, (), generator=generator))

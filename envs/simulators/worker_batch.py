@@ -1,7 +1,7 @@
 """Batches of any Gymnasium environments, stepped by a few processes over shared memory.
 
-Here are episodes and tensors; the processes are in `worker_pool`, what they do in
-`worker_process`.
+This module handles episodes and tensors; `worker_pool` handles the processes, and `worker_process`
+contains the code that they run.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from metarl.tasks.family import Step
 from metarl.tasks.spaces import Tasks
 from metarl.validation import require_at_least, require_between
 
-from .worker_pool import InProcess, WorkerError, WorkerPool, shared_memory
+from .worker_pool import InProcessPool, WorkerError, WorkerPool, shared_memory
 from .worker_process import Layout, TaskSetter
 
 __all__ = ["WorkerBatch", "WorkerError"]
 
-_FEWEST_WORTH_WORKERS = 8  # environments; below, starting processes costs more than they give
+_MIN_ENVS_FOR_WORKERS = 8  # with fewer, starting processes takes longer than they save
 _MAX_SEED = 2**31
 
 
 class WorkerBatch:
-    """All environments of all tasks, each a Gymnasium environment of its own.
+    """All environments of all tasks, each a separate Gymnasium environment.
 
-    Seeds are drawn here, one for each environment at each reset, so results are the same to the
-    bit for any number of workers. An environment whose episode has ended is left alone: it gives
-    its last observation and reward 0 until it is reset. An environment that draws from a global
-    generator, rather than from its own `np_random`, is not reproducible.
+    Seeds are sampled here, one for each environment at each reset, so results are bitwise identical
+    for any number of workers. An environment whose episode has ended is not stepped: it returns its
+    last observation and reward 0 until it is reset. An environment that uses a global generator
+    instead of its `np_random` is not reproducible.
 
-    Where an environment raises, or a worker dies or hangs, `WorkerError` names the task and the
+    If an environment raises, or a worker dies or hangs, `WorkerError` names the task and the
     environment, and the batch is closed.
     """
 
@@ -57,24 +57,24 @@ class WorkerBatch:
         num_workers: int | None = None,
         timeout_seconds: float = 60.0,
     ) -> None:
-        """Make the environments.
+        """Create the environments.
 
         Args:
-            family: says what environments to make and how to pose a task.
+            family: creates the environments and sets tasks in them.
             tasks: shape [N, D].
             num_envs: environments of each task.
-            device: where observations and rewards are handed out.
+            device: device of observations and rewards.
             num_workers: processes, at most one per environment; 0 steps in this process; None
-                takes one per core that this process may use, and 0 if there are fewer than 8
-                environments or one core, in a daemon process, and for families that are defined
-                in a notebook or by `python -c`.
-            timeout_seconds: how long one environment may take for one call; a worker that hangs
-                is found after one to two times as long.
+                uses one per core available to this process, or 0 if there are fewer than 8
+                environments or only one core, in a daemon process, and for families that are
+                defined in a notebook or by `python -c`.
+            timeout_seconds: time limit of a call to one environment; a worker that hangs is
+                detected after one to two times this time.
 
         Raises:
             ValueError: if a task lies outside the task space, or a number is out of range.
             TypeError: if the family cannot be pickled to its workers.
-            WorkerError: if an environment cannot be made.
+            WorkerError: if an environment cannot be created.
         """
         require_at_least("num_envs", num_envs, 1)
         if num_workers is not None:
@@ -96,7 +96,7 @@ class WorkerBatch:
         self._pool = (
             WorkerPool(family, layout, memory, timeout_seconds=timeout_seconds)
             if self.num_workers
-            else InProcess(family, layout, self._arrays)
+            else InProcessPool(family, layout, self._arrays)
         )
 
     def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
@@ -107,7 +107,7 @@ class WorkerBatch:
         if env_mask is None:
             arrays.chosen[:] = True
         else:
-            self._last_observations()  # only who was reset as a whole may be reset in part
+            self._last_observations()  # raises unless all environments were reset before
             arrays.chosen[:] = env_mask.reshape(-1).cpu().numpy()
         self._pool.reset()
         for ends in (arrays.terminated, arrays.truncated, arrays.success):
@@ -120,7 +120,7 @@ class WorkerBatch:
         self._require_open()
         self._last_observations()
         arrays = self._arrays
-        self._put(actions)
+        self._write_actions(actions)
         np.logical_or(arrays.terminated, arrays.truncated, out=arrays.chosen)
         np.logical_not(arrays.chosen, out=arrays.chosen)
         arrays.rewards[:] = 0
@@ -140,7 +140,7 @@ class WorkerBatch:
         self._require_open()
         rows = self._family.check_tasks(tasks)
         if len(rows) != self.num_tasks:
-            raise ValueError(f"tasks must be {self.num_tasks} as before, got {len(rows)}")
+            raise ValueError(f"tasks must have {self.num_tasks} rows as before, got {len(rows)}")
         changed = (rows != self._arrays.tasks).any(axis=1)
         self._arrays.is_new_task[np.repeat(changed, self.num_envs)] = True
         self._arrays.tasks[:] = rows
@@ -153,34 +153,34 @@ class WorkerBatch:
         return best
 
     def render(self, task: int, env: int) -> NDArray[np.uint8]:
-        """A picture of one environment, shape [height, width, 3].
+        """Render one environment. Shape [height, width, 3].
 
         Raises:
-            NotImplementedError: if the environment has none, or a package to draw it is missing.
+            NotImplementedError: if the environment cannot render, or a package for it is missing.
         """
         self._require_open()
         self._last_observations()
-        picture = self._pool.render(task * self.num_envs + env)
-        if isinstance(picture, str):
-            raise NotImplementedError(f"{self._family.id} has no picture: {picture}")
-        return picture
+        image = self._pool.render(task * self.num_envs + env)
+        if isinstance(image, str):
+            raise NotImplementedError(f"{self._family.id} cannot render images: {image}")
+        return image
 
     def close(self) -> None:
         self._pool.close()
 
     def _require_open(self) -> None:
         if self._pool.is_closed:
-            raise RuntimeError("the batch is closed; make another")
+            raise RuntimeError("the batch is closed; create another one")
 
     def _last_observations(self) -> Tensor:
         if self._observations is None:
             raise RuntimeError("the batch must be reset before its first step")
         return self._observations
 
-    def _put(self, actions: Tensor) -> None:
-        """Hand actions to the workers, boxes clipped and integers rounded."""
-        given = actions.detach().cpu().numpy().reshape(self._arrays.actions.shape)
-        self._arrays.actions[:] = self._actions.clip(given)
+    def _write_actions(self, actions: Tensor) -> None:
+        """Write actions to the shared array, with boxes clipped and integers rounded."""
+        rows = actions.detach().cpu().numpy().reshape(self._arrays.actions.shape)
+        self._arrays.actions[:] = self._actions.clip(rows)
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         """A copy [N, E, …] of shared values [B, …] on the caller's device."""
@@ -188,25 +188,25 @@ class WorkerBatch:
         return copied.view(self.num_tasks, self.num_envs, *values.shape[1:])
 
 
-def _num_workers(given: int | None, batch_size: int, family: TaskSetter) -> int:
+def _num_workers(requested: int | None, batch_size: int, family: TaskSetter) -> int:
     is_interactive = _is_defined_interactively(type(family))
-    if given is not None:
-        if given and is_interactive:
+    if requested is not None:
+        if requested and is_interactive:
             raise ValueError(
                 f"num_workers must be 0 for {type(family).__name__}, which is defined in a "
-                f"notebook or on the command line, got {given}: worker processes can import "
-                "classes of modules only, so move it to a module"
+                f"notebook or on the command line, got {requested}: worker processes can "
+                "import classes only from modules, so move it to a module"
             )
-        return min(given, batch_size)
+        return min(requested, batch_size)
     cores = usable_cores()
-    is_worker = multiprocessing.current_process().daemon  # it may not start processes
-    if is_worker or is_interactive or cores == 1 or batch_size < _FEWEST_WORTH_WORKERS:
+    is_daemon = multiprocessing.current_process().daemon  # cannot start processes
+    if is_daemon or is_interactive or cores == 1 or batch_size < _MIN_ENVS_FOR_WORKERS:
         return 0
     return min(cores, batch_size)
 
 
 def _is_defined_interactively(family_type: type) -> bool:
-    """Whether the class is of a `__main__` that is no file, which other processes cannot import."""
+    """Whether the class is defined in a `__main__` that other processes cannot import."""
     is_main = any(base.__module__ == "__main__" for base in family_type.__mro__)
     return is_main and not hasattr(sys.modules["__main__"], "__file__")
 

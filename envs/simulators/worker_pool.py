@@ -1,7 +1,7 @@
-"""Worker processes of a batch: how they start, are told what to do, fail, and end.
+"""Worker processes of a batch: start, commands, failures and shutdown.
 
-All data lie in arrays shared with the workers; what goes through a worker's pipe is one byte each
-way. The memory has no name in the file system, so there is nothing to be left behind.
+All data are in arrays shared with the workers; a command and its answer in a worker's pipe are one
+byte each. The shared memory has no name in the file system, so no file can be left behind.
 """
 
 from __future__ import annotations
@@ -31,62 +31,62 @@ from .worker_process import (
     RESET,
     STEP,
     Arrays,
+    Image,
     Layout,
-    Picture,
     Shard,
     TaskSetter,
     serve,
 )
 
-__all__ = ["InProcess", "WorkerError", "WorkerPool", "shared_memory"]
+__all__ = ["InProcessPool", "WorkerError", "WorkerPool", "shared_memory"]
 
-_START_SECONDS = 120.0  # at least this long may a worker take to import and make an environment
-_FAREWELL_SECONDS = 3.0  # for closing environments, before a worker is killed
+_MIN_START_SECONDS = 120.0  # smallest time limit for imports and the first environment
+_SHUTDOWN_SECONDS = 3.0  # for closing environments before a worker is killed
 _START_HINT = (
-    "; what it wrote to standard error tells why (a script that makes batches must do so under "
+    "; its standard error has the reason (a script that creates batches must do so under "
     "`if __name__ == '__main__':`)"
 )
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class WorkerError(RuntimeError):
-    """An environment raised, or the process that steps it died or hung; its batch is closed."""
+    """An environment raised, or its process died or hung; the batch is closed."""
 
     def __init__(self, message: str, task: int | None = None, env: int | None = None) -> None:
         super().__init__(message)
         self.task, self.env = task, env
-        """Where it happened, if in an environment."""
+        """Indices of the task and environment, if the error occurred in an environment."""
 
 
-class InProcess:
-    """A pool without workers: the environments are stepped in this process, to the same bits."""
+class InProcessPool:
+    """A pool without workers that steps in this process, with bitwise identical results."""
 
     def __init__(self, family: TaskSetter, layout: Layout, arrays: Arrays) -> None:
         self._layout, self._arrays = layout, arrays
         arrays.active_env[:] = -1
         shard = self._shard = Shard(family, layout, arrays, 0)
         self._finalizer = weakref.finalize(self, shard.close)
-        with self._errors_named("making"):
+        with self._named_errors("creating environments"):
             shard.make()
 
     @property
     def is_closed(self) -> bool:
-        """Whether it has been closed, by an error or `close`."""
+        """Whether the pool was closed, by an error or `close`."""
         return not self._finalizer.alive
 
     def reset(self) -> None:
         """Reset the chosen environments."""
-        with self._errors_named("resetting"):
+        with self._named_errors("resetting"):
             self._shard.reset()
 
     def step(self) -> None:
         """Step the chosen environments."""
-        with self._errors_named("stepping"):
+        with self._named_errors("stepping"):
             self._shard.step()
 
-    def render(self, index: int) -> Picture:
-        """A picture of one environment."""
-        with self._errors_named("drawing"):
+    def render(self, index: int) -> Image:
+        """Render one environment."""
+        with self._named_errors("rendering"):
             return self._shard.render(index)
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class InProcess:
         self._finalizer()
 
     @contextlib.contextmanager
-    def _errors_named(self, doing: str) -> Iterator[None]:
+    def _named_errors(self, doing: str) -> Iterator[None]:
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -117,24 +117,24 @@ class _Worker:
 class WorkerPool:
     """Spawned processes, each with a shard of the batch's environments.
 
-    After an error, or an interrupt while the workers were busy, all of them are ended.
+    After an error, or an interrupt while the workers are busy, all workers are ended.
     """
 
     def __init__(
         self, family: TaskSetter, layout: Layout, memory: Any, *, timeout_seconds: float
     ) -> None:
-        """Start the workers and let them make their environments.
+        """Start the workers, which create their environments.
 
         Args:
             family: pickled to the workers.
-            layout: of the shared arrays; its `num_shards` is the number of workers.
-            memory: from `shared_memory`; the arrays in it hold the first tasks.
-            timeout_seconds: how long one environment may take for one call; a worker that hangs
-                is found after one to two times as long.
+            layout: layout of the shared arrays; its `num_shards` is the number of workers.
+            memory: from `shared_memory`; its arrays contain the first tasks.
+            timeout_seconds: time limit of a call to one environment; a worker that hangs is
+                detected after one to two times this time.
 
         Raises:
             TypeError: if the family cannot be pickled.
-            WorkerError: if a worker cannot make its environments.
+            WorkerError: if a worker cannot create its environments.
         """
         pickled = _pickle(family)
         context = get_context("spawn")
@@ -157,12 +157,12 @@ class WorkerPool:
                     process.start()
                 theirs.close()
                 self._selector.register(ours, selectors.EVENT_READ, worker)
-            self._tell(pickled, "starting", self._workers)
-            self._hear("starting", max(timeout_seconds, _START_SECONDS), self._workers)
+            self._send(pickled, "starting", self._workers)
+            self._receive("starting", max(timeout_seconds, _MIN_START_SECONDS), self._workers)
 
     @property
     def is_closed(self) -> bool:
-        """Whether the workers have been ended, by an error or `close`."""
+        """Whether the workers were ended, by an error or `close`."""
         return not self._finalizer.alive
 
     @property
@@ -172,63 +172,65 @@ class WorkerPool:
 
     def reset(self) -> None:
         """Reset the chosen environments."""
-        self._ask(RESET, "resetting")
+        self._command(RESET, "resetting")
 
     def step(self) -> None:
         """Step the chosen environments."""
-        self._ask(STEP, "stepping")
+        self._command(STEP, "stepping")
 
-    def render(self, index: int) -> Picture:
-        """A picture of one environment."""
+    def render(self, index: int) -> Image:
+        """Render one environment."""
         owner = next(w for w in self._workers if index in self._layout.shard(w.number))
         with self._closed_on_error():
-            self._tell(RENDER + pickle.dumps(index), "drawing", [owner])
-            answer = self._hear("drawing", self._timeout_seconds, [owner])[0]
-        picture: Picture = pickle.loads(answer)
-        return picture
+            self._send(RENDER + pickle.dumps(index), "rendering", [owner])
+            answer = self._receive("rendering", self._timeout_seconds, [owner])[0]
+        image: Image = pickle.loads(answer)
+        return image
 
     def close(self) -> None:
-        """End the workers; the environments are closed first."""
+        """Close the environments and end the workers."""
         self._finalizer()
 
-    def _ask(self, command: bytes, doing: str) -> None:
-        """Give the command to those workers that have a chosen environment."""
+    def _command(self, command: bytes, doing: str) -> None:
+        """Run a command in the workers that have a chosen environment."""
         chosen, shard = self._arrays.chosen, self._layout.shard
-        asked = [w for w in self._workers if chosen[_slice(shard(w.number))].any()]
+        workers = [w for w in self._workers if chosen[_slice(shard(w.number))].any()]
         with self._closed_on_error():
-            self._tell(command, doing, asked)
-            self._hear(doing, self._timeout_seconds, asked)
+            self._send(command, doing, workers)
+            self._receive(doing, self._timeout_seconds, workers)
 
     @contextlib.contextmanager
     def _closed_on_error(self) -> Iterator[None]:
         try:
             yield
-        except BaseException:  # an interrupt too: an answer would be left in a pipe
+        except BaseException:  # also interrupts, after which answers would remain in pipes
             self.close()
             raise
 
-    def _tell(self, message: bytes, doing: str, asked: Sequence[_Worker]) -> None:
-        for worker in asked:
+    def _send(self, message: bytes, doing: str, workers: Sequence[_Worker]) -> None:
+        for worker in workers:
             try:
                 worker.connection.send_bytes(message)
             except OSError:
-                if not worker.connection.poll():  # else it has left a last word
+                if not worker.connection.poll():  # otherwise its error message can be read
                     raise self._death(worker, doing) from None
 
-    def _hear(self, doing: str, timeout_seconds: float, asked: Sequence[_Worker]) -> list[bytes]:
-        """Wait for the answers of all who were asked; their payloads."""
+    def _receive(
+        self, doing: str, timeout_seconds: float, workers: Sequence[_Worker]
+    ) -> list[bytes]:
+        """Wait for the answers of the workers and return their payloads."""
         answers: dict[int, bytes] = {}
-        seen = self._arrays.active_env.copy()
-        while len(answers) < len(asked):
+        earlier = self._arrays.active_env.copy()
+        while len(answers) < len(workers):
             events = self._selector.select(timeout_seconds)
             for key, _ in events:
                 worker: _Worker = key.data
                 answers[worker.number] = self._payload(worker, doing)
             if not events:
-                waiting = [w for w in asked if w.number not in answers]
-                self._require_progress(waiting, seen, doing, timeout_seconds)
-                seen = self._arrays.active_env.copy()
-        return [answers[worker.number] for worker in asked]
+                waiting = [w for w in workers if w.number not in answers]
+                self._require_progress(waiting, earlier, doing, timeout_seconds)
+                earlier = self._arrays.active_env.copy()
+        return [answers[worker.number] for worker in workers]
 
     def _payload(self, worker: _Worker, doing: str) -> bytes:
         try:
@@ -244,24 +246,24 @@ class WorkerPool:
     def _require_progress(
         self,
         waiting: Sequence[_Worker],
-        seen: NDArray[np.int64],
+        earlier: NDArray[np.int64],
         doing: str,
         timeout_seconds: float,
     ) -> None:
-        """Raise if one is still where it was before."""
+        """Raise if a worker is in the same environment as at the previous time limit."""
         for worker in waiting:
             index, place = self._where(worker)
-            if index == seen[worker.number] and not worker.connection.poll():
+            if index == earlier[worker.number] and not worker.connection.poll():
                 worker.process.kill()
                 raise WorkerError(
-                    f"worker {worker.number} gave no answer for {timeout_seconds:g} s while "
+                    f"worker {worker.number} did not answer within {timeout_seconds:g} s while "
                     f"{doing}, {place}",
                     *_task_and_env(self._layout, index),
                 )
 
     def _death(self, worker: _Worker, doing: str) -> WorkerError:
         index, place = self._where(worker)
-        worker.process.join(_FAREWELL_SECONDS)
+        worker.process.join(_SHUTDOWN_SECONDS)
         hint = _START_HINT if doing == "starting" and index < 0 else ""
         return WorkerError(
             f"worker {worker.number} died (exit code {worker.process.exitcode}) while {doing}, "
@@ -270,13 +272,13 @@ class WorkerPool:
         )
 
     def _where(self, worker: _Worker) -> tuple[int, str]:
-        """The environment a worker is in, −1 for none, and that in words."""
+        """Index of the environment that a worker is in, −1 for none, and a description."""
         index = int(self._arrays.active_env[worker.number])
         if index >= 0:
             return index, f"in {_place(self._layout, self._arrays, index)}"
         shard = self._layout.shard(worker.number)
         ends = (_place(self._layout, self._arrays, end) for end in (shard[0], shard[-1]))
-        return index, f"outside its environments, which are {' to '.join(ends)}"
+        return index, f"outside of its environments, {' to '.join(ends)}"
 
 
 def _slice(indices: range) -> slice:
@@ -284,7 +286,7 @@ def _slice(indices: range) -> slice:
 
 
 def shared_memory(layout: Layout) -> Any:
-    """Zeroed memory that spawned processes can share; it is freed with its last user."""
+    """Zeroed memory that spawned processes can share; it is freed after its last use."""
     return get_context("spawn").RawArray(ctypes.c_uint8, layout.num_bytes)
 
 
@@ -303,14 +305,14 @@ def _pickle(family: TaskSetter) -> bytes:
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise TypeError(
             f"family must be picklable to reach its worker processes: define {type(family)} and "
-            f"what it holds at the top level of a module, or set num_workers=0 ({error})"
+            f"its attributes at the top level of a module, or set num_workers=0 ({error})"
         ) from error
 
 
 @contextlib.contextmanager
 def _started_as_worker() -> Iterator[None]:
-    """A process started herein computes on one thread, and interrupts pass it by from the start."""
-    resource_tracker.ensure_running()  # its own start would unblock the signal
+    """Start processes with one thread and with interrupts blocked from the beginning."""
+    resource_tracker.ensure_running()  # starting it later would unblock the signal
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
@@ -328,13 +330,13 @@ def _started_as_worker() -> Iterator[None]:
 def _shut_down(
     workers: Sequence[_Worker], selector: selectors.BaseSelector, owner_pid: int
 ) -> None:
-    """Hang up, wait a little for the workers to end, and kill those that do not."""
+    """Close the pipes, wait for the workers to end, and kill the others."""
     if os.getpid() != owner_pid:
-        return  # a fork of the owner: the workers are not its own
+        return  # a fork of the owner, which must not end its workers
     selector.close()
     for worker in workers:
         worker.connection.close()
-    deadline = time.monotonic() + _FAREWELL_SECONDS
+    deadline = time.monotonic() + _SHUTDOWN_SECONDS
     for worker in workers:
         if worker.process.pid is None:
             continue  # it was never started

@@ -1,6 +1,6 @@
-"""Some environments of a batch and the arrays they share with it: what a worker process runs.
+"""Code of a worker process: a shard of the environments and the arrays shared with the batch.
 
-The same code steps a batch without workers, in the calling process. This module uses no tensors or
+Batches without workers run the same code in the calling process. This module uses no tensors or
 randomness; the shared arrays specify which environments to reset or step, with which seeds and
 actions.
 """
@@ -36,23 +36,23 @@ __all__ = [
     "STEP",
     "Arrays",
     "Layout",
-    "Picture",
+    "Image",
     "TaskSetter",
     "Shard",
     "serve",
 ]
 
-# What parent and worker send each other: one byte, and for some a payload behind it.
+# Messages between parent and worker: one byte, in some cases followed by a payload.
 RESET, STEP, RENDER = b"r", b"s", b"p"
 DONE, FAILED = b"d", b"f"
 
-_ALIGNMENT = 64  # bytes; arrays begin on cache lines of their own
+_ALIGNMENT = 64  # bytes; each array begins on a new cache line
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 Row: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = NDArray[np.float64]
-Picture: TypeAlias = NDArray[np.uint8] | str
-"""A picture [height, width, 3], or why there is none."""
+Image: TypeAlias = NDArray[np.uint8] | str
+"""An image [height, width, 3], or the reason why the environment cannot render."""
 
 
 class TaskSetter(Protocol):
@@ -88,7 +88,7 @@ class Arrays:
     """What parent and workers share; B = N·E environments, task by task, in W workers."""
 
     tasks: NDArray[np.float64]  # [N, D]
-    is_new_task: NDArray[np.bool_]  # [B], the task has not been applied yet
+    is_new_task: NDArray[np.bool_]  # [B], whether the task has not been applied yet
     chosen: NDArray[np.bool_]  # [B], which environments the next command is for
     seeds: NDArray[np.int64]  # [B]
     actions: NDArray[Any]  # [B, A…]
@@ -97,12 +97,12 @@ class Arrays:
     terminated: NDArray[np.bool_]  # [B]
     truncated: NDArray[np.bool_]  # [B]
     success: NDArray[np.bool_]  # [B]
-    active_env: NDArray[np.int64]  # [W], the environment a worker is in; −1: in none
+    active_env: NDArray[np.int64]  # [W], environment that a worker is in, or −1
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Shapes of the shared arrays, and how they lie in one block of memory."""
+    """Shapes of the shared arrays and their places in one block of memory."""
 
     num_tasks: int
     num_envs: int
@@ -114,12 +114,12 @@ class Layout:
 
     @property
     def batch_size(self) -> int:
-        """B = N·E."""
+        """Number of environments, B = N·E."""
         return self.num_tasks * self.num_envs
 
     @property
     def num_bytes(self) -> int:
-        """Memory for all arrays."""
+        """Size of the memory block for all arrays."""
         return sum(_padded_bytes(shape, dtype) for shape, dtype in self._shapes().values())
 
     def arrays(self, memory: Any) -> Arrays:
@@ -159,10 +159,9 @@ def _padded_bytes(shape: Sequence[int], dtype: str) -> int:
 
 
 class Shard:
-    """Environments next to each other in a batch, stepped one after another.
+    """Consecutive environments of a batch, stepped one after another.
 
-    An exception of an environment leaves through the method that met it; `active_env` then names
-    the environment.
+    Exceptions of environments are not caught; `active_env` then contains the environment's index.
     """
 
     def __init__(self, family: TaskSetter, layout: Layout, arrays: Arrays, number: int) -> None:
@@ -172,15 +171,15 @@ class Shard:
         self._envs: dict[int, Env] = {}
         self._keys: dict[int, Hashable] = {}
         self._spare: defaultdict[Hashable, list[Env]] = defaultdict(list)
-        self._nested: dict[int, spaces.Space[Any]] = {}  # what must be flattened
+        self._nested: dict[int, spaces.Space[Any]] = {}  # spaces of observations to flatten
 
     def make(self) -> None:
-        """Make the environments for their first tasks."""
+        """Create the environments for their first tasks."""
         for index in self._enter(self._indices):
             self._place(index, self._family.env_key(self._task(index)))
 
     def reset(self) -> None:
-        """Begin an episode in the chosen environments; a new task is applied before."""
+        """Begin an episode in the chosen environments, after applying new tasks."""
         arrays = self._arrays
         chosen = self._chosen()
         self._replace_envs([index for index in chosen if arrays.is_new_task[index]])
@@ -195,7 +194,9 @@ class Shard:
     def step(self) -> None:
         """Step the chosen environments."""
         arrays, envs, first = self._arrays, self._envs, self._indices.start
-        rows = arrays.actions[first : self._indices.stop].copy()  # an environment may keep its row
+        rows = arrays.actions[
+            first : self._indices.stop
+        ].copy()  # an environment may keep a reference to its action
         has_success, action_of = self._family.has_success, self._actions.from_row
         for index in self._enter(self._chosen()):
             observation, reward, terminated, truncated, info = envs[index].step(
@@ -208,21 +209,21 @@ class Shard:
             if has_success:
                 arrays.success[index] = info["success"]
 
-    def render(self, index: int) -> Picture:
-        """A picture of one environment."""
+    def render(self, index: int) -> Image:
+        """Render one environment."""
         env = self._envs[index]
         if env.render_mode != "rgb_array":
-            return "its environment was not made to draw one"
-        picture: Any = None
+            return "its environment was not created with render_mode='rgb_array'"
+        image: Any = None
         for _ in self._enter([index]):
             try:
-                picture = env.render()
+                image = env.render()
             except DependencyNotInstalled as error:
-                picture = str(error)
-        return picture if isinstance(picture, str) else np.asarray(picture, dtype=np.uint8)
+                image = str(error)
+        return image if isinstance(image, str) else np.asarray(image, dtype=np.uint8)
 
     def close(self) -> None:
-        """Close all environments, whatever they say."""
+        """Close all environments and ignore their exceptions."""
         for env in [*self._envs.values(), *(env for envs in self._spare.values() for env in envs)]:
             with contextlib.suppress(Exception):
                 env.close()
@@ -239,7 +240,7 @@ class Shard:
         return chosen
 
     def _enter(self, indices: Sequence[int]) -> Iterator[int]:
-        """The indices, each noted in `active_env` while its environment is at work."""
+        """Yield the indices, each written to `active_env` while its environment runs."""
         active_env, number = self._arrays.active_env, self._number
         for index in indices:
             active_env[number] = index
@@ -274,30 +275,30 @@ class Shard:
             self._nested[index] = space
 
     def _observe(self, index: int, observation: Any) -> None:
-        """Write an observation, flattened, to its row; no other shape may be broadcast to it."""
+        """Flatten an observation and write it to its row, without broadcasting."""
         space = self._nested.get(index)
         flat: Any = observation if space is None else spaces.flatten(space, observation)
         shape = (self._layout.observation_size,)
         if np.shape(flat) != shape:
             raise ValueError(
-                f"observations must have shape {shape} as the space says, got {np.shape(flat)}"
+                f"observations must have shape {shape} as in their space, got {np.shape(flat)}"
             )
         self._arrays.observations[index] = flat
 
 
 def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> None:
-    """Main function of a worker: obey the parent's commands until it hangs up.
+    """Main function of a worker: run the parent's commands until the parent closes the pipe.
 
-    The first message is the pickled family; each is answered by DONE, or by FAILED and a traceback,
-    after which the worker ends.
+    The first message is the pickled family. The answer to each message is DONE, or FAILED with a
+    traceback, after which the worker ends.
 
     Args:
-        connection: to the parent.
-        memory: the block that holds the arrays.
-        layout: of the arrays.
-        number: which shard is this worker's.
+        connection: pipe to the parent.
+        memory: the block that contains the arrays.
+        layout: layout of the arrays.
+        number: index of this worker's shard.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
     threading.Thread(target=_die_with_parent, daemon=True).start()
     shard: Shard | None = None
     try:
@@ -309,7 +310,7 @@ def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> N
         shard.make()
         _answer(connection, DONE)
         while (message := _receive(connection)) is not None:
-            _answer(connection, DONE + _obey(shard, message))
+            _answer(connection, DONE + _run_command(shard, message))
     except BaseException:  # an environment may raise anything, SystemExit included
         _answer(connection, FAILED + traceback.format_exc().encode())
     finally:
@@ -318,7 +319,7 @@ def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> N
         connection.close()
 
 
-def _obey(shard: Shard, message: bytes) -> bytes:
+def _run_command(shard: Shard, message: bytes) -> bytes:
     if message == STEP:
         shard.step()
     elif message == RESET:
@@ -329,7 +330,7 @@ def _obey(shard: Shard, message: bytes) -> bytes:
 
 
 def _receive(connection: Connection) -> bytes | None:
-    """The next message; None when the parent has hung up."""
+    """The next message, or None if the parent has closed the pipe."""
     try:
         return connection.recv_bytes()
     except (EOFError, OSError):
@@ -337,15 +338,17 @@ def _receive(connection: Connection) -> bytes | None:
 
 
 def _answer(connection: Connection, message: bytes) -> None:
-    with contextlib.suppress(OSError):  # the parent has hung up; the next receive tells
+    with contextlib.suppress(
+        OSError
+    ):  # the parent has closed the pipe; the next receive returns None
         connection.send_bytes(message)
 
 
 def _die_with_parent() -> None:
-    """End this process when its parent ends, even from within an environment that hangs.
+    """End this process when its parent ends, even if an environment hangs.
 
-    The sentinel tells at once, unless a process forked off the parent holds its other end open; so
-    the parent is looked for each second as well.
+    The sentinel is immediate, but a process forked from the parent may keep it open, so the parent
+    is also checked every second.
     """
     parent = parent_process()
     assert parent is not None

@@ -174,7 +174,7 @@ def check_options(options: Mapping[str, Any] | None, choices: Iterable[str]) -> 
 
 def render_metadata(family: TaskFamily, batch: BatchEnv) -> dict[str, Any]:
     """Gymnasium's metadata on rendering: "rgb_array" if the batch can draw."""
-    can_draw = family.has_picture and isinstance(batch, RendersBatch)
+    can_draw = family.can_render and isinstance(batch, RendersBatch)
     return {
         "render_modes": ["rgb_array"] if can_draw else [],
         "render_fps": _FRAMES_PER_SECOND,
@@ -193,5 +193,5 @@ def check_render_mode(
     if render_mode is None or render_mode in modes:
         return render_mode
     if not modes:
-        raise ValueError(f"render_mode must be None, {family.id} has no picture")
+        raise ValueError(f"render_mode must be None, {family.id} cannot render images")
     raise ValueError(unknown_name("render_mode", render_mode, modes))

@@ -139,7 +139,7 @@ def record_videos(
         agent, family, tasks, protocol, tuple(stages), 1, torch.device(device)
     )
     with closing(recorder.make_batch()) as env:
-        if not (family.has_picture and isinstance(env, RendersBatch)):
+        if not (family.can_render and isinstance(env, RendersBatch)):
             return None
         steps_per_frame = -(-family.horizon // max_frames)
         videos = _VideoCallback(recorder, _renderer(env), steps_per_frame)

@@ -50,7 +50,7 @@ def _agent_behavior(group: RunGroup[Evaluation], device: DeviceName) -> Block:
     except (ValueError, RuntimeError) as error:  # no checkpoint; no way to draw here
         return Paragraph(f"Nothing is shown: {error}.")
     if shown is None:
-        return Paragraph(f"{family.id} has no picture, so nothing is shown.")
+        return Paragraph(f"{family.id} cannot render images, so nothing is shown.")
     split = evaluation.protocol.split
     who = f"Run {run.path} on the first {len(shown.tasks)} {split} tasks"
     return Figures(list(_pictures(shown, who)))

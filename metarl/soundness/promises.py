@@ -253,7 +253,7 @@ def _require_none(where: Tensor, age: Tensor, what: str) -> None:
 def _pictures_can_be_drawn(trial: Trial) -> str:
     """`render` gives pictures that change when the environment moves."""
     with trial.batch() as env:
-        if not (trial.family.has_picture and isinstance(env, RendersBatch)):
+        if not (trial.family.can_render and isinstance(env, RendersBatch)):
             raise NotApplicableError("the family draws no pictures")
         env.reset(trial.chance())
         try:

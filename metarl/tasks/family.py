@@ -160,7 +160,7 @@ class TaskFamily(ABC):
         return f"{text}. Warning: {self.warning}" if self.warning else text
 
     @property
-    def has_picture(self) -> bool:
+    def can_render(self) -> bool:
         """False where batches have a method `render` that draws nothing."""
         return True
 
@@ -206,8 +206,10 @@ class TaskFamily(ABC):
             ValueError: if a task lies outside the task space.
         """
 
-    @abstractmethod
-    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks: ...
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        """Tasks of a split, shape [N, D]; by default uniform over `task_space` for every split."""
+        del split
+        return uniform_tasks(self.task_space, num_tasks, rng)
 
 
 def uniform_tasks(space: TaskSpace, num_tasks: int, rng: np.random.Generator) -> Tasks:

@@ -55,8 +55,8 @@ class TaskFamilyWrapper(TaskFamily):
         return self.family.id
 
     @property
-    def has_picture(self) -> bool:
-        return self.family.has_picture
+    def can_render(self) -> bool:
+        return self.family.can_render
 
     def make_batch(
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"

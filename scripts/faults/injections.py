@@ -36,7 +36,7 @@ _TERMS = {
     "inf-reward": "rewards must be finite, got inf from task 1, environment 0",
     "nan-observation": "observations must be finite, got nan from task 1, environment 0",
     "raises": "the simulator lost its licence",
-    "hangs": "gave no answer for 1 s while stepping",
+    "hangs": "did not answer within 1 s while stepping",
     "dies": "died (exit code 7) while stepping",
     "reward-of-another-shape": "rewards of the environment must have shape [2, 2], got [2, 1]",
     "observation-of-another-shape": "shape",

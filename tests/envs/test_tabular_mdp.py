@@ -280,7 +280,7 @@ def test_rows_that_are_no_distributions_are_refused():
     tasks = FAMILY.sample_tasks(3, seed=0)
     tasks[1, 50 + (4 * 5 + 2) * 10 + 7] += 0.25 - tasks[1, 50 + (4 * 5 + 2) * 10 + 7]
     total = tasks[1, 50 + 22 * 10 : 50 + 23 * 10].sum()
-    sentence = f"add up to 1, got {total:g} in task 1, state 4, action 2"
+    sentence = f"sum to 1, got {total:g} in task 1, state 4, action 2"
     for refuse in (FAMILY.check_tasks, lambda rows: FAMILY.make_batch(rows, num_envs=1)):
         with pytest.raises(ValueError, match=sentence):
             refuse(tasks)

@@ -119,11 +119,11 @@ def test_a_family_with_pictures_is_shown_in_videos(runs, tmp_path, monkeypatch):
 
 def test_where_nothing_can_be_shown_the_page_says_why(runs, tmp_path, monkeypatch):
     def load(*_, **__):
-        raise RuntimeError("MuJoCo cannot draw off screen here")
+        raise RuntimeError("MuJoCo cannot render off screen here")
 
     monkeypatch.setattr(MAMLTRPO, "load", load)
     text = text_of(report(runs[0], out=tmp_path / "report.html"))
-    assert "Nothing is shown: MuJoCo cannot draw off screen here." in text
+    assert "Nothing is shown: MuJoCo cannot render off screen here." in text
 
 
 def test_splits_outside_the_distribution_have_tables_of_their_own(runs, tmp_path):

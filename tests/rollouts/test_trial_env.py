@@ -143,4 +143,4 @@ def test_a_trial_is_drawn_as_its_episodes_are():
         env.step(np.array([0.05, -0.02], np.float32))
         pictures.append(env.render())
     np.testing.assert_array_equal(*pictures)
-    assert not TrialFamily(make_family("Bandit:n10-k5"), 2).has_picture
+    assert not TrialFamily(make_family("Bandit:n10-k5"), 2).can_render

@@ -60,18 +60,18 @@ def test_a_task_of_a_split_is_one_that_an_evaluation_measures_on(
     assert told in capsys.readouterr().out
 
 
-def test_a_family_without_a_picture_says_so(reported: Reported, tmp_path):
-    with pytest.raises(ValueError, match="DependentBandit:easy has no picture; metarl report"):
+def test_a_family_that_cannot_render_is_an_error(reported: Reported, tmp_path):
+    with pytest.raises(ValueError, match="DependentBandit:easy cannot render images; use"):
         play(reported.bandit, tmp_path / "clip.gif")
     assert not list(tmp_path.iterdir())
 
 
 def test_an_environment_that_cannot_be_drawn_says_so(reported: Reported, tmp_path, monkeypatch):
     def render(*_: object) -> None:
-        raise NotImplementedError("PointRobot:pearl has no picture: pygame is not installed")
+        raise NotImplementedError("PointRobot:pearl cannot render images: pygame is notalled")
 
     monkeypatch.setattr(TensorBatch, "render", render)
-    with pytest.raises(ValueError, match="PointRobot:pearl has no picture: pygame is not inst"):
+    with pytest.raises(ValueError, match="PointRobot:pearl cannot render images: pygame is not"):
         play(reported.robot, tmp_path / "clip.gif")
     assert not list(tmp_path.iterdir())
 

@@ -116,9 +116,9 @@ def test_pictures_are_the_family_s_own():
         batch.reset(torch.Generator().manual_seed(0))
     pictures = [batch.render(1, 0) for batch in batches]
     np.testing.assert_array_equal(*pictures)
-    assert told.has_picture
+    assert told.can_render
     without = make_family("Bandit:n10-k5")
-    assert not ObservedTaskFamily(without).has_picture
+    assert not ObservedTaskFamily(without).can_render
 
 
 def test_tasks_without_bounds_cannot_be_observed(monkeypatch):

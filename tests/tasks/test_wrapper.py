@@ -72,10 +72,10 @@ def test_wrappers_of_wrappers_draw_what_the_innermost_draws(family_id):
     family = make_family(family_id)
     outer = TrialFamily(ObservedTaskFamily(HalvedRewards(family)), 2)
     assert outer.id == f"{family_id}/2+task × 2 episodes"
-    assert outer.has_picture is family.has_picture
+    assert outer.can_render is family.can_render
     batch = outer.make_batch(family.sample_tasks(1, seed=0), num_envs=1)
     assert isinstance(batch, RendersBatch)
-    if family.has_picture:
+    if family.can_render:
         batch.reset(torch.Generator().manual_seed(0))
         assert batch.render(0, 0).shape[2] == 3
     batch.close()

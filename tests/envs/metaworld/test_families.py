@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.envs.metaworld.families import MetaWorld
-from metarl.envs.metaworld.sawyer import _compiled, _Rotation, make_sawyer, pose
+from metarl.envs.metaworld.sawyer import _compiled, _Rotation, make_sawyer, set_goal
 from metarl.envs.metaworld.tasks import TASK_NAMES, VARIANTS
 from metarl.soundness.check import require_sound
 from metarl.tasks.registry import FAMILIES
@@ -188,12 +188,12 @@ def test_environments_give_the_package_s_numbers_to_the_bit(name, reward) -> Non
     ours = make_sawyer(name, reward)
     theirs = ALL_V3_ENVIRONMENTS[f"{name}-v3"](reward_function_version=reward)
     for env in (ours, theirs):
-        pose(env, name, made.goal(np.array([0, 3])))
+        set_goal(env, name, made.goal(np.array([0, 3])))
     expected = rollout(theirs, name)
     assert rollout(ours, name) == expected
-    pose(ours, name, made.goal(np.array([1, 7])))
+    set_goal(ours, name, made.goal(np.array([1, 7])))
     rollout(ours, name)
-    pose(ours, name, made.goal(np.array([0, 3])))
+    set_goal(ours, name, made.goal(np.array([0, 3])))
     assert rollout(ours, name) == expected
 
 
@@ -324,10 +324,10 @@ class TestBatch:
         batch.reset(generator())
 
         def fail(*_: object) -> None:
-            raise RuntimeError("MuJoCo cannot draw off screen here")
+            raise RuntimeError("MuJoCo cannot render off screen here")
 
         monkeypatch.setattr("metarl.envs.metaworld.sawyer.draw", fail)
-        with pytest.raises(NotImplementedError, match="has no picture: MuJoCo cannot draw"):
+        with pytest.raises(NotImplementedError, match="cannot render images: MuJoCo cannot render"):
             batch.render(0, 0)
 
     @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from metarl.envs.navigation.plane import AGENT, GOAL, OTHER, Disc, draw_cells, draw_discs
+from metarl.envs.navigation.plane import AGENT, GOAL, OTHER, Disc, render_cells, render_discs
 
 
 def colored(picture, color):
@@ -11,7 +11,7 @@ def colored(picture, color):
 
 
 def test_a_disc_lies_where_its_centre_says_with_y_up():
-    picture = draw_discs([Disc((0.5, 0.75), 0.1, GOAL)], half_width=1.0)
+    picture = render_discs([Disc((0.5, 0.75), 0.1, GOAL)], half_width=1.0)
     assert picture.shape == (240, 240, 3)
     assert picture.dtype == np.uint8
     rows, columns = colored(picture, GOAL)
@@ -21,20 +21,20 @@ def test_a_disc_lies_where_its_centre_says_with_y_up():
 
 
 def test_later_discs_cover_earlier_ones():
-    picture = draw_discs([Disc((0, 0), 0.2, GOAL), Disc((0, 0), 0.2, AGENT)], half_width=1.0)
+    picture = render_discs([Disc((0, 0), 0.2, GOAL), Disc((0, 0), 0.2, AGENT)], half_width=1.0)
     assert not len(colored(picture, GOAL)[0])
     assert len(colored(picture, AGENT)[0])
 
 
 def test_a_disc_outside_the_picture_is_drawn_at_its_edge():
-    picture = draw_discs([Disc((9.0, -0.5), 0.1, AGENT)], half_width=1.0)
+    picture = render_discs([Disc((9.0, -0.5), 0.1, AGENT)], half_width=1.0)
     rows, columns = colored(picture, AGENT)
     assert columns.max() == 239
     assert rows.mean() == 179.5
 
 
 def test_cells_lie_where_they_should_with_y_up_and_the_agent_over_them():
-    picture = draw_cells(5, {(4, 0): GOAL, (0, 2): OTHER}, agent=(4, 0))
+    picture = render_cells(5, {(4, 0): GOAL, (0, 2): OTHER}, agent=(4, 0))
     assert picture.shape == (240, 240, 3)
     rows, columns = colored(picture, GOAL)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (193, 239, 193, 239)
@@ -45,4 +45,4 @@ def test_cells_lie_where_they_should_with_y_up_and_the_agent_over_them():
 
 
 def test_a_grid_that_does_not_fit_is_drawn_in_whole_pixels():
-    assert draw_cells(9, {}, agent=(0, 0)).shape == (234, 234, 3)
+    assert render_cells(9, {}, agent=(0, 0)).shape == (234, 234, 3)

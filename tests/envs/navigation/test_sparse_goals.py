@@ -204,7 +204,10 @@ def test_walking_straight_to_the_corner_earns_what_the_warning_says():
         env, lambda position: (2 - position).clamp(-0.2, 0.2), torch.Generator().manual_seed(0)
     )
     assert got.returns.mean() == pytest.approx(2.6, abs=0.05)
-    assert "earns 15, while walking to the corner, as is meant, earns 2.6" in CORNERS.warning
+    assert (
+        "return of 15, while moving to the corner, as intended, has a return of 2.6"
+        in CORNERS.warning
+    )
 
 
 @pytest.mark.parametrize(

@@ -212,12 +212,16 @@ def test_the_family_survives_pickling():
 def test_without_a_picture_the_reason_is_given(monkeypatch):
     batch = peculiar(spaces.Discrete(2)).make_batch([[1.0]], num_envs=1)
     batch.reset(generator())
-    with pytest.raises(NotImplementedError, match="Masses:wide has no picture: its environment"):
+    with pytest.raises(
+        NotImplementedError, match="Masses:wide cannot render images: its environment"
+    ):
         batch.render(0, 0)
     batch = Masses("wide").make_batch([[1.0]], num_envs=1)
     batch.reset(generator())
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(NotImplementedError, match=r"has no picture: .*pygame is not installed"):
+    with pytest.raises(
+        NotImplementedError, match=r"cannot render images: .*pygame is not installed"
+    ):
         batch.render(0, 0)
     batch.step(torch.zeros(1, 1, 1))  # the batch lives on
 
@@ -255,11 +259,9 @@ def test_what_a_family_lacks_or_cannot_use_is_said_in_one_sentence():
     for attribute, word in (("name", "must set name"), ("variants", "must set variants")):
         with pytest.raises(TypeError, match=f"Bare {word}"):
             bare_family(without=attribute)("wide")
-    with pytest.raises(
-        TypeError, match="Bare must set env_id, or make its environments in make_env"
-    ):
+    with pytest.raises(TypeError, match="Bare must set env_id or override make_env"):
         bare_family(without="env_id")("wide")
-    with pytest.raises(TypeError, match="Bare must set horizon, as it has no env_id"):
+    with pytest.raises(TypeError, match="Bare must set horizon because it has no env_id"):
         bare_family(without="env_id", make_env=lambda *_: None)("wide")
     with pytest.raises(TypeError, match="Unfinished must set task_space, observation_description"):
         Unfinished("a")
@@ -271,7 +273,9 @@ def test_what_a_family_lacks_or_cannot_use_is_said_in_one_sentence():
             Limitless("wide")
     finally:
         del gymnasium.registry["Limitless-v0"]
-    with pytest.raises(ValueError, match="observations must be of a fixed number of numbers, got"):
+    with pytest.raises(
+        ValueError, match="observation_space must flatten to a fixed number of numbers, got"
+    ):
         peculiar(spaces.Sequence(spaces.Discrete(2)))
     text = spaces.Dict(image=spaces.Box(0, 1, (2,)), mission=Mission())
     with pytest.raises(ValueError, match=r"got Dict\(.* choose the numeric part in make_env, for"):
@@ -289,7 +293,7 @@ def test_environments_of_other_observations_than_the_familys_are_refused():
     batch = family.make_batch([[1.0]], num_envs=1)
     env = family.made[-1]
     env.observation_space.sample = lambda: np.zeros(1)  # would be spread over both numbers
-    with pytest.raises(RuntimeError, match=r"must have shape \(2,\) as the space says, got \(1,\)"):
+    with pytest.raises(RuntimeError, match=r"must have shape \(2,\) as in their space, got \(1,\)"):
         batch.reset(generator())
 
 
@@ -332,7 +336,7 @@ def test_a_family_of_a_notebook_is_stepped_in_its_process_and_workers_are_reject
     assert done.stdout.splitlines() == [
         "0",
         "num_workers must be 0 for Masses, which is defined in a notebook or on the command line, "
-        "got 2: worker processes can import classes of modules only, so move it to a module",
+        "got 2: worker processes can import classes only from modules, so move it to a module",
     ]
 
 
@@ -373,6 +377,6 @@ def test_an_observation_of_another_shape_is_rejected_after_a_step_as_after_a_res
 
     batch = Family("wide").make_batch([[1.0]], num_envs=1)
     batch.reset(torch.Generator().manual_seed(0))
-    message = r"observations must have shape \(3,\) as the space says, got \(1,\)"
+    message = r"observations must have shape \(3,\) as in their space, got \(1,\)"
     with pytest.raises(RuntimeError, match=message):
         batch.step(torch.zeros(1, 1, dtype=torch.int64))

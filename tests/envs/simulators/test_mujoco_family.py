@@ -15,7 +15,7 @@ from torch import Tensor
 from metarl.envs import make_family
 from metarl.envs.simulators.mujoco_batch import MujocoBatch
 from metarl.envs.simulators.mujoco_family import MujocoFamilyBatch
-from metarl.envs.simulators.mujoco_picture import _Renderers
+from metarl.envs.simulators.mujoco_rendering import _Renderers
 from metarl.finite import NonFiniteError
 
 IDS = [
@@ -150,7 +150,7 @@ def test_the_first_reset_must_be_of_all(make, family_id):
 @every_robot
 def test_another_number_of_tasks_or_a_task_outside_is_refused(make, family_id):
     batch, family = make(family_id), make_family(family_id)
-    with pytest.raises(ValueError, match="tasks must be 2 as before, got 3"):
+    with pytest.raises(ValueError, match="tasks must have 2 rows as before, got 3"):
         batch.set_tasks(family.sample_tasks(3, seed=0))
     outside = family.sample_tasks(2, seed=0) + 100
     with pytest.raises(ValueError, match="tasks must lie in "):
@@ -179,7 +179,7 @@ def test_handed_out_tensors_are_never_written_to_again(make):
 def test_a_batch_of_other_models_of_another_number_is_refused():
     model = make_family("HopperRandParams:pearl").model
     physics = MujocoBatch(model, 3, frame_skip=4)
-    with pytest.raises(ValueError, match="models must be 3, got 2"):
+    with pytest.raises(ValueError, match="models must have 3 entries, got 2"):
         physics.set_models([model] * 2)
     physics.close()
 
@@ -223,15 +223,15 @@ def draw(backend: str, *family_ids: str) -> subprocess.CompletedProcess[str]:
 
 def test_pictures_show_every_robot_wherever_it_is():
     done = draw("egl", *(i for i in IDS if i != "Walker2DRandParams:pearl"))
-    if "MuJoCo cannot draw off screen here" in done.stderr or "EGL" in done.stderr:
-        pytest.skip("MuJoCo cannot draw on this machine")
+    if "MuJoCo cannot render off screen here" in done.stderr or "EGL" in done.stderr:
+        pytest.skip("MuJoCo cannot render on this machine")
     assert done.returncode == 0, done.stderr
 
 
 def test_a_machine_that_cannot_draw_says_what_helps():
     done = draw("disable", "SwimmerVel:promp")
     assert done.returncode == 1
-    assert "MuJoCo cannot draw off screen here" in done.stderr
+    assert "MuJoCo cannot render off screen here" in done.stderr
     assert "it needs the libraries libegl1, libgl1 and libgles2" in done.stderr
 
 
@@ -252,19 +252,17 @@ def test_actions_that_are_not_finite_are_refused(make):
 
 def test_models_of_another_shape_are_refused():
     cheetah, ant = (make_family(name).model for name in ("HalfCheetahVel:pearl", "AntDir:promp"))
-    with pytest.raises(
-        ValueError, match="models must be of one shape, of model 1 nq is 15, of the"
-    ):
+    with pytest.raises(ValueError, match="models must have one shape, got nq 15 in model 1 and"):
         MujocoBatch([cheetah, ant], 2, frame_skip=5)
     batch = MujocoBatch(cheetah, 2, frame_skip=5)
     try:
-        with pytest.raises(ValueError, match="models must be of one shape, of model 0 nq is 15"):
+        with pytest.raises(
+            ValueError, match="models must have one shape, got nq 15 in model 0 and"
+        ):
             batch.set_models([ant, ant])
         slower = copy.deepcopy(cheetah)
         slower.opt.timestep *= 2
-        with pytest.raises(
-            ValueError, match=r"models must have one time step, of model 1 it is 0.02"
-        ):
+        with pytest.raises(ValueError, match=r"models must have one time step, got 0.02"):
             batch.set_models([cheetah, slower])
     finally:
         batch.close()
@@ -283,14 +281,14 @@ def test_no_more_than_two_renderers_are_kept(monkeypatch):
     renderers = _Renderers()
     monkeypatch.setattr(mujoco, "Renderer", Renderer)
     monkeypatch.setattr(
-        "metarl.envs.simulators.mujoco_picture._use_egl_without_a_display", lambda: None
+        "metarl.envs.simulators.mujoco_rendering._use_egl_without_a_display", lambda: None
     )
     models = [mujoco.MjModel.from_xml_string("<mujoco/>") for _ in range(3)]
-    kept = renderers.of(models[0])
-    assert renderers.of(models[0]) is kept
+    kept = renderers.get(models[0])
+    assert renderers.get(models[0]) is kept
     for model in models * 2:
-        renderers.of(model)
+        renderers.get(model)
     assert Renderer.num_open == 2
-    assert renderers.of(models[2]) is not kept
+    assert renderers.get(models[2]) is not kept
     renderers.close()
     assert Renderer.num_open == 0

@@ -205,9 +205,9 @@ class Silent(Sums):
 def test_a_family_may_have_neither_oracle_nor_picture():
     batch = begun(Silent())
     assert batch.oracle_actions() is None
-    assert not Silent().has_picture
-    assert Sums().has_picture
-    with pytest.raises(NotImplementedError, match="Sums:plain has no picture"):
+    assert not Silent().can_render
+    assert Sums().can_render
+    with pytest.raises(NotImplementedError, match="Sums:plain cannot render images"):
         batch.render(0, 0)
 
 
@@ -241,7 +241,7 @@ def test_sizes_and_tasks_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"tasks must lie in Box.*got \[101\.0, 0\.0\]"):
         family.make_batch([[101.0, 0.0]], num_envs=1)
     batch = begun(family)
-    with pytest.raises(ValueError, match="tasks must be 2 as before, got 1"):
+    with pytest.raises(ValueError, match="tasks must have 2 rows as before, got 1"):
         batch.set_tasks(TASKS[:1])
     with pytest.raises(ValueError, match=r"tasks must lie in Box.*got \[-1\.0, 0\.0\]"):
         batch.set_tasks([[0.0, 0.0], [-1.0, 0.0]])

@@ -226,7 +226,7 @@ def test_no_more_workers_than_environments_and_none_for_a_few(monkeypatch):
     asked = [(None, 7), (None, 8), (None, 100), (9, 3), (2, 100), (0, 100)]
     assert [_num_workers(*each, object()) for each in asked] == [0, 4, 4, 3, 2, 0]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    assert _num_workers(None, 100) == 0
+    assert _num_workers(None, 100, object()) == 0
 
 
 def test_a_worker_of_someone_else_s_pool_starts_no_processes():
@@ -250,7 +250,7 @@ def test_an_environment_that_raises_is_named_with_its_traceback(workers, left_be
     assert (raised.value.task, raised.value.env) == (1, 0)
     if num_workers:
         left_behind(pids)
-    with pytest.raises(RuntimeError, match="the batch is closed; make another"):
+    with pytest.raises(RuntimeError, match="the batch is closed; create another one"):
         batch.reset(generator())
 
 
@@ -259,7 +259,7 @@ def test_a_worker_that_hangs_is_found_and_all_are_ended(workers, left_behind):
     batch.reset(generator())
     pids = pids_of(batch)
     message = (
-        r"worker 1 gave no answer for 0.5 s while stepping, in environment 1 of task 2 "
+        r"worker 1 did not answer within 0.5 s while stepping, in environment 1 of task 2 "
         r"\(values \[3.0, 0.0\]\)"
     )
     with pytest.raises(WorkerError, match=message):
@@ -273,7 +273,7 @@ def test_a_worker_that_is_killed_while_idle_is_named(workers, left_behind):
     pids = pids_of(batch)
     os.kill(pids[1], signal.SIGKILL)
     message = (
-        r"worker 1 died \(exit code -9\) while stepping, outside its environments, which are "
+        r"worker 1 died \(exit code -9\) while stepping, outside of its environments, "
         r"environment 0 of task 1 \(values \[-2.0, 1.0\]\) to environment 1 of task 1"
     )
     with pytest.raises(WorkerError, match=message):
@@ -324,7 +324,7 @@ def test_an_interrupt_closes_a_batch_whose_workers_are_busy(workers, left_behind
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch._pool, "_hear", interrupted)
+    monkeypatch.setattr(batch._pool, "_receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         batch.step(zeros_but(0, 0, 0))
     left_behind(pids)
@@ -368,14 +368,14 @@ def test_wrong_calls_are_refused_with_one_sentence():
         batch.step(zeros_but(0, 0, 0))
     with pytest.raises(RuntimeError, match="must be reset before its first step"):
         batch.reset(generator(), torch.ones(3, 2, dtype=torch.bool))
-    with pytest.raises(ValueError, match="tasks must be 3 as before, got 2"):
+    with pytest.raises(ValueError, match="tasks must have 3 rows as before, got 2"):
         batch.set_tasks(TASKS[:2])
     with pytest.raises(ValueError, match="tasks must lie in"):
         batch.set_tasks(TASKS + 3)
     batch.close()
     batch.close()
     for call in (lambda: batch.step(zeros_but(0, 0, 0)), lambda: batch.set_tasks(TASKS)):
-        with pytest.raises(RuntimeError, match="the batch is closed; make another"):
+        with pytest.raises(RuntimeError, match="the batch is closed; create another one"):
             call()
     cpu = torch.device("cpu")
     for settings, message in (

@@ -1,4 +1,4 @@
-"""Pictures of MuJoCo states, off screen."""
+"""Images of MuJoCo states, rendered off screen."""
 
 from __future__ import annotations
 
@@ -13,61 +13,71 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["draw", "draw_state"]
+__all__ = ["render", "render_state"]
 
 _HEIGHT, _WIDTH = 240, 320
 _DISTANCE_METRES = 4.0
-_MOST_RENDERERS = 2
+_MAX_RENDERERS = 2
 
 
-def draw_state(
+def render_state(
     model: mujoco.MjModel, qpos: NDArray[np.float64], qvel: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """What a camera that follows the robot sees, shape [240, 320, 3].
+    """Render a state with a camera that follows the robot. Shape [240, 320, 3].
+
+    Args:
+        model: the robot's model.
+        qpos: generalized positions. Shape [nq].
+        qvel: generalized velocities. Shape [nv].
 
     Raises:
-        RuntimeError: if this machine cannot draw off screen.
+        RuntimeError: if this machine cannot render off screen.
     """
     data = mujoco.MjData(model)
     data.qpos[:], data.qvel[:] = qpos, qvel
     mujoco.mj_forward(model, data)
-    return draw(model, data, _camera(model))
+    return render(model, data, _camera(model))
 
 
-def draw(model: mujoco.MjModel, data: mujoco.MjData, camera: Any) -> NDArray[np.uint8]:
-    """What a camera sees, given as an object, a name or an index. Shape [240, 320, 3].
+def render(model: mujoco.MjModel, data: mujoco.MjData, camera: Any) -> NDArray[np.uint8]:
+    """Render the present state of `data`. Shape [240, 320, 3].
+
+    Args:
+        model: the model to render.
+        data: its data, after `mj_forward`.
+        camera: a camera object, name or index.
 
     Raises:
-        RuntimeError: if this machine cannot draw off screen.
+        RuntimeError: if this machine cannot render off screen.
     """
-    renderer = _RENDERERS.of(model)
+    renderer = _RENDERERS.get(model)
     renderer.update_scene(data, camera=camera)
-    picture: NDArray[np.uint8] = renderer.render().copy()
-    return picture
+    image: NDArray[np.uint8] = renderer.render().copy()
+    return image
 
 
 class _Renderers:
-    """The last two that were used: one holds a drawing context, slow to make and 110 MB large."""
+    """Cache of the two most recently used renderers; each takes 110 MB and is slow to create."""
 
     def __init__(self) -> None:
         self._kept: dict[mujoco.MjModel, Any] = {}
 
-    def of(self, model: mujoco.MjModel) -> Any:
-        """One for a model."""
+    def get(self, model: mujoco.MjModel) -> Any:
+        """The renderer of a model, created if it is not in the cache."""
         renderer = self._kept.pop(model, None) or _new_renderer(model)
-        self._kept[model] = renderer  # the last one
-        while len(self._kept) > _MOST_RENDERERS:
+        self._kept[model] = renderer  # at the end, as the most recently used
+        while len(self._kept) > _MAX_RENDERERS:
             self._kept.pop(next(iter(self._kept))).close()
         return renderer
 
     def close(self) -> None:
-        """Free all."""
+        """Free all renderers."""
         while self._kept:
             self._kept.popitem()[1].close()
 
 
 _RENDERERS = _Renderers()
-# Freed before MuJoCo's own clean-up at exit, which was registered when it was imported.
+# Exit handlers run in reverse order, so this one runs before MuJoCo's own.
 atexit.register(_RENDERERS.close)
 
 
@@ -75,24 +85,24 @@ def _new_renderer(model: mujoco.MjModel) -> Any:
     _use_egl_without_a_display()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error below says it all
+            warnings.simplefilter("ignore")  # the error below covers them
             return mujoco.Renderer(model, _HEIGHT, _WIDTH)
     except Exception as error:
         raise RuntimeError(
-            "MuJoCo cannot draw off screen here; on a machine without a display it needs the "
+            "MuJoCo cannot render off screen here; on a machine without a display it needs the "
             "libraries libegl1, libgl1 and libgles2"
         ) from error
 
 
 def _use_egl_without_a_display() -> None:
-    """Let MuJoCo draw through EGL where GLFW, its default, would find no display.
+    """Make MuJoCo render through EGL if GLFW, its default, would not find a display.
 
-    MuJoCo itself reads MUJOCO_GL when it is imported, which may have happened long before.
+    Setting MUJOCO_GL would be too late: MuJoCo reads it only when it is imported.
     """
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("MUJOCO_GL"):
         return
     contexts = getattr(sys.modules[mujoco.Renderer.__module__], "gl_context", None)
-    with contextlib.suppress(Exception):  # without EGL the renderer says what is missing
+    with contextlib.suppress(Exception):  # without EGL the renderer raises
         from mujoco.egl import GLContext
 
         if contexts is not None:
@@ -100,7 +110,7 @@ def _use_egl_without_a_display() -> None:
 
 
 def _camera(model: mujoco.MjModel) -> Any:
-    """The model's own tracking camera, or one that follows its first body."""
+    """The model's tracking camera, or a new one that follows its first body."""
     following = (mujoco.mjtCamLight.mjCAMLIGHT_TRACK, mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM)
     for index in range(model.ncam):
         if mujoco.mjtCamLight(model.cam_mode[index]) in following:
