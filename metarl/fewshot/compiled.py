@@ -3,8 +3,8 @@
 A small net spends its time between operations: thousands of tiny ones for the inner steps and
 their derivatives. Here the inner loop, the query loss and both derivatives are traced once into
 one graph of plain operations, which `torch.compile` fuses. The numbers equal the learner's
-up to rounding; the first iteration takes a while (sinusoid MAML: about 20 s), and a C++ compiler
-must be there on a CPU. Nets of convolutions gain little: their time is in the convolutions.
+up to rounding. The first iteration takes longer (sinusoid MAML: about 20 s), and a CPU needs a C++
+compiler. Convolutional nets gain little: their time is spent in the convolutions.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CompiledMetaGradient:
     """`meta_gradient` of a learner, compiled for each shape, type and device of batches."""
 
     def __init__(self, learner: FewShotLearner) -> None:
-        """For a learner that `require_compilable` lets pass; nothing is compiled yet."""
+        """Wrap a learner that `require_compilable` accepts; nothing is compiled yet."""
         self._learner = learner
         self._programs: dict[tuple[_Kind, ...], _Program] = {}
 
@@ -61,7 +61,7 @@ class CompiledMetaGradient:
         """Losses of all tasks [tasks] and the gradient; `context` does not affect them.
 
         Raises:
-            RuntimeError: if there is no compiler.
+            RuntimeError: if no C++ compiler is found.
         """
         values = {name: p.detach() for name, p in params.items()}
         support, query = parts_of(batch.support), parts_of(batch.query)

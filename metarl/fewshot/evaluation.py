@@ -1,4 +1,4 @@
-"""A trained few-shot learner on unseen tasks: accuracy or error after each adaptation step."""
+"""Evaluation of few-shot learners: accuracy or error on unseen tasks after adaptation steps."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ __all__ = ["NUM_TEST_TASKS", "adaptation_curve", "evaluate_fewshot", "require_te
 
 
 NUM_TEST_TASKS = 600
-_TASKS_AT_ONCE = 50  # are drawn; curves are taken all at once
-_QUERIES = 15  # per class, as most papers test
+_TASKS_PER_BATCH = 50  # sampled at once; curves are sampled in one batch
+_QUERIES = 15  # per class, as in most papers
 _NUM_STEPS = 10
-_EVERY_STEP_UP_TO, _THEN_EVERY = 10, 10
+_EVERY_STEP_UP_TO, _LATER_INTERVAL = 10, 10
 _GRID = "100 even points over the inputs"
 
 
 class _CurveTasks(Protocol):
-    """Regression whose tests ask for the whole curve."""
+    """Regression tasks that are tested on the whole curve."""
 
     def sample_for_test(
         self, num_tasks: int, shots: int, generator: torch.Generator
@@ -59,30 +59,30 @@ def evaluate_fewshot(
     seed: int = 0,
     callback: Callable[[int], None] | None = None,
 ) -> FewShotEvaluation:
-    """Adapt to unseen tasks, always the same for a seed, and measure the query.
+    """Adapt to unseen tasks, which the seed determines, and measure scores on the query.
 
     Args:
         training: the learner.
         num_tasks: 1 or more.
-        num_steps: adaptation steps; measured after each of the first 10, then after every tenth
-            and the last; ignored by learners without inner steps; None: 10, or as many as were
-            trained where they are more, or as the learner's own test takes (Reptile's 50).
-        split: of the data.
-        ways: classes of a task; None: the learner's own.
-        shots: support points per class; None: the learner's own.
+        num_steps: adaptation steps; scores are measured after each of the first 10, then after
+            every tenth and the last. Learners without inner steps ignore it. None: num_test_steps
+            of the learner's settings if there is one, else 10 or, if more, num_inner_steps.
+        split: split of the data set.
+        ways: classes of a task; None: as in the learner's settings.
+        shots: support points per class; None: as in the learner's settings.
         queries: query points per class; None: 15. Curves are measured on a grid.
-        seed: of the tasks.
-        callback: told now and then how many tasks have been measured.
+        seed: seed of the tasks.
+        callback: called after every batch with the number of tasks measured so far.
 
     Raises:
         ValueError: if a count is out of range, the split has too few classes or points, or the
-            learner cannot tell so many classes apart.
+            learner's head has another number of classes.
     """
     require_at_least("num_tasks", num_tasks, 1)
     for name, count in (("shots", shots), ("queries", queries)):
         if count is not None:
             require_at_least(name, count, 1)
-    learner, tasks = _of_ways(training, ways), training.tasks
+    learner, tasks = _learner_for_ways(training, ways), training.tasks
     problem = learner.problem
     if num_steps is None:
         num_steps = _own_steps(learner)
@@ -95,9 +95,9 @@ def evaluate_fewshot(
     has_grid = _has_grid(training)
     if has_grid:
         _require_no_queries(training, queries)
-        chance = torch_generator(seed, "test", device=training.device)
+        generator = torch_generator(seed, "test", device=training.device)
         curves = cast(_CurveTasks, tasks)
-        batches = iter([curves.sample_for_test(num_tasks, shape.shots, chance)])
+        batches = iter([curves.sample_for_test(num_tasks, shape.shots, generator)])
     else:
         batches = _batches(training, num_tasks, shape, split=split, seed=seed)
     steps = _measured_steps(num_steps) if learner.has_steps else (1,)
@@ -121,8 +121,8 @@ def evaluate_fewshot(
 
 
 def _facts(training: FewShotTraining, learner: FewShotLearner) -> ProtocolFacts:
-    """What decides the numbers and is the learner's or the data's."""
-    is_of_classes = learner.problem.kind == "classification"
+    """Facts of learner and data set that affect the scores."""
+    has_classes = learner.problem.kind == "classification"
     return {
         "iterations": training.num_iterations,
         "trained_on": _episodes_in_words(training),
@@ -130,7 +130,7 @@ def _facts(training: FewShotTraining, learner: FewShotLearner) -> ProtocolFacts:
         "interval": OVER_TASKS,
         **learner.facts(),
         **{f"data_{name}": fact for name, fact in training.tasks.protocol.items()},
-        **({"train_split": learner.config.train_split} if is_of_classes else {}),
+        **({"train_split": learner.config.train_split} if has_classes else {}),
     }
 
 
@@ -163,7 +163,7 @@ def _listed(sizes: Sequence[int]) -> str:
 
 
 def require_testable(training: FewShotTraining, queries: int | None = None) -> None:
-    """Draw one task as `evaluate_fewshot` does, so that mistakes show before training.
+    """Sample one test task, so that `evaluate_fewshot` cannot fail only after training.
 
     Raises:
         ValueError: as `evaluate_fewshot`.
@@ -177,7 +177,7 @@ def require_testable(training: FewShotTraining, queries: int | None = None) -> N
 
 
 def _has_grid(training: FewShotTraining) -> bool:
-    """Whether tests ask for the whole curve."""
+    """Whether the tasks are tested on the whole curve."""
     problem = training.learner.problem
     return problem.kind == "regression" and hasattr(training.tasks, "sample_for_test")
 
@@ -195,7 +195,7 @@ def adaptation_curve(
 ) -> NDArray[np.float64]:
     """Query accuracy or mean squared error after 0 … num_steps steps, [steps + 1, tasks].
 
-    One row where adaptation has no steps.
+    A learner without steps gets one row.
     """
     steps = range(num_steps + 1) if training.learner.has_steps else (1,)
     return _curve(training.learner, training.evaluation_params, batch, steps)
@@ -208,18 +208,18 @@ def _own_steps(learner: FewShotLearner) -> int:
 
 
 def _measured_steps(num_steps: int) -> tuple[int, ...]:
-    """Long adaptations are not measured after each step: that takes far longer than the steps."""
+    """Steps after which scores are measured; measuring takes far longer than a step."""
     return tuple(
         step
         for step in range(num_steps + 1)
-        if step <= _EVERY_STEP_UP_TO or step % _THEN_EVERY == 0 or step == num_steps
+        if step <= _EVERY_STEP_UP_TO or step % _LATER_INTERVAL == 0 or step == num_steps
     )
 
 
 def _curve(
     learner: FewShotLearner, params: Params, batch: FewShotBatch, steps: Sequence[int]
 ) -> NDArray[np.float64]:
-    """Scores after so many steps, ascending, [steps, tasks]; (1,) for a learner without steps."""
+    """Scores [steps, tasks] after the given, ascending steps; (1,) for a learner without steps."""
     rows = []
     with torch.no_grad():
         trajectory = learner.trajectory(params, batch.support, steps[-1])
@@ -235,8 +235,8 @@ def _curve(
     return scores
 
 
-def _of_ways(training: FewShotTraining, ways: int | None) -> FewShotLearner:
-    """The learner, for tasks of other ways if its parameters are the same whatever the ways."""
+def _learner_for_ways(training: FewShotTraining, ways: int | None) -> FewShotLearner:
+    """The learner for another number of ways, if its parameters do not depend on them."""
     learner = training.learner
     if ways is not None and learner.problem.kind == "regression":
         raise ValueError(f"ways must be left out for {training.tasks.name}, which is regression")
@@ -257,8 +257,8 @@ def _of_ways(training: FewShotTraining, ways: int | None) -> FewShotLearner:
 def _batches(
     training: FewShotTraining, num_tasks: int, shape: EpisodeShape, *, split: str, seed: int
 ) -> Iterator[FewShotBatch]:
-    """Tasks by parts, the same whatever their number."""
-    for start in range(0, num_tasks, _TASKS_AT_ONCE):
-        chance = torch_generator(seed, "test", start, device=training.device)
-        batch = training.tasks.sample(_TASKS_AT_ONCE, shape, split=split, generator=chance)
+    """Test tasks in batches; the first tasks do not depend on the number of tasks."""
+    for start in range(0, num_tasks, _TASKS_PER_BATCH):
+        generator = torch_generator(seed, "test", start, device=training.device)
+        batch = training.tasks.sample(_TASKS_PER_BATCH, shape, split=split, generator=generator)
         yield from small_parts(some_tasks(batch, slice(num_tasks - start)))

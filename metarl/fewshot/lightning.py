@@ -1,8 +1,8 @@
 """Any few-shot learner under a Lightning Trainer: its loops, callbacks, loggers and checkpoints.
 
-`FewShotTraining` stays what trains: it draws the tasks, computes the meta-gradient and keeps the
-counters. Lightning owns the tensors and decides when to iterate, validate, save and stop. So the
-numbers are those of `FewShotTraining.iterate`, bitwise. Needs Lightning.
+`FewShotTraining` samples the tasks, computes the meta-gradient and keeps the counters. Lightning
+owns the tensors and decides when to iterate, validate, save and stop. Results are bitwise identical
+to `FewShotTraining.iterate`. Needs Lightning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ except ImportError as missing:
 __all__ = ["FewShotModule"]
 
 _RUNNING = "running/"
-_STATE = "fewshot"  # its place in a Lightning checkpoint
+_STATE = "fewshot"  # key in a Lightning checkpoint
 _COUNTER = "num_iterations"
 Self = TypeVar("Self", bound="FewShotModule")
 
@@ -42,27 +42,27 @@ class FewShotModule(LightningModule):
         trainer.fit(module)
         evaluate_fewshot(module.fewshot)
 
-    The optimizer, its schedule and its clipping are those of the learner's settings. The step
-    itself is Lightning's, with the meta-gradient in place: hooks before it see the gradients, a
-    `gradient_clip_val` of the trainer comes on top, and a checkpoint holds everything that
-    `trainer.fit(module, ckpt_path=…)` needs to continue bitwise identically, in an epoch's middle
-    too.
+    Optimizer, schedule and clipping are taken from the learner's settings. Lightning takes the step
+    with the meta-gradient: hooks before the step see the gradients, and `gradient_clip_val` of the
+    trainer applies in addition. A checkpoint holds everything that
+    `trainer.fit(module, ckpt_path=…)` needs to continue bitwise identically, even in the middle of
+    an epoch.
 
-    Logged are `meta/query_loss` (`meta/query_mse` for regression) of each step, and in validation
-    `validation/accuracy` of always the same 100 tasks (`train/accuracy` where the data have no
-    validation split, nothing for regression).
+    The module logs `meta/query_loss` (`meta/query_mse` for regression) of each step, and
+    `validation/accuracy` on the same 100 tasks in every validation (`train/accuracy` if the data
+    set has no validation split, nothing for regression).
 
-    The trainer decides the device; data that are kept on a device must be on that one. After `fit`
-    Lightning leaves the module on the CPU, `module.to(device)` takes the learner along.
+    The trainer chooses the device, which must be the device of the data. After `fit`, Lightning
+    moves the module to the CPU; `module.to(device)` moves the learner too.
     """
 
     def __init__(self, fewshot: FewShotTraining, *, iterations_per_epoch: int = 100) -> None:
-        """Take over a learner, trained or not.
+        """Wrap a learner, trained or not.
 
         Args:
-            fewshot: the learner; its parameters become those of the module.
-            iterations_per_epoch: meta-updates that Lightning calls an epoch, after which it
-                validates and calls what happens at the end of epochs.
+            fewshot: the learner; the module shares its parameters.
+            iterations_per_epoch: meta-updates per epoch, after which Lightning validates and calls
+                the hooks of the end of an epoch.
 
         Raises:
             ValueError: if `iterations_per_epoch` is below 1.
@@ -78,24 +78,24 @@ class FewShotModule(LightningModule):
         self.save_hyperparameters(self._identity())
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Reject settings of the trainer that would change the numbers silently.
+        """Reject settings of the trainer that would change the results silently.
 
         Raises:
             ValueError: if the trainer has several devices, another precision than 32-true, or
                 accumulates gradients.
         """
         trainer = self.trainer
-        refused = (
-            ("devices", trainer.world_size, 1, "all tasks are one batch on one device"),
-            ("precision", trainer.precision, "32-true", "tasks are drawn in float32"),
+        requirements = (
+            ("devices", trainer.world_size, 1, "all tasks form one batch on one device"),
+            ("precision", trainer.precision, "32-true", "tasks are sampled in float32"),
             ("accumulate_grad_batches", trainer.accumulate_grad_batches, 1,
-             "meta_batch_size is what makes a step's batch larger"),
+             "meta_batch_size sets the size of a step's batch"),
         )  # fmt: skip
-        for name, found, needed, reason in refused:
+        for name, found, needed, reason in requirements:
             if found != needed:
                 raise ValueError(
-                    f"{name} of the Trainer must be {needed!r} for a few-shot learner, for "
-                    f"{reason}, got {found!r}"
+                    f"{name} of the Trainer must be {needed!r} for a few-shot learner "
+                    f"because {reason}, got {found!r}"
                 )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -103,7 +103,7 @@ class FewShotModule(LightningModule):
         return self.fewshot.optimizer
 
     def train_dataloader(self) -> _Epoch:
-        """The steps of an epoch; `FewShotTraining` draws the tasks of each from its seed."""
+        """The steps of an epoch; `FewShotTraining` samples the tasks of each from its seed."""
         return _Epoch(self._iterations_per_epoch)
 
     def val_dataloader(self) -> _Epoch:
@@ -111,11 +111,11 @@ class FewShotModule(LightningModule):
         return _Epoch(1)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The meta-gradient on fresh tasks, set as the parameters' gradients; the loss.
+        """Set the meta-gradient on new tasks as the parameters' gradients, and return the loss.
 
         Raises:
-            FloatingPointError: if a loss or a gradient is not finite; the parameters stay as they
-                were.
+            FloatingPointError: if a loss or a gradient is not finite; the parameters are
+                unchanged.
         """
         metrics = self.fewshot.compute_gradients()
         self.log_dict(metrics, prog_bar=True, batch_size=1)
@@ -123,13 +123,13 @@ class FewShotModule(LightningModule):
         return torch.tensor(loss)
 
     def optimizer_zero_grad(self, *args: object) -> None:
-        """Nothing: gradients are not added up, each step sets them again."""
+        """Do nothing: each step overwrites the gradients."""
 
     def backward(self, loss: Tensor, *args: object, **keywords: object) -> None:
-        """Nothing: `training_step` has left the meta-gradient where the optimizer finds it."""
+        """Do nothing: `training_step` has set the gradients."""
 
     def validation_step(self, batch: int, batch_idx: int) -> None:  # noqa: ARG002
-        """Accuracy on the validation tasks; nothing for regression."""
+        """Log the accuracy on the validation tasks; nothing for regression."""
         with torch.inference_mode(False), torch.no_grad():  # adaptation needs gradients
             self.log_dict(self.fewshot.validate(), prog_bar=True, batch_size=1)
 
@@ -138,21 +138,21 @@ class FewShotModule(LightningModule):
         checkpoint[_STATE] = {**self._identity(), _COUNTER: self.fewshot.num_iterations}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the count of iterations; parameters and optimizer are restored by Lightning.
+        """Restore the number of iterations; Lightning restores parameters and optimizer.
 
         Raises:
-            ValueError: if the checkpoint is of another learner, data set, seed or settings.
+            ValueError: if the checkpoint has another learner, data set, seed or settings.
         """
-        held = checkpoint.get(_STATE)
-        if held is None:
-            raise ValueError("the Lightning checkpoint must be of a FewShotModule, it is not")
+        stored = checkpoint.get(_STATE)
+        if stored is None:
+            raise ValueError("the Lightning checkpoint must be one of a FewShotModule")
         for name, wanted in self._identity().items():
-            if held.get(name, wanted) != wanted:
+            if stored.get(name, wanted) != wanted:
                 raise ValueError(
-                    f"the Lightning checkpoint must have {name} {wanted!r} as the module has, "
-                    f"it has {held[name]!r}"
+                    f"the Lightning checkpoint must have {name} {wanted!r} like the module, "
+                    f"got {stored[name]!r}"
                 )
-        self.fewshot.num_iterations = held[_COUNTER]
+        self.fewshot.num_iterations = stored[_COUNTER]
 
     def _identity(self) -> dict[str, Any]:
         """Facts that a checkpoint must share for training to continue as if uninterrupted."""
@@ -161,18 +161,18 @@ class FewShotModule(LightningModule):
         return {**named, **asdict(fewshot.config)}
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Called by every move of a module to another device or type."""
+        """Share the tensors again after a move to another device or type."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._share_tensors()
         return self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Copies and pickles share their tensors with their own learner."""
+        """Share the tensors of a copy with its own learner."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._share_tensors()
 
     def _share_tensors(self) -> None:
-        """Make the module's tensors those of the learner."""
+        """Let the learner use the module's tensors."""
         running = {name: self.get_buffer(_RUNNING + name) for name in self.fewshot.running}
         self.fewshot.set_params(dict(self.params.items()), running)
 
@@ -180,8 +180,8 @@ class FewShotModule(LightningModule):
 class _Epoch:
     """A number of steps as a data loader, which Lightning requires.
 
-    Which tasks a step draws is counted by the learner, so there is nothing to restore when an
-    epoch is resumed in its middle; the two state methods declare this to Lightning.
+    The learner's counter determines the tasks of a step, so there is no state to restore if an
+    epoch resumes in the middle; the two state methods declare this to Lightning.
     """
 
     def __init__(self, num_steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Running statistics of batch norm: averages over training that only evaluation uses."""
+"""Running statistics of batch norm: averages over training, used in evaluation only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from metarl.parameters import Params
 __all__ = ["initial_statistics", "is_updated", "update_statistics"]
 
 _MOMENTUM = 0.1
-_EVERY = 5  # iterations; statistics take a pass through the net
+_EVERY = 5  # iterations; statistics need a pass through the net
 
 
 def initial_statistics(learner: FewShotLearner, params: Params, batch: FewShotBatch) -> Params:
-    """Means of zero and variances of one, named and shaped as the statistics of a batch."""
+    """Zero means and unit variances, with the names and shapes of a batch's statistics."""
     found = learner.statistics(params, batch)
     return {
         name: torch.zeros_like(v) if "mean" in name else torch.ones_like(v)
@@ -29,6 +29,6 @@ def is_updated(iteration: int) -> bool:
 
 
 def update_statistics(running: Params, found: Params) -> None:
-    """Move the running statistics towards those of a batch, in place: r ← r + 0.1 (s − r)."""
+    """Move the running statistics towards a batch's statistics, in place: r ← r + 0.1 (s − r)."""
     for name, values in found.items():
         running[name].lerp_(values, _MOMENTUM)

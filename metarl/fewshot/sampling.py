@@ -1,4 +1,4 @@
-"""The tasks that a few-shot learner is trained and validated on, drawn from seed and iteration."""
+"""Training and validation tasks of a few-shot learner, sampled from seed and iteration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TaskSampler:
     """Tasks of a data set for a learner's settings; the same arguments give the same tasks.
 
     Raises:
-        ValueError: if the settings train on validation classes that the data set does not have.
+        ValueError: if train_split names validation classes and the data set has none.
     """
 
     tasks: FewShotTasks
@@ -41,8 +41,8 @@ class TaskSampler:
         has_validation = tasks.kind == "classification" and "validation" in tasks.splits
         if split != "train" and not has_validation:
             raise ValueError(
-                f"train_split must be train for {tasks.name}, which keeps no classes for "
-                f"validation, got {split!r}"
+                f"train_split must be train for {tasks.name}, which has no validation "
+                f"classes, got {split!r}"
             )
 
     @property
@@ -52,7 +52,7 @@ class TaskSampler:
         return "validation" if kept else "train"
 
     def problem(self, device: torch.device) -> Problem:
-        """Inputs and outputs; for regression a task is drawn to count the outputs."""
+        """Inputs and outputs; for regression, a task is sampled to count the outputs."""
         tasks, config = self.tasks, self.config
         if tasks.kind == "classification":
             num_classes = (
@@ -65,7 +65,7 @@ class TaskSampler:
     def training_batch(
         self, learner: FewShotLearner, iteration: int, device: torch.device
     ) -> FewShotBatch:
-        """Episodes of a training iteration, or the labelled points of the transfer baseline."""
+        """Episodes of a training iteration, or labeled points for the transfer baseline."""
         config = self.config
         if isinstance(learner, Transfer):
             assert isinstance(self.tasks, PointTasks)
@@ -77,7 +77,7 @@ class TaskSampler:
         )
 
     def validation_batch(self, problem: Problem, device: torch.device) -> FewShotBatch:
-        """The 100 tasks that the best of a run is judged on, always the same."""
+        """The fixed 100 tasks by which the best checkpoint of a run is selected."""
         shape, split = self.config.test_shape(problem), self.validation_split
         return self._sample(_VALIDATION_TASKS, shape, split, device, purpose="validation")
 
@@ -87,7 +87,7 @@ class TaskSampler:
         return self._sample(1, shape, self.config.train_split, device)
 
     def require_episodes(self, learner: FewShotLearner, device: torch.device) -> None:
-        """Draw an episode to train on and one to validate on, so that mistakes show at once.
+        """Sample a training and a validation episode, so that errors appear at construction.
 
         Raises:
             ValueError: if the data set has too few classes or points.
@@ -114,6 +114,6 @@ class TaskSampler:
         if not isinstance(self.tasks, VariableTasks):
             raise ValueError(
                 f"min_ways and min_shots must be left out for {self.tasks.name}, whose episodes "
-                "are all of one size"
+                "all have the same size"
             )
         return self.tasks.sample_variable(num_tasks, sizes, split=split, generator=generator)

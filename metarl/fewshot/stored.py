@@ -1,4 +1,4 @@
-"""Checkpoints of few-shot learners: what a file must hold to continue on a data set."""
+"""Reading checkpoints of few-shot learners, and checking that they fit a data set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from metarl.storage.checkpoints import (
 
 __all__ = ["StoredTraining", "read_training"]
 
-_DECISIVE = ("split_digest", "resize", "rotations")  # facts of a data set
+_DATA_FACTS = ("split_digest", "resize", "rotations")  # must be equal
 
 
 class StoredTraining(NamedTuple):
@@ -36,16 +36,16 @@ class StoredTraining(NamedTuple):
     seed: int
     num_iterations: int
     tensors: Mapping[str, Tensor]
-    """By "group/name"."""
+    """Tensors by "group/name"."""
     has_optimizer: bool
 
     def state(self, like: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-        """The tensors by group and name, on the devices of those in `like`.
+        """The tensors by group and name, on the devices of the tensors in `like`.
 
-        Without the group "optimizer" if the checkpoint holds none.
+        The group "optimizer" is left out if the checkpoint has none.
 
         Raises:
-            ValueError: if one is missing or of another shape or type.
+            ValueError: if a tensor is missing or has another shape or type.
         """
         groups = {g: ts for g, ts in like.items() if self.has_optimizer or g != "optimizer"}
         return {g: select_tensors(self.path, self.tensors, g, ts) for g, ts in groups.items()}
@@ -56,12 +56,12 @@ def read_training(path: Path, name: str, tasks: FewShotTasks) -> StoredTraining:
 
     Args:
         path: the file.
-        name: of the learner, as stored or as this version calls its algorithm.
+        name: the learner's name, as stored or in this version.
         tasks: the data set that it was trained on.
 
     Raises:
-        ValueError: if the file is not a checkpoint of this learner on this data set, or the data
-            set has other classes or images now.
+        ValueError: if the file is not a checkpoint of this learner on this data set, or the classes
+            or images of the data set have changed.
     """
     agent = _stored_agent(name, read_header(path))
     tensors, header = load_checkpoint(path, agent=agent, environment=tasks.name)
@@ -74,25 +74,25 @@ def read_training(path: Path, name: str, tasks: FewShotTasks) -> StoredTraining:
 
 
 def _stored_agent(name: str, header: Mapping[str, Any]) -> str:
-    """The agent that the checkpoint of a learner names.
+    """The agent entry that a checkpoint of this learner must have.
 
     An earlier version may have stored the learner under another name; see `read_learner`.
     """
-    held, settings = str(header.get("agent")), header.get("config")
-    is_learner = held.startswith(LEARNER_PREFIX) and isinstance(settings, dict)
-    if is_learner and present_form(held.removeprefix(LEARNER_PREFIX), settings or {}).name == name:
-        return held
+    agent, settings = str(header.get("agent")), header.get("config")
+    is_learner = agent.startswith(LEARNER_PREFIX) and isinstance(settings, dict)
+    if is_learner and present_form(agent.removeprefix(LEARNER_PREFIX), settings or {}).name == name:
+        return agent
     return LEARNER_PREFIX + name
 
 
 def _require_same_data(path: Path, stored: object, tasks: FewShotTasks) -> None:
-    """Reject other classes or images than a checkpoint's; older checkpoints do not record them."""
+    """Reject a data set whose classes or images changed; older checkpoints do not record them."""
     if not isinstance(stored, dict):
         return
-    for fact in _DECISIVE:
+    for fact in _DATA_FACTS:
         then, now = stored.get(fact), tasks.protocol.get(fact)
         if then != now:
             raise ValueError(
-                f"{tasks.name} must be as {path} was trained on, {fact} was {then!r} and is "
-                f"{now!r} now; give its --dataset-options, and a folder with the same classes"
+                f"data set {tasks.name} must be the one that {path} was trained on: {fact} was "
+                f"{then!r} and is {now!r}; use the same --dataset-options and the same classes"
             )

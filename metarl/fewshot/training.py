@@ -47,8 +47,8 @@ _REMEDY = "try a smaller inner_lr or meta_lr"
 class FewShotTraining:
     """A learner's parameters, its outer optimizer and its counters.
 
-    Tasks of iteration k are drawn from the seed and k, and the best of a run is judged on
-    validation tasks of the seed; so a run that was stopped continues bitwise identically.
+    The seed and k determine the tasks of iteration k, and the seed determines the validation tasks;
+    so a run that was stopped continues bitwise identically.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class FewShotTraining:
 
         Args:
             name: the learner's name, as `metarl fewshot --list` shows it.
-            tasks: where training tasks come from.
-            config: settings, of the learner's type; None: the recipe for the data set.
+            tasks: the data set.
+            config: settings of the learner's type; None: the recipe for the data set.
             seed: seed of parameters and tasks.
-            device: where everything is computed; must be the data's device.
-            compile: compile each meta-gradient into one program; worth it for small nets, and
+            device: device of all computation and of the data.
+            compile: compile each meta-gradient into one program; useful for small nets, and
                 available for some learners only.
 
         Raises:
             ValueError: if there is no such learner, it cannot learn this problem, or it cannot be
                 compiled.
-            TypeError: if the settings are another learner's.
+            TypeError: if the settings belong to another learner.
         """
         learner_type = LEARNERS.load(name)
         config = config or recipe(name, tasks.name)
@@ -181,7 +181,7 @@ class FewShotTraining:
         return self
 
     def iterate(self) -> Metrics:
-        """Take one meta-update on fresh tasks; if it raises, the learner is as it was before.
+        """Take one meta-update on new tasks; if it raises, the learner is unchanged.
 
         Raises:
             FloatingPointError: if a loss or a gradient is not finite.
@@ -191,7 +191,7 @@ class FewShotTraining:
         try:
             metrics = self.compute_gradients()
             self.optimizer.step()
-        except BaseException:  # a step may stop half-way, for lack of memory for instance
+        except BaseException:  # a step may fail halfway, for example out of memory
             self._set_state(before)
             self.num_iterations = num_iterations
             raise
@@ -201,7 +201,7 @@ class FewShotTraining:
         """Run one iteration except `optimizer.step()`, for a loop that takes the step itself.
 
         Sets learning rate and gradients, and counts the iteration. If it raises, parameters,
-        statistics and counters are as before.
+        statistics and counters are unchanged.
 
         Raises:
             FloatingPointError: if a loss or a gradient is not finite.
@@ -213,7 +213,7 @@ class FewShotTraining:
         context = TrainingContext(key, generator)
         losses, grads = self._meta_gradient(self.params, batch, context)
         with in_iteration(key + 1):
-            if not bool(losses.isfinite().all()):  # bad data rather than bad rates
+            if not bool(losses.isfinite().all()):  # report invalid data first
                 require_finite_tasks("data", *(part.inputs for part in batch))
             require_finite_tasks("query loss", losses, remedy=_REMEDY)
             require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
@@ -228,7 +228,7 @@ class FewShotTraining:
     def validate(self) -> Metrics:
         """Accuracy on 100 tasks, always the same ones; {} for regression.
 
-        They are of the validation split, or of the training split if there is no other.
+        They are from the validation split, or from the training split if there is none.
         """
         if self._is_regression:
             return {}
@@ -248,7 +248,7 @@ class FewShotTraining:
     def set_params(self, params: Params, running: Params) -> None:
         """Use these tensors as the parameters; the optimizer state is kept.
 
-        For an owner that moves tensors, as a Lightning module does.
+        Used by an owner that moves tensors, such as a Lightning module.
 
         Args:
             params: names and shapes as in `params`; all on one device.
@@ -262,7 +262,7 @@ class FewShotTraining:
 
     @property
     def evaluation_params(self) -> Params:
-        """Parameters, and the running statistics that only evaluation uses."""
+        """The parameters and the running statistics, which only evaluation uses."""
         return {**self.params, **self.running}
 
     def adapt(self, support: LabelledSet) -> Adapted:
@@ -322,21 +322,21 @@ class FewShotTraining:
         device: torch.device | str = "cpu",
         compile: bool = False,
     ) -> FewShotTraining:
-        """The learner of a checkpoint; it continues as if it had never been stopped.
+        """Load the learner of a checkpoint, which continues as if it had not been stopped.
 
-        A checkpoint of format 1, or a published one, holds no optimizer; its learner adapts and
-        predicts, but `iterate` begins with a fresh optimizer.
+        Checkpoints of format 1 and published ones have no optimizer state: the learner adapts and
+        predicts, but `iterate` starts with a new optimizer.
 
         Args:
             path: the checkpoint.
-            name: the learner's name, as stored or as this version calls its algorithm.
+            name: the learner's name, as stored or in this version.
             tasks: the data set that it was trained on.
-            device: where everything is computed; must be the data's device.
+            device: device of all computation and of the data.
             compile: as in the constructor.
 
         Raises:
             ValueError: if the file is not a checkpoint of this learner on this data set, or the
-                data set has other classes or images now.
+                classes or images of the data set have changed.
         """
         stored = read_training(Path(path), name, tasks)
         training = cls(
@@ -372,7 +372,7 @@ class FewShotTraining:
 
     def _set_state(self, state: State) -> None:
         """Continue from tensors as in `_state`; a missing optimizer stays as it is."""
-        with torch.no_grad():  # in place, as the optimizer holds these very tensors
+        with torch.no_grad():  # in place, because the optimizer refers to these tensors
             for group, mine in (("parameters", self.params), ("running", self.running)):
                 for name, p in mine.items():
                     p.copy_(state[group][name])

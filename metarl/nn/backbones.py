@@ -1,8 +1,8 @@
-"""The nets that learners share, as pure functions of named parameters.
+"""Nets of the few-shot learners, as pure functions of named parameters.
 
-One interface: `init` draws parameters, `features` embeds points, `logits` adds a linear head. Data
-carry a task axis; each parameter is shared by all tasks, or carries one too. A backbone holds sizes
-and no tensors. Values that a learner adds to a task's parameters are read by name:
+`init` samples parameters, `features` embeds points, `logits` adds a linear head. Data have a task
+axis; a parameter has one too, or is shared by all tasks. A backbone holds sizes but no tensors.
+Values that a learner adds to a task's parameters are read by name:
 "context" (CAVIA), "running_mean_k" and "running_variance_k" (batch norm in evaluation).
 """
 
@@ -30,11 +30,11 @@ class Backbone(Protocol):
 
     @property
     def norm_names(self) -> tuple[str, ...]:
-        """Names of normalization's scales and offsets."""
+        """Names of the scales and offsets of normalization."""
 
     @property
     def head_names(self) -> tuple[str, ...]:
-        """Names of the head's weight and bias; none without a head."""
+        """Names of the head's weight and bias; () without a head."""
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters on the generator's device."""
@@ -49,8 +49,7 @@ class Backbone(Protocol):
         """Outputs of the head, [tasks, points, num_outputs]."""
 
     def statistics(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Params:
-        """Statistics of normalization under the names that evaluation reads, each [tasks, C]; {}
-        without."""
+        """Statistics of normalization by the names that evaluation reads, [tasks, C]; or {}."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ class Perceptron:
 
     input_shape: tuple[int, ...]
     num_outputs: int
-    """0: no head."""
+    """Outputs of the head; 0: no head."""
     hidden_sizes: tuple[int, ...] = (40, 40)
     activation: Activation = "relu"
     num_context: int = 0
-    """Number of further inputs, taken from params["context"]."""
+    """Number of additional inputs, taken from params["context"]."""
 
     @property
     def num_features(self) -> int:
@@ -83,7 +82,7 @@ class Perceptron:
         return math.prod(self.input_shape) + self.num_context
 
     def init(self, generator: torch.Generator) -> Params:
-        """Weights and biases U(±1/√fan in), as torch draws them."""
+        """Weights and biases U(±1/√fan in), as in `torch.nn.Linear`."""
         sizes = (self._num_inputs, *self.hidden_sizes)
         outputs = (self.num_outputs,) if self.num_outputs else ()
         return init_mlp((*sizes, *outputs), generator, scheme="fan_in")

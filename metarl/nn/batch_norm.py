@@ -1,28 +1,27 @@
-"""Batch normalization as a pure function, exact under every derivative, in four meanings.
+"""Batch normalization as a pure function, in four variants.
 
-In few-shot learning "batch norm" decides results, and it can mean four things (`BatchNorm`):
+Few-shot results depend on the variant of batch norm (`BatchNorm`):
 
-- "batch": each forward pass uses the statistics of its own inputs. The query points then share
-  information (transductive): what MAML did, at test too.
+- "batch": each forward pass uses the statistics of its inputs. The query points then share
+  information (transductive), as in MAML, in the test too.
 - "support": every pass uses the statistics of the task's support set. Not transductive.
-- "running": training as "batch", averaging the statistics; evaluation uses the averages.
-- "per-step": statistics as "batch", but scale and offset of their own for each inner step. The
-  paper (MAML++) also keeps running statistics per step; its published code collects them and
-  normalizes by the batch statistics (`training=True`), as is done here.
+- "running": training uses batch statistics and averages them; evaluation uses the averages.
+- "per-step": batch statistics, with a separate scale and offset for each inner step. The paper
+  (MAML++) also keeps running statistics per step; its published code collects them but normalizes
+  by the batch statistics (`training=True`), as here.
 
-The formula is written out of primitives, so that it holds for parameters of each task's own and
-under every derivative.
+The formula consists of primitive operations, so it supports per-task parameters and derivatives of
+any order.
 
-A 3×3 convolution of few channels and its batch norm as one matrix product.
-
-The outputs of a convolution are linear in the 3×3 patches p of its inputs, so their statistics
-follow from those of the patches, which are few numbers where channels are few:
+`normalized_convolution` computes a 3×3 convolution and its batch norm as one matrix product, which
+is faster for inputs with few channels. The outputs of a convolution are linear in the 3×3 patches p
+of its inputs, so their statistics follow from the patches' statistics:
 
     mean(W p) = W mean(p),   variance(W p) = diag(W cov(p) Wᵀ)
 
-Scale and shift are folded into the kernel before it is applied. So the largest maps of a net, those
-of its first block, are written once: a step of Prototypical Networks on 28×28 images takes two
-thirds of the time.
+Scale and shift are folded into the kernel, so the largest maps of a net, the outputs of its first
+block, are written only once: a step of Prototypical Networks on 28×28 images takes two thirds of
+the time.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from torch import Tensor
 from metarl.nn.convolution import kernel_matrices, patches
 
 __all__ = [
-    "BATCH_NORMS",
     "EPSILON",
     "BatchNorm",
     "Moments",
@@ -48,7 +46,6 @@ __all__ = [
 
 
 BatchNorm = Literal["batch", "support", "running", "per-step"]
-BATCH_NORMS: tuple[BatchNorm, ...] = ("batch", "support", "running", "per-step")
 
 EPSILON = 1e-5
 
@@ -57,17 +54,17 @@ class Moments(NamedTuple):
     """Mean and variance (divided by n) of each channel."""
 
     mean: Tensor
-    """[tasks, C], or [C] of all tasks."""
+    """[tasks, C], or [C] for all tasks."""
     variance: Tensor
-    """Of the same shape as `mean`."""
+    """Same shape as `mean`."""
 
 
 def batch_moments(maps: Tensor, counts: Tensor | None = None) -> Moments:
-    """Statistics of each task and channel over points and places, [tasks, C].
+    """Statistics of each task and channel over points and pixels, [tasks, C].
 
     Args:
         maps: [tasks, points, H, W, C].
-        counts: the points that enter, bool [tasks, points]; None: all.
+        counts: which points enter the statistics, bool [tasks, points]; None: all.
     """
     if counts is None:
         values = maps.flatten(1, 3)
@@ -81,11 +78,11 @@ def batch_moments(maps: Tensor, counts: Tensor | None = None) -> Moments:
 
 
 def normalize(maps: Tensor, moments: Moments, scale: Tensor, offset: Tensor) -> Tensor:
-    """Each channel of maps [tasks, points, H, W, C] brought to mean `offset`, deviation `scale`.
+    """Normalize each channel of maps [tasks, points, H, W, C] to mean `offset`, deviation `scale`.
 
         y = (x − mean) / √(variance + 10⁻⁵) · scale + offset
 
-    Scale and offset are [tasks, C], or [C] of all tasks.
+    Scale and offset are [tasks, C], or [C] for all tasks.
 
     Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), alg. 1.
     """
@@ -95,11 +92,11 @@ def normalize(maps: Tensor, moments: Moments, scale: Tensor, offset: Tensor) -> 
 
 
 def _per_task(values: Tensor) -> Tensor:
-    """[tasks, C] to [tasks, 1, 1, 1, C]; what all tasks share stays [C]."""
+    """Reshape [tasks, C] to [tasks, 1, 1, 1, C]; values of shape [C] are unchanged."""
     return values if values.dim() == 1 else values[:, None, None, None]
 
 
-_FEW = 4
+_MAX_FOLDED_CHANNELS = 4
 
 
 class NormalizedMaps(NamedTuple):
@@ -113,7 +110,7 @@ class NormalizedMaps(NamedTuple):
 
 def folds(maps: Tensor) -> bool:
     """Whether maps [tasks, points, H, W, C] have so few channels that folding is faster."""
-    return maps.shape[-1] <= _FEW
+    return maps.shape[-1] <= _MAX_FOLDED_CHANNELS
 
 
 def normalized_convolution(
@@ -125,18 +122,18 @@ def normalized_convolution(
     stride: int,
     counts: Tensor | None = None,
 ) -> NormalizedMaps:
-    """`normalize` of `convolve` by the statistics of each task.
+    """`normalize` applied to `convolve`, with the statistics of each task.
 
     Args:
         maps: [tasks, points, H, W, C].
-        kernels: [tasks, O, C, 3, 3], or [O, C, 3, 3] of all tasks.
-        scale: deviation of each channel afterwards, [tasks, O] or [O].
-        offset: its mean, alike.
+        kernels: [tasks, O, C, 3, 3], or [O, C, 3, 3] for all tasks.
+        scale: standard deviation of each normalized channel, [tasks, O] or [O].
+        offset: mean of each normalized channel, [tasks, O] or [O].
         stride: stride in both directions.
         counts: which points enter the statistics, bool [tasks, points]; None: all.
     """
     rows = patches(maps, stride)
-    points = rows.flatten(1, 3)  # [tasks, places of all points, 9 C]
+    points = rows.flatten(1, 3)  # [tasks, pixels of all points, 9 C]
     counted, number = _counted(rows, counts)
     mean = (counted * points).sum(1, keepdim=True) / number
     centered = points - mean
@@ -152,10 +149,9 @@ def normalized_convolution(
 
 
 def _counted(rows: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Which places of all points count, as ones and zeros, and how many: [tasks, places, 1] and
-    [tasks, 1, 1], or two numbers."""
-    places = rows.shape[2] * rows.shape[3]
+    """Weights 0 or 1 of all pixels [tasks, pixels, 1], and their sum [tasks, 1, 1]; or scalars."""
+    pixels = rows.shape[2] * rows.shape[3]
     if counts is None:
-        return rows.new_ones(()), rows.new_tensor(rows.shape[1] * places)
-    counted = counts.to(rows.dtype).repeat_interleave(places, 1).unsqueeze(-1)
+        return rows.new_ones(()), rows.new_tensor(rows.shape[1] * pixels)
+    counted = counts.to(rows.dtype).repeat_interleave(pixels, 1).unsqueeze(-1)
     return counted, counted.sum(1, keepdim=True).clamp_min(1)

@@ -1,4 +1,4 @@
-"""The convolutional net of the papers ("Conv-4"), for all tasks at once."""
+"""The convolutional net of few-shot papers ("Conv-4"), applied to all tasks at once."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ class _Maps(NamedTuple):
 class ConvNet:
     """Blocks of 3×3 convolution, batch norm, ReLU and down-sampling.
 
-    Each parameter is shared by all tasks, or carries a leading task axis. Batch norm's statistics
-    are of each task by itself. Convolutions carry no bias: batch norm would take it away, and its
-    offset stands for it.
+    Each parameter is shared by all tasks, or has a leading task axis. Batch norm uses separate
+    statistics for each task. Convolutions have no bias, because batch norm would remove it.
 
-    Source: Vinyals et al. 2016 (arXiv:1606.04080), sec. 4.1; the stride form: Finn et al. 2017.
+    Source: Vinyals et al. 2016 (arXiv:1606.04080), sec. 4.1; with strides: Finn et al. 2017.
     """
 
     input_shape: tuple[int, int, int]
     num_outputs: int
-    """0: no head."""
+    """Outputs of the head; 0: no head."""
     filters: tuple[int, ...] = (64, 64, 64, 64)
     pooling: Pooling = "max"
     num_pooled: int | None = None
-    """How many of the first blocks down-sample; None: all."""
+    """Number of leading blocks that down-sample; None: all."""
     num_slots: int = 1
-    """Scales and offsets of batch norm, [num_slots, C]; the first is used, see `per-step`."""
+    """Rows of batch norm's scales and offsets [num_slots, C], one per inner step with "per-step";
+    the net uses the first row."""
     num_context: int = 0
     """Length of params["context"], which scales and shifts the maps of the third block."""
 
     def __post_init__(self) -> None:
         if min(self.map_shape[1:]) < 1:
             raise ValueError(
-                f"filters must be fewer than {len(self.filters)} for images of "
-                f"{self.input_shape[1]}×{self.input_shape[2]}: nothing is left after pooling"
+                f"filters must name fewer than {len(self.filters)} blocks for images of "
+                f"{self.input_shape[1]}×{self.input_shape[2]}, which pooling reduces to nothing"
             )
 
     @property
@@ -148,7 +148,7 @@ class ConvNet:
                 maps = _modulated(params, maps)
             if self.pooling == "max" and self._is_pooled(k):
                 maps = _pooled(maps)
-            maps = torch.relu(maps)  # after pooling, which is the same and has less to do
+            maps = torch.relu(maps)  # after pooling: the same result, and faster
         return _Maps(maps, statistics)
 
     def _is_pooled(self, block: int) -> bool:
@@ -173,9 +173,9 @@ def _init_block(
 def _normalized_convolution(
     params: Params, k: int, maps: Tensor, counts: Tensor | None, stride: int
 ) -> tuple[Tensor, Callable[[], Moments]]:
-    """Convolution of block k, with batch norm by running statistics or by each task's own.
+    """Convolution of block k, with batch norm by running statistics or by each task's statistics.
 
-    The second result is a function that gives the moments of the convolution's outputs.
+    The second result is a function that returns the moments of the convolution's outputs.
     """
     kernels = params[f"weight_{k}"]
     scale, offset = params[f"scale_{k}"][..., 0, :], params[f"offset_{k}"][..., 0, :]
@@ -194,9 +194,9 @@ def _normalized_convolution(
 
 
 def _fused(maps: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-    """The same in one pass of torch's own, for parameters that all tasks share.
+    """Normalize by torch's fused batch norm, for parameters that all tasks share.
 
-    Every channel of every task is a channel of its own: [points, tasks · C, H, W].
+    Each channel of each task becomes a separate channel: [points, tasks · C, H, W].
     """
     num_tasks = len(maps)
     side_by_side = maps.permute(1, 2, 3, 0, 4).flatten(3)
@@ -209,7 +209,7 @@ def _fused(maps: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
 
 
 def _pooled(maps: Tensor) -> Tensor:
-    """Maxima of 2×2 places."""
+    """2×2 max-pooling."""
     flat = functional.max_pool2d(maps.flatten(0, 1).permute(0, 3, 1, 2), 2)
     pooled = flat.permute(0, 2, 3, 1)
     return pooled.reshape(*maps.shape[:2], *pooled.shape[1:])

@@ -1,10 +1,9 @@
-"""3×3 convolutions of many tasks at once, each with a kernel of its own.
+"""3×3 convolutions of many tasks at once, with a separate kernel for each task.
 
-A convolution with a kernel per task is, to torch, one with groups, for which no fast kernels
-exist, least of all for its derivatives. Here the 3×3 patches are laid side by side and multiplied
-by each task's kernel in one batched matrix product. Laying patches side by side is linear, and
-its transpose is written out, so first and second derivatives are matrix products too. Kernels
-that all tasks share go through torch's own convolution.
+In torch, a convolution with per-task kernels is a grouped convolution, which is slow, as are its
+derivatives. Here the 3×3 patches are extracted and multiplied by each task's kernel in one batched
+matrix product. Patch extraction is linear and its transpose is implemented explicitly, so first and
+second derivatives are matrix products too. Kernels that all tasks share use torch's convolution.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def convolve(maps: Tensor, kernels: Tensor, stride: int) -> Tensor:
 
     Args:
         maps: [tasks, points, H, W, C].
-        kernels: [tasks, O, C, 3, 3], or [O, C, 3, 3] of all tasks.
+        kernels: [tasks, O, C, 3, 3], or [O, C, 3, 3] for all tasks.
         stride: stride in both directions.
 
     Returns:
@@ -47,21 +46,21 @@ def kernel_matrices(kernels: Tensor) -> Tensor:
 
 
 def patches(maps: Tensor, stride: int) -> Tensor:
-    """The 3×3 neighbourhoods of maps [..., H, W, C] padded by zeros, [..., h, w, 9 C]."""
+    """The 3×3 neighborhoods of zero-padded maps [..., H, W, C], [..., h, w, 9 C]."""
     rows: Tensor = _Patches.apply(maps, stride)  # type: ignore[no-untyped-call]
     return rows
 
 
-def _lay_out(maps: Tensor, stride: int) -> Tensor:
+def _extract_patches(maps: Tensor, stride: int) -> Tensor:
     padded = functional.pad(maps, (0, 0, 1, 1, 1, 1))
-    height, width = _places(maps.shape[-3:-1], stride)
+    height, width = _output_size(maps.shape[-3:-1], stride)
     shifted = [padded[_window(i, j, height, width, stride)] for i, j in _OFFSETS]
     return torch.cat(shifted, -1)
 
 
 def fold_patches(rows: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-    """The transpose of `patches`: [..., h, w, 9 C] to [..., H, W, C], sums where they overlap."""
-    height, width = _places(size, stride)
+    """The transpose of `patches`: sum overlapping patches [..., h, w, 9 C] into [..., H, W, C]."""
+    height, width = _output_size(size, stride)
     parts = rows.unflatten(-1, (len(_OFFSETS), -1))
     padded = rows.new_zeros(*rows.shape[:-3], size[0] + 2, size[1] + 2, parts.shape[-1])
     for k, (i, j) in enumerate(_OFFSETS):
@@ -72,25 +71,25 @@ def fold_patches(rows: Tensor, size: tuple[int, int], stride: int) -> Tensor:
 _OFFSETS = tuple((i, j) for i in range(_SIDE) for j in range(_SIDE))
 
 
-def _places(size: Any, stride: int) -> tuple[int, int]:
+def _output_size(size: Any, stride: int) -> tuple[int, int]:
     return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
 
 
 def _window(i: int, j: int, height: int, width: int, stride: int) -> tuple[Any, ...]:
-    """Where the kernel's entry (i, j) looks, for every place."""
+    """Index of the pixels that the kernel's entry (i, j) multiplies."""
     rows = slice(i, i + stride * (height - 1) + 1, stride)
     columns = slice(j, j + stride * (width - 1) + 1, stride)
     return ..., rows, columns, slice(None)
 
 
 class _Patches(torch.autograd.Function):
-    """`patches`; autograd alone would build nine maps of zeros for its derivative."""
+    """`patches` with an efficient derivative; autograd would build nine maps of zeros."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(maps: Tensor, stride: int) -> Tensor:
-        return _lay_out(maps, stride)
+        return _extract_patches(maps, stride)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -103,7 +102,7 @@ class _Patches(torch.autograd.Function):
 
 
 class _Fold(torch.autograd.Function):
-    """`fold_patches`, whose derivative is `patches` again."""
+    """`fold_patches`, whose derivative is `patches`."""
 
     generate_vmap_rule = True
 

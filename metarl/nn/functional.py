@@ -1,9 +1,9 @@
-"""Any `nn.Module` as a pure function of its parameters, if adaptation can work with it.
+"""Any `nn.Module` as a pure function of its parameters, if adaptation supports it.
 
-Some modules cannot be differentiated twice, cannot be vectorised over tasks, or keep a state that
-adaptation would have to write. They are refused here, before training, with one sentence. What a
-module's own `forward` does (`functional.dropout`, fused attention called directly) cannot be seen
-here; torch itself stops at most of it.
+Some modules cannot be differentiated twice, cannot be vectorized over tasks, or have a state that
+adaptation would change. They are rejected before training, with one sentence. Functions called in a
+module's `forward` (`functional.dropout`, fused attention) cannot be checked here; torch itself
+rejects most of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NEVER = (
     (nn.EmbeddingBag, "has no second derivative: use nn.Embedding and sum or average over its "
      "points"),
     (nn.Hardsigmoid, "has no second derivative: use nn.Sigmoid or nn.Hardtanh"),
-    ((nn.FractionalMaxPool2d, nn.FractionalMaxPool3d), "pools at random places, other ones in each "
+    ((nn.FractionalMaxPool2d, nn.FractionalMaxPool3d), "pools in random regions, others in each "
      "pass: use nn.MaxPool2d or nn.AdaptiveMaxPool2d"),
     (nn.CrossMapLRN2d, "cannot run for many tasks at once: use nn.LocalResponseNorm"),
 )  # fmt: skip
@@ -34,7 +34,7 @@ _NEVER = (
 def functional_module(
     module: nn.Module,
 ) -> tuple[Callable[..., Any], dict[str, Tensor]]:
-    """The module as apply(params, *inputs), and its parameters.
+    """Convert a module to a function apply(params, *inputs) and its parameters.
 
     Buffers enter as constants. `apply` may be used inside `vmap` and differentiated twice, which
     is what `metarl.adapt` with batching "vmap" does with it.
@@ -46,11 +46,11 @@ def functional_module(
         apply(params, *inputs, **keywords) and a detached copy of the parameters by name.
 
     Raises:
-        ValueError: if the module has no parameters, updates running batch statistics, drops out
-            at random, holds a fused recurrent layer or fused attention, reparametrises its
-            weights (spectral norm), is lazy and not initialised, or is one of nn.RReLU,
+        ValueError: if the module has no parameters, updates running batch statistics, applies
+            dropout, contains a fused recurrent layer or fused attention, reparametrizes its
+            weights (spectral norm), is lazy and not initialized, or is one of nn.RReLU,
             nn.EmbeddingBag, nn.Hardsigmoid, fractional max-pooling, nn.CrossMapLRN2d, and
-            nn.Embedding with sparse gradients or a largest norm.
+            nn.Embedding with sparse gradients or a maximum norm.
 
     Example:
         >>> apply, params = functional_module(nn.Linear(2, 1))
@@ -90,31 +90,31 @@ def _complaint(part: nn.Module) -> str | None:
             "torch.matmul and softmax"
         )
     if isinstance(part, _DROPOUT) and part.training and part.p > 0:
-        return "drops units at random, other ones in each pass: set p=0 or call .eval()"
+        return "drops random units, which differ in each pass: set p=0 or call .eval()"
     if nn.utils.parametrize.is_parametrized(part) or _has_spectral_norm(part):
         return (
-            "reparametrises its weights (spectral or weight norm), which keeps a state: "
-            "remove the parametrisation"
+            "reparametrizes its weights (spectral or weight norm), which keeps a state: "
+            "remove the parametrization"
         )
     return _weight_complaint(part) or _kind_complaint(part)
 
 
 def _weight_complaint(part: nn.Module) -> str | None:
-    """The fault of a layer whose weights do not exist yet, or lack the gradients of adaptation."""
+    """The problem of a layer whose weights are not initialized or do not support adaptation."""
     if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
         return "is lazy and has no parameters yet: call the module on one batch of inputs first"
     if isinstance(part, nn.Embedding) and part.sparse:
         return "has sparse gradients, which no adaptation step can use: build it with sparse=False"
     if isinstance(part, nn.Embedding) and part.max_norm is not None:
         return (
-            "shortens its weights in place, which would be those of all tasks: "
+            "rescales its weights in place, which would affect all tasks: "
             "build it with max_norm=None"
         )
     return None
 
 
 def _kind_complaint(part: nn.Module) -> str | None:
-    """The fault of a layer that cannot work with any settings."""
+    """The problem of a layer that no settings can make compatible."""
     return next((complaint for kind, complaint in _NEVER if isinstance(part, kind)), None)
 
 

@@ -1,4 +1,4 @@
-"""A small policy network whose weights are generated, for each moment, by another network."""
+"""A small policy network whose weights another network generates at each time step."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Hypernetwork"]
 
 @dataclass(frozen=True)
 class Hypernetwork:
-    """A perceptron on the observation, its weights a linear function of the memory's features.
+    """A perceptron on the observation whose weights are a linear function of memory features.
 
         θ = W φ + b,   outputs = MLP_θ(observation)
 
-    W starts at zero and b as the weights of an ordinary perceptron ("Bias-HyperInit"): at first
-    the generated network is the same for all tasks; without this, training fails.
+    W starts at zero and b as the weights of an ordinary perceptron ("Bias-HyperInit"), so that the
+    initial generated network is the same for all tasks; without this, training fails.
 
     Source: Beck et al. 2022 (arXiv:2210.11348), sec. 4; Beck et al. 2023 (arXiv:2309.14970).
     """
@@ -36,8 +36,8 @@ class Hypernetwork:
         """W [P, features] and b [P], P the number of weights of the generated network.
 
         Args:
-            generator: draws the base network's weights.
-            last_factor: what the weights of its last layer are multiplied by.
+            generator: random generator of the base network's weights.
+            last_factor: factor of the initial weights of the last layer.
         """
         base = init_mlp(self.sizes, generator)
         base[f"weight_{len(self.sizes) - 2}"] *= last_factor

@@ -1,4 +1,4 @@
-"""An LSTM cell from linear operations: fused ones have no second derivative and no `vmap`."""
+"""An LSTM cell of primitive operations; fused cells have no second derivatives and no `vmap`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class LSTMState(NamedTuple):
 
 
 def init_lstm(num_inputs: int, num_hidden: int, size: int, generator: torch.Generator) -> Params:
-    """Weights and biases U(±1/√H), as torch's cell draws them; gates in its order i, f, g, o.
+    """Weights and biases U(±1/√H) as in `torch.nn.LSTMCell`, with gates in the order i, f, g, o.
 
     Args:
         num_inputs: length of an input.
-        num_hidden: length of the hidden vector that is fed back.
+        num_hidden: length of the recurrent hidden vector.
         size: H, length of the cell.
-        generator: draws the weights; its device becomes that of the parameters.
+        generator: random generator; parameters are on its device.
     """
     bound = 1 / math.sqrt(size)
     shapes = {
@@ -46,14 +46,14 @@ def lstm_step(params: Params, inputs: Tensor, state: LSTMState) -> LSTMState:
     """One step: c ← σ(f) c + σ(i) tanh(g), h ← σ(o) tanh(c).
 
     Args:
-        params: weight_input, weight_hidden, bias, as `init_lstm` gives them.
+        params: weight_input, weight_hidden and bias, as from `init_lstm`.
         inputs: [..., num_inputs].
         state: hidden vector [..., num_hidden] and cell [..., H].
 
     Source: Hochreiter & Schmidhuber 1997, with forget gates; as `torch.nn.LSTMCell`.
     """
-    fed_back = functional.linear(state.hidden, params["weight_hidden"])
-    gates = functional.linear(inputs, params["weight_input"], params["bias"]) + fed_back
-    enter, keep, new, leave = gates.chunk(4, -1)
-    cell = keep.sigmoid() * state.cell + enter.sigmoid() * new.tanh()
-    return LSTMState(leave.sigmoid() * cell.tanh(), cell)
+    recurrent = functional.linear(state.hidden, params["weight_hidden"])
+    gates = functional.linear(inputs, params["weight_input"], params["bias"]) + recurrent
+    i, f, g, o = gates.chunk(4, -1)
+    cell = f.sigmoid() * state.cell + i.sigmoid() * g.tanh()
+    return LSTMState(o.sigmoid() * cell.tanh(), cell)

@@ -1,11 +1,9 @@
-"""Memories: what carries a task's history from one moment of a trial to the next.
+"""Memories: recurrent networks that carry a task's history through a trial.
 
-Each is a pure function of its parameters, in two forms that agree: `step` for acting, one moment
-at a time, and `sequence` for training, all moments at once. On a GPU the sequences of GRU and LSTM
-are as exact as cuDNN's TF32, about three digits, unless `torch.backends.cudnn.allow_tf32` is
-False. The transformer is in `metarl.transformer`.
-
-A memory that is fed each moment together with the one before it.
+Each is a pure function of its parameters, in two equivalent forms: `step` for acting, one time step
+at a time, and `sequence` for training, all time steps at once. On a GPU, sequences of GRU and LSTM
+have the precision of cuDNN's TF32, about three digits, unless `torch.backends.cudnn.allow_tf32` is
+False. The transformer is in `metarl.nn.transformer`.
 """
 
 from __future__ import annotations
@@ -42,11 +40,11 @@ cuDNN keeps nothing for the backward pass), one direction, time first."""
 
 
 class Memory(Protocol):
-    """A memory as pure functions of its parameters; B trials side by side."""
+    """A memory as pure functions of its parameters, for a batch of B trials."""
 
     @property
     def output_size(self) -> int:
-        """Features it gives per moment."""
+        """Number of features per time step."""
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters on the generator's device."""
@@ -57,13 +55,13 @@ class Memory(Protocol):
     def step(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        """Live through one moment.
+        """Process one time step.
 
         Args:
             params: from `init`.
             inputs: shape [B, I].
             state: from `start` or an earlier step; it may be changed in place.
-            cleared: bool [B], true where all is forgotten before this moment; None: nowhere.
+            cleared: bool [B], true for trials whose state is reset before this step; None: none.
 
         Returns:
             Features [B, H] and the new state.
@@ -72,12 +70,12 @@ class Memory(Protocol):
     def sequence(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        """Live through T moments: inputs [T, B, I], cleared [T, B]; features [T, B, H]."""
+        """Process T time steps: inputs [T, B, I], cleared [T, B]; features [T, B, H]."""
 
 
 @dataclass(frozen=True)
 class NoMemory:
-    """Nothing is remembered: the features are the inputs."""
+    """A memory without state: the features are the inputs."""
 
     input_size: int
 
@@ -119,7 +117,7 @@ class GRU:
     input_size: int
     size: int
     length: int = 2
-    """Steps that memories may last at first (see `_lasting`); with 2 all gates begin half open."""
+    """Maximum initial time scale of units in steps (see `_set_time_scales`); 2: half-open gates."""
 
     @property
     def output_size(self) -> int:
@@ -127,7 +125,7 @@ class GRU:
 
     def init(self, generator: torch.Generator) -> Params:
         params = _recurrent_params(self.input_size, self.size, 3, generator)
-        return _lasting(params, {"keep": 1}, self.length, generator)
+        return _set_time_scales(params, {"keep": 1}, self.length, generator)
 
     def start(self, params: Params, batch_size: int) -> MemoryState:
         return (params["weight_hh"].new_zeros(batch_size, self.size),)
@@ -135,7 +133,7 @@ class GRU:
     def step(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        (hidden,) = _kept(state, cleared)
+        (hidden,) = _reset(state, cleared)
         hidden = torch.gru_cell(inputs, hidden, *_weights(params))
         return hidden, (hidden,)
 
@@ -143,7 +141,7 @@ class GRU:
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
         def run(part: Tensor, now: MemoryState) -> tuple[Tensor, MemoryState]:
-            with _loose_weights(part):
+            with _no_contiguity_warning(part):
                 outputs, last = torch.gru(part, now[0].unsqueeze(0), _weights(params), *_ONE_LAYER)
             return outputs, (last.squeeze(0),)
 
@@ -164,7 +162,7 @@ class LSTM:
     input_size: int
     size: int
     length: int = 2
-    """Steps that memories may last at first (see `_lasting`); with 2 all gates begin half open."""
+    """Maximum initial time scale of units in steps (see `_set_time_scales`); 2: half-open gates."""
 
     @property
     def output_size(self) -> int:
@@ -172,7 +170,7 @@ class LSTM:
 
     def init(self, generator: torch.Generator) -> Params:
         params = _recurrent_params(self.input_size, self.size, 4, generator)
-        return _lasting(params, {"keep": 1, "write": 0}, self.length, generator)
+        return _set_time_scales(params, {"keep": 1, "write": 0}, self.length, generator)
 
     def start(self, params: Params, batch_size: int) -> MemoryState:
         zeros = params["weight_hh"].new_zeros(batch_size, self.size)
@@ -181,7 +179,7 @@ class LSTM:
     def step(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        hidden, cell = torch.lstm_cell(inputs, _kept(state, cleared), *_weights(params))
+        hidden, cell = torch.lstm_cell(inputs, _reset(state, cleared), *_weights(params))
         return hidden, (hidden, cell)
 
     def sequence(
@@ -189,7 +187,7 @@ class LSTM:
     ) -> tuple[Tensor, MemoryState]:
         def run(part: Tensor, now: MemoryState) -> tuple[Tensor, MemoryState]:
             before = [s.unsqueeze(0) for s in now]
-            with _loose_weights(part):
+            with _no_contiguity_warning(part):
                 outputs, hidden, cell = torch.lstm(part, before, _weights(params), *_ONE_LAYER)
             return outputs, (hidden.squeeze(0), cell.squeeze(0))
 
@@ -197,7 +195,7 @@ class LSTM:
 
 
 def require_state(state: MemoryState, start: MemoryState) -> None:
-    """Refuse a memory of another kind, or of another number of trials, than a fresh one.
+    """Reject a state of another memory or of another number of trials.
 
     Raises:
         ValueError: naming the shapes.
@@ -205,13 +203,13 @@ def require_state(state: MemoryState, start: MemoryState) -> None:
     wanted = [tuple(part.shape[:2]) for part in start]  # a cache grows in later axes
     if [tuple(part.shape[:2]) for part in state[: len(start)]] != wanted:
         raise ValueError(
-            f"state must be of shapes beginning with {wanted}, as step or predict returned it for "
-            f"as many trials, got {[tuple(part.shape) for part in state]}"
+            f"state must have shapes beginning with {wanted}, as returned by step or predict for "
+            f"the same number of trials, got {[tuple(part.shape) for part in state]}"
         )
 
 
 def segments(cleared: Tensor | None, num_steps: int) -> Iterator[tuple[int, int]]:
-    """Stretches of time within which nothing is forgotten anywhere, as (first, beyond last).
+    """Segments of time without a reset in any trial, as (first, end).
 
     >>> list(segments(torch.tensor([[False, False], [False, True], [False, False]]), 3))
     [(0, 1), (1, 3)]
@@ -228,16 +226,16 @@ def _in_segments(
     state: MemoryState,
     cleared: Tensor | None,
 ) -> tuple[Tensor, MemoryState]:
-    """A sequence piece by piece, forgetting between the pieces."""
+    """Process a sequence in segments, resetting states between them."""
     outputs = []
     for first, end in segments(cleared, len(inputs)):
-        state = _kept(state, None if cleared is None else cleared[first])
+        state = _reset(state, None if cleared is None else cleared[first])
         part, state = run(inputs[first:end], state)
         outputs.append(part)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs), state
 
 
-def _kept(state: MemoryState, cleared: Tensor | None) -> MemoryState:
+def _reset(state: MemoryState, cleared: Tensor | None) -> MemoryState:
     if cleared is None:
         return state
     return tuple(torch.where(cleared.unsqueeze(-1), 0, part) for part in state)
@@ -249,8 +247,8 @@ def _weights(params: Params) -> list[Tensor]:
 
 
 @contextmanager
-def _loose_weights(inputs: Tensor) -> Iterator[None]:
-    """Without cuDNN's warning that it copies weights which do not lie side by side."""
+def _no_contiguity_warning(inputs: Tensor) -> Iterator[None]:
+    """Suppress cuDNN's warning that it copies weights that are not contiguous."""
     if not inputs.is_cuda:
         yield
         return
@@ -262,7 +260,7 @@ def _loose_weights(inputs: Tensor) -> Iterator[None]:
 def _recurrent_params(
     input_size: int, size: int, num_gates: int, generator: torch.Generator
 ) -> Params:
-    """Input weights and biases U(±1/√size) as torch has them; recurrent weights orthogonal.
+    """Input weights and biases U(±1/√size) as in torch; orthogonal recurrent weights.
 
     Orthogonal recurrent weights: Saxe et al. 2014 (arXiv:1312.6120).
     """
@@ -286,24 +284,24 @@ def _recurrent_params(
     }
 
 
-def _lasting(
+def _set_time_scales(
     params: Params, gates: dict[str, int], length: int, generator: torch.Generator
 ) -> Params:
-    """The parameters with biases that let each unit remember for a time of its own.
+    """Set gate biases that give each unit a different time scale.
 
-    A gate whose bias is log u keeps 1 − 1/(u + 1) of a unit from step to step, so the unit forgets
-    within about u steps; u is uniform in [1, length − 1]. With biases near 0, as torch has them,
-    every unit forgets within two steps: on tabular MDPs of ten episodes, RL² then had learnt
-    nothing after 80 iterations (3.9 M steps), with these biases it begins after 35.
+    A gate whose bias is log u keeps 1 − 1/(u + 1) of a unit's value at each step, so the unit
+    forgets within about u steps; u is uniform in [1, length − 1]. With biases near 0, as in torch,
+    every unit forgets within two steps: on tabular MDPs of ten episodes, RL² then learned nothing
+    in 80 iterations (3.9 M steps); with these biases it starts to learn after 35.
 
     Source: Tallec & Ollivier 2018 (arXiv:1804.11188), eq. 16, "chrono initialization".
 
     Args:
         params: from `_recurrent_params`.
-        gates: position of the gate that keeps, and of that which writes, if there is one: its
-            bias is the other's negative.
-        length: the longest dependence in steps.
-        generator: source of the times.
+        gates: position of the gate that keeps and, if there is one, of the gate that writes,
+            whose bias is the negative.
+        length: length of the longest dependency, in steps.
+        generator: random generator of the time scales.
     """
     size = params["weight_hh"].shape[1]
     drawn = torch.rand(size, generator=generator, device=generator.device)
@@ -317,26 +315,26 @@ def _lasting(
 
 @dataclass(frozen=True)
 class TransitionMemory:
-    """Shows another memory x_t and x_{t−1} side by side: whole transitions.
+    """Feeds another memory x_t and x_{t−1} concatenated, that is whole transitions.
 
-    A moment of a trial holds the action, its reward and the observation it led to, but not the
-    observation it was taken in. To learn what an action does where, a memory must first put two
-    moments together; for a transformer, which looks things up by what stands in one place, that
-    is the hard part. On tabular MDPs of ten episodes, two layers of 64 earn 124 after 81 iterations
-    by single moments, 153 by transitions (seed 0; random actions earn 98).
+    The input of a time step holds an action, its reward and the observation that it led to, but not
+    the observation before it. To learn the effect of an action in a state, a memory must first
+    combine two time steps, which is hard for a transformer because attention selects single
+    positions. On tabular MDPs of ten episodes, two layers of 64 reach a return of 124 after 81
+    iterations with single time steps and 153 with transitions (seed 0; random actions: 98).
 
-    The state is the last moment (zeros at the start and where everything is cleared), then the
-    other memory's.
+    The state is the last input (zeros at the start and after a reset), then the state of the other
+    memory.
 
     Source: transitions as tokens, Laskin et al. 2022 (arXiv:2210.14215), Lee et al. 2023
-    (arXiv:2306.14892); RL² itself (Duan et al. 2016) shows single
+    (arXiv:2306.14892); RL² itself (Duan et al. 2016) uses single
     time steps.
     """
 
     inner: Memory
-    """Made for twice as many inputs."""
+    """The other memory, for inputs of size 2 · `input_size`."""
     input_size: int
-    """Of one time step."""
+    """Size of the input of one time step."""
 
     @property
     def output_size(self) -> int:

@@ -22,7 +22,7 @@ def activation_function(name: str) -> Callable[[Tensor], Tensor]:
     """The elementwise function of this name.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the name is unknown.
     """
     if name not in _FUNCTIONS:
         raise ValueError(f"activation must be one of {', '.join(_FUNCTIONS)}, got {name!r}")
@@ -70,10 +70,10 @@ def init_mlp(
 def mlp(
     params: dict[str, Tensor], inputs: Tensor, activation: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Outputs of the perceptron; with a task axis on the parameters, of all tasks in one call.
+    """Outputs of the perceptron, for all tasks in one call if the parameters have a task axis.
 
     Args:
-        params: as `init_mlp` gives them, or each with a leading task axis.
+        params: as from `init_mlp`, or each with a leading task axis.
         inputs: shape [B, sizes[0]], or [tasks, B, sizes[0]] with the parameters' task axis.
         activation: applied between layers, not after the last.
 
@@ -93,7 +93,7 @@ def mlp(
 
 
 def layers_after_first(params: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The perceptron that takes what the first layer and the activation behind it give.
+    """Parameters of the perceptron without its first layer.
 
     >>> sorted(layers_after_first(init_mlp((3, 4, 2), torch.Generator())))
     ['bias_0', 'weight_0']

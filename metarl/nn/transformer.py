@@ -1,7 +1,7 @@
-"""A causal transformer as a memory: it looks back at all moments of the trial.
+"""A causal transformer as a memory, which attends to all time steps of the trial.
 
-Acting keeps the keys and values of past moments (a cache), so that a step costs one moment's
-work; training sees the whole trial at once.
+Acting caches the keys and values of past time steps, so that a step computes only its own;
+training processes the whole trial at once.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Transformer:
 
         x ← x + W_o attention(LN(x)),   x ← x + MLP(LN(x)),   features = LN(x)
 
-    with learned positions, one per step since the start or the last clearing. The state is the
-    cache of keys and values [L, B, heads, length, d], written in place, the step's number and,
-    once something was cleared, the step where each trial's memory begins. `sequence` keeps no
-    cache, so that no step can follow it.
+    with learned positions, counted from the start or the last reset. The state consists of the
+    cache of keys and values [L, B, heads, length, d], written in place, the number of the step and,
+    after a reset, the step at which each trial's memory begins. `sequence` keeps no cache, so a
+    `step` cannot follow it.
 
     Source: Vaswani et al. 2017 (arXiv:1706.03762); normalization first as in Radford et al. 2019;
     as a meta-learner's memory: Mishra et al. 2018 (arXiv:1707.03141), Melo 2022 (arXiv:2206.06614).
@@ -76,7 +76,7 @@ class Transformer:
         head = self.size // self.num_heads
         like = params["embed"]
         empty = like.new_empty((self.num_layers, batch_size, self.num_heads, 0, head))
-        return empty, empty, torch.tensor(0)  # `step` makes room, a sequence needs none
+        return empty, empty, torch.tensor(0)  # `step` allocates the cache
 
     def step(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
@@ -115,8 +115,8 @@ class Transformer:
         self._require_room(steps)
         positions, visible = params["positions"][:steps, None], None
         if cleared is not None:
-            visible = _same_stretch(cleared)
-            since = visible.sum(-1).squeeze(1).T - 1  # [T, B], steps since the last clearing
+            visible = _visible_steps(cleared)
+            since = visible.sum(-1).squeeze(1).T - 1  # [T, B], steps since the last reset
             positions = params["positions"][since]
         x = functional.linear(inputs, params["embed"]) + positions
         for k in range(self.num_layers):
@@ -128,7 +128,7 @@ class Transformer:
         return self._norm(params, x, "last"), ()
 
     def _heads(self, params: Params, x: Tensor, k: int) -> tuple[Tensor, ...]:
-        """Queries, keys and values [B, heads, T, d] of moments [T, B, size]."""
+        """Queries, keys and values [B, heads, T, d] of time steps [T, B, size]."""
         normed = self._norm(params, x, f"attention_{k}")
         joint = functional.linear(normed, params[f"query_key_value_{k}"])
         split = joint.unflatten(-1, (3, self.num_heads, -1))  # [T, B, 3, heads, d]
@@ -151,13 +151,13 @@ class Transformer:
     def _require_room(self, steps: int) -> None:
         if steps > self.length:
             raise ValueError(
-                f"trial must have at most the {self.length} steps that the transformer was made "
-                f"for, it comes to {steps}; play fewer episodes, or train on trials of as many"
+                f"trial must have at most {self.length} steps, the length that the transformer was "
+                f"built for, got {steps}; use fewer episodes, or train on longer trials"
             )
 
 
-def _same_stretch(cleared: Tensor) -> Tensor:
-    """Which moments each may look at, its own past since the last clearing. [B, 1, T, T]."""
-    stretch = cleared.to(torch.int64).cumsum(0).T  # [B, T]
-    same = stretch.unsqueeze(2) == stretch.unsqueeze(1)
+def _visible_steps(cleared: Tensor) -> Tensor:
+    """Attention mask [B, 1, T, T]: each step attends to its past since the last reset."""
+    segment = cleared.to(torch.int64).cumsum(0).T  # [B, T]
+    same = segment.unsqueeze(2) == segment.unsqueeze(1)
     return same.tril().unsqueeze(1)

@@ -1,7 +1,7 @@
-"""One optimizer for every outer loop: torch's, on parameters by name, with a rate schedule.
+"""The optimizer of every outer loop: torch's, on named parameters, with a learning-rate schedule.
 
-It owns the moments and steps the parameters in place. It knows neither settings nor files: callers
-pass numbers, and store its tensors by name.
+It owns the moments and updates the parameters in place. It depends on neither settings nor files:
+callers pass numbers, and store its tensors by name.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _STATE: dict[OptimizerName, tuple[str, ...]] = {
 def laid_out_as(gradient: Tensor, parameter: Tensor) -> Tensor:
     """The gradient with the parameter's strides.
 
-    torch's fused optimizers walk through both in memory order and raise no error if the strides
-    differ: a transposed gradient would reach the wrong entries.
+    torch's fused optimizers read both in memory order and raise no error if the strides differ: a
+    transposed gradient would update the wrong entries.
     """
     if gradient.stride() == parameter.stride():
         return gradient
@@ -35,7 +35,7 @@ def laid_out_as(gradient: Tensor, parameter: Tensor) -> Tensor:
 
 
 class NamedOptimizer:
-    """Adam or gradient descent on named parameters, which it changes in place.
+    """Adam or gradient descent on named parameters, updated in place.
 
     Source: Adam is Kingma & Ba 2015 (arXiv:1412.6980), alg. 1.
     """
@@ -54,11 +54,11 @@ class NamedOptimizer:
         """An optimizer of these tensors, before its first step.
 
         Args:
-            params: the tensors to step, by name.
+            params: the tensors to update, by name.
             name: the algorithm.
-            rate: learning rate before any decay.
-            schedule: how the rate falls with the iteration.
-            decay_iterations: iterations over which the schedule runs; needed unless it is constant.
+            rate: initial learning rate.
+            schedule: schedule of the learning rate.
+            decay_iterations: length of the schedule in iterations; required unless it is constant.
             clip: bound on the absolute value of each gradient entry; None: no bound.
             epsilon: Adam's constant in the denominator.
         """
@@ -78,7 +78,7 @@ class NamedOptimizer:
         return self._torch
 
     def set_params(self, params: Params) -> None:
-        """Step these tensors from now on; moments follow by name, onto each tensor's device."""
+        """Update these tensors from now on; moments are kept by name and moved to their devices."""
         (group,) = self._torch.param_groups
         for name, p in params.items():
             moments = self._torch.state.pop(self._params[name], {})
@@ -108,12 +108,12 @@ class NamedOptimizer:
         """Set rate and gradients, so that `torch_optimizer.step()` descends.
 
         Args:
-            gradients: by name; parameters without one, and their moments, stay as they are.
-            iteration: iterations done before, for the schedule.
+            gradients: by name; parameters without one, and their moments, are unchanged.
+            iteration: number of previous iterations, for the schedule.
             learning_rate: used instead of the scheduled rate, by callers with their own schedule.
 
         Raises:
-            ValueError: if the schedule has no end; nothing is changed.
+            ValueError: if a schedule has no decay_iterations; nothing is changed.
         """
         rate = self._scheduled_rate(iteration) if learning_rate is None else learning_rate
         for group in self._torch.param_groups:
@@ -130,7 +130,7 @@ class NamedOptimizer:
         return found
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over copies of step counts and moments, named and shaped as in `tensors`."""
+        """Restore step counts and moments, named and shaped as in `tensors`, from copies."""
         for kind in self._kinds:
             for name, p in self._params.items():
                 self._torch.state[p][kind] = tensors[f"{kind}/{name}"].detach().clone()
@@ -141,14 +141,14 @@ class NamedOptimizer:
     def _scheduled_rate(self, iteration: int) -> float:
         if self._decay_iterations is None and self._schedule != "constant":
             raise ValueError(
-                f"decay_iterations must be given for the schedule {self._schedule!r}, got None: "
-                "the number of iterations that training will take"
+                f"decay_iterations must be given for the schedule {self._schedule!r}, got None; "
+                "set it to the number of training iterations"
             )
         return scheduled_rate(self._schedule, self._rate, iteration, self._decay_iterations or 1)
 
 
 def _initial_state(parameter: Tensor, kinds: Collection[str]) -> Params:
-    """The state before the first step, which torch creates only then."""
+    """The state before the first step; torch creates it in the first step."""
     return {
         kind: torch.zeros((), device=parameter.device)
         if kind == "step"

@@ -10,7 +10,7 @@ __all__ = ["OptimizerName", "ScheduleName", "scheduled_rate"]
 OptimizerName = Literal["adam", "sgd"]
 ScheduleName = Literal["constant", "linear", "cosine", "halving"]
 
-_LAST_SHARE = 0.01  # share of the rate at which the cosine schedule ends
+_LAST_FACTOR = 0.01  # factor of the rate at the end of the cosine schedule
 
 
 def scheduled_rate(
@@ -21,7 +21,7 @@ def scheduled_rate(
         linear  α (1 − t/T);   cosine  α (0.01 + 0.99 (1 + cos(π t/T)) / 2);   halving  α 2^−⌊t/T⌋
 
     Args:
-        schedule: its name; linear and cosine keep their last rate after T.
+        schedule: name of the schedule; after T, linear and cosine keep their last rate.
         rate: α.
         iteration: t, counted from 0.
         decay_iterations: T.
@@ -30,7 +30,7 @@ def scheduled_rate(
     if schedule == "linear":
         return rate * (1 - share)
     if schedule == "cosine":
-        return rate * (_LAST_SHARE + (1 - _LAST_SHARE) * (1 + math.cos(math.pi * share)) / 2)
+        return rate * (_LAST_FACTOR + (1 - _LAST_FACTOR) * (1 + math.cos(math.pi * share)) / 2)
     if schedule == "halving":
         return float(rate * 0.5 ** (iteration // decay_iterations))
     return rate

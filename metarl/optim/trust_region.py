@@ -1,6 +1,6 @@
 """Trust-region steps as pure functions: conjugate gradient, Fisher products, line search.
 
-Nothing here knows a policy or a task; vectors are flat, and products come in as functions.
+This module is independent of policies and tasks: vectors are flat, and products are functions.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def conjugate_gradient(
 ) -> Tensor:
     """Approximate solution x of A x = b for symmetric positive definite A.
 
-    With leading axes there is one system for each of their entries. They are solved at the same
-    time; each has its own step lengths and stops by itself.
+    Leading axes index independent systems, which are solved at the same time; each has its own step
+    lengths and stops separately.
 
     Args:
         product: v ↦ A v, both shape [..., P].
         target: b, shape [..., P].
-        num_iterations: at most this many products.
-        tolerance: stop once ‖b − A x‖² falls below this share of ‖b‖².
+        num_iterations: maximum number of products.
+        tolerance: stop once ‖b − A x‖² is below this fraction of ‖b‖².
 
     Returns:
         x, shape [..., P].
@@ -44,7 +44,7 @@ def conjugate_gradient(
         ValueError: if `target` has no axis.
 
     Source: Hestenes & Stiefel 1952. Differs: a direction without positive curvature ends the
-    search, since rounding can make A indefinite.
+    iteration, because rounding can make A indefinite.
     """
     if target.dim() < 1:
         raise ValueError("target must be a vector [P] or several [..., P], got a number")
@@ -87,9 +87,9 @@ def gauss_newton_product(
         metric: M, from tangents of the outputs to cotangents, the shapes of `outputs`.
 
     Returns:
-        A function of tangents like `params`, giving cotangents like `params`.
+        A function from tangents to cotangents, both like `params`.
 
-    Source: the double-vjp identity (J. Townsend 2017); Martens 2020 (arXiv:1412.1193), sec. 9.
+    Source: the double-vjp identity (Townsend 2017); Martens 2020 (arXiv:1412.1193), sec. 9.
     """
     dummies = [torch.zeros_like(output, requires_grad=True) for output in outputs]
     transposed = torch.autograd.grad(
@@ -118,7 +118,7 @@ def trust_region_step(
     cg_iterations: int,
     cg_damping: float,
 ) -> tuple[Tensor, Tensor]:
-    """The longest natural-gradient descent step whose quadratic KL model stays within bounds.
+    """The longest natural-gradient descent step within the bound of a quadratic KL model.
 
         s = −β x,   (F + λI) x = g,   β = √(2δ / xᵀ(F + λI)x)
 
@@ -168,7 +168,7 @@ def backtracking_line_search(
     max_steps: int,
     backtrack_ratio: float,
 ) -> LineSearchResult:
-    """Shorten a step until the loss falls and the KL divergence keeps its bound.
+    """Shorten a step until the loss decreases and the KL divergence is within its bound.
 
     Tries params + ratio^k · step for k = 0 … max_steps − 1 and accepts the first whose loss is
     below `initial_loss` and whose divergence is at most `max_kl_nats`. A value that is not finite
@@ -192,7 +192,9 @@ def backtracking_line_search(
     Source: Schulman et al. 2015 (arXiv:1502.05477), app. C.
     """
     if not 0 < backtrack_ratio < 1:
-        raise ValueError(f"backtrack_ratio must lie between 0 and 1, got {backtrack_ratio}")
+        raise ValueError(
+            f"backtrack_ratio must be between 0 and 1, exclusive, got {backtrack_ratio}"
+        )
     if params.shape != step.shape:
         raise ValueError(
             f"step must have the shape of params {tuple(params.shape)}, got {tuple(step.shape)}"

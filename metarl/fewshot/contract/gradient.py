@@ -39,7 +39,7 @@ from metarl.validation import Positive, WholeNumber
 __all__ = ["AdaptedTasks", "GradientLearner", "GradientSettings", "Layers", "Mode", "StepWeights"]
 
 StepWeights: TypeAlias = list[tuple[int, float]]
-"""Numbers of inner steps, and the weight of the query loss after each."""
+"""Pairs: a number of inner steps, and the weight of the query loss after them."""
 Layers = Literal["all", "body"]
 Mode = Literal["unrolled", "recurrence", "first_order"]
 _ORDER = {"unrolled": "second", "recurrence": "second", "first_order": "first"}
@@ -52,7 +52,7 @@ class GradientSettings(FewShotSettings):
     num_inner_steps: WholeNumber = 1
     """Gradient steps of adaptation in training."""
     inner_lr: Positive = 0.01
-    """Learning rate of adaptation, of the mean loss of all points."""
+    """Learning rate of adaptation, for the mean loss over all points."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -71,11 +71,11 @@ class GradientSettings(FewShotSettings):
 
     @property
     def adapted(self) -> Layers | None:
-        """The layers that adaptation moves; None: the learner chooses."""
+        """The layers that adaptation changes; None: the learner decides."""
         return None
 
     def step_weights(self, iteration: int) -> StepWeights:
-        """Numbers of steps after which the query loss counts, and its weight; the last comes last.
+        """Step counts after which the query loss counts, ascending, each with its weight.
 
         Args:
             iteration: training iterations done before.
@@ -95,8 +95,7 @@ class AdaptedTasks(NamedTuple):
     params: Params
     """The parameters of each task by name, each [tasks, ...]."""
     shared: Params
-    """Parameters that all tasks share, by name, no task axis; {} if each task has all of its own.
-    """
+    """Parameters that all tasks share, by name, without a task axis; {} if there are none."""
     support: LabelledSet
     """The support sets, which normalization may need in prediction."""
 
@@ -144,8 +143,10 @@ class GradientLearner(ABC):
         return backbone
 
     def choose_adapted_names(self) -> tuple[str, ...]:
-        """Names of the parameters that the steps move: all but normalization's, as in MAML's code,
-        and but the head's if the settings exclude it."""
+        """Names of the parameters that the inner steps change.
+
+        Normalization is excluded, as in MAML's code, and so is the head if the settings say so.
+        """
         fixed = self.backbone.norm_names
         if self.config.adapted == "body":
             fixed += self.backbone.head_names
@@ -157,21 +158,21 @@ class GradientLearner(ABC):
         return self._rates.rule
 
     def start(self, params: Params) -> Params:
-        """Parameters and working values before the first step, no task axis."""
+        """Parameters and working values before the first step, without a task axis."""
         return params | self._rates.working(params, self.adapted_names)
 
     def shared_params(self, params: Params) -> Params:
-        """Parameters that the inner loss reads and no task changes."""
+        """Parameters that the inner loss reads and adaptation leaves unchanged."""
         del params
         return {}
 
     def inner_batch(self, params: Params, support: LabelledSet) -> Parts:
-        """The data of an inner step, tensors [tasks, ...], `params` shared by all tasks."""
+        """The data of an inner step, tensors [tasks, ...]; all tasks share `params`."""
         del params
         return parts_of(support)
 
     def inner_loss(self, shared: Params) -> Loss:
-        """The loss that the steps descend, [tasks], as a function of a task's parameters."""
+        """The inner loss [tasks] as a function of adapted parameters and data."""
 
         def loss(params: Params, parts: Parts) -> Tensor:
             inputs, targets, *mask = parts
@@ -190,7 +191,7 @@ class GradientLearner(ABC):
         return params | self._rates.init(params, self.adapted_names)
 
     def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
-        """Query loss after adaptation, [tasks], differentiable by `params`."""
+        """Query loss after adaptation, [tasks], differentiable with respect to `params`."""
         return self.query_loss(self.adapt(params, batch.support), batch.query)
 
     def meta_gradient(
@@ -199,7 +200,7 @@ class GradientLearner(ABC):
         """Losses after the last step [tasks], and the gradient along the path of the inner loop.
 
         If the inner loss reads parameters that all tasks share, autograd differentiates the whole
-        meta-loss; the core's gradient is by the parameters that it adapts.
+        meta-loss, because the core differentiates with respect to adapted parameters only.
         """
         if self.shared_params(params):
             return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
@@ -215,7 +216,7 @@ class GradientLearner(ABC):
         return losses, {name: grads[name] for name in params}
 
     def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
-        """Parameters of all tasks after the inner steps, differentiable by `params`."""
+        """Parameters of all tasks after the inner steps, differentiable through the steps."""
         inner = replace(self.inner_loop(params), num_steps=self.num_adapt_steps)
         found = adapt(self.start(params), self.inner_batch(params, support), inner)
         return AdaptedTasks(found, self.shared_params(params), support)
@@ -242,7 +243,7 @@ class GradientLearner(ABC):
         return self.backbone.logits(params, both, counts)[:, adapted.support.inputs.shape[1] :]
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
-        """Means over tasks, and over the support before and the query after adaptation.
+        """Statistics of the support before and the query after adaptation, averaged over tasks.
 
         {} unless batch norm keeps running statistics.
         """

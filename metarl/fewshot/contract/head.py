@@ -1,4 +1,4 @@
-"""Linear heads of each task over a net that all tasks share."""
+"""Per-task linear heads on a net that all tasks share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["head_logits", "head_outputs"]
 
 
 def head_logits(head: Params, features: Tensor) -> Tensor:
-    """x Wᵀ + b of each task.
+    """Apply each task's head: x Wᵀ + b.
 
     Args:
         head: "weight" [tasks, outputs, F] and "bias" [tasks, outputs].
@@ -42,11 +42,11 @@ def head_outputs(
 
     Args:
         backbone: the embedding.
-        adapted: heads as `params`, and the net as `shared`.
+        adapted: the heads in `params`, the net in `shared`.
         inputs: [tasks, points, ...].
         mask: which points count, bool [tasks, points], or None.
-        norm: under "support" the points are normalized by the statistics of the support set.
-        scaled: applied to embeddings before the head; None: nothing is.
+        norm: with "support", points are normalized by the statistics of the support set.
+        scaled: function applied to embeddings before the head; None: the identity.
     """
     if norm == "support":
         tasks = SharedTasks(adapted.shared, adapted.support)

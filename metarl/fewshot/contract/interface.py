@@ -35,7 +35,7 @@ Parts: TypeAlias = tuple[Tensor, ...]  # inputs, targets and, if there is one, t
 
 
 class TrainingContext(NamedTuple):
-    """The iteration that a meta-gradient is computed in, and its random generator."""
+    """The training iteration of a meta-gradient, and its random generator."""
 
     iteration: int
     """Training iterations done before."""
@@ -44,25 +44,25 @@ class TrainingContext(NamedTuple):
 
 
 class FewShotLearner(Protocol):
-    """Learns from the support set of every task of a batch at once."""
+    """A learner that adapts to all tasks of a batch at once."""
 
     config_type: ClassVar[type[Any]]
     has_steps: ClassVar[bool]
-    """Whether adaptation takes steps that `trajectory` follows, or is done at once."""
+    """Whether adaptation consists of steps, which `trajectory` follows."""
 
     @property
     def config(self) -> FewShotSettings:
-        """Settings."""
+        """The settings."""
 
     @property
     def problem(self) -> Problem:
-        """Inputs and outputs that it was made for."""
+        """The inputs and outputs that the learner was built for."""
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh meta-parameters on the generator's device."""
 
     def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
-        """Query loss of each task after adaptation, [tasks], differentiable by `params`."""
+        """Query loss after adaptation, [tasks], differentiable with respect to `params`."""
 
     def meta_gradient(
         self, params: Params, batch: FewShotBatch, context: TrainingContext
@@ -74,7 +74,7 @@ class FewShotLearner(Protocol):
         """
 
     def adapt(self, params: Params, support: LabelledSet) -> Adapted:
-        """The state of each task after its support set."""
+        """The state of each task after adaptation to its support set."""
 
     def trajectory(self, params: Params, support: LabelledSet, num_steps: int) -> Iterator[Adapted]:
         """States after 0 … num_steps steps; a single one if adaptation has no steps."""
@@ -89,10 +89,10 @@ class FewShotLearner(Protocol):
         """
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
-        """Statistics for evaluation, averaged over training by the caller; {} if none are used."""
+        """Batch-norm statistics, which the caller averages over training for evaluation; or {}."""
 
     def facts(self) -> ProtocolFacts:
-        """Everything but the data that decides the scores: adaptation, batch norm, transduction."""
+        """Facts about the learner that affect the scores: adaptation, batch norm, transduction."""
 
 
 def parts_of(points: LabelledSet) -> Parts:
@@ -105,16 +105,16 @@ def parts_of(points: LabelledSet) -> Parts:
 def joined(
     support: LabelledSet, inputs: Tensor, mask: Tensor | None, norm: BatchNorm
 ) -> tuple[Tensor, Tensor | None]:
-    """Support and query inputs of all tasks in one set, and the points that enter statistics.
+    """Concatenate support and query inputs, and mark the points that enter statistics.
 
     Args:
         support: [tasks, shots, ...].
         inputs: query inputs, [tasks, queries, ...].
         mask: which query points count, or None.
-        norm: under "support" the query enters no statistics.
+        norm: with "support", query points do not enter statistics.
 
     Returns:
-        [tasks, shots + queries, ...], and bool [tasks, shots + queries] or None for all.
+        [tasks, shots + queries, ...], and bool [tasks, shots + queries], or None if all count.
     """
     both = torch.cat([support.inputs, inputs], 1)
     if norm != "support" and mask is None and support.mask is None:
@@ -166,11 +166,11 @@ def by_chunks(
 
 
 def norm_facts(config: FewShotSettings, *, passes: Literal["apart", "together"]) -> ProtocolFacts:
-    """The meaning of batch norm in a learner, in words.
+    """Describe the batch norm of a learner in words.
 
     Args:
         config: the learner's settings.
-        passes: whether support and query go through the net apart or together.
+        passes: whether support and query pass through the net separately or together.
     """
     if config.backbone == "mlp":
         return {"batch_norm": "none", "transductive": False}

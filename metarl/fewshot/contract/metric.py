@@ -45,7 +45,7 @@ class SharedTasks(NamedTuple):
     """Tasks given by their support sets, with parameters that all tasks share."""
 
     params: Params
-    """By name, no task axis."""
+    """By name, without a task axis."""
     support: LabelledSet
     """The support sets of all tasks."""
 
@@ -66,14 +66,14 @@ def embed(
     mask: Tensor | None,
     norm: BatchNorm,
 ) -> Embedded:
-    """Both sets in one pass, so that batch norm means the same for both.
+    """Embed both sets in one pass, so that batch norm treats them identically.
 
     Args:
         backbone: the embedding.
         adapted: parameters and support of all tasks.
         inputs: query inputs, [tasks, queries, ...].
         mask: which query points count, bool [tasks, queries], or None.
-        norm: the statistics that normalize.
+        norm: statistics used for normalization.
     """
     both, counts = joined(adapted.support, inputs, mask, norm)
     features = backbone.features(adapted.params, both, counts)
@@ -82,7 +82,7 @@ def embed(
 
 
 def embed_alone(backbone: Backbone, params: Params, inputs: Tensor, mask: Tensor | None) -> Tensor:
-    """Embeddings [tasks, points, F] of one set of all tasks by itself, `params` shared."""
+    """Embeddings [tasks, points, F] of one set; all tasks share `params`."""
     return backbone.features(params, inputs, mask)
 
 
@@ -144,7 +144,7 @@ class MetricLearner(ABC):
     can_compile: ClassVar[bool] = False
 
     def __init__(self, config: FewShotSettings, problem: Problem) -> None:
-        """For a problem that the learner can do; the final class checks that."""
+        """Build the net; subclasses check that they support the problem."""
         self.config, self.problem = config, problem
         self.backbone = self.make_backbone()
 
@@ -190,7 +190,7 @@ class MetricLearner(ABC):
         support: LabelledSet,
         num_steps: int,  # noqa: ARG002 - no steps
     ) -> Iterator[Adapted]:
-        """The one adaptation there is."""
+        """Yield the adapted state, the only one."""
         yield self.adapt(params, support)
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
@@ -198,10 +198,10 @@ class MetricLearner(ABC):
         return episode_statistics(self.backbone, params, batch, self.config.batch_norm)
 
     def facts(self) -> ProtocolFacts:
-        """How it adapts, and what batch norm means."""
+        """The kind of adaptation, and the meaning of batch norm."""
         facts = norm_facts(self.config, passes="together")
         return {"adaptation": self.adaptation_in_words, **facts}
 
     def embed(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None) -> Embedded:
-        """Both sets in one pass."""
+        """Embeddings of both sets, computed in one pass."""
         return embed(self.backbone, adapted, inputs, mask, self.config.batch_norm)

@@ -1,8 +1,8 @@
 """Settings of MAML and its variants as earlier versions stored them, in their present form.
 
-Earlier versions gave all variants one set of settings, in which `mode`, `adapted` and `rates`
-decided the algorithm whatever the learner's name. Now the name decides. The table here says which
-name has the algorithm of which settings.
+In earlier versions all variants had the same settings, and `mode`, `adapted` and `rates` determined
+the algorithm, whatever the learner's name. Now the name determines it. This module maps these
+settings to the name of the algorithm.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["PresentForm", "present_form", "refuse_other_algorithm"]
+__all__ = ["PresentForm", "present_form", "reject_other_algorithm"]
 
 _DECIDED = {"mode": "unrolled", "adapted": "all", "rates": "fixed"}
-"""Settings that decided the algorithm, with their former defaults."""
+"""Settings that determined the algorithm, with their former defaults."""
 _LEARNED_RATES = {
     "per-parameter": "meta-sgd",
     "per-layer-per-step": "maml++",
@@ -34,8 +34,7 @@ class PresentForm(NamedTuple):
 def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
     """The present name and settings of a stored learner.
 
-    A name and settings of this version, and those of other learners than MAML's variants, are
-    returned unchanged.
+    Settings of this version, and of learners other than MAML's variants, are returned unchanged.
 
     Args:
         name: as stored.
@@ -50,13 +49,13 @@ def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
         settings["mode"] = decided["mode"]
     if present == "boil":
         settings["rates"] = decided["rates"]
-    if decided["mode"] == "first_order":  # there, they had no effect
+    if decided["mode"] == "first_order":  # it had no effect in this mode
         settings.pop("first_order_iterations", None)
     return PresentForm(present, settings)
 
 
-def refuse_other_algorithm(name: str, config: object, given: Mapping[str, Any]) -> None:
-    """Refuse a setting that the learner's name fixes.
+def reject_other_algorithm(name: str, config: object, given: Mapping[str, Any]) -> None:
+    """Reject a setting that the learner's name determines.
 
     Args:
         name: the learner.
@@ -71,7 +70,7 @@ def refuse_other_algorithm(name: str, config: object, given: Mapping[str, Any]) 
             continue
         decided = {each: getattr(config, each) for each in _DECIDED}
         other = _algorithm(**{**decided, key: value})
-        remedy = "leave it out" if other == name else f"the learner {other} has that"
+        remedy = "leave it out" if other == name else f"use the learner {other} for that value"
         raise ValueError(
             f"{key} must be left out for {name}, whose {key} is always {decided[key]!r}, "
             f"got {value!r}; {remedy}"
@@ -84,7 +83,7 @@ def _is_old(name: str, stored: Mapping[str, Any]) -> bool:
 
 
 def _algorithm(mode: str, adapted: str, rates: str) -> str:
-    """The name of the learner that these settings make."""
+    """The learner whose algorithm these settings describe."""
     if adapted == "body":
         return "boil"
     if rates != "fixed":

@@ -44,18 +44,18 @@ class FewShotSettings(Settings):
     queries: Count | None = None
     """Query points per class; None: as many as shots."""
     train_ways: Count | None = None
-    """Classes of a training episode; None: as many as in the test."""
+    """Classes of a training episode; None: as many as in test episodes."""
     train_shots: Count | None = None
-    """Support points per class in training; None: as many as in the test."""
+    """Support points per class in training; None: as many as in test episodes."""
     min_ways: Annotated[int, Ge(2)] | None = None
-    """Fewest classes of a training episode; the number is then drawn for each task. None: the
-    number is fixed. A head has an output for each class of the largest episode."""
+    """Minimum number of classes of a training episode, which is then sampled for each task; None:
+    the number is fixed. A head has one output for each class of the largest episode."""
     min_shots: Count | None = None
-    """Fewest support points per class in training; the number is then drawn for each task. None:
-    the number is fixed."""
+    """Minimum number of support points per class in training, which is then sampled for each task;
+    None: the number is fixed."""
     train_split: TrainSplit = "train"
-    """Classes to train on; with train+validation ("trainval" in papers) the best checkpoint of a
-    run is chosen on training classes."""
+    """Classes to train on; with train+validation ("trainval" in papers), the best checkpoint is
+    selected on training classes."""
     meta_batch_size: Count = 25
     """Tasks per iteration."""
     meta_lr: Positive = 1e-3
@@ -63,11 +63,11 @@ class FewShotSettings(Settings):
     optimizer: OptimizerName = "adam"
     """The outer optimizer."""
     schedule: ScheduleName = "constant"
-    """How meta_lr falls: constant; linear to 0; cosine to a hundredth; halved every
-    decay_iterations."""
+    """Schedule of meta_lr: constant; linear decay to 0; cosine decay to a hundredth; or halving
+    every decay_iterations."""
     decay_iterations: Count | None = None
-    """Iterations over which the schedule runs (halving: between halvings). None: all iterations of
-    a run of `metarl fewshot`; `FewShotTraining` needs a number."""
+    """Length of the schedule in iterations (halving: iterations between halvings). None: all
+    iterations of a run; `FewShotTraining` needs a number."""
     clip_gradient: Positive | None = None
     """Bound on the absolute value of each entry of the meta-gradient; None: no bound."""
     backbone: Literal["mlp", "conv"] = "mlp"
@@ -81,10 +81,10 @@ class FewShotSettings(Settings):
     pooling: Pooling = "max"
     """Down-sampling of the blocks: max-pooling, or convolutions of stride 2."""
     batch_norm: BatchNorm = "batch"
-    """Statistics that the blocks normalize by: of the batch (transductive), of the support set,
-    running averages, or per-step (of the batch, with a scale and an offset for each inner step)."""
+    """Batch-norm statistics: of the batch (transductive), of the support set, running averages over
+    training, or per-step (of the batch, with a scale and an offset for each inner step)."""
     chunk_size: Count | None = None
-    """Maximum number of tasks computed at a time, to save memory; None: all at once."""
+    """Maximum number of tasks processed at once, to save memory; None: all."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -150,11 +150,11 @@ class FewShotSettings(Settings):
         """The net for a problem.
 
         Args:
-            problem: decides the inputs.
+            problem: provides the input shape.
             num_outputs: outputs of the head; 0: no head.
             num_slots: number of scales and offsets of batch norm, one for each inner step.
             num_context: length of the context that modulates the net.
-            num_pooled: number of blocks, from the first, that down-sample; None: all.
+            num_pooled: number of leading blocks that down-sample; None: all.
 
         Raises:
             ValueError: if the backbone is convolutional and the inputs are not images.
@@ -166,7 +166,7 @@ class FewShotSettings(Settings):
             )
         if len(problem.input_shape) != 3:
             raise ValueError(
-                f"backbone conv needs pictures (channels, height, width), the inputs are "
+                f"backbone conv needs images (channels, height, width), got inputs of shape "
                 f"{problem.input_shape}; use mlp"
             )
         channels, height, width = problem.input_shape
@@ -197,8 +197,8 @@ def require_read(config: FewShotSettings, given: Collection[str]) -> None:
     for name in config.unread:
         if name in given and getattr(config, name) != defaults[name]:
             raise ValueError(
-                f"{name} must be left out with backbone {config.backbone}, which has no use for "
-                f"it, got {getattr(config, name)!r}"
+                f"{name} must be left out with backbone {config.backbone}, which does not "
+                f"use it, got {getattr(config, name)!r}"
             )
 
 
@@ -210,7 +210,7 @@ def require_one_head(config: FewShotSettings) -> None:
     """
     if config.train_ways not in (None, config.ways):
         raise ValueError(
-            f"train_ways must equal ways ({config.ways}) where a head has one output per class, "
+            f"train_ways must equal ways ({config.ways}): the head has one output per class, "
             f"got {config.train_ways}"
         )
 
@@ -223,8 +223,8 @@ def require_classes(learner: str, problem: Problem) -> None:
     """
     if problem.kind != "classification":
         raise ValueError(
-            f"learner {learner} needs classes, the data set is regression; "
-            "maml, reptile, cavia or imaml can learn it"
+            f"learner {learner} needs a classification data set, got regression; "
+            "use maml, reptile, cavia or imaml"
         )
 
 
@@ -237,6 +237,5 @@ def require_shared_norm(config: FewShotSettings) -> None:
     if config.batch_norm == "per-step":
         raise ValueError(
             "batch_norm must be batch, support or running for this learner: only maml and its "
-            "variants have a scale and an offset for each inner step, others adapt the two or use "
-            "the same at all steps, got 'per-step'"
+            "variants have a scale and an offset for each inner step, got 'per-step'"
         )

@@ -1,6 +1,6 @@
-"""What a few-shot learner sees: support and query of all tasks as one batch of tensors.
+"""Few-shot batches: the support and query sets of all tasks as tensors.
 
-The data sets make such batches and the learners take them; neither knows the other. A set of
+Data sets produce these batches and learners consume them; neither depends on the other. A set of
 points is a pytree of tensors with leading axis tasks, which is all that
 `metarl.bilevel.adaptation` needs.
 """
@@ -32,18 +32,18 @@ __all__ = [
     "some_tasks",
 ]
 
-_NUMBERS_AT_ONCE = 784_000  # a thousand pictures of 28×28
+_NUMBERS_AT_ONCE = 784_000  # a thousand 28×28 images
 
 
 class LabelledSet(NamedTuple):
-    """Points of all tasks and what they should be mapped to."""
+    """Inputs and targets of all tasks."""
 
     inputs: Tensor
     """[tasks, points, *input_shape] float32."""
     targets: Tensor
     """[tasks, points] int64, the class within the episode; [tasks, points, D] for regression."""
     mask: Tensor | None = None
-    """[tasks, points] bool, true = counts; None where all count (no leaf `vmap` takes)."""
+    """[tasks, points] bool, true = counts; None if all count, because `vmap` cannot map it."""
 
 
 class FewShotBatch(NamedTuple):
@@ -54,15 +54,15 @@ class FewShotBatch(NamedTuple):
 
 
 def require_inputs(name: str, inputs: Tensor, input_shape: tuple[int, ...]) -> None:
-    """Refuse points of another shape than a learner's, or with numbers that are not finite.
+    """Reject inputs whose shape differs from the learner's, or that are not finite.
 
     Args:
-        name: of the set they are of.
+        name: name of the set, for the message.
         inputs: [tasks, points, *input_shape].
-        input_shape: of one point.
+        input_shape: shape of one point.
 
     Raises:
-        ValueError: naming what was needed and what came; a NonFiniteError for the numbers.
+        ValueError: naming both shapes; NonFiniteError if a value is not finite.
     """
     if inputs.ndim != 2 + len(input_shape) or inputs.shape[2:] != input_shape:
         wanted = ", ".join(map(str, ("tasks", "points", *input_shape)))
@@ -71,7 +71,7 @@ def require_inputs(name: str, inputs: Tensor, input_shape: tuple[int, ...]) -> N
 
 
 def require_labels(name: str, points: LabelledSet, num_classes: int) -> None:
-    """Refuse labels of a set that are no classes of its tasks.
+    """Reject labels that are not classes of their task.
 
     Raises:
         ValueError: naming the label, or the shape or type that was needed.
@@ -100,10 +100,10 @@ def some_tasks(batch: FewShotBatch, rows: slice) -> FewShotBatch:
 
 
 def small_parts(batch: FewShotBatch) -> Iterator[FewShotBatch]:
-    """The tasks of a batch by parts that keep what a net computes of them small.
+    """Split a batch into groups of tasks, to limit the memory of a net's activations.
 
-    For a test, which needs no more than one task at a time: fifty tasks of 80 photographs would
-    take tens of gigabytes. A part holds inputs of a thousand 28×28 pictures, or one task.
+    Evaluation treats tasks separately, and fifty tasks of 80 photographs at once would take tens of
+    gigabytes. A group holds as many inputs as a thousand 28×28 images, or a single task.
     """
     numbers = sum(points.inputs[0].numel() for points in batch)
     size = max(1, _NUMBERS_AT_ONCE // numbers)
@@ -113,7 +113,7 @@ def small_parts(batch: FewShotBatch) -> Iterator[FewShotBatch]:
 
 @dataclass(frozen=True)
 class EpisodeShape:
-    """How many points an episode has; the usual N-way K-shot with Q queries per class.
+    """Size of an N-way K-shot episode with Q queries per class.
 
     Raises:
         ValueError: if a count is below 1.
@@ -140,9 +140,9 @@ class EpisodeRanges:
     """
 
     ways: tuple[int, int]
-    """Fewest and most classes."""
+    """Minimum and maximum number of classes."""
     shots: tuple[int, int]
-    """Fewest and most support points per class."""
+    """Minimum and maximum number of support points per class."""
     queries: int
     """Query points per class, the same for all."""
 
@@ -151,25 +151,25 @@ class EpisodeRanges:
             low, high = getattr(self, name)
             require_at_least(name, low, 1)
             if high < low:
-                raise ValueError(f"{name} must be (fewest, most), got ({low}, {high})")
+                raise ValueError(f"{name} must be (minimum, maximum), got ({low}, {high})")
         require_at_least("queries", self.queries, 1)
 
     @property
     def largest(self) -> EpisodeShape:
-        """The shape that holds every episode."""
+        """The shape of the largest episode."""
         return EpisodeShape(self.ways[1], self.shots[1], self.queries)
 
 
 class FewShotTasks(Protocol):
-    """A distribution over few-shot tasks, with splits that share none."""
+    """A distribution over few-shot tasks, with disjoint splits."""
 
     @property
     def name(self) -> str:
-        """As the catalog names it."""
+        """The name of the data set, as in the catalog."""
 
     @property
     def kind(self) -> Literal["classification", "regression"]:
-        """What the targets are."""
+        """Whether the targets are classes or numbers."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -177,21 +177,21 @@ class FewShotTasks(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names that `sample` takes; one of classes also takes several, joined by "+"."""
+        """Names of the splits; classification also accepts several joined by "+"."""
 
     @property
     def protocol(self) -> ProtocolFacts:
-        """What decides the numbers: resize, split, rotations …"""
+        """Facts that affect the scores: resizing, split, rotations …"""
 
     def sample(
         self, num_tasks: int, shape: EpisodeShape, *, split: str, generator: torch.Generator
     ) -> FewShotBatch:
-        """Draw episodes; the same generator state draws the same.
+        """Sample episodes; the same generator state gives the same episodes.
 
         Args:
             num_tasks: 1 or more.
             shape: ways, shots and queries of every episode.
-            split: one of `splits`, or several of them, as "train+validation".
+            split: one of `splits`, or several joined by "+": "train+validation".
             generator: on the device of the data.
 
         Raises:
@@ -206,7 +206,7 @@ class VariableTasks(Protocol):
     def sample_variable(
         self, num_tasks: int, ranges: EpisodeRanges, *, split: str, generator: torch.Generator
     ) -> FewShotBatch:
-        """Draw episodes of varying ways and shots, padded to the largest and masked.
+        """Sample episodes of varying ways and shots, padded to the largest and masked.
 
         A task with `w` ways has the classes 0 … w − 1. Inputs that do not count are zero.
 

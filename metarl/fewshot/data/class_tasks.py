@@ -23,23 +23,23 @@ from metarl.validation import lookup, require_at_least, unknown_name
 __all__ = ["ClassTasks", "Rotations", "require_same_device"]
 
 Rotations = Literal["none", "drawn", "classes"]
-"""none: pictures as they are. drawn: each class of an episode is turned by 0, 90, 180 or 270°,
-drawn anew every time (MAML). classes: each of the four turns is a class of its own (Vinyals)."""
+"""none: images are not rotated. drawn: each class of an episode is rotated by a random multiple of
+90°, resampled for every episode (MAML). classes: each rotation is a separate class (Vinyals)."""
 
-_AND = "+"  # between splits that are taken together
+_AND = "+"  # joins the names of splits
 
 
 class ClassTasks:
     """Classification tasks made of the classes of a split.
 
     Args:
-        name: as the catalog names it.
-        splits: what loads each split's classes, called when the split is first drawn from.
-        input_shape: of one point.
-        protocol: what decides the numbers; what the rotations mean is added.
-        rotations: what becomes of pictures that are turned.
-        pairs: True where a task is one pair of classes (2i, 2i + 1), negative and positive.
-        sizes: number of classes of splits that are slow to load; None loads them to count.
+        name: name of the data set, as in the catalog.
+        splits: function that loads the classes of each split, called at its first use.
+        input_shape: shape of one point.
+        protocol: facts that affect the scores; the rotations are added.
+        rotations: how images are rotated.
+        pairs: whether a task is one pair of classes (2i, 2i + 1), negative and positive.
+        sizes: number of classes of splits that are slow to load; None: splits are loaded to count.
     """
 
     kind: Literal["classification"] = "classification"
@@ -63,10 +63,10 @@ class ClassTasks:
         self._load, self._loaded = dict(splits), dict[str, ClassData]()
         self._rotations, self._pairs, self._sizes = rotations, pairs, dict(sizes or {})
         if rotations != "none":
-            quarter_turns(input_shape, "cpu")  # refuses what cannot be turned
+            quarter_turns(input_shape, "cpu")  # rejects inputs that cannot be rotated
 
     def data(self, split: str) -> ClassData:
-        """The classes of a split or of several ("train+validation"), loaded when first asked for.
+        """The classes of a split or of several ("train+validation"), loaded at the first use.
 
         Raises:
             ValueError: if there is no such split.
@@ -83,7 +83,7 @@ class ClassTasks:
     def sample(
         self, num_tasks: int, shape: EpisodeShape, *, split: str, generator: torch.Generator
     ) -> FewShotBatch:
-        """Draw episodes: classes differ within a task, points within a class; the order is random.
+        """Sample episodes: distinct classes per task, distinct points per class, in random order.
 
         Raises:
             ValueError: if the split is unknown, has too few classes or points, or the generator is
@@ -95,7 +95,7 @@ class ClassTasks:
     def sample_variable(
         self, num_tasks: int, ranges: EpisodeRanges, *, split: str, generator: torch.Generator
     ) -> FewShotBatch:
-        """Draw episodes of varying ways and shots, padded to the largest and masked.
+        """Sample episodes of varying ways and shots, padded to the largest and masked.
 
         A task with `w` ways has the classes 0 … w − 1. Inputs that do not count are zero.
 
@@ -107,7 +107,7 @@ class ClassTasks:
         return varied(batch, ranges, generator)
 
     def num_classes(self, split: str) -> int:
-        """Classes of a split, turned ones counted where they are classes of their own."""
+        """Number of classes of a split; rotations count if each is a separate class."""
         size = sum(
             self._sizes[part] if part in self._sizes else len(self.data(part).counts)
             for part in split.split(_AND)
@@ -117,10 +117,10 @@ class ClassTasks:
     def sample_points(
         self, num_points: int, *, split: str, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Labelled points without episodes, for a classifier of all classes of a split.
+        """Sample labeled points without episodes, for a classifier of all classes of a split.
 
         Returns:
-            Inputs [points, *input_shape] of classes drawn evenly, and which, int64 [points].
+            Inputs [points, *input_shape] of uniformly sampled classes, and labels, int64 [points].
         """
         data, device = self.data(split), generator.device
         require_same_device(generator, data.points.device)
@@ -159,7 +159,7 @@ class ClassTasks:
     def _draw_classes(
         self, num_tasks: int, num_classes: int, ways: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Classes [N, ways] and their quarter turns, None where nothing is turned."""
+        """Classes [N, ways] and their quarter turns, None if nothing is rotated."""
         if self._pairs:
             return draw_pairs(num_tasks, num_classes, generator), None
         if self._rotations == "classes":
@@ -179,25 +179,25 @@ class ClassTasks:
 
     def _require_enough(self, data: ClassData, split: str, shape: EpisodeShape) -> None:
         self._require_both_of_pairs(shape.ways)
-        where = f"split {split!r} of {self.name}"
-        require_classes_for(shape.ways, self.num_classes(split), where)
+        source = f"split {split!r} of {self.name}"
+        require_classes_for(shape.ways, self.num_classes(split), source)
         fewest = int(data.counts.argmin())
         count, needed = int(data.counts[fewest]), shape.shots + shape.queries
         if count < needed:
             raise ValueError(
-                f"class {data.class_names[fewest]!r} of {where} has {count} points and an episode "
-                f"needs {needed} ({shape.shots} shots + {shape.queries} queries); ask for fewer, "
-                "or leave the class out"
+                f"class {data.class_names[fewest]!r} of {source} has {count} points and an episode "
+                f"needs {needed} ({shape.shots} shots + {shape.queries} queries); reduce them "
+                "or remove the class"
             )
 
 
 def require_same_device(generator: torch.Generator, device: torch.device) -> None:
-    """Refuse a generator on another kind of device than the data.
+    """Reject a generator on another type of device than the data.
 
     Raises:
         ValueError: naming both.
     """
     if generator.device.type != device.type:
         raise ValueError(
-            f"generator must be on the device of the data, {device}, it is on {generator.device}"
+            f"generator must be on the device of the data, {device}, got one on {generator.device}"
         )

@@ -1,6 +1,6 @@
-"""Draws of classes and points for all tasks at once: tensors in, tensors out, no loop over tasks.
+"""Sampling of classes and points for all tasks at once, as functions of tensors.
 
-Without replacement means: give every candidate a random key and take the largest keys.
+To sample without replacement, every candidate gets a random key, and the largest keys win.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ __all__ = [
 
 
 def draw_classes(num_tasks: int, pool: int, ways: int, generator: torch.Generator) -> Tensor:
-    """`ways` different classes of 0 … pool − 1 for each task, in random order. int64 [N, ways]."""
+    """Sample `ways` distinct classes of 0 … pool − 1 for each task, in random order: [N, ways]."""
     keys = torch.rand((num_tasks, pool), generator=generator, device=generator.device)
     return keys.topk(ways).indices
 
 
 def draw_pairs(num_tasks: int, pool: int, generator: torch.Generator) -> Tensor:
-    """Two classes (2i, 2i + 1) that belong together, for each task. int64 [N, 2]."""
+    """Sample one pair of classes (2i, 2i + 1) for each task: int64 [N, 2]."""
     device = generator.device
     pairs = torch.randint(pool // 2, (num_tasks, 1), generator=generator, device=device)
     return 2 * pairs + torch.arange(2, device=device)
 
 
 def draw_members(counts: Tensor, num_points: int, generator: torch.Generator) -> Tensor:
-    """Different points of each class, in random order.
+    """Sample distinct points of each class, in random order.
 
     Args:
-        counts: points that each class has, int64 [...], each at least `num_points`.
-        num_points: points to draw.
+        counts: number of points of each class, int64 [...], each at least `num_points`.
+        num_points: number of points to sample per class.
         generator: on the device of `counts`.
 
     Returns:
@@ -51,20 +51,20 @@ def draw_members(counts: Tensor, num_points: int, generator: torch.Generator) ->
     return keys.masked_fill_(absent, -1).topk(num_points).indices
 
 
-def require_classes_for(ways: int, num_classes: int, where: str) -> None:
-    """Refuse episodes of more classes than there are.
+def require_classes_for(ways: int, num_classes: int, source: str) -> None:
+    """Reject episodes with more classes than the split has.
 
     Args:
-        ways: of an episode.
-        num_classes: of the split.
-        where: the split and the data set, as the message names them.
+        ways: classes of an episode.
+        num_classes: classes of the split.
+        source: name of the split and the data set, for the message.
 
     Raises:
         ValueError: naming both numbers.
     """
     if ways > num_classes:
         raise ValueError(
-            f"ways must be {num_classes} or less: {where} has {num_classes} classes, got {ways}"
+            f"ways must be {num_classes} or less: {source} has {num_classes} classes, got {ways}"
         )
 
 
@@ -73,7 +73,7 @@ def split_episode(points: Tensor, shape: EpisodeShape) -> FewShotBatch:
 
     Args:
         points: [N, ways, shots + queries, *input_shape].
-        shape: of the episodes.
+        shape: size of the episodes.
     """
     parts = points.split([shape.shots, shape.queries], dim=2)
     support, query = (
@@ -84,17 +84,17 @@ def split_episode(points: Tensor, shape: EpisodeShape) -> FewShotBatch:
 
 
 def class_targets(num_tasks: int, ways: int, points: int, like: Tensor) -> Tensor:
-    """0 `points` times, then 1, …, int64 [num_tasks, ways · points], on the device of `like`."""
+    """Each class repeated `points` times, int64 [num_tasks, ways · points], on `like`'s device."""
     classes = torch.arange(ways, device=like.device).repeat_interleave(points)
     return classes.expand(num_tasks, -1)
 
 
 def varied(batch: FewShotBatch, ranges: EpisodeRanges, generator: torch.Generator) -> FewShotBatch:
-    """Episodes of varying ways and shots: the first classes of each task, and their first shots.
+    """Mask episodes to varying ways and shots: a task keeps its first classes and first shots.
 
     Args:
         batch: episodes of the largest shape, ordered by class.
-        ranges: which sizes there are; ways and shots are drawn for each task.
+        ranges: possible sizes; ways and shots are sampled for each task.
         generator: on the device of the batch.
 
     Returns:

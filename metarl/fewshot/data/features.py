@@ -1,9 +1,9 @@
 """Texts and molecules as fixed-length vectors: signed counts of hashed n-grams.
 
-No vocabulary is learned, so nothing of the test classes leaks into the features.
+No vocabulary is learned, so no information about test classes leaks into the features.
 
-Source: Weinberger et al. 2009 (arXiv:0902.2206): h(g) gives the place and one more bit the sign,
-which makes collisions cancel on average.
+Source: Weinberger et al. 2009 (arXiv:0902.2206): a hash gives the index of an n-gram, and one
+more bit its sign, so that collisions cancel on average.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def hashed_counts(
     """Signed counts of the n-grams of each text.
 
     Args:
-        texts: N of them.
-        grams: gives the n-grams of a text.
+        texts: N texts.
+        grams: function that yields the n-grams of a text.
         width: number of features.
 
     Returns:
-        int8 [N, width]; larger counts are cut at ±127.
+        int8 [N, width]; larger counts are clipped at ±127.
     """
     counts = np.empty((len(texts), width), np.int8)
-    for start in range(0, len(texts), _BLOCK):  # in float64 all at once would be large
+    for start in range(0, len(texts), _BLOCK):  # the float64 counts of all texts would be large
         block = texts[start : start + _BLOCK]
         counts[start : start + _BLOCK] = _block_counts(block, grams, width)
     return torch.from_numpy(counts)

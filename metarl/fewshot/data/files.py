@@ -1,7 +1,7 @@
 """Files of data sets: found in a folder, or downloaded into it with pooch.
 
 A file is searched for in the folder that the caller names; if it is missing, the official one is
-downloaded, checked, and appears there complete or not at all. Without a network, one sentence
+downloaded and verified; it appears there complete or not at all. Without a network, one sentence
 states what to fetch and where to put it.
 
 Packed images are kept in the user's cache, so that the second start is quick.
@@ -47,14 +47,14 @@ _HTTP_CLIENT_ERRORS = range(400, 500)
 
 @dataclass(frozen=True)
 class DataPlace:
-    """Where data sets are read from and where their tensors go."""
+    """The folder that data sets are read from, and the device of their tensors."""
 
     data_dir: Path | None = None
-    """Folder of the data sets; None is the folder "data" of `cache_dir`."""
+    """Folder of the data sets; None: the folder "data" in `cache_dir`."""
     device: torch.device | str = "cpu"
-    """Where the packed data lie."""
+    """Device of the packed data."""
     download: bool = True
-    """Whether official files that are missing are downloaded."""
+    """Whether missing official files are downloaded."""
 
     @property
     def folder(self) -> Path:
@@ -64,21 +64,21 @@ class DataPlace:
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file as its authors publish it."""
+    """A file published by the authors of a data set."""
 
     path: str
-    """Where it lies in the folder of the data sets, with forward slashes."""
+    """Path inside the folder of the data sets, with forward slashes."""
     url: str
     checksum: str = ""
-    """ "sha256:…" or "md5:…"; empty where no official one is known."""
+    """ "sha256:…" or "md5:…"; empty if no official one is known."""
     extracted: str = ""
-    """Folder that it extracts to, which serves as well; empty if it is not an archive."""
+    """Folder that the archive extracts to, accepted in its place; empty if it is not an archive."""
     max_bytes: int = 1 << 30
     """Downloads of more bytes are aborted."""
 
 
 def cache_dir() -> Path:
-    """Folder for what can be made or fetched again: METARL_CACHE_DIR, or the user's cache."""
+    """Folder of reproducible files: METARL_CACHE_DIR, or "metarl" in the user's cache."""
     chosen = os.environ.get("METARL_CACHE_DIR")
     if chosen:
         return Path(chosen)
@@ -86,39 +86,39 @@ def cache_dir() -> Path:
 
 
 def locate(name: str, file: OfficialFile, place: DataPlace) -> Path:
-    """The file or the folder that it extracts to, as `locate_all` finds several."""
+    """Find one file, or the folder that it extracts to; see `locate_all`."""
     return locate_all(name, (file,), place)[0]
 
 
 def locate_all(name: str, files: Sequence[OfficialFile], place: DataPlace) -> list[Path]:
-    """The files, or the folders that they extract to; what is missing is downloaded if it may be.
+    """Find files, or the folders that they extract to; download missing ones if allowed.
 
     Args:
-        name: of the data set, for the message.
-        files: all that the data set needs.
-        place: where to look.
+        name: name of the data set, for the message.
+        files: all files that the data set needs.
+        place: folder to search, and whether to download.
 
     Raises:
-        FileNotFoundError: if some are not there and cannot be fetched, with all of them and what
-            to do.
+        FileNotFoundError: if files are missing and cannot be downloaded; the message names all
+            of them and where to put them.
     """
     reason = "downloads are off"
     if place.download:
         try:
             for file in files:
-                if _held(file, place) is None:
+                if _existing(file, place) is None:
                     download(file, place.folder / file.path)
         except (OSError, ValueError) as error:
             reason = f"the download failed: {error}"
-    held = [_held(file, place) for file in files]
-    found = [path for path in held if path is not None]
+    paths = [_existing(file, place) for file in files]
+    found = [path for path in paths if path is not None]
     if len(found) < len(files):
-        missing = [file for file, path in zip(files, held, strict=True) if path is None]
+        missing = [file for file, path in zip(files, paths, strict=True) if path is None]
         raise FileNotFoundError(_what_to_fetch(name, missing, place, reason))
     return found
 
 
-def _held(file: OfficialFile, place: DataPlace) -> Path | None:
+def _existing(file: OfficialFile, place: DataPlace) -> Path | None:
     for path in (file.path, file.extracted):
         if path and (place.folder / path).exists():
             return place.folder / path
@@ -142,12 +142,12 @@ def _what_to_fetch(
 
 
 def download(file: OfficialFile, target: Path) -> None:
-    """Fetch a file and check it; the target appears once it is complete. A terminal sees progress.
+    """Download and verify a file; the target appears once it is complete.
 
-    Interrupted connections are tried again.
+    Terminals show the progress. Interrupted connections are retried.
 
     Raises:
-        OSError: if it cannot be fetched, or is larger than allowed.
+        OSError: if it cannot be downloaded, or is larger than allowed.
         ValueError: if its checksum is wrong.
     """
     import pooch
@@ -174,13 +174,15 @@ def download(file: OfficialFile, target: Path) -> None:
             folder.fetch(target.name, downloader=lambda url, out, _: _fetch(url, out, file, bar))
     except ValueError as error:
         raise ValueError(
-            f"{file.url} must have the checksum {file.checksum}, the downloaded file has another"
+            f"{file.url} must have the checksum {file.checksum}, the downloaded file does not"
         ) from error
-    target.chmod(target.parent.stat().st_mode & 0o666)  # temporary files are their owner's only
+    target.chmod(
+        target.parent.stat().st_mode & 0o666
+    )  # temporary files are readable by their owner only
 
 
 def _fetch(url: str, output: str, file: OfficialFile, bar: Progress) -> None:
-    """One attempt to download; pooch tries again after a `RequestException`."""
+    """Attempt a download once; pooch retries after a `RequestException`."""
     import pooch
     import requests
 
@@ -196,7 +198,7 @@ def _fetch(url: str, output: str, file: OfficialFile, bar: Progress) -> None:
         raise
     except requests.exceptions.ChunkedEncodingError as error:
         raise requests.ConnectionError(
-            f"{url} must have {meter.total} bytes, the connection ended before"
+            f"{url} must have {meter.total} bytes, the connection ended early"
         ) from error
 
 
@@ -219,7 +221,7 @@ class _Meter:
         self._bar.update(self._task, total=size or None)
 
     def update(self, _: int) -> None:
-        """Count what has been written; the argument is an upper bound of the last part."""
+        """Update the count from the file's size; the argument is only an upper bound."""
         received = self._output.stat().st_size
         self._check(received)
         self._bar.update(self._task, completed=received)
@@ -257,16 +259,16 @@ _NAME = "packed"
 def cached(
     label: str, sources: Sequence[Path], settings: str, make: Callable[[], Tensor]
 ) -> Tensor:
-    """What `make` gives, from the cache if these sources were packed with these settings before.
+    """The result of `make`, read from the cache if it was made from the same sources and settings.
 
-    A source counts as the same while its path, size and time of change are. A cache that cannot be
-    read is made anew, and one that cannot be written is done without.
+    Sources are identified by path, size and modification time. An unreadable cache file is
+    replaced; if the cache cannot be written, the result is not cached.
 
     Args:
-        label: beginning of the file's name.
-        sources: files that the tensor is made of; folders are not cached, they have no one size.
-        settings: how it is made; change it when the preparation changes.
-        make: makes the tensor, on the CPU.
+        label: prefix of the file's name.
+        sources: files that the tensor is made of; nothing is cached if one is a folder.
+        settings: identifies the preparation; change it when the preparation changes.
+        make: function that makes the tensor, on the CPU.
     """
     if not all(source.is_file() for source in sources):
         return make()
@@ -285,5 +287,5 @@ def cached(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, save({_NAME: tensor}))
     except OSError:
-        pass  # no space or no permission: it is only a cache
+        pass  # no space or no permission; the cache is optional
     return tensor

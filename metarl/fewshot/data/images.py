@@ -1,4 +1,4 @@
-"""Pictures in a folder or a zip file, read into one array."""
+"""Images in a folder or a zip file, read into one array."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from metarl.fewshot.data.files import read_limited
 __all__ = ["ImageFiles", "Preparation", "read_images", "resized"]
 
 Preparation = Callable[[Image.Image], Image.Image]
-"""What is done to a picture before its pixels are taken."""
+"""Function applied to an image before its pixels are read."""
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _MAX_BYTES = 1 << 26  # of one image, decompressed
-_MOST_THREADS = 8
-_CHUNK = 64  # pictures that a thread takes at a time
+_MAX_THREADS = 8
+_CHUNK = 64  # images that a thread reads at a time
 
 
 class ImageFiles:
-    """The pictures of a folder or a zip file, by their paths inside it.
+    """The images of a folder or a zip file, by their paths inside it.
 
     Raises:
         ValueError: if `source` is neither.
@@ -44,8 +44,8 @@ class ImageFiles:
             except (OSError, zipfile.BadZipFile) as error:
                 raise ValueError(f"{source} must be a folder or a zip file: {error}") from error
             found = (name for name in self._archive.namelist() if not name.endswith("/"))
-        self.names = sorted(name for name in found if _is_picture(name))
-        """Sorted, with forward slashes; what is no picture is left out."""
+        self.names = sorted(name for name in found if _is_image(name))
+        """Sorted paths with forward slashes; other files are ignored."""
 
     def __enter__(self) -> ImageFiles:
         return self
@@ -71,10 +71,10 @@ class ImageFiles:
 
 
 def resized(side: int, mode: str, resampling: Image.Resampling) -> Preparation:
-    """Convert to a mode ("L" grey, "RGB" colour) and then resize to side × side."""
+    """Convert to a mode ("L" grayscale, "RGB" color) and then resize to side × side."""
 
-    def prepare(picture: Image.Image) -> Image.Image:
-        converted = picture.convert(mode)
+    def prepare(image: Image.Image) -> Image.Image:
+        converted = image.convert(mode)
         if converted.size == (side, side):
             return converted
         return converted.resize((side, side), resampling)
@@ -83,36 +83,36 @@ def resized(side: int, mode: str, resampling: Image.Resampling) -> Preparation:
 
 
 def read_images(files: ImageFiles, names: Sequence[str], prepare: Preparation) -> NDArray[np.uint8]:
-    """Pictures as bytes, channels before rows.
+    """Read images as bytes, channels before rows.
 
     Args:
-        files: where they are.
-        names: which, in this order.
-        prepare: what brings all to one size and mode.
+        files: folder or zip file of the images.
+        names: paths to read, in this order.
+        prepare: function that brings all images to one size and mode.
 
     Returns:
-        Shape [pictures, channels · height · width]; binary pictures are 0 and 1.
+        Shape [images, channels · height · width]; binary images hold 0 and 1.
 
     Raises:
-        ValueError: if a picture cannot be read, with its name.
+        ValueError: if an image cannot be read, with its name, or there are none.
     """
 
     def pixels(name: str) -> NDArray[np.uint8]:
         try:
-            with Image.open(io.BytesIO(files.read(name))) as picture:
-                values = np.asarray(prepare(picture)).astype(np.uint8)
+            with Image.open(io.BytesIO(files.read(name))) as image:
+                values = np.asarray(prepare(image)).astype(np.uint8)
         except (
             OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile,
             Image.DecompressionBombError,
         ) as error:  # fmt: skip
             raise ValueError(
-                f"picture {name} of {files.source} cannot be read ({_reason(error)}); "
-                "remove it or replace the file"
+                f"image {name} of {files.source} cannot be read ({_reason(error)}); "
+                "remove or replace it"
             ) from error
         return np.moveaxis(values, -1, 0).ravel() if values.ndim == 3 else values.ravel()
 
     if not names:
-        raise ValueError(f"{files.source} must hold pictures, it holds none")
+        raise ValueError(f"{files.source} must hold images, it holds none")
     first = pixels(names[0])
     result = np.empty((len(names), first.size), np.uint8)
 
@@ -120,17 +120,17 @@ def read_images(files: ImageFiles, names: Sequence[str], prepare: Preparation) -
         for index in range(start, min(start + _CHUNK, len(names))):
             result[index] = pixels(names[index])
 
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
         for _ in threads.map(fill, range(0, len(names), _CHUNK)):
             pass
     return result
 
 
 def _reason(error: Exception) -> str:
-    """Pillow's own sentence names an object in memory where a file is no picture."""
-    return "no picture format" if isinstance(error, UnidentifiedImageError) else str(error)
+    """The reason of a failed read; Pillow's message for other formats names an object in memory."""
+    return "unknown image format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     hidden = name.startswith((".", "__MACOSX")) or "/." in name
     return name.lower().endswith(_SUFFIXES) and not hidden

@@ -1,6 +1,6 @@
-"""How points are kept on a device: compact, and turned into float32 only when they are drawn.
+"""Points of a data set packed on a device, indexed by class.
 
-Points indexed by class, packed on one device.
+Points are stored compactly and converted to float32 only when they are sampled.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = [
 
 
 Encoding = Literal["float32", "uint8", "bits", "counts"]
-"""float32: as they are. uint8: intensities 0 … 255, drawn as 0 … 1. bits: eight binary pixels in a
-byte. counts: int8 features, drawn as a vector of length 1."""
+"""float32: not encoded. uint8: intensities 0 … 255, decoded to 0 … 1. bits: eight binary pixels per
+byte. counts: int8 features, decoded to a vector of length 1."""
 
 
 def pack_bits(pixels: Tensor) -> Tensor:
-    """Eight binary pixels in a byte, the first in the lowest bit.
+    """Pack eight binary pixels into a byte, the first in the lowest bit.
 
     Args:
         pixels: bool [..., P], P a multiple of 8.
@@ -41,7 +41,7 @@ def pack_bits(pixels: Tensor) -> Tensor:
         uint8 [..., P / 8].
 
     Raises:
-        ValueError: if the number of pixels is no multiple of 8.
+        ValueError: if the number of pixels is not a multiple of 8.
 
     >>> pack_bits(torch.tensor([[True, False, True, False, False, False, False, True]]))
     tensor([[133]], dtype=torch.uint8)
@@ -53,18 +53,18 @@ def pack_bits(pixels: Tensor) -> Tensor:
 
 
 def unpack_bits(packed: Tensor) -> Tensor:
-    """Pixels 0 or 1, uint8 [..., 8·B], of bytes [..., B]; undoes `pack_bits`."""
+    """Unpack bytes [..., B] into pixels 0 or 1, uint8 [..., 8·B]; the inverse of `pack_bits`."""
     octets = (packed.unsqueeze(-1) >> _places(packed.device)) & 1
     return octets.flatten(-2)
 
 
 def decode(stored: Tensor, encoding: Encoding, turns: Tensor | None = None) -> Tensor:
-    """Stored points as float32.
+    """Decode stored points to float32.
 
     Args:
-        stored: [..., width] as `encoding` keeps them.
-        encoding: how they are kept.
-        turns: int64 [..., P], which pixel each pixel comes from; None leaves them in place.
+        stored: encoded points [..., width].
+        encoding: their encoding.
+        turns: index of the source pixel of each pixel, int64 [..., P]; None: no rotation.
 
     Returns:
         float32 [..., P].
@@ -81,21 +81,21 @@ def decode(stored: Tensor, encoding: Encoding, turns: Tensor | None = None) -> T
 
 
 def quarter_turns(input_shape: tuple[int, ...], device: torch.device | str) -> Tensor:
-    """Where each pixel of a picture comes from after 0, 1, 2, 3 quarter turns anticlockwise.
+    """Source pixel of each pixel after 0, 1, 2 and 3 counterclockwise quarter turns.
 
     Args:
         input_shape: (channels, height, width), height = width.
-        device: where the result is.
+        device: device of the result.
 
     Returns:
-        int64 [4, channels · height · width], for `gather` on flattened pictures.
+        int64 [4, channels · height · width], for `gather` on flattened images.
 
     Raises:
-        ValueError: if the inputs are no square pictures.
+        ValueError: if the inputs are not square images.
     """
     if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
         raise ValueError(
-            f"rotations need square pictures (channels, side, side), the inputs are {input_shape}"
+            f"rotations need square images (channels, side, side), got inputs {input_shape}"
         )
     pixels = torch.arange(torch.Size(input_shape).numel(), device=device).view(input_shape)
     return torch.stack([pixels.rot90(k, (1, 2)).flatten() for k in range(4)])
@@ -117,17 +117,17 @@ _STORED = {
 class ClassData:
     """Classes and their points; a point may belong to several classes, and classes differ in size.
 
-    Make one with `data_of_labels` or `data_of_classes`, which check what they are given.
+    Built by `data_of_labels`, `data_of_names` or `data_of_classes`, which check their arguments.
     """
 
     points: Tensor
-    """[points, width] as `encoding` keeps them."""
+    """Encoded points, [points, width]."""
     members: Tensor
-    """Rows of `points`, class after class, int64."""
+    """Rows of `points`, grouped by class, int64."""
     starts: Tensor
-    """Where each class begins in `members`, int64 [classes]."""
+    """Start of each class in `members`, int64 [classes]."""
     counts: Tensor
-    """How many members each class has, int64 [classes]."""
+    """Number of members of each class, int64 [classes]."""
     class_names: tuple[str, ...]
     encoding: Encoding
     input_shape: tuple[int, ...]
@@ -136,11 +136,11 @@ class ClassData:
     @property
     def num_bytes(self) -> int:
         """Memory of the packed points and their index."""
-        held = (self.points, self.members, self.starts, self.counts)
-        return sum(tensor.numel() * tensor.element_size() for tensor in held)
+        tensors = (self.points, self.members, self.starts, self.counts)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def of(self, classes: Sequence[int]) -> ClassData:
-        """Some of the classes, in the order given; the points are shared, not copied."""
+        """A subset of the classes, in the order given; the points are shared, not copied."""
         rows = torch.tensor(list(classes), dtype=torch.int64, device=self.points.device)
         names = tuple(self.class_names[c] for c in classes)
         return replace(self, starts=self.starts[rows], counts=self.counts[rows], class_names=names)
@@ -155,7 +155,7 @@ class ClassData:
 
 
 def joined(parts: Sequence[ClassData]) -> ClassData:
-    """The classes of several parts of the same kind, part after part; the points are copied."""
+    """Concatenate the classes of several parts of the same encoding; the points are copied."""
     first, *others = parts
     points = members = 0
     starts, rows = [], []
@@ -181,16 +181,17 @@ def data_of_labels(
     encoding: Encoding,
     input_shape: tuple[int, ...],
 ) -> ClassData:
-    """Points that have one class each.
+    """Classes of points that have one label each.
 
     Args:
         points: [points, width].
         labels: int64 [points], each in 0 … classes − 1.
         class_names: one for each class.
-        encoding: how `points` are kept.
-        input_shape: of one decoded point.
+        encoding: encoding of `points`.
+        input_shape: shape of one decoded point.
 
     Raises:
+        TypeError: if the labels are not integers.
         ValueError: if a label is out of range or missing, or a point is not finite.
     """
     if labels.dim() != 1 or len(labels) != len(points):
@@ -204,7 +205,7 @@ def data_of_labels(
     if bool(outside.any()):
         row = int(outside.nonzero()[0, 0])
         raise ValueError(
-            f"labels must lie in 0 … {len(class_names) - 1}, label {row} is {int(labels[row])}"
+            f"labels must be 0 to {len(class_names) - 1}, got {int(labels[row])} at index {row}"
         )
     _require_storable(points, encoding)
     members = torch.sort(labels, stable=True).indices
@@ -220,9 +221,9 @@ def data_of_names(
     encoding: Encoding,
     input_shape: tuple[int, ...],
 ) -> ClassData:
-    """Points [points, width] with the name of its class for each; classes in order of their names.
+    """Classes of points [points, width] that have one class name each; classes are sorted by name.
 
-    The rest is as `data_of_labels` has it.
+    Other arguments and errors are as for `data_of_labels`.
     """
     class_names = sorted(set(names))
     row = {name: index for index, name in enumerate(class_names)}
@@ -257,4 +258,4 @@ def _require_storable(points: Tensor, encoding: Encoding) -> None:
         bad = ~torch.isfinite(points).all(1)
         if bool(bad.any()):
             row = int(bad.nonzero()[0, 0])
-            raise ValueError(f"inputs must be finite, point {row} holds NaN or infinity")
+            raise ValueError(f"inputs must be finite, got NaN or infinity in point {row}")

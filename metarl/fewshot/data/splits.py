@@ -1,4 +1,4 @@
-"""Splits of classes into train, validation and test: seeded or listed, with a digest of each."""
+"""Splits of classes into train, validation and test: random or listed, with a digest."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ __all__ = [
 SPLITS = ("train", "validation", "test")
 _SHORT_NAMES = {"val": "validation", "valid": "validation"}
 Split = dict[str, tuple[str, ...]]
-"""Names of the classes of each split."""
+"""Class names by split."""
 
 
 def seeded_split(names: Sequence[str], sizes: Sequence[int], split_seed: int) -> Split:
-    """Classes dealt at random to train, validation and test.
+    """Assign classes at random to train, validation and test.
 
-    The names are sorted first, so the order in which files were found does not matter.
+    The names are sorted first, so their order does not affect the split.
 
     Args:
         names: all classes, each once.
-        sizes: how many classes each of the three splits gets, in all as many as there are.
-        split_seed: of the shuffle, 0 or more.
+        sizes: number of classes of each of the three splits; the sum must be len(names).
+        split_seed: seed of the shuffle, 0 or more.
 
     Raises:
-        ValueError: if there are other than sum(sizes) classes, or the seed is negative.
+        ValueError: if the number of classes is not sum(sizes), or the seed is negative.
     """
     require_at_least("split_seed", split_seed, 0)
     if len(names) != sum(sizes):
         raise ValueError(
-            f"classes must be {sum(sizes)} to be split into {', '.join(map(str, sizes))}, "
+            f"number of classes must be {sum(sizes)} for splits of {', '.join(map(str, sizes))}, "
             f"got {len(names)}"
         )
     ordered = sorted(names)
@@ -66,7 +66,7 @@ def fraction_sizes(num_classes: int, validation: float, test: float) -> tuple[in
     """Sizes of the three splits from the shares of validation and test, rounded.
 
     Raises:
-        ValueError: if a share lies outside [0, 1) or no class is left to train on.
+        ValueError: if a share lies outside [0, 1) or no class is left for training.
 
     >>> fraction_sizes(10, 0.2, 0.2)
     (6, 2, 2)
@@ -77,14 +77,14 @@ def fraction_sizes(num_classes: int, validation: float, test: float) -> tuple[in
     train = num_classes - sum(held_out)
     if train < 1:
         raise ValueError(
-            f"validation and test must leave classes to train on, they take {sum(held_out)} "
+            f"validation and test must leave classes for training, they take {sum(held_out)} "
             f"of {num_classes}"
         )
     return train, *held_out
 
 
 def split_named(name: str) -> str | None:
-    """The split that a name means, in any capitals; None if it means none.
+    """The split that a name stands for, ignoring case; None if it is not a split.
 
     >>> split_named("Val"), split_named("test"), split_named("dogs")
     ('validation', 'test', None)
@@ -95,10 +95,10 @@ def split_named(name: str) -> str | None:
 
 
 def listed_split(names: Sequence[str], split: Mapping[str, Sequence[str]]) -> Split:
-    """A split given by names, checked: every class exists and belongs to one split.
+    """Check a split given by class names: every class exists and belongs to one split only.
 
     Raises:
-        ValueError: otherwise, with the class, or if a split is unknown or named twice.
+        ValueError: naming the class; or if a split is unknown or given twice.
     """
     seen: dict[str, str] = {}
     listed: Split = {}
@@ -107,10 +107,14 @@ def listed_split(names: Sequence[str], split: Mapping[str, Sequence[str]]) -> Sp
         if known is None:
             raise ValueError(unknown_name("split", str(part), SPLITS))
         if known in listed:
-            raise ValueError(f"split must list {known!r} once, {part!r} is the same split again")
+            raise ValueError(
+                f"split must list {known!r} once, got {part!r} as a second name for it"
+            )
         for name in classes:
             if name not in names:
-                raise ValueError(f"split {part!r} lists class {name!r}, which the data do not have")
+                raise ValueError(
+                    f"split {part!r} lists class {name!r}, which the data set does not have"
+                )
             if name in seen:
                 raise ValueError(f"class {name!r} is in split {seen[name]!r} and in {part!r}")
             seen[name] = part
@@ -119,14 +123,14 @@ def listed_split(names: Sequence[str], split: Mapping[str, Sequence[str]]) -> Sp
 
 
 def packaged_split(file: str) -> dict[str, Any]:
-    """A published split that comes with the package."""
+    """Read a published split that is part of the package."""
     path = resources.files("metarl.fewshot.datasets") / "assets" / file
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 
 def split_loaders(data: ClassData, split: Split) -> dict[str, Callable[[], ClassData]]:
-    """What gives the classes of each split, for `ClassTasks`; empty splits are left out."""
+    """Functions that return the classes of each nonempty split, for `ClassTasks`."""
     row = {name: index for index, name in enumerate(data.class_names)}
     return {
         part: partial(data.of, [row[name] for name in names])
@@ -136,7 +140,7 @@ def split_loaders(data: ClassData, split: Split) -> dict[str, Callable[[], Class
 
 
 def split_facts(kind: str, split: Split) -> ProtocolFacts:
-    """For the protocol: which kind of split, its sizes, and a digest of the class names."""
+    """Facts for the protocol: the kind of split, its sizes, and a digest of the class names."""
     sizes = ", ".join(f"{len(names)} {part}" for part, names in split.items())
     text = json.dumps({part: list(names) for part, names in split.items()}).encode()
     digest = hashlib.blake2b(text, digest_size=4).hexdigest()

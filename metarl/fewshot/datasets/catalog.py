@@ -1,4 +1,4 @@
-"""Which few-shot data sets there are; nothing is loaded until one is asked for."""
+"""The registry of few-shot data sets; a data set is imported at its first use."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ DATASETS = Registry(
         Entry(
             "omniglot-vinyals",
             f"{_FEWSHOT}.datasets.omniglot:vinyals_omniglot_tasks",
-            "the same with the split of Prototypical Networks, each rotation a class",
+            "Omniglot with the split of Prototypical Networks, each rotation a separate class",
         ),
         Entry(
             "omniglot-antialiased",
             f"{_FEWSHOT}.datasets.omniglot:antialiased_omniglot_tasks",
-            "Omniglot on grey, smoothed pictures, MAML's split",
+            "Omniglot as smoothed grayscale images, MAML's split",
         ),
         Entry(
             "mini-imagenet",
@@ -88,7 +88,7 @@ DATASETS = Registry(
         Entry(
             "folder",
             f"{_FEWSHOT}.datasets.own:folder_tasks",
-            "your own pictures: data_dir holds class folders, or train and test with class folders",
+            "your own images: data_dir holds class folders, or train and test with class folders",
         ),
     ),
     group="metarl.datasets",
@@ -107,16 +107,16 @@ def make_tasks(
     """The tasks of a data set.
 
     Args:
-        name: as `DATASETS` has it.
-        data_dir: folder of the data sets that are files; None is a folder of the user's cache.
-        device: where the data lie and batches are drawn.
-        download: whether official files that are missing are downloaded to that folder.
-        options: of the data set, the keyword arguments of its maker.
+        name: name in `DATASETS`.
+        data_dir: folder of the data sets that are files; None: a folder in the user's cache.
+        device: device of the data and of the batches.
+        download: whether missing official files are downloaded to that folder.
+        options: keyword arguments of the data set's function or class.
 
     Raises:
         FileNotFoundError: if a file is missing and cannot be downloaded, with what to fetch.
         TypeError: if the data set has no such option.
-        ValueError: if there is no such data set, or an option or a file is not as it should be.
+        ValueError: if there is no such data set, or an option or a file is invalid.
     """
     make = DATASETS.load(name)
     parameters = inspect.signature(make).parameters
@@ -124,7 +124,7 @@ def make_tasks(
     for option in options:
         if option not in own:
             raise TypeError(unknown_name(f"option of {name}", option, own or ["(none)"]))
-    given: dict[str, Any] = {
+    place: dict[str, Any] = {
         "place": DataPlace(data_dir, device, download),
         "device": device,
     }
@@ -135,17 +135,19 @@ def make_tasks(
     for key, value in options.items():
         if key.endswith("_seed"):
             require_at_least(key, value, 0)
-    where = {key: value for key, value in given.items() if key in parameters}
-    tasks: FewShotTasks = make(**where, **options)
+    accepted = {key: value for key, value in place.items() if key in parameters}
+    tasks: FewShotTasks = make(**accepted, **options)
     return tasks
 
 
 def _option(value: object, hint: Any, name: str) -> Any:
-    """The value of an option as its type needs it; a path may have been read as a whole number."""
+    """Convert an option to its type; a path may have been parsed as a whole number."""
     if Path not in get_args(hint):
         return converted(value, hint, name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str | Path):
-        raise ValueError(f"{name} must be a path, got {value!r}; begin one of that name with ./")
+        raise ValueError(
+            f"{name} must be a path, got {value!r}; write a folder of that name as ./{value}"
+        )
     return value

@@ -1,7 +1,7 @@
 """CIFAR-FS and FC100: the 100 classes of CIFAR-100 split for few-shot learning.
 
-The published files are Python pickles, which can run any code when they are read. Here only what
-arrays are made of is let through.
+The published files are Python pickles, which can run any code when they are read. The reader here
+accepts only what arrays consist of.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _ARRAY_PARTS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def cifar_fs_tasks(place: DataPlace) -> ClassTasks:
-    """CIFAR-FS: 64 / 16 / 20 classes at random, 600 pictures of 32×32 each.
+    """CIFAR-FS: 64 / 16 / 20 classes at random, 600 images of 32×32 each.
 
     Args:
-        place: holds the folder cifar-100-python or its archive.
+        place: location of the folder cifar-100-python or its archive.
 
     Raises:
-        FileNotFoundError: if it is not there and cannot be downloaded.
+        FileNotFoundError: if it is missing and cannot be downloaded.
         ValueError: if a file is damaged.
 
     Source: Bertinetto et al. 2019 (arXiv:1805.08136), sec. 4.1.
@@ -57,9 +57,9 @@ def cifar_fs_tasks(place: DataPlace) -> ClassTasks:
 
 
 def fc100_tasks(place: DataPlace) -> ClassTasks:
-    """FC100: 60 / 20 / 20 classes, split by superclass, so that test classes look least familiar.
+    """FC100: 60 / 20 / 20 classes, split by superclass, so that test classes are dissimilar.
 
-    Args and errors are those of `cifar_fs_tasks`.
+    Arguments and errors are as for `cifar_fs_tasks`.
 
     Source: Oreshkin et al. 2018 (arXiv:1805.10123), sec. 4.
     """
@@ -84,7 +84,7 @@ def _tasks(name: str, level: Literal["fine", "coarse"], place: DataPlace) -> Cla
 
 
 def _load(name: str, place: DataPlace) -> tuple[ClassData, dict[str, str]]:
-    """All pictures, training and test together, and the superclass of each class."""
+    """All images, training and test together, and the superclass of each class."""
     source = locate(name, _ARCHIVE, place)
     meta, *parts = (_read(source, file) for file in ("meta", "train", "test"))
     try:
@@ -96,7 +96,7 @@ def _load(name: str, place: DataPlace) -> tuple[ClassData, dict[str, str]]:
         labels = np.concatenate([part[b"fine_labels"] for part in parts])
         superclasses = np.concatenate([part[b"coarse_labels"] for part in parts])
         superclass = {
-            fine[label]: coarse[above] for label, above in zip(labels, superclasses, strict=True)
+            fine[label]: coarse[parent] for label, parent in zip(labels, superclasses, strict=True)
         }
         data = data_of_labels(
             torch.from_numpy(pixels),
@@ -121,7 +121,7 @@ def _read(source: Path, file: str) -> dict[bytes, Any]:
         held = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
     except (OSError, tarfile.TarError, KeyError) as error:
         raise ValueError(f"{source} must hold {file!r} of CIFAR-100: {error}") from error
-    except Exception as error:  # a damaged pickle fails in any way
+    except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(f"{file} of {source} is damaged: {error}") from error
     if not isinstance(held, dict):
         raise ValueError(f"{file} of {source} is damaged: it must hold a dictionary")
@@ -129,11 +129,11 @@ def _read(source: Path, file: str) -> dict[bytes, Any]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads numbers, texts, lists and arrays; refuses everything that could run code."""
+    """Reads numbers, strings, lists and arrays; rejects everything that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _ARRAY_PARTS:
             return _ARRAY_PARTS[module, name]
         if (module, name) == ("_codecs", "encode"):
             return lambda text, _: text.encode("latin1")
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no array needs")
+        raise pickle.UnpicklingError(f"it uses {module}.{name}, which arrays do not need")

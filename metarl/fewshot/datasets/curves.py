@@ -1,6 +1,6 @@
-"""Sinusoid regression: the smallest benchmark on which adaptation can be seen.
+"""Regression tasks: sinusoids, and sums of two sines whose frequencies are one octave apart.
 
-Harmonic regression: two sines whose frequencies are one octave apart.
+Sinusoid regression is the smallest benchmark that shows adaptation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["SinusoidTasks", "require_curves", "uniform", "HarmonicTasks"]
 class SinusoidTasks:
     """Tasks y = A sin(x − φ) with amplitude A ~ U(.1, 5), phase φ ~ U(0, π), x ~ U(−5, 5).
 
-    All splits draw from the same distribution; what tells them apart is the generator's seed.
+    All splits sample from the same distribution and differ in the generator's seed only.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.1.
     """
@@ -42,25 +42,25 @@ class SinusoidTasks:
 
     @property
     def protocol(self) -> ProtocolFacts:
-        """The three ranges, and that the splits do not differ."""
+        """The three ranges and the split."""
         ranges = {
             "amplitude": self.amplitude_range,
             "phase": self.phase_range,
             "input": self.input_range,
         }
-        drawn = {name: f"uniform {low:g} … {high:g}" for name, (low, high) in ranges.items()}
-        return {**drawn, "split": "one distribution for all"}
+        facts = {name: f"uniform {low:g} … {high:g}" for name, (low, high) in ranges.items()}
+        return {**facts, "split": "one distribution for all"}
 
     def sample(
         self, num_tasks: int, shape: EpisodeShape, *, split: str, generator: torch.Generator
     ) -> FewShotBatch:
-        """Draw tasks and their points, all at random.
+        """Sample tasks and their points.
 
         Args:
-            num_tasks: N.
-            shape: one way; shots and queries per task.
+            num_tasks: number of tasks.
+            shape: ways must be 1; shots and queries are per task.
             split: one of `splits`.
-            generator: its device is the batch's.
+            generator: determines the device of the batch.
 
         Raises:
             ValueError: if the split is unknown or the shape has more than one way.
@@ -77,7 +77,7 @@ class SinusoidTasks:
     def sample_for_test(
         self, num_tasks: int, shots: int, generator: torch.Generator, *, grid_points: int = 100
     ) -> FewShotBatch:
-        """Tasks whose query is an even grid over the inputs: the error of the whole curve."""
+        """Sample tasks whose query is an even grid over the inputs, to measure the whole curve."""
         amplitude, phase = self._sample_tasks(num_tasks, generator)
         support = uniform((num_tasks, shots, 1), self.input_range, generator)
         grid = torch.linspace(*self.input_range, grid_points, device=generator.device)
@@ -98,7 +98,7 @@ class SinusoidTasks:
 def uniform(
     shape: tuple[int, ...], bounds: tuple[float, float], generator: torch.Generator
 ) -> Tensor:
-    """Numbers uniform between two bounds, on the generator's device."""
+    """Sample uniformly between two bounds, on the generator's device."""
     low, high = bounds
     return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
 
@@ -106,7 +106,7 @@ def uniform(
 def require_curves(
     name: str, splits: tuple[str, ...], num_tasks: int, shape: EpisodeShape, split: str
 ) -> None:
-    """Refuse what no regression task can be drawn for.
+    """Reject arguments that do not fit regression tasks.
 
     Raises:
         ValueError: if the split is unknown, or the shape has more than one way.
@@ -120,10 +120,10 @@ def require_curves(
 
 @dataclass(frozen=True)
 class HarmonicTasks:
-    """Tasks y = a₁ sin(ωx + b₁) + a₂ sin(2ωx + b₂) + ε, which have five parameters each.
+    """Tasks y = a₁ sin(ωx + b₁) + a₂ sin(2ωx + b₂) + ε, with five parameters each.
 
-    ω ~ U(5, 7), b ~ U(0, 2π), a ~ N(0, 1), inputs x ~ N(μ, 1) around the task's own μ ~ U(−4, 4),
-    noise ε ~ N(0, σ²). All splits draw from the same distribution.
+    ω ~ U(5, 7), b ~ U(0, 2π), a ~ N(0, 1), inputs x ~ N(μ, 1) with a separate μ ~ U(−4, 4) for each
+    task, noise ε ~ N(0, σ²). All splits sample from the same distribution.
 
     Source: Lacoste et al. 2018 (arXiv:1806.07528), sec. 4.1.
     """
@@ -135,7 +135,7 @@ class HarmonicTasks:
 
     frequency_range: tuple[float, float] = (5.0, 7.0)
     centre_range: tuple[float, float] = (-4.0, 4.0)
-    """Of μ, the mean of a task's inputs."""
+    """Range of μ, the mean of a task's inputs."""
     noise: float = 0.1
     """σ, standard deviation of the noise on the targets."""
 
@@ -146,7 +146,7 @@ class HarmonicTasks:
 
     @property
     def protocol(self) -> ProtocolFacts:
-        """Ranges and noise, and that the splits do not differ."""
+        """Ranges, noise and the split."""
         low, high = self.frequency_range
         left, right = self.centre_range
         return {
@@ -159,7 +159,7 @@ class HarmonicTasks:
     def sample(
         self, num_tasks: int, shape: EpisodeShape, *, split: str, generator: torch.Generator
     ) -> FewShotBatch:
-        """Draw tasks and their points, as `SinusoidTasks.sample`."""
+        """Sample tasks and their points; see `SinusoidTasks.sample`."""
         require_curves(self.name, self.splits, num_tasks, shape, split)
         device = generator.device
         frequency = uniform((num_tasks, 1, 1), self.frequency_range, generator)
@@ -176,7 +176,7 @@ class HarmonicTasks:
 
 
 def _curve(inputs: Tensor, frequency: Tensor, phases: Tensor, amplitudes: Tensor) -> Tensor:
-    """Inputs [N, points, 1], frequency [N, 1, 1], phases and amplitudes [N, 2, 1]."""
+    """Noiseless targets for inputs [N, points, 1]; frequency [N, 1, 1], the others [N, 2, 1]."""
     octaves = frequency * torch.tensor([1.0, 2.0], device=inputs.device)  # [N, 1, 2]
     waves = torch.sin(octaves * inputs + phases.mT)
     return waves @ amplitudes

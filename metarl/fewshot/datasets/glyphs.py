@@ -1,8 +1,8 @@
-"""Glyphs made of random strokes: few-shot pictures that need no download.
+"""Glyphs of random strokes: few-shot image classification that needs no download.
 
-A class is a few curved strokes drawn from the seed; an example of it is the same strokes with a
-shaking hand, turned, sheared, scaled and moved a little. Pictures are rendered as they are drawn,
-so no two examples are the same and no class runs out of them.
+A class is a few random curved strokes. Its examples are these strokes with jittered control points,
+rotated, sheared, scaled and shifted a little. Images are rendered when they are sampled, so all
+examples differ and a class has any number of them.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = ["GlyphTasks", "render_strokes"]
 
 _SPLITS = {"train": (0, 1000), "validation": (1000, 1100), "test": (1100, 1500)}
 _NUM_GLYPHS = 1500
-_MOST_STROKES = 4
-_INKED_POINTS = 32  # along each stroke
+_MAX_STROKES = 4
+_POINTS_PER_STROKE = 32
 _PEN = torch.tensor([[0.1, 0.3, 0.1], [0.3, 1.0, 0.3], [0.1, 0.3, 0.1]])
 
 
 @dataclass(frozen=True)
 class GlyphTasks:
-    """Classification of glyphs: 1,000 classes to train, 100 to validate, 400 to test on.
+    """Classification of glyphs: 1,000 training, 100 validation and 400 test classes.
 
-    Not from a paper; a stand-in for Omniglot in demonstrations and tests.
+    Not from a paper; it replaces Omniglot in demonstrations and tests.
     """
 
     name: ClassVar[str] = "glyphs"
@@ -42,13 +42,13 @@ class GlyphTasks:
     splits: ClassVar[tuple[str, ...]] = tuple(_SPLITS)
 
     glyph_seed: int = 0
-    """Of the classes."""
+    """Seed of the classes."""
     shake: float = 0.04
-    """Standard deviation of a stroke's control points between examples, in picture sides."""
+    """Standard deviation of a stroke's control points between examples, in image sides."""
     distortion: float = 0.12
-    """Standard deviation of turning (radians), shear and scaling between examples."""
+    """Standard deviation of rotation (radians), shear and scaling between examples."""
     device: torch.device | str = "cpu"
-    """Where pictures are made."""
+    """Device of the images."""
     _strokes: Tensor = field(init=False, repr=False, compare=False)
     _inked: Tensor = field(init=False, repr=False, compare=False)
 
@@ -56,15 +56,15 @@ class GlyphTasks:
         for name in ("shake", "distortion"):
             require_between(name, getattr(self, name), 0, 1)
         generator = torch_generator(self.glyph_seed, "glyphs")
-        controls = torch.rand((_NUM_GLYPHS, _MOST_STROKES, 3, 2), generator=generator)
-        strokes = torch.randint(2, _MOST_STROKES + 1, (_NUM_GLYPHS, 1), generator=generator)
+        controls = torch.rand((_NUM_GLYPHS, _MAX_STROKES, 3, 2), generator=generator)
+        strokes = torch.randint(2, _MAX_STROKES + 1, (_NUM_GLYPHS, 1), generator=generator)
         object.__setattr__(self, "_strokes", (0.1 + 0.8 * controls).to(self.device))
-        inked = torch.arange(_MOST_STROKES) < strokes
+        inked = torch.arange(_MAX_STROKES) < strokes
         object.__setattr__(self, "_inked", inked.to(self.device))
 
     @property
     def protocol(self) -> ProtocolFacts:
-        """Seed and amount of variation, and the split."""
+        """Seed, amount of variation, and split."""
         return {
             "glyph_seed": self.glyph_seed,
             "shake": self.shake,
@@ -75,7 +75,7 @@ class GlyphTasks:
     def sample(
         self, num_tasks: int, shape: EpisodeShape, *, split: str, generator: torch.Generator
     ) -> FewShotBatch:
-        """Draw episodes and render their pictures, ink 1 on ground 0.
+        """Sample episodes and render their images, ink 1 on background 0.
 
         Raises:
             ValueError: if the split is unknown or has too few classes, or the generator is on
@@ -87,12 +87,12 @@ class GlyphTasks:
         require_same_device(generator, self._strokes.device)
         classes = numbers[draw_classes(num_tasks, len(numbers), shape.ways, generator)]
         examples = classes.unsqueeze(-1).expand(-1, -1, shape.shots + shape.queries)
-        return split_episode(self._pictures(examples, generator), shape)
+        return split_episode(self._render(examples, generator), shape)
 
     def sample_variable(
         self, num_tasks: int, ranges: EpisodeRanges, *, split: str, generator: torch.Generator
     ) -> FewShotBatch:
-        """Draw episodes of varying ways and shots, padded to the largest and masked.
+        """Sample episodes of varying ways and shots, padded to the largest and masked.
 
         A task with `w` ways has the classes 0 … w − 1. Inputs that do not count are zero.
 
@@ -103,72 +103,72 @@ class GlyphTasks:
         return varied(batch, ranges, generator)
 
     def num_classes(self, split: str) -> int:
-        """Classes of a split."""
+        """Number of classes of a split."""
         return len(self._numbers(split))
 
     def sample_points(
         self, num_points: int, *, split: str, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Labelled pictures without episodes, for a classifier of all classes of a split.
+        """Sample labeled images without episodes, for a classifier of all classes of a split.
 
         Returns:
-            Inputs [num_points, 1, 28, 28] of classes drawn evenly, and which, int64 [num_points].
+            Inputs [points, 1, 28, 28] of uniformly sampled classes, and labels, int64 [points].
         """
         require_same_device(generator, self._strokes.device)
         numbers = self._numbers(split)
         labels = torch.randint(
             len(numbers), (num_points,), generator=generator, device=generator.device
         )
-        return self._pictures(numbers[labels], generator), labels
+        return self._render(numbers[labels], generator), labels
 
     def _numbers(self, split: str) -> Tensor:
-        """Classes of a split, or of several joined by "+", among all, int64."""
+        """Indices of the classes of a split, or of several joined by "+", int64."""
         ranges = [lookup("split", part, _SPLITS) for part in split.split("+")]
         numbers = [torch.arange(*bounds, device=self._strokes.device) for bounds in ranges]
         return torch.cat(numbers)
 
-    def _pictures(self, classes: Tensor, generator: torch.Generator) -> Tensor:
-        """One example of each class [...], pictures [..., *input_shape]."""
+    def _render(self, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """Render one example of each class [...]: images [..., *input_shape]."""
         flat = classes.flatten()
-        strokes = self._written(self._strokes[flat], generator)
-        pictures = render_strokes(strokes, self._inked[flat], self.input_shape[1])
-        return pictures.view(*classes.shape, *self.input_shape)
+        strokes = self._distorted(self._strokes[flat], generator)
+        images = render_strokes(strokes, self._inked[flat], self.input_shape[1])
+        return images.view(*classes.shape, *self.input_shape)
 
-    def _written(self, strokes: Tensor, generator: torch.Generator) -> Tensor:
-        """One example of each: control points [..., strokes, 3, 2] as a hand would place them."""
+    def _distorted(self, strokes: Tensor, generator: torch.Generator) -> Tensor:
+        """Control points of one example of each glyph, [..., strokes, 3, 2]."""
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator, device=generator.device)
 
         lead = strokes.shape[:-3]
-        shaken = strokes + self.shake * normal(*strokes.shape)
+        jittered = strokes + self.shake * normal(*strokes.shape)
         linear = torch.eye(2, device=strokes.device) + self.distortion * normal(*lead, 1, 2, 2)
-        moved = 0.5 + self.shake * normal(*lead, 1, 1, 2)
-        return (shaken - 0.5) @ linear + moved
+        center = 0.5 + self.shake * normal(*lead, 1, 1, 2)
+        return (jittered - 0.5) @ linear + center
 
 
 def render_strokes(controls: Tensor, inked: Tensor, side: int) -> Tensor:
-    """Pictures of quadratic Bézier strokes: ink is dropped along each and spread by a pen.
+    """Render quadratic Bézier strokes: ink is placed along each and spread by a 3×3 kernel.
 
         p(t) = (1 − t)² c₀ + 2t(1 − t) c₁ + t² c₂,   t in [0, 1]
 
-    Each dropped point is shared by the four pixels around it. Ink beyond the border is lost.
+    The ink of each point is divided among the four nearest pixels. Ink outside the image is lost.
 
     Args:
-        controls: c, (x, y) in picture sides, [pictures, strokes, 3, 2].
-        inked: which strokes are drawn, bool [pictures, strokes].
+        controls: c, (x, y) in units of the image side, [images, strokes, 3, 2].
+        inked: which strokes are drawn, bool [images, strokes].
         side: height and width in pixels.
 
     Returns:
-        [pictures, side, side] float32 in 0 … 1.
+        [images, side, side] float32 in 0 … 1.
     """
-    t = torch.linspace(0, 1, _INKED_POINTS, device=controls.device)
+    t = torch.linspace(0, 1, _POINTS_PER_STROKE, device=controls.device)
     weights = torch.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], -1)
-    places = (weights @ controls).flatten(1, 2) * side - 0.5  # [pictures, points, 2]
-    ink = inked.repeat_interleave(_INKED_POINTS, 1).to(places.dtype)
+    places = (weights @ controls).flatten(1, 2) * side - 0.5  # [images, points, 2]
+    ink = inked.repeat_interleave(_POINTS_PER_STROKE, 1).to(places.dtype)
     corner = places.floor()
     share = places - corner
-    pictures = places.new_zeros(len(places), side * side)
+    images = places.new_zeros(len(places), side * side)
     for right in (0, 1):
         for down in (0, 1):
             column, row = (corner + corner.new_tensor([right, down])).long().unbind(-1)
@@ -176,7 +176,7 @@ def render_strokes(controls: Tensor, inked: Tensor, side: int) -> Tensor:
             across = share[..., 0] if right else 1 - share[..., 0]
             along = share[..., 1] if down else 1 - share[..., 1]
             pixel = (row * side + column).where(inside, 0)
-            pictures.scatter_add_(1, pixel, ink * across * along * inside)
-    pen = _PEN.to(pictures).view(1, 1, 3, 3)
-    spread = functional.conv2d(pictures.view(-1, 1, side, side), pen, padding=1)
+            images.scatter_add_(1, pixel, ink * across * along * inside)
+    pen = _PEN.to(images).view(1, 1, 3, 3)
+    spread = functional.conv2d(images.view(-1, 1, side, side), pen, padding=1)
     return spread.squeeze(1).clamp_(max=1)

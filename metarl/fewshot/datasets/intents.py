@@ -37,7 +37,7 @@ _BANKING = (
         "sha256:d12d6e3bc4c3103966ae786dc435913c0c563dfa328f5a3646d0e62cfeeb474d",
     ),
 )
-_HELD_OUT = (0.2, 0.2)  # shares of the classes to validate and to test on
+_HELD_OUT = (0.2, 0.2)  # fractions of the classes for validation and test
 
 Request = tuple[str, str]
 """A request and its intent."""
@@ -46,19 +46,19 @@ Request = tuple[str, str]
 def clinc150_tasks(
     place: DataPlace, *, num_features: int = 1024, split_seed: int = 0
 ) -> ClassTasks:
-    """150 intents with 150 requests each, split 90 / 30 / 30 at random; out-of-scope left out.
+    """150 intents with 150 requests each, split 90 / 30 / 30 at random, without out-of-scope ones.
 
     Args:
-        place: holds text/clinc150_data_full.json.
+        place: location of text/clinc150_data_full.json.
         num_features: length of the vectors.
-        split_seed: of the split of the intents. The set has no official few-shot split.
+        split_seed: seed of the split. The data set has no official few-shot split.
 
     Raises:
-        FileNotFoundError: if the file is not there and cannot be downloaded.
+        FileNotFoundError: if the file is missing and cannot be downloaded.
         ValueError: if it is damaged.
 
-    Source: Larson et al. 2019 (arXiv:1909.02027), "full". Requests that occur twice in an intent
-    count once.
+    Source: Larson et al. 2019 (arXiv:1909.02027), "full". Repeated requests
+    of an intent count once.
     """
     requests = clinc150_requests(place)
     path = locate("clinc150", _CLINC, place)
@@ -66,11 +66,11 @@ def clinc150_tasks(
 
 
 def clinc150_requests(place: DataPlace) -> list[Request]:
-    """The sentences of CLINC150 with their intents, out-of-scope left out; some occur twice.
+    """The requests of CLINC150 with their intents, without out-of-scope ones; some occur twice.
 
-    Args and errors are those of `clinc150_tasks`.
+    Arguments and errors are as for `clinc150_tasks`.
     """
-    return _readable(locate("clinc150", _CLINC, place), _read_json)
+    return _read(locate("clinc150", _CLINC, place), _read_json)
 
 
 def banking77_tasks(
@@ -78,7 +78,7 @@ def banking77_tasks(
 ) -> ClassTasks:
     """77 intents of bank customers with 75 to 227 requests each, split 47 / 15 / 15 at random.
 
-    Args and errors are those of `clinc150_tasks`; the files are text/banking77_train.csv and
+    Arguments and errors are as for `clinc150_tasks`; the files are text/banking77_train.csv and
     text/banking77_test.csv.
 
     Source: Casanueva et al. 2020 (arXiv:2003.04807).
@@ -86,7 +86,7 @@ def banking77_tasks(
     paths = locate_all("banking77", _BANKING, place)
     requests: list[Request] = []
     for path in paths:
-        requests += _readable(path, _read_table)
+        requests += _read(path, _read_table)
     return _tasks("banking77", paths, requests, place, (num_features, split_seed))
 
 
@@ -101,7 +101,7 @@ def _read_table(text: str) -> list[Request]:
     return [(row["text"].strip(), row["category"].strip()) for row in rows]
 
 
-def _readable(path: Path, read: Callable[[str], list[Request]]) -> list[Request]:
+def _read(path: Path, read: Callable[[str], list[Request]]) -> list[Request]:
     try:
         return read(path.read_text(encoding="utf-8"))
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:

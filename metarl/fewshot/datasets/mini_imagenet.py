@@ -18,22 +18,22 @@ __all__ = ["mini_imagenet_tasks"]
 _SIDE = 84
 _FOLDER = "mini-imagenet"
 _SPLITS = {"train": ("train", 64), "validation": ("val", 16), "test": ("test", 20)}
-_PICTURES = 600
+_IMAGES = 600  # per class
 
 
 def mini_imagenet_tasks(place: DataPlace) -> ClassTasks:
-    """mini-ImageNet: 64 / 16 / 20 classes at 84×84, colours 0 … 1, no augmentation.
+    """mini-ImageNet: 64 / 16 / 20 classes at 84×84, colors 0 … 1, no augmentation.
 
-    A split is decoded when it is first drawn from, in a quarter to half a minute for the training
-    classes, and takes 21 kB a picture: 813, 203 and 254 MB.
+    A split is decoded at its first use, in 15 to 30 seconds for the training classes, and takes
+    21 kB per image: 813, 203 and 254 MB.
 
     Args:
-        place: holds mini-imagenet/train, val and test, each a zip file or a folder of
-            label/filename.jpg. There is no official download: the photographs are ImageNet's.
+        place: location of mini-imagenet/train, val and test, each a zip file or a folder of
+            label/filename.jpg. There is no official download because of ImageNet's license.
 
     Raises:
-        FileNotFoundError: if a split is not there.
-        ValueError: if it has other classes or counts, or a picture is unreadable.
+        FileNotFoundError: if a split is missing.
+        ValueError: if the number of classes or images is wrong, or an image is unreadable.
 
     Source: Ravi & Larochelle 2017; Vinyals et al. 2016 (arXiv:1606.04080).
     """
@@ -61,7 +61,7 @@ def _find(folder: Path, name: str) -> Path:
             return path
     raise FileNotFoundError(
         f"data set mini-imagenet needs {folder / name}.zip or a folder {folder / name}, with "
-        "pictures label/filename.jpg; it has no official download, so build it from ImageNet with "
+        "images label/filename.jpg; it has no official download, so build it from ImageNet with "
         "the class lists of Ravi & Larochelle and name its parent as data_dir"
     )
 
@@ -69,10 +69,10 @@ def _find(folder: Path, name: str) -> Path:
 def _load(source: Path, num_classes: int, device: torch.device | str) -> ClassData:
     with ImageFiles(source) as files:
         classes = [name.split("/")[-2] if "/" in name else "" for name in files.names]
-        expected = num_classes, num_classes * _PICTURES
+        expected = num_classes, num_classes * _IMAGES
         if (len(set(classes)), len(classes)) != expected:
             raise ValueError(
-                f"{source} must hold {expected[1]} pictures of {expected[0]} classes as "
+                f"{source} must hold {expected[1]} images of {expected[0]} classes as "
                 f"label/filename.jpg, it holds {len(classes)} of {len(set(classes))}"
             )
         prepare = resized(_SIDE, "RGB", Image.Resampling.LANCZOS)

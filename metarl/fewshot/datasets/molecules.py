@@ -24,7 +24,7 @@ from metarl.validation import require_at_least
 __all__ = ["sider_tasks", "tox21_tasks"]
 
 _URL = "https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/"
-# Tox21 as it is offered since 2018, when molecules that were listed twice were merged.
+# The version of Tox21 distributed since 2018, in which duplicate molecules are merged.
 _TOX21 = OfficialFile(
     "molecules/tox21.csv.gz",
     f"{_URL}tox21.csv.gz",
@@ -36,8 +36,8 @@ _SIDER = OfficialFile(
     "sha256:4cc7ccb20dded475853c583596e227116c222c6ca7dbb40159bdbe9ee3f099b9",
 )
 _MAX_BYTES = 1 << 28  # decompressed; the published files hold about a megabyte
-_NO_ASSAY = {"smiles", "mol_id"}
-_DAMAGES = (
+_OTHER_COLUMNS = {"smiles", "mol_id"}
+_READ_ERRORS = (
     OSError,
     EOFError,
     ValueError,
@@ -50,32 +50,32 @@ _DAMAGES = (
 
 
 def tox21_tasks(place: DataPlace, *, num_features: int = 1024) -> ClassTasks:
-    """12 toxicity assays of 7,831 molecules, the first 9 to train and the last 3 to test on.
+    """12 toxicity assays of 7,831 molecules, the first 9 for training and the last 3 for test.
 
-    A task is one assay: class 0 inactive, class 1 active, so `ways` is 2. Shots and queries are
-    drawn evenly from both, though most molecules are inactive. Molecules without a label in an
-    assay are left out of it; the same molecules occur in training and test assays.
+    A task is one assay: class 0 is inactive, class 1 active, so `ways` is 2. Both classes have the
+    same shots and queries, though most molecules are inactive. An assay leaves out molecules
+    without a label; training and test assays share molecules.
 
     Args:
-        place: holds molecules/tox21.csv.gz.
+        place: location of molecules/tox21.csv.gz.
         num_features: length of the vectors.
 
     Raises:
-        FileNotFoundError: if the file is not there and cannot be downloaded.
+        FileNotFoundError: if the file is missing and cannot be downloaded.
         ValueError: if it is damaged.
 
     Source: Altae-Tran et al. 2017 (arXiv:1611.03199), the split of the assays. Differs: features
-    are hashed SMILES n-grams, not graphs; a molecule listed twice counts once, and not at all in
-    assays where its labels differ.
+    are hashed SMILES n-grams, not graphs; a duplicate molecule counts once, or not at all in
+    assays in which its labels differ.
     """
     return _tasks("tox21", _TOX21, (9, 12), place, num_features)
 
 
 def sider_tasks(place: DataPlace, *, num_features: int = 1024) -> ClassTasks:
-    """27 groups of side effects of 1,427 drugs, the first 21 to train and the last 6 to test on.
+    """27 groups of side effects of 1,427 drugs, the first 21 for training and the last 6 for test.
 
-    A task is one group: class 0 without, class 1 with the side effect. The rest is as for
-    `tox21_tasks`; the file is molecules/sider.csv.gz.
+    A task is one group: class 0 is without, class 1 with the side effect. Arguments and errors are
+    as for `tox21_tasks`; the file is molecules/sider.csv.gz.
     """
     return _tasks("sider", _SIDER, (21, 27), place, num_features)
 
@@ -109,15 +109,15 @@ def _tasks(
 
 
 def _read(path: Path, num_assays: int) -> tuple[list[str], list[str], NDArray[np.float64]]:
-    """Names of the assays, the distinct molecules, and labels [molecules, assays], NaN unknown."""
+    """Names of the assays, distinct molecules, and labels [molecules, assays], NaN if unknown."""
     try:
         with gzip.open(path) as file:
             text = read_limited(file, path.name, _MAX_BYTES).decode("utf-8")
         rows = list(csv.DictReader(io.StringIO(text)))
-        assays = [column for column in rows[0] if column not in _NO_ASSAY]
+        assays = [column for column in rows[0] if column not in _OTHER_COLUMNS]
         found = np.array([[_label(row[assay]) for assay in assays] for row in rows])
         smiles = [row["smiles"].strip() for row in rows]
-    except _DAMAGES as error:
+    except _READ_ERRORS as error:
         raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
     if len(assays) != num_assays:
         raise ValueError(f"{path} must have {num_assays} assays, it has {len(assays)}")
@@ -125,10 +125,10 @@ def _read(path: Path, num_assays: int) -> tuple[list[str], list[str], NDArray[np
 
 
 def _label(text: str) -> float:
-    """0 or 1, NaN where nothing is known.
+    """Parse a label: 0, 1, or NaN if it is empty.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: if the text is anything else.
     """
     if text == "":
         return np.nan
@@ -140,7 +140,7 @@ def _label(text: str) -> float:
 def _merged(
     smiles: list[str], labels: NDArray[np.float64]
 ) -> tuple[list[str], NDArray[np.float64]]:
-    """Each molecule once; where its rows disagree the label is unknown."""
+    """Merge the rows of duplicate molecules; labels that disagree become unknown."""
     distinct, rows = np.unique(smiles, return_inverse=True)
     sums = np.zeros((len(distinct), labels.shape[1]))
     counts = np.zeros_like(sums)

@@ -1,9 +1,9 @@
 """Omniglot: 1,623 handwritten characters of 50 alphabets, 20 drawings each.
 
-The pictures are 1-bit, and Pillow resizes such pictures by nearest neighbour whatever filter is
-asked for. So MAML, Reptile and Prototypical Networks all trained on *binary* 28×28 pictures
-("nearest", the default here), while learn2learn and torchmeta convert to grey first and smooth
-("antialiased"). Ink is 1 on ground 0.
+The images are 1-bit, and Pillow resizes such images by nearest neighbor, whatever the filter.
+So MAML, Reptile and Prototypical Networks all trained on *binary* 28×28 images ("nearest", the
+default here), while learn2learn and torchmeta convert to grayscale first and smooth
+("antialiased"). Ink is 1 and the background 0.
 """
 
 from __future__ import annotations
@@ -66,18 +66,17 @@ def omniglot_tasks(
     """Omniglot with the split and the rotations of a paper.
 
     Args:
-        place: holds omniglot/images_background.zip and images_evaluation.zip, or the folders that
-            they extract to.
-        resize: "nearest" binary, or "antialiased" grey (Lanczos).
-        split: "maml": 1100 / 100 / 423 characters at random; which ones they were cannot be
-            known, as that code shuffled an unsorted directory. "vinyals": the list of Vinyals et
-            al., 1028 / 172 / 423, as Prototypical Networks used it.
-        split_seed: of the random split.
-        rotations: None is the split's own: "drawn" with "maml", at test too, "classes" with
-            "vinyals".
+        place: location of omniglot/images_background.zip and images_evaluation.zip, or of the
+            folders that they extract to.
+        resize: "nearest" (binary) or "antialiased" (grayscale, Lanczos).
+        split: "maml": 1100 / 100 / 423 characters at random; the original ones are unknown,
+            because MAML's code shuffled an unsorted directory. "vinyals": the list of Vinyals et
+            al., 1028 / 172 / 423, as used by Prototypical Networks.
+        split_seed: seed of the random split.
+        rotations: None: "drawn" with the split "maml", in the test too; "classes" with "vinyals".
 
     Raises:
-        FileNotFoundError: if the files are not there and cannot be downloaded.
+        FileNotFoundError: if files are missing and cannot be downloaded.
         ValueError: if an option is unknown, or a file is incomplete or unreadable.
 
     Source: Lake et al. 2015; Finn et al. 2017 (arXiv:1703.03400), sec. 5.2; Vinyals et al. 2016
@@ -109,7 +108,7 @@ def vinyals_omniglot_tasks(place: DataPlace, *, resize: Resize = "nearest") -> C
 
 
 def antialiased_omniglot_tasks(place: DataPlace) -> ClassTasks:
-    """Omniglot with MAML's split on grey, smoothed pictures, as learn2learn has them."""
+    """Omniglot with MAML's split and smoothed grayscale images, as in learn2learn."""
     return _renamed(omniglot_tasks(place, resize="antialiased"), "omniglot-antialiased")
 
 
@@ -136,7 +135,7 @@ def _load(place: DataPlace, resize: Resize) -> ClassData:
 
 
 def _drawings(source: Path, num_characters: int) -> list[str]:
-    """Names of all drawings, sorted, so that 20 in a row are of one character."""
+    """Sorted names of all drawings; each 20 consecutive ones show the same character."""
     with ImageFiles(source) as files:
         names = files.names
     characters = {name.rsplit("/", 1)[0] for name in names}
@@ -164,7 +163,7 @@ def _pack(sources: list[Path], names: list[list[str]], resize: Resize) -> Tensor
 
 
 def _vinyals_split(names: tuple[str, ...]) -> Split:
-    """Every alphabet's characters first … last, by split."""
+    """The split of Vinyals et al.: ranges of characters of each alphabet."""
     listed = {
         part: [
             f"{alphabet}/character{number:02}"

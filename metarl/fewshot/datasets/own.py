@@ -1,4 +1,4 @@
-"""Few-shot tasks from one's own data: labelled tensors, or a folder of class folders."""
+"""Few-shot tasks from user data: labeled tensors, or a folder of class folders."""
 
 from __future__ import annotations
 
@@ -46,26 +46,25 @@ def tensor_tasks(
     rotations: Rotations = "none",
     name: str = "tensors",
 ) -> ClassTasks:
-    """Few-shot tasks from labelled points, which stay on the device they are on.
+    """Build few-shot tasks from labeled points.
 
-    Arrays are copied to the CPU's memory.
+    Tensors stay on their device; arrays are copied to the CPU.
 
     Args:
-        inputs: [points, *input_shape]; uint8 is drawn as 0 … 1, any other number as float32.
+        inputs: [points, *input_shape]; uint8 is scaled to 0 … 1, other types become float32.
         labels: integers in 0 … classes − 1, [points].
-        class_names: one for each class, no two the same; None numbers them.
-        split: class names of "train", "validation" (or "val") and "test"; None deals the classes
-            at random.
-        validation: share of the classes to validate on.
-        test: share of the classes to test on.
-        split_seed: of the random split.
-        rotations: of square pictures (channels, side, side).
-        name: of the data set, for messages and results.
+        class_names: one distinct name for each class; None: their numbers.
+        split: class names of "train", "validation" (or "val") and "test"; None: a random split.
+        validation: fraction of the classes for validation.
+        test: fraction of the classes for the test.
+        split_seed: seed of the random split.
+        rotations: how images (channels, side, side) are rotated.
+        name: name of the data set, for messages and results.
 
     Raises:
-        TypeError: if inputs are no numbers, or labels are no integers.
+        TypeError: if inputs are not numbers, or labels are not integers.
         ValueError: if there are no points, a label is out of range, an input is not finite, two
-            classes have one name, or a split is unknown or lists a class that is not there.
+            classes have the same name, or a split is unknown or lists an unknown class.
     """
     inputs, labels = _as_tensor("inputs", inputs), _as_tensor("labels", labels)
     if inputs.dim() < 2 or not len(inputs):
@@ -100,25 +99,25 @@ def folder_tasks(
     split_seed: int = 0,
     rotations: Rotations = "none",
 ) -> ClassTasks:
-    """Few-shot tasks from pictures in class folders, or from a zip file of them.
+    """Build few-shot tasks from images in class folders, or from a zip file of them.
 
-    Folders "train", "val" or "validation", and "test", in any capitals, each with its own class
-    folders, are the splits; without them the classes are dealt at random.
+    If the class folders lie in folders "train", "val" or "validation", and "test" (in upper or
+    lower case), these are the splits; otherwise the classes are split at random.
 
     Args:
-        place: its device keeps the pictures, one byte a pixel and colour.
-        path: the folder or zip file, from `data_dir` on; the default is that folder itself.
-        image_size: side that pictures are resized to (Lanczos), in pixels.
-        colours: "RGB", or "L" for grey.
-        validation: share of the classes to validate on.
-        test: share of the classes to test on.
-        split_seed: of the random split.
-        rotations: of the pictures.
+        place: location of the images, and their device, where each channel of a pixel takes a byte.
+        path: the folder or zip file, relative to `data_dir`; default: `data_dir` itself.
+        image_size: side that images are resized to (Lanczos), in pixels.
+        colours: "RGB", or "L" for grayscale.
+        validation: fraction of the classes for validation.
+        test: fraction of the classes for the test.
+        split_seed: seed of the random split.
+        rotations: how images are rotated.
 
     Raises:
-        FileNotFoundError: if there is nothing at `path`.
-        ValueError: if no folder is named, it holds no pictures in class folders, one is
-            unreadable, a class is in two splits, or some classes are in none.
+        FileNotFoundError: if `path` does not exist.
+        ValueError: if `data_dir` is missing, the folder holds no images in class folders, an image
+            is unreadable, a class is in two splits, or only some classes are in a split.
     """
     require_at_least("image_size", image_size, 1)
     if colours not in ("RGB", "L"):
@@ -156,7 +155,7 @@ _LANCZOS = Image.Resampling.LANCZOS
 
 
 def _as_tensor(name: str, values: Tensor | NDArray[Any]) -> Tensor:
-    """An array as a tensor with memory of its own."""
+    """A tensor as it is, or an array copied to a tensor."""
     if isinstance(values, Tensor):
         return values
     try:
@@ -174,19 +173,19 @@ def _require_distinct(names: Sequence[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"class_names must be different for each class, {name!r} is repeated")
+            raise ValueError(f"class_names must be distinct, got {name!r} twice")
         seen.add(name)
 
 
 def _classes(files: ImageFiles) -> list[str]:
-    """The class of each picture: its folder, with what is above it."""
+    """The class of each image: the path of its folder, without a common top folder."""
     for name in files.names:
         if "/" not in name:
             raise ValueError(
-                f"{files.source} must hold class folders with pictures, {name} lies beside them"
+                f"{files.source} must hold class folders with images, got {name} outside of them"
             )
     folders = [name.rsplit("/", 1)[0] for name in files.names]
-    while folders and "/" in folders[0]:  # what a zip file wraps everything in
+    while folders and "/" in folders[0]:  # zip files often wrap everything in one folder
         first = folders[0].split("/")[0]
         if split_named(first) or any(f.split("/")[0] != first or "/" not in f for f in folders):
             break
@@ -195,10 +194,10 @@ def _classes(files: ImageFiles) -> list[str]:
 
 
 def _split_of_folders(names: Sequence[str]) -> dict[str, list[str]] | None:
-    """Classes by the folder "train", "val" or "test" they are in; None if none is in one.
+    """Classes by split, if their folders lie in "train", "val" or "test"; else None.
 
     Raises:
-        ValueError: if some are and others are not, or two have one name.
+        ValueError: if only some lie in such a folder, or two classes have the same name.
     """
     split: dict[str, list[str]] = {part: [] for part in SPLITS}
     outside: list[str] = []
@@ -212,14 +211,14 @@ def _split_of_folders(names: Sequence[str]) -> dict[str, list[str]] | None:
         if own_name in seen:
             raise ValueError(
                 f"a class must be in one split only, {seen[own_name]} and {name} have the same "
-                "name: keep one or rename one, or lay all class folders side by side, without "
-                "train and test above them, to have the classes dealt at random"
+                "name: remove or rename one, or put all class folders into one folder, without "
+                "train and test, for a random split"
             )
         seen[own_name] = name
         split[part].append(name)
     if seen and outside:
         raise ValueError(
-            f"class folders must lie all in train, val and test or none of them, "
+            f"either all class folders must lie in train, val and test, or none of them; "
             f"{next(iter(seen.values()))} does and {outside[0]} does not: move or rename one"
         )
     return split if seen else None

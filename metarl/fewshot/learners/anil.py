@@ -28,8 +28,8 @@ class ANILConfig(GradientSettings):
     num_inner_steps: WholeNumber = 1
     """Gradient steps of the head in training."""
     mode: Literal["unrolled", "first_order"] = "unrolled"
-    """How the meta-gradient is computed; first_order drops second derivatives: the net then learns
-    from the query only."""
+    """How the meta-gradient is computed; first_order drops second derivatives, so that the net
+    learns from the query only."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -38,7 +38,7 @@ class ANILConfig(GradientSettings):
 
 
 class ANIL(GradientLearner):
-    """Almost no inner loop: features are learned outside, heads are adapted inside.
+    """Almost no inner loop: features are meta-learned, and only heads are adapted.
 
     The gradient is MAML's for an inner loop over the head alone, but support and query are embedded
     once instead of at every step.
@@ -58,7 +58,7 @@ class ANIL(GradientLearner):
         )
 
     def choose_adapted_names(self) -> tuple[str, ...]:
-        """The head's."""
+        """Names of the head's parameters."""
         return ("weight", "bias")
 
     def start(self, params: Params) -> Params:
@@ -71,10 +71,9 @@ class ANIL(GradientLearner):
         return params
 
     def inner_batch(self, params: Params, support: LabelledSet) -> Parts:
-        """Embedded support, targets and, if there is one, mask.
+        """Embedded support, targets and, if present, the mask.
 
-        In mode first_order the inner gradients are constants, so none reaches the net through the
-        embedded support.
+        In mode first_order inner gradients are constants, so the support's embedding is detached.
         """
         features = embed_alone(self.backbone, params, support.inputs, support.mask)
         if self.config.mode == "first_order":

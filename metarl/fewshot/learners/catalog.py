@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from metarl.fewshot.contract.interface import FewShotLearner
-from metarl.fewshot.contract.old_settings import present_form, refuse_other_algorithm
+from metarl.fewshot.contract.old_settings import present_form, reject_other_algorithm
 from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.learners.recipes import settings_for
 from metarl.registry import Entry, Registry
@@ -104,10 +104,10 @@ LEARNERS = Registry(
 
 
 def register_learner(name: str, learner_type: type[FewShotLearner], *, description: str) -> None:
-    """Register a few-shot learner of your own, for `metarl.train` and the commands.
+    """Register your own few-shot learner for `metarl.train` and the commands.
 
     Args:
-        name: of the learner, with which it is trained.
+        name: name of the learner.
         learner_type: a `GradientLearner`, a `MetricLearner` or another `FewShotLearner`.
         description: one line.
 
@@ -126,8 +126,8 @@ def recipe(name: str, dataset: str, **changes: Any) -> FewShotSettings:
         changes: settings that replace those of the recipe.
 
     Raises:
-        ValueError: if there is no such learner, it has no such setting, a setting makes it another
-            learner, or is out of range.
+        ValueError: if there is no such learner, it has no such setting, a setting is out of
+            range, or belongs to another learner.
 
     >>> recipe("protonet", "omniglot", shots=5).train_ways
     60
@@ -136,7 +136,7 @@ def recipe(name: str, dataset: str, **changes: Any) -> FewShotSettings:
     names = [field.name for field in fields(config_type)]
     for setting, value in changes.items():
         if setting not in names:
-            refuse_other_algorithm(name, config_type(), {setting: value})
+            reject_other_algorithm(name, config_type(), {setting: value})
             raise ValueError(unknown_name(f"setting of {name}", setting, names))
     config: FewShotSettings = config_type(**{**settings_for(name, dataset), **changes})
     return config
@@ -151,12 +151,12 @@ class StoredLearner(NamedTuple):
 
 
 def read_learner(name: str, stored: object, *, where: str) -> StoredLearner:
-    """Name and settings of a stored learner, also in the forms of earlier versions.
+    """Read the name and settings of a stored learner, including files of earlier versions.
 
     Args:
         name: the learner's name, as stored.
-        stored: its settings, as JSON gave them.
-        where: a name for the settings, as messages begin.
+        stored: its settings, as read from JSON.
+        where: source of the settings, the beginning of messages.
 
     Raises:
         ValueError: if there is no such learner, or the settings cannot be read.

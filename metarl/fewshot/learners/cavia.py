@@ -1,4 +1,4 @@
-"""CAVIA: adaptation moves a small context that modulates the net; all tasks share the net."""
+"""CAVIA: adaptation changes a small context that modulates a net shared by all tasks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["CAVIA", "CAVIAConfig"]
 
 @dataclass(frozen=True)
 class CAVIAConfig(GradientSettings):
-    """Settings of CAVIA; the defaults are those of its sinusoid experiment."""
+    """Settings of CAVIA; the defaults are from its sinusoid experiment."""
 
     num_context: Count = 5
-    """Numbers of the context, zero before adaptation."""
+    """Size of the context vector, which is zero before adaptation."""
     num_inner_steps: WholeNumber = 1
     """Gradient steps of the context in training."""
     inner_lr: Positive = 1.0
-    """Learning rate of the context, of the mean loss of all points."""
+    """Learning rate of the context, for the mean loss over all points."""
     mode: Literal["unrolled", "first_order"] = "unrolled"
     """How the meta-gradient is computed; first_order drops second derivatives."""
 
@@ -39,7 +39,7 @@ class CAVIAConfig(GradientSettings):
 
 
 class CAVIA(GradientLearner):
-    """Fast context adaptation: φ ← φ − α ∇_φ L(φ, θ) from φ = 0; θ learns outside only.
+    """Fast context adaptation: φ ← φ − α ∇_φ L(φ, θ) from φ = 0; only the outer loop trains θ.
 
     Source: Zintgraf et al. 2019 (arXiv:1810.03642), eq. 4–5. Perceptrons take the context as
     further inputs. Differs: the third block of a convolutional net is scaled by 1 + γ, not γ, so
@@ -76,11 +76,11 @@ class CAVIA(GradientLearner):
         return {"context": zero.requires_grad_(torch.is_grad_enabled())}
 
     def shared_params(self, params: Params) -> Params:
-        """The net, which autograd sees through the inner loss."""
+        """The net, through which autograd differentiates the inner loss."""
         return params
 
     def inner_loop(self, params: Params) -> InnerLoop:
-        """The inner loop of all tasks at once; `meta_gradient` cuts the tasks into chunks."""
+        """The inner loop of all tasks at once; `meta_gradient` splits the tasks into chunks."""
         return replace(super().inner_loop(params), chunk_size=None)
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:

@@ -1,4 +1,4 @@
-"""iMAML: the meta-gradient at the end of a regularized descent, whatever path led there."""
+"""iMAML: implicit meta-gradient at the end of a regularized descent, whatever its path."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metarl.validation import (
 
 __all__ = ["IMAML", "IMAMLConfig", "implicit_gradient"]
 
-_CG_TOLERANCE = 1e-20  # the iterations decide
+_CG_TOLERANCE = 1e-20  # stop by cg_iterations only
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class IMAMLConfig(GradientSettings):
     num_inner_steps: WholeNumber = 16
     """Gradient steps of adaptation; memory does not grow with them."""
     inner_lr: Positive = 0.01
-    """Learning rate of adaptation, of the mean loss of all points."""
+    """Learning rate of adaptation, for the mean loss over all points."""
     regularization: Positive = 1.0
-    """λ: adaptation descends the loss plus λ/2 times the squared distance from the start."""
+    """λ: adaptation minimizes the loss plus λ/2 times the squared distance from the start."""
     cg_iterations: Count = 5
     """Conjugate-gradient iterations for the implicit gradient."""
     cg_damping: NonNegative = 0.0
-    """Added to λ in the implicit gradient, not in adaptation: the more, the less of the curvature
-    it trusts where adaptation ends before its minimum."""
+    """Added to λ in the implicit gradient, not in adaptation: larger values reduce the influence of
+    the curvature, which is unreliable if adaptation ends before its minimum."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -55,13 +55,13 @@ class IMAML(GradientLearner):
 
         φ = argmin L_support(φ) + λ/2 ‖φ − θ‖²,   dL_query/dθ = (I + H/λ)⁻¹ ∇L_query(φ)
 
-    H is the support loss's Hessian at φ. All parameters are adapted, batch norm's too.
+    H is the support loss's Hessian at φ. All parameters are adapted, including batch norm.
 
     Source: Rajeswaran et al. 2019 (arXiv:1909.04630), eq. 3 and 6, alg. 1–2. Differs: adaptation
-    descends the regularized loss at every step, where the authors' code descends the loss alone
-    and pulls back once at the end; a task's system is solved as far as its curvature is positive,
-    as it is near a minimum. The authors' code solves (2I + H/(λ + 10)) x = g, which a
-    `cg_damping` of 10 is but for the 2; 0 is the paper's.
+    minimizes the regularized loss at every step, whereas the authors' code minimizes the loss alone
+    and regularizes once at the end; conjugate gradient stops at a direction of negative curvature,
+    which does not occur at a minimum. The authors' code solves (2I + H/(λ + 10)) x = g, which
+    corresponds to a `cg_damping` of 10 except for the factor 2; the paper uses 0.
     """
 
     config_type: ClassVar[type[IMAMLConfig]] = IMAMLConfig
@@ -77,7 +77,7 @@ class IMAML(GradientLearner):
         )
 
     def choose_adapted_names(self) -> tuple[str, ...]:
-        """All parameters, normalization's too."""
+        """All parameters, including normalization."""
         return tuple(self.backbone.init(torch.Generator()))
 
     def inner_rule(self) -> StatefulRule:
@@ -121,7 +121,7 @@ class IMAML(GradientLearner):
 
 
 def implicit_gradient(slope: Params, params: Params, target: Params, config: IMAMLConfig) -> Params:
-    """Solve (I + H/(λ + damping)) x = g for each task, H by products on a graph built once.
+    """Solve (I + H/(λ + damping)) x = g for each task by Hessian-vector products.
 
     Args:
         slope: gradient of the support losses at `params`, with a graph, each [tasks, ...].

@@ -1,7 +1,7 @@
 """MAML and its variants: gradient steps on the support set, from a learned start.
 
-The variants differ in which parameters the steps move, at which rates, and how the path is
-differentiated. Each has its own settings, in which another variant cannot be expressed.
+The variants differ in the adapted parameters, their learning rates, and how the inner loop is
+differentiated. Each has separate settings, which cannot express another variant.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class _MultiStepSettings(GradientSettings):
     """Settings of all variants."""
 
     num_inner_steps: WholeNumber = 1
-    """Gradient steps of adaptation in training. 0 pre-trains one net on all tasks."""
+    """Gradient steps of adaptation in training; 0 pre-trains one net on all tasks."""
     inner_lr: Positive = 0.01
-    """Learning rate of adaptation, or the initial value of learned rates; of the mean loss of all
+    """Learning rate of adaptation, or initial value of learned rates, for the mean loss over all
     points."""
     multi_step_iterations: WholeNumber = 0
-    """Iterations over which the query losses after every step count, ever less (MAML++)."""
+    """Iterations in which the query losses after all steps count, with falling weight (MAML++)."""
 
     @property
     def adapted(self) -> Layers:
@@ -68,7 +68,7 @@ class _PathSettings(_MultiStepSettings):
     mode: Mode = "unrolled"
     """How the meta-gradient is computed; first_order drops second derivatives."""
     first_order_iterations: WholeNumber = 0
-    """Iterations at the start without second derivatives (MAML++)."""
+    """Number of initial iterations without second derivatives (MAML++)."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -80,20 +80,20 @@ class _PathSettings(_MultiStepSettings):
             )
 
     def mode_at(self, iteration: int) -> Mode:
-        """The first order at the start, if the settings say so."""
+        """first_order in the first `first_order_iterations`, then `mode`."""
         return "first_order" if iteration < self.first_order_iterations else self.mode
 
 
 @dataclass(frozen=True)
 class MAMLConfig(_PathSettings):
-    """Defaults are those of the sinusoid experiment of Finn et al. 2017 (arXiv:1703.03400)."""
+    """Settings of MAML; the defaults are from the sinusoid experiment of Finn et al. 2017."""
 
     mode: Literal["unrolled", "recurrence"] = "unrolled"
-    """How the meta-gradient is computed: through a graph of all steps, or by one Hessian-vector
-    product per step, which takes less memory."""
+    """How the meta-gradient is computed: unrolled differentiates a graph of all steps; recurrence
+    takes one Hessian-vector product per step, which needs less memory."""
 
     def __post_init__(self) -> None:
-        if self.mode == "first_order":  # type: ignore[comparison-overlap] # what users try
+        if self.mode == "first_order":  # type: ignore[comparison-overlap] # from users
             raise ValueError(
                 "mode must be unrolled or recurrence for maml, got 'first_order'; "
                 "the learner fomaml is MAML without second derivatives"
@@ -107,7 +107,7 @@ class FOMAMLConfig(_MultiStepSettings):
 
     @property
     def mode(self) -> Mode:
-        """Inner gradients count as constants."""
+        """Inner gradients are treated as constants."""
         return "first_order"
 
 
@@ -140,7 +140,7 @@ class MAMLPlusPlusConfig(_PathSettings):
     """Settings of MAML++."""
 
     num_inner_steps: WholeNumber = 5
-    """Gradient steps of adaptation in training. 0 pre-trains one net on all tasks."""
+    """Gradient steps of adaptation in training; 0 pre-trains one net on all tasks."""
 
     @property
     def rates(self) -> RateKind:
@@ -159,11 +159,11 @@ class LearnedMomentumConfig(_PathSettings):
 
 
 class MAML(GradientLearner):
-    """Model-agnostic meta-learning: a start from which a few gradient steps go far.
+    """Model-agnostic meta-learning: initial parameters that adapt in a few gradient steps.
 
-    The head has an output for each class of the largest episode. If the number of ways varies, a
-    task of w classes has the labels 0 … w − 1; the other outputs stay in its softmax and learn to
-    be low. Batch norm's scale and offset are meta-learned and not adapted, as in MAML's code.
+    The head has one output for each class of the largest episode. If the number of ways varies, a
+    task of w classes has the labels 0 … w − 1; the other outputs remain in the softmax and become
+    small in training. Batch norm's scale and offset are not adapted, as in MAML's code.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), alg. 2.
     """
@@ -173,7 +173,7 @@ class MAML(GradientLearner):
 
 
 class FOMAML(GradientLearner):
-    """MAML without second derivatives: the query's gradient at the adapted parameters.
+    """MAML without second derivatives: the query loss's gradient at the adapted parameters.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.2.
     """
@@ -183,7 +183,7 @@ class FOMAML(GradientLearner):
 
 
 class BOIL(GradientLearner):
-    """MAML whose inner steps move all layers but the head.
+    """MAML whose inner steps adapt all layers but the head.
 
     Source: Oh et al. 2021 (arXiv:2008.08882).
     """
@@ -206,9 +206,9 @@ class MetaSGD(GradientLearner):
 class MAMLPlusPlus(GradientLearner):
     """MAML with learned inner rates for each tensor and step, and query losses after every step.
 
-    Source: Antoniou et al. 2019 (arXiv:1810.09502), sec. 4. Differs: one weight falls linearly for
-    every step but the last, from 1/S to 0, and batch norm's running statistics are not kept (see
-    `batch_norm`).
+    Source: Antoniou et al. 2019 (arXiv:1810.09502), sec. 4. Differs: the weight of
+    every step but the last decreases linearly from 1/S to 0, and batch norm's running statistics
+    are not kept (see `batch_norm`).
     """
 
     config_type: ClassVar[type[MAMLPlusPlusConfig]] = MAMLPlusPlusConfig

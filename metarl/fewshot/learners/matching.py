@@ -1,4 +1,4 @@
-"""Matching networks: the classes of the support, weighted by attention."""
+"""Matching networks: classification by attention over the support set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class MatchingNetConfig(FewShotSettings):
     """Settings of matching networks."""
 
     full_context: bool = True
-    """Whether embeddings see the whole support set (a bidirectional LSTM and an attention LSTM)."""
+    """Whether embeddings depend on the whole support set, through a bidirectional and an attention
+    LSTM."""
     processing_steps: Count = 3
     """Steps of the attention LSTM."""
 
@@ -54,8 +55,8 @@ class MatchingNet(MetricLearner):
         params = super().init(generator)
         if self._full_context:
             size = self.backbone.num_features
-            for name, fed_back in (("forward", size), ("backward", size), ("query", 2 * size)):
-                cell = init_lstm(size, fed_back, size, generator)
+            for name, recurrent in (("forward", size), ("backward", size), ("query", 2 * size)):
+                cell = init_lstm(size, recurrent, size, generator)
                 params |= {f"{name}/{key}": p for key, p in cell.items()}
         return params
 
@@ -89,12 +90,12 @@ def attention_logits(found: Embedded, members: Tensor, mask: Tensor | None) -> T
 
 
 def encode_support(params: Params, features: Tensor, mask: Tensor | None) -> Tensor:
-    """g(x_i) = h→_i + h←_i + g'(x_i), of an LSTM that reads the support both ways.
+    """Full-context embeddings g(x_i) = h→_i + h←_i + g'(x_i) by a bidirectional LSTM.
 
     Args:
         params: "forward/…" and "backward/…".
         features: g', [tasks, shots, F].
-        mask: which support points count; the others are passed over.
+        mask: which support points count; the others are skipped.
 
     Returns:
         [tasks, shots, F].
@@ -108,7 +109,7 @@ def encode_support(params: Params, features: Tensor, mask: Tensor | None) -> Ten
 def encode_query(
     params: Params, features: Tensor, context: Tensor, num_steps: int, mask: Tensor | None
 ) -> Tensor:
-    """f(x): an LSTM that looks at the support set by attention, for a number of steps.
+    """Embeddings f(x) by an LSTM that attends to the support set for a number of steps.
 
         ĥ, c = LSTM(f', [h, r], c),   h = ĥ + f',   r = Σ_i softmax(h · g(x_i)) g(x_i)
 
@@ -133,7 +134,7 @@ def encode_query(
 
 
 def _read(params: Params, features: Tensor, mask: Tensor | None, order: range) -> Tensor:
-    """Hidden states [tasks, shots, F] of a cell that takes the points in an order."""
+    """Hidden states [tasks, shots, F] of a cell that reads the points in the given order."""
     zero = torch.zeros_like(features[:, 0])
     state, states = LSTMState(zero, zero), [zero] * features.shape[1]
     for k in order:
@@ -149,7 +150,7 @@ def _read(params: Params, features: Tensor, mask: Tensor | None, order: range) -
 
 
 def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Scores [tasks, queries, shots], −∞ where a support point does not count."""
+    """Scores [tasks, queries, shots], −∞ for support points that do not count."""
     return scores if mask is None else scores.masked_fill(~mask.unsqueeze(1), -torch.inf)
 
 

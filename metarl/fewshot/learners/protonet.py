@@ -38,14 +38,14 @@ class ProtoNetConfig(FewShotSettings):
 
 
 class ProtoNet(MetricLearner):
-    """Classes are the means of their embedded support; queries go to the nearest.
+    """A class is represented by its mean embedding; a query gets the nearest class.
 
         p(c | x) ∝ exp(−‖f(x) − c̄‖²),   c̄ = mean of f over the support of c
 
     Source: Snell et al. 2017 (arXiv:1703.05175), eq. 1–2. Differs: if a convolutional net has
     F > 64 features, the scale of its last batch norm starts at √(64/F), so that initial distances
-    are as on 28×28 characters. Distances grow with F (1600 on photographs), and episodes with few
-    classes then only teach the net to shrink them: all images ended up with one embedding.
+    are as for 28×28 characters. Distances grow with F (1600 for photographs), and with few classes
+    per episode the net then only learned to shrink them, until all embeddings were equal.
     """
 
     config_type: ClassVar[type[ProtoNetConfig]] = ProtoNetConfig
@@ -80,7 +80,7 @@ def prototype_logits(support: Tensor, query: Tensor, labelled: LabelledSet) -> T
 
     Returns:
         [tasks, queries, classes], classes one more than the largest target; the lowest number for
-        classes that a task has no support of.
+        classes without support in a task.
     """
     num_classes = int(labelled.targets.max()) + 1
     members = membership(labelled, num_classes, support.dtype)

@@ -28,7 +28,7 @@ class R2D2Config(FewShotSettings):
 
 
 class R2D2(MetricLearner):
-    """Targets regressed on embeddings: logits = e^s X W + b, W the ridge solution on the support.
+    """Ridge regression of targets on embeddings: logits = e^s X W + b, with W from the support.
 
         W = argmin ‖X W − Y‖² + e^r ‖W‖²
 
@@ -49,7 +49,7 @@ class R2D2(MetricLearner):
     def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, ways] or predictions [tasks, points, D].
 
-        The lowest number stands for classes that a task has no support of.
+        Classes without support in a task get the lowest number.
         """
         params, support = adapted
         found = self.embed(adapted, inputs, mask)

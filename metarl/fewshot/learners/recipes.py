@@ -1,9 +1,9 @@
-"""Settings of the papers by learner and data set: the defaults of the command.
+"""Settings from the papers by learner and data set: the defaults of the command.
 
 Only settings that differ from a learner's defaults are listed; comments mark settings that are our
-choice because no paper gives them. Rates are of the mean loss over all points: MAML's code sums
-over the ways, so its 0.4 for five ways is 2.0 here, and 0.01 is 0.05. Figures are for 5 ways and 1
-shot.
+choice because no paper gives them. Learning rates apply to the mean loss over all points: MAML's
+code sums over the ways, so its 0.4 for five ways is 2.0 here, and 0.01 is 0.05. Numbers in comments
+are for 5 ways and 1 shot.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ _MAML: dict[_Data, Settings] = {
 _RECIPES: dict[str, dict[_Data, Settings]] = {
     "maml": _MAML,
     "anil": _MAML,
-    "fomaml": {  # characters are our choice: what first order leaves out grows with the step, and
-        # one of 2.0 was at 53 % after 1,000 iterations, five of 0.4 at 86 % after 250
+    "fomaml": {  # characters are our choice: the neglected terms grow with the step size. One step
+        # of 2.0 reached 53 % after 1,000 iterations, five steps of 0.4 86 % after 250
         "characters": {**_MAML_CHARACTERS, "inner_lr": 0.4, "num_inner_steps": 5},
         "photographs": _MAML_PHOTOGRAPHS,
         "vectors": _MAML_VECTORS,
     },
     "reptile": {  # Nichol et al. 2018, table 3 and 4; the stride net's spatial mean is MAML's
-        # curves: the inner rate and 50 training points of their demonstration, outer ones ours;
-        # characters: their inner rate is 0.001, over 100,000 iterations; at ten times that, ours,
-        # 400 iterations ended at 81 % of the validation, at theirs at 64 %
+        # curves: inner rate and 50 training points from their demonstration, outer settings ours;
+        # characters: their inner rate is 0.001, for 100,000 iterations; after 400 iterations
+        # validation accuracy was 64 % with it and 81 % with ten times the rate, our choice
         "curves": {
             "optimizer": "sgd", "meta_lr": 1.0, "schedule": "linear", "train_shots": 50,
             "inner_optimizer": "sgd", "inner_lr": 0.02,
@@ -97,7 +97,7 @@ _RECIPES: dict[str, dict[_Data, Settings]] = {
         },
         "vectors": _MAML_VECTORS,
     },
-    "meta-sgd": {  # our choice of where rates start; the paper draws them from U(.005, .1)
+    "meta-sgd": {  # initial rates are our choice; the paper samples them from U(.005, .1)
         "characters": {**_MAML_CHARACTERS, "inner_lr": 0.5},
         "photographs": {"inner_lr": 0.05},
         "vectors": _MAML_VECTORS,
@@ -117,22 +117,22 @@ _RECIPES: dict[str, dict[_Data, Settings]] = {
         "vectors": {"inner_lr": 1.0, "num_inner_steps": 2, "num_context": 20},
     },
     "imaml": {  # Rajeswaran et al. 2019
-        # curves are our choice: the implicit gradient does not feel that steps become unstable, and
-        # at a rate of .005 and 16 steps training diverged sooner or later
+        # curves are our choice: the implicit gradient does not prevent inner steps from becoming
+        # unstable, and with a rate of .005 and 16 steps training diverged
         "curves": {
             "inner_lr": 0.002, "num_inner_steps": 40, "regularization": 0.5,
             "clip_gradient": 0.3, "schedule": "cosine",
         },
-        # characters: the damping is the authors' code's, the rest our choice. At their λ of 2 a run
-        # was at 57 % after 200 iterations and at 36 % after 600; λ 0.5 was at 77 % after 200
+        # characters: damping from the authors' code, the rest our choice. With their λ of 2 a run
+        # reached 57 % after 200 iterations and 36 % after 600; with λ = 0.5, 77 % after 200
         "characters": {
             "meta_batch_size": 16, "meta_lr": 4e-3, "schedule": "cosine", "inner_lr": 0.1,
             "regularization": 0.5, "cg_damping": 10.0,
         },
         "photographs": {"inner_lr": 0.05},
     },
-    "protonet": {  # Snell et al. 2017, sec. 3; rate and schedule on characters are our choice:
-        # with their rate of 0.001 Omniglot ended at 97.5 %, with this at 98.2
+    "protonet": {  # Snell et al. 2017, sec. 3; rate and schedule for characters are our choice:
+        # with their rate of 0.001 Omniglot reached 97.5 %, with this one 98.2
         "characters": {
             "train_ways": 60, "meta_batch_size": 1, "meta_lr": 8e-3, "schedule": "cosine",
         },
@@ -140,7 +140,7 @@ _RECIPES: dict[str, dict[_Data, Settings]] = {
                         "schedule": "halving"},
     },
     "r2d2": {"characters": {"meta_batch_size": 8}, "photographs": {"meta_batch_size": 4}},
-    "matching": {  # no help from full context on Omniglot (Vinyals et al. 2016, sec. 4.1)
+    "matching": {  # full context did not help on Omniglot (Vinyals et al. 2016, sec. 4.1)
         "characters": {"meta_batch_size": 8, "full_context": False},
     },
     "relation": {"characters": {"meta_batch_size": 4}},
@@ -154,7 +154,7 @@ _METRIC_LEARNERS = ("r2d2", "protonet", "matching", "relation", "siamese", "tran
 def settings_for(learner: str, dataset: str) -> Settings:
     """Settings by name that differ from the learner's defaults.
 
-    An unknown data set gets the settings of vectors; an unknown learner gets those of the data set.
+    An unknown data set counts as vectors; an unknown learner gets the data set's settings.
     """
     kind = _KINDS.get(dataset, "vectors")
     metric = _METRIC.get(kind, {}) if learner in _METRIC_LEARNERS else {}

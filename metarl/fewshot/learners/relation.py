@@ -1,4 +1,4 @@
-"""Relation networks: a net that scores how well a query fits a class."""
+"""Relation networks: a learned score of how well a query fits a class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from metarl.validation import Count
 __all__ = ["RelationNet", "RelationNetConfig"]
 
 _MODULE, _SCORE = "relation/", "score/"
-_BLOCKS = 2  # of the relation module; and blocks of the embedding that down-sample
+_BLOCKS = 2  # of the relation module, and of the embedding that down-sample
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RelationNetConfig(FewShotSettings):
     """Settings of relation networks."""
 
     relation_size: Count = 8
-    """Hidden units between the compared maps and the score."""
+    """Hidden units between the relation module's maps and the score."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -45,18 +45,17 @@ class RelationNetConfig(FewShotSettings):
         if self.batch_norm == "support":
             raise ValueError(
                 "batch_norm must be batch or running for relation networks, whose second net "
-                "sees no support set without a query, got 'support'"
+                "always combines support and query, got 'support'"
             )
 
 
 class RelationNet(MetricLearner):
-    """Score of a query and a class: g(f(query) joined with the sum of f over the class's support).
+    """Score of a query and a class: g of the class's sum of f, concatenated with f(query).
 
-        L = mean over queries and classes of (score − 1[the query is of the class])²
+        L = mean over queries and classes of (score − 1[the query belongs to the class])²
 
-    The scores lie in (0, 1). Images are compared as maps: the embedding down-samples in its first
-    two blocks only, and two more blocks of convolutions compare. Vectors are compared by a
-    perceptron.
+    The scores lie in (0, 1). For images, f returns maps (only its first two blocks down-sample) and
+    g is two more convolutional blocks and a perceptron. For vectors, g is a perceptron.
 
     Source: Sung et al. 2018 (arXiv:1711.06025), eq. 1–2. Differs: convolutions are padded.
     """
@@ -103,10 +102,10 @@ class RelationNet(MetricLearner):
         pairs = self._pairs(adapted, inputs, mask)
         params = adapted.params
         if self._module is not None:
-            module, own = self._module, _under(params, _MODULE)
-            flat = module.features(own, pairs.flatten(1, 2), _counted(adapted, pairs, mask))
+            module, own = self._module, _with_prefix(params, _MODULE)
+            flat = module.features(own, pairs.flatten(1, 2), _pair_mask(adapted, pairs, mask))
             pairs = flat.unflatten(1, pairs.shape[1:3])
-        scores = mlp(_under(params, _SCORE), pairs, torch.relu).squeeze(-1)
+        scores = mlp(_with_prefix(params, _SCORE), pairs, torch.relu).squeeze(-1)
         present = _present(adapted)
         return scores.sigmoid() if present is None else scores.sigmoid() * present
 
@@ -119,13 +118,13 @@ class RelationNet(MetricLearner):
         with torch.no_grad():
             adapted = self.adapt(params, batch.support)
             pairs = self._pairs(adapted, query.inputs, query.mask)
-            counts = _counted(adapted, pairs, query.mask)
-            own = _under(params, _MODULE)
+            counts = _pair_mask(adapted, pairs, query.mask)
+            own = _with_prefix(params, _MODULE)
             more = module.statistics(own, pairs.flatten(1, 2), counts)
         return found | {_MODULE + name: values.mean(0) for name, values in more.items()}
 
     def _pairs(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None) -> Tensor:
-        """Class sums joined with queries: [tasks, queries, classes, 2C, H, W], or 2F features."""
+        """Class sums and queries, joined: [tasks, queries, classes, 2C, H, W] or [..., 2F]."""
         support = adapted.support
         both, counts = joined(support, inputs, mask, self.config.batch_norm)
         net = self.backbone
@@ -139,7 +138,7 @@ class RelationNet(MetricLearner):
 
 
 def _present(adapted: SharedTasks) -> Tensor | None:
-    """The classes that each task has support of, bool [tasks, 1, classes]; None: all."""
+    """Classes with support in each task, bool [tasks, 1, classes]; None: all."""
     support = adapted.support
     if support.mask is None:
         return None
@@ -147,8 +146,8 @@ def _present(adapted: SharedTasks) -> Tensor | None:
     return (class_counts(members) > 0).unsqueeze(1)
 
 
-def _counted(adapted: SharedTasks, pairs: Tensor, mask: Tensor | None) -> Tensor | None:
-    """The pairs [tasks, queries, classes, ...] that count, bool [tasks, queries · classes]."""
+def _pair_mask(adapted: SharedTasks, pairs: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Mask of the pairs [tasks, queries, classes, ...] that count, [tasks, queries · classes]."""
     present = _present(adapted)
     if mask is None and present is None:
         return None
@@ -160,6 +159,6 @@ def _counted(adapted: SharedTasks, pairs: Tensor, mask: Tensor | None) -> Tensor
     return counts.flatten(1)
 
 
-def _under(params: Params, prefix: str) -> Params:
-    """The parameters whose names start with a prefix, without it."""
+def _with_prefix(params: Params, prefix: str) -> Params:
+    """The parameters whose names start with a prefix, which is removed."""
     return {name.removeprefix(prefix): p for name, p in params.items() if name.startswith(prefix)}

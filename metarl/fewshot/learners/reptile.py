@@ -41,9 +41,10 @@ class ReptileConfig(GradientSettings):
     inner_lr: Positive = 1e-3
     """Learning rate of the inner optimizer."""
     inner_optimizer: Literal["adam", "sgd"] = "adam"
-    """Adam is the paper's, without momentum (β₁ = 0), new for every task."""
+    """Inner optimizer; adam, as in the paper, has no momentum (β₁ = 0) and starts again for every
+    task."""
     num_test_steps: Count = 50
-    """Steps of `adapt`, each on the whole support set."""
+    """Inner steps in the test, each on the whole support set."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -60,14 +61,14 @@ class ReptileConfig(GradientSettings):
 
         Raises:
             ValueError: as for all learners; and if support sets vary in size and a minibatch is
-                smaller than the largest, as it would draw points that do not count.
+                smaller than the largest, because it could contain points that do not count.
         """
         episodes = super().train_episodes(problem)
         shape = self.train_shape(problem)
         whole = shape.ways * shape.shots
         if isinstance(episodes, EpisodeRanges) and self.inner_batch < whole:
             raise ValueError(
-                f"inner_batch must be {whole} or more, the whole support set, where ways or shots "
+                f"inner_batch must be {whole} or more, the whole support set, if ways or shots "
                 f"vary, got {self.inner_batch}"
             )
         return episodes
@@ -76,8 +77,9 @@ class ReptileConfig(GradientSettings):
 class Reptile(GradientLearner):
     """θ ← θ + ε mean over tasks of (φ − θ), φ from inner steps on minibatches of the task.
 
-    The outer optimizer descends θ − φ: plain descent at rate ε is the paper's. Query points of a
-    training episode only measure. All parameters are adapted, batch norm's too.
+    The outer optimizer takes θ − φ as the gradient; SGD with rate ε is the paper's algorithm. Query
+    points of training episodes are used for metrics only. All parameters are adapted, including
+    batch norm.
 
     Source: Nichol et al. 2018 (arXiv:1803.02999), alg. 2. Differs: Adam's second moments start
     again for each task (the paper's code carries them from task to task).
@@ -96,11 +98,11 @@ class Reptile(GradientLearner):
 
     @property
     def num_adapt_steps(self) -> int:
-        """Steps of the test, each on the whole support set."""
+        """Inner steps in the test, each on the whole support set."""
         return int(self.config.num_test_steps)
 
     def choose_adapted_names(self) -> tuple[str, ...]:
-        """All parameters, normalization's too."""
+        """All parameters, including normalization."""
         return tuple(self.backbone.init(torch.Generator()))
 
     def inner_rule(self) -> InnerRule | StatefulRule:
@@ -123,7 +125,7 @@ class Reptile(GradientLearner):
 
 
 def adam(learning_rate: float) -> StatefulRule:
-    """Adam without momentum as an inner rule, whose state starts again for each task.
+    """Adam without momentum as an inner rule, with a new state for each task.
 
     v ← β v + (1 − β) g²;   φ ← φ − α g / (√(v / (1 − βᵗ)) + ε);   "decayed" is βᵗ⁻¹
     """
@@ -150,14 +152,14 @@ def adam(learning_rate: float) -> StatefulRule:
 def minibatches(
     support: LabelledSet, num_steps: int, size: int, generator: torch.Generator
 ) -> PerStep:
-    """The support set in shuffled passes, cut into minibatches, for each task its own.
+    """Split shuffled passes over the support set into minibatches, separately for each task.
 
-    A minibatch may span two passes, so a point can come up twice in it.
+    A minibatch may span two passes, so it can contain a point twice.
 
     Args:
         support: [tasks, points, ...].
-        num_steps: minibatches.
-        size: points of each; no more than there are.
+        num_steps: number of minibatches.
+        size: points per minibatch, at most the size of the support set.
         generator: on the device of the data.
     """
     num_tasks, num_points = support.inputs.shape[:2]

@@ -1,4 +1,4 @@
-"""Siamese nets: pairs of a class pulled together, pairs of two classes pushed a margin apart."""
+"""Siamese nets: a contrastive loss on pairs, and nearest-neighbor classification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metarl.validation import Positive
 
 __all__ = ["Siamese", "SiameseConfig", "contrastive_losses"]
 
-_SMALLEST = 1e-12  # squared distance, so that its root has a derivative
+_SMALLEST = 1e-12  # squared distance, so that the square root is differentiable
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SiameseConfig(FewShotSettings):
     """Settings of siamese nets."""
 
     margin: Positive = 1.0
-    """Distance beyond which a pair of two classes costs nothing."""
+    """Distance beyond which the loss of a pair from different classes is zero."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -34,15 +34,15 @@ class SiameseConfig(FewShotSettings):
 
 
 class Siamese(MetricLearner):
-    """One net for both of a pair; a query takes the class of its nearest support point.
+    """One net embeds both points of a pair; a query gets the class of the nearest support point.
 
         L = d² for a pair of one class,   max(0, m − d)² for a pair of two,   d = ‖f(a) − f(b)‖
 
-    Pairs are all of a support and a query point; as classes of two are the more, both kinds are
-    averaged apart.
+    All pairs of a support and a query point are used. Because pairs of two classes are more
+    frequent, the two kinds are averaged separately.
 
-    Source: the loss, Hadsell et al. 2006, eq. 4; one-shot use, Koch et al. 2015, whose loss is a
-    logistic one on a weighted L1 distance. Differs from both: pairs come from episodes.
+    Source: the loss, Hadsell et al. 2006, eq. 4; one-shot use, Koch et al. 2015, whose loss is
+    logistic on a weighted L1 distance. Differs from both: pairs come from episodes.
     """
 
     config_type: ClassVar[type[SiameseConfig]] = SiameseConfig
@@ -83,11 +83,11 @@ class Siamese(MetricLearner):
 
 
 def contrastive_losses(squared: Tensor, same: Tensor, counts: Tensor, margin: float) -> Tensor:
-    """Mean over pairs of one class plus mean over pairs of two.
+    """Mean loss of pairs of one class plus mean loss of pairs of two classes.
 
     Args:
         squared: squared distances [tasks, queries, shots].
-        same: which pairs are of one class, bool.
+        same: which pairs belong to one class, bool.
         counts: which pairs count, bool.
         margin: m.
 

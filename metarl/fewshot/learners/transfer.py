@@ -32,22 +32,22 @@ from metarl.validation import Count
 __all__ = ["PointTasks", "Transfer", "TransferConfig"]
 
 _CLASSIFIER = "classifier/"
-_OF_EPISODES = ("train_ways", "train_shots", "min_ways", "min_shots", "chunk_size")
-_MOST_DECAY = 0.5  # a head's steps would overshoot with more
+_EPISODE_SETTINGS = ("train_ways", "train_shots", "min_ways", "min_shots", "chunk_size")
+_MAX_DECAY = 0.5  # the head's steps overshoot with more
 _HEAD_LR = 2.0  # logistic regression on vectors of length 1 is 1-smooth with its bias
 
 
 @runtime_checkable
 class PointTasks(Protocol):
-    """Tasks whose classes can be counted, and whose points can be drawn without episodes."""
+    """Tasks with countable classes whose points can be sampled without episodes."""
 
     def num_classes(self, split: str) -> int:
-        """Classes of a split."""
+        """Number of classes of a split."""
 
     def sample_points(
         self, num_points: int, *, split: str, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Inputs [points, *input_shape] of classes drawn evenly, and which, int64 [points]."""
+        """Inputs [points, *input_shape] of uniformly sampled classes, and int64 labels [points]."""
 
 
 @dataclass(frozen=True)
@@ -55,29 +55,28 @@ class TransferConfig(FewShotSettings):
     """Settings of the transfer baseline."""
 
     batch_points: Count = 64
-    """Labelled points per iteration; meta_batch_size is not used in training."""
+    """Labeled points per iteration; training does not use meta_batch_size."""
     head_steps: Count = 100
-    """Gradient steps of a new head, from zero."""
-    head_decay: Annotated[float, Interval(ge=0, le=_MOST_DECAY)] = 0.001
-    """Weight of half the head's squared length in its loss."""
+    """Gradient steps of a new head, which starts at zero."""
+    head_decay: Annotated[float, Interval(ge=0, le=_MAX_DECAY)] = 0.001
+    """Weight decay of a head: coefficient of ½‖weights‖² in its loss."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
         super().check_combinations()
         require_shared_norm(self)
-        for name in _OF_EPISODES:
+        for name in _EPISODE_SETTINGS:
             if getattr(self, name) is not None:
                 raise ValueError(
-                    f"{name} must be left out for transfer, which trains on batch_points labelled "
+                    f"{name} must be left out for transfer, which trains on batch_points labeled "
                     f"points at a time, without episodes, got {getattr(self, name)}"
                 )
 
 
 class Transfer(MetricLearner):
-    """A classifier of all training classes; on a task, logistic regression on its embeddings.
+    """A classifier of all training classes; tasks use logistic regression on its embeddings.
 
-    Embeddings have length 1 for the new heads. Classes that a task has no support of take no part
-    in its head.
+    The new heads take embeddings normalized to length 1, and ignore classes without support.
 
     Source: the baseline of Chen et al. 2019 (arXiv:1904.04232); unit length as in Tian et al. 2020
     (arXiv:2003.11539).
@@ -91,8 +90,8 @@ class Transfer(MetricLearner):
         require_classes("transfer", problem)
         if not problem.num_train_classes:
             raise ValueError(
-                "learner transfer needs a data set with num_classes and sample_points, to draw "
-                "labelled points without episodes; this one draws episodes only"
+                "learner transfer needs a data set with num_classes and sample_points, to sample "
+                "labeled points without episodes; this one samples episodes only"
             )
         super().__init__(config, problem)
         self._inner = InnerLoop(
@@ -116,7 +115,7 @@ class Transfer(MetricLearner):
         return params | {_CLASSIFIER + name: p for name, p in classifier.items()}
 
     def draw(self, tasks: PointTasks, generator: torch.Generator) -> FewShotBatch:
-        """Labelled points of the training classes, as both sets of one task."""
+        """Sample labeled points of the training classes, as both sets of one task."""
         inputs, labels = tasks.sample_points(
             self.config.batch_points, split=self.config.train_split, generator=generator
         )
