@@ -1,4 +1,4 @@
-"""Check that task families keep their contract: `metarl check FAMILY:VARIANT ...`."""
+"""Check that task families fulfill their contract: `metarl check FAMILY:VARIANT ...`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MARKS = {"passed": ("ok  ", "green"), "failed": ("FAIL", "red"), "skipped": ("â
 
 @dataclass(frozen=True)
 class CheckConfig(Settings):
-    """Try every promise of the contract on task families.
+    """Check that task families fulfill their contract.
 
-    The exit code is 1 if a promise is broken or an installed package cannot be loaded, and 2 if
-    nothing could be checked.
+    The exit code is 1 if a check fails or an installed package cannot be loaded, and 2 if nothing
+    could be checked.
     """
 
     families: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Families and variants, as `metarl list envs` names them."""
+    """Families and variants as listed by `metarl list envs`."""
     all: bool = False
     """Check every registered family and variant."""
     num_tasks: Annotated[int, Ge(2)] = 4
@@ -48,7 +48,7 @@ class CheckConfig(Settings):
         """Reject settings that contradict one another."""
         super().check_combinations()
         if bool(self.families) == self.all:
-            raise ValueError("check must be given families or --all, see metarl list envs")
+            raise ValueError("give either families or --all; metarl list envs lists the families")
         if self.num_tasks * self.num_envs > _MAX_ENVIRONMENTS:
             raise ValueError(
                 f"num_tasks Ã— num_envs must be {_MAX_ENVIRONMENTS:,} or less, "
@@ -65,19 +65,19 @@ def main(arguments: Sequence[str]) -> None:
         families, num_failures = _all_families(console)
     if not families:
         raise ValueError("no family could be checked; see the lines above for the reasons")
-    broken = sum(_num_broken(family, config, console) for family in families)
-    if broken:
-        console.print(f"{broken} promise{'s' if broken > 1 else ''} broken", style="red")
-    if broken or num_failures:
+    failed = sum(_num_failed(family, config, console) for family in families)
+    if failed:
+        console.print(f"{failed} check{'s' if failed > 1 else ''} failed", style="red")
+    if failed or num_failures:
         sys.exit(1)
     console.print(f"{len(families)} famil{'ies are' if len(families) > 1 else 'y is'} sound")
 
 
 def _all_families(console: Console) -> tuple[list[TaskFamily], int]:
-    """Every registered family that can be made, and the number of failures.
+    """Every registered family that can be created, and the number of failures.
 
-    A family that needs an optional package is left out; any other error is a failure, and so is an
-    installed package that cannot be loaded.
+    A family whose optional package is missing is skipped; any other error is a failure, and so is
+    an installed package that cannot be loaded.
     """
     families, num_failures = [], len(FAMILIES.failures)
     for failure in FAMILIES.failures:
@@ -86,17 +86,17 @@ def _all_families(console: Console) -> tuple[list[TaskFamily], int]:
         try:
             families.append(make_family(name))
         except ImportError as missing:
-            console.print(f"{name} is left out: {missing}", soft_wrap=True)
-        except Exception as error:  # a third-party family may fail in any way
+            console.print(f"{name} is skipped: {missing}", soft_wrap=True)
+        except Exception as error:  # a third-party family can raise anything
             console.print(f"FAIL {name}: {type(error).__name__}: {error}", soft_wrap=True)
             num_failures += 1
     return families, num_failures
 
 
-def _num_broken(family: TaskFamily, config: CheckConfig, console: Console) -> int:
-    """Check one family, with a line for each promise as soon as it has been tried."""
+def _num_failed(family: TaskFamily, config: CheckConfig, console: Console) -> int:
+    """Check one family and print each result at once; the number of failed checks."""
     console.print(family.id, soft_wrap=True)
-    broken = 0
+    failed = 0
     with console.status("tasks can be drawn") as status:  # shown on a terminal only
         for check in iterate_checks(
             family,
@@ -106,8 +106,8 @@ def _num_broken(family: TaskFamily, config: CheckConfig, console: Console) -> in
             starting=status.update,
         ):
             _print(console, check)
-            broken += check.outcome == "failed"
-    return broken
+            failed += check.outcome == "failed"
+    return failed
 
 
 def _print(console: Console, check: Check) -> None:

@@ -12,18 +12,18 @@ __all__ = ["dispatch", "main"]
 
 _COMMANDS = {
     "train": "train an agent on a task family",
-    "evaluate": "adapt a trained agent to unseen tasks and measure it",
-    "report": "write one page about runs: tables, curves, behavior",
+    "evaluate": "evaluate trained agents and learners on unseen tasks",
+    "report": "write a report page about runs: tables, curves, behavior",
     "play": "show an agent on one task as a video",
-    "fewshot": "train and measure a supervised few-shot learner",
+    "fewshot": "train and evaluate a supervised few-shot learner",
     "list": "list the agents, references and environments",
-    "check": "check that a task family, for instance your own, keeps its contract",
+    "check": "check that task families, such as your own, fulfill their contract",
 }
 _DESCRIPTION = (
-    "Train, measure and compare agents that learn to adapt.\n\n"
+    "Train, evaluate and compare agents that learn to adapt.\n\n"
     "metarl COMMAND --help lists the options of a command; metarl --version prints the version.\n\n"
-    "--import MODULE, before or after a command, first imports a module of yours, "
-    "for instance one that registers your own task families."
+    "--import MODULE, before or after a command, first imports a Python module, "
+    "for example one that registers your own task families."
 )
 
 
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def dispatch(arguments: Sequence[str]) -> None:
-    """Run the subcommand that the first argument names.
+    """Run the subcommand given by the first argument.
 
     Raises:
         ValueError: if there is no such command.

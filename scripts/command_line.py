@@ -1,6 +1,6 @@
-"""Command lines from typed configurations; every mistake ends in one sentence and exit code 2.
+"""Command lines from typed configurations; every input error ends in one sentence and exit code 2.
 
-tyro parses the words and prints the help; `rejected_input` puts its complaints into sentences.
+tyro parses the arguments and prints the help; `rejected_input` turns its errors into sentences.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Config = TypeVar("Config")
 
 
 def given_options(arguments: Sequence[str]) -> frozenset[str]:
-    """Settings that a command line names, including those that it sets to their defaults.
+    """Names of the settings on a command line, including settings given at their defaults.
 
     >>> sorted(given_options(["--out", "a", "--no-first-order", "--hidden_sizes=8"]))
     ['first_order', 'hidden_sizes', 'out']
@@ -47,7 +47,7 @@ def given_options(arguments: Sequence[str]) -> frozenset[str]:
 
 
 def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Run a script's main function; a mistake of its user ends in one sentence.
+    """Run a script's main function; input errors end in one sentence.
 
     If METARL_DEBUG is set in the environment, the traceback is shown instead.
     """
@@ -69,10 +69,10 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
             fail(str(error))
         if isinstance(error, OverflowError):
-            fail(f"a number is too large to compute with: {_first_line(error)}")
+            fail(f"a number is too large: {_first_line(error)}")
         if _is_out_of_memory(error):
             reason = _first_line(error)
-            fail(f"there is too little memory, make the net or the batch smaller: {reason}", code=1)
+            fail(f"out of memory, use a smaller net or batch: {reason}", code=1)
         raise
     sys.exit(0)
 
@@ -91,8 +91,7 @@ def _first_line(error: Exception) -> str:
 def import_named_modules(arguments: Sequence[str]) -> list[str]:
     """Import each module named by `--import MODULE` and return the other arguments.
 
-    Such a module registers a user's own families, for instance. The working directory is searched
-    first.
+    Such a module can register a user's own families. The working directory is searched first.
 
     Raises:
         ValueError: if no module is named, or it does not exist or cannot be imported.
@@ -127,18 +126,18 @@ def choose(
     program: str,
     description: str = "",
 ) -> str:
-    """Return the subcommand that a command line names first; its help lists all of them.
+    """Return the subcommand given by the first argument.
 
     Args:
-        kind: what the subcommands are, for the error message.
-        arguments: words after the program's name. Without any, or with `--help`, the help is
-            printed and the program exits.
+        kind: kind of the subcommands, for the error message.
+        arguments: words after the program's name. Without arguments, or with `--help`, the help
+            with all subcommands is printed and the program exits.
         choices: a one-line description for each subcommand.
         program: the command's name in its help.
         description: shown above the list; by default it points to the help of the subcommands.
 
     Raises:
-        ValueError: if the name is unknown, with the nearest choice.
+        ValueError: if the name is unknown; the message names the nearest choice.
     """
     names = {_dashed(name): name for name in choices}
     if arguments and _dashed(arguments[0]) in names:
@@ -154,7 +153,7 @@ def choose(
 
 
 def _dashed(name: str) -> str:
-    """A name as tyro's help shows it."""
+    """A name as shown in tyro's help."""
     return name.replace("_", "-")
 
 
@@ -170,7 +169,7 @@ def parse(config_type: type[Config], arguments: Sequence[str], *, program: str) 
         The configuration. `--help` prints the options and exits.
 
     Raises:
-        ValueError: one sentence about the first mistake.
+        ValueError: one sentence about the first error.
     """
     line = CommandLine(program, option_names(config_type))
 

@@ -1,4 +1,4 @@
-"""Measure what was trained: `metarl evaluate`."""
+"""Evaluate trained agents and learners: `metarl evaluate`."""
 
 from __future__ import annotations
 

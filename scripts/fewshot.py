@@ -1,4 +1,4 @@
-"""Train and measure a few-shot learner: `metarl fewshot`."""
+"""Train and evaluate a few-shot learner: `metarl fewshot`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parsed(name: str, arguments: Sequence[str]) -> tuple[FewShotConfig, FewShotSettings]:
-    """The command's settings and the learner's; defaults are the recipe of the data set."""
+    """Settings of the command and of the learner; the recipe of the data set gives the defaults."""
     dataset = _named_dataset(name, arguments)
     default = recipe(name, dataset)
     options: Any = tyro.conf.OmitArgPrefixes[type(default)]  # type: ignore[misc] # known at run time
@@ -59,10 +59,10 @@ def _parsed(name: str, arguments: Sequence[str]) -> tuple[FewShotConfig, FewShot
 
 
 def _named_dataset(name: str, arguments: Sequence[str]) -> str:
-    """The data set that a command line names, or the learner's default.
+    """The data set on a command line, or the learner's default.
 
     Raises:
-        ValueError: if there is none of the name.
+        ValueError: if the data set is unknown.
     """
     words = [word for argument in arguments for word in argument.split("=", 1)]
     if "--dataset" in words[:-1]:

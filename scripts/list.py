@@ -1,6 +1,6 @@
 """List the agents, references and environments: `metarl list [agents|references|envs]`.
 
-`metarl list envs --markdown` gives the page docs/environments.md.
+`metarl list envs --markdown` prints the page docs/environments.md.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["ListConfig", "main"]
 
 @dataclass(frozen=True)
 class ListConfig:
-    """List the agents, the known algorithms to compare with, and the environments."""
+    """List the agents, the reference algorithms and the environments."""
 
     what: Annotated[Literal["all", "agents", "references", "envs"], tyro.conf.Positional] = "all"
-    """Only the agents, only the references, or only the environments."""
+    """Kind of entries to list."""
     markdown: bool = False
     """Print environments as the page docs/environments.md."""
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     config = parse(ListConfig, arguments, program="metarl list")
     if config.markdown:
         if config.what != "envs":
-            raise ValueError("--markdown must follow envs: metarl list envs --markdown")
+            raise ValueError("--markdown needs envs: metarl list envs --markdown")
         from metarl.scripts.environment_list import environments_page
 
         print(environments_page(), end="")

@@ -38,22 +38,22 @@ class PlayConfig(Settings):
     out: Path
     """File of the video, .gif, .webp, .png or .mp4; it is replaced if it exists."""
     task: tuple[float, ...] = ()
-    """Numbers of the task; none: a task that `metarl evaluate` would measure on."""
+    """Task parameters; none: a task that `metarl evaluate` would use."""
     split: str = "test"
     """Split that the task comes from."""
     index: WholeNumber = 0
     """Index of the task in the split."""
     stage: WholeNumber | None = None
-    """Adaptation steps before the episode shown; None: two episodes, before any and after all."""
+    """Adaptation steps before the episode shown; None: one episode before and one after all."""
     preset: str | None = None
-    """How the agent adapts: maml, pearl, varibad or metaworld. None: maml, or varibad for agents
+    """Evaluation protocol: maml, pearl, varibad or metaworld; None: maml, or varibad for agents
     with a memory."""
     episodes: Count | None = None
     """Episodes of data before each adaptation step; None: as many as in the preset."""
     seed: WholeNumber = 0
     """Seed of tasks, initial states and actions."""
     frames: Count = 200
-    """Maximum number of frames; steps of longer episodes are left out."""
+    """Maximum number of frames; longer episodes skip steps."""
     frames_per_second: Annotated[float, Interval(gt=0, le=1000)] = 20.0
     """Frames per second; GIF allows at most 50."""
     env: str | None = None
@@ -88,7 +88,7 @@ def play(config: PlayConfig) -> Videos:
 
     Raises:
         ValueError: if the target cannot be used, there is no such task or stage, or the family
-            cannot be drawn.
+            cannot be rendered.
         ImportError: for MP4, if a package is missing.
     """
     device = resolve_device(config.device)

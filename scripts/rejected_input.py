@@ -31,14 +31,14 @@ __all__ = ["CommandLine", "number_constructors", "sentence"]
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What the sentences need to know about a command line."""
+    """Facts about a command line that the sentences use."""
 
     program: str
     """The command's name in its help."""
     options: Sequence[str]
     """All options, each with its two dashes."""
     unread: list[tuple[str, str]] = field(default_factory=list)
-    """What was needed and the word, for each number that could not be read, the last one last."""
+    """For each word that is not a valid number, in order: what was needed, and the word."""
 
 
 @singledispatch
@@ -46,11 +46,11 @@ def sentence(event: ParseErrorEvent, line: CommandLine) -> str:
     """Describe rejected input in one sentence.
 
     Args:
-        event: what tyro found.
-        line: the command line in which it was found.
+        event: the error that tyro reports.
+        line: the command line.
     """
     del event
-    return f"the command line must be written as {line.program} --help shows it"
+    return f"the command line must follow {line.program} --help"
 
 
 @sentence.register
@@ -80,11 +80,11 @@ def _(event: BadValue, line: CommandLine) -> str:
 
 @sentence.register
 def _(event: InstantiationFailure, line: CommandLine) -> str:
-    if event.argument is None:  # a check of the configuration itself
+    if event.argument is None:  # raised by the configuration's own checks
         return event.message
     option = event.argument.display_name()
     if not line.unread:
-        return f"{option} must be written as --help shows it: {event.message.rstrip('.')}"
+        return f"{option} must be given as described by --help: {event.message.rstrip('.')}"
     needed, word = line.unread[-1]
     alternative = " or None" if "None" in str(event.argument.lowered.metavar) else ""
     return f"{option} must be {needed}{alternative}, got {short_repr(word)}"
@@ -93,7 +93,7 @@ def _(event: InstantiationFailure, line: CommandLine) -> str:
 def _unrecognized(tokens: Sequence[str], line: CommandLine) -> str:
     options = [token for token in tokens if token.startswith("--")]
     if not options:
-        return f"{line.program} does not take {' '.join(tokens)}; --help lists the options"
+        return f"{line.program} does not accept {' '.join(tokens)}; --help lists the options"
     given = options[0].split("=")[0]
     near = difflib.get_close_matches(given.replace("_", "-"), line.options, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else "; --help lists the options"
@@ -108,11 +108,11 @@ _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
 
 
 def number_constructors(unread: list[tuple[str, str]]) -> ConstructorRegistry:
-    """Return rules that read integers of 64 bits and finite numbers only.
+    """Return rules that accept only 64-bit integers and finite numbers.
 
     Args:
-        unread: receives what was needed and the word, for each word that cannot be read. Within a
-            sequence or a union, tyro drops the message of the exception.
+        unread: list to which each rejected word is appended, as (what was needed, word), because
+            within a sequence or a union tyro drops the message of the exception.
     """
     defaults: dict[Any, Any] = {
         kind: ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, set()))
@@ -142,7 +142,7 @@ def number_constructors(unread: list[tuple[str, str]]) -> ConstructorRegistry:
 
 
 class _OutOfBoundsError(ValueError):
-    """A number that could be read but is too large; the message is what was needed."""
+    """A number that is valid but too large; the message says what was needed."""
 
 
 def _bounded(number: float) -> float:

@@ -1,4 +1,4 @@
-"""One page about runs: `metarl report`."""
+"""Write a report page about runs: `metarl report`."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _train(name: str, arguments: Sequence[str]) -> None:
-    """Train the agent of a name; imports torch, which the list of agents does without."""
+    """Train an agent; imports torch, which listing the agents does not need."""
     from metarl.console import plain_console
     from metarl.experiments.train_agent import AgentExperiment, TrainConfig
     from metarl.experiments.training import train
@@ -47,7 +47,7 @@ def _train(name: str, arguments: Sequence[str]) -> None:
 
 @contextmanager
 def exit_if_stopped() -> Iterator[None]:
-    """Exit with the sentence and the code of training that ends early."""
+    """Exit with the message and the code of training that stopped early."""
     from metarl.runs.loop import TrainingStopped
 
     try:

@@ -1,1 +1,1 @@
-"""Figures, drawn without a display."""
+"""Matplotlib figures of results, without a display."""

@@ -32,22 +32,22 @@ Rows: TypeAlias = Sequence[Mapping[str, float]]
 _AXIS = "time/env_steps"
 _BEFORE, _AFTER = "rollout/support_return", "rollout/query_return"
 _TRIAL = "rollout/trial_return"
-_MOST_POINTS = 200
+_MAX_POINTS = 200
 
 
 def adaptation_figure(evaluations: Sequence[Evaluation], metric: Metric = "return") -> Figure:
-    """Return against adaptation steps or episodes, one line an agent, with 95 % intervals.
+    """Return against adaptation steps or episodes, one line per agent, with 95 % intervals.
 
     Random actions, the oracle and other references are horizontal lines with bands. If the stages
-    of all agents have the same names, these are the horizontal axis, otherwise the number of
+    of all agents have the same names, the horizontal axis shows them, otherwise the number of
     earlier episodes.
 
     Args:
-        evaluations: of agents on one environment, one or more.
-        metric: return, or success where the family defines it.
+        evaluations: one or more evaluations on the same environment.
+        metric: return, or success if the family defines it.
 
     Raises:
-        ValueError: if there is none, they differ in environment, or success is not defined.
+        ValueError: if there are none, they differ in environment, or success is not defined.
     """
     _require_one_environment(evaluations)
     with styled():
@@ -63,7 +63,7 @@ def adaptation_figure(evaluations: Sequence[Evaluation], metric: Metric = "retur
             at = [float(s if same else protocol.episodes_before(s)) for s in stages]
             means = [evaluation.estimate(evaluation.scores(s, metric)) for s in stages]
             _draw_estimates(axes, label, at, means, k)
-        axes.set_xlabel("" if same else "episodes of the task seen before")
+        axes.set_xlabel("" if same else "earlier episodes of the task")
         if same:
             stage_names = evaluations[0].stages
             axes.set_xticks(range(len(stage_names)), stage_names)
@@ -80,11 +80,11 @@ def adaptation_figure(evaluations: Sequence[Evaluation], metric: Metric = "retur
 def learning_figure(metrics: Rows, title: str) -> Figure:
     """One run: returns before and after adaptation against environment steps of training.
 
-    Of an agent with a memory they are those of a trial's first and last episode.
+    For an agent with a memory, the returns of a trial's first and last episode.
 
     Args:
         metrics: one mapping per iteration, as `metrics.jsonl` holds them.
-        title: above the axes.
+        title: title of the axes.
     """
     return learning_curves_figure({"": [metrics]}, title)
 
@@ -105,20 +105,20 @@ def learning_metrics(seeds: Sequence[Rows]) -> dict[str, str]:
 def learning_curves_figure(agents: Mapping[str, Sequence[Rows]], title: str = "") -> Figure:
     """Returns against environment steps of training, the mean over seeds with 95 % intervals.
 
-    Of one agent the returns before and after adaptation are shown (of one with a memory: of the
-    first and the last episode, if there are two), of several those after it. An agent that
-    declares other metrics is shown by the first of them. The curves end where
-    the shortest run of an agent ends; an interval is over seeds, so one run has none.
+    For one agent, the figure shows the returns before and after adaptation (with a memory: of the
+    first and the last episode, if there are two), for several agents the returns after it. For
+    agents with other metrics, it shows their first metric. Curves end with an agent's shortest
+    run. Intervals are over seeds, so a single run has none.
 
     Args:
-        agents: by name, each the metrics of one or more seeds.
-        title: above the axes.
+        agents: metrics of one or more seeds, by agent.
+        title: title of the axes.
 
     Raises:
-        ValueError: if there is no agent, or one without metrics.
+        ValueError: if there are no agents, or an agent has no metrics.
     """
     if not agents or not all(seeds and all(seeds) for seeds in agents.values()):
-        raise ValueError("agents must each hold one run or more that has metrics")
+        raise ValueError("each agent must have at least one run, and each run metrics")
     metrics = [learning_metrics(seeds) for seeds in agents.values()]
     if len(agents) > 1:
         metrics = [{"": _AFTER} if _AFTER in named.values() else named for named in metrics]
@@ -133,8 +133,8 @@ def learning_curves_figure(agents: Mapping[str, Sequence[Rows]], title: str = ""
                 _draw_curve(axes, label, seeds, key, style)
         axes.set_xlabel("environment steps of training, all tasks")
         axes.xaxis.set_major_formatter(EngFormatter())
-        of_returns = "return of an episode" if len(agents) == 1 else "return after adaptation"
-        axes.set_ylabel(of_returns if are_returns else "metric of training")
+        label = "return of an episode" if len(agents) == 1 else "return after adaptation"
+        axes.set_ylabel(label if are_returns else "training metric")
         axes.set_title(title)
         axes.grid(axis="y")
         legend_below(figure, axes)
@@ -153,12 +153,12 @@ def agent_labels(evaluations: Sequence[Evaluation]) -> dict[str, Evaluation]:
 
 
 def _label(evaluation: Evaluation, parts: Sequence[str]) -> str:
-    of = {
+    texts = {
         "agent": evaluation.agent,
         "split": f"{evaluation.protocol.split} tasks",
         "runs": " and ".join(evaluation.runs[:2]),
     }
-    return ", ".join(of[part] for part in parts)
+    return ", ".join(texts[part] for part in parts)
 
 
 def _splits(evaluations: Sequence[Evaluation]) -> str:
@@ -177,7 +177,7 @@ def _references(evaluations: Sequence[Evaluation], metric: Metric) -> dict[str, 
 
 
 def _draw_level(axes: Axes, name: str, estimate: Estimate, index: int) -> None:
-    """A horizontal line with a band; random and oracle keep their looks in every figure."""
+    """A horizontal line with a band; random and oracle look the same in every figure."""
     looks = {"random": (MUTED, ":"), "oracle": (INK, "--")}
     color, line = looks.get(name, (PALETTE[-1 - index % len(PALETTE)], "-."))
     axes.axhline(estimate.value, color=color, linestyle=line, linewidth=1.4, label=name)
@@ -212,7 +212,7 @@ def on_common_steps(seeds: Sequence[Rows], key: str) -> tuple[Scores, Scores]:
         for rows in seeds
     ]
     steps = min((curve[0] for curve in curves), key=lambda axis: axis[-1])
-    every = -(-len(steps) // _MOST_POINTS)
+    every = -(-len(steps) // _MAX_POINTS)
     steps = np.unique(np.append(steps[::every], steps[-1]))
     return steps, np.stack([np.interp(steps, *curve) for curve in curves])
 
@@ -221,4 +221,4 @@ def _require_one_environment(evaluations: Sequence[Evaluation]) -> None:
     names = dict.fromkeys(evaluation.environment for evaluation in evaluations)
     if len(names) != 1:
         got = ", ".join(names) or "none"
-        raise ValueError(f"evaluations must be of one environment, got {got}")
+        raise ValueError(f"evaluations must have the same environment, got {got}")

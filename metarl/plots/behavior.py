@@ -47,7 +47,7 @@ def paths_figure(paths: Paths) -> Figure:
 
 
 def best_choice_figure(choices: Choices) -> Figure:
-    """How often the oracle's choice is taken at each step, over all tasks and episodes.
+    """Share of choices that agree with the oracle at each step, over all tasks and episodes.
 
     Raises:
         ValueError: if the family has no oracle.
@@ -61,11 +61,11 @@ def best_choice_figure(choices: Choices) -> Figure:
             look = len(choices.stages) - 1 - k  # the last stage looks as in the other figures
             color, (line, _) = PALETTE[look % len(PALETTE)], STYLES[look % len(STYLES)]
             axes.plot(steps, share, color=color, linestyle=line, label=name)
-        chance = 1 / choices.num_choices
-        axes.axhline(chance, color=MUTED, linestyle=":", linewidth=1.4, label="random")
+        random = 1 / choices.num_choices
+        axes.axhline(random, color=MUTED, linestyle=":", linewidth=1.4, label="random")
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("step of the episode")
-        axes.set_ylabel("share that choose as the oracle")
+        axes.set_ylabel("agreement with the oracle")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         legend_below(figure, axes)
@@ -73,16 +73,16 @@ def best_choice_figure(choices: Choices) -> Figure:
 
 
 def choices_figure(choices: Choices) -> Figure:
-    """How often each action is chosen at each step: a row for each of up to four tasks.
+    """Frequency of each action at each step, with a row for each of up to four tasks.
 
-    A column is a stage. A triangle marks the action that the oracle chooses most.
+    Columns are stages. A triangle marks the action that the oracle chooses most.
     """
     num_tasks, num_stages = min(_MAX_TASKS, len(choices.tasks)), len(choices.stages)
     with styled():
         figure = new_figure(rows=num_tasks, columns=num_stages, height=1.5)
         for panel, axes in enumerate(figure.axes):
             task, stage = divmod(panel, num_stages)
-            picture = axes.imshow(
+            image = axes.imshow(
                 _frequencies(choices, stage, task), vmin=0, vmax=1, cmap="cividis",
                 aspect="auto", origin="lower", interpolation="nearest",
                 extent=(0.5, choices.chosen.shape[-1] + 0.5, -0.5, choices.num_choices - 0.5),
@@ -96,18 +96,18 @@ def choices_figure(choices: Choices) -> Figure:
             if stage == 0:
                 axes.set_ylabel(f"task {task + 1}\naction", size=9.5)
         figure.supxlabel("step of the episode", size=10)
-        figure.colorbar(picture, ax=figure.axes, label="share of episodes", shrink=0.8, pad=0.02)
+        figure.colorbar(image, ax=figure.axes, label="share of episodes", shrink=0.8, pad=0.02)
     return figure
 
 
 def best_share(choices: Choices) -> NDArray[np.float64]:
-    """The share of tasks × episodes that choose as the oracle would, [S, T]; nan where all ended.
+    """Share of tasks × episodes that agree with the oracle, [stages, T]; NaN after all have ended.
 
     Raises:
         ValueError: if the family has no oracle.
     """
     if choices.best is None:
-        raise ValueError("choices must be of a family with an oracle")
+        raise ValueError("choices must come from a family with an oracle")
     counts = choices.chosen >= 0
     agree = (choices.chosen == choices.best) & counts
     running = counts.sum((1, 2))
@@ -118,7 +118,7 @@ def best_share(choices: Choices) -> NDArray[np.float64]:
 
 
 def _frequencies(choices: Choices, stage: int, task: int) -> NDArray[np.float64]:
-    """The share of a task's episodes that take each action at each step, [actions, T]."""
+    """Share of a task's episodes that take each action at each step, [actions, T]."""
     chosen = choices.chosen[stage, task]  # [E, T]
     each = chosen == np.arange(choices.num_choices)[:, None, None]
     running = np.maximum((chosen >= 0).sum(0), 1)
@@ -138,28 +138,30 @@ def _mark_best(axes: Axes, choices: Choices, stage: int, task: int) -> None:
 
 
 def _draw_paths(axes: Axes, paths: Paths, task: int) -> None:
-    """The paths of each stage, later ones on top; on a grid slightly shifted to stay visible."""
+    """Draw the paths of each stage, later ones on top; on a grid, shift them to stay visible."""
     num_stages, _, num_episodes = paths.returns.shape
     if paths.oracle is not None:
-        way = paths.oracle[task, 0]
-        way = way[~np.isnan(way[:, 0])]
-        axes.plot(*way.T, color=INK, linestyle=(0, (2, 2)), linewidth=1.2, label="oracle", zorder=4)
-        axes.plot(*way[-1], color=INK, marker="*", markersize=11, linestyle="none", zorder=5)
+        path = paths.oracle[task, 0]
+        path = path[~np.isnan(path[:, 0])]
+        axes.plot(
+            *path.T, color=INK, linestyle=(0, (2, 2)), linewidth=1.2, label="oracle", zorder=4
+        )
+        axes.plot(*path[-1], color=INK, marker="*", markersize=11, linestyle="none", zorder=5)
     for stage, name in enumerate(paths.stages):
         color = PALETTE[num_stages - 1 - stage]
         for episode in range(num_episodes):
-            way = paths.places[stage, task, episode]
+            path = paths.places[stage, task, episode]
             if paths.is_grid:
-                way = way + _shift(stage * num_episodes + episode, num_stages * num_episodes)
+                path = path + _shift(stage * num_episodes + episode, num_stages * num_episodes)
             label = name if episode == 0 else None
             axes.plot(
-                *way.T, color=color, linewidth=1, alpha=0.8, label=label, zorder=2 + stage / 10
+                *path.T, color=color, linewidth=1, alpha=0.8, label=label, zorder=2 + stage / 10
             )
-            axes.plot(*way[0], color=MUTED, marker="o", markersize=4, zorder=3)
+            axes.plot(*path[0], color=MUTED, marker="o", markersize=4, zorder=3)
 
 
 def _shift(index: int, count: int) -> float:
-    """The shift of path number `index` of `count` from the center of its cells, in cells."""
+    """Shift of path `index` out of `count` from the center of its cells, in cells."""
     return _JITTER_CELLS * (2 * (index + 0.5) / count - 1)
 
 

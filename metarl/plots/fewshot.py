@@ -21,7 +21,7 @@ LEARNING_METRICS = {
     "train/accuracy": "accuracy on training tasks, %",
     "meta/query_mse": "mean squared error on training tasks",
 }
-"""The metrics that learning curves show: the first of them that a run has."""
+"""Metrics for learning curves; a curve shows the first of them that a run has."""
 
 
 def fewshot_learning_figure(
@@ -30,17 +30,17 @@ def fewshot_learning_figure(
     """Accuracy, or error on a logarithmic axis, against iterations; a line for each seed.
 
     Args:
-        seeds: by name, each one mapping per line of `metrics.jsonl`.
-        title: above the axes.
+        seeds: rows of `metrics.jsonl`, by seed.
+        title: title of the axes.
 
     Raises:
-        ValueError: if there is no seed, or one without metrics of a few-shot learner.
+        ValueError: if there are no seeds, or a seed has no metrics of a few-shot learner.
     """
     known = [
         key for key in LEARNING_METRICS if seeds and all(r and key in r[0] for r in seeds.values())
     ]
     if not known:
-        raise ValueError("seeds must each hold metrics of a few-shot learner, one line or more")
+        raise ValueError("each seed must have at least one row of metrics of a few-shot learner")
     key = known[0]
     is_error = key == "meta/query_mse"
     with styled():
@@ -65,14 +65,14 @@ def fewshot_learning_figure(
 
 
 def steps_figure(results: Mapping[str, FewShotResult], title: str) -> Figure:
-    """Accuracy in per cent, or error, by adaptation steps; a level for learners without steps.
+    """Accuracy in percent, or error, by adaptation steps; learners without steps are levels.
 
-    Errors stand on a logarithmic axis that ends where an error is ten times that before adaptation.
-    A line is broken where adaptation diverged.
+    Errors have a logarithmic axis, which ends at ten times the error before adaptation. Lines have
+    gaps at steps after which adaptation diverged.
 
     Args:
-        results: by name, on tasks of one kind.
-        title: above the axes.
+        results: results by name, on the same kind of tasks.
+        title: title of the axes.
     """
     with styled():
         plot = new_figure()
@@ -95,8 +95,8 @@ def steps_figure(results: Mapping[str, FewShotResult], title: str) -> Figure:
 def error_limits(results: Iterable[FewShotResult]) -> tuple[float, float]:
     """Limits of a logarithmic axis for errors.
 
-    From half the smallest mean to twice the largest, but to at most ten times the largest before
-    adaptation.
+    They are half the smallest mean and twice the largest, but at most ten times the largest mean
+    before adaptation.
     """
     curves = [[i.mean for i in result.intervals if i is not None] for result in results]
     positive = [mean for means in curves for mean in means if mean > 0]
@@ -110,7 +110,7 @@ def _draw(axes: Axes, name: str, result: FewShotResult, index: int) -> None:
     lost = (np.nan, np.nan, np.nan)
     rows = scale * np.array([lost if i is None else tuple(i) for i in result.intervals])
     color = PALETTE[index % len(PALETTE)]
-    line, marker = STYLES[(index + index // len(PALETTE)) % len(STYLES)]  # no look comes twice
+    line, marker = STYLES[(index + index // len(PALETTE)) % len(STYLES)]  # all looks differ
     if not result.has_steps:
         mean, low, high = rows[0]
         axes.axhline(mean, color=color, linestyle=line, label=name)

@@ -1,4 +1,4 @@
-"""The style of all figures: one size, one palette, and SVG that follows a dark page."""
+"""The style of all figures: size, palette, and SVG with a dark mode."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#a87b00", "#5a7fd6")
 """Colors for readers with any color vision, on white and on black (after Okabe and Ito 2008)."""
 STYLES = (("-", "o"), ("--", "s"), ("-.", "^"), (":", "D"), ((0, (5, 1, 1, 1)), "v"), ("-", "x"))
-"""Line styles and markers that go with the colors, so that no line is identified by color alone."""
+"""Line styles and markers of the colors, so that lines do not differ by color alone."""
 INK, MUTED = "#1b1c1e", "#6b6f76"
 _DARK_INK, _DARK_MUTED = "#e8e9eb", "#a2a7af"
 
@@ -58,18 +58,18 @@ _STYLE: Any = {  # newer versions of matplotlib list the keys in a type, older o
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Use the settings with which figures are made and saved."""
+    """Apply the style settings, for creating and saving figures."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def new_figure(*, rows: int = 1, columns: int = 1, height: float = _HEIGHT_INCHES) -> Figure:
-    """An empty figure that can be read at 360 pixels; call it within `styled`.
+    """An empty figure that is readable at a width of 360 pixels; call it within `styled`.
 
     Args:
-        rows: of axes.
-        columns: of axes; the width is the same for all.
-        height: of each row, in inches.
+        rows: rows of axes.
+        columns: columns of axes; the total width is fixed.
+        height: height of each row, in inches.
     """
     figure = Figure(figsize=(_WIDTH_INCHES, height * rows), layout="constrained")
     figure.subplots(rows, columns)
@@ -92,21 +92,21 @@ def figure_png(figure: Figure, *, dpi: int) -> bytes:
 
 
 def figure_svg(figure: Figure) -> str:
-    """The figure as SVG; its text and lines are light if the reader prefers a dark page."""
+    """The figure as SVG, with light text and lines in dark mode."""
     buffer = io.StringIO()
     with styled():
         figure.savefig(
             buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
     for color, name in ((INK, "ink"), (MUTED, "muted")):
-        drawn = drawn.replace(color, f"var(--{name})")
+        svg = svg.replace(color, f"var(--{name})")
     style = (
         f"<style>svg{{--ink:{INK};--muted:{MUTED}}}@media(prefers-color-scheme:dark)"
         f"{{svg{{--ink:{_DARK_INK};--muted:{_DARK_MUTED}}}}}</style>"
     )
-    return re.sub(r"(<svg\b[^>]*>)", lambda match: match.group(1) + style, drawn, count=1)
+    return re.sub(r"(<svg\b[^>]*>)", lambda match: match.group(1) + style, svg, count=1)
 
 
 def shown_number(value: float) -> str:
@@ -115,7 +115,7 @@ def shown_number(value: float) -> str:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Lowest and highest value with a margin; the range is never empty."""
+    """Minimum and maximum with a margin; the range is never empty."""
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin

@@ -1,4 +1,4 @@
-"""Figures of single tasks and of all their scores: returns against task parameters, profiles."""
+"""Figures of tasks and their scores: returns against task parameters, performance profiles."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _NUM_THRESHOLDS = 101
 def task_figure(evaluation: Evaluation) -> Figure:
     """The return on each task before and after adaptation, against the task's parameters.
 
-    One panel per parameter; of more than four, the four that correlate best with the return after
-    adaptation. Returns are means over runs.
+    Each panel shows one parameter; if there are more than four, the four that correlate best with
+    the return after adaptation. Returns are means over runs.
     """
     last = evaluation.protocol.adaptation_steps
     before, after = (evaluation.scores(stage).mean(0) for stage in (0, last))
@@ -70,14 +70,14 @@ def shown_parameters(tasks: Tasks, returns: Scores) -> list[int]:
 def profile_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """The share of runs and tasks whose return is above a threshold, for every threshold.
 
-    Of one agent before and after adaptation, of several after it; bands are pointwise 95 %
+    For one agent before and after adaptation, for several after it; bands are pointwise 95 %
     intervals.
 
     Raises:
-        ValueError: if there is no evaluation.
+        ValueError: if there are no evaluations.
     """
     if not evaluations:
-        raise ValueError("evaluations must hold one at least, got none")
+        raise ValueError("evaluations must have at least one entry, got none")
     scores = profile_scores(evaluations)
     low, high = spread([float(v) for matrix in scores.values() for v in matrix.flat])
     thresholds = np.linspace(low, high, _NUM_THRESHOLDS)

@@ -1,4 +1,4 @@
-"""What a benchmark case is: set up once, then run repeatedly."""
+"""A benchmark case: set up once, then run repeatedly."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["Case"]
 
 @dataclass(frozen=True)
 class Case:
-    """Something to time."""
+    """A computation to time."""
 
     set_up: Callable[..., Callable[[], None]]
-    """Takes the comparison's options and gives the function that is timed."""
+    """Function of the comparison's options that returns the function to time."""
     work: float | Callable[[dict[str, Any]], float]
-    """How much one run does, in the unit of its comparison, or that as a function of options."""
+    """Work of one run in the unit of its comparison, or a function of the options."""
     takes_device: bool = False
-    """Whether `set_up` has an option `device`, where policy and updates are computed."""
+    """Whether `set_up` has an option `device` for policy and updates."""
 
     def amount(self, options: dict[str, Any]) -> float:
         """The work of one run under these options."""

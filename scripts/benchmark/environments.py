@@ -1,6 +1,6 @@
-"""Environments, as `benchmark.py` times them: ours, and the vector environments of others.
+"""Benchmark cases of environments: ours, and the vector environments of other libraries.
 
-The peers are written as their users write them; nothing in them is slowed down on purpose.
+The other libraries are used as documented, and not slowed down on purpose.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from metarl.seeding import torch_generator
 
 __all__ = ["ENVIRONMENT_CASES"]
 
-_FEWEST_STEPS, _ENV_STEPS = 20, 20_000
+_MIN_STEPS, _ENV_STEPS = 20, 20_000
 
 
 def _num_steps(num_envs: int) -> int:
     """Control steps of the batch in one run: about 20,000 of single environments."""
-    return max(_FEWEST_STEPS, _ENV_STEPS // num_envs)
+    return max(_MIN_STEPS, _ENV_STEPS // num_envs)
 
 
 def batch(env: str, num_envs: int, num_tasks: int | None = None) -> Callable[[], None]:
-    """Our batch: observation and reward included, one tensor of actions per control step."""
+    """Our batch with observations and rewards, one tensor of actions per control step."""
     family = make_family(env)
     tasks = num_tasks or num_envs
     environments = family.make_batch(family.sample_tasks(tasks, seed=0), num_envs=num_envs // tasks)
@@ -50,20 +50,20 @@ def batch(env: str, num_envs: int, num_tasks: int | None = None) -> Callable[[],
 
 
 def restarting_batch(env: str, num_envs: int) -> Callable[[], None]:
-    """Our batch where episodes are short: whatever has ended is reset after each step."""
+    """Our batch with short episodes, which are reset after each step."""
     family = make_family(env)
     environments = family.make_batch(family.sample_tasks(num_envs, seed=0), num_envs=1)
     actor = random_actor(environments, torch_generator(0, "benchmark"))
     actions = [actor(torch.zeros(num_envs, 1, 1)) for _ in range(_num_steps(num_envs))]
 
     def run() -> None:
-        chance = torch_generator(0, "benchmark")
-        environments.reset(chance)
+        generator = torch_generator(0, "benchmark")
+        environments.reset(generator)
         for action in actions:
             step = environments.step(action)
             ended = step.terminated | step.truncated
             if ended.any():
-                environments.reset(chance, ended)
+                environments.reset(generator, ended)
 
     return run
 
@@ -76,8 +76,8 @@ def walker_physics(num_envs: int, shared: bool) -> Callable[[], None]:
     family = Walker2DRandParams("pearl")
     models = family.task_models(family.sample_tasks(num_envs, seed=0))
     assert models is not None
-    one_each = family.model if shared else models
-    physics = MujocoBatch(one_each, num_envs, frame_skip=family.body.frame_skip)
+    used = family.model if shared else models
+    physics = MujocoBatch(used, num_envs, frame_skip=family.body.frame_skip)
     zeros = np.zeros((num_envs, physics.model.nv))
     actions = _actions(family.action_space, num_envs)
 
@@ -90,7 +90,7 @@ def walker_physics(num_envs: int, shared: bool) -> Callable[[], None]:
 
 
 def open_loop(num_envs: int) -> Callable[[], None]:
-    """The limit: all controls handed to `mujoco.rollout` at once, states alone come back."""
+    """The upper limit: `mujoco.rollout` gets all controls at once and returns states only."""
     from mujoco import rollout
 
     from metarl.envs.simulators.mujoco_batch import gymnasium_model
@@ -112,41 +112,29 @@ def open_loop(num_envs: int) -> Callable[[], None]:
 
 def gymnasium_vector(env: str, num_envs: int, mode: str) -> Callable[[], None]:
     """Gymnasium's SyncVectorEnv or AsyncVectorEnv."""
-    environments = gymnasium.make_vec(env, num_envs=num_envs, vectorization_mode=mode)
-    actions = _actions(environments.single_action_space, num_envs)
-
-    def run() -> None:
-        environments.reset(seed=0)
-        for action in actions:
-            environments.step(action)
-
-    return run
+    return _vector_steps(
+        gymnasium.make_vec(env, num_envs=num_envs, vectorization_mode=mode), num_envs
+    )
 
 
 def metaworld_vector(task: str, num_envs: int) -> Callable[[], None]:
-    """Gymnasium's AsyncVectorEnv of Meta-World's own environment."""
+    """Gymnasium's AsyncVectorEnv with Meta-World's environment."""
     import metaworld  # noqa: F401 - registers its environments
 
     make = partial(gymnasium.make, "Meta-World/MT1", env_name=task, disable_env_checker=True)
-    environments = gymnasium.vector.AsyncVectorEnv([make] * num_envs, context="spawn")
-    actions = _actions(environments.single_action_space, num_envs)
-
-    def run() -> None:
-        environments.reset(seed=0)
-        for action in actions:
-            environments.step(action)
-
-    return run
+    return _vector_steps(
+        gymnasium.vector.AsyncVectorEnv([make] * num_envs, context="spawn"), num_envs
+    )
 
 
 def building(env: str, num_envs: int) -> Callable[[], None]:
-    """Make a family and its environments, ready to step."""
+    """Create a family and its environments, and reset them."""
 
     def run() -> None:
         family = make_family(env)
-        made = family.make_batch(family.sample_tasks(num_envs, seed=0), num_envs=1)
-        made.reset(torch_generator(0, "benchmark"))
-        made.close()
+        environments = family.make_batch(family.sample_tasks(num_envs, seed=0), num_envs=1)
+        environments.reset(torch_generator(0, "benchmark"))
+        environments.close()
 
     return run
 
@@ -184,7 +172,7 @@ for _ in sys.stdin:
 
 
 def envpool(env: str, num_envs: int, python: str) -> Callable[[], None]:
-    """EnvPool, synchronous, on as many threads, in a Python of its own."""
+    """Synchronous EnvPool with one thread per core, in a separate Python installation."""
     threads = usable_cores()
     numbers = (num_envs, _num_steps(num_envs), threads)
     process = subprocess.Popen(
@@ -195,19 +183,33 @@ def envpool(env: str, num_envs: int, python: str) -> Callable[[], None]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    asked, answered = process.stdin, process.stdout
+    requests, answers = process.stdin, process.stdout
 
     def run() -> None:
-        asked.write("run\n")
-        asked.flush()
-        if "done" not in answered.readline():
+        requests.write("run\n")
+        requests.flush()
+        if "done" not in answers.readline():
             raise RuntimeError(f"EnvPool failed in {python}; it must be installed there")
 
     return run
 
 
+def _vector_steps(
+    environments: gymnasium.vector.VectorEnv[Any, Any, Any], num_envs: int
+) -> Callable[[], None]:
+    """Random steps of a Gymnasium vector environment."""
+    actions = _actions(environments.single_action_space, num_envs)
+
+    def run() -> None:
+        environments.reset(seed=0)
+        for action in actions:
+            environments.step(action)
+
+    return run
+
+
 def _actions(space: spaces.Space[Any], num_envs: int) -> list[Any]:
-    """Random actions of every step."""
+    """Random actions for every step."""
     rng = np.random.default_rng(0)
     steps = _num_steps(num_envs)
     if isinstance(space, spaces.Discrete):

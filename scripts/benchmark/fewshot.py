@@ -1,8 +1,8 @@
-"""Supervised meta-steps, as `benchmark.py` times them, and the same algorithm written otherwise.
+"""Benchmark cases of few-shot meta-steps: ours, and other implementations of the same algorithm.
 
-All sides run second-order MAML on the same episodes with the same net and outer optimiser. The
-peers take the tasks one after another, as their own examples do; they also adapt batch norm's
-scale and offset, which costs next to nothing.
+All run second-order MAML on the same episodes with the same net and outer optimizer. The others
+process tasks one after another, as in their own examples; they also adapt batch norm's scale and
+offset, whose cost is negligible.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def meta_steps(
 
 
 def looped_meta_steps(dataset: DatasetName, num_steps: int) -> Callable[[], None]:
-    """Plain autograd, task by task."""
+    """Meta-steps by plain autograd, task by task."""
     peer = Peer(dataset)
     return peer.repeated(looped_task_loss(peer), num_steps)
 
@@ -76,7 +76,7 @@ def looped_task_loss(peer: Peer) -> TaskLoss:
 
 
 def higher_meta_steps(dataset: DatasetName, num_steps: int) -> Callable[[], None]:
-    """The same with `higher`."""
+    """Meta-steps with `higher`."""
     import higher
 
     peer = Peer(dataset)
@@ -91,7 +91,7 @@ def higher_meta_steps(dataset: DatasetName, num_steps: int) -> Callable[[], None
 
 
 def torchopt_meta_steps(dataset: DatasetName, num_steps: int) -> Callable[[], None]:
-    """The same with TorchOpt."""
+    """Meta-steps with TorchOpt."""
     import torchopt
 
     peer = Peer(dataset)
@@ -110,7 +110,7 @@ def torchopt_meta_steps(dataset: DatasetName, num_steps: int) -> Callable[[], No
 
 
 class Peer:
-    """A net, its outer optimiser and the episodes of our recipe, to be used task by task."""
+    """A net, its outer optimizer and the episodes of our recipe, used task by task."""
 
     def __init__(self, dataset: DatasetName) -> None:
         config = recipe("maml", dataset)
@@ -123,21 +123,21 @@ class Peer:
         torch.manual_seed(0)
         self.net = _perceptron() if self._is_regression else _conv_net(ways)
         self._optimizer = torch.optim.Adam(self.net.parameters(), lr=_META_LR)
-        self._chance = torch_generator(0, "benchmark")
+        self._generator = torch_generator(0, "benchmark")
 
-    def loss(self, outputs: Tensor, labelled: LabelledSet) -> Tensor:
-        """Mean over the points of one task."""
+    def loss(self, outputs: Tensor, points: LabelledSet) -> Tensor:
+        """Mean loss over the points of one task."""
         if self._is_regression:
-            return functional.mse_loss(outputs, labelled.targets)
-        return functional.cross_entropy(outputs, labelled.targets)
+            return functional.mse_loss(outputs, points.targets)
+        return functional.cross_entropy(outputs, points.targets)
 
     def repeated(self, task_loss: TaskLoss, num_steps: int) -> Callable[[], None]:
-        """What is timed: meta-steps by a function of one task."""
+        """The function to time: meta-steps with a loss function of one task."""
 
         def run() -> None:
             for _ in range(num_steps):
                 batch = self._tasks.sample(
-                    self._num_tasks, self._shape, split="train", generator=self._chance
+                    self._num_tasks, self._shape, split="train", generator=self._generator
                 )
                 self._optimizer.zero_grad()
                 for support, query in one_by_one(batch):
@@ -169,7 +169,7 @@ class _SpatialMean(nn.Module):
 
 
 def _conv_net(ways: int) -> nn.Module:
-    """Four blocks of stride-2 convolutions, as MAML's for characters."""
+    """Four blocks of stride-2 convolutions, as in MAML's net for characters."""
     blocks: list[nn.Module] = []
     for channels in (1, _FILTERS, _FILTERS, _FILTERS):
         blocks += [

@@ -1,6 +1,6 @@
-"""Learning, as `benchmark.py` times it: collection, updates, few-shot steps, and their peers.
+"""Benchmark cases of learning: collection and updates, and their counterparts.
 
-The peers are written as their users write them; nothing in them is slowed down on purpose.
+The counterparts are written as users would write them, and not slowed down on purpose.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NAVIGATION = "Navigation2D:maml17"
 
 
 def navigation_collect() -> Callable[[], None]:
-    """Our collection: 40 tasks × 20 environments × 100 steps, policy included."""
+    """Our collection with a policy: 40 tasks × 20 environments × 100 steps."""
     family = make_family(_NAVIGATION)
     agent = _navigation_agent()
     env = family.make_batch(family.sample_tasks(40, seed=0), num_envs=20)
@@ -49,7 +49,7 @@ def navigation_collect() -> Callable[[], None]:
 
 
 def navigation_sync() -> Callable[[], None]:
-    """The same task in NumPy, 800 environments in Gymnasium's SyncVectorEnv, the same policy."""
+    """The same collection with 800 NumPy environments in Gymnasium's SyncVectorEnv."""
     goals = make_family(_NAVIGATION).sample_tasks(40, seed=0).repeat(20, axis=0)
     env = gymnasium.vector.SyncVectorEnv([partial(_Navigation, goal) for goal in goals])
     agent = _navigation_agent()
@@ -65,7 +65,7 @@ def navigation_sync() -> Callable[[], None]:
 
 
 class _Navigation(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """2D navigation as one would write it in NumPy."""
+    """2D navigation in plain NumPy."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = spaces.Box(-0.1, 0.1, (2,), np.float32)
@@ -94,28 +94,28 @@ class _Navigation(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
 
 def navigation_iteration() -> Callable[[], None]:
-    """A whole iteration of MAML-TRPO, 40 × 20 × 100, settings of the demo."""
+    """One iteration of MAML-TRPO with 40 tasks × 20 environments × 100 steps."""
     agent = _navigation_agent()
     return lambda: _discard(agent.iterate())
 
 
 def default_iteration() -> Callable[[], None]:
-    """An iteration of what `metarl train maml-trpo --env Navigation2D:maml17` trains."""
+    """One iteration of `metarl train maml-trpo --env Navigation2D:maml17`."""
     agent = MAMLTRPO(make_family(_NAVIGATION))
     return lambda: _discard(agent.iterate())
 
 
 def training_without_iterations() -> Callable[[], None]:
-    """All else that command does in 100 iterations: metrics, TensorBoard, checkpoints, progress."""
+    """100 iterations of that command without learning: metrics, TensorBoard, checkpoints."""
     agent = MAMLTRPO(make_family(_NAVIGATION))
     metrics = agent.iterate()
     settings = asdict(agent.config)
-    told = {"agent": "maml-trpo", "environment": _NAVIGATION, "seed": 0, "agent_config": settings}
+    facts = {"agent": "maml-trpo", "environment": _NAVIGATION, "seed": 0, "agent_config": settings}
     plan = TrainingPlan(iterations=100, checkpoint_every=10)
 
     def run() -> None:
         with TemporaryDirectory() as parent:
-            run_directory = RunDirectory.create(Path(parent) / "run", told, save=agent.save)
+            run_directory = RunDirectory.create(Path(parent) / "run", facts, save=agent.save)
             with run_directory.writing(), open(os.devnull, "w") as nowhere:
                 console = plain_console(file=nowhere)
                 run_training(_Replayed(agent, metrics), run_directory, plan, console)
@@ -124,7 +124,7 @@ def training_without_iterations() -> Callable[[], None]:
 
 
 class _Replayed:
-    """An agent whose every iteration has been done already."""
+    """An agent whose iterations return stored metrics."""
 
     score: str = "rollout/query_return"
     higher_is_better: bool = True
@@ -177,7 +177,7 @@ class _TextbookTRPO(MAMLTRPO):
 
 
 def cheetah_sampling() -> Callable[[], None]:
-    """Sampling of one cheetah iteration: two phases of 40 × 20 × 200 steps, policy included."""
+    """Sampling of one cheetah iteration: two phases of 40 × 20 × 200 steps with a policy."""
     family = make_family("HalfCheetahVel:promp")
     agent = _cheetah_agent()
     env = family.make_batch(family.sample_tasks(40, seed=0), num_envs=20)

@@ -1,7 +1,7 @@
-"""Speed against peers as ratios: `python scripts/benchmark/run.py [SECTION ...]`.
+"""Speed relative to other libraries: `python scripts/benchmark/run.py [SECTION ...]`.
 
-Both sides of a ratio run in turn, each time in a fresh process, on the same threads; the ratio is
-the median over the pairs. Memory is the peak of the process, imports included.
+The two sides of a comparison run alternately, each in a new process with the same number of
+threads; the ratio is the median over the pairs. Memory is the peak of the process, with imports.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ __all__ = ["BenchmarkConfig", "main"]
 
 @dataclass(frozen=True)
 class BenchmarkConfig(Settings):
-    """Measure speed against peers."""
+    """Compare the speed with other libraries."""
 
     sections: Annotated[tuple[str, ...], tyro.conf.Positional] = tuple(SECTIONS)
-    """Which comparisons; all by default."""
+    """Comparisons to run; default: all."""
     pairs: Count = 3
-    """How often both sides run, in turn."""
+    """Number of times that both sides run, alternately."""
     repeats: Count = 3
     """Timed runs per process after a warm-up; the fastest counts."""
     threads: Count = 2
-    """Threads of torch."""
+    """Number of torch threads."""
     device: DeviceName = "cpu"
-    """Where agents with a memory compute; all else runs on the CPU."""
+    """Device of agents with a memory; everything else runs on the CPU."""
     envpool_python: str | None = None
-    """A Python in which EnvPool is installed; without one, comparisons with it are left out."""
+    """Python interpreter with EnvPool; None: comparisons with EnvPool are skipped."""
     json: Path | None = None
-    """Write the numbers here."""
+    """JSON file for the numbers; None: they are printed only."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -65,7 +65,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a comparison, or of a case with a target of its own."""
+    """Result of a comparison, or of a case with a separate target."""
 
     title: str
     unit: str
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
         for entry in SECTIONS[section]:
             missing = _missing(section, entry, config)
             if missing:
-                print(f"{entry.title}: left out, {missing}", flush=True)
+                print(f"{entry.title}: skipped, {missing}", flush=True)
                 continue
             rows.append(_row(entry, config))
             print(_sentence(rows[-1]), flush=True)
@@ -98,10 +98,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _missing(section: str, entry: Comparison | Limit, config: BenchmarkConfig) -> str:
-    """What this comparison needs and does not have; otherwise it is ready to run."""
+    """The reason why a comparison cannot run, or "" if it can."""
     if isinstance(entry, Comparison) and entry.peer == "envpool":
         if config.envpool_python is None:
-            return "--envpool-python names no Python"
+            return "--envpool-python is not given"
         entry.peer_options["python"] = config.envpool_python
     if section == "metaworld" and importlib.util.find_spec("metaworld") is None:
         return "metaworld is not installed in this Python"
@@ -118,11 +118,11 @@ def _row(entry: Comparison | Limit, config: BenchmarkConfig) -> Row:
         return _compare(entry, config)
     measured = [_in_fresh_process(entry.case, entry.options, config) for _ in range(config.pairs)]
     target = "none"
-    if entry.least_speed is not None:
-        target = f"{entry.least_speed:,.4g} {entry.unit}"
-    elif entry.most_mebibytes is not None:
-        target = f"at most {entry.most_mebibytes:,.0f} MiB"
-    return Row(entry.title, entry.unit, _middle(measured), None, (), target)
+    if entry.min_speed is not None:
+        target = f"{entry.min_speed:,.4g} {entry.unit}"
+    elif entry.max_mebibytes is not None:
+        target = f"at most {entry.max_mebibytes:,.0f} MiB"
+    return Row(entry.title, entry.unit, _median(measured), None, (), target)
 
 
 def _compare(comparison: Comparison, config: BenchmarkConfig) -> Row:
@@ -133,14 +133,14 @@ def _compare(comparison: Comparison, config: BenchmarkConfig) -> Row:
     return Row(
         comparison.title,
         comparison.unit,
-        _middle(ours),
-        _middle(peers),
+        _median(ours),
+        _median(peers),
         tuple(a.speed / b.speed for a, b in zip(ours, peers, strict=True)),
         f"{comparison.target:g}×",
     )
 
 
-def _middle(measurements: list[Measurement]) -> Measurement:
+def _median(measurements: list[Measurement]) -> Measurement:
     return Measurement(
         median(m.speed for m in measurements), median(m.peak_mebibytes for m in measurements)
     )

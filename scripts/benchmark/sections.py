@@ -1,4 +1,4 @@
-"""What `benchmark.py` compares with what, and the target of each ratio."""
+"""The benchmark's comparisons, and the target of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["SECTIONS", "Comparison", "Limit"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two cases whose speeds are compared; the target is for ours over the peer's."""
+    """Two cases whose speeds are compared; the target is the ratio of ours to the peer's."""
 
     title: str
     ours: str
@@ -23,13 +23,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Limit:
-    """One case with a target of its own: a speed to reach, or a memory to stay under."""
+    """One case with a minimum speed or a maximum memory."""
 
     title: str
     case: str
     options: dict[str, Any]
-    least_speed: float | None = None
-    most_mebibytes: float | None = None
+    min_speed: float | None = None
+    max_mebibytes: float | None = None
     unit: str = "env steps/s"
 
 
@@ -68,7 +68,7 @@ _PEERS = {"a loop over tasks": "looped", "higher": "higher", "TorchOpt": "torcho
 def _meta_steps(
     title: str, peer: str, target: float, dataset: str, num_steps: tuple[int, int], **options: Any
 ) -> Comparison:
-    """Our meta-steps against the same algorithm written otherwise; steps per run of both."""
+    """Our meta-steps against another implementation; `num_steps` per run of ours and the peer."""
     return Comparison(
         f"{title} against {peer}",
         *("meta steps", f"{_PEERS[peer]} meta steps", target),
@@ -134,7 +134,7 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
                 f"{env} × 4096",
                 "batch",
                 {"env": env, "num_envs": 4096, "num_tasks": 64},
-                least_speed=target,
+                min_speed=target,
             )
             for env, target in (
                 ("Bandit:n100-k10", 5e6),
@@ -147,12 +147,12 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
         Limit(
             "HalfCheetah × 4096",
             *("batch", {"env": _CHEETAH, "num_envs": 4096, "num_tasks": 64}),
-            most_mebibytes=2048,
+            max_mebibytes=2048,
         ),
         Limit(
             "Walker × 1000, a model each",
             *("batch", {"env": _WALKER, "num_envs": 1000}),
-            most_mebibytes=2048,
+            max_mebibytes=2048,
         ),
     ),
     "metaworld": (
@@ -164,7 +164,7 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
         Limit(
             "making the 10 training environments of ML10",
             *("building", {"env": "MetaWorld:ml10", "num_envs": 10}),
-            least_speed=1 / 3,
+            min_speed=1 / 3,
             unit="times/s",
         ),
     ),
@@ -203,13 +203,13 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
         _against_recurrent_ppo("64 cheetahs × 2 episodes", "HalfCheetahVel:varibad", 2, 64, 3),
         *(
             Comparison(
-                f"transformer acting, {side_by_side} × {length} steps against {side_by_side} × 100",
+                f"transformer acting, {num_trials} × {length} steps against {num_trials} × 100",
                 *("transformer trial", "transformer trial", target),
-                {"length": length, "num_trials": side_by_side},
-                {"length": 100, "num_trials": side_by_side},
+                {"length": length, "num_trials": num_trials},
+                {"length": 100, "num_trials": num_trials},
                 unit="steps/s",
             )
-            for side_by_side, length, target in (
+            for num_trials, length, target in (
                 (1, 200, 0.8),
                 (1, 400, 0.8),
                 (1, 800, 0.8),
@@ -219,7 +219,7 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
     ),
     "overhead": (
         Comparison(
-            "what metarl train writes and shows, 100 times, against an iteration",
+            "output of metarl train in 100 iterations, against an iteration",
             "training without iterations",
             "default iteration",
             33.0,  # 3 % of the time of training

@@ -1,6 +1,6 @@
-"""Agents with a memory, as `benchmark.py` times them, and RecurrentPPO of sb3-contrib.
+"""Benchmark cases of agents with a memory, and RecurrentPPO of sb3-contrib.
 
-Both train on the same trials: our own environments, which the peer sees as one episode each.
+Both train on the same trials of our environments; for RecurrentPPO, a trial is one episode.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from metarl.seeding import torch_generator
 __all__ = ["TRIAL_CASES"]
 
 _UNITS, _EPOCHS, _MINIBATCHES = 64, 4, 4
-_WIDTH = 8  # inputs of the transformer that acts
+_WIDTH = 8  # inputs of the transformer
 
 
 def rl2_iteration(
     env: str, num_episodes: int, num_trials: int, device: str = "cpu"
 ) -> Callable[[], None]:
-    """An iteration of RL² with PPO and an LSTM that policy and values share."""
+    """An iteration of RL² with PPO and an LSTM shared by policy and values."""
     config = RL2Config(
         num_episodes=num_episodes,
         meta_batch_size=num_trials,
@@ -47,7 +47,7 @@ def rl2_iteration(
 def recurrent_ppo_iteration(
     env: str, num_episodes: int, num_trials: int, device: str = "cpu"
 ) -> Callable[[], None]:
-    """The same of RecurrentPPO: the same trials, network, batch, passes and minibatches."""
+    """An iteration of RecurrentPPO with the same trials, network, batch, epochs and minibatches."""
     from sb3_contrib import RecurrentPPO
 
     from metarl.bridges.sb3_env import as_sb3_vec_env
@@ -78,10 +78,10 @@ def recurrent_ppo_iteration(
 
 
 def transformer_trial(length: int, num_trials: int, device: str = "cpu") -> Callable[[], None]:
-    """Acting through trials of this length by a transformer with a cache, 128 wide, 2 layers."""
+    """Steps through trials by a transformer with a cache, 2 layers of width 128."""
     memory = Transformer(_WIDTH, 128, length=length)
-    drawn = memory.init(torch_generator(0, "benchmark")).items()
-    params = {name: p.to(device) for name, p in drawn}
+    initial = memory.init(torch_generator(0, "benchmark")).items()
+    params = {name: p.to(device) for name, p in initial}
     inputs = torch.randn(num_trials, _WIDTH, generator=torch_generator(0, "inputs")).to(device)
 
     @torch.no_grad()
@@ -89,7 +89,7 @@ def transformer_trial(length: int, num_trials: int, device: str = "cpu") -> Call
         state = memory.start(params, num_trials)
         for _ in range(length):
             features, state = memory.step(params, inputs, state)
-        features.sum().item()  # what runs on another device has then come to its end
+        features.sum().item()  # waits for the device
 
     return run
 

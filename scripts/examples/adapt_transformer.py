@@ -1,34 +1,32 @@
-"""A Hugging Face transformer learns to learn: `python scripts/examples/adapt_transformer.py`.
+"""MAML on a Hugging Face transformer: `python scripts/examples/adapt_transformer.py`.
 
-MAML with exact second derivatives on a small BERT, built from its config with random weights
-(nothing is downloaded): from one sentence of each of five intents, a few gradient steps must make
-a classifier of intents that training has never seen. It goes through the core that every agent
-uses: `functional_module` makes the encoder a pure function, `meta_gradient` adapts it to all tasks
-at once. Needs transformers.
+A small BERT with random weights (nothing is downloaded) is meta-trained with exact second
+derivatives: given one sentence of each of five intents that training has never seen, it adapts to
+classify them in a few gradient steps. The example uses the same core as every agent:
+`functional_module` turns the encoder into a pure function, and `meta_gradient` adapts it to all
+tasks at once. Needs transformers.
 
-What goes wrong with attention when it is differentiated twice and vectorised over tasks, and what
-is done here:
+Problems with second derivatives of attention, vectorized over tasks, and their solutions here:
 
 - Fused attention has no second derivative ("derivative for aten::_scaled_dot_product_flash_
   attention_for_cpu_backward is not implemented") and no rule for `vmap`. Here
-  `attn_implementation="eager"` writes it as two products and a softmax. To keep "sdpa", put the
-  meta-gradient and every adaptation inside `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
-- A mask of padding [sentences, tokens] makes transformers look whether anything is padded at all,
-  a branch on data, which `vmap` refuses. A mask of four axes is taken as it is: an addend, 0 where
-  a token counts and the smallest number elsewhere. It is not −∞, for a row of nothing but −∞ is
-  NaN after the softmax and in every gradient; nor is it written in place, into a tensor of one
-  task. A first token that always counts keeps rows from being empty.
-- Dropout draws anew in each pass, so that inner steps and their derivative would not fit together,
-  and under `vmap` it must be told whether tasks share the draw. It is 0 here;
-  `functional_module` refuses a layer that drops, and cannot see dropout that a model calls as a
-  function, as attention's is: set it in the config.
+  `attn_implementation="eager"` computes it as two products and a softmax. To keep "sdpa", run the
+  meta-gradient and every adaptation within `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
+- With a padding mask [sentences, tokens], transformers checks whether anything is padded, a branch
+  on data that `vmap` rejects. A mask of four axes is added to the scores unchanged: 0 for tokens
+  that count, the smallest number for others. It is not −∞, because a row of −∞ only is NaN after
+  the softmax and in every gradient; nor is it written in place into a tensor that has no task axis.
+  A first token that always counts ensures that no row is empty.
+- Dropout is resampled in each pass, so inner steps and their derivative would not match, and under
+  `vmap` its randomness must be specified. It is 0 here; `functional_module` rejects dropout layers,
+  but cannot detect dropout that a model calls as a function, as in attention: set it in the config.
 - Buffers (`position_ids`, `token_type_ids`) are constants of the pure function. A model that
   writes to them in `forward` cannot be adapted.
 - Tied weights (a language model's embedding and its output layer) are one parameter with one name:
-  `functional_module` lists it once, and both places get its adapted value.
-- Word embeddings are most of the parameters and a task meets few of them, so adaptation leaves
-  them be (`InnerLoop.adapted`); the meta-gradient trains them all the same. `--adapt-words` moves
-  them too.
+  `functional_module` lists it once, and both layers use its adapted value.
+- Word embeddings are most of the parameters, and a task uses few of them, so adaptation leaves them
+  unchanged (`InnerLoop.adapted`); the meta-gradient still trains them. `--adapt-words` adapts them
+  too.
 """
 
 from __future__ import annotations
@@ -69,7 +67,7 @@ __all__ = ["AdaptTransformerConfig", "SentenceClassifier", "inner_loop", "main",
 
 _INVENTED = 40  # sentences of each intent
 _TEST_QUERIES = 5  # of each intent
-_TASKS_AT_ONCE = 20
+_TASKS_PER_CHUNK = 20
 _REMEDY = "try a smaller inner_lr or meta_lr"
 
 
@@ -78,40 +76,40 @@ class AdaptTransformerConfig(Settings):
     """Meta-train a small transformer and measure it on unseen intents."""
 
     data_dir: Path | None = None
-    """Folder of the data sets, for CLINC150 (text/clinc150_data_full.json); None: sentences that
-    are made up."""
+    """Folder of the data sets, for CLINC150 (text/clinc150_data_full.json); None: generated
+    sentences."""
     ways: Count = 5
     """Intents of a task."""
     shots: Count = 1
     """Sentences of each intent to adapt to."""
     queries: Count = 3
-    """Sentences of each intent that training is judged by."""
+    """Query sentences of each intent in training."""
     num_inner_steps: Count = 3
     """Gradient steps of adaptation."""
     inner_lr: Positive = 0.1
     """Learning rate of adaptation."""
     adapt_words: bool = False
-    """Whether adaptation moves the word embeddings too."""
+    """Whether adaptation changes the word embeddings too."""
     iterations: Count = 150
     """Meta-updates."""
     meta_batch_size: Count = 8
-    """Tasks of each."""
+    """Tasks per meta-update."""
     meta_lr: Positive = 2e-3
-    """Learning rate of Adam, the outer optimiser."""
+    """Learning rate of Adam, the outer optimizer."""
     hidden_size: Count = 32
     """Width of the encoder."""
     num_layers: Count = 2
     """Layers of the encoder."""
     num_heads: Count = 2
-    """Heads of attention, which share the width."""
+    """Attention heads, which divide the width."""
     length: Annotated[int, Ge(2)] = 12
-    """Tokens of a sentence; longer ones are cut."""
+    """Tokens of a sentence; longer sentences are truncated."""
     vocabulary: Annotated[int, Ge(3)] = 4096
-    """Numbers that words are hashed to."""
+    """Size of the vocabulary to which words are hashed."""
     num_tasks: Count = 100
-    """Tasks of unseen intents to measure on."""
+    """Evaluation tasks, of unseen intents."""
     seed: WholeNumber = 0
-    """Of parameters, tasks and made-up sentences."""
+    """Seed of parameters, tasks and generated sentences."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -126,7 +124,7 @@ class SentenceClassifier(nn.Module):
     """A BERT encoder, the mean of its tokens, and a linear head that starts at zero."""
 
     def __init__(self, config: AdaptTransformerConfig) -> None:
-        """Random weights of the config's seed.
+        """Sample random weights from the config's seed.
 
         Raises:
             ImportError: if transformers is not installed.
@@ -154,12 +152,13 @@ class SentenceClassifier(nn.Module):
 def inner_loop(
     apply: Callable[..., Tensor], params: Params, config: AdaptTransformerConfig
 ) -> InnerLoop:
-    """What adaptation does: gradient descent on the mean loss of a task's sentences.
+    """The inner loop: gradient descent on the mean loss of a task's sentences.
 
     Args:
-        apply: apply(params, tokens [sentences, length]) to logits [sentences, ways].
-        params: by name; all are adapted, or all but the word embeddings.
-        config: rate, steps, and whether words are adapted.
+        apply: function of params and tokens [sentences, length] that returns logits
+            [sentences, ways].
+        params: parameters by name.
+        config: learning rate, steps, and whether word embeddings are adapted.
     """
 
     def loss(values: Params, parts: Parts) -> Tensor:
@@ -185,10 +184,10 @@ def train(config: AdaptTransformerConfig, console: Console) -> tuple[Interval, I
     Raises:
         ValueError: if there are too few intents or sentences for a task.
         FloatingPointError: if a loss or a gradient is not finite.
-        FileNotFoundError: if there is a data_dir without the data.
+        FileNotFoundError: if data_dir does not contain the data.
     """
     tasks = _tasks(config)
-    unseen = _episodes(tasks, config, "test")  # before training, so that mistakes show at once
+    unseen = _episodes(tasks, config, "test")  # before training, so that errors appear at once
     apply, params = functional_module(SentenceClassifier(config))
     inner = inner_loop(apply, params, config)
     optimizer = torch.optim.Adam(list(params.values()), lr=config.meta_lr)
@@ -220,7 +219,7 @@ def main(arguments: Sequence[str]) -> None:
     before, after = train(config, console)
     console.print(
         f"accuracy on {config.num_tasks} tasks of unseen intents, {config.ways}-way "
-        f"{config.shots}-shot (chance {1 / config.ways:.1%}):"
+        f"{config.shots}-shot (random guessing: {1 / config.ways:.1%}):"
     )
     for when, share in (
         ("before adaptation", before),
@@ -255,7 +254,7 @@ def _encoder(config: AdaptTransformerConfig) -> nn.Module:
 
 
 def _tasks(config: AdaptTransformerConfig) -> ClassTasks:
-    """Sentences as tokens; a fifth of the intents is held out to test on."""
+    """Tokenized sentences; a fifth of the intents is held out for the test."""
     if config.data_dir is None:
         requests = invented_requests(_INVENTED, config.seed)
     else:
@@ -288,12 +287,12 @@ def _episodes(
 def _accuracy(
     apply: Callable[..., Any], params: Params, support: Parts, query: Parts, inner: InnerLoop
 ) -> Interval:
-    """Of the query after the steps of the inner loop."""
+    """Accuracy on the query after the inner loop."""
     tokens, targets = query
     shares = []
     with torch.no_grad():
-        for first in range(0, len(targets), _TASKS_AT_ONCE):
-            rows = slice(first, first + _TASKS_AT_ONCE)
+        for first in range(0, len(targets), _TASKS_PER_CHUNK):
+            rows = slice(first, first + _TASKS_PER_CHUNK)
             adapted = adapt(params, tuple(part[rows] for part in support), inner)
             logits = torch.func.vmap(apply)(adapted, tokens[rows].long())
             shares.append(accuracies(logits, targets[rows]))

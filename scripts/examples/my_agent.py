@@ -20,7 +20,7 @@ class ReptileConfig:
     meta_batch_size: int = 20
     """Tasks per iteration."""
     meta_lr: float = 0.5
-    """Share of the way to the mean of the adapted parameters that a meta-step takes."""
+    """Step size toward the mean of the adapted parameters; 1 replaces the parameters by it."""
 
 
 class Reptile(Agent[ReptileConfig]):

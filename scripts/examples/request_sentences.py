@@ -1,4 +1,4 @@
-"""What an example reads: invented requests of many intents, and sentences as tokens."""
+"""Data of an example: generated requests of many intents, and sentences as tokens."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from metarl.seeding import numpy_generator
 __all__ = ["FIRST_TOKEN", "PADDING", "hashed_tokens", "invented_requests"]
 
 PADDING = 0
-"""Fills a sentence up; attention must not see it."""
+"""Token that pads sentences; attention must ignore it."""
 FIRST_TOKEN = 1
-"""Begins every sentence, so that even one without words has something to attend to."""
+"""First token of every sentence, so that attention has a target in sentences without words."""
 _SPECIAL = 2
 _WORD = re.compile(r"\w+")
 
@@ -45,25 +45,25 @@ _THINGS = (
 
 
 def invented_requests(num_requests: int, seed: int) -> list[Request]:
-    """Requests of 100 intents: what to do with what, in changing words.
+    """Generate requests of 100 intents with varying words.
 
-    An intent is one of ten actions with one of ten things, each named by one of three words, behind
-    one of twelve openings and before one of twelve endings that mean nothing. Split at random,
-    unseen intents are made of words that were seen in others.
+    An intent combines one of ten actions with one of ten things, each with three synonyms; one of
+    twelve openings and one of twelve endings carry no information. In a random split, unseen
+    intents consist of words that occur in other intents.
 
     Args:
-        num_requests: of each intent.
-        seed: of the words.
+        num_requests: requests of each intent.
+        seed: seed of the words.
 
     Returns:
-        Requests and their intents; the intents are named "book flight" and so on.
+        Requests and their intents, which are named "book flight" and so on.
     """
-    chance = numpy_generator(seed, "requests")
+    rng = numpy_generator(seed, "requests")
     requests = []
     for action in _ACTIONS:
         for thing in _THINGS:
             columns = [
-                chance.choice(np.array(words), num_requests)
+                rng.choice(np.array(words), num_requests)
                 for words in (_OPENERS, action, thing, _ENDINGS)
             ]
             sentences = (
@@ -75,12 +75,12 @@ def invented_requests(num_requests: int, seed: int) -> list[Request]:
 
 
 def hashed_tokens(sentences: Sequence[str], length: int, vocabulary: int) -> Tensor:
-    """Words as numbers by a hash; nothing is learned, so nothing leaks from unseen classes.
+    """Hash words to tokens; no vocabulary is learned, so unseen classes do not leak into it.
 
     Args:
-        sentences: N of them.
-        length: tokens of each, cut or padded.
-        vocabulary: tokens there are, the two special ones counted.
+        sentences: N sentences.
+        length: tokens per sentence, which is truncated or padded.
+        vocabulary: number of tokens, including the two special ones.
 
     Returns:
         int64 [N, length]: FIRST_TOKEN, words, PADDING.

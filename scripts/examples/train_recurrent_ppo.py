@@ -2,8 +2,8 @@
 
     python scripts/examples/train_recurrent_ppo.py --out DIR
 
-A whole trial is one episode of its environment (see `metarl.rollouts.trial_env`), so it is trained
-unchanged. Then our evaluator measures it, episode by episode. Needs sb3-contrib.
+A whole trial is one episode of its environment (see `metarl.rollouts.trial_env`), so the algorithm
+is unchanged. The evaluator of this toolkit then measures each episode. Needs sb3-contrib.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["RecurrentPPOConfig", "main", "train"]
 
 @dataclass(frozen=True)
 class RecurrentPPOConfig(Settings):
-    """Train RecurrentPPO on trials of a family and measure it on unseen tasks."""
+    """Train RecurrentPPO on trials of a family and evaluate it on unseen tasks."""
 
     out: Path
     """A new directory for model.zip and evaluation.json."""
     env: str = "Bandit:n10-k5"
     """Family and variant."""
     num_episodes: Count = 2
-    """K, episodes of a trial."""
+    """Episodes of a trial."""
     num_envs: Count = 64
     """Environments; each has a new task for each trial."""
     num_steps: Count = 100_000
@@ -43,7 +43,7 @@ class RecurrentPPOConfig(Settings):
     num_tasks: Count = 1000
     """Unseen tasks of the evaluation."""
     seed: WholeNumber = 0
-    """Of tasks, parameters and actions."""
+    """Seed of tasks, parameters and actions."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     console = plain_console()
     print_evaluation(console, evaluation)
     console.print(
-        f"wrote {config.out / 'evaluation.json'}; measure it otherwise with "
+        f"wrote {config.out / 'evaluation.json'}; evaluate it differently with "
         f"metarl evaluate {config.out / 'model.zip'} --sb3 RecurrentPPO --env {config.env} "
         f"--adaptation-steps {config.num_episodes - 1}",
         soft_wrap=True,
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def train(config: RecurrentPPOConfig) -> Evaluation:
-    """Train, save and measure.
+    """Train, save and evaluate.
 
     Raises:
         ImportError: if sb3-contrib is missing.

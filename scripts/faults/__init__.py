@@ -1,1 +1,1 @@
-"""Fault injection: runs are broken on purpose and what remains is checked."""
+"""Fault injection: break runs on purpose and check the result."""

@@ -1,4 +1,4 @@
-"""Task families that are sound at first and then fail in one way each, for the fault campaign."""
+"""Task families for the fault campaign that work at first and then fail in one way each."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from metarl.tasks.spaces import Tasks
 __all__ = ["FAILS_IN_ITERATION", "FaultyLine", "FaultyWorker", "register_faulty_families"]
 
 FAILS_IN_ITERATION = 4
-_GOOD_RESETS = 2 * (FAILS_IN_ITERATION - 1)  # support and query of each iteration before
+_GOOD_RESETS = 2 * (FAILS_IN_ITERATION - 1)  # support and query of each earlier iteration
 _BAD_TASK = 1
 
 
 class FaultyLine(TensorFamily):
-    """A point on a line is paid for being near a hidden goal, until something goes wrong."""
+    """A point on a line is rewarded for being near a hidden goal, until a fault occurs."""
 
     name: ClassVar[str] = "FaultyLine"
     variants: ClassVar[tuple[str, ...]] = (
@@ -60,7 +60,7 @@ class FaultyLine(TensorFamily):
         if not self._fails:
             return Transition(moved, rewards)
         if self.variant == "raises":
-            raise RuntimeError("the simulator lost its licence")
+            raise RuntimeError("the simulator lost its license")
         if self.variant in ("nan-reward", "inf-reward"):
             rewards[_BAD_TASK, 0] = float(self.variant[:3])
         elif self.variant == "nan-observation":
@@ -110,7 +110,7 @@ class _FaultyEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def _fail(self) -> None:
         if self._fault == "raises":
-            raise RuntimeError("the simulator lost its licence")
+            raise RuntimeError("the simulator lost its license")
         if self._fault == "hangs":
             time.sleep(600)
         if self._fault == "dies":
@@ -118,7 +118,7 @@ class _FaultyEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
 
 class FaultyWorker(GymnasiumFamily):
-    """The same in a Gymnasium environment, which a worker process steps."""
+    """The same faults in a Gymnasium environment, which a worker process steps."""
 
     name = "FaultyWorker"
     variants = ("raises", "hangs", "dies", "observation-of-another-shape")
@@ -139,7 +139,7 @@ class FaultyWorker(GymnasiumFamily):
 
 
 def register_faulty_families() -> None:
-    """Make them known by name in this process."""
+    """Register the families in this process."""
     for family in (FaultyLine, FaultyWorker):
         register_family(
             family.name, family, description="fails on purpose", variants=family.variants

@@ -1,4 +1,4 @@
-"""Faults from outside and inside: numbers that are not finite, environments, disks, signals."""
+"""Injected faults: non-finite numbers, environments, disks, signals and concurrent processes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["injections"]
 
 _LAST_GOOD = FAILS_IN_ITERATION - 1
 _SAVED = "one sentence, exit code 1, the iteration before saved"
-_TOLD = "what the worker met, exit code 1, the iteration before saved"
-_TERMS = {
+_WORKER_ERROR = "the worker's error, exit code 1, the iteration before saved"
+_MESSAGES = {
     "nan-reward": "rewards must be finite, got nan from task 1, environment 0",
     "inf-reward": "rewards must be finite, got inf from task 1, environment 0",
     "nan-observation": "observations must be finite, got nan from task 1, environment 0",
-    "raises": "the simulator lost its licence",
+    "raises": "the simulator lost its license",
     "hangs": "did not answer within 1 s while stepping",
     "dies": "died (exit code 7) while stepping",
     "reward-of-another-shape": "rewards of the environment must have shape [2, 2], got [2, 1]",
@@ -44,11 +44,11 @@ _TERMS = {
 
 
 def injections(folder: Path, *, quick: bool = False) -> list[Row]:
-    """Every injected fault, once each.
+    """Inject every fault once.
 
     Args:
-        folder: for the runs.
-        quick: leave out worker processes, and the disks and signals of the few-shot learner.
+        folder: folder of the runs.
+        quick: skip worker processes, and the disks and signals of the few-shot learner.
     """
     register_faulty_families()
     families: list[tuple[str, str]] = [(FaultyLine.name, v) for v in FaultyLine.variants]
@@ -74,12 +74,12 @@ def _faulty_family(name: str, variant: str, folder: Path) -> Row:
     line = [*MAML_TRPO.start(out), "--env", f"{name}:{variant}", "--checkpoint-every", "100"]
     ended = command(line)
     in_worker = name == FaultyWorker.name
-    where = "worker process" if in_worker else "environment"
-    what = f"{where}: {variant.replace('-', ' ')} in iteration {FAILS_IN_ITERATION}"
-    fault = _after_failure(ended, out, ["iteration 4", _TERMS[variant]])
+    source = "worker process" if in_worker else "environment"
+    what = f"{source}: {variant.replace('-', ' ')} in iteration {FAILS_IN_ITERATION}"
+    fault = _after_failure(ended, out, ["iteration 4", _MESSAGES[variant]])
     if not in_worker:  # a worker's own traceback is shown with the sentence
-        fault = fault or ended.fault_of_refusal(1)
-    return _row(what, _TOLD if in_worker else _SAVED, fault)
+        fault = fault or ended.rejection_fault(1)
+    return _row(what, _WORKER_ERROR if in_worker else _SAVED, fault)
 
 
 def _faulty_parameter(folder: Path) -> Row:
@@ -87,13 +87,13 @@ def _faulty_parameter(folder: Path) -> Row:
     with _broken_after(_LAST_GOOD):
         ended = command([*MAML_TRPO.start(out), "--checkpoint-every", str(_LAST_GOOD)])
     fault = _after_failure(ended, out, ["iteration 4: parameter bias_0 must be finite"])
-    fault = fault or ended.fault_of_refusal(1)
+    fault = fault or ended.rejection_fault(1)
     return _row(f"parameter: NaN after iteration {_LAST_GOOD}", _SAVED, fault)
 
 
 @contextmanager
 def _broken_after(num_iterations: int) -> Iterator[None]:
-    """A parameter of MAML-TRPO becomes NaN before the iteration after this many."""
+    """Set a parameter of MAML-TRPO to NaN after a number of iterations."""
     iterate = MAMLTRPO.iterate
 
     def broken(agent: MAMLTRPO) -> dict[str, float]:
@@ -113,7 +113,7 @@ def _after_failure(ended: Ended, out: Path, needles: Sequence[str]) -> str:
         return f"exit code {ended.code}: {ended.err[-500:]}"
     missing = [needle for needle in needles if needle not in ended.err]
     if missing:
-        return f"does not say {missing}: {ended.err[-500:]}"
+        return f"the message lacks {missing}: {ended.err[-500:]}"
     run = RunDirectory.open(out)
     wanted = run.checkpoint_path(_LAST_GOOD)
     if run.newest_checkpoint() != wanted or len(read_metrics(run)) != _LAST_GOOD:
@@ -122,14 +122,14 @@ def _after_failure(ended: Ended, out: Path, needles: Sequence[str]) -> str:
 
 
 def _full_disk(learner: Learner, home: Path) -> Row:
-    """The kernel's limit on the size of files comes down in the midst of training."""
+    """Lower the kernel's limit on file sizes during training."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 
     stop = _Stop(learner, home, home / "limit", 1, ": File too large; the last checkpoint")
     fault = stop.at_checkpoint(limit)
-    return _row(f"`{learner.name}`: file cannot grow (kernel's limit)", _GOES_ON, fault)
+    return _row(f"`{learner.name}`: file cannot grow (kernel's limit)", _RESUMES, fault)
 
 
 def _failing_disk(learner: Learner, home: Path) -> Row:
@@ -138,10 +138,10 @@ def _failing_disk(learner: Learner, home: Path) -> Row:
 
     stop = _Stop(learner, home, home / "full", 1, ": No space left on device; the last")
     fault = stop.at_checkpoint(fail)
-    return _row(f"`{learner.name}`: disk full (ENOSPC) at a checkpoint", _GOES_ON, fault)
+    return _row(f"`{learner.name}`: disk full (ENOSPC) at a checkpoint", _RESUMES, fault)
 
 
-_GOES_ON = "one sentence and its exit code; resumes to the same bytes"
+_RESUMES = "one sentence and its exit code; resumes to the same bytes"
 
 
 def _signal(learner: Learner, number: signal.Signals, home: Path) -> Row:
@@ -152,12 +152,12 @@ def _signal(learner: Learner, number: signal.Signals, home: Path) -> Row:
     forked.wait_until((out / "metrics.jsonl").exists)
     forked.send(number)
     fault = stop.fault(forked)
-    return _row(f"`{learner.name}`: {number.name}, exit code {128 + number}", _GOES_ON, fault)
+    return _row(f"`{learner.name}`: {number.name}, exit code {128 + number}", _RESUMES, fault)
 
 
 @dataclass(frozen=True)
 class _Stop:
-    """How a process must stop, before its run goes on to the reference's end."""
+    """How a process must stop, before its run is resumed and compared with the reference."""
 
     learner: Learner
     home: Path
@@ -166,7 +166,7 @@ class _Stop:
     needle: str
 
     def at_checkpoint(self, act: Callable[[], None]) -> str:
-        """What is wrong if something happens at the third file brought to the disk in training."""
+        """The fault found after `act` runs at the third fsync in training; "" if there is none."""
 
         def prepare() -> None:
             count, fsync = 0, os.fsync
@@ -184,15 +184,15 @@ class _Stop:
         return self.fault(Forked.start(line, self.home / "log", prepare=prepare))
 
     def fault(self, forked: Forked) -> str:
-        """What is wrong with how it stopped or how its run went on; empty if nothing is."""
+        """The fault found in how it stopped or how its run resumed; "" if there is none."""
         found = forked.wait()
-        said = forked.log.read_text(encoding="utf-8")
-        if found != self.code or self.needle not in said:
-            return f"exit code {found}, said {said[-500:]!r}"
+        output = forked.log.read_text(encoding="utf-8")
+        if found != self.code or self.needle not in output:
+            return f"exit code {found}, output {output[-500:]!r}"
         RunDirectory.open(self.out).newest_checkpoint()
         ended = command(self.learner.resume(self.out))
         if ended.code:
-            return f"does not go on: {ended.err}"
+            return f"does not resume: {ended.err}"
         now, wanted = fingerprint(self.out), fingerprint(self.home / "reference")
         differing = [name for name in ("last", "metrics") if now[name] != wanted[name]]
         return f"differs in {differing}" if differing else ""
@@ -202,10 +202,10 @@ def _second_process(learner: Learner, home: Path) -> Row:
     run = RunDirectory.open(home / "reference")
     with run.writing():
         ended = command([*learner.resume(run.path), "--iterations", "1000"])
-    fault = ended.fault_of_refusal()
+    fault = ended.rejection_fault()
     if not fault and "is being written by another process" not in ended.err:
         fault = ended.err
-    return _row(f"`{learner.name}`: a second process in the directory", "refused", fault)
+    return _row(f"`{learner.name}`: a second process in the directory", "rejected", fault)
 
 
 def _row(what: str, meaning: str, fault: str) -> Row:

@@ -1,4 +1,4 @@
-"""Damaged checkpoints, malformed configurations and command lines: all must be refused well."""
+"""Damaged checkpoints, malformed configurations and command lines, which must all be rejected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from metarl.scripts.faults.processes import Row, command
 
 __all__ = ["command_lines", "configs", "damaged_checkpoints"]
 
-_REFUSED = "one sentence, exit code 2, nothing written"
+_REJECTED = "one sentence, exit code 2, nothing written"
 
 
 def damaged_checkpoints(count: int, seed: int, folder: Path) -> list[Row]:
@@ -36,9 +36,9 @@ def damaged_checkpoints(count: int, seed: int, folder: Path) -> list[Row]:
     other = _finished_run(folder / "other", seed=6)
     few = folder / "few"
     command(FEWSHOT.start(few))
-    strangers = [other.newest_checkpoint(), RunDirectory.open(few).newest_checkpoint()]
+    foreign = [other.newest_checkpoint(), RunDirectory.open(few).newest_checkpoint()]
     newest, before = run.newest_checkpoint(), run.checkpoint_path(6)
-    kinds = _ways_to_damage(rng, newest.read_bytes(), before, strangers)
+    kinds = _damages(rng, newest.read_bytes(), before, foreign)
     failures: dict[str, list[str]] = {kind: [] for kind in kinds}
     tried = dict.fromkeys(kinds, 0)
     for number in range(count):
@@ -48,19 +48,19 @@ def damaged_checkpoints(count: int, seed: int, folder: Path) -> list[Row]:
         with _replaced(newest, content), _unchanged(folder, failures[kind], f"{kind} {number}"):
             line = MAML_TRPO.resume(run.path) if number % 2 else ["evaluate", str(run.path)]
             ended = command(line)
-            fault = ended.fault_of_refusal()
+            fault = ended.rejection_fault()
             if not fault and f"the newest good one is {before}" not in ended.err:
                 fault = f"does not name {before.name}: {ended.err}"
             failures[kind] += [f"{kind} {number}: {fault}"] if fault else []
     return [
         Row(f"checkpoint: {kind}", tried[kind], tried[kind] - len(failures[kind]),
-            f"{_REFUSED}, the newest good one named", tuple(failures[kind]))
+            f"{_REJECTED}, the newest good one named", tuple(failures[kind]))
         for kind in kinds if tried[kind]
     ]  # fmt: skip
 
 
-def _ways_to_damage(
-    rng: random.Random, content: bytes, before: Path, strangers: list[Path]
+def _damages(
+    rng: random.Random, content: bytes, before: Path, foreign: list[Path]
 ) -> dict[str, Callable[[], bytes]]:
     def flipped() -> bytes:
         altered, place = bytearray(content), rng.randrange(8 * len(content))
@@ -83,30 +83,30 @@ def _ways_to_damage(
         "bytes overwritten": overwritten,
         "bytes added": lambda: content + bytes(rng.randint(1, 64)),
         "an earlier one in its place": before.read_bytes,
-        "one of another run": lambda: rng.choice(strangers).read_bytes(),
+        "one of another run": lambda: rng.choice(foreign).read_bytes(),
         "written by torch.save": pickled,
     }
 
 
 def configs(count: int, seed: int, folder: Path) -> list[Row]:
-    """Spoil a run's config.json, then resume it."""
+    """Corrupt a run's config.json, then resume the run."""
     rng = random.Random(f"{seed} configs")
     run = _finished_run(folder / "run", seed=5)
     file = run.path / "config.json"
     good = json.loads(file.read_text(encoding="utf-8"))
     failures: list[str] = []
     for number in range(count):
-        content = _spoilt(good, rng)
+        content = _corrupted(good, rng)
         with _replaced(file, content), _unchanged(folder, failures, f"config {number}"):
-            fault = command([*MAML_TRPO.resume(run.path), "--iterations", "9"]).fault_of_refusal()
+            fault = command([*MAML_TRPO.resume(run.path), "--iterations", "9"]).rejection_fault()
             failures += [f"{content[:200]!r}: {fault}"] if fault else []
-    return [Row("malformed config.json", count, count - len(failures), _REFUSED, tuple(failures))]
+    return [Row("malformed config.json", count, count - len(failures), _REJECTED, tuple(failures))]
 
 
-def _spoilt(good: dict[str, Any], rng: random.Random) -> bytes:
-    """The content of a config.json in which one thing is wrong."""
+def _corrupted(good: dict[str, Any], rng: random.Random) -> bytes:
+    """The content of a config.json with one error."""
     text, config = json.dumps(good), json.loads(json.dumps(good))
-    deciding = ["agent", "environment", "seed", "agent_config"]
+    required = ["agent", "environment", "seed", "agent_config"]
     numbers = ["seed", "iterations", "checkpoint_every", "threads"]
     part = rng.choice([config, config["agent_config"]])
     kind = rng.randrange(6)
@@ -115,9 +115,9 @@ def _spoilt(good: dict[str, Any], rng: random.Random) -> bytes:
     if kind == 1:
         return rng.choice([b"[]", b"3", b"null", b"\xff\xfe\x00", b"[" * 100_000, b"{}", b'"x"'])
     if kind == 2:
-        del config[rng.choice(deciding)]
+        del config[rng.choice(required)]
     elif kind == 3:
-        name = rng.choice(list(part if part is not config else [*deciding, *numbers]))
+        name = rng.choice(list(part if part is not config else [*required, *numbers]))
         wrong: list[Any] = [{"x": 1}, [[1]], "no such thing", None if part is config else {}]
         part[name] = rng.choice(wrong)
     elif kind == 4:
@@ -128,7 +128,7 @@ def _spoilt(good: dict[str, Any], rng: random.Random) -> bytes:
 
 
 def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
-    """Give command lines in which one thing is wrong, made from the commands' real options."""
+    """Run command lines with one error, built from the commands' options."""
     rng = random.Random(f"{seed} command lines")
     run = _finished_run(folder / "run", seed=5)
     out = folder / "new"
@@ -150,19 +150,21 @@ def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
         if rng.random() < 0.1:
             line = _misnamed(list(words), valid, rng)
         with _unchanged(folder, failures, " ".join(line)):
-            fault = command(line).fault_of_refusal()
+            fault = command(line).rejection_fault()
             failures += [f"{' '.join(line)}: {fault}"] if fault else []
-    return [Row("malformed command lines", count, count - len(failures), _REFUSED, tuple(failures))]
+    return [
+        Row("malformed command lines", count, count - len(failures), _REJECTED, tuple(failures))
+    ]
 
 
 def _malformed(fields: list[Any], valid: list[str], rng: random.Random) -> list[str]:
-    """The options of a line, one of them wrong."""
+    """Options of a command line, one of them wrong."""
     field = rng.choice([f for f in fields if _kind(f) in ("int", "float", "choice", "tuple")])
     option, kind = "--" + field.name.replace("_", "-"), rng.randrange(5)
-    if kind == 0:  # a letter too many
+    if kind == 0:  # an extra letter
         place = rng.randrange(2, len(option) + 1)
         return [*valid, option[:place] + rng.choice("xqz") + option[place:], "1"]
-    if kind == 1 and _kind(field) != "tuple":  # no sizes at all are a net without hidden layers
+    if kind == 1 and _kind(field) != "tuple":  # an empty tuple is a net without hidden layers
         return [*valid, option]
     if kind == 2:
         return [*valid, rng.choice(["stray", "7", "a b"])]
@@ -173,7 +175,7 @@ def _malformed(fields: list[Any], valid: list[str], rng: random.Random) -> list[
 
 
 def _kind(field: Any) -> str:
-    """What an option takes, as far as a wrong value can be made for it."""
+    """The kind of value that an option takes, to build a wrong one; "other" if unknown."""
     text = str(field.type)
     if field.name in ("runs", "report", "seconds"):
         return "other"
@@ -186,7 +188,7 @@ def _kind(field: Any) -> str:
 
 
 def _misnamed(words: list[str], valid: list[str], rng: random.Random) -> list[str]:
-    """A line that names something that does not exist."""
+    """A command line with an unknown command, agent or environment."""
     if rng.random() < 0.5 or "--env" not in valid:
         place = rng.randrange(len(words))
         words[place] = rng.choice(["trian", "mamltrpo", "no", "maml--trpo"])
@@ -206,7 +208,7 @@ def _finished_run(path: Path, *, seed: int) -> RunDirectory:
 
 @contextmanager
 def _replaced(file: Path, content: bytes) -> Iterator[None]:
-    """A file with another content; a second name of it keeps the first."""
+    """Replace the content of a file, and restore it afterwards."""
     kept = file.with_name(f"{file.name}.kept")
     file.rename(kept)
     file.write_bytes(content)
@@ -218,7 +220,7 @@ def _replaced(file: Path, content: bytes) -> Iterator[None]:
 
 @contextmanager
 def _unchanged(folder: Path, failures: list[str], what: str) -> Iterator[None]:
-    """Note a failure if the block changes a file; what is new is removed."""
+    """Record a failure if the block changes a file, and remove the new folder."""
     before = _contents(folder)
     yield
     after = _contents(folder)

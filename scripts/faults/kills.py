@@ -1,4 +1,4 @@
-"""Kills at random moments: every run must go on, lose little, and end in the same bytes."""
+"""Kills at random times: every run must resume, lose little, and end with the same bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Learner:
         return [*self.command, *self.options.split(), *map(str, rest)]
 
     def resume(self, out: Path) -> list[str]:
-        """The command line that goes on with it."""
+        """The command line that resumes it."""
         return [*self.command, "--resume", "--out", str(out)]
 
 
@@ -67,7 +67,7 @@ FEWSHOT = Learner(
 
 
 def fingerprint(path: Path) -> dict[str, object]:
-    """What must be the same of two runs: last and best checkpoint, metrics but for clocks."""
+    """Facts that two runs must share: last and best checkpoint, metrics but times, file names."""
     run = RunDirectory.open(path)
     rows = [
         {k: v for k, v in row.items() if not k.startswith("time/") or k == "time/env_steps"}
@@ -89,10 +89,10 @@ class _Reference:
 
 
 def kills(learner: Learner, count: int, seed: int, folder: Path) -> list[Row]:
-    """Kill runs until there are `count` kills, half of them at file operations.
+    """Kill runs `count` times, half of them at file operations.
 
     Returns:
-        Two rows: kills at random moments, kills at file operations.
+        Two rows: kills at random times, and kills at file operations.
     """
     rng = random.Random(f"{seed} {learner.name}")
     reference = _reference(learner, folder)
@@ -150,7 +150,7 @@ class _Trial:
         self._last_kept = 0
 
     def kill(self, kind: str) -> bool:
-        """Whether the run was killed; false if it ended before."""
+        """Start or resume the run and kill it; False if it ended before."""
         if kind == "moment":
             forked = Forked.start(self._line(), self._log)
             time.sleep(self._rng.uniform(0, self._reference.seconds))
@@ -162,7 +162,7 @@ class _Trial:
         return forked.wait() == -signal.SIGKILL
 
     def faults(self) -> list[str]:
-        """What is wrong with the run after a kill, none or one sentence."""
+        """The faults of the run after a kill: none, or one sentence."""
         if not self._out.exists():
             return [] if not self._last_kept else [f"{self._out} is gone"]
         try:
@@ -170,18 +170,18 @@ class _Trial:
             kept = int(run.newest_checkpoint().stem.removeprefix("iteration_"))
             logged = max((int(row["iteration"]) for row in read_metrics(run)), default=0)
         except ValueError as error:
-            return [f"cannot go on: {error}"]
+            return [f"cannot resume: {error}"]
         if kept < self._last_kept or logged - kept > self._learner.checkpoint_every:
             return [f"{logged} iterations were done, {self._last_kept} kept before, now {kept}"]
         self._last_kept = kept
         return []
 
     def finish(self) -> list[str]:
-        """Let it end; what is wrong then, none or one sentence."""
+        """Let the run end; its faults: none, or one sentence."""
         code = Forked.start(self._line(), self._log).wait()
-        said = self._log.read_text(encoding="utf-8")
-        if code and "iterations must be more than" not in said:
-            return [f"exit code {code}: {said[-300:]}"]
+        output = self._log.read_text(encoding="utf-8")
+        if code and "iterations must be more than" not in output:
+            return [f"exit code {code}: {output[-300:]}"]
         found, wanted = fingerprint(self._out), self._reference.fingerprint
         differing = [name for name in wanted if found[name] != wanted[name]]
         differing += [p.name for p in self._folder.iterdir() if p.name not in ("run", "log")]

@@ -26,11 +26,11 @@ _FILE_EVENTS = ("open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmd
 class Row(NamedTuple):
     """One line of the campaign's table."""
 
-    what: str
+    fault: str
     tried: int
-    as_wanted: int
-    meaning: str
-    """What had to happen."""
+    passed: int
+    required: str
+    """Required behavior."""
     failures: tuple[str, ...] = ()
 
 
@@ -41,18 +41,18 @@ class Ended(NamedTuple):
     out: str
     err: str
 
-    def fault_of_refusal(self, code: int = 2) -> str:
-        """Empty if the command was refused by one sentence and this exit code, else what it did."""
+    def rejection_fault(self, code: int = 2) -> str:
+        """The fault of a rejection; "" if it was one sentence with this exit code."""
         if self.code != code:
             return f"exit code {self.code} instead of {code}: {self.err.strip()[-300:]}"
         lines = self.err.strip().splitlines()
         if len(lines) != 1 or not lines[0].startswith("metarl: "):
-            return f"said {self.err[-500:]!r}"
+            return f"printed {self.err[-500:]!r}"
         return ""
 
 
 def command(arguments: Sequence[str]) -> Ended:
-    """The command `metarl` in this process."""
+    """Run the command `metarl` in this process."""
     out, err, before, code = io.StringIO(), io.StringIO(), sys.argv, 0
     sys.argv = ["metarl", *arguments]
     try:
@@ -60,7 +60,7 @@ def command(arguments: Sequence[str]) -> Ended:
             run(dispatch)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 99
-    except Exception:  # what a user would see as a traceback
+    except Exception:  # a user would see a traceback
         code = 99
         err.write(traceback.format_exc())
     finally:
@@ -70,7 +70,7 @@ def command(arguments: Sequence[str]) -> Ended:
 
 @dataclass(frozen=True)
 class Forked:
-    """The command `metarl` in a copy of this process, which has imported everything."""
+    """The command `metarl` in a fork of this process, which has imported everything."""
 
     pid: int
     log: Path
@@ -83,12 +83,12 @@ class Forked:
         *,
         prepare: Callable[[], None] = lambda: None,
     ) -> Forked:
-        """Start it.
+        """Start the command.
 
         Args:
-            arguments: of the command.
-            log: takes what it prints.
-            prepare: called in the copy first.
+            arguments: arguments of the command.
+            log: file for its output.
+            prepare: function called first in the fork.
         """
         sys.stdout.flush()
         pid = os.fork()
@@ -97,7 +97,7 @@ class Forked:
         code = 99
         try:
             os.setpgid(0, 0)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what does not go through Python
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # output that bypasses Python
             signal.signal(signal.SIGINT, signal.default_int_handler)
             prepare()
             ended = command(arguments)
@@ -108,11 +108,11 @@ class Forked:
             os._exit(code)
 
     def wait(self) -> int:
-        """The exit code when it ends; −9 if it was killed."""
+        """Wait for the end and return the exit code; −9 if it was killed."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
-        """Whether the condition came true before the process ended (it is not reaped)."""
+        """Wait for a condition; False if the process ended before (it is not reaped)."""
         while not condition():
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 return condition()
@@ -125,7 +125,7 @@ class Forked:
 
 
 def kill_at_file_operation(folder: Path, number: int) -> Callable[[], None]:
-    """For `prepare`: SIGKILL at the start of this operation on files in a folder, from 1."""
+    """A `prepare` that sends SIGKILL at an operation on files in a folder, counted from 1."""
 
     def prepare() -> None:
         count = 0
@@ -142,7 +142,7 @@ def kill_at_file_operation(folder: Path, number: int) -> Callable[[], None]:
 
 
 def count_file_operations(folder: Path, result: Path) -> Callable[[], None]:
-    """For `prepare`: how many operations on files in a folder there were goes into a file."""
+    """A `prepare` that writes one byte to a file for each operation on files in a folder."""
 
     def prepare() -> None:
         descriptor = os.open(result, os.O_WRONLY | os.O_CREAT)
@@ -152,7 +152,7 @@ def count_file_operations(folder: Path, result: Path) -> Callable[[], None]:
 
 
 def _watch(folder: Path, note: Callable[[], Any]) -> None:
-    """Call `note` before every operation of this process on files in a folder, fsync included."""
+    """Call `note` before every operation on files in a folder, including fsync."""
     name, fsync = str(folder), os.fsync
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Publishing runs of reinforcement-learning agents, and their rows in the table of results."""
+"""Publish runs of reinforcement-learning agents, and list them in the table of results."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _COLUMNS = (
     "environment", "agent", "tasks × runs", "random", "the agent", "each run", "oracle",
     "published",
 )  # fmt: skip
-_MOST_EPISODES = 4  # shown one by one
-_MOST_TASK_NUMBERS = 16  # kept of each task
+_MAX_EPISODES = 4  # shown individually
+_MAX_TASK_PARAMETERS = 16  # stored for each task
 
-# Figures of others beside ours, with what they are.
+# Published results to compare with, and their meaning.
 _PUBLISHED = {
     "Navigation2D:maml17": "about −10 after 1 step, −5 after 3 (read off a figure, Finn 2017)",
     "HalfCheetahVel:promp": "−170 … −40 after 0–3 steps (axis range of a published plot)",
@@ -51,7 +51,7 @@ _PUBLISHED = {
     "DependentBandit:hard": "Bayes optimum 57.69, Thompson sampling 55.92 (computed)",
     "DependentBandit:independent": "regret: Bayes optimum 1.75, Thompson sampling 2.78 (computed)",
     "DependentBandit:uniform": "regret: Bayes optimum 1.22, Thompson sampling 2.79 (computed)",
-    "ElevenArmBandit:wang16": "20.55 for who knows how such bandits are made (computed)",
+    "ElevenArmBandit:wang16": "20.55 with knowledge of the distribution of bandits (computed)",
     "GridNavigation:varibad": "Bayes-optimal first episode 4.0; known goal 11.07 (computed)",
 }
 
@@ -59,16 +59,16 @@ _PUBLISHED = {
 def publish_agent(
     directories: Sequence[RunDirectory], evaluation: Path, out: Path, name: str | None
 ) -> Path:
-    """Copy what is small and matters of these runs; the directory of the result.
+    """Copy the small files of runs into a folder of results, and return the folder.
 
     Args:
         directories: the seeds of one experiment.
-        evaluation: what `metarl evaluate` wrote of them.
-        out: where results live.
-        name: of the folder under its environment; None: the agent's.
+        evaluation: evaluation file of these runs, from `metarl evaluate`.
+        out: folder of all results.
+        name: name of the folder under its environment; None: the agent's name.
 
     Raises:
-        ValueError: if it is not they who were measured.
+        ValueError: if the evaluation is not one of these runs.
     """
     configs = [directory.config() for directory in directories]
     environment, agent = str(configs[0]["environment"]), str(configs[0]["agent"])
@@ -76,12 +76,12 @@ def publish_agent(
     trained = require_equal_training(directories)
     for one in measured:
         require_measured_runs(evaluation, directories, agent, (one.agent, one.runs))
-        _require_measured_here(evaluation, one, environment, trained)
+        _require_current(evaluation, one, environment, trained)
     first = directories[0]
     checkpoint = first.newest_checkpoint()
     metrics = [row for row in read_metrics(first) if row["iteration"] <= trained]
     target = out / environment.replace(":", "-") / (name or agent)
-    shutil.rmtree(target, ignore_errors=True)  # nothing of the new result can fail from here on
+    shutil.rmtree(target, ignore_errors=True)  # after everything that can fail
     target.mkdir(parents=True)
     shutil.copy(first.path / "config.json", target)
     shutil.copy(checkpoint, target / "checkpoint.safetensors")
@@ -95,33 +95,33 @@ def publish_agent(
     return target
 
 
-def _require_measured_here(
-    file: Path, evaluation: Evaluation, environment: str, trained: int
-) -> None:
-    """Refuse what was measured in another environment, or before the runs were trained on."""
+def _require_current(file: Path, evaluation: Evaluation, environment: str, trained: int) -> None:
+    """Reject evaluations in another environment, or from before training was continued."""
     if evaluation.environment != environment:
-        raise ValueError(f"{file} must be of {environment}, it is of {evaluation.environment}")
+        raise ValueError(
+            f"{file} must be an evaluation in {environment}, got {evaluation.environment}"
+        )
     if {*evaluation.iterations} - {trained, None}:
         raise ValueError(
-            f"{file} must be of {trained} iterations, as the runs are, it is of "
-            f"{', '.join(map(str, evaluation.iterations))}; measure again with metarl evaluate"
+            f"{file} must be an evaluation after {trained} iterations, got "
+            f"{', '.join(map(str, evaluation.iterations))}; run metarl evaluate again"
         )
 
 
 def _without_long_tasks(evaluation: Evaluation) -> Evaluation:
-    """The same without the numbers of tasks such as MDPs, megabytes that seed and split give."""
-    if evaluation.tasks.shape[1] <= _MOST_TASK_NUMBERS:
+    """An evaluation without large task parameters, such as MDPs, which seed and split determine."""
+    if evaluation.tasks.shape[1] <= _MAX_TASK_PARAMETERS:
         return evaluation
     return replace(evaluation, tasks=evaluation.tasks[:, :0])
 
 
 def agents_table(out: Path) -> list[str]:
-    """Lines of Markdown: all results of agents under a directory."""
+    """A Markdown table of all results of agents in a directory, as lines."""
     lines = [
-        "Returns are means over unseen tasks and runs with 95 % bootstrap intervals, over runs",
-        "where there are several, drawn anew for each task as rliable does, else over tasks. What",
-        "a seed does to all tasks alike is not in them; the last return of each run by itself",
-        "shows it. Tasks are of the split test, unless named.",
+        "Returns are means over unseen tasks and runs with 95 % bootstrap intervals. Several runs",
+        "are resampled separately for each task, as in rliable; a single run has its interval",
+        "over tasks. The intervals do not include the effect of a seed on all tasks, which the",
+        "last return of each run shows. Tasks are from the split test unless stated.",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         "|---" * len(_COLUMNS) + "|",
@@ -148,12 +148,12 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
 
 
 def _own_scores(evaluation: Evaluation) -> list[tuple[str, Scores]]:
-    """Stages by name, of many episodes the first and the last, and all episodes together."""
+    """Stages by name (of many episodes only the first and the last), and all episodes together."""
     rows = [(name, evaluation.scores(k)) for k, name in enumerate(evaluation.stages)]
     together = evaluation.trial_returns
     if together is None:
         return rows
-    shown = rows if len(rows) <= _MOST_EPISODES else [rows[0], rows[-1]]
+    shown = rows if len(rows) <= _MAX_EPISODES else [rows[0], rows[-1]]
     return [*shown, ("all episodes", together)]
 
 

@@ -1,7 +1,7 @@
-"""Publishing few-shot runs, and their rows in the table of results.
+"""Publish few-shot runs, and list them in the table of results.
 
-A result is results/fewshot/DATASET/LEARNER-5way-1shot, named by what the run was trained for. It
-may hold several evaluations, such as those of other ways.
+A result is a folder results/fewshot/DATASET/LEARNER-5way-1shot, named by the training episodes. It
+may hold several evaluations, for example with other numbers of ways.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from metarl.evaluation.fewshot_results import MeasuredRuns
 from metarl.evaluation.files import read_evaluations
 from metarl.plots.fewshot import fewshot_learning_figure
+from metarl.registry import LEARNER_PREFIX
 from metarl.report.numbers import fixed_text
 from metarl.report.published import published_figure
 from metarl.runs.directory import RunDirectory
@@ -30,11 +31,10 @@ from metarl.storage.files import read_json_object
 
 __all__ = ["fewshot_table", "publish_fewshot"]
 
-_AGENT = "fewshot-"
-_DATA_DIR = "data"  # in published commands, for the folder of the machine they ran on
-_SHOWN_STEPS = (1, 10)  # beside the number that the learner was trained with
+_DATA_DIR = "data"  # replaces the local folder in published commands
+_SHOWN_STEPS = (1, 10)  # in addition to the number in training
 _USUAL_QUERIES = 15  # per class
-_TRAIN = "train"  # classes, as all runs had before there was a choice
+_TRAIN = "train"  # the split of runs from before this setting existed
 
 
 def publish_fewshot(
@@ -43,21 +43,20 @@ def publish_fewshot(
     out: Path,
     name: str | None = None,
 ) -> Path:
-    """Copy what is small and matters of these runs; the directory of the result.
+    """Copy the small files of runs into a folder of results, and return the folder.
 
-    The checkpoint is the first seed's last one without its optimiser, which would be two thirds
-    of it: it can be measured, but not trained on.
+    The checkpoint is the last one of the first seed without its optimizer, two thirds of the file:
+    it can be evaluated, but training cannot continue from it.
 
     Args:
         directories: the seeds of one experiment.
-        evaluations: what `metarl evaluate` wrote of them, each with other ways, shots, queries or
-            split.
-        out: where few-shot results live.
-        name: of the folder under its data set; None: learner, ways and shots.
+        evaluations: evaluation files of these runs, which differ in ways, shots, queries or split.
+        out: folder of all few-shot results.
+        name: name of the folder under its data set; None: learner, ways and shots.
 
     Raises:
-        ValueError: if it is not they, or not their last checkpoints, that were measured, or two
-            evaluations are alike.
+        ValueError: if an evaluation is not one of the last checkpoints of these runs, or two
+            evaluations have the same ways, shots, queries and split.
     """
     checkpoint = directories[0].newest_checkpoint()
     trained = require_equal_training(directories)
@@ -67,8 +66,8 @@ def publish_fewshot(
         [row for row in read_metrics(one) if row["iteration"] <= trained] for one in directories
     ]
     if not all(rows):
-        raise ValueError("runs must be long enough to have metrics, one has none yet")
-    learner = str(configs[0]["agent"]).removeprefix(_AGENT)
+        raise ValueError("each run must have metrics, one has none")
+    learner = str(configs[0]["agent"]).removeprefix(LEARNER_PREFIX)
     dataset = str(configs[0]["environment"])
     metric = next(iter(measured.values())).first.metric
     episodes = _episodes(configs[0]["agent_config"], metric)
@@ -92,16 +91,17 @@ def publish_fewshot(
 
 
 def fewshot_table(out: Path) -> list[str]:
-    """Lines of Markdown: all few-shot results under a directory; none if there is no result."""
+    """A Markdown table of all few-shot results in a directory, as lines; [] without results."""
     results = [(file.parent, _read(file)) for file in out.glob("*/*/evaluation-*.json")]
     if not results:
         return []
     results.sort(key=lambda result: (result[0], *_order(result[1])))
     return [
-        "Final models on unseen tasks: accuracy in per cent, or mean squared error, after so many",
-        "adaptation steps where a learner takes steps. One run: mean ± 1.96 s/√n over tasks.",
-        "Several: mean ± 1.96 √(s²/n + r²/m) over tasks and runs, as each file says. Published",
-        "figures are those of the papers, with their lengths of training; minutes are of one run.",
+        "Final models on unseen tasks: accuracy in percent, or mean squared error, after the given",
+        "number of adaptation steps, if a learner takes steps. One run: mean ± 1.96 s/√n over",
+        "tasks. Several: mean ± 1.96 √(s²/n + r²/m) over tasks and runs, as stated in each file.",
+        "Published results are from the papers, with their training lengths; minutes are for one",
+        "run.",
         "",
         "| data set | learner | tested on | tasks × runs | training | ours | norm | published |",
         "|---|---|---|---|---|---|---|---|",
@@ -110,14 +110,14 @@ def fewshot_table(out: Path) -> list[str]:
 
 
 def _order(measured: MeasuredRuns) -> tuple[bool, str, int, int, int]:
-    """Position in the table: the test first, then by ways, shots and queries."""
+    """Sorting key of the table: the test split first, then ways, shots and queries."""
     protocol = measured.protocol
     split, ways, shots = str(protocol["split"]), int(protocol["ways"]), int(protocol["shots"])
     return split != "test", split, ways, shots, -_queries(protocol)
 
 
 def _file_name(measured: MeasuredRuns) -> str:
-    """Name of the file in which a result keeps an evaluation."""
+    """Name of the file of an evaluation in a result's folder."""
     protocol, metric = measured.protocol, measured.first.metric
     words = [_episodes(protocol, metric)]
     if metric == "accuracy" and _queries(protocol) != _USUAL_QUERIES:
@@ -130,18 +130,18 @@ def _file_name(measured: MeasuredRuns) -> str:
 def _measured(
     directories: Sequence[RunDirectory], evaluations: Sequence[Path], trained: int
 ) -> dict[Path, MeasuredRuns]:
-    """The evaluations, each of these runs after so many iterations and none like another."""
+    """Read the evaluations and check that they are current, of these runs, and distinct."""
     agent = str(directories[0].config()["agent"])
     found: dict[Path, MeasuredRuns] = {}
     for file in evaluations:
         stored = _read(file)
         require_measured_runs(
-            file, directories, agent, (_AGENT + stored.first.learner, stored.runs)
+            file, directories, agent, (LEARNER_PREFIX + stored.first.learner, stored.runs)
         )
         if stored.protocol["iterations"] != trained:
             raise ValueError(
-                f"{file} must be of the last checkpoint, after {trained} iterations, it is of "
-                f"that after {stored.protocol['iterations']}"
+                f"{file} must be an evaluation of the last checkpoint, after {trained} iterations, "
+                f"got one after {stored.protocol['iterations']}"
             )
         for other, held in found.items():
             if _file_name(held) == _file_name(stored):
@@ -159,7 +159,7 @@ def _read(file: Path) -> MeasuredRuns:
 
 
 def _episodes(settings: Mapping[str, Any], metric: str) -> str:
-    """Ways and shots as folders and files are named."""
+    """Ways and shots as in the names of folders and files."""
     shots = f"{settings['shots']}shot"
     return shots if metric == "mse" else f"{settings['ways']}way-{shots}"
 
@@ -170,7 +170,7 @@ def _episodes_in_words(settings: Mapping[str, Any], metric: str) -> str:
 
 
 def _queries(protocol: Mapping[str, Any]) -> int:
-    """Query points per class; 0 where a grid is asked for."""
+    """Query points per class; 0 if the query is a grid."""
     number, _, unit = str(protocol["query"]).partition(" ")
     return int(number) if unit == "per class" else 0
 
@@ -184,7 +184,7 @@ def _tested_on(stored: MeasuredRuns) -> str:
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's config.json without the folder of its data."""
+    """A run's config.json without the local folder of its data."""
     resumed = [
         {**entry, "command": _portable_command(entry["command"])}
         for entry in config.get("resumed", ())
@@ -231,7 +231,7 @@ def _row(folder: Path, stored: MeasuredRuns) -> str:
 
 
 def _training(folder: Path, config: Mapping[str, Any], iterations: int) -> str:
-    """Episodes, iterations and minutes."""
+    """Training episodes, iterations and minutes."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     minutes = json.loads(lines[-1])["time/seconds"] / 60
     settings = config["agent_config"]
@@ -242,13 +242,13 @@ def _training(folder: Path, config: Mapping[str, Any], iterations: int) -> str:
 
 
 def _shown(stored: MeasuredRuns, settings: Mapping[str, Any]) -> str:
-    """Means and intervals after 1 and 10 steps, and as many as trained or of the learner's test.
+    """Means and intervals after 1 and 10 steps, and after the steps of training or of the test.
 
-    Reptile is trained by steps on minibatches, which are not those of the test.
+    Reptile's steps in training use minibatches and differ from its steps in the test.
     """
     own_test = settings.get("num_test_steps")
     trained = settings.get("num_inner_steps", 1)
-    wanted = own_test or trained
+    usual = own_test or trained
     word = "its own test" if own_test else "as trained"
     scale, digits = (1, 3) if stored.first.metric == "mse" else (100, 2)
     texts = {
@@ -260,9 +260,9 @@ def _shown(stored: MeasuredRuns, settings: Mapping[str, Any]) -> str:
     }
     if 0 not in texts:  # adaptation has no steps
         return texts[1]
-    steps = sorted({*_SHOWN_STEPS, wanted} & set(texts)) or [0]
+    steps = sorted({*_SHOWN_STEPS, usual} & set(texts)) or [0]
     return "<br>".join(
         f"{step} step{'s' if step != 1 else ''}: {texts[step]}"
-        + (f" ({word})" if step == wanted else "")
+        + (f" ({word})" if step == usual else "")
         for step in steps
     )

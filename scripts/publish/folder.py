@@ -1,4 +1,4 @@
-"""What every published result needs, whatever was trained: its runs, metrics and provenance."""
+"""Parts of every published result: its runs, metrics and provenance."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = [
     "write_thinned",
 ]
 
-_MOST_LINES = 200
+_MAX_LINES = 200
 
 
 def open_seeds(runs: Sequence[Path]) -> list[RunDirectory]:
-    """The runs of one experiment; a directory of several seeds stands for all of them.
+    """Open the runs of one experiment; a directory of several seeds stands for all of them.
 
     Raises:
-        ValueError: if there is none, they differ in more than their seeds, or two have the same.
+        ValueError: if there are none, they differ in more than their seeds, or seeds are repeated.
     """
     directories = [RunDirectory.open(Path(one)) for path in runs for one in expanded(str(path))]
     configs = [directory.config() for directory in directories]
@@ -40,61 +40,61 @@ def open_seeds(runs: Sequence[Path]) -> list[RunDirectory]:
         raise ValueError("runs must be seeds of one agent, environment and configuration")
     seeds = [config["seed"] for config in configs]
     if len({*seeds}) < len(seeds):
-        raise ValueError(f"runs must have seeds of their own, got {', '.join(map(str, seeds))}")
+        raise ValueError(f"runs must have distinct seeds, got {', '.join(map(str, seeds))}")
     return directories
 
 
 def require_measured_runs(
     file: Path, runs: Sequence[RunDirectory], agent: str, measured: tuple[str, Sequence[str]]
 ) -> None:
-    """Refuse an evaluation of others than these.
+    """Reject an evaluation of other runs.
 
     Args:
-        file: of the evaluation, for messages.
-        runs: that are published.
-        agent: what they are of.
-        measured: what the evaluation says it is of, and the names of its runs.
+        file: evaluation file, for messages.
+        runs: the runs to publish.
+        agent: their agent.
+        measured: agent and names of the runs in the evaluation.
 
     Raises:
         ValueError: if the agent or a run differs.
     """
-    of, found = measured
+    measured_agent, found = measured
     wanted = [run.path.name for run in runs]
-    if of != agent or sorted(Path(name).name for name in found) != sorted(wanted):
+    if measured_agent != agent or sorted(Path(name).name for name in found) != sorted(wanted):
         raise ValueError(
-            f"{file} must be of {agent} and the runs {', '.join(wanted)}, it is of {of} and "
-            f"{', '.join(found)}"
+            f"{file} must be an evaluation of {agent}, runs {', '.join(wanted)}, got "
+            f"{measured_agent}, runs {', '.join(found)}"
         )
 
 
 def require_equal_training(runs: Sequence[RunDirectory]) -> int:
-    """The iterations that all have been trained for.
+    """The number of training iterations, which must be the same for all runs.
 
     Raises:
-        ValueError: if they differ, or a run has no checkpoint that can be read.
+        ValueError: if it differs, or a run has no readable checkpoint.
     """
     lengths = [
         int(read_header(run.newest_checkpoint())["counters"]["num_iterations"]) for run in runs
     ]
     if len({*lengths}) > 1:
-        raise ValueError(f"runs must be trained alike, got {lengths} iterations")
+        raise ValueError(f"runs must have the same number of iterations, got {lengths}")
     return lengths[0]
 
 
 def write_thinned(file: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write metrics as JSON lines, 200 or so and the last."""
-    every = -(-len(rows) // _MOST_LINES)
+    """Write metrics as JSON lines, thinned to about 200 rows including the last."""
+    every = -(-len(rows) // _MAX_LINES)
     kept = [row for k, row in enumerate(rows) if k % every == 0 or k == len(rows) - 1]
     file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
 
 def provenance(configs: Sequence[Mapping[str, Any]], num_iterations: int, seconds: float) -> str:
-    """The command, commit, seeds, hardware and time of a result in one line.
+    """Command, commit, seeds, hardware and time of a result in one line.
 
     Args:
-        configs: of all seeds; the command is the first one's.
-        num_iterations: of one seed.
-        seconds: that one seed took.
+        configs: config.json of all seeds; the first one provides the command.
+        num_iterations: iterations of one seed.
+        seconds: wall time of one seed.
     """
     command = shlex.join(["metarl", *configs[0]["command"][1:]])
     seeds = ", ".join(str(config["seed"]) for config in configs)

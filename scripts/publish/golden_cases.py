@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from metarl.registry import LEARNER_PREFIX
+
 __all__ = ["Command", "all_cases"]
 
 Command = list[str]
@@ -60,7 +62,7 @@ _OBSERVED_TASKS = ("Navigation2D:maml17+task", "TabularMDP:rl2+task", "Bandit:n1
 
 _FEWSHOT = f"{_QUICK} --iterations 3 --log-every 3"
 _CURVES = f"{_FEWSHOT} --meta-batch-size 3 --hidden-sizes 8 8"
-_PICTURES = (
+_IMAGES = (
     f"{_FEWSHOT} --meta-batch-size 2 --ways 3 --shots 2 --queries 2 --filters 4 4 --test-queries 1"
 )
 _VECTORS = (
@@ -100,15 +102,15 @@ _LEARNER_OPTIONS = {
 
 
 def all_cases(root: Path, listed: str) -> tuple[dict[str, list[Command]], dict[str, str]]:
-    """The cases, and the reasons why others are left out.
+    """The cases, and the reasons why others are skipped.
 
     Args:
-        root: tree that holds results/.
-        listed: what `metarl list envs` prints.
+        root: source tree with results/.
+        listed: output of `metarl list envs`.
 
     Returns:
-        The command lines of each case by its name, in which {out}, {tmp}, {root} and {pictures}
-        stand for folders; and the reasons by the names of those left out.
+        The command lines of each case by its name, in which {out}, {tmp}, {root} and {images}
+        stand for folders; and the reason for each skipped case, by its name.
     """
     cases: dict[str, str] = {}
     skipped: dict[str, str] = {}
@@ -126,7 +128,7 @@ def _add_agents(cases: dict[str, str]) -> None:
         for family in _OPTION_FAMILIES:
             for option in _options(_AGENT_OPTIONS[agent]):
                 words = _merged(f"{begin} 4 --env {family}", option)
-                is_bounded = "transformer" in option  # to the trials that it is trained on
+                is_bounded = "transformer" in option  # by the length of its training trials
                 measure = _merged(_MEASURE, _ONE_TRIAL) if is_bounded else _MEASURE
                 cases[f"agent/{agent}/{family}/{option or 'default'}"] = f"{words}\n{measure}"
         for family in _OBSERVED_TASKS:
@@ -162,11 +164,11 @@ def _add_fewshot(cases: dict[str, str]) -> None:
 
     for learner in (*_GRADIENT, *_METRIC):
         for norm in ("batch", "support", "running", "per-step"):
-            add(learner, "glyphs", _PICTURES, f"--pooling stride --batch-norm {norm}")
+            add(learner, "glyphs", _IMAGES, f"--pooling stride --batch-norm {norm}")
         norm = "batch" if learner in ("maml", "relation") else "running"
-        add(learner, "glyphs", _PICTURES, f"--pooling max --batch-norm {norm}")
+        add(learner, "glyphs", _IMAGES, f"--pooling max --batch-norm {norm}")
         add(learner, "glyphs", _VECTORS, "--backbone mlp")
-        add(learner, "glyphs", _PICTURES, "--min-ways 2 --min-shots 1 --inner-batch 99"
+        add(learner, "glyphs", _IMAGES, "--min-ways 2 --min-shots 1 --inner-batch 99"
             if learner == "reptile" else "--min-ways 2 --min-shots 1")  # fmt: skip
         for dataset in ("sinusoid", "harmonic") if learner in _GRADIENT else ():
             add(learner, dataset, _CURVES)
@@ -174,16 +176,16 @@ def _add_fewshot(cases: dict[str, str]) -> None:
             if learner in _GRADIENT:
                 add(learner, "sinusoid", _CURVES, option)
             if option:
-                add(learner, "glyphs", _PICTURES, option)
+                add(learner, "glyphs", _IMAGES, option)
     for option in _options(_SHARED_OPTIONS):
         add("maml", "sinusoid", _CURVES, option)
     for option in _options("--train-ways 4; --queries 3; --train-shots 1; --seed 7"):
-        add("protonet", "glyphs", _PICTURES, option)
+        add("protonet", "glyphs", _IMAGES, option)
     for learner in ("maml", "anil", "protonet"):
         for options in ("", " split_seed=1 rotations=classes colours=L"):
-            data = f"--data-dir {{pictures}} --dataset-options image_size=16{options}"
-            add(learner, "folder", _PICTURES.replace("--ways 3", "--ways 2"), data)
-    for learner, dataset, common in (("maml", "sinusoid", _CURVES), ("r2d2", "glyphs", _PICTURES)):
+            data = f"--data-dir {{images}} --dataset-options image_size=16{options}"
+            add(learner, "folder", _IMAGES.replace("--ways 3", "--ways 2"), data)
+    for learner, dataset, common in (("maml", "sinusoid", _CURVES), ("r2d2", "glyphs", _IMAGES)):
         first = f"fewshot {learner} --dataset {dataset} --out {{out}} {common}"
         first = _merged(first, "--iterations 2")
         resume = f"fewshot {learner} --out {{out}} --resume --iterations 4"
@@ -197,7 +199,7 @@ def _add_results(cases: dict[str, str], skipped: dict[str, str], root: Path) -> 
     for config in sorted((root / "results").rglob("config.json")):
         folder = config.parent.relative_to(root).as_posix()
         about = json.loads(config.read_text())
-        is_fewshot = about["agent"].startswith("fewshot-")
+        is_fewshot = about["agent"].startswith(LEARNER_PREFIX)
         if is_fewshot and about["environment"] not in _OFFLINE:
             skipped[folder] = f"data set {about['environment']} must be downloaded"
             continue
@@ -213,7 +215,7 @@ def _options(text: str) -> list[str]:
 
 
 def _merged(command: str, options: str) -> str:
-    """A command line with options that take the place of its own."""
+    """A command line with some of its options replaced."""
     parts = re.split(r" (?=--[a-z])", " ".join(command.split()))
     given = re.split(r" (?=--[a-z])", options) if options else []
     names = {part.split()[0] for part in given}

@@ -38,7 +38,7 @@ Trace = dict[str, Any]
 _SECTIONS = ("metrics", "tensors", "evaluation")
 _LEFT_OUT = re.compile(r"(^|_)(time|seconds|versions?|format|provenance|commit)(_|$)")
 _NO_TEST = re.compile(r"(config|seeds)\.json")
-_NUM_CLASSES, _NUM_PICTURES, _PICTURE_SIZE = 10, 6, 16
+_NUM_CLASSES, _NUM_IMAGES, _IMAGE_SIZE = 10, 6, 16
 
 
 class _Difference(NamedTuple):
@@ -47,20 +47,20 @@ class _Difference(NamedTuple):
 
 
 def main() -> int:
-    """Record or compare; the exit status."""
+    """Record or compare, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     record = commands.add_parser("record", help="trace this tree")
-    record.add_argument("--out", type=Path, required=True, help="where the traces are written")
-    compare = commands.add_parser("compare", help="trace this tree and report what differs")
+    record.add_argument("--out", type=Path, required=True, help="file for the traces")
+    compare = commands.add_parser("compare", help="trace this tree and report differences")
     compare.add_argument("traces", type=Path, help="file written by record")
     compare.add_argument(
         "--replace", action="append", default=[], metavar="OLD=NEW",
-        help="a word of command lines that has another name now",
+        help="a word of command lines that has been renamed",
     )  # fmt: skip
     for each in (record, compare):
-        each.add_argument("--only", default="", help="cases whose names hold this text")
-        each.add_argument("--root", type=Path, default=Path.cwd(), help="tree that holds results/")
+        each.add_argument("--only", default="", help="only cases whose names contain this text")
+        each.add_argument("--root", type=Path, default=Path.cwd(), help="source tree with results/")
     options = parser.parse_args()
     options.root = options.root.resolve()
     return _record(options) if options.command == "record" else _compare(options)
@@ -117,14 +117,14 @@ def _traced(commands: list[Command], root: Path) -> Trace:
     with tempfile.TemporaryDirectory() as folder:
         tmp = str(Path(folder).resolve())
         places = {"{out}": f"{tmp}/run", "{tmp}": tmp, "{root}": str(root)}
-        places["{pictures}"] = f"{tmp}/pictures"
-        if any("{pictures}" in word for words in commands for word in words):
-            _draw_pictures(Path(tmp) / "pictures")
+        places["{images}"] = f"{tmp}/pictures"
+        if any("{images}" in word for words in commands for word in words):
+            _write_images(Path(tmp) / "pictures")
         torch.set_num_threads(1)
         for words in commands:
             try:
                 _output([_filled(word, places) for word in words])
-            except (Exception, SystemExit) as problem:  # any failure is a trace, too
+            except (Exception, SystemExit) as problem:  # a failure is part of the trace
                 error = f"{type(problem).__name__}: {problem}".replace(tmp, "{tmp}")
                 error = error.replace(str(root), "{root}")
                 break
@@ -133,19 +133,19 @@ def _traced(commands: list[Command], root: Path) -> Trace:
     return {"commands": commands, "error": error, "seconds": seconds, **contents}
 
 
-def _draw_pictures(folder: Path) -> None:
-    """Class folders of pictures, each of random points, some common to the class."""
+def _write_images(folder: Path) -> None:
+    """Write class folders of random images that share a pattern within each class."""
     import numpy as np
     from PIL import Image
 
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(_NUM_CLASSES):
         (folder / f"class{number}").mkdir(parents=True)
-        common = random.integers(0, 128, (_PICTURE_SIZE, _PICTURE_SIZE, 3))
-        for index in range(_NUM_PICTURES):
-            own = random.integers(0, 128, common.shape)
-            picture = Image.fromarray((common + own).astype(np.uint8))
-            picture.save(folder / f"class{number}" / f"{index}.png")
+        common = rng.integers(0, 128, (_IMAGE_SIZE, _IMAGE_SIZE, 3))
+        for index in range(_NUM_IMAGES):
+            own = rng.integers(0, 128, common.shape)
+            image = Image.fromarray((common + own).astype(np.uint8))
+            image.save(folder / f"class{number}" / f"{index}.png")
 
 
 def _filled(word: str, places: dict[str, str]) -> str:
@@ -155,16 +155,16 @@ def _filled(word: str, places: dict[str, str]) -> str:
 
 
 def _output(words: Command) -> str:
-    """What a command of metarl prints, run in this process."""
+    """Run a command of metarl in this process and return its output."""
     cli = importlib.import_module("metarl.scripts.cli")
-    printed, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
             cli.dispatch(words)
         except SystemExit as stop:
             if stop.code:
-                raise SystemExit(said.getvalue().strip() or str(stop.code)) from None
-    return printed.getvalue()
+                raise SystemExit(errors.getvalue().strip() or str(stop.code)) from None
+    return output.getvalue()
 
 
 def _metrics(tmp: Path) -> Iterator[tuple[str, str]]:
@@ -208,7 +208,7 @@ _READERS = {"metrics": _metrics, "tensors": _tensors, "evaluation": _evaluation}
 
 
 def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """All numbers in JSON, exactly, by where they are; times and versions are left out."""
+    """All numbers in JSON, exactly, by their paths, without times and versions."""
     if isinstance(value, dict):
         for key, part in value.items():
             if not _LEFT_OUT.search(key):
@@ -228,7 +228,7 @@ def _exact(number: float) -> str:
 
 
 def _differences(before: Trace, after: Trace) -> tuple[int, list[_Difference]]:
-    """How many entries have another name, and what has another value."""
+    """The number of renamed entries, and the entries with other values."""
     renamed, found = 0, []
     if before["error"] != after["error"]:
         found.append(_Difference("error", f"{before['error']!r}, now {after['error']!r}"))

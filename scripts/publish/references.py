@@ -1,7 +1,7 @@
-"""Measure the references beside their published numbers: `python scripts/publish/references.py`.
+"""Compare the references with their published results: `python scripts/publish/references.py`.
 
-Writes results/references.json. Parameters that the sources tuned are the best of a small grid of
-ours; about two minutes on one core.
+Writes results/references.json. Parameters that the sources tuned are the best of our own small
+grid. Takes about two minutes on one core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["ReferencesConfig", "cases", "main", "measure"]
 
 
 class Case(NamedTuple):
-    """One number to measure."""
+    """One reference on one environment."""
 
     environment: str
     num_episodes: int  # of a trial
@@ -88,12 +88,12 @@ _DEPENDENT_RULES: tuple[tuple[str, Mapping[str, Any]], ...] = (
 
 @dataclass(frozen=True)
 class ReferencesConfig(Settings):
-    """Measure the references beside their published numbers."""
+    """Compare the references with their published results."""
 
     out: Path = Path("results/references.json")
     """The file to write."""
     seed: WholeNumber = 0
-    """Of tasks and actions."""
+    """Seed of tasks and actions."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def cases() -> Iterator[Case]:
-    """Everything that is measured, in the order of the tables."""
+    """All cases, in the order of the tables."""
     yield from _bandit_cases()
     for variant, regrets in _DEPENDENT.items():
         for (rule, parameters), regret in zip(_DEPENDENT_RULES, regrets, strict=True):
@@ -140,7 +140,7 @@ def _bandit_cases() -> Iterator[Case]:
         environment = f"Bandit:{variant}"
         for rule, published in zip((*_RULES, "bayes-optimal"), returns, strict=False):
             count = num_tasks
-            if rule == "optimistic-thompson":  # it draws 20 times as many numbers
+            if rule == "optimistic-thompson":  # it samples 20 times as many numbers
                 count = min(num_tasks, 1_000_000 // (pulls * arms))
             if count >= 100:
                 yield Case(environment, 1, rule, tuned.get(rule, {}), count, published)
@@ -156,7 +156,7 @@ def _mdp_case(
 
 
 def measure(case: Case, seed: int) -> dict[str, Any]:
-    """One row of the file: the case, and its mean with a 95 % interval over tasks."""
+    """Measure a case; the row holds the case, and its mean with a 95 % interval over tasks."""
     values = _regrets(case, seed) if case.regret else _returns(case, seed)
     interval = mean_interval(values, num_resamples=1000)
     quantity = "regret" if case.regret else "return"
@@ -191,8 +191,8 @@ def _regrets(case: Case, seed: int) -> Sequence[float]:
     env = family.make_batch(tasks, num_envs=1)
     resets = torch_generator(seed, "references", "resets")
     arms = collect_trials(env, player, resets, num_episodes=1).actions[:, 0]
-    chances = family.prepare(torch.from_numpy(tasks))  # [N, 2]
-    lost = chances.amax(-1, keepdim=True) - chances.gather(-1, arms)
+    probabilities = family.prepare(torch.from_numpy(tasks))  # [N, 2]
+    lost = probabilities.amax(-1, keepdim=True) - probabilities.gather(-1, arms)
     regrets: list[float] = lost.sum(-1).tolist()
     return regrets
 

@@ -1,7 +1,7 @@
-"""Publish runs under results/ and regenerate its table: `python scripts/publish/run.py [RUN ...]`.
+"""Publish runs in results/ and regenerate its table: `python scripts/publish/run.py [RUN ...]`.
 
-The runs of one command, or of a directory of several seeds, are one result. They must have been
-measured together: `metarl evaluate RUN [RUN ...] [--json FILE]`.
+All given runs, or the runs in a directory of several seeds, form one result. They must have been
+evaluated together: `metarl evaluate RUN [RUN ...] [--json FILE]`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Annotated
 
 import tyro
 
+from metarl.registry import LEARNER_PREFIX
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.publish.agents import agents_table, publish_agent
 from metarl.scripts.publish.fewshot import fewshot_table, publish_fewshot
@@ -26,19 +27,18 @@ class ResultsConfig:
     """Publish runs and regenerate the table of results."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Directories of runs, or one of several seeds: together one result."""
+    """Directories of runs, or a directory of several seeds: one result."""
     evaluation: tuple[Path, ...] = ()
-    """What `metarl evaluate` wrote of them, of few-shot runs one file or more; by default
+    """Evaluation files of the runs from `metarl evaluate`, several for few-shot runs; default:
     evaluation.json in the first directory."""
     name: str | None = None
-    """Folder of the result under its environment or data set, for one that stands beside another
-    of the same kind."""
+    """Name of the result's folder, if there are several results of the same agent or learner."""
     out: Path = Path("results")
-    """Where results live."""
+    """Folder of all results."""
 
     def __post_init__(self) -> None:
         if self.name is not None and Path(self.name).name != self.name:
-            raise ValueError(f"name must be that of one folder, got {self.name!r}")
+            raise ValueError(f"name must be the name of one folder, got {self.name!r}")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,18 +54,18 @@ def main(arguments: Sequence[str]) -> None:
 def publish(
     runs: Sequence[Path], evaluations: Sequence[Path], out: Path, *, name: str | None = None
 ) -> Path:
-    """Copy what is small and matters of these runs; the directory of the result.
+    """Copy the small files of runs into a folder of results, and return the folder.
 
     Args:
         runs: the seeds of one experiment; a directory of several stands for all of them.
-        evaluations: what `metarl evaluate` wrote of them; () is evaluation.json in the first
-            directory. Agents have one file.
-        out: where results live.
-        name: of the result's folder; None: the agent's, or learner, ways and shots.
+        evaluations: evaluation files of the runs, one for agents; (): evaluation.json in the first
+            directory.
+        out: folder of all results.
+        name: name of the result's folder; None: the agent, or learner, ways and shots.
 
     Raises:
-        ValueError: if the runs are not seeds of one experiment, or it is not they who were
-            measured.
+        ValueError: if the runs are not seeds of one experiment, or the evaluations are not of
+            these runs.
     """
     directories = open_seeds(runs)
     files = list(evaluations) or [runs[0] / "evaluation.json"]
@@ -75,7 +75,7 @@ def publish(
                 f"the runs have no evaluation {file}; write it with metarl evaluate "
                 f"{' '.join(str(one.path) for one in directories)} --json {file}"
             )
-    if str(directories[0].config()["agent"]).startswith("fewshot-"):
+    if str(directories[0].config()["agent"]).startswith(LEARNER_PREFIX):
         return publish_fewshot(directories, files, out / "fewshot", name)
     if len(files) > 1:
         raise ValueError(f"evaluation must be one file for agents, got {len(files)}")
@@ -83,7 +83,7 @@ def publish(
 
 
 def table(out: Path) -> str:
-    """The tables of all results under a directory, as Markdown."""
+    """The tables of all results in a directory, as Markdown."""
     lines = [
         "# Results",
         "",

@@ -174,7 +174,7 @@ def test_measuring_with_impossible_settings_is_refused(protonet, options, messag
         ),
         (
             "fewshot maml --iterations 1 --filters 8 8",
-            r"filters must be left out with backbone mlp, which has no use for it, got \(8, 8\)",
+            r"filters must be left out with backbone mlp, which does not use it, got \(8, 8\)",
         ),
         (
             "fewshot maml --iterations 1 --dataset-options device=cuda",

@@ -65,7 +65,7 @@ def test_validation_classes_are_trained_on_if_asked_for_and_then_judge_nothing(n
 
 
 def test_validation_classes_cannot_be_trained_on_where_there_are_none():
-    with pytest.raises(ValueError, match="train_split must be train for sinusoid, which keeps no"):
+    with pytest.raises(ValueError, match="train_split must be train for sinusoid, which has no"):
         learner(train_split="train+validation")
     with pytest.raises(ValueError, match=r"train_split must be one of .*, got 'all'"):
         learner(train_split="all")

@@ -171,7 +171,7 @@ def test_settings_that_the_net_does_not_read_are_refused_where_they_were_asked_f
     require_read(MAMLConfig(backbone=backbone), {"backbone", name})
     require_read(replace(config, backbone={"mlp": "conv", "conv": "mlp"}[backbone]), {name})
     with pytest.raises(
-        ValueError, match=f"^{name} must be left out with backbone {backbone}, which has no use"
+        ValueError, match=f"^{name} must be left out with backbone {backbone}, which does not use"
     ):
         require_read(config, {"backbone", name})
 

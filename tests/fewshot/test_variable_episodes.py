@@ -224,7 +224,7 @@ def test_the_command_trains_on_them(tmp_path: Path):
             {"min_ways": 2},
             "min_ways must be left out for transfer, which trains on",
         ),
-        ("reptile", {"min_ways": 2}, "inner_batch must be 30 or more, the whole support set, whe"),
+        ("reptile", {"min_ways": 2}, "inner_batch must be 30 or more, the whole support set, if"),
     ],
 )
 def test_episodes_that_cannot_vary_so_are_refused(name, changes, message):

@@ -207,5 +207,5 @@ def test_statistics_are_of_what_each_convolution_gives(own: bool) -> None:
 
 
 def test_pictures_too_small_for_the_blocks_are_refused() -> None:
-    with pytest.raises(ValueError, match="filters must be fewer than 4 for images of 9×8"):
+    with pytest.raises(ValueError, match="filters must name fewer than 4 blocks for images of 9×8"):
         ConvNet(SHAPE, 5, (3, 3, 3, 3))

@@ -22,20 +22,23 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "attention": (lambda: nn.MultiheadAttention(2, 1), "fused attention"),
     "encoder layer": (lambda: nn.TransformerEncoderLayer(2, 1, 4, 0.0), "fused attention"),
     "decoder layer": (lambda: nn.TransformerDecoderLayer(2, 1, 4, 0.0), "fused attention"),
-    "dropout": (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)), "drops units at random"),
-    "dropout 2d": (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout2d()), "drops units"),
-    "alpha dropout": (lambda: nn.Sequential(nn.Linear(2, 2), nn.AlphaDropout()), "drops units"),
+    "dropout": (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)), "drops random unit"),
+    "dropout 2d": (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout2d()), "drops random units"),
+    "alpha dropout": (
+        lambda: nn.Sequential(nn.Linear(2, 2), nn.AlphaDropout()),
+        "drops random units",
+    ),
     "spectral norm by hook": (
         lambda: nn.utils.spectral_norm(nn.Linear(2, 2)),
-        "reparametrises its weights",
+        "reparametrizes its weights",
     ),
     "spectral norm": (
         lambda: parametrizations.spectral_norm(nn.Linear(2, 2)),
-        "reparametrises its weights",
+        "reparametrizes its weights",
     ),
     "weight norm": (
         lambda: parametrizations.weight_norm(nn.Linear(2, 2)),
-        "reparametrises its weights",
+        "reparametrizes its weights",
     ),
     "random slope": (lambda: nn.Sequential(nn.Linear(2, 2), nn.RReLU()), "use nn.LeakyReLU"),
     "random slope in evaluation": (
@@ -49,7 +52,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "fractional pooling": (
         lambda: nn.Sequential(nn.Conv2d(1, 1, 1), nn.FractionalMaxPool2d(2, output_size=1)),
-        "pools at random places",
+        "pools in random regions",
     ),
     "response norm over maps": (
         lambda: nn.Sequential(nn.Conv2d(1, 1, 1), nn.CrossMapLRN2d(1)),
@@ -117,7 +120,7 @@ def test_an_embedding_is_adapted_for_several_tasks_at_once():
 
 
 def test_a_refused_part_is_named():
-    with pytest.raises(ValueError, match=r"module part 'body\.1' drops units"):
+    with pytest.raises(ValueError, match=r"module part 'body\.1' drops random units"):
         functional_module(nn.ModuleDict({"body": nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))}))
     with pytest.raises(ValueError, match=r"module part 'GRU' is a fused recurrent layer"):
         functional_module(nn.GRU(2, 2))

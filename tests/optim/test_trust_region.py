@@ -271,7 +271,7 @@ def test_no_tries_leave_the_parameters():
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, 1.5, math.nan])
 def test_a_ratio_out_of_range_is_refused(ratio):
-    with pytest.raises(ValueError, match="backtrack_ratio must lie between 0 and 1, got"):
+    with pytest.raises(ValueError, match="backtrack_ratio must be between 0 and 1, exclusive, got"):
         search(Script((0.0, 0.0)), ratio=ratio)
 
 

@@ -99,7 +99,7 @@ def test_the_adaptation_figure_names_what_it_shows():
 def test_steps_and_episodes_are_compared_by_the_episodes_seen_before():
     memory = evaluation(agent="memory", remembers=True)
     figure = adaptation_figure([evaluation(), memory])
-    assert axes_of(figure).get_xlabel() == "episodes of the task seen before"
+    assert axes_of(figure).get_xlabel() == "earlier episodes of the task"
     for name in ("slider", "memory"):
         assert line(figure, name).get_xdata().tolist() == [0, 2, 4]
 
@@ -193,7 +193,9 @@ def test_long_runs_are_thinned_but_keep_their_ends():
 
 @pytest.mark.parametrize("agents", [{}, {"slider": []}, {"slider": [[]]}])
 def test_curves_of_nothing_are_refused(agents):
-    with pytest.raises(ValueError, match="agents must each hold one run or more that has metrics"):
+    with pytest.raises(
+        ValueError, match="each agent must have at least one run, and each run metrics"
+    ):
         learning_curves_figure(agents)
 
 

@@ -104,7 +104,7 @@ def test_the_share_of_best_choices_is_drawn_beside_that_of_chance():
 
 
 def test_without_an_oracle_there_is_no_best_choice():
-    with pytest.raises(ValueError, match="choices must be of a family with an oracle"):
+    with pytest.raises(ValueError, match="choices must come from a family with an oracle"):
         best_choice_figure(some_choices(best=False))
 
 

@@ -72,5 +72,5 @@ def test_several_agents_are_compared_after_adaptation():
 
 
 def test_a_profile_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="evaluations must hold one at least, got none"):
+    with pytest.raises(ValueError, match="evaluations must have at least one entry, got none"):
         profile_figure([])

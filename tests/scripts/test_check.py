@@ -88,7 +88,7 @@ def test_all_checks_every_family_and_says_which_it_leaves_out(capsys):
     FAMILIES.register(Entry("Gone", "no_such_module_of_ours:Gone", "not there", ("a",)))
     lines, code = checked(capsys, "--all")
     assert code == 0
-    assert lines[0].startswith("Gone:a is left out: Gone needs a module that is not installed")
+    assert lines[0].startswith("Gone:a is skipped: Gone needs a module that is not installed")
     assert [line for line in lines if ":plain" in line] == ["Walk:plain", "Plain:plain"]
     assert lines[-1] == "2 families are sound"
 
@@ -98,7 +98,7 @@ def test_a_check_of_nothing_is_not_a_success(capsys):
     FAMILIES.register(Entry("Gone", "no_such_module_of_ours:Gone", "not there", ("a",)))
     with pytest.raises(ValueError, match=r"^no family could be checked"):
         main(["--all"])
-    assert capsys.readouterr().out.startswith("Gone:a is left out: ")
+    assert capsys.readouterr().out.startswith("Gone:a is skipped: ")
 
 
 def test_a_family_that_cannot_be_made_is_a_failure_and_the_others_are_checked(capsys):

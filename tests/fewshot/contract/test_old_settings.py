@@ -109,11 +109,11 @@ def test_settings_of_maml_make_no_variant(name):
     ("name", "changes", "message"),
     [
         ("meta-sgd", {"rates": "fixed"}, "whose rates is always 'per-parameter', got 'fixed'; "
-         "the learner maml has that"),
+         "use the learner maml for that"),
         ("maml", {"rates": "momentum"}, "rates must be left out for maml, .* the learner "
-         "learned-momentum has that"),
+         "learned-momentum for that"),
         ("fomaml", {"mode": "unrolled"}, "whose mode is always 'first_order', got 'unrolled'; "
-         "the learner maml has that"),
+         "use the learner maml for that"),
         ("boil", {"adapted": "body"}, "got 'body'; leave it out"),
         ("maml", {"inner_lrr": 1}, "setting of maml .*'inner_lrr'; did you mean 'inner_lr'"),
         ("protonet", {"rates": "fixed"}, "setting of protonet .*'rates'"),

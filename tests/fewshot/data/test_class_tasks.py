@@ -297,7 +297,7 @@ def test_variable_episodes_count_what_was_drawn_and_hide_the_rest():
     [
         ((5, 1, 1), "train", "ways must be 4 or less: split 'train' of numbers has 4 classes, got"),
         ((2, 3, 3), "train", "class 'class 0' of split 'train' of numbers has 5 points and an "
-         r"episode needs 6 \(3 shots \+ 3 queries\); ask for fewer"),
+         r"episode needs 6 \(3 shots \+ 3 queries\); reduce them"),
         ((2, 1, 1), "tset", "split must be one of train, test, got 'tset'; did you mean 'test'"),
     ],
 )  # fmt: skip
@@ -314,7 +314,7 @@ def test_counts_below_one_are_refused():
         counts[position] = 0
         with pytest.raises(ValueError, match=f"{name} must be 1 or more, got 0"):
             EpisodeShape(*counts)
-    with pytest.raises(ValueError, match=r"ways must be \(fewest, most\), got \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"ways must be \(minimum, maximum\), got \(3, 2\)"):
         EpisodeRanges((3, 2), (1, 1), 1)
     with pytest.raises(ValueError, match="shots must be 1 or more, got 0"):
         EpisodeRanges((1, 2), (0, 1), 1)
@@ -323,7 +323,7 @@ def test_counts_below_one_are_refused():
 def test_rotations_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="rotations must be one of none, drawn, classes"):
         picture_tasks("turned")
-    with pytest.raises(ValueError, match=r"rotations need square pictures .* are \(2,\)"):
+    with pytest.raises(ValueError, match=r"rotations need square images .* got inputs \(2,\)"):
         numbered_tasks(rotations="drawn")
 
 
@@ -343,16 +343,16 @@ def test_labels_and_points_that_cannot_be_are_refused():
     def make(points: Tensor, labels: Tensor) -> ClassData:
         return data_of_labels(points, labels, ["a", "b"], encoding="float32", input_shape=(2,))
 
-    with pytest.raises(ValueError, match=r"labels must lie in 0 … 1, label 1 is 2"):
+    with pytest.raises(ValueError, match=r"labels must be 0 to 1, got 2 at index 1"):
         make(points, torch.tensor([0, 2, 1]))
-    with pytest.raises(ValueError, match=r"labels must lie in 0 … 1, label 2 is -1"):
+    with pytest.raises(ValueError, match=r"labels must be 0 to 1, got -1 at index 2"):
         make(points, torch.tensor([0, 1, -1]))
     with pytest.raises(ValueError, match=r"one for each of the 3 points, got shape \(2,\)"):
         make(points, torch.tensor([0, 1]))
     with pytest.raises(TypeError, match=r"labels must be integers, got torch.float32"):
         make(points, torch.tensor([0.0, 1.0, 1.0]))
     points[1, 1] = math.nan
-    with pytest.raises(ValueError, match="inputs must be finite, point 1 holds NaN"):
+    with pytest.raises(ValueError, match="inputs must be finite, got NaN or infinity in point 1"):
         make(points, torch.tensor([0, 1, 1]))
 
 

@@ -94,7 +94,7 @@ def test_a_file_is_fetched_to_its_place_and_only_once(server, tmp_path, checksum
     [
         ("/file", f"sha256:{'0' * 64}", "must have the checksum sha256:0000"),
         ("/file", f"md5:{'0' * 32}", "must have the checksum md5:0000"),
-        ("/cut", SHA256, "must have 768000 bytes, the connection ended before"),
+        ("/cut", SHA256, "must have 768000 bytes, the connection ended early"),
         ("/nothing", SHA256, "404 Client Error"),
     ],
 )

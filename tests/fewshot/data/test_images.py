@@ -88,8 +88,8 @@ def test_pictures_are_converted_before_they_are_resized(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"no picture", "no picture format"),
-        (b"", "no picture format"),
+        (b"no picture", "unknown image format"),
+        (b"", "unknown image format"),
         (FILES["b/2.png"][:50], ".*truncated.*"),
     ],
     ids=["text", "empty", "truncated"],
@@ -97,7 +97,7 @@ def test_pictures_are_converted_before_they_are_resized(tmp_path):
 def test_a_picture_that_cannot_be_read_is_named(tmp_path, content, reason):
     (tmp_path / "good.png").write_bytes(FILES["b/2.png"])
     (tmp_path / "worse.png").write_bytes(content)
-    message = rf"picture worse.png of .* cannot be read \({reason}\); remove it or replace the file"
+    message = rf"image worse.png of .* cannot be read \({reason}\); remove or replace it"
     with ImageFiles(tmp_path) as files, pytest.raises(ValueError, match=message):
         read_images(files, files.names, resized(2, "RGB", NEAREST))
 
@@ -111,7 +111,7 @@ def test_what_holds_no_pictures_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with (
         ImageFiles(tmp_path / "empty") as files,
-        pytest.raises(ValueError, match="must hold pictures, it holds none"),
+        pytest.raises(ValueError, match="must hold images, it holds none"),
     ):
         read_images(files, files.names, resized(2, "RGB", NEAREST))
 
@@ -136,7 +136,7 @@ def archive_with(path: Path, content: bytes, **entry: int) -> Path:
 )
 def test_an_archive_that_cannot_be_decompressed_is_one_sentence(tmp_path, entry, reason):
     source = archive_with(tmp_path / "set.zip", png(picture(0)), **entry)
-    message = rf"^picture a/1.png of {source} cannot be read \(.*{reason}.*; extract the archive"
+    message = rf"^image a/1.png of {source} cannot be read \(.*{reason}.*; extract the archive"
     with ImageFiles(source) as files, pytest.raises(ValueError, match=message) as caught:
         read_images(files, files.names, resized(2, "RGB", NEAREST))
     assert "\n" not in str(caught.value)

@@ -48,5 +48,5 @@ def test_quarter_turns_are_those_of_rot90(channels):
 
 @pytest.mark.parametrize("shape", [(3,), (1, 2, 3), (4, 4)])
 def test_only_square_pictures_can_be_turned(shape):
-    with pytest.raises(ValueError, match="rotations need square pictures"):
+    with pytest.raises(ValueError, match="rotations need square images"):
         quarter_turns(shape, "cpu")

@@ -49,7 +49,9 @@ def test_a_digest_tells_splits_apart():
 
 
 def test_a_wrong_number_of_classes_is_refused():
-    with pytest.raises(ValueError, match="classes must be 10 to be split into 6, 1, 3, got 9"):
+    with pytest.raises(
+        ValueError, match="number of classes must be 10 for splits of 6, 1, 3, got 9"
+    ):
         seeded_split(NAMES[:9], (6, 1, 3), 0)
 
 
@@ -64,7 +66,7 @@ def test_shares_must_leave_classes_to_train_on():
 
 def test_a_list_with_unknown_or_repeated_classes_is_refused():
     assert listed_split(NAMES, {"train": NAMES[:2]}) == {"train": tuple(NAMES[:2])}
-    with pytest.raises(ValueError, match="split 'test' lists class 'class z', which the data do"):
+    with pytest.raises(ValueError, match="split 'test' lists class 'class z', which the data set"):
         listed_split(NAMES, {"test": ["class z"]})
     with pytest.raises(ValueError, match="class 'class a' is in split 'train' and in 'test'"):
         listed_split(NAMES, {"train": ["class a"], "test": ["class a"]})
@@ -78,7 +80,7 @@ def test_splits_have_their_short_names_and_others_are_refused_with_the_nearest()
     assert list(listed) == ["train", "validation", "test"]
     with pytest.raises(ValueError, match=r"split must be one of .*, got 'tets'; .* mean 'test'"):
         listed_split(NAMES, {"train": NAMES[:2], "tets": NAMES[2:]})
-    with pytest.raises(ValueError, match="list 'validation' once, 'validation' is the same"):
+    with pytest.raises(ValueError, match="list 'validation' once, got 'validation' as a second"):
         listed_split(NAMES, {"val": NAMES[:2], "validation": NAMES[2:]})
 
 

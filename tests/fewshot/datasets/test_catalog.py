@@ -90,6 +90,8 @@ def test_a_folder_may_have_a_number_for_a_name(tmp_path):
     tasks = make_tasks("folder", data_dir=tmp_path, path=2024, image_size=4)
     assert tasks.protocol["folder"] == "2024"
     for value in (1.5, True, None):
-        message = f"option path of folder must be a path, got {value}; begin one of that name with"
+        message = (
+            f"option path of folder must be a path, got {value}; write a folder of that name as"
+        )
         with pytest.raises(ValueError, match=message):
             make_tasks("folder", data_dir=tmp_path, path=value)

@@ -119,7 +119,7 @@ class Trap:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pickle.dumps(Trap()), r"meta of .* is damaged: it asks for \w+.system, which no array"),
+        (pickle.dumps(Trap()), r"meta of .* is damaged: it uses \w+.system, which arrays"),
         (b"", "meta of .* is damaged"),
         (b"nonsense", "meta of .* is damaged"),
         (pickle.dumps([1]), "meta of .* is damaged: it must hold a dictionary"),

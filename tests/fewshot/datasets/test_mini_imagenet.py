@@ -29,7 +29,7 @@ def photograph(label: str, number: int) -> Image.Image:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch) -> DataPlace:
-    monkeypatch.setattr(mini_imagenet, "_PICTURES", PICTURES)
+    monkeypatch.setattr(mini_imagenet, "_IMAGES", PICTURES)
     sizes = {"train": ("train", 3), "validation": ("val", 2), "test": ("test", 2)}
     monkeypatch.setattr(mini_imagenet, "_SPLITS", sizes)
     folder = tmp_path / "mini-imagenet"
@@ -77,7 +77,7 @@ def test_a_split_with_other_counts_is_refused(place, tmp_path):
     with zipfile.ZipFile(tmp_path / "mini-imagenet" / "val.zip", "a") as archive:
         archive.writestr("n99/0.png", b"")
     tasks = mini_imagenet_tasks(place)
-    with pytest.raises(ValueError, match=r"val.zip must hold 8 pictures of 2 classes .* 9 of 3"):
+    with pytest.raises(ValueError, match=r"val.zip must hold 8 images of 2 classes .* 9 of 3"):
         tasks.data("validation")
 
 

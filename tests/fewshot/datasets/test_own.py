@@ -91,7 +91,7 @@ def test_arrays_of_anything_else_are_refused():
 
 
 def test_two_classes_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="different for each class, 'dog' is repeated"):
+    with pytest.raises(ValueError, match="class_names must be distinct, got 'dog' twice"):
         tensor_tasks(torch.ones(3, 1), torch.arange(3), class_names=["dog", "cat", "dog"])
 
 
@@ -101,8 +101,12 @@ def test_two_classes_of_one_name_are_refused():
         (torch.ones(3), torch.arange(3), r"inputs must be \[points, ...\] .* got shape \(3,\)"),
         (torch.ones(0, 2), torch.arange(0), r"at least one point, got shape \(0, 2\)"),
         (torch.ones(3, 2), torch.arange(2), r"one for each of the 3 points, got shape \(2,\)"),
-        (torch.tensor([[1.0], [math.inf]]), torch.arange(2), "inputs must be finite, point 1"),
-        (torch.ones(2, 1), torch.tensor([0, -1]), "labels must lie in 0 … 0, label 1 is -1"),
+        (
+            torch.tensor([[1.0], [math.inf]]),
+            torch.arange(2),
+            "inputs must be finite, got NaN or infinity in point 1",
+        ),
+        (torch.ones(2, 1), torch.tensor([0, -1]), "labels must be 0 to 0, got -1 at index 1"),
     ],
 )
 def test_tensors_that_cannot_be_are_refused(inputs, labels, message):
@@ -116,7 +120,7 @@ def test_labels_that_are_no_integers_are_refused():
 
 
 def test_labels_beyond_the_names_are_refused():
-    with pytest.raises(ValueError, match="labels must lie in 0 … 1, label 2 is 2"):
+    with pytest.raises(ValueError, match="labels must be 0 to 1, got 2 at index 2"):
         tensor_tasks(torch.ones(3, 1), torch.arange(3), class_names=["a", "b"])
 
 
@@ -170,7 +174,7 @@ def test_folders_of_splits_may_have_capitals(tmp_path):
 
 def test_a_class_in_two_splits_is_refused(tmp_path):
     path = write_classes(tmp_path / "birds", ["train/a", "train/b", "test/b", "test/c"])
-    message = "in one split only, test/b and train/b have the same name: keep one or rename one"
+    message = "in one split only, test/b and train/b have the same name: remove or rename one"
     with pytest.raises(ValueError, match=message):
         folder_tasks(DataPlace(), path=path, image_size=4)
 
@@ -178,7 +182,7 @@ def test_a_class_in_two_splits_is_refused(tmp_path):
 @pytest.mark.parametrize("other", ["extra/c", "c", "testing/c"])
 def test_classes_beside_the_folders_of_splits_are_refused(tmp_path, other):
     path = write_classes(tmp_path / "birds", ["train/a", "train/b", other])
-    message = f"all in train, val and test or none of them, train/a does and {other} does not"
+    message = f"in train, val and test, or none of them; train/a does and {other} does not"
     with pytest.raises(ValueError, match=message):
         folder_tasks(DataPlace(), path=path, image_size=4)
 
@@ -211,10 +215,10 @@ def test_folders_that_cannot_be_are_refused(tmp_path):
         folder_tasks(place, path="absent")
     write_classes(tmp_path / "birds", ["a", "b"])
     (tmp_path / "birds" / "loose.png").write_bytes((tmp_path / "birds/a/0.png").read_bytes())
-    with pytest.raises(ValueError, match=r"must hold class folders .* loose.png lies beside them"):
+    with pytest.raises(ValueError, match=r"must hold class folders .* got loose.png outside"):
         folder_tasks(place, path="birds")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty must hold pictures, it holds none"):
+    with pytest.raises(ValueError, match="empty must hold images, it holds none"):
         folder_tasks(place, path="empty")
     with pytest.raises(ValueError, match="image_size must be 1 or more, got 0"):
         folder_tasks(place, path="birds", image_size=0)

@@ -188,7 +188,10 @@ def test_evaluations_that_do_not_belong_are_refused_and_nothing_is_written(
 ):
     cases = [
         ([protonet / "2.json", protonet / "2.json"], "evaluations must differ in ways, shots, q"),
-        ([maml / "evaluation.json"], "must be of fewshot-protonet and the runs protonet, it is of"),
+        (
+            [maml / "evaluation.json"],
+            "must be an evaluation of fewshot-protonet, runs protonet, got",
+        ),
         ([tmp_path / "no.json"], r"the runs have no evaluation .*no\.json; write it with metarl"),
         ([protonet / "config.json"], "must hold evaluations of format 2, it is damaged or older"),
     ]

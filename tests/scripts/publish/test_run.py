@@ -71,7 +71,7 @@ def test_runs_named_one_by_one_need_the_file_of_their_evaluation(seeds, tmp_path
 
 
 def test_an_evaluation_of_other_runs_is_refused(seeds, tmp_path):
-    message = "must be of maml-trpo and the runs seed_0, it is of maml-trpo and seed_0, seed_1"
+    message = "must be an evaluation of maml-trpo, runs seed_0, got maml-trpo, runs seed_0, seed_1"
     with pytest.raises(ValueError, match=message):
         publish([seeds / "seed_0"], [seeds / "evaluation.json"], tmp_path)
 
@@ -137,8 +137,11 @@ def test_what_was_measured_before_more_training_or_elsewhere_is_refused(seeds, t
     (stored,) = read_evaluations(seeds / "evaluation.json")
     file = tmp_path / "stale.json"
     for change, message in (
-        ({"iterations": (1, 1)}, "must be of 2 iterations, as the runs are, it is of 1, 1"),
-        ({"environment": "PointRobot:pearl"}, "must be of Navigation2D:maml17, it is of PointR"),
+        ({"iterations": (1, 1)}, "must be an evaluation after 2 iterations, got 1, 1"),
+        (
+            {"environment": "PointRobot:pearl"},
+            "must be an evaluation in Navigation2D:maml17, got PointR",
+        ),
     ):
         write_evaluations(file, [replace(stored, **change)])
         with pytest.raises(ValueError, match=message):
@@ -147,7 +150,7 @@ def test_what_was_measured_before_more_training_or_elsewhere_is_refused(seeds, t
 
 def test_the_same_seed_twice_is_refused(seeds, tmp_path):
     shutil.copytree(seeds / "seed_0", tmp_path / "again")
-    with pytest.raises(ValueError, match="runs must have seeds of their own, got 0, 0"):
+    with pytest.raises(ValueError, match="runs must have distinct seeds, got 0, 0"):
         publish([seeds / "seed_0", tmp_path / "again"], [], tmp_path / "results")
 
 
