@@ -70,7 +70,7 @@ def test_a_broken_promise_shows_its_counterexample_and_ends_with_code_one(capsys
     assert [line for line in lines if not line.startswith("  ")] == [
         "Walk:plain",
         "WalksAway:plain",
-        "1 promise broken",
+        "1 check failed",
     ]
     broken = [line for line in lines if "FAIL" in line]
     assert len(broken) == 1
@@ -153,8 +153,8 @@ class Nameless(Walk):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "check must be given families or --all, see metarl list envs"),
-        ("Walk:plain --all", "check must be given families or --all, see metarl list envs"),
+        ("", "give either families or --all; metarl list envs"),
+        ("Walk:plain --all", "give either families or --all; metarl list envs"),
         ("Wlak:plain", "environment must be one of .*, got 'Wlak'; did you mean 'Walk'"),
         ("Walk", "environment must name its variant, one of Walk:plain, got 'Walk'"),
         ("Walk:plain --num-tasks 1", "num_tasks must be 2 or more, got 1"),

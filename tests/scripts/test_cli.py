@@ -76,7 +76,7 @@ MISTAKES = [
     ("fewshot maml --out OUT --mode second", "--mode must be one of .*recurrence.*, got 'second'"),
     ("list agnets", "must be one of all, agents, .*, got 'agnets'; did you mean 'agents'"),
     ("check Navigation2D:maml", "variant of Navigation2D must be one of maml17, got 'maml'"),
-    ("check", "check must be given families or --all, see metarl list envs"),
+    ("check", "give either families or --all; metarl list envs"),
 ]
 
 

@@ -363,19 +363,18 @@ def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory"),
             1,
-            "there is too little memory, make the net or the batch smaller: "
-            "DefaultCPUAllocator: can't allocate memory",
+            "out of memory, use a smaller net or batch: DefaultCPUAllocator: can't allocate memory",
         ),
         (
             RuntimeError("Storage size calculation overflowed with sizes=[1]\nmore"),
             1,
-            "there is too little memory, make the net or the batch smaller: "
+            "out of memory, use a smaller net or batch: "
             "Storage size calculation overflowed with sizes=[1]",
         ),
         (
             OverflowError("int too large to convert to float"),
             2,
-            "a number is too large to compute with: int too large to convert to float",
+            "a number is too large: int too large to convert to float",
         ),
         (KeyboardInterrupt(), 130, "stopped"),
     ],

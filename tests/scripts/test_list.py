@@ -101,8 +101,8 @@ def test_a_family_is_listed_with_each_variant_and_what_is_missing_is_said(capsys
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--markdown", "--markdown must follow envs: metarl list envs --markdown"),
-        ("agents --markdown", "--markdown must follow envs: metarl list envs --markdown"),
+        ("--markdown", "--markdown needs envs: metarl list envs --markdown"),
+        ("agents --markdown", "--markdown needs envs: metarl list envs --markdown"),
         ("enws", "'enws'.*'envs'"),
         ("envs agents", "agents"),
     ],

@@ -54,5 +54,5 @@ def test_tyro_reports_rejected_input_as_an_event(line, kind, fields):
 
 def test_an_event_of_a_later_version_still_gives_one_sentence():
     event = _errors.ParseErrorEvent(prog="go")
-    expected = "the command line must be written as go --help shows it"
+    expected = "the command line must follow go --help"
     assert sentence(event, CommandLine("go", ["--out"])) == expected

@@ -207,7 +207,7 @@ def test_the_command_prints_accuracy_before_and_after(capsys: pytest.CaptureFixt
     main(OPTIONS.split())
     said = capsys.readouterr().out
     assert "iteration 2/2: query loss" in said
-    assert "3 tasks of unseen intents, 3-way 1-shot (chance 33.3%)" in said
+    assert "3 tasks of unseen intents, 3-way 1-shot (random guessing: 33.3%)" in said
     assert re.search(r"before adaptation +\d+\.\d%  \(-?\d+\.\d% … \d+\.\d%\)", said)
     assert re.search(r"after 3 steps +\d+\.\d%", said)
 

@@ -207,7 +207,7 @@ def test_an_evaluation_of_an_earlier_checkpoint_is_refused(protonet, tmp_path):
     old = read(run / "2.json")
     old["protocol"]["iterations"] = 40
     (run / "2.json").write_text(json.dumps(old), encoding="utf-8")
-    with pytest.raises(ValueError, match="after 50 iterations, it is of that after 40"):
+    with pytest.raises(ValueError, match="after 50 iterations, got one after 40"):
         publish([run], [run / "2.json"], tmp_path / "results")
 
 
@@ -215,7 +215,7 @@ def test_runs_too_short_for_metrics_or_of_two_experiments_are_refused(maml, tmp_
     short = tmp_path / "short"
     metarl(MAML.replace("200", "2"), short)
     (short / "metrics.jsonl").write_text("", encoding="utf-8")  # as runs of before left it
-    with pytest.raises(ValueError, match="runs must be long enough to have metrics"):
+    with pytest.raises(ValueError, match="each run must have metrics"):
         publish([short], [], tmp_path / "results")
     other = tmp_path / "other"
     metarl(f"{MAML.replace('200', '2')} --inner-lr 0.02", other)

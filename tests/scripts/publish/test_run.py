@@ -101,7 +101,7 @@ def test_a_result_can_have_a_name_of_its_own(seeds, tmp_path):
     other = publish([seeds], [], tmp_path, name="maml-trpo-again")
     assert (first.parent, other.name) == (other.parent, "maml-trpo-again")
     assert len([line for line in table(tmp_path).splitlines() if "| Navigation2D" in line]) == 2
-    with pytest.raises(ValueError, match="name must be that of one folder, got 'a/b'"):
+    with pytest.raises(ValueError, match="name must be the name of one folder, got 'a/b'"):
         main([str(seeds), "--name", "a/b", "--out", str(tmp_path)])
 
 
