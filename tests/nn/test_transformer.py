@@ -217,7 +217,7 @@ def test_each_trial_of_a_batch_is_the_one_that_runs_alone(path, cleared):
 
 
 def test_a_trial_that_is_too_long_is_refused():
-    params, message = fresh(), "trial must have at most 8 steps .* got 9"
+    params, message = fresh(), "trial must have at most 8 steps.* got 9"
     state = MEMORY.start(params, 1)
     for _ in range(8):
         _, state = MEMORY.step(params, torch.zeros(1, INPUTS).double(), state)

@@ -257,7 +257,7 @@ def test_heads_that_do_not_divide_the_size_are_refused():
 
 def test_more_episodes_than_a_transformer_was_made_for_are_refused():
     learner = agent(memory="transformer", family=make_family("GridNavigation:varibad"))
-    with pytest.raises(ValueError, match=r"trial must have at most 30 steps .* got 31"):
+    with pytest.raises(ValueError, match=r"trial must have at most 30 steps.* got 31"):
         lived(learner, num_episodes=3)
 
 
