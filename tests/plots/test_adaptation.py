@@ -123,7 +123,7 @@ def test_evaluations_of_no_or_several_environments_are_refused():
     other = replace(evaluation(), environment="Hill:two")
     with pytest.raises(ValueError, match=r"the same environment, got Slope:one, Hill:two"):
         adaptation_figure([evaluation(), other])
-    with pytest.raises(ValueError, match="of one environment, got none"):
+    with pytest.raises(ValueError, match="the same environment, got none"):
         adaptation_figure([])
 
 
