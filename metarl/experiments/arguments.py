@@ -1,7 +1,7 @@
-"""Arguments of `metarl.train` as an experiment: sorted settings, and objects by their names.
+"""Conversion of the arguments of `metarl.train` to an experiment.
 
-A run must be made again from its folder alone, so a family or data set that is given as an object
-is stored by its registered name, and rejected if that does not give the same.
+A run must be reproducible from its folder alone, so a family or data set that is given as an object
+is stored by its registered name. It is rejected if the registered object differs.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from metarl.validation import unknown_name
 
 __all__ = ["run_experiment"]
 
-Given = dict[str, Any]
+Arguments = dict[str, Any]
 
 
 def run_experiment(
     name: str, out: Path, given: Mapping[str, Any], *, resume: bool, progress: bool
 ) -> None:
-    """Train what these arguments describe; see `metarl.train`.
+    """Train an agent or a few-shot learner; see `metarl.train`.
 
     Args:
-        name: of the agent or the learner.
+        name: name of the agent or the learner.
         out: folder of the run.
-        given: the arguments that were given, by name.
+        given: the given arguments by name.
         resume: whether to continue the run in the folder.
-        progress: whether to print.
+        progress: whether to print the progress.
     """
     console = plain_console(quiet=not progress)
-    fixed: Given = {"out": out, "resume": resume}
+    fixed: Arguments = {"out": out, "resume": resume}
     values = {key: _without_lists(value) for key, value in given.items()}
     if _is_learner(name, values):
         values = _with_stored_data(values)
@@ -71,8 +71,8 @@ def run_experiment(
         train(agent, given=values.keys(), console=console)
 
 
-def _is_learner(name: str, given: Given) -> bool:
-    """Whether a name is meant as a few-shot learner rather than an agent."""
+def _is_learner(name: str, given: Arguments) -> bool:
+    """Whether a name means a few-shot learner instead of an agent."""
     if "env" in given and "dataset" in given:
         raise ValueError(
             "env and dataset must not both be given: agents train on an env, learners on a dataset"
@@ -83,11 +83,13 @@ def _is_learner(name: str, given: Given) -> bool:
     return name in LEARNERS and (name not in AGENTS or "dataset" in given)
 
 
-def _own_settings(name: str, given: Given, run_type: type[Any], config_type: type[Any]) -> Given:
-    """The given settings of the agent or learner itself.
+def _own_settings(
+    name: str, given: Arguments, run_type: type[Any], config_type: type[Any]
+) -> Arguments:
+    """The given settings that belong to the agent or learner.
 
     Raises:
-        ValueError: if neither it nor the run has a setting of the name, with the nearest one.
+        ValueError: if a name is a setting of neither the agent or learner nor the run.
     """
     of_run = {field.name for field in dataclasses.fields(run_type)}
     of_config = {field.name for field in dataclasses.fields(config_type)}
@@ -98,12 +100,12 @@ def _own_settings(name: str, given: Given, run_type: type[Any], config_type: typ
 
 
 def _without_lists(value: Any) -> Any:
-    """Lists as tuples, as settings hold them."""
+    """Convert lists to tuples, which settings hold."""
     return tuple(map(_without_lists, value)) if isinstance(value, list | tuple) else value
 
 
-def _with_stored_data(given: Given) -> Given:
-    """The arguments of a learner with its data as config.json stores them."""
+def _with_stored_data(given: Arguments) -> Arguments:
+    """The arguments of a learner with its data in the form that config.json stores."""
     values = dict(given)
     options = values.get("dataset_options")
     if isinstance(options, Mapping):
@@ -116,7 +118,7 @@ def _with_stored_data(given: Given) -> Given:
 
 
 def _option_text(value: Any) -> str:
-    """An option's value as a command line has it: text as it is, unless it would read as JSON."""
+    """The value of an option on a command line; text that would parse as JSON is quoted."""
     try:
         json.loads(value)
     except (TypeError, ValueError):
@@ -125,10 +127,10 @@ def _option_text(value: Any) -> str:
 
 
 def _registered_id(family: TaskFamily) -> str:
-    """The id under which a family can be made again, as a resume does.
+    """The id of a family, from which a resume creates it again.
 
     Raises:
-        ValueError: if it is not registered, or the registered one differs.
+        ValueError: if the family is not registered, or the registered one differs.
     """
     remedy = (
         "register it with metarl.envs.register_family under this name, with a variant for its "
@@ -143,15 +145,15 @@ def _registered_id(family: TaskFamily) -> str:
         or not np.array_equal(registered.sample_tasks(8, seed=0), family.sample_tasks(8, seed=0))
         or registered.description != family.description
     ):
-        raise ValueError(f"env must be the same as the registered {family.id!r}; {remedy}")
+        raise ValueError(f"env must equal the registered family {family.id!r}; {remedy}")
     return family.id
 
 
-def _registered_name(tasks: FewShotTasks, given: Given) -> str:
-    """The name under which the tasks can be made again, as a resume does.
+def _registered_name(tasks: FewShotTasks, given: Arguments) -> str:
+    """The name of a data set, from which a resume creates its tasks again.
 
     Raises:
-        ValueError: if there is no such data set, or the registered one differs.
+        ValueError: if the data set is not registered, or the registered one differs.
     """
     remedy = (
         "pass the name of a registered data set, with data_dir and dataset_options, so that the "
@@ -163,5 +165,5 @@ def _registered_name(tasks: FewShotTasks, given: Given) -> str:
     except ValueError as error:
         raise ValueError(f"dataset {tasks.name!r} must be registered; {remedy}") from error
     if type(registered) is not type(tasks) or registered.protocol != tasks.protocol:
-        raise ValueError(f"dataset must be the same as the registered {tasks.name!r}; {remedy}")
+        raise ValueError(f"dataset must equal the registered data set {tasks.name!r}; {remedy}")
     return tasks.name

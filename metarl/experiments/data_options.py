@@ -17,38 +17,40 @@ __all__ = ["DataOptions", "data_beside", "stored_data"]
 
 
 class DataOptions(NamedTuple):
-    """Where a run's data are and how they are made."""
+    """Folder and options of a data set."""
 
     data_dir: Path | None = None
     options: tuple[str, ...] = ()
-    """Each name=value."""
+    """Options in the form name=value."""
 
     def make(self, dataset: str, device: torch.device) -> FewShotTasks:
-        """The tasks; a value that reads as JSON is what it says, others are texts."""
+        """Create the tasks; values of options are parsed as JSON if possible, else used as text."""
         pairs = (option.split("=", 1) for option in self.options)
         options: dict[str, Any] = {name: _value(text) for name, text in pairs}
         for name in ("data_dir", "device"):
             if name in options:
                 option = "--" + name.replace("_", "-")
-                raise ValueError(f"dataset_options must not hold {name}, give {option} instead")
+                raise ValueError(f"dataset_options must not hold {name}, use {option} instead")
         return make_tasks(dataset, data_dir=self.data_dir, device=device, **options)
 
 
 def stored_data(config: Mapping[str, Any]) -> DataOptions:
-    """What a run's config.json says of its data; runs of earlier versions say nothing.
+    """The data options in a run's config.json; runs of earlier versions have none.
 
     Raises:
-        ValueError: if it is damaged.
+        ValueError: if the file is damaged.
     """
     folder, options = config.get("data_dir"), config.get("dataset_options", [])
     is_list = isinstance(options, list) and all(isinstance(option, str) for option in options)
     if not is_list or not (folder is None or isinstance(folder, str)):
-        raise ValueError("config.json is damaged: data_dir must be a text, dataset_options texts")
+        raise ValueError(
+            "config.json is damaged: data_dir must be a string and dataset_options strings"
+        )
     return DataOptions(None if folder is None else Path(folder), tuple(options))
 
 
 def data_beside(checkpoint: Path) -> DataOptions:
-    """The data options of the run that a checkpoint lies in; none if it lies alone."""
+    """The data options of the run that contains a checkpoint; the defaults without a run."""
     for folder in (checkpoint.parent, checkpoint.parent.parent):
         if (folder / "config.json").is_file():
             return stored_data(read_json_object(folder / "config.json"))

@@ -1,4 +1,4 @@
-"""Adapt trained agents to unseen tasks and measure them."""
+"""Evaluation of trained agents on unseen tasks."""
 
 from __future__ import annotations
 
@@ -25,47 +25,47 @@ __all__ = ["EvaluateAgentsConfig", "evaluate_agents"]
 
 @dataclass(frozen=True)
 class EvaluateAgentsConfig(Settings):
-    """Measure agents before and after each adaptation step, or episode by episode.
+    """Measure the return of agents before and after each adaptation step.
 
-    A TARGET is the directory of a run, or of several seeds; a checkpoint; MODEL.zip of
-    Stable-Baselines3, with --sb3 and --env; or module:attribute, with --env: something that,
-    called with the family, gives an agent, an object with act(observations) and perhaps
-    adapt(episodes), or a function (num_tasks, num_envs) of such objects. Several targets are
-    runs of one agent. Splits outside the training distribution are also measured, unless
-    --split names one. Runs of few-shot learners have different options, including --ways, --shots,
-    --queries and --steps: metarl evaluate RUN --help lists them.
+    A TARGET is the directory of a run or of several seeds; a checkpoint; MODEL.zip of
+    Stable-Baselines3, with --sb3 and --env; or module:attribute, with --env. The attribute is a
+    function of the family that returns an agent, an object with act(observations) and optionally
+    adapt(episodes), or a function (num_tasks, num_envs) that returns such an object. Several
+    targets must be runs of one agent. Out-of-distribution splits are also measured, unless --split
+    is given. Runs of few-shot learners have other options, such as --ways, --shots, --queries and
+    --steps; metarl evaluate RUN --help lists them.
     """
 
     targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TARGET ...")]
     """Runs, checkpoints or agents to measure."""
     preset: str | None = None
-    """Defaults of the options below: maml (as shown), pearl, varibad or metaworld. None: maml, or
-    for agents with a memory varibad with as many episodes as they were trained on."""
+    """Defaults of the protocol: maml (the values shown below), pearl, varibad or metaworld. None:
+    maml; for agents with a memory, varibad with the number of episodes in training."""
     protocol: tyro.conf.OmitArgPrefixes[EvaluationProtocol] = field(
         default_factory=EvaluationProtocol
     )
     env: str | None = None
-    """Family and variant; None: the run's. Another one must have the same spaces."""
+    """Task family and variant; None: the run's. A different one must have the same spaces."""
     multi_task: str | None = None
-    """Also measure this target, a policy trained on all tasks, without adaptation."""
+    """Target, such as a policy trained on all tasks, that is also measured, without adaptation."""
     scratch: bool = False
-    """Also measure an untrained policy for each task, which takes MAML-TRPO's steps on the same
-    test data."""
+    """Also measure untrained policies that take the adaptation steps of MAML-TRPO on each task."""
     references: tuple[str, ...] = ()
-    """Also measure known algorithms, as `metarl list references` names them, or all that fit."""
+    """Reference algorithms that are also measured, as listed by `metarl list references`; all:
+    every one that supports the family."""
     sb3: str | None = None
-    """Class of targets MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Open such a file
-    only if you trust its source: loading it can run any code."""
+    """Class of MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Load such files only from
+    sources that you trust: loading can run arbitrary code."""
     device: DeviceName = "auto"
     """Device of the agents."""
     json: Path | None = None
-    """Write raw returns and statistics here; None: to evaluation.json in the target if it is one
-    directory that is not a published one and --env is not given."""
+    """File for raw returns and statistics. None: evaluation.json in the run, if the only target is
+    the directory of a run that is not published, and --env is not given."""
     plot: Path | None = None
-    """Write a figure of the adaptation curve here (PNG)."""
+    """File for a figure of the adaptation curve (PNG)."""
 
     def check_combinations(self) -> None:
-        """Reject an unknown preset, places that cannot be written to, and sb3 without a model."""
+        """Reject an unknown preset, invalid output files, and sb3 without a model."""
         super().check_combinations()
         if self.preset is not None:
             preset(self.preset)
@@ -77,11 +77,11 @@ class EvaluateAgentsConfig(Settings):
             raise ValueError(f"plot must be a file NAME.png, got {self.plot}")
         models = [word for word in (*self.targets, self.multi_task or "") if word.endswith(".zip")]
         if self.sb3 is not None and not models:
-            raise ValueError("sb3 must come with a target MODEL.zip, got none")
+            raise ValueError("sb3 needs a target MODEL.zip, got none")
 
     @property
     def json_file(self) -> Path | None:
-        """File for the numbers; that of a run holds only its returns where it was trained."""
+        """The file to write, or None."""
         own = self.own_run
         if own is not None and not own.is_published:
             return own.path / "evaluation.json"
@@ -89,7 +89,7 @@ class EvaluateAgentsConfig(Settings):
 
     @property
     def own_run(self) -> RunDirectory | None:
-        """The run whose evaluation.json would hold the numbers; None if they go elsewhere."""
+        """The run whose evaluation.json is the default file; None if there is none."""
         is_own = self.json is None and self.env is None and len(self.targets) == 1
         if is_own and Path(self.targets[0]).is_dir():
             return RunDirectory(Path(self.targets[0]))
@@ -106,7 +106,7 @@ def evaluate_agents(
 
     Args:
         config: what to measure and how.
-        given: names of the settings that were given; the rest of the protocol is the preset's.
+        given: names of the given settings; the preset decides the rest of the protocol.
         live: agents to measure instead of `config.targets`.
 
     Raises:
@@ -134,7 +134,7 @@ def evaluate_agents(
 def _protocol(
     config: EvaluateAgentsConfig, targets: Targets, given: Collection[str]
 ) -> EvaluationProtocol:
-    """That of the preset, with what was named in its place."""
+    """The protocol of the preset, with the given settings in place of its own."""
     chosen = targets.protocol if config.preset is None else preset(config.preset)
     names = {part.name for part in fields(EvaluationProtocol)} & set(given)
     return replace(chosen, **{name: getattr(config.protocol, name) for name in names})
@@ -143,7 +143,7 @@ def _protocol(
 def _references(
     config: EvaluateAgentsConfig, targets: Targets, protocol: EvaluationProtocol
 ) -> dict[str, Mapping[str, AdaptiveAgent]]:
-    """The agents to measure beside the targets."""
+    """The reference agents to measure in addition to the targets."""
     device, family = resolve_device(config.device), targets.family
     others: dict[str, Mapping[str, AdaptiveAgent]] = {}
     if config.multi_task is not None:

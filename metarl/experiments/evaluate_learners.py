@@ -1,4 +1,4 @@
-"""Measure trained few-shot learners on unseen tasks."""
+"""Evaluation of trained few-shot learners on unseen tasks."""
 
 from __future__ import annotations
 
@@ -32,40 +32,39 @@ class EvaluateLearnersConfig(Settings):
     """Measure a few-shot learner before and after each adaptation step on unseen tasks."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
-    """Directories of runs, a directory of several seeds, or checkpoints. Several are runs of one
-    experiment: means and intervals are over all of them."""
+    """Directories of runs, a directory of several seeds, or checkpoints. Several runs must be of
+    one experiment; means and intervals are then computed over all of them."""
     split: str = "test"
-    """Classes of the tasks: train, validation or test."""
+    """Split of the classes: train, validation or test."""
     num_tasks: Count = NUM_TEST_TASKS
     """Number of tasks."""
     steps: WholeNumber | None = None
-    """Adaptation steps; None: 10, as many as in training if that is more, or as many as the
-    learner's own test takes."""
+    """Number of adaptation steps. None: 10, or the number in training if it is larger; learners
+    with a published test protocol use its number."""
     ways: Count | None = None
-    """Classes of a task; None: the run's. Learners whose head has one output per class take no
-    others."""
+    """Classes per task; None: the run's. Learners with one output per class cannot change it."""
     shots: Count | None = None
     """Support points per class; None: the run's."""
     queries: Count | None = None
     """Query points per class; None: 15."""
     seed: WholeNumber = 0
-    """Seed of the tasks."""
+    """Seed of the test tasks."""
     data_dir: Path | None = None
-    """Folder of the data; None: the run's, as stored in its config.json."""
+    """Folder of the data set; None: the folder in the run's config.json."""
     device: DeviceName = "auto"
     """Device of the learner and the data."""
     json: Path | None = None
-    """Write protocol, means, intervals and the score of every task here."""
+    """File for the protocol, means, intervals and the score of every task."""
 
     def check_combinations(self) -> None:
-        """Reject a place that cannot be written to."""
+        """Reject an invalid output file."""
         super().check_combinations()
         if self.json is not None:
             require_output_file("json", self.json)
 
     @property
     def json_file(self) -> Path | None:
-        """File for the numbers; a run's evaluation.json keeps those of the test after training."""
+        """The file to write, or None; evaluation.json of a run keeps the test after training."""
         return self.json
 
 
@@ -79,14 +78,14 @@ def evaluate_learners(
         live: learners to measure instead of `config.runs`.
 
     Raises:
-        ValueError: if there is no run, one is of another kind of agent, they are not of one
-            experiment, or one is named twice.
+        ValueError: if there is no run, a run is not of a few-shot learner, the runs are not of
+            one experiment, or a run is given twice.
     """
     if live:
         learners = [(_live_name(learner, k, live), learner) for k, learner in enumerate(live)]
         return MeasuredRuns({name: _measured(learner, config) for name, learner in learners})
     if not config.runs:
-        raise ValueError("run must be given: the directory of one or more, or a checkpoint")
+        raise ValueError("run must be given: a directory of one or more runs, or a checkpoint")
     words = [single for path in config.runs for single in expanded(str(path))]
     names = run_names(words)
     if len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""Evaluation of agents and few-shot learners alike: what `metarl evaluate` does, from Python."""
+"""Evaluation of agents and few-shot learners, as `metarl evaluate` and `metarl.evaluate` do it."""
 
 from __future__ import annotations
 
@@ -40,19 +40,18 @@ _TARGETS = {EvaluateAgentsConfig: "targets", EvaluateLearnersConfig: "runs"}
 
 
 def evaluate(targets: Target | Sequence[Target], **options: Any) -> list[AnyEvaluation]:
-    """Measure agents or few-shot learners, and write the numbers where `metarl evaluate` does.
+    """Measure agents or few-shot learners, and write the same files as `metarl evaluate`.
 
     Args:
-        targets: one target, or several that are runs of one experiment. A target is a run's folder,
-            a folder of several seeds, a published folder or a checkpoint; for agents also
-            MODEL.zip of Stable-Baselines3 or "module:attribute"; or an agent or a few-shot learner
-            in memory.
-        options: those of `metarl evaluate`, with underscores, such as `num_tasks=100`,
+        targets: one target, or several runs of one experiment. A target is the folder of a run, of
+            several seeds or of a published run, a checkpoint, or an agent or few-shot learner
+            itself; for agents also MODEL.zip of Stable-Baselines3 or "module:attribute".
+        options: options of `metarl evaluate`, with underscores, such as `num_tasks=100`,
             `preset="varibad"`, `env="Navigation2D:maml17"` or `json="numbers.json"`. Options that
-            are left out are chosen as the command chooses them.
+            are left out have the same defaults as for the command.
 
     Returns:
-        One evaluation for each split of agents; a single one of few-shot learners.
+        Of agents one evaluation for each split, of few-shot learners a single evaluation.
 
     Raises:
         ValueError: if a target cannot be used, or an option is unknown or does not fit.
@@ -72,7 +71,7 @@ def evaluate(targets: Target | Sequence[Target], **options: Any) -> list[AnyEval
 
 
 def measure(targets: Target | Sequence[Target], **options: Any) -> list[AnyEvaluation]:
-    """Measure agents or few-shot learners as `evaluate` does; nothing is written.
+    """Measure agents or few-shot learners as `evaluate` does, without writing files.
 
     Args:
         targets: as for `evaluate`.
@@ -96,7 +95,7 @@ def _measured(
 
 
 def config_type(words: Iterable[str]) -> type[EvaluateConfig]:
-    """The options that a command line has: those of learners if a word names a few-shot run."""
+    """The type of the options: `EvaluateLearnersConfig` if a word names a few-shot run."""
     if any(map(_is_fewshot, words)):
         return EvaluateLearnersConfig
     return EvaluateAgentsConfig
@@ -105,12 +104,12 @@ def config_type(words: Iterable[str]) -> type[EvaluateConfig]:
 def run_evaluation(
     config: EvaluateConfig, *, given: Collection[str], live: Sequence[Any] = ()
 ) -> list[AnyEvaluation]:
-    """Measure what a configuration names; nothing is written.
+    """Measure the targets of a configuration, without writing files.
 
     Args:
-        config: of agents or of learners.
-        given: names of the options that were given.
-        live: agents or learners in memory, instead of the targets of `config`.
+        config: options of agents or of learners.
+        given: names of the given options.
+        live: agents or learners to measure instead of the targets of `config`.
 
     Raises:
         ValueError: if a target cannot be used, or an option does not fit.
@@ -121,10 +120,10 @@ def run_evaluation(
 
 
 def write_results(config: EvaluateConfig, evaluations: Sequence[AnyEvaluation]) -> list[str]:
-    """Write the numbers, and for agents the plot, where a configuration wants them.
+    """Write the results to the files of a configuration, including the plot of agents.
 
     Returns:
-        Sentences for the user: what was written, and why a published folder was not.
+        Sentences for the user about files that were written and files that were not.
     """
     sentences = []
     if config.json_file is not None:
@@ -134,8 +133,8 @@ def write_results(config: EvaluateConfig, evaluations: Sequence[AnyEvaluation]) 
         return sentences
     if config.json_file is None and config.own_run is not None:
         sentences.append(
-            f"{config.own_run.path} was published, so its evaluation.json stays as it is; "
-            "--json FILE writes these numbers"
+            f"{config.own_run.path} is a published run, so its evaluation.json was not changed; "
+            "--json FILE writes these results"
         )
     if config.plot is not None:
         agents = [one for one in evaluations if isinstance(one, Evaluation)]
@@ -160,7 +159,7 @@ def _is_fewshot(word: str) -> bool:
 
 
 def _split(targets: Target | Sequence[Target]) -> tuple[list[str], list[Any]]:
-    """Targets that are stored, as text, and those in memory."""
+    """Split targets into paths, as text, and objects in memory."""
     several: Sequence[Any] = targets if isinstance(targets, list | tuple) else [targets]
     words = [os.fspath(one) for one in several if isinstance(one, str | os.PathLike)]
     live = [one for one in several if not isinstance(one, str | os.PathLike)]
@@ -172,10 +171,10 @@ def _split(targets: Target | Sequence[Target]) -> tuple[list[str], list[Any]]:
 def _config(
     chosen: type[EvaluateConfig], words: Sequence[str], options: Mapping[str, Any]
 ) -> EvaluateConfig:
-    """A configuration from options by name, with the types that a command line would give them.
+    """A configuration from options by name, converted to the types of its fields.
 
     Raises:
-        ValueError: if an option is unknown, with the nearest name.
+        ValueError: if an option is unknown; the message suggests the nearest name.
     """
     of_protocol = {part.name for part in fields(EvaluationProtocol)}
     is_agents = chosen is EvaluateAgentsConfig

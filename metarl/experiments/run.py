@@ -1,4 +1,4 @@
-"""A training run as an object: its settings, metrics and checkpoints, and what can be done next."""
+"""Training runs from Python: `train`, `load`, and `Run` for a run's folder."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ __all__ = ["Run", "load", "train"]
 
 @dataclass(frozen=True)
 class Run:
-    """A folder that training wrote: a run, several seeds of one, or a published run.
+    """The folder of a run, of several seeds, or of a published run.
 
-    It reads the folder each time, so it also follows a run that another process trains.
+    Every access reads the folder, so that it shows the progress of a run in another process.
 
     Raises:
         ValueError: if there is no run in the folder.
@@ -48,12 +48,12 @@ class Run:
             RunDirectory.open(self.path)
 
     def __fspath__(self) -> str:
-        """The folder, so that functions which take a path also take the run."""
+        """The folder as text, so that functions that take a path also take a run."""
         return str(self.path)
 
     @property
     def config(self) -> dict[str, Any]:
-        """Everything that decided the run, as config.json or, for several seeds, seeds.json has it.
+        """The content of config.json or, for several seeds, of seeds.json: settings and versions.
 
         Raises:
             ValueError: if the file is damaged.
@@ -64,11 +64,11 @@ class Run:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The run of each seed that has begun; the run itself if it has one seed only."""
+        """The run of each seed that has started; the run itself if it has only one seed."""
         return tuple(Run(Path(folder)) for folder in expanded(str(self.path)))
 
     def metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.jsonl: numbers by name, `iteration` among them.
+        """The rows of metrics.jsonl: numbers by name, including `iteration`.
 
         Raises:
             ValueError: if the file is damaged, or the run has several seeds.
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def checkpoints(self) -> tuple[Path, ...]:
-        """The checkpoints that the run keeps, the newest last.
+        """The stored checkpoints, the newest last.
 
         Raises:
             ValueError: if the run has several seeds.
@@ -98,7 +98,7 @@ class Run:
         """Continue the run, as `metarl.train(..., resume=True)` does.
 
         Args:
-            iterations: meta-updates in total; None: as many as the run was started for.
+            iterations: total number of meta-updates; None: the stored number.
             changes: other arguments of `metarl.train`.
 
         Returns:
@@ -113,7 +113,9 @@ class Run:
 
     def report(self, out: str | Path, **options: Any) -> Path:
         """Write a page about the run, as `metarl.report` does with these options."""
-        build = import_module("metarl.report.build")  # a layer that this one must not import
+        build = import_module(
+            "metarl.report.build"
+        )  # a higher layer, which must not be imported at the top
         page: Path = build.write_report([self.path], out=out, **options)
         return page
 
@@ -142,24 +144,25 @@ def train(
 ) -> Run:
     """Train an agent on a task family, or a few-shot learner on a data set.
 
-    It writes what `metarl train` and `metarl fewshot` write, and either can resume the other's run.
-    A few-shot learner is measured after training, into evaluation.json.
+    The files are the same as those of `metarl train` and `metarl fewshot`, so the commands can
+    resume a run of this function and vice versa. A few-shot learner is tested after training, and
+    the results are written to evaluation.json.
 
     Args:
-        name: the agent or the learner, as `metarl list` and `metarl fewshot --list` name them.
+        name: name of the agent or the learner; see `metarl list` and `metarl fewshot --list`.
         out: folder of the run; it must be new unless `resume`.
         env: task family of an agent: its id or a registered family.
         dataset: data set of a few-shot learner: its name or tasks of a registered data set.
         seed: seed of all randomness. None: 0.
         seeds: number of runs, with the seeds seed, seed + 1, …, one after another. None: 1.
-        iterations: meta-updates in total. None: 100 for agents, 20,000 for learners.
-        device: where the networks are computed. None: "auto".
-        threads: threads of torch on the CPU. None: chosen by the size of the networks.
+        iterations: total number of meta-updates. None: 100 for agents, 20,000 for learners.
+        device: device of the networks. None: "auto".
+        threads: number of torch threads on the CPU. None: chosen by the size of the networks.
         checkpoint_every: iterations between checkpoints. None: 10, or 1,000 for learners.
         log_every: iterations between rows of metrics. None: 1, or 50 or 100 for learners.
-        tracker: where metrics go in addition to metrics.jsonl. None: "tensorboard".
-        resume: continue the run in `out` with its stored settings; None then means the stored
-            value, and other settings must equal it or be allowed to change.
+        tracker: experiment tracker in addition to metrics.jsonl. None: "tensorboard".
+        resume: continue the run in `out`. None then means the stored value; only iterations,
+            checkpoint_every, log_every, device, threads and tracker may differ from it.
         progress: print progress.
         settings: settings of the agent or learner, and for learners `test_steps`, `test_queries`,
             `data_dir`, `dataset_options` and `compile`.
@@ -168,7 +171,7 @@ def train(
         The run.
 
     Raises:
-        TrainingStopped: if training ended before its last iteration; the last state is saved.
+        TrainingStopped: if training ended early; the last good state is saved.
         ValueError: if a setting or the stored run is invalid.
     """
     shared: dict[str, Any] = {
@@ -185,14 +188,14 @@ def train(
 
 
 def load(path: str | Path, *, device: DeviceName = "auto") -> Agent[Any] | FewShotTraining:
-    """The trained agent or few-shot learner that a run or a checkpoint holds.
+    """Load the trained agent or few-shot learner of a run or a checkpoint.
 
     Args:
-        path: folder of a run, whose newest checkpoint is read; a published folder; or a checkpoint.
-        device: where it computes.
+        path: folder of a run, whose newest checkpoint is loaded, or a checkpoint.
+        device: where the agent or learner computes.
 
     Raises:
-        ValueError: if there is none, the file is damaged, or the folder holds several seeds.
+        ValueError: if there is no checkpoint, it is damaged, or the folder holds several seeds.
     """
     path = Path(path)
     if not path.exists():

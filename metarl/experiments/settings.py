@@ -1,4 +1,4 @@
-"""Settings that training an agent and training a few-shot learner share."""
+"""Settings that the training of agents and of few-shot learners share."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ __all__ = ["RunSettings"]
 
 @dataclass(frozen=True)
 class RunSettings(Settings):
-    """Where a run is stored, how long it trains, and on what."""
+    """Directory, seeds, length and device of a training run."""
 
     out: Path
     """Directory of the run; it must be new, except with --resume."""
     seed: WholeNumber = 0
     """Seed of all randomness: parameters, tasks and, for agents, initial states and actions."""
     seeds: Count = 1
-    """Runs to train, one after another: seed, seed + 1, … into the folders seed_0, … of --out."""
+    """Number of runs, trained one after another with the seeds seed, seed + 1, …; if more than one,
+    run n is in the folder seed_n of --out."""
     iterations: Count = 100
-    """Meta-updates in total, including those before a resume."""
+    """Total number of meta-updates, including the ones before a resume."""
     device: DeviceName = "auto"
-    """Where the networks are computed; MuJoCo's physics run on the CPU's threads."""
+    """Device of the networks; MuJoCo simulations always run on the CPU."""
     threads: WholeNumber = 0
-    """Threads of torch on the CPU; 0: torch's choice, and one for small few-shot networks."""
+    """Number of torch threads on the CPU; 0: torch's default, and 1 for small few-shot networks."""
     checkpoint_every: Count = 10
-    """Iterations between checkpoints; the last one is always written."""
+    """Iterations between checkpoints; the last iteration always has one."""
     log_every: WholeNumber = 0
-    """Iterations between rows of metrics; 0: every iteration of an agent, every 50th of a
-    few-shot classifier (each row has its accuracy on validation tasks), every 100th on curves."""
+    """Iterations between rows of metrics; 0: 1 for agents, 50 for few-shot classification, 100 for
+    few-shot regression. A row of a few-shot learner includes its score on validation tasks."""
     tracker: TrackerName = "tensorboard"
-    """Where metrics go in addition to metrics.jsonl; wandb and trackio are separate packages."""
+    """Experiment tracker in addition to metrics.jsonl; wandb and trackio must be installed."""
     resume: bool = False
-    """Continue the run in --out with its own settings, except for those given."""
+    """Continue the run in --out with its stored settings, except for options that are given."""

@@ -1,4 +1,4 @@
-"""Agents to measure: runs, checkpoints, models of Stable-Baselines3, a user's own, live objects."""
+"""Loading of agents to measure: runs, checkpoints, Stable-Baselines3 models and user objects."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _SCRATCH, _SCRATCH_AGENT = "from scratch", "maml-trpo"
 
 @dataclass(frozen=True)
 class Targets:
-    """Agents of one kind, and where they are measured."""
+    """Runs of one agent, and the family to measure them in."""
 
     kind: str
-    """What agent it is, for tables."""
+    """Name of the agent, for tables."""
     family: TaskFamily
     agents: Mapping[str, AdaptiveAgent]
-    """By what tells them apart."""
+    """The runs by name."""
 
     @property
     def protocol(self) -> EvaluationProtocol:
-        """How they are measured if nothing is asked for: if they remember, episode by episode."""
+        """The default protocol: maml, or varibad if the agents have a memory."""
         agents = self.agents.values()
         if not all(agent.remembers for agent in agents):
             return preset("maml")
@@ -55,21 +55,21 @@ def load_targets(
     sb3: str | None = None,
     device: torch.device | str = "cpu",
 ) -> Targets:
-    """The agents that a command line or a program names.
+    """Load the targets of a command line or a program.
 
     Args:
         targets: each a directory of a run, or of several seeds; a checkpoint; a model of
             Stable-Baselines3, MODEL.zip; module:attribute; or an agent itself.
-        env: family and variant to measure them in; None takes that of the runs.
-        sb3: the class of models.
+        env: family and variant to measure the agents in; None: the family of the runs.
+        sb3: class of MODEL.zip.
         device: where the agents compute.
 
     Raises:
-        ValueError: if something is not there or cannot be used, or the agents differ in kind or
-            environment.
+        ValueError: if a target does not exist or cannot be used, or the targets are different
+            agents or of different environments.
     """
     if not targets:
-        raise ValueError("target must be given; metarl evaluate --help lists what can be one")
+        raise ValueError("target must be given; metarl evaluate --help describes targets")
     words = [target for target in targets if isinstance(target, str)]
     live = [target for target in targets if not isinstance(target, str)]
     if words and live:
@@ -83,7 +83,7 @@ def load_targets(
         if len(found) > 1:
             raise ValueError(
                 f"targets must be of one {name.replace('kind', 'kind of agent')}, "
-                f"got {' and '.join(found)}; measure them one after another"
+                f"got {' and '.join(found)}; evaluate them separately"
             )
     names = run_names(singles) if words else _live_names(loaded)
     if len(set(names)) < len(names):
@@ -97,10 +97,10 @@ def load_targets(
 
 
 def fixed_agents(targets: Targets) -> dict[str, AdaptiveAgent]:
-    """The agents as they are before any data of a task.
+    """The agents without adaptation.
 
     Raises:
-        ValueError: if one has a memory.
+        ValueError: if an agent has a memory.
     """
     return {name: unadapted(agent) for name, agent in targets.agents.items()}
 
@@ -108,11 +108,10 @@ def fixed_agents(targets: Targets) -> dict[str, AdaptiveAgent]:
 def untrained_agents(
     targets: Targets, *, seed: int, device: torch.device | str
 ) -> dict[str, AdaptiveAgent]:
-    """Fresh policies, one for each task, that learn it from scratch.
+    """Untrained agents that learn each task from scratch, with the same data as the targets.
 
-    They see the test data that the agents see and take the same adaptation steps: each agent as it
-    was before training, if it can adapt so (`Agent.adapts_untrained`). If no agent can, because its
-    memory must be trained first, the policy is MAML-TRPO's at its default settings.
+    They are the targets before training, if they can adapt then (`Agent.adapts_untrained`). If no
+    target can, as with a memory, it is an untrained MAML-TRPO agent with default settings.
     """
     untrained: dict[str, AdaptiveAgent] = {
         name: agent.untrained(family=targets.family, device=device)
@@ -133,12 +132,12 @@ def _live_names(loaded: Sequence[_Loaded]) -> list[str]:
 class _Loaded:
     kind: str
     environment: str
-    """That it was made for."""
+    """Id of the family that the agent was trained on."""
     family: TaskFamily
-    """That it is measured in."""
+    """Family to measure the agent in."""
     agent: AdaptiveAgent
     trained: Agent[Any] | None = None
-    """The agent once more, if it is a run of ours."""
+    """The same agent, if it was trained by this library."""
 
 
 def _load(
@@ -150,8 +149,8 @@ def _load(
             return _load_run(path, family, device)
         if sb3 is None:
             raise ValueError(
-                f"sb3 must name the class of the model {path}, such as --sb3 PPO; open a model "
-                "only if you trust where it came from, for loading one can run any code"
+                f"sb3 must name the class of the model {path}, such as --sb3 PPO; load models only "
+                "from sources that you trust, because loading can run arbitrary code"
             )
         from metarl.bridges.sb3_agent import load_sb3_agent
 
@@ -171,7 +170,7 @@ def _load_run(path: Path, family: TaskFamily | None, device: torch.device | str)
     kind, environment = header.get("agent"), header.get("environment")
     if not isinstance(kind, str) or not isinstance(environment, str):
         raise ValueError(
-            f"checkpoint {checkpoint} does not say its agent and environment, so it cannot be used"
+            f"checkpoint {checkpoint} does not name its agent and environment, so it cannot be used"
         )
     if kind.startswith(LEARNER_PREFIX):
         raise ValueError(f"target must be of an agent, {path} is of {kind!r}, a few-shot learner")
@@ -183,11 +182,11 @@ def _load_run(path: Path, family: TaskFamily | None, device: torch.device | str)
 
 
 def _live(agent: AdaptiveAgent, family: TaskFamily | None) -> _Loaded:
-    """An agent in memory, measured in the given family or in its own."""
+    """An agent object, to measure in the given family or in the agent's own family."""
     if not callable(getattr(agent, "play", None)):
         raise TypeError(
-            "target must be a path, module:attribute, or an agent with a method play, got one of "
-            f"type {type(agent).__name__}; metarl.rl.players.as_agent makes one of your own objects"
+            "target must be a path, module:attribute, or an agent with a method play, got "
+            f"type {type(agent).__name__}; metarl.rl.players.as_agent converts other objects"
         )
     kind = str(getattr(agent, "name", type(agent).__name__))
     made_for = getattr(agent, "family", None)
@@ -216,7 +215,7 @@ def _given_family(family: TaskFamily | None, word: str) -> TaskFamily:
 
 
 def _own_agent(word: str, family: TaskFamily) -> AdaptiveAgent:
-    """What `module:attribute`, called with the family, gives, as an agent."""
+    """The agent that `module:attribute` returns for a family."""
     module_name, _, attribute = word.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -231,7 +230,7 @@ def _own_agent(word: str, family: TaskFamily) -> AdaptiveAgent:
     if hasattr(made, "play"):
         agent: AdaptiveAgent = made
         return agent
-    if hasattr(made, "act"):  # another for each measurement, for it may have learnt
+    if hasattr(made, "act"):  # a new object for each measurement, since it may learn
         return as_agent(lambda *_: _made(word, make, family))
     if callable(made):
         return as_agent(made)

@@ -1,4 +1,4 @@
-"""Train an agent on a task family, as a run."""
+"""Training of an agent on a task family, as an experiment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainConfig(RunSettings):
     """Train an agent on a task family."""
 
     env: str | None = None
-    """Task family and variant, as `metarl list` names them; needed unless --resume."""
+    """Task family and variant, as listed by `metarl list`; required without --resume."""
 
 
 class AgentTraining:
@@ -82,7 +82,7 @@ class AgentTraining:
 
 @dataclass(frozen=True)
 class AgentExperiment:
-    """An agent on a task family, with all settings."""
+    """An agent, a task family and all settings."""
 
     complete_is_an_error: ClassVar[bool] = True
 
@@ -99,15 +99,15 @@ class AgentExperiment:
         return ("device", "iterations", "checkpoint_every", *log_every, "threads", "tracker")
 
     def at(self, **changes: Any) -> AgentExperiment:
-        """The same experiment with other settings."""
+        """The experiment with some settings replaced."""
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
 
     def resolved(self) -> AgentExperiment:
-        """The experiment itself: the agent resolves its settings."""
+        """The experiment itself, since the agent resolves its settings."""
         return self
 
     def settled(self, file: Path, given: Collection[str]) -> AgentExperiment:
-        """The same with the settings of a stored run; given settings must be able to change."""
+        """The experiment with the settings of a stored run; rejects given settings that differ."""
         stored, settings = read_run(file), self.settings
         wanted: dict[str, Any] = {"agent": self.name, "environment": settings.env}
         wanted |= {"seed": settings.seed, "seeds": settings.seeds}
@@ -128,7 +128,7 @@ class AgentExperiment:
         """The untrained agent."""
         del given
         if self.settings.env is None:
-            raise ValueError("--env must be given: a family and its variant, see metarl list")
+            raise ValueError("--env must be given: a task family and its variant; see metarl list")
         family, seed = make_family(self.settings.env), self.settings.seed
         agent = load_agent(self.name)(family, self.agent_config, seed=seed, device=device)
         return AgentTraining(self.name, agent)

@@ -1,4 +1,4 @@
-"""Train a few-shot learner on a data set, as a run, and measure it."""
+"""Training and test of a few-shot learner on a data set, as an experiment."""
 
 from __future__ import annotations
 
@@ -44,29 +44,30 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FewShotConfig(RunSettings):
-    """Train a few-shot learner and measure it after 0 … 10 adaptation steps on 600 test tasks."""
+    """Train a few-shot learner, and test it on 600 tasks after 0 to 10 adaptation steps."""
 
     iterations: Count = 20_000
-    """Meta-updates in total, including those before a resume."""
+    """Total number of meta-updates, including the ones before a resume."""
     checkpoint_every: Count = 1000
-    """Iterations between checkpoints; the last one is always written."""
+    """Iterations between checkpoints; the last iteration always has one."""
     resume: bool = False
-    """Continue the run in --out with its own settings; a complete one is measured again."""
+    """Continue the run in --out with its stored settings; a complete run is only tested again."""
     dataset: str = "sinusoid"
-    """The data set, as metarl fewshot --list names it; it decides the other defaults."""
+    """Data set, as listed by metarl fewshot --list; the defaults of the learner depend on it."""
     data_dir: Path | None = None
-    """Folder of the data sets that are files; None: a folder of your cache."""
+    """Folder of data sets that are stored in files; None: a folder in the user's cache."""
     dataset_options: tuple[str, ...] = ()
-    """Options of the data set, each as name=value."""
+    """Options of the data set, in the form name=value."""
     test_steps: WholeNumber | None = None
-    """Adaptation steps in the test; None: 10, those trained if more, or the learner's own test."""
+    """Number of adaptation steps in the test. None: 10, or the number in training if it is larger;
+    learners with a published test protocol use its number."""
     test_queries: Count | None = None
-    """Query points per class in the test; None: 15, or a grid over a curve."""
+    """Query points per class in the test; None: 15, and for regression a grid over the inputs."""
     compile: bool = False
-    """Compile the meta-gradient: worth it for small networks, after a wait at the start."""
+    """Compile the meta-gradient: faster for small networks, after a delay at the start."""
 
     def check_combinations(self) -> None:
-        """Reject options of the data set that are not pairs of a name and a value."""
+        """Reject options of the data set that do not have the form name=value."""
         super().check_combinations()
         for option in self.dataset_options:
             if not option.partition("=")[0].isidentifier() or "=" not in option:
@@ -74,12 +75,12 @@ class FewShotConfig(RunSettings):
 
 
 def default_dataset(name: str) -> str:
-    """The data set that a learner is trained on if none is named."""
+    """The default data set of a learner."""
     return "sinusoid" if LEARNERS.load(name).has_steps else "glyphs"
 
 
 class LearnerTraining:
-    """A few-shot learner in training; its metrics include validation and the time so far."""
+    """A few-shot learner in training; its metrics include validation and elapsed time."""
 
     axis: str = "time/iterations"
 
@@ -148,14 +149,14 @@ class LearnerTraining:
         """Do nothing: there are no environments to free."""
 
     def farewell(self, directory: RunDirectory) -> str:
-        """Nothing: the learner is measured next."""
+        """Return nothing, since the learner is tested next."""
         del directory
         return ""
 
 
 @dataclass(frozen=True)
 class LearnerExperiment:
-    """A few-shot learner on a data set, with all settings."""
+    """A few-shot learner, a data set and all settings."""
 
     complete_is_an_error: ClassVar[bool] = False
 
@@ -187,7 +188,7 @@ class LearnerExperiment:
         return dataclasses.replace(self, learner_config=config).at(threads=threads)
 
     def settled(self, file: Path, given: Collection[str]) -> LearnerExperiment:
-        """The same with the settings of a stored run; given settings must be able to change."""
+        """The experiment with the settings of a stored run; rejects given settings that differ."""
         settings, config = self.settings, self.learner_config
         stored, data = read_run(file), stored_data(read_json_object(file))
         wanted: dict[str, Any] = {
@@ -244,12 +245,12 @@ class LearnerExperiment:
         """Raise ValueError if a checkpoint holds no optimizer state."""
         if not holds_optimizer(read_header(checkpoint)):
             raise ValueError(
-                f"checkpoint {checkpoint} was published or is of an earlier version and holds no "
-                "optimizer: it can be measured, but not trained further; start a new run"
+                f"checkpoint {checkpoint} was published or is of an earlier version and has no "
+                "optimizer state: it can be evaluated but not trained further; start a new run"
             )
 
     def measure(self, trained: LearnerTraining, console: Console) -> FewShotEvaluation:
-        """Measure the learner on the test tasks of this experiment's seed."""
+        """Test the learner on the test tasks, which depend on the seed of the experiment."""
         with measuring(console, NUM_TEST_TASKS) as callback:
             return evaluate_fewshot(
                 trained.training,
@@ -271,19 +272,19 @@ class LearnerExperiment:
 def train_and_measure(
     experiment: LearnerExperiment, *, given: Collection[str] = (), console: Console
 ) -> MeasuredRuns:
-    """Train or resume as `train` does, and write what was measured to evaluation.json."""
+    """Train or resume as `train` does, test the learner, and write evaluation.json."""
     measured = MeasuredRuns(train(experiment, given=given, console=console))
     write_evaluations(experiment.settings.out / "evaluation.json", [measured])
     return measured
 
 
 def _require_rate(settings: FewShotConfig, config: FewShotSettings) -> None:
-    """Reject training past the end of a schedule, at a rate of 0 or nearly so."""
+    """Reject training after the end of a schedule, with a learning rate of about 0."""
     end = config.decay_iterations
     if config.schedule not in ("linear", "cosine") or end is None:
         return
     if settings.iterations > end:
         raise ValueError(
-            f"iterations must be at most {end}, where the schedule {config.schedule} of the run "
-            f"has brought its rate down, got {settings.iterations}; start a new run"
+            f"iterations must be at most {end}, the end of the run's {config.schedule} schedule, "
+            f"got {settings.iterations}; start a new run"
         )

@@ -1,4 +1,4 @@
-"""The one path of training: start, resume, several seeds; for agents and few-shot learners."""
+"""Training of agents and few-shot learners: start, resume, and several seeds."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Training(Trainable, Protocol):
 
     @property
     def default_log_every(self) -> int:
-        """Iterations between rows of metrics if the settings leave it open."""
+        """Iterations between rows of metrics if `log_every` is 0."""
 
     def described(self) -> dict[str, Any]:
-        """The settings that decide the run, resolved, as config.json holds them."""
+        """The resolved settings, as config.json stores them."""
 
     def begin(self, directory: RunDirectory, plan: TrainingPlan) -> str:
-        """Prepare for the loop; returns what is printed before it."""
+        """Prepare for the loop; returns the text to print before it."""
 
     def end(self) -> None:
-        """Free what only training needs."""
+        """Free resources that only training needs."""
 
     def farewell(self, directory: RunDirectory) -> str:
-        """What is printed after a complete run; empty for nothing."""
+        """The text to print after a complete run, or an empty text."""
 
 
 Trained = TypeVar("Trained", bound=Training)
@@ -46,65 +46,65 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Experiment(Protocol[Trained, Result_co]):
-    """Everything that decides a run: what is trained, on what, and with which settings."""
+    """The definition of a run: an agent or learner, an environment or data set, and settings."""
 
     complete_is_an_error: ClassVar[bool]
-    """Whether resuming a complete run is a mistake; if not, it is measured again."""
+    """Whether resuming a complete run is an error; if not, the run is measured again."""
 
     @property
     def settings(self) -> RunSettings:
-        """The settings that all runs share."""
+        """The settings that all experiments have."""
 
     @property
     def changeable(self) -> tuple[str, ...]:
         """Names of the settings that a resume may change, in the order of config.json."""
 
     def at(self, **changes: Any) -> Self:
-        """The same experiment with other settings."""
+        """The experiment with some settings replaced."""
 
     def resolved(self) -> Self:
-        """The same with settings that depend on others filled in; called before `build`."""
+        """The experiment with dependent settings filled in; called before `build`."""
 
     def settled(self, file: Path, given: Collection[str]) -> Self:
-        """The same with the settings of a stored run.
+        """The experiment with the settings of a stored run.
 
         Args:
             file: the run's config.json or seeds.json.
-            given: names of settings that were given.
+            given: names of the given settings.
 
         Raises:
-            ValueError: if a given setting must not change, or the file is damaged.
+            ValueError: if a given setting differs and must not change, or the file is damaged.
         """
 
     def build(self, device: torch.device, given: Collection[str]) -> Trained:
-        """Untrained."""
+        """The untrained agent or learner."""
 
     def load(self, checkpoint: Path, device: torch.device) -> Trained:
-        """As a checkpoint has it."""
+        """The agent or learner of a checkpoint."""
 
     def require_trainable(self, checkpoint: Path) -> None:
-        """Raise ValueError if a checkpoint lacks what further training needs."""
+        """Raise ValueError if a checkpoint does not hold the state that training needs."""
 
     def measure(self, trained: Trained, console: Console) -> Result_co:
-        """The result that the command shows after training."""
+        """Measure the agent or learner after training; the command shows the result."""
 
 
 def train(
     experiment: Experiment[Trained, Result_co], *, given: Collection[str] = (), console: Console
 ) -> dict[str, Result_co]:
-    """Start or resume a run, or several that differ in their seeds.
+    """Start or resume a run, or several runs with different seeds.
 
     Args:
-        experiment: what to train.
-        given: names of the settings that were given; on a resume they must equal the stored ones
-            or be among `experiment.changeable`, and all others are taken from the run.
+        experiment: the definition of the run.
+        given: names of the given settings; on a resume they must equal the stored ones or be among
+            `experiment.changeable`, and all other settings are the stored ones.
         console: shows the progress.
 
     Returns:
-        What was measured of each run, by the name of its folder.
+        The result of `experiment.measure` for each run, by the name of its folder.
 
     Raises:
-        TrainingStopped: if training ended before its last iteration.
+        TrainingStopped: if training ended early.
         ValueError: if a setting or the stored run is invalid.
     """
     settings = experiment.settings
@@ -130,7 +130,7 @@ def _start(
 def _new(
     experiment: Experiment[Trained, Result_co], given: Collection[str]
 ) -> tuple[Experiment[Trained, Result_co], Trained, dict[str, Any]]:
-    """The resolved experiment, untrained, and what its config.json holds."""
+    """The resolved experiment, the untrained agent or learner, and the content of config.json."""
     experiment = experiment.resolved()
     device = _prepare(experiment.settings)
     trained = experiment.build(device, given)
@@ -146,7 +146,7 @@ def _resume(
     *,
     one_of_several: bool = False,
 ) -> tuple[Experiment[Trained, Result_co], Trained]:
-    """Continue a run; a complete one is left as it is, or is an error."""
+    """Continue a run; a complete run is not changed, or is an error."""
     directory = RunDirectory.open(experiment.settings.out)
     experiment = experiment.settled(directory.path / "config.json", given)
     settings = experiment.settings
@@ -172,7 +172,7 @@ def _resume(
             finish_complete_run(trained, directory, _plan(settings, trained))
         if experiment.complete_is_an_error and not one_of_several:
             raise ValueError(
-                f"iterations must be more than the {done} that {settings.out} has, "
+                f"iterations must be more than {done}, the number in {settings.out}, "
                 f"got {settings.iterations}"
             )
     return experiment, trained
@@ -197,7 +197,7 @@ def _run(
 def _train_seeds(
     experiment: Experiment[Trained, Result_co], given: Collection[str], console: Console
 ) -> dict[str, Result_co]:
-    """Start or continue several runs that differ in their seeds; all get the same test tasks."""
+    """Start or continue several runs with different seeds; all get the same test tasks."""
     out, changes = experiment.settings.out, None
     if experiment.settings.resume:
         file = existing_seeds(out)
@@ -205,7 +205,7 @@ def _train_seeds(
         planned = read_run(file).iterations
         if experiment.settings.iterations < planned:
             raise ValueError(
-                f"iterations must be at least the {planned} that {out} is to have, "
+                f"iterations must be at least {planned}, as planned for {out}, "
                 f"got {experiment.settings.iterations}"
             )
         changes = _loop_settings(experiment, _prepare(experiment.settings))
@@ -237,7 +237,7 @@ def _prepare(settings: RunSettings) -> torch.device:
 def _loop_settings(
     experiment: Experiment[Trained, Result_co], device: torch.device
 ) -> dict[str, Any]:
-    """The settings that a resume may change; threads as they are, since they can decide bits."""
+    """The settings that a resume may change, with the actual device and number of threads."""
     used = {"device": device.type, "threads": torch.get_num_threads()}
     return {**{name: getattr(experiment.settings, name) for name in experiment.changeable}, **used}
 

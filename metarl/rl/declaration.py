@@ -44,7 +44,7 @@ def require_declared(agent_type: type[Any]) -> None:
     """
     where, settings_type = agent_type.__name__, getattr(agent_type, "config_type", None)
     if not isinstance(getattr(agent_type, "name", None), str):
-        raise TypeError(f"name of {where} must be a text, such as name = 'my-agent', got none")
+        raise TypeError(f"name of {where} must be a string, such as name = 'my-agent', got none")
     has_batch = is_dataclass(settings_type) and any(
         field.name == "meta_batch_size" for field in fields(settings_type)
     )

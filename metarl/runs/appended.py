@@ -1,4 +1,4 @@
-"""A file that grows by whole records: after a failed write nothing of the record stays."""
+"""A file to which whole records are appended: a failed write is undone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class AppendedFile:
         """Append one record.
 
         Raises:
-            OSError: naming the file; the file is as it was before.
+            OSError: naming the file, which is restored to its previous length.
         """
         start = self._file.seek(0, os.SEEK_END)
         rest = record

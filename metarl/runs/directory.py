@@ -1,10 +1,10 @@
 """The directory of a run: resolved configuration, metrics, files of the tracker, checkpoints.
 
-config.json        everything that decides the run, versions, the command, where it was resumed
+config.json        all settings, versions, the command, and the history of resumes
 metrics.jsonl      one line per logged iteration
 events.out…        the same for TensorBoard, against environment steps
 checkpoints/       iteration_000100.safetensors, the newest few
-best.safetensors   the checkpoint with the best score, the same file under a second name
+best.safetensors   the checkpoint with the best score (a hard link)
 .lock              held while a process writes here
 
 A published run, as under results/, has checkpoint.safetensors instead of checkpoints/. It
@@ -62,7 +62,7 @@ class RunDirectory:
 
         Args:
             path: the directory.
-            config: everything that decides the run; versions and the command are added.
+            config: all settings; versions and the command are added.
             save: writes a checkpoint of the untrained agent, so that a resume always finds one.
 
         Raises:
@@ -88,7 +88,7 @@ class RunDirectory:
         """
         if (path / "seeds.json").is_file():
             raise ValueError(
-                f"run must have one seed, {path} holds several: name one of them, "
+                f"run must have one seed, {path} holds several; use one of them, "
                 f"such as {min(path.glob('seed_*'), default=path / 'seed_0')}"
             )
         if not (path / "config.json").is_file():
@@ -99,13 +99,13 @@ class RunDirectory:
         """The resolved configuration.
 
         Raises:
-            ValueError: if the file is damaged, or does not say what was trained.
+            ValueError: if the file is damaged, or lacks agent, settings, environment or seed.
         """
         file = self.path / "config.json"
         config = read_json_object(file)
         for key, (needed, _) in _DECIDING.items():
             if not isinstance(config.get(key), needed) or isinstance(config[key], bool):
-                words = {str: "a text", int: "a whole number", dict: "an object"}
+                words = {str: "a string", int: "a whole number", dict: "an object"}
                 raise ValueError(
                     f"{file} is damaged: {key!r} must be {words[needed]}, got {config.get(key)!r}"
                 )
@@ -119,9 +119,9 @@ class RunDirectory:
         write_atomically(self.path / "config.json", json.dumps(config, indent=2).encode())
 
     def rename_settings(self, agent: str, agent_config: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration with the agent and its settings as this version names them.
+        """The configuration with the current names of the agent and its settings.
 
-        The former names are kept in it, since checkpoints that have them still belong to the run.
+        It keeps the former names, since checkpoints with these names still belong to the run.
         """
         config = self.config()
         now = {"agent": agent, "agent_config": json.loads(json.dumps(agent_config))}
@@ -140,7 +140,7 @@ class RunDirectory:
         """
         if self.is_published:
             raise ValueError(
-                f"run {self.path} was published: it can be measured, but not trained on; "
+                f"run {self.path} was published: it can be evaluated but not trained further; "
                 "start a new run"
             )
         with locked(self.path):
@@ -151,17 +151,17 @@ class RunDirectory:
             yield
 
     def checkpoint_path(self, iteration: int) -> Path:
-        """Where the checkpoint after this many iterations goes."""
+        """The file of the checkpoint after a number of iterations."""
         return self.checkpoints / f"iteration_{iteration:06d}.safetensors"
 
     @property
     def best_checkpoint(self) -> Path:
-        """Where the best checkpoint is, once there is one."""
+        """The file of the best checkpoint, which need not exist yet."""
         return self.path / "best.safetensors"
 
     @property
     def published_checkpoint(self) -> Path:
-        """Where a published run keeps its only checkpoint."""
+        """The file of the only checkpoint of a published run."""
         return self.path / "checkpoint.safetensors"
 
     @property
@@ -170,11 +170,11 @@ class RunDirectory:
         return self.published_checkpoint.is_file() and not self._saved()
 
     def newest_checkpoint(self) -> Path:
-        """The checkpoint with the most iterations, every byte of it checked.
+        """The checkpoint with the most iterations, after a check of its content.
 
         Raises:
-            ValueError: if there is none, it is damaged, or it does not belong to this run or
-                iteration; the message names the newest intact one.
+            ValueError: if there is no checkpoint, or the newest is damaged or does not belong to
+                this run; the message names the newest intact one.
         """
         found = self._saved()
         if not found:
@@ -187,18 +187,19 @@ class RunDirectory:
         except ValueError as error:
             good = next((path for path in reversed(found[:-1]) if self._is_good(path)), None)
             if good is None:
-                raise ValueError(f"{error}; there is no good one before it") from error
+                raise ValueError(f"{error}; there is no earlier intact checkpoint") from error
             raise ValueError(
-                f"{error}; the newest good one is {good}: to go on from it, move the other away"
+                f"{error}; the newest intact checkpoint is {good}: to continue from it, move the "
+                "damaged one away"
             ) from error
         return found[-1]
 
     def all_checkpoints(self) -> tuple[Path, ...]:
-        """The checkpoints that the run keeps, the newest last; of a published run its only one."""
+        """All stored checkpoints, the newest last; a published run has only one."""
         return (self.published_checkpoint,) if self.is_published else tuple(self._saved())
 
     def drop_old_checkpoints(self) -> None:
-        """Keep the newest few."""
+        """Delete all checkpoints except the newest few."""
         for path in self._saved()[:-_KEPT_CHECKPOINTS]:
             path.unlink()
 
@@ -230,7 +231,9 @@ class RunDirectory:
         counters = header.get("counters")
         held = counters.get("num_iterations") if isinstance(counters, dict) else None
         if not isinstance(held, int) or self.checkpoint_path(held).name != path.name:
-            raise ValueError(f"checkpoint {path} holds iteration {held}, not that of its name")
+            raise ValueError(
+                f"checkpoint {path} holds iteration {held}, which differs from its name"
+            )
         self._require_own(path, header)
 
     def _require_own(self, path: Path, header: Mapping[str, Any]) -> None:

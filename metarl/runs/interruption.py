@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests: the first finishes the current work, a second one stops it."""
+"""Handling of Ctrl-C and SIGTERM: the first is a request to stop, a second one interrupts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """Within the block, the first SIGINT or SIGTERM is recorded; a second one interrupts as usual.
 
-    Handlers are unchanged outside the main thread, where Python does not allow to set them, and
-    for signals that are ignored, as under `nohup`.
+    Handlers are not changed outside the main thread, where Python does not allow it, or for signals
+    that are ignored, as under `nohup`.
     """
 
     def __init__(self) -> None:
@@ -52,4 +52,4 @@ class Interruption:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        os.write(2, b"\nfinishing this iteration and saving; once more stops at once\n")
+        os.write(2, b"\nfinishing this iteration and saving; press Ctrl-C again to stop at once\n")

@@ -1,4 +1,4 @@
-"""The loop of every training command: iterate, log, save, and stop cleanly after any fault."""
+"""The training loop: iterate, log, save, and stop cleanly after an error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Metrics = Mapping[str, float]
 
 
 class Trainable(Protocol):
-    """What the loop needs of an agent or a few-shot learner in training."""
+    """Interface of an agent or few-shot learner in the training loop."""
 
     @property
     def num_iterations(self) -> int:
@@ -39,16 +39,16 @@ class Trainable(Protocol):
 
     @property
     def axis(self) -> str:
-        """Name of the counter that trackers plot all other metrics against."""
+        """Name of the metric that trackers use as the x-axis."""
 
     def iterate(self) -> dict[str, float]:
-        """Run one training iteration and return its metrics; if it raises, nothing has changed."""
+        """Run one training iteration and return its metrics; if it raises, nothing is changed."""
 
     def progress(self, metrics: Metrics) -> str:
-        """The few metrics that the progress display shows, on one line."""
+        """The text of the progress display, one line with a few metrics."""
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; FloatingPointError if it would hold a number that is not finite."""
+        """Write a checkpoint; raises FloatingPointError if a number is not finite."""
 
 
 class TrainingStopped(Exception):  # noqa: N818 - a signal is not an error
@@ -69,7 +69,7 @@ class TrainingPlan:
     tracker: TrackerName = "tensorboard"
 
     def is_logged(self, iteration: int) -> bool:
-        """Whether the metrics of an iteration are kept and shown; the last one always is."""
+        """Whether the metrics of an iteration are logged; the last iteration always is."""
         return iteration % self.log_every == 0 or iteration == self.iterations
 
 
@@ -79,8 +79,8 @@ def run_training(
     """Train until the plan's last iteration; the caller holds the run's lock.
 
     Raises:
-        TrainingStopped: with a sentence and an exit code: 130 or 143 after a signal, 1 if a number
-            was not finite, the environment or the agent raised, or the run could not be written.
+        TrainingStopped: with exit code 130 or 143 after a signal, or 1 if a number is not finite,
+            the environment or the agent raised an error, or a file could not be written.
         ValueError: if the run's metrics are damaged.
     """
     with Interruption() as interruption:
@@ -99,7 +99,7 @@ def run_training(
 
 
 def finish_complete_run(trainable: Trainable, directory: RunDirectory, plan: TrainingPlan) -> None:
-    """Mark the best checkpoint of a complete run, in case its process was killed before that."""
+    """Mark the best checkpoint of a complete run, in case its process was killed before it did."""
     _best_checkpoint(trainable, directory, plan).offer(trainable.num_iterations)
 
 
@@ -134,7 +134,7 @@ def _not_written(
 
 def _resume_hint(directory: RunDirectory, saved: int) -> str:
     path = directory.checkpoint_path(saved)
-    return f"the last checkpoint is {path}, and --resume goes on from it"
+    return f"the last checkpoint is {path}, and --resume continues from it"
 
 
 class _Loop:
@@ -154,7 +154,7 @@ class _Loop:
     def run(self, console: Console) -> None:
         trainable, plan = self._trainable, self._plan
         if self._is_due(trainable.num_iterations):
-            self._best.offer(trainable.num_iterations)  # in case a killed process did not
+            self._best.offer(trainable.num_iterations)  # a killed process may not have done it
         with TrainingProgress(
             console, total=plan.iterations, completed=trainable.num_iterations
         ) as progress:
@@ -172,8 +172,8 @@ class _Loop:
         try:
             return self._trainable.iterate()
         except (Exception, SystemExit) as error:  # an agent or environment may fail in any way
-            self._save_what_is_good()
-            if self._interruption.signal:  # a signal to the whole process group ends workers too
+            self._try_to_save()
+            if self._interruption.signal:  # the signal may also have ended worker processes
                 raise self._stopped_by_signal() from error
             raise self._stopped_by(error) from error
 
@@ -191,7 +191,7 @@ class _Loop:
     def _require_metrics(self, metrics: Mapping[str, float]) -> None:
         for name in (self._trainable.score, self._trainable.axis):
             if name not in metrics:
-                self._save_what_is_good()
+                self._try_to_save()
                 raise TrainingStopped(
                     f"iteration {self._trainable.num_iterations} must return the metric {name!r}, "
                     f"it returned {', '.join(metrics)}",
@@ -210,8 +210,8 @@ class _Loop:
         self._trainable.save(self._directory.checkpoint_path(done))
         self._saved = done
 
-    def _save_what_is_good(self) -> None:
-        """Save after an error if possible; if not, the last checkpoint remains."""
+    def _try_to_save(self) -> None:
+        """Save after an error; if that fails, the last checkpoint remains."""
         try:
             self._save()
         except (OSError, FloatingPointError):

@@ -1,4 +1,4 @@
-"""Metrics of a run: its rows, and which checkpoint is best."""
+"""The metrics file of a run, and the selection of the best checkpoint."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["BestCheckpoint", "MetricsLog", "read_metrics"]
 
 
 class BestCheckpoint:
-    """Knows which checkpoint is best: by the mean score of the iterations that led to it.
+    """Marks the checkpoint with the best mean score over the iterations before it.
 
-    Scores are read from the stored metrics, so a resumed run continues where it was.
+    Scores are read from the stored metrics, so that a resumed run continues the comparison.
     """
 
     def __init__(
@@ -28,8 +28,8 @@ class BestCheckpoint:
 
         Args:
             run: the run whose checkpoints are compared.
-            metric: name of the metric that is the score; every row must hold it.
-            window: number of iterations up to a checkpoint that count for it.
+            metric: name of the score; every row must hold it.
+            window: number of iterations before a checkpoint whose scores are averaged.
             higher_is_better: whether a higher score is better.
 
         Raises:
@@ -42,18 +42,20 @@ class BestCheckpoint:
         marked = self._marked_iteration()
         for row in read_metrics(run, required=(metric,)):
             self.add(row)
-            if marked is not None and row["iteration"] <= marked:  # rows may be far apart
+            if (
+                marked is not None and row["iteration"] <= marked
+            ):  # the row of the marked checkpoint may not exist
                 self._best = self._mean()
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Take one row of metrics."""
+        """Add one row of metrics."""
         iteration = int(row["iteration"])
         self._recent.append((iteration, self._sign * row[self._metric]))
         while self._recent[0][0] <= iteration - self._window:
             self._recent.popleft()
 
     def offer(self, iteration: int) -> None:
-        """Mark the checkpoint that was just written, if it is better than the best so far."""
+        """Mark the newest checkpoint if it is better than the best so far."""
         if self._recent and self._mean() > self._best:
             self._best = self._mean()
             self._run.mark_best(iteration)
@@ -62,7 +64,7 @@ class BestCheckpoint:
         return sum(score for _, score in self._recent) / len(self._recent)
 
     def _marked_iteration(self) -> int | None:
-        """The iteration of best.safetensors; None if there is no intact one, which is replaced."""
+        """The iteration of best.safetensors; None if it does not exist or is damaged."""
         try:
             counters = read_header(self._run.best_checkpoint)["counters"]
             return int(counters["num_iterations"])
@@ -81,13 +83,13 @@ class MetricsLog:
         num_iterations: int = 0,
         tracker: TrackerName = "tensorboard",
     ) -> None:
-        """Open the log; rows after `num_iterations` belong to lost work and are dropped.
+        """Open the log; rows after `num_iterations` were not saved in a checkpoint and are deleted.
 
         Args:
-            run: where to write.
-            axis: the metric that the tracker plots all others against.
-            num_iterations: iterations that the run keeps.
-            tracker: where metrics go in addition to the file.
+            run: the run.
+            axis: name of the metric that the tracker uses as the x-axis.
+            num_iterations: number of iterations of the checkpoint.
+            tracker: tracker to write to in addition to the file.
 
         Raises:
             ValueError: if metrics.jsonl is damaged before its last line.
@@ -103,13 +105,13 @@ class MetricsLog:
         self._file = AppendedFile(path)
 
     def write(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Append one row, at once and whole: if the disk is full, nothing of it stays."""
+        """Append one row immediately; if the disk is full, no part of it remains."""
         row = {"iteration": iteration, **metrics}
         self._file.write((json.dumps(row) + "\n").encode())
         self._tracker.log(metrics, int(row[self._axis]))
 
     def sync(self) -> None:
-        """Wait until the rows are on the disk, before a checkpoint that relies on them."""
+        """Wait until all rows are on the disk; called before a checkpoint is written."""
         self._file.sync()
 
     def close(self) -> None:
@@ -119,7 +121,7 @@ class MetricsLog:
 
 
 def read_metrics(run: RunDirectory, *, required: Sequence[str] = ()) -> list[dict[str, float]]:
-    """The rows of metrics.jsonl, without a last line that was cut off by a crash.
+    """The rows of metrics.jsonl, without an incomplete last line after a crash.
 
     Args:
         run: the run.

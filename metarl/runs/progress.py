@@ -1,4 +1,4 @@
-"""Progress of a long loop: a bar on a terminal, otherwise a line from time to time."""
+"""Progress displays: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LINES = 20
 class TrainingProgress:
     """Shows the iteration, the latest metrics, the elapsed time and the time left.
 
-    The time left assumes the mean speed since this process started; earlier parts do not count.
+    The time left is estimated from the mean speed of this process.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class TrainingProgress:
         completed: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create it; the bar appears when the progress is entered as a context.
+        """Create a display that appears when it is entered as a context manager.
 
         Args:
             console: a terminal shows a bar; other outputs get a line at the first update, after
-                each twentieth of all iterations, and at the last one.
+                each 5 % of the iterations, and at the last update.
             total: number of iterations.
-            completed: iterations done before.
+            completed: number of iterations before this process.
             clock: returns the time in seconds.
         """
         self._console, self._total, self._clock = console, total, clock
@@ -79,7 +79,7 @@ class TrainingProgress:
         self._bar.stop()
 
     def update(self, done: int, text: str) -> None:
-        """Show that `done` iterations are complete, with a few words about the last one."""
+        """Show that `done` iterations are complete, with a text about the last one."""
         elapsed = self._clock() - self._began
         left = _clock_time(elapsed / max(1, done - self._first) * (self._total - done))
         if self._console.is_terminal:
@@ -92,10 +92,10 @@ class TrainingProgress:
 
 @contextmanager
 def measuring(console: Console, num_tasks: int) -> Iterator[Callable[[int], None]]:
-    """Show a temporary bar on a terminal while tasks are measured; other outputs show nothing.
+    """Show a temporary bar on a terminal while tasks are evaluated; nothing on other outputs.
 
     Yields:
-        A function to call with the number of tasks measured so far.
+        A function to call with the number of tasks evaluated so far.
     """
     columns = (
         TextColumn("{task.completed}/{task.total} test tasks", markup=False),

@@ -37,7 +37,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class StoredRun(Settings):
-    """The part of config.json that a resume reads; runs of earlier versions lack the later ones."""
+    """The settings that a resume reads from config.json; earlier versions stored fewer."""
 
     agent: str
     environment: str
@@ -66,7 +66,7 @@ def read_run(file: Path) -> StoredRun:
 
 
 def settled(config: Config, stored: StoredRun, given: Collection[str]) -> Config:
-    """The configuration with the stored settings, except for those that were given."""
+    """The configuration with the stored settings in place of all that are not given."""
     assert dataclasses.is_dataclass(config)
     assert not isinstance(config, type)
     fields = {field.name for field in dataclasses.fields(config)} & set(_KEPT) - set(given)
@@ -79,16 +79,16 @@ def refuse_changes(
     """Reject a given setting that differs from the stored one.
 
     Args:
-        given: names of the settings that were given.
-        wanted: their values, resolved.
-        kept: the values that the run has stored.
+        given: names of the given settings.
+        wanted: their resolved values.
+        kept: the stored values of the run.
 
     Raises:
         ValueError: naming the first that differs.
     """
     for name in wanted:
         if name in given and wanted[name] != kept.get(name):
-            remedy = "name that one" if name == "agent" else "leave it out"
+            remedy = "use that one" if name == "agent" else "omit it"
             raise ValueError(
                 f"{name} of the run to resume is {kept.get(name)!r}, got {wanted[name]!r}; "
                 f"{remedy}, or start a new run"
@@ -107,10 +107,10 @@ def note_resume(
 
     Args:
         directory: the run.
-        settings: those that the resume changed.
-        iteration: where the run is continued.
-        agent: its name in this version.
-        agent_config: its settings as this version names them.
+        settings: settings that replace the stored ones.
+        iteration: number of iterations before the resume.
+        agent: name of the agent in this version.
+        agent_config: settings of the agent in this version.
     """
     config = directory.rename_settings(agent, agent_config)
     resumed = config.get("resumed")

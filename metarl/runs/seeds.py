@@ -1,7 +1,6 @@
-"""Several runs that differ only in their seeds: their directory, their names, their training.
+"""Several runs that differ only in their seeds: directory, names and training.
 
-The directory holds seeds.json, the settings that all of them share, and a run for each seed:
-seed_0, seed_1, …
+The directory holds seeds.json with the shared settings, and a run for each seed: seed_0, seed_1, …
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def holds_seeds(path: Path) -> bool:
 
 
 def has_begun(path: Path) -> bool:
-    """Whether there is a run in a directory."""
+    """Whether the run in a directory has started."""
     return (path / "config.json").is_file()
 
 
@@ -45,13 +44,13 @@ def expanded(word: str) -> list[str]:
     """The runs in a directory of several seeds, by seed; any other word unchanged.
 
     Raises:
-        ValueError: if none of its seeds has begun.
+        ValueError: if no seed has started.
     """
     if not holds_seeds(Path(word)):
         return [word]
     folders = [path.parent for path in Path(word).glob("seed_*/config.json")]
     if not folders:
-        raise ValueError(f"run {word} has no seed that has begun")
+        raise ValueError(f"run {word} has no seed that has started")
     return [str(path) for path in sorted(folders, key=lambda path: (len(path.name), path.name))]
 
 
@@ -66,11 +65,11 @@ class TrainedRun(NamedTuple):
 def require_one_experiment(words: Sequence[str], runs: Sequence[TrainedRun]) -> None:
     """Reject runs that differ in more than their seed, since they will be averaged.
 
-    Checkpoints may have different iterations, as the best ones of several seeds do.
+    Checkpoint files may have different numbers of iterations, such as the best of several seeds.
 
     Args:
-        words: the directories or checkpoints as the user named them.
-        runs: the run in each.
+        words: the directories or checkpoints.
+        runs: the run of each.
     """
     facts: list[tuple[str, list[Any]]] = [("settings", [run.settings for run in runs])]
     if all(Path(word).is_dir() for word in words):
@@ -78,14 +77,14 @@ def require_one_experiment(words: Sequence[str], runs: Sequence[TrainedRun]) -> 
     for name, found in facts:
         if any(one != found[0] for one in found):
             raise ValueError(
-                f"targets must have the same {name}, as runs of one experiment have, and "
-                f"{' and '.join(words)} do not; measure them one after another"
+                f"targets must have the same {name}, as runs of one experiment do, but "
+                f"{' and '.join(words)} differ; evaluate them separately"
             )
     seeds = [run.seed for run in runs]
     if len({*seeds}) < len(seeds):
         raise ValueError(
-            f"targets must have seeds of their own, as runs of one experiment have, got seeds "
-            f"{', '.join(map(str, seeds))}; measure them one after another"
+            f"targets must have different seeds, as runs of one experiment do, got seeds "
+            f"{', '.join(map(str, seeds))}; evaluate them separately"
         )
 
 
@@ -103,7 +102,7 @@ def create_seeds(out: Path, described: Mapping[str, Any]) -> None:
 
     Args:
         out: the directory.
-        described: the settings that all of them share, including the number of `seeds`.
+        described: the shared settings, including the number of `seeds`.
 
     Raises:
         ValueError: if something is there already.
@@ -113,14 +112,14 @@ def create_seeds(out: Path, described: Mapping[str, Any]) -> None:
 
 
 def existing_seeds(out: Path) -> Path:
-    """The file with the settings that the seeds in a directory share.
+    """The file with the shared settings of several seeds.
 
     Raises:
         ValueError: if the directory does not hold several seeds.
     """
     if not holds_seeds(out):
         file = out / SEEDS_FILE
-        raise ValueError(f"run must be of several seeds, there is no {file}; leave --seeds out")
+        raise ValueError(f"run must have several seeds, but there is no {file}; omit --seeds")
     return out / SEEDS_FILE
 
 
@@ -131,17 +130,17 @@ def train_seeds(
     *,
     changes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train several runs, one after another; one that fails does not stop the others.
+    """Train several runs, one after another; an error in one does not stop the others.
 
     Args:
         out: directory of the seeds.
-        seeds: in the order of training.
-        train_one: starts or finishes the run of one seed in the given directory.
+        seeds: the seeds, in the order of training.
+        train_one: starts or continues the run of one seed in a directory.
         changes: settings that replace the stored ones in seeds.json.
 
     Raises:
-        TrainingStopped: at once after a signal; after all other seeds if some stopped early or
-            have damaged files.
+        TrainingStopped: immediately after a signal; after the other seeds if a seed stopped early
+            or has damaged files.
         ValueError: if another process holds the directory, or all seeds fail for the same reason.
     """
     ends: dict[int, Exception] = {}

@@ -1,6 +1,6 @@
-"""Where metrics go in addition to metrics.jsonl: TensorBoard, W&B, trackio, or nowhere.
+"""Experiment trackers in addition to metrics.jsonl: TensorBoard, W&B and trackio.
 
-The package of a tracker is imported when it is chosen, not before.
+The package of a tracker is imported only if the tracker is chosen.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ class Tracker(Protocol):
         """Record numbers by name at a step; steps increase."""
 
     def close(self) -> None:
-        """Send what is left and close."""
+        """Send remaining records and close."""
 
 
 def open_tracker(
     name: TrackerName, folder: Path, *, config: Mapping[str, Any], first_step: int = 0
 ) -> Tracker:
-    """Open the tracker of a name for one run.
+    """Open a tracker for one run.
 
     Args:
-        name: of the tracker.
-        folder: of the run; its name becomes the run's name, and local files are written there.
+        name: name of the tracker.
+        folder: folder of the run; its name becomes the run's name, and local files are written in
+            it.
         config: settings that the tracker shows with the run.
-        first_step: records of an earlier part of the run from this step on are discarded, if the
-            tracker supports it (TensorBoard).
+        first_step: earlier records from this step on are discarded, if the tracker supports it
+            (TensorBoard).
 
     Raises:
         ImportError: if its package is not installed.
-        ValueError: if there is no such tracker.
+        ValueError: if the name is unknown.
     """
     if name == "none":
         return _Nowhere()
@@ -63,7 +64,7 @@ def require_tracker(name: TrackerName) -> None:
     """Reject a tracker whose package is missing, before any file is written.
 
     Raises:
-        ImportError: with what to install.
+        ImportError: naming the package to install.
     """
     if name in ("wandb", "trackio"):
         _package(name)
@@ -78,9 +79,9 @@ class _Nowhere:
 
 
 class _TensorBoard:
-    """An event file in the run's folder, written at once.
+    """An event file in the run's folder, written without a thread.
 
-    TensorBoard's own writer does so in a thread, which ends in a traceback if the disk is full.
+    TensorBoard's own writer uses a thread, which prints a traceback if the disk is full.
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
@@ -113,7 +114,8 @@ class _TensorBoard:
 class _WandB:
     """Weights & Biases; a resumed run keeps its id, which is derived from the folder's path.
 
-    The project is WANDB_PROJECT or "metarl". Steps that the service has seen are not overwritten.
+    The project is WANDB_PROJECT or "metarl". Steps that were sent already are not
+    overwritten.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
@@ -134,7 +136,7 @@ class _WandB:
 
 
 class _Trackio:
-    """trackio; a resumed run keeps its name, which is that of its folder."""
+    """trackio; a resumed run keeps its name, the name of its folder."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self._run = _package("trackio").init(

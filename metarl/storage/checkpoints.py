@@ -4,14 +4,13 @@ The header names agent, environment, seed, resolved settings, counters, library 
 checksum over every byte of the file. Tensors are grouped by the first part of their names:
 "parameters/weight_0", "optimizer/step/weight_0".
 
-There is no state of random generators in it, on purpose: every stream is derived from the seed,
-its purpose and the iteration (see `metarl.seeding`), no environment lives from one iteration to
-the next with a state that counts, and checkpoints are taken between iterations. So the counters
-are all that is needed to go on to the same bit.
+Checkpoints hold no state of random generators: every random stream is derived from the seed, its
+purpose and the iteration (see `metarl.seeding`), environments keep no state between iterations, and
+checkpoints are written between iterations. The counters are therefore enough to continue training
+bitwise identically.
 
-Checkpoints of few-shot learners without their optimiser: a third of the size.
-
-A learner loaded from one adapts and predicts as it did; it cannot be trained on to the same bit.
+Published checkpoints of few-shot learners omit the optimizer, which makes them a third of the size.
+Such a learner adapts and predicts identically but cannot be trained further.
 """
 
 from __future__ import annotations
@@ -59,9 +58,9 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[s
 
     Args:
         path: the file; its folder must exist.
-        tensors: by name, any device; names are "group/name".
-        header: what JSON can hold: `agent`, `environment`, `seed`, `config` and `counters`, which
-            `load_checkpoint` asks for; the versions are added.
+        tensors: tensors by name "group/name", on any device.
+        header: JSON values, including `agent`, `environment`, `seed`, `config` and `counters`,
+            which `load_checkpoint` requires; versions are added.
     """
     stored = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     whole = {
@@ -75,10 +74,10 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Mapping[s
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a checkpoint, whose every byte has been checked.
+    """The header of a checkpoint, after a check of the whole file.
 
     Raises:
-        ValueError: if the file is missing, damaged, or no checkpoint of a known format.
+        ValueError: if the file is missing, damaged, or not a checkpoint of a known format.
     """
     return _read(path).header
 
@@ -86,11 +85,16 @@ def read_header(path: Path) -> dict[str, Any]:
 def load_checkpoint(
     path: Path, *, agent: str, environment: str
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors on the CPU, and the header, of a checkpoint of this agent and environment.
+    """The tensors, on the CPU, and the header of a checkpoint.
+
+    Args:
+        path: the checkpoint.
+        agent: required name of the agent.
+        environment: required name of the environment or data set.
 
     Raises:
-        ValueError: as `read_header`, and if agent or environment differ, the header lacks seed,
-            settings or counters, or a number is not finite.
+        ValueError: as `read_header` does, and if agent or environment differ, the header lacks
+            seed, settings or counters, or a number is not finite.
     """
     tensors, header = _read(path)
     for kind, wanted in (("agent", agent), ("environment", environment)):
@@ -100,7 +104,7 @@ def load_checkpoint(
             )
     for key, needed in _NEEDED.items():
         if not isinstance(header.get(key), needed):
-            raise ValueError(f"checkpoint {path} does not say its {key}, so it cannot be used")
+            raise ValueError(f"checkpoint {path} has no {key}, so it cannot be used")
     for name, values in tensors.items():
         if not bool(values.isfinite().all()):
             raise ValueError(
@@ -113,16 +117,16 @@ def load_checkpoint(
 def select_tensors(
     path: Path, tensors: Mapping[str, Tensor], group: str, like: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The tensors of one group, on the devices of those whose place they take.
+    """The tensors of one group, on the devices of the tensors in `like`.
 
     Args:
-        path: the checkpoint, for messages.
-        tensors: what `load_checkpoint` gave.
-        group: the first part of the names, such as "parameters".
-        like: tensors by name without the group, whose shapes and types are needed.
+        path: the checkpoint, for error messages.
+        tensors: result of `load_checkpoint`.
+        group: first part of the names, such as "parameters".
+        like: tensors by name without the group, with the required shapes and dtypes.
 
     Raises:
-        ValueError: if one is missing or of another shape or type.
+        ValueError: if a tensor is missing or has another shape or dtype.
     """
     chosen = {}
     for name, wanted in like.items():
@@ -138,14 +142,16 @@ def select_tensors(
 
 
 def read_counter(path: Path, header: Mapping[str, Any], name: str) -> int:
-    """A counter of a checkpoint's header.
+    """A counter in the header of a checkpoint.
 
     Raises:
-        ValueError: if it is missing or no whole number.
+        ValueError: if it is missing or not a whole number.
     """
     count = header["counters"].get(name)
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise ValueError(f"checkpoint {path} must count {name}, it says {count!r}")
+        raise ValueError(
+            f"checkpoint {path} must have a whole number {name} in counters, got {count!r}"
+        )
     return count
 
 
@@ -175,7 +181,7 @@ def _read(path: Path) -> _Checkpoint:
 
 
 def _header(content: bytes) -> dict[str, Any]:
-    """Our JSON text in the JSON text that begins a safetensors file behind its length."""
+    """The header of this library, a JSON text within the header of safetensors."""
     length = int.from_bytes(content[:8], "little")
     outer = json.loads(content[8 : 8 + length].decode())
     header = json.loads(outer["__metadata__"]["metarl"])
@@ -192,46 +198,46 @@ def _require_checksum(path: Path, content: bytes, stored: object) -> None:
         if _checksum(unsigned) == stored:
             return
     raise ValueError(
-        f"checkpoint {path} is damaged or was altered: its checksum does not fit its content"
+        f"checkpoint {path} is damaged or was changed: its checksum does not match its content"
     )
 
 
 def _checksum(content: bytes) -> str:
-    """Of a whole file in which the checksum's own place holds zeros."""
+    """Checksum of a whole file in which the digits of the checksum are zeros."""
     return hashlib.blake2b(content, digest_size=len(_NO_CHECKSUM) // 2).hexdigest()
 
 
 def _fault(content: bytes) -> str:
-    """What is wrong with a file that does not read as safetensors."""
+    """Description of the error in a file that is not a valid safetensors file."""
     if content.startswith((b"PK\x03\x04", b"\x80")):
         return (
-            "is a pickle, as torch.save writes; loading one can run any code, so it is refused: "
-            "metarl's checkpoints are safetensors files"
+            "is a pickle, as torch.save writes; it is rejected, because loading a pickle can run "
+            "arbitrary code: metarl's checkpoints are safetensors files"
         )
     return "is damaged or not a metarl checkpoint"
 
 
 _LEFT_OUT = "optimizer_left_out"
-_GROUP = "optimizer/"
+_OPTIMIZER_GROUP = "optimizer/"
 
 
 def holds_optimizer(header: Mapping[str, Any]) -> bool:
-    """Whether training can go on from the checkpoint of this header.
+    """Whether the checkpoint with this header holds the optimizer state that training needs.
 
-    Those of format 1 never held an optimiser.
+    Checkpoints of format 1 do not.
     """
     return header["format_version"] > 1 and not header.get(_LEFT_OUT, False)
 
 
 def copy_without_optimizer(source: Path, target: Path) -> None:
-    """Write a checkpoint anew without its optimiser; the header says so.
+    """Copy a checkpoint without its optimizer state, and record that in the header.
 
     Raises:
-        ValueError: if the source is no checkpoint.
+        ValueError: if the source is not a checkpoint.
     """
     known = read_header(source)
     tensors, header = load_checkpoint(
         source, agent=known["agent"], environment=known["environment"]
     )
-    kept = {name: t for name, t in tensors.items() if not name.startswith(_GROUP)}
+    kept = {name: t for name, t in tensors.items() if not name.startswith(_OPTIMIZER_GROUP)}
     save_checkpoint(target, kept, {**header, _LEFT_OUT: True})

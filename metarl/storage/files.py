@@ -1,4 +1,4 @@
-"""Files and directories that survive a crash: whole or not there, and held by one process."""
+"""Files and directories that are complete after a crash, and locks of directories."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _RUN_FILES = frozenset(
         ".lock",
     }
 )  # fmt: skip
-"""Files that make up a run; nothing that a command is told to write may replace them."""
+"""Files of a run, which the output files of commands must not replace."""
 _RUN_MARKS = ("config.json", "seeds.json")  # a folder with one of these is a run
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader finds the old content or the new, never a part.
+    """Replace a file in one step: a reader sees the old content or the new content.
 
-    The new content is on the disk before it takes the name, and the name before this returns.
+    Content and name are on the disk when the function returns.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -49,7 +49,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if error.errno is not None:  # the calls above know no name
+        if error.errno is not None:  # the calls above do not add the file name
             error.filename = error.filename or str(path)
         raise
     finally:
@@ -57,32 +57,32 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder reach the disk, if its file system supports that."""
+    """Write the names in a folder to the disk, if the file system supports it."""
     if os.name == "nt":  # Windows cannot open a folder
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems do not know it
+        if error.errno != errno.EINVAL:  # some network file systems do not support it
             raise
     finally:
         os.close(descriptor)
 
 
 def require_output_file(name: str, path: Path) -> None:
-    """Reject a path that a command must not write to, before it does the work.
+    """Reject an invalid output file of a command before the command does its work.
 
-    Devices, pipes and symbolic links are allowed, as `write_output` handles them.
+    Devices, pipes and symbolic links are allowed; see `write_output`.
 
     Args:
-        name: of the argument, for the message.
-        path: where a command is told to write.
+        name: name of the argument, for the message.
+        path: the output file.
 
     Raises:
-        ValueError: if its folder does not exist, it is a folder, or it is one of the files that
-            make up a run.
-        OSError: if it cannot be looked up, such as links in a circle.
+        ValueError: if its folder does not exist, it is a folder, or it is one of the files of a
+            run.
+        OSError: if it cannot be resolved, such as a circle of links.
     """
     folders = (path.absolute().parent, _without_links(path).parent)
     if not all(folder.is_dir() for folder in folders) or stat.S_ISDIR(_mode(path)):
@@ -94,10 +94,10 @@ def require_output_file(name: str, path: Path) -> None:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write what a user asked for to the file that they named.
+    """Write the output of a command to the file that the user named.
 
-    A regular file is replaced in one step, at the end of any symbolic links, which stay. A device
-    or a pipe is written to and not replaced.
+    A regular file is replaced in one step; symbolic links to it are kept. Devices and pipes are
+    written to.
 
     Raises:
         OSError: if it cannot be written.
@@ -110,7 +110,7 @@ def write_output(path: Path, content: bytes) -> None:
 
 
 def _mode(path: Path) -> int:
-    """Type of the file that links lead to; a file that does not exist counts as a regular one."""
+    """Mode of the file after resolving links; a missing file counts as a regular file."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def _without_links(path: Path) -> Path:
 
 
 def _is_run_file(path: Path) -> bool:
-    """Whether a path without links is, or would be, one of the files that make up a run."""
+    """Whether a path without links is, or would be, a file of a run."""
     folder = path.parent
     if folder.name == "checkpoints":
         return _is_run(folder.parent)
@@ -135,10 +135,10 @@ def _is_run(folder: Path) -> bool:
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
-    """What a JSON file holds, if that is an object.
+    """Read a JSON file that holds an object.
 
     Raises:
-        ValueError: otherwise, with the file named.
+        ValueError: if the file is damaged or holds another value.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -150,13 +150,13 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
 
 def create_whole(path: Path, fill: Callable[[Path], None]) -> None:
-    """Make a directory that appears with all its content or not at all.
+    """Create a directory with its content in one step.
 
-    It is filled under a hidden name beside its place; what a process that was killed left there
-    is removed.
+    It is filled under a hidden name in the same folder, then renamed. Hidden directories that a
+    killed process left are removed.
 
     Raises:
-        ValueError: if something is there already.
+        ValueError: if the path exists.
     """
     exists = ValueError(
         f"out must be a new directory, {path} exists; "
@@ -210,4 +210,4 @@ def _remove_abandoned(folder: Path) -> None:
         with locked(folder):
             shutil.rmtree(folder, ignore_errors=True)
     except (ValueError, OSError):
-        return  # its maker is alive
+        return  # the process that creates it is alive

@@ -1,4 +1,4 @@
-"""Versions of what decides a number, kept beside every result."""
+"""Versions of libraries, and the command, which are stored with every result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES = ("metarl-toolkit", "torch", "numpy", "gymnasium", "mujoco")
 
 
 def library_versions() -> dict[str, str]:
-    """Versions by distribution name, and Python's."""
+    """Versions of Python and of the main libraries, by distribution name."""
     return dict(_versions())
 
 
@@ -26,6 +26,6 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 
 def command_words() -> list[str]:
-    """The command that runs now: the program's name without its folder, then its arguments."""
+    """The current command: the program's name without its folder, then its arguments."""
     program, *arguments = sys.argv
     return [Path(program).name, *arguments]

@@ -1,4 +1,4 @@
-"""Reading settings back from JSON into their dataclass, and comparing them."""
+"""Conversion of settings from JSON to their dataclass, and comparison of settings."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Settings = TypeVar("Settings")
 def read_settings(
     settings_type: type[Settings], stored: object, *, where: str, others_allowed: bool = False
 ) -> Settings:
-    """The dataclass that a JSON object describes; fields that are not stored take their defaults.
+    """Create a settings dataclass from a JSON object; missing fields take their defaults.
 
     Args:
         settings_type: a dataclass with fields of types that `metarl.validation.Settings` supports.
-        stored: as JSON gave it.
-        where: a name for the object, as messages begin.
-        others_allowed: whether keys that are not fields are ignored.
+        stored: the parsed JSON value.
+        where: name of the object at the start of error messages.
+        others_allowed: whether to ignore keys that are not fields.
 
     Raises:
-        ValueError: one sentence, if it is not an object, or a key is unknown, missing, of another
-            type or out of range.
+        ValueError: if the value is not an object, or a key is unknown, missing, of another type or
+            out of range.
     """
     if not isinstance(stored, dict):
         raise ValueError(f"{where} must be a JSON object, got {short_repr(stored)}")
@@ -49,9 +49,9 @@ def read_settings(
 
 
 def settings_agree(held: object, wanted: object) -> bool:
-    """Whether two values are equal, or two settings in all that both name.
+    """Whether two values are equal; of two objects, whether their common keys have equal values.
 
-    One of them must name everything that the other does: a later version may have more settings.
+    The keys of one object must include the keys of the other: later versions have more settings.
     """
     if not (isinstance(held, dict) and isinstance(wanted, dict)):
         return held == wanted
@@ -61,15 +61,15 @@ def settings_agree(held: object, wanted: object) -> bool:
 
 
 def converted(value: object, hint: Any, name: str) -> Any:
-    """A value of JSON, which has lists only, as a type needs it.
+    """Convert a JSON value to a type; lists become tuples where the type has tuples.
 
     Args:
-        value: as JSON gave it.
+        value: the parsed JSON value.
         hint: a type that `metarl.validation.Settings` supports.
-        name: of the value, as messages begin.
+        name: name of the value at the start of error messages.
 
     Raises:
-        ValueError: if it does not fit.
+        ValueError: if the value does not fit the type.
     """
     value = _with_tuples(value, hint, name)
     check_value(name, value, hint)
@@ -77,7 +77,7 @@ def converted(value: object, hint: Any, name: str) -> Any:
 
 
 def _with_tuples(value: object, hint: Any, name: str) -> object:
-    """The value with lists turned into tuples where the type has tuples."""
+    """Convert lists to tuples where the type has tuples."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple:
         if not isinstance(value, list):

@@ -49,7 +49,7 @@ def damaged_checkpoints(count: int, seed: int, folder: Path) -> list[Row]:
             line = MAML_TRPO.resume(run.path) if number % 2 else ["evaluate", str(run.path)]
             ended = command(line)
             fault = ended.rejection_fault()
-            if not fault and f"the newest good one is {before}" not in ended.err:
+            if not fault and f"the newest intact checkpoint is {before}" not in ended.err:
                 fault = f"does not name {before.name}: {ended.err}"
             failures[kind] += [f"{kind} {number}: {fault}"] if fault else []
     return [

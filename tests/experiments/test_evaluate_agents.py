@@ -244,7 +244,7 @@ def test_beside_another_agent_the_one_from_scratch_has_the_default_settings(tmp_
             "--env HalfCheetahVel:promp",
             "env must have the observation_space of Navigation2D:maml17, which the agent was tr",
         ),
-        ("--sb3 PPO", r"sb3 must come with a target MODEL\.zip, got none"),
+        ("--sb3 PPO", r"sb3 needs a target MODEL\.zip, got none"),
         ("--multi-task nowhere", "target must be .*, there is nothing at nowhere"),
     ],
 )
@@ -262,20 +262,22 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is damaged or not a metarl checkpoint"):
         metarl("evaluate OUT", tmp_path / "a.txt")
     torch.save({"a": 1}, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"a\.pt is a pickle, as torch\.save writes; loading one"):
+    with pytest.raises(ValueError, match=r"a\.pt is a pickle, as torch\.save writes; it is"):
         metarl("evaluate OUT", tmp_path / "a.pt")
     header: dict[str, Any] = {"seed": 0, "config": {}, "counters": {}}
     save_checkpoint(tmp_path / "a.safetensors", {"a/b": torch.zeros(1)}, header)
-    with pytest.raises(ValueError, match="does not say its agent and environment, so it cannot be"):
+    with pytest.raises(
+        ValueError, match="does not name its agent and environment, so it cannot be"
+    ):
         metarl("evaluate OUT", tmp_path / "a.safetensors")
     (tmp_path / "seeds").mkdir()
     (tmp_path / "seeds" / "seeds.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ValueError, match="seeds has no seed that has begun"):
+    with pytest.raises(ValueError, match="seeds has no seed that has started"):
         metarl("evaluate OUT", tmp_path / "seeds")
 
 
 def test_without_a_target_it_is_said_what_is_missing():
-    with pytest.raises(ValueError, match="target must be given; metarl evaluate --help lists what"):
+    with pytest.raises(ValueError, match="target must be given; metarl evaluate --help describes"):
         metarl("evaluate")
 
 
@@ -315,7 +317,7 @@ def test_the_file_holds_plain_json(run):
 def test_runs_of_several_experiments_are_refused(run, tmp_path):
     other = tmp_path / "other"
     metarl(f"{TRAIN} --iterations 2 --seed 5 --gamma 0.5 --out OUT", other)
-    with pytest.raises(ValueError, match=r"targets must have the same settings, .*other do not"):
+    with pytest.raises(ValueError, match=r"targets must have the same settings, .*other differ"):
         metarl("evaluate OUT OUT", run, other)
     shorter = tmp_path / "shorter"
     metarl(f"{TRAIN} --iterations 1 --seed 5 --out OUT", shorter)
@@ -330,7 +332,7 @@ def test_runs_of_several_experiments_are_refused(run, tmp_path):
     )  # as the best ones of two seeds
     assert read(file).iterations == (2, 1)
     shutil.copytree(run, tmp_path / "again")
-    with pytest.raises(ValueError, match=r"targets must have seeds of their own.*got seeds 3, 3"):
+    with pytest.raises(ValueError, match=r"targets must have different seeds.*got seeds 3, 3"):
         metarl("evaluate OUT OUT", run, tmp_path / "again")
 
 

@@ -178,7 +178,7 @@ def test_measuring_with_impossible_settings_is_refused(protonet, options, messag
         ),
         (
             "fewshot maml --iterations 1 --dataset-options device=cuda",
-            "dataset_options must not hold device, give --device instead",
+            "dataset_options must not hold device, use --device instead",
         ),
         (
             "fewshot protonet --dataset glyphs --dataset-options shake=abc",
@@ -321,11 +321,11 @@ def test_a_checkpoint_is_measured_on_the_data_of_its_run(tmp_path, capsys):
 def test_training_beyond_the_end_of_the_schedule_is_refused(tmp_path):
     metarl(f"{SINUSOID} --schedule linear", tmp_path / "run")
     with pytest.raises(
-        ValueError, match=r"iterations must be at most 2, where the schedule linear"
+        ValueError, match=r"iterations must be at most 2, the end of the run's linear schedule"
     ):
         metarl("fewshot maml --resume --iterations 9", tmp_path / "run")
     with pytest.raises(
-        ValueError, match=r"iterations must be at most 1, where the schedule cosine"
+        ValueError, match=r"iterations must be at most 1, the end of the run's cosine schedule"
     ):
         metarl(f"{SINUSOID} --schedule cosine --decay-iterations 1", tmp_path / "other")
 

@@ -86,7 +86,7 @@ def test_runs_of_two_experiments_or_named_twice_are_not_one_evaluation(seeds, tm
     with pytest.raises(ValueError, match="targets must have the same settings, as runs of one"):
         evaluate_command([str(other), str(tmp_path / "first"), "--num-tasks", "2"])
     shutil.copytree(other, tmp_path / "copy")
-    with pytest.raises(ValueError, match=r"targets must have seeds of their own, .* got seeds"):
+    with pytest.raises(ValueError, match=r"targets must have different seeds, .* got seeds"):
         evaluate_command([str(other), str(tmp_path / "copy"), "--num-tasks", "2"])
     with pytest.raises(ValueError, match="runs must differ, got"):
         evaluate_command([one, one, "--num-tasks", "2"])
@@ -132,7 +132,7 @@ def test_several_seeds_keep_their_settings(seeds, options, message):
 
 
 def test_several_seeds_in_a_run_of_one_are_refused(alone):
-    with pytest.raises(ValueError, match=r"must be of several seeds, there is no .*seeds\.json"):
+    with pytest.raises(ValueError, match=r"must have several seeds, but there is no .*seeds\.json"):
         metarl("fewshot maml --resume --seeds 2", alone)
 
 

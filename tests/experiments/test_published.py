@@ -46,8 +46,8 @@ def test_a_published_agent_is_told_where_its_numbers_can_go(tmp_path, capsys):
     metarl("evaluate OUT --num-tasks 3 --device cpu", AGENT)
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
-        f"{AGENT} was published, so its evaluation.json stays as it is; "
-        "--json FILE writes these numbers"
+        f"{AGENT} is a published run, so its evaluation.json was not changed; "
+        "--json FILE writes these results"
     )
     file = tmp_path / "a.json"
     metarl("evaluate OUT --num-tasks 3 --device cpu --json OUT", AGENT, file)
@@ -76,7 +76,7 @@ def test_a_published_run_is_not_resumed(line, tmp_path):
     folder = tmp_path / "published"
     shutil.copytree(AGENT if line.startswith("train") else LEARNER, folder)
     before = content(folder)
-    message = "was published: it can be measured, but not trained on; start a new run"
+    message = "was published: it can be evaluated but not trained further; start a new run"
     with pytest.raises(ValueError, match=message):
         metarl(f"{line} --resume --iterations 100000 --out OUT", folder)
     assert content(folder) == before

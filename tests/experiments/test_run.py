@@ -184,7 +184,7 @@ class Disguised(PointRobot):
             Unregistered("pearl"),
             "env 'Unregistered:pearl' must be a registered family; register it",
         ),
-        (Disguised("pearl"), "env must be the same as the registered 'PointRobot:pearl'; register"),
+        (Disguised("pearl"), "env must equal the registered family 'PointRobot:pearl'; register"),
     ],
 )
 def test_a_family_that_could_not_be_made_again_is_rejected(tmp_path, family, message):
@@ -201,7 +201,7 @@ class Elsewhere(SinusoidTasks):
     ("tasks", "message"),
     [
         (Elsewhere(), "dataset 'elsewhere' must be registered; pass the name"),
-        (SinusoidTasks((1.0, 2.0)), "dataset must be the same as the registered 'sinusoid'; pass"),
+        (SinusoidTasks((1.0, 2.0)), "dataset must equal the registered data set 'sinusoid'; pass"),
     ],
 )
 def test_data_that_could_not_be_made_again_are_rejected(tmp_path, tasks, message):

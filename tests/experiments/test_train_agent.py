@@ -190,7 +190,9 @@ def test_a_complete_run_is_tidied_and_says_so(robot, tmp_path):
     shutil.copytree(robot, tmp_path / "run")
     run = RunDirectory.open(tmp_path / "run")
     run.best_checkpoint.unlink()  # as if killed before
-    with pytest.raises(ValueError, match=r"iterations must be more than the 6 that .* has, got 6"):
+    with pytest.raises(
+        ValueError, match=r"iterations must be more than 6, the number in .*, got 6"
+    ):
         metarl("train maml-trpo --resume", run.path)
     assert run.best_checkpoint.exists()
 
@@ -226,7 +228,7 @@ def test_several_seeds_are_resumed_as_a_whole(tmp_path):
         ("--seeds 4", "seeds of the run to resume is 2, got 4"),
         ("--seed 4", "seed of the run to resume is 3, got 4"),
         ("--gamma .5", r"gamma of the run to resume is 0\.99, got 0\.5"),
-        ("--iterations 1", r"iterations must be at least the 2 that .* is to have, got 1"),
+        ("--iterations 1", r"iterations must be at least 2, as planned for .*, got 1"),
     ],
 )
 def test_several_seeds_keep_their_settings(tmp_path, options, message):

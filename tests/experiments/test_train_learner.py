@@ -37,7 +37,7 @@ def test_a_few_shot_run_of_an_earlier_version_cannot_be_trained_on(tmp_path):
     plain = {k.removeprefix("parameters/"): v for k, v in tensors.items() if "optim" not in k}
     path.write_bytes(save(plain, {"metarl": json.dumps({**header, "format_version": 1})}))
     metarl("fewshot maml --resume", tmp_path / "run")
-    with pytest.raises(ValueError, match="is of an earlier version and holds no optimizer: it"):
+    with pytest.raises(ValueError, match="is of an earlier version and has no optimizer state: it"):
         metarl("fewshot maml --resume --iterations 4", tmp_path / "run")
 
 
@@ -74,7 +74,9 @@ def test_a_rate_that_has_come_down_cannot_be_trained_on(tmp_path):
     metarl(f"{SINUSOID} --iterations 2 --schedule linear", tmp_path / "run")
     assert RunDirectory.open(tmp_path / "run").config()["agent_config"]["decay_iterations"] == 2
     before = (tmp_path / "run" / "config.json").read_bytes()
-    with pytest.raises(ValueError, match="iterations must be at most 2, where the schedule linear"):
+    with pytest.raises(
+        ValueError, match="iterations must be at most 2, the end of the run's linear schedule"
+    ):
         metarl("fewshot maml --resume --iterations 3", tmp_path / "run")
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
@@ -92,7 +94,9 @@ def test_damaged_metrics_are_named_and_the_run_stays_as_it_is(tmp_path):
 
 def test_fewer_iterations_than_planned_are_rejected_for_several_seeds(tmp_path):
     metarl(f"{SINUSOID} --iterations 4 --seeds 2", tmp_path / "runs")
-    with pytest.raises(ValueError, match=r"iterations must be at least the 4 that .*, got 2"):
+    with pytest.raises(
+        ValueError, match=r"iterations must be at least 4, as planned for .*, got 2"
+    ):
         metarl("fewshot maml --resume --iterations 2", tmp_path / "runs")
 
 

@@ -153,8 +153,8 @@ def test_a_damaged_config_is_named(run, content):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"agent": None}, "'agent' must be a text, got None"),
-        ({"environment": 5}, "'environment' must be a text, got 5"),
+        ({"agent": None}, "'agent' must be a string, got None"),
+        ({"environment": 5}, "'environment' must be a string, got 5"),
         ({"seed": "3"}, "'seed' must be a whole number, got '3'"),
         ({"seed": True}, "'seed' must be a whole number, got True"),
         ({"agent_config": [1]}, r"'agent_config' must be an object, got \[1\]"),
@@ -175,7 +175,7 @@ def test_a_config_that_is_no_object_is_refused(run):
 def test_the_directory_of_several_seeds_names_one_of_its_runs(tmp_path):
     (tmp_path / "seeds.json").touch()
     (tmp_path / "seed_4").mkdir()
-    with pytest.raises(ValueError, match=r"run must have one seed.*name one of them.*/seed_4"):
+    with pytest.raises(ValueError, match=r"run must have one seed.*use one of them.*/seed_4"):
         RunDirectory.open(tmp_path)
 
 
@@ -229,8 +229,8 @@ def test_a_damaged_newest_checkpoint_is_refused_and_the_newest_good_one_named(ru
         path = run.checkpoint_path(iteration)
         path.write_bytes(path.read_bytes()[:-1])
     message = (
-        f"{run.checkpoint_path(40)} is damaged.*; the newest good one is "
-        f"{run.checkpoint_path(20)}: to go on from it, move the other away"
+        f"{run.checkpoint_path(40)} is damaged.*; the newest intact checkpoint is "
+        f"{run.checkpoint_path(20)}: to continue from it, move the damaged"
     )
     with pytest.raises(ValueError, match=message):
         run.newest_checkpoint()
@@ -238,7 +238,9 @@ def test_a_damaged_newest_checkpoint_is_refused_and_the_newest_good_one_named(ru
 
 def test_without_a_good_checkpoint_none_is_named(run):
     run.checkpoint_path(10).touch()
-    with pytest.raises(ValueError, match=r"is damaged or not .*; there is no good one before it"):
+    with pytest.raises(
+        ValueError, match=r"is damaged or not .*; there is no earlier intact checkpoint"
+    ):
         run.newest_checkpoint()
 
 
@@ -261,7 +263,7 @@ def test_the_checkpoint_of_another_run_is_refused(run, others):
 @pytest.mark.parametrize("counters", [{"num_iterations": 10}, {}, None])
 def test_a_checkpoint_in_the_place_of_another_is_refused(run, counters):
     save(run, 20, counters=counters)
-    with pytest.raises(ValueError, match=r"holds iteration (10|None), not that of its name"):
+    with pytest.raises(ValueError, match=r"holds iteration (10|None), which differs from its name"):
         run.newest_checkpoint()
 
 

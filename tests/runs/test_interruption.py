@@ -33,7 +33,7 @@ def test_the_first_signal_is_noted_and_interrupts_nothing(number, code, capfd):
         os.kill(os.getpid(), number)
         assert interruption.signal == number
     assert interruption.exit_code == code
-    assert "once more stops at once" in capfd.readouterr().err
+    assert "press Ctrl-C again to stop at once" in capfd.readouterr().err
 
 
 @both

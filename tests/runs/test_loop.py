@@ -66,7 +66,7 @@ def test_a_signal_ends_training_after_the_iteration_and_saves_it(
     last = RunDirectory.open(out).checkpoint_path(3)
     assert words == (
         f"metarl: stopped by {cause} after iteration 3 of 6; the last checkpoint is {last}, "
-        "and --resume goes on from it\n"
+        "and --resume continues from it\n"
     )
     monkeypatch.undo()
     metarl("train maml-trpo --resume", out)
@@ -141,7 +141,7 @@ def test_an_environment_that_fails_ends_training_and_what_was_good_is_saved(
     run = RunDirectory.open(out)
     assert code == 1
     assert words in said
-    assert f"the last checkpoint is {run.checkpoint_path(2)}, and --resume goes on" in said
+    assert f"the last checkpoint is {run.checkpoint_path(2)}, and --resume continues" in said
     assert said.count("\n") == 1
     assert run.newest_checkpoint() == run.checkpoint_path(2)
     if break_it not in (raising, leaving):
@@ -196,7 +196,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_last_checkpoint_is_whole(
     assert said == (
         f"metarl: {run.checkpoint_path(4)} could not be written after iteration 4: No space left "
         "on device; "
-        f"the last checkpoint is {run.checkpoint_path(2)}, and --resume goes on from it\n"
+        f"the last checkpoint is {run.checkpoint_path(2)}, and --resume continues from it\n"
     )
     assert run.newest_checkpoint() == run.checkpoint_path(2)
     metarl("train maml-trpo --resume", out)
@@ -217,7 +217,7 @@ def test_a_damaged_checkpoint_is_refused_and_training_goes_on_from_the_one_named
     run = RunDirectory.open(half)
     damaged, good = run.checkpoint_path(4), run.checkpoint_path(2)
     damaged.write_bytes(damaged.read_bytes()[:-8])
-    with pytest.raises(ValueError, match=f"{damaged} is damaged.*good one is {good}: to go"):
+    with pytest.raises(ValueError, match=f"{damaged} is damaged.*intact checkpoint is {good}: to"):
         metarl("train maml-trpo --resume", half)
     damaged.rename(half / "damaged")
     metarl("train maml-trpo --resume", half)
@@ -258,7 +258,7 @@ def test_a_disk_that_fills_up_ends_in_one_sentence_that_names_the_file(tmp_path,
     run = RunDirectory.open(tmp_path / "run")
     assert ended.stderr == (
         f"metarl: {run.path / 'metrics.jsonl'} could not be written after iteration 2: File too "
-        f"large; the last checkpoint is {run.checkpoint_path(1)}, and --resume goes on from it\n"
+        f"large; the last checkpoint is {run.checkpoint_path(1)}, and --resume continues from it\n"
     )
 
 

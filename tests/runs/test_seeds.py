@@ -25,7 +25,7 @@ def seeds(tmp_path):
 
 
 def test_a_directory_stands_for_its_runs_in_the_order_of_their_seeds(seeds):
-    with pytest.raises(ValueError, match="has no seed that has begun"):
+    with pytest.raises(ValueError, match="has no seed that has started"):
         expanded(str(seeds))
     for seed in (10, 9):
         (seeds / f"seed_{seed}").mkdir()
@@ -83,7 +83,7 @@ def test_changes_are_kept_and_the_directory_is_held_meanwhile(seeds):
 def test_what_is_no_directory_of_seeds_is_refused(seeds, tmp_path):
     assert existing_seeds(seeds) == seeds / "seeds.json"
     assert not holds_seeds(tmp_path)
-    with pytest.raises(ValueError, match=r"of several seeds, there is no .*; leave --seeds out"):
+    with pytest.raises(ValueError, match=r"have several seeds, but there is no .*; omit --seeds"):
         existing_seeds(tmp_path)
     with pytest.raises(ValueError, match="out must be a new directory"):
         create_seeds(seeds, {})

@@ -66,7 +66,10 @@ MISTAKES = [
         "train maml-trpo --env Navigation2D:maml18 --out OUT",
         "variant of Navigation2D must be one of maml17, got 'maml18'; did you mean 'maml17'",
     ),
-    ("train maml-trpo --out OUT", "--env must be given: a family and its variant, see metarl list"),
+    (
+        "train maml-trpo --out OUT",
+        "--env must be given: a task family and its variant; see metarl list",
+    ),
     ("train maml-trpo --env Navigation2D:maml17", "--out must be given"),
     ("train maml-trpo --out OUT --gama .9", "there is no option --gama; did you mean --gamma"),
     ("train maml-trpo --out OUT --gamma 2", r"gamma must lie in \[0, 1\], got 2"),

@@ -143,12 +143,12 @@ def test_a_resumed_run_may_repeat_its_own_settings_and_go_further(run, copy):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--seed 4", "seed of the run to resume is 3, got 4; leave it out"),
+        ("--seed 4", "seed of the run to resume is 3, got 4; omit it"),
         ("--env HalfCheetahVel:promp", "environment of the run to resume is 'Navigation2D:maml17'"),
         ("--gamma .5", "gamma of the run to resume is 0.99, got 0.5"),
         ("--hidden-sizes 5", r"hidden_sizes of the run to resume is \(4,\), got \(5,\)"),
         ("--first-order", "first_order of the run to resume is False, got True"),
-        ("--iterations 6", "iterations must be more than the 6 that .* has, got 6"),
+        ("--iterations 6", "iterations must be more than 6, the number in .*, got 6"),
     ],
 )
 def test_resuming_with_other_settings_is_refused_and_changes_nothing(copy, options, message):

@@ -161,6 +161,6 @@ def test_a_result_stays_where_the_new_one_cannot_be_made(seeds, tmp_path):
     shutil.copytree(seeds, broken)
     for path in (broken / "seed_0" / "checkpoints").iterdir():
         path.write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="there is no good one before it"):
+    with pytest.raises(ValueError, match="there is no earlier intact checkpoint"):
         publish([broken], [], tmp_path / "results")
     assert sorted(path.name for path in target.iterdir()) == before
