@@ -159,7 +159,7 @@ class Registry:
 
 def _require_text(name: str, value: object) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a text, got {short_repr(value)}")
+        raise TypeError(f"{name} must be a string, got {short_repr(value)}")
 
 
 class _Plugins:

@@ -74,11 +74,11 @@ def test_a_name_is_registered_once():
 @pytest.mark.parametrize(
     ("name", "description", "error", "message"),
     [
-        (None, "x", TypeError, "name of the thing must be a text, got None"),
+        (None, "x", TypeError, "name of the thing must be a string, got None"),
         ("", "x", ValueError, "name of the thing must hold letters.*got ''"),
         ("a/b", "x", ValueError, "name of the thing must hold letters.*got 'a/b'"),
         ("fewshot-maml", "x", ValueError, "not begin with fewshot-, got 'fewshot-maml'"),
-        ("a", None, TypeError, "description of thing 'a' must be a text, got None"),
+        ("a", None, TypeError, "description of thing 'a' must be a string, got None"),
     ],
 )
 def test_names_and_descriptions_that_lists_and_files_cannot_hold_are_refused(

@@ -90,7 +90,7 @@ def test_several_seeds_from_python_are_resumed_by_the_command(tmp_path, name, ar
     metarl(f"{RESUME[name]} --iterations 4", out)
     metarl(f"{line.replace('--seed 3', '--seed 4')} --iterations 4", tmp_path / "alone")
     assert fingerprint(out / "seed_4")["last"] == fingerprint(tmp_path / "alone")["last"]
-    with pytest.raises(ValueError, match=r"run must have one seed, .* holds several: name one"):
+    with pytest.raises(ValueError, match=r"run must have one seed, .* holds several; use one"):
         run.metrics()
     with pytest.raises(ValueError, match=r"run must have one seed, .* such as .*seed_3"):
         toolkit.load(out)
@@ -115,7 +115,7 @@ def test_a_published_folder_is_a_run(tmp_path):
     assert run.checkpoints == (published / "checkpoint.safetensors",)
     assert run.load(device="cpu").num_iterations == run.metrics()[-1]["iteration"]
     shutil.copytree(published, tmp_path / "copy")
-    with pytest.raises(ValueError, match=r"run .*copy was published: it can be measured, but not"):
+    with pytest.raises(ValueError, match=r"run .*copy was published: it can be evaluated but not"):
         toolkit.Run(tmp_path / "copy").resume(iterations=1000, progress=False)
 
 

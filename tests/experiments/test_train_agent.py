@@ -238,7 +238,7 @@ def test_several_seeds_keep_their_settings(tmp_path, options, message):
 
 
 def test_several_seeds_in_a_run_of_one_are_refused(half):
-    with pytest.raises(ValueError, match=r"must be of several seeds, there is no .*seeds\.json"):
+    with pytest.raises(ValueError, match=r"must have several seeds, but there is no .*seeds\.json"):
         metarl("train maml-trpo --resume --seeds 2", half)
 
 

@@ -24,7 +24,7 @@ def test_only_classes_of_agents_are_registered(given: Any):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"name": None}, "name of Changed must be a text"),
+        ({"name": None}, "name of Changed must be a string"),
         ({"name": "changed", "config_type": None}, "config_type of Changed must be a dataclass"),
     ],
 )
