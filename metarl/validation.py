@@ -10,10 +10,13 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import operator
+import os
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from numbers import Integral, Real
+from pathlib import Path
 from typing import (
     Annotated,
     Any,
@@ -26,6 +29,7 @@ from typing import (
     get_type_hints,
 )
 
+import numpy as np
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 __all__ = [
@@ -36,8 +40,10 @@ __all__ = [
     "Share",
     "UnitInterval",
     "WholeNumber",
+    "as_path",
     "check_value",
     "lookup",
+    "plain_value",
     "require_at_least",
     "require_between",
     "require_choice",
@@ -66,7 +72,8 @@ class Settings:
     """Base of settings dataclasses: a field that does not fit its annotated type is rejected.
 
     Fields are of type int, float, bool, str, Literal, tuple, dict, another class, None, or a union
-    of these. Numbers carry their range as `annotated_types` metadata and must be finite.
+    of these. Numbers carry their range as `annotated_types` metadata and must be finite. Numbers
+    and arrays of NumPy become numbers and tuples, which files can hold.
 
     Raises:
         ValueError: naming the first field that does not fit, or that contradicts another.
@@ -74,7 +81,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, hint in _field_types(type(self)).items():  # type: ignore[arg-type] # classes are hashable
-            check_value(name, getattr(self, name), hint)
+            given = getattr(self, name)
+            value = plain_value(given)
+            check_value(name, value, hint)
+            if value is not given:
+                object.__setattr__(self, name, value)  # a frozen dataclass, under construction
         self.check_combinations()
 
     def check_combinations(self) -> None:
@@ -83,6 +94,24 @@ class Settings:
         Raises:
             ValueError: naming the setting to change.
         """
+
+
+def plain_value(value: object) -> object:
+    """A value whose numbers, arrays and lists of other kinds are Python's own numbers and tuples.
+
+    >>> from fractions import Fraction
+    >>> plain_value([Fraction(1, 2), 3])
+    (0.5, 3)
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        return plain_value(value.tolist())
+    if isinstance(value, list | tuple):
+        items = tuple(plain_value(item) for item in value)
+        is_same = isinstance(value, tuple) and all(map(operator.is_, items, value))
+        return value if is_same else items
+    if isinstance(value, Real) and not isinstance(value, int | float):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return value
 
 
 @functools.cache
@@ -257,6 +286,21 @@ def short_repr(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def as_path(name: str, value: object) -> Path:
+    """A path that was given as a text or a path.
+
+    Raises:
+        TypeError: if it is something else.
+        ValueError: if it is empty or no path of a file system.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {short_repr(value)}")
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{name} must be a path of the file system, got {short_repr(value)}")
+    return Path(text)
+
+
 def require_at_least(name: str, value: object, low: int) -> None:
     """Reject a count below `low`, or a value that is not a whole number.
 
@@ -318,13 +362,15 @@ def lookup(kind: str, name: str, choices: Mapping[str, Value]) -> Value:
     return choices[name]
 
 
-def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
+def unknown_name(kind: str, name: object, choices: Iterable[str]) -> str:
     """The error sentence: what is unknown, the nearest match, all choices.
 
     >>> unknown_name("split", "tets", ["train", "test"])
     "split must be one of train, test, got 'tets'; did you mean 'test'?"
     """
     names = list(choices)
+    if not isinstance(name, str):
+        return f"{kind} must be one of {', '.join(names)}, got {short_repr(name)}"
     folded = {choice.casefold(): choice for choice in names}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     hint = f"; did you mean {folded[near[0]]!r}?" if near else ""

@@ -3,9 +3,12 @@
 The sentence about an unknown name.
 """
 
+import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -20,6 +23,7 @@ from metarl.validation import (
     Share,
     UnitInterval,
     WholeNumber,
+    as_path,
     lookup,
     require_at_least,
     require_between,
@@ -67,6 +71,37 @@ def test_settings_that_fit_are_kept_as_given(change):
 
 
 @pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"count": np.int64(3)}, {"count": 3}),
+        ({"offset": np.float32(-2), "rate": Fraction(1, 2)}, {"offset": -2.0, "rate": 0.5}),
+        ({"sizes": [1, np.int32(2)]}, {"sizes": (1, 2)}),
+        ({"sizes": np.array([1, 2])}, {"sizes": (1, 2)}),
+        ({"bounds": np.array([1.0, 2.0])}, {"bounds": (1.0, 2.0)}),
+        ({"flag": np.bool_(True)}, {"flag": True}),
+    ],
+)
+def test_numbers_and_arrays_of_other_libraries_become_what_files_can_hold(change, kept):
+    settings = Example(**change)
+    assert {name: getattr(settings, name) for name in kept} == kept
+    assert json.loads(json.dumps(asdict(settings)))["count"] == settings.count
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(None, TypeError), (3, TypeError), ("", ValueError), ("a\0b", ValueError)]
+)
+def test_what_is_no_path_is_refused(value, error):
+    with pytest.raises(error, match=r"^out must be a path"):
+        as_path("out", value)
+    assert as_path("out", "a b") == Path("a b")
+
+
+@pytest.mark.parametrize("name", [None, 3, ["maml"]])
+def test_a_name_that_is_no_text_is_unknown(name):
+    assert unknown_name("agent", name, ["a"]) == f"agent must be one of a, got {name!r}"
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"count": 0}, "count must be 1 or more, got 0"),
@@ -92,7 +127,7 @@ def test_settings_that_fit_are_kept_as_given(change):
         ({"ratio": 1}, "ratio must lie in (0, 1), got 1.0"),
         ({"offset": math.inf}, "offset must be a finite number, got inf"),
         ({"sizes": (4, 0)}, "sizes must be 1 or more, got 0"),
-        ({"sizes": [4]}, "sizes must be a tuple, got [4]"),
+        ({"sizes": {4}}, "sizes must be a tuple, got {4}"),
         ({"bounds": (1.0,)}, "bounds must have 2 entries, got (1.0,)"),
         ({"bounds": (1.0, "x")}, "bounds must be a number, got 'x'"),
         ({"kind": "fra"}, "kind must be one of near, far, got 'fra'; did you mean 'far'?"),

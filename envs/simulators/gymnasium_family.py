@@ -148,11 +148,22 @@ class GymnasiumFamily(TaskFamily):
 
 
 def _registered(env_id: str) -> EnvSpec:
-    """The specification of an id; a module in front of a colon is imported first."""
+    """The specification of an id; a module in front of a colon is imported first.
+
+    Raises:
+        ValueError: if Gymnasium does not know the id.
+        ImportError: if the module cannot be imported.
+    """
     module, _, name = env_id.rpartition(":")
     if module:
         importlib.import_module(module)
-    return gymnasium.spec(name)
+    try:
+        return gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        raise ValueError(
+            f"env_id must be an id of Gymnasium, got {env_id!r}: {error}; put the module that "
+            "registers it before a colon"
+        ) from error
 
 
 def _bare_spec(env_id: str, env_kwargs: Mapping[str, Any]) -> EnvSpec:

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.processes import without_main_module
+
 from .worker_process import (
     DONE,
     RENDER,
@@ -153,7 +155,7 @@ class WorkerPool:
                 process = context.Process(target=serve, args=arguments, daemon=True)
                 worker = _Worker(number, process, ours)
                 self._workers.append(worker)
-                with _started_as_worker():
+                with _started_as_worker(needs_main=b"__main__" in pickled):
                     process.start()
                 theirs.close()
                 self._selector.register(ours, selectors.EVENT_READ, worker)
@@ -310,14 +312,19 @@ def _pickle(family: TaskSetter) -> bytes:
 
 
 @contextlib.contextmanager
-def _started_as_worker() -> Iterator[None]:
-    """Start processes with one thread and with interrupts blocked from the beginning."""
+def _started_as_worker(*, needs_main: bool) -> Iterator[None]:
+    """Start processes with one thread and with interrupts blocked from the beginning.
+
+    Args:
+        needs_main: whether they import the main module, for a class that is defined there.
+    """
     resource_tracker.ensure_running()  # starting it later would unblock the signal
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     try:
-        yield
+        with contextlib.nullcontext() if needs_main else without_main_module():
+            yield
     finally:
         for name, value in before.items():
             if value is None:

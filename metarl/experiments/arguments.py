@@ -30,7 +30,7 @@ from metarl.fewshot.learners.catalog import LEARNERS, recipe
 from metarl.rl.registry import AGENTS, load_agent
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.registry import make_family
-from metarl.validation import unknown_name
+from metarl.validation import plain_value, unknown_name
 
 __all__ = ["run_experiment"]
 
@@ -51,7 +51,7 @@ def run_experiment(
     """
     console = plain_console(quiet=not progress)
     fixed: Arguments = {"out": out, "resume": resume}
-    values = {key: _without_lists(value) for key, value in given.items()}
+    values = {key: plain_value(value) for key, value in given.items()}
     if _is_learner(name, values):
         values = _with_stored_data(values)
         own = _own_settings(name, values, FewShotConfig, LEARNERS.load(name).config_type)
@@ -77,7 +77,7 @@ def _is_learner(name: str, given: Arguments) -> bool:
         raise ValueError(
             "env and dataset must not both be given: agents train on an env, learners on a dataset"
         )
-    if name not in AGENTS and name not in LEARNERS:
+    if not isinstance(name, str) or (name not in AGENTS and name not in LEARNERS):
         known = [entry.name for registry in (AGENTS, LEARNERS) for entry in registry]
         raise ValueError(unknown_name("agent or learner", name, known))
     return name in LEARNERS and (name not in AGENTS or "dataset" in given)
@@ -97,11 +97,6 @@ def _own_settings(
         if key not in of_run | of_config:
             raise ValueError(unknown_name(f"setting of {name}", key, sorted(of_run | of_config)))
     return {key: value for key, value in given.items() if key not in of_run}
-
-
-def _without_lists(value: Any) -> Any:
-    """Convert lists to tuples, which settings hold."""
-    return tuple(map(_without_lists, value)) if isinstance(value, list | tuple) else value
 
 
 def _with_stored_data(given: Arguments) -> Arguments:

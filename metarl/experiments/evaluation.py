@@ -16,12 +16,13 @@ from metarl.experiments.evaluate_learners import EvaluateLearnersConfig, evaluat
 from metarl.fewshot.training import FewShotTraining
 from metarl.plots.adaptation import adaptation_figure
 from metarl.plots.style import figure_png
+from metarl.processes import require_main_process
 from metarl.registry import LEARNER_PREFIX
 from metarl.rl.players import AdaptiveAgent
 from metarl.runs.seeds import SEEDS_FILE, holds_seeds
 from metarl.storage.checkpoints import read_header
 from metarl.storage.files import read_json_object, write_output
-from metarl.validation import unknown_name
+from metarl.validation import as_path, unknown_name
 
 __all__ = [
     "Target",
@@ -87,6 +88,7 @@ def measure(targets: Target | Sequence[Target], **options: Any) -> list[AnyEvalu
 def _measured(
     targets: Target | Sequence[Target], options: Mapping[str, Any]
 ) -> tuple[EvaluateConfig, list[AnyEvaluation]]:
+    require_main_process("metarl.evaluate")
     words, live = _split(targets)
     is_fewshot = any(isinstance(one, FewShotTraining) for one in live)
     chosen = EvaluateLearnersConfig if is_fewshot else config_type(words)
@@ -192,7 +194,7 @@ def _config(
 
 def _converted(name: str, value: Any) -> Any:
     if value is not None and name in _PATHS:
-        return Path(value)
+        return as_path(name, value)
     if name == "references":
         return (value,) if isinstance(value, str) else tuple(value)
     if isinstance(value, os.PathLike):

@@ -14,6 +14,7 @@ from metarl.experiments.data_options import data_beside
 from metarl.experiments.evaluation import evaluate
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.training import FewShotTraining
+from metarl.processes import require_main_process
 from metarl.registry import LEARNER_PREFIX
 from metarl.rl.registry import load_agent
 from metarl.runs.directory import RunDirectory
@@ -24,6 +25,7 @@ from metarl.storage.checkpoints import read_header
 from metarl.storage.files import read_json_object
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.registry import make_family
+from metarl.validation import as_path
 
 if TYPE_CHECKING:
     from metarl.rl.agent import Agent
@@ -44,6 +46,7 @@ class Run:
     path: Path
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", as_path("path", self.path))  # also from a text
         if not holds_seeds(self.path):
             RunDirectory.open(self.path)
 
@@ -183,8 +186,10 @@ def train(
     given |= settings
     targets: dict[str, Any] = {"env": env, "dataset": dataset}
     given |= {key: value for key, value in targets.items() if value is not None}
-    run_experiment(name, Path(out), given, resume=resume, progress=progress)
-    return Run(Path(out))
+    folder = as_path("out", out)
+    require_main_process("metarl.train")
+    run_experiment(name, folder, given, resume=resume, progress=progress)
+    return Run(folder)
 
 
 def load(path: str | Path, *, device: DeviceName = "auto") -> Agent[Any] | FewShotTraining:
@@ -197,7 +202,7 @@ def load(path: str | Path, *, device: DeviceName = "auto") -> Agent[Any] | FewSh
     Raises:
         ValueError: if there is no checkpoint, it is damaged, or the folder holds several seeds.
     """
-    path = Path(path)
+    path = as_path("path", path)
     if not path.exists():
         raise ValueError(f"path must be a run or a checkpoint, there is nothing at {path}")
     checkpoint = RunDirectory.open(path).newest_checkpoint() if path.is_dir() else path

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Interval
 
 from metarl.devices import DeviceName
 from metarl.runs.tracking import TrackerName
@@ -20,14 +23,14 @@ class RunSettings(Settings):
     """Directory of the run; it must be new, except with --resume."""
     seed: WholeNumber = 0
     """Seed of all randomness: parameters, tasks and, for agents, initial states and actions."""
-    seeds: Count = 1
+    seeds: Annotated[int, Interval(ge=1, le=10_000)] = 1
     """Number of runs, trained one after another with the seeds seed, seed + 1, …; if more than one,
     run n is in the folder seed_n of --out."""
     iterations: Count = 100
     """Total number of meta-updates, including the ones before a resume."""
     device: DeviceName = "auto"
     """Device of the networks; MuJoCo simulations always run on the CPU."""
-    threads: WholeNumber = 0
+    threads: Annotated[int, Interval(ge=0, le=1024)] = 0
     """Number of torch threads on the CPU; 0: torch's default, and 1 for small few-shot networks."""
     checkpoint_every: Count = 10
     """Iterations between checkpoints; the last iteration always has one."""
@@ -38,3 +41,12 @@ class RunSettings(Settings):
     """Experiment tracker in addition to metrics.jsonl; wandb and trackio must be installed."""
     resume: bool = False
     """Continue the run in --out with its stored settings, except for options that are given."""
+
+    def check_combinations(self) -> None:
+        """Reject seeds of which the last would not fit into 64 bits."""
+        super().check_combinations()
+        if self.seed + self.seeds > 2**63:
+            raise ValueError(
+                f"seed must leave room for the {self.seeds} seeds of the runs in 64 bits, "
+                f"got {self.seed}"
+            )

@@ -176,6 +176,7 @@ class RunDirectory:
             ValueError: if there is no checkpoint, or the newest is damaged or does not belong to
                 this run; the message names the newest intact one.
         """
+        self.config()  # a damaged one is no fault of the checkpoints
         found = self._saved()
         if not found:
             if not self.published_checkpoint.is_file():
@@ -239,7 +240,8 @@ class RunDirectory:
     def _require_own(self, path: Path, header: Mapping[str, Any]) -> None:
         """Reject the checkpoint of another run, given its header."""
         config = self.config()
-        former = config.get(_FORMER, [])
+        former = config.get(_FORMER)
+        former = former if isinstance(former, list) else []
         forms = [config, *({**config, **form} for form in former if isinstance(form, dict))]
         differing = [_first_difference(header, form) for form in forms]
         if all(differing):

@@ -85,10 +85,13 @@ class ActionLayout:
     def __init__(self, space: gymnasium.Space[Any]) -> None:
         """
         Raises:
-            TypeError: if the space is not built from Box, Discrete, MultiDiscrete and MultiBinary.
+            TypeError: if the space is not built from Box, Discrete, MultiDiscrete and MultiBinary,
+                or is empty.
         """
         self.space = space
         leaves = list(_leaves(space))
+        if not any(map(_num_columns, leaves)):
+            raise TypeError(f"action_space must hold one number or choice or more, got {space}")
         self.parts: tuple[Columns, ...] = _merged([_columns(leaf) for leaf in leaves])
         self.is_discrete = all(isinstance(part, ChoiceColumns) for part in self.parts)
         self.num_columns = sum(_num_columns(leaf) for leaf in leaves)

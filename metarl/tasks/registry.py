@@ -104,7 +104,7 @@ def make_family(family_id: str) -> TaskFamily:
     if plus and suffix != "task":
         raise ValueError(f"only '+task' may follow a variant, got {family_id!r}")
     try:
-        family = entry.load()(variant)
+        family = _made(f"{name}:{variant}", entry.load(), variant)
     except SystemExit as error:  # must not end a command that makes many families
         raise ImportError(
             f"{name}:{variant} called sys.exit({error.code!r}) as it was made"
@@ -117,6 +117,18 @@ def make_family(family_id: str) -> TaskFamily:
             "must be those it is registered under"
         )
     return ObservedTaskFamily(family) if plus else family
+
+
+def _made(family_id: str, factory: Callable[[str], TaskFamily], variant: str) -> TaskFamily:
+    """The family that a factory returns; an unexpected error of it is named with the family."""
+    try:
+        return factory(variant)
+    except (ValueError, ImportError, OSError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise TypeError(
+            f"the factory of {family_id} failed with {type(error).__name__}: {error}"
+        ) from error
 
 
 def gymnasium_id(name: str) -> str:

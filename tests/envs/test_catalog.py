@@ -185,6 +185,25 @@ def test_what_is_no_family_is_refused():
         make_family("Walk:plain")
 
 
+def broken(variant: str) -> None:
+    raise RuntimeError(f"no {variant}")
+
+
+def leaving(variant: str) -> None:
+    del variant
+    raise SystemExit(0)
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("factory", "reason"), [(broken, "RuntimeError: no plain"), (leaving, "SystemExit: 0")]
+)
+def test_a_factory_that_fails_is_named(factory, reason):
+    register_walk(factory=factory)
+    with pytest.raises(TypeError, match=f"^the factory of Walk:plain failed with {reason}$"):
+        make_family("Walk:plain")
+
+
 @pytest.mark.usefixtures("registry")
 def test_a_class_that_is_not_in_its_module_is_named():
     register_walk(factory="broken_families:Wlak")

@@ -222,6 +222,18 @@ def test_data_that_could_not_be_made_again_are_rejected(tmp_path, tasks, message
         ("maml", {"env": "PointRobot:pearl"}, "setting of maml must be one of .*, got 'env'"),
         ("maml-trpo", {}, "env must be given for maml-trpo: a family and its variant"),
         ("maml-trpo", {"env": "PointRobot:pearl", "seed": -1}, "seed must be 0 or more, got -1"),
+        (None, {}, "agent or learner must be one of .*, got None"),
+        (
+            "maml-trpo",
+            {"env": "PointRobot:pearl", "threads": 10**6},
+            "threads must be at most 1024",
+        ),
+        ("maml-trpo", {"env": "PointRobot:pearl", "seeds": 2**62}, "seeds must be at most 10000"),
+        (
+            "maml-trpo",
+            {"env": "PointRobot:pearl", "seeds": 2, "seed": 2**63 - 1},
+            "seed must leave room for the 2 seeds",
+        ),
         (
             "maml-trpo",
             {"env": "PointRobot:pearl", "gamma": 2},
@@ -234,6 +246,47 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(tmp_path, name, arg
         toolkit.train(name, out=tmp_path / "run", **arguments)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_is_none_is_rejected():
+    for call in (toolkit.load, toolkit.Run, lambda path: toolkit.train("maml", out=path)):
+        with pytest.raises(TypeError, match=r"must be a path, got None"):
+            call(None)
+
+
+def test_numbers_and_arrays_of_numpy_are_settings(tmp_path):
+    sizes, seed = np.array([4, 4]), np.int64(3)
+    changes = {"seed": seed, "hidden_sizes": sizes, "inner_lr": np.float32(0.5), "iterations": 1}
+    run = toolkit.train(
+        "maml-trpo", out=tmp_path / "run", env="PointRobot:pearl", **{**AGENT, **changes}
+    )
+    assert run.config["seed"] == 3
+    assert run.config["agent_config"]["hidden_sizes"] == [4, 4]
+    assert run.config["agent_config"]["inner_lr"] == 0.5
+
+
+UNGUARDED = """
+import sys
+import metarl
+from metarl.envs import GymnasiumFamily, register_family
+from metarl.envs.classic_control import CartPoleMass
+class Mine(CartPoleMass):
+    name, num_workers = "Mine", 1
+register_family("Mine", Mine, description="x", variants=Mine.variants)
+metarl.train("maml-trpo", env=f"Mine:{Mine.variants[0]}", out=sys.argv[1], progress=False,
+             iterations=1, meta_batch_size=2, num_episodes=2)
+"""
+
+
+def test_a_script_that_its_workers_import_says_how_to_guard_it(tmp_path):
+    script, out = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(UNGUARDED)
+    done = subprocess.run(
+        [sys.executable, script, out], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "metarl.train must be called under `if __name__ == '__main__':`" in done.stderr
+    assert RunDirectory.open(out).newest_checkpoint().is_file()
 
 
 def test_what_must_not_change_is_rejected_on_a_resume(half):

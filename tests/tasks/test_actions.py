@@ -134,6 +134,14 @@ def test_rows_of_a_discrete_space_are_indices():
     assert (row.dtype, row.shape, int(row)) == (torch.int64, (), 2)
 
 
+@pytest.mark.parametrize("space", [spaces.Box(-1, 1, (0,)), spaces.Dict({}), spaces.Tuple(())])
+def test_empty_spaces_are_rejected(space: gymnasium.Space):
+    with pytest.raises(
+        TypeError, match="action_space must hold one number or choice or more, got "
+    ):
+        encoded_size(space)
+
+
 @pytest.mark.parametrize(
     "space",
     [

@@ -349,6 +349,33 @@ def test_a_family_of_a_script_has_workers(tmp_path):
     assert done.stdout.splitlines() == ["2"]
 
 
+UNGUARDED = """
+import metarl
+from metarl.envs import make_family
+print("script")
+family = make_family("CartPoleMass:rllib")
+family.num_workers = 2
+batch = family.make_batch(family.sample_tasks(4, seed=0), num_envs=1)
+print(batch.num_workers)
+batch.close()
+"""
+
+
+def test_workers_do_not_run_a_script_that_does_not_define_the_family(tmp_path):
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    command = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["script", "2"]
+
+
+def test_an_id_that_gymnasium_does_not_know_is_named():
+    class Unknown(Masses):
+        env_id = "Pendulun-v1"
+
+    with pytest.raises(ValueError, match="env_id must be an id of Gymnasium, got 'Pendulun-v1'"):
+        Unknown("wide")
+
+
 class Shrinking(gymnasium.Env):
     """Observes three numbers at first, and one after each step."""
 
