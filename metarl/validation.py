@@ -96,7 +96,7 @@ class Settings:
         """
 
 
-def plain_value(value: object) -> object:
+def plain_value(value: Any) -> Any:
     """A value whose numbers, arrays and lists of other kinds are Python's own numbers and tuples.
 
     >>> from fractions import Fraction

@@ -17,6 +17,8 @@ from metarl.devices import DeviceName
 from metarl.evaluation.files import AnyEvaluation, read_evaluations
 from metarl.evaluation.results import OutdatedEvaluationError
 from metarl.experiments.evaluation import measure
+from metarl.experiments.train_agent import AgentTraining
+from metarl.registry import LEARNER_PREFIX
 from metarl.report.kinds import Kind, Origin, Result, kind_of, pool_results
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
@@ -139,8 +141,10 @@ def _read_folder(path: Path, device: DeviceName) -> RunGroup[Any]:
 
 
 def _read_run(directory: RunDirectory) -> ReportedRun:
-    metrics = read_metrics(directory)
-    return ReportedRun(directory, directory.config(), metrics, _num_iterations(directory, metrics))
+    config = directory.config()
+    is_learner = config["agent"].startswith(LEARNER_PREFIX)
+    metrics = read_metrics(directory, required=() if is_learner else (AgentTraining.axis,))
+    return ReportedRun(directory, config, metrics, _num_iterations(directory, metrics))
 
 
 def _num_iterations(directory: RunDirectory, metrics: Sequence[Mapping[str, float]]) -> int:

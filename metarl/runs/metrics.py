@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -128,7 +129,8 @@ def read_metrics(run: RunDirectory, *, required: Sequence[str] = ()) -> list[dic
         required: names of metrics that every row must hold.
 
     Raises:
-        ValueError: if a line is not a row of numbers, or lacks a required one, naming the file.
+        ValueError: if a line is not a row of numbers, or a required one is missing or not finite,
+            naming the file.
     """
     file = run.path / "metrics.jsonl"
     if not file.exists():
@@ -146,6 +148,9 @@ def read_metrics(run: RunDirectory, *, required: Sequence[str] = ()) -> list[dic
         missing = [name for name in required if name not in row]
         if missing:
             raise ValueError(f"{where}: it must hold {missing[0]!r}, it holds {', '.join(row)}")
+        for name in required:
+            if not math.isfinite(row[name]):
+                raise ValueError(f"{where}: {name!r} must be finite, got {row[name]}")
     return rows
 
 

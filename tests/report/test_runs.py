@@ -50,6 +50,15 @@ def test_runs_that_differ_in_the_seed_only_are_one_agent(runs):
     assert agent.measured_now == ()
 
 
+@pytest.mark.parametrize("row", ['{"iteration": 1}', '{"iteration": 1, "time/env_steps": NaN}'])
+def test_damaged_metrics_are_named(runs, tmp_path, row):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(runs["one"], damaged)
+    (damaged / "metrics.jsonl").write_text(f"{row}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged in line 1: .*time/env_steps"):
+        read(damaged)
+
+
 def test_a_directory_of_several_seeds_stands_for_all_of_them(runs):
     ((agent,),) = read(runs["seeds"]).values()
     assert [run.directory.path.name for run in agent.runs] == ["seed_3", "seed_4"]

@@ -374,6 +374,14 @@ def test_a_row_without_a_required_metric_is_named_with_what_it_holds(run):
         read_metrics(run, required=("rollout/query_return",))
 
 
+def test_a_required_metric_that_is_not_finite_is_named(run):
+    (run.path / "metrics.jsonl").write_text('{"iteration": 1, "a/b": NaN}\n', encoding="utf-8")
+    message = r"metrics\.jsonl is damaged in line 1: 'a/b' must be finite, got nan"
+    with pytest.raises(ValueError, match=message):
+        read_metrics(run, required=("a/b",))
+    assert len(read_metrics(run)) == 1
+
+
 @pytest.mark.parametrize("line", ["half\n", "[1]\n", '{"kl": 1}\n', '{"iteration": "x"}\n'])
 def test_a_damaged_line_before_the_last_is_named(run, line):
     write(run, 1)
