@@ -1,7 +1,7 @@
 """Report pages about runs, and tables for the terminal.
 
-The package itself can be called: `metarl.report(runs, out="report.html")` writes a page. An
-attribute of `metarl` with this name is the package once any of its modules was imported.
+The package itself can be called: `metarl.report(runs, out="report.html")` writes a page, because
+`metarl.report` is this package as soon as any of its modules has been imported.
 """
 
 import sys

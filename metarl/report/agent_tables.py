@@ -17,13 +17,13 @@ __all__ = ["PROTOCOL_FIELDS", "agent_runs", "protocol_table", "results_note", "r
 
 PROTOCOL_FIELDS = {
     "num_tasks": "tasks",
-    "split": "where the tasks come from",
+    "split": "split of the tasks",
     "exploration_episodes": "episodes of each task before each adaptation step, K",
     "adaptation_steps": "adaptation steps",
-    "evaluation_episodes": "episodes of each task that are measured at each stage",
-    "deterministic": "whether the most likely action is taken in measured episodes",
-    "reported": "which measured episode counts",
-    "seed": "of tasks, initial states, actions and intervals",
+    "evaluation_episodes": "measured episodes of each task at each stage",
+    "deterministic": "whether measured episodes take the most likely actions",
+    "reported": "the measured episode whose return counts",
+    "seed": "seed of tasks, initial states, actions and intervals",
 }
 """The fields of an evaluation protocol, in words."""
 _SHARES = "shares_episodes"
@@ -49,7 +49,7 @@ def results_table(split: str, evaluations: Sequence[Evaluation]) -> Table:
         Column("return, mean", "number"),
         Column("interquartile mean", "number"),
         Column("gain over before", "number"),
-        Column("chance to beat before", "number"),
+        Column("P(better than before)", "number"),
         Column("gap to oracle closed", "number"),
         *([Column("success", "number")] if has_success else []),
     ]
@@ -66,11 +66,11 @@ def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterat
         compared: list[Cell] = ["", "", ""]
         if k > 0:
             gain = interval_text(evaluation.gain(k), signed=True)
-            chance = evaluation.improvement(k)
-            ends = f"{words.share_text(chance.low)} … {words.share_text(chance.high)}"
+            improvement = evaluation.improvement(k)
+            low, high = (words.share_text(end) for end in (improvement.low, improvement.high))
             compared = [
                 Measurement(*gain),
-                Measurement(words.share_text(chance.value), ends),
+                Measurement(words.share_text(improvement.value), f"{low} … {high}"),
                 words.share_text(evaluation.gap_closed(k)),
             ]
         success: list[Cell] = []
@@ -137,18 +137,20 @@ def results_note(evaluations: Sequence[Evaluation]) -> str:
     """The meaning of the numbers and their intervals."""
     units = {e.estimate(e.scores(0)).resampled for e in evaluations}
     over = {
-        "runs": "what other training seeds would give on these tasks, drawn anew for each of them "
-        "as rliable does, without what a seed does to all tasks alike",
-        "tasks": "what this one run would give on other tasks of the same distribution",
+        "runs": "the variation over training seeds, resampled separately for each task as in "
+        "rliable, without the effect of a seed on all tasks",
+        "tasks": "the variation of this run over tasks of the same distribution",
     }
-    meaning = "; of single runs ".join(over[unit] for unit in sorted(units))
+    meaning = "; for single runs, ".join(over[unit] for unit in sorted(units))
     protocols = {replace(evaluation.protocol, split="") for evaluation in evaluations}
-    apart = "Agents were measured by different protocols, see below. " if len(protocols) > 1 else ""
+    apart = (
+        "Agents were evaluated by different protocols, see below. " if len(protocols) > 1 else ""
+    )
     return apart + (
-        "Undiscounted returns. Intervals are 95 % stratified-bootstrap intervals and say "
-        f"{meaning}. The interquartile mean is that of the middle half of all runs × tasks. The "
-        "chance to beat before is that of a run after adaptation to beat a run before it on the "
-        "same task."
+        "Undiscounted returns. Intervals are 95 % stratified-bootstrap intervals and describe "
+        f"{meaning}. The interquartile mean is the mean of the middle half of all runs × tasks. "
+        "P(better than before) is the probability that a run after adaptation has a higher return "
+        "than a run before adaptation on the same task."
     )
 
 
@@ -160,9 +162,9 @@ def protocol_table(evaluations: Sequence[Evaluation]) -> Table:
     ]
     details = {
         **PROTOCOL_FIELDS,
-        _SHARES: "whether measured episodes are the data of the next step",
+        _SHARES: "whether the next adaptation step uses the measured episodes",
     }
-    return facts_table("How adaptation was measured", facts, details)
+    return facts_table("Evaluation protocol", facts, details)
 
 
 def _env_steps(run: ReportedRun) -> str:

@@ -1,4 +1,4 @@
-"""The part of a page about agents, with a section for each environment."""
+"""The part of a report about agents, with a section for each environment."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def agents_part(agents: Groups[Evaluation], *, behavior: bool, device: DeviceNam
 
     Args:
         agents: groups of runs by environment.
-        behavior: whether to show how the agents act.
-        device: where they compute then.
+        behavior: whether to show the behavior of the agents.
+        device: device of the agents.
     """
     blocks = agent_runs(agents)
     for environment, groups in agents.items():
@@ -34,8 +34,8 @@ def agents_part(agents: Groups[Evaluation], *, behavior: bool, device: DeviceNam
         blocks.append(_environment_section(environment, groups, shown))
     return Part(
         page_title(agents),
-        lead=f"How {runs_text(agents)} learned, and how they adapt to tasks never seen in "
-        "training: tables first, then curves, single tasks and behavior.",
+        lead=f"How {runs_text(agents)} learned, and how they adapt to unseen tasks: tables, "
+        "learning curves, single tasks and behavior.",
         links=[("runs", "Runs"), *((slug(environment), environment) for environment in agents)],
         blocks=blocks,
     )
@@ -123,8 +123,8 @@ def _tasks(evaluations: Sequence[Evaluation]) -> list[Figure]:
         shown = shown_parameters(evaluation.tasks, last)
         rest = ""
         if len(shown) < count:
-            rest = f" Of {count} parameters those are shown that go with the return most closely."
-        caption = f"{label}: one point a task, the mean over runs.{rest}"
+            rest = f" Of {count} parameters, those most correlated with the return are shown."
+        caption = f"{label}: one point per task, the mean over runs.{rest}"
         svg = figure_svg(task_figure(evaluation))
         parts.append(Figure(svg, alt=words.tasks_text(evaluation), caption=caption))
     return parts

@@ -24,7 +24,7 @@ _NUM_EPISODES = {"path": 2, "choices": 20, "video": 1}
 
 
 def behavior_blocks(agents: Sequence[RunGroup[Evaluation]], *, device: DeviceName) -> list[Block]:
-    """How the first run of each agent acts before and after adaptation."""
+    """The behavior of the first run of each agent before and after adaptation."""
     blocks: list[Block] = []
     for group in agents:
         if len(agents) > 1:
@@ -47,45 +47,45 @@ def _agent_behavior(group: RunGroup[Evaluation], device: DeviceName) -> Block:
             num_episodes=_NUM_EPISODES[family.behaviour],
             device=chosen,
         )
-    except (ValueError, RuntimeError) as error:  # no checkpoint; no way to draw here
-        return Paragraph(f"Nothing is shown: {error}.")
+    except (ValueError, RuntimeError) as error:  # no checkpoint, or no renderer
+        return Paragraph(f"Behavior is not shown: {error}.")
     if shown is None:
-        return Paragraph(f"{family.id} cannot render images, so nothing is shown.")
+        return Paragraph(f"Behavior is not shown: {family.id} cannot be rendered.")
     split = evaluation.protocol.split
-    who = f"Run {run.path} on the first {len(shown.tasks)} {split} tasks"
-    return Figures(list(_pictures(shown, who)))
+    about = f"Run {run.path} on the first {len(shown.tasks)} {split} tasks"
+    return Figures(list(_figures(shown, about)))
 
 
-def _pictures(shown: Recording, who: str) -> Iterator[Figure | Video]:
+def _figures(shown: Recording, about: str) -> Iterator[Figure | Video]:
     if isinstance(shown, Paths):
-        yield _paths(shown, who)
+        yield _paths(shown, about)
     elif isinstance(shown, Choices):
-        yield from _choices(shown, who)
+        yield from _choices(shown, about)
     else:
-        yield from (_video(shown, task, who) for task in range(len(shown.tasks)))
+        yield from (_video(shown, task, about) for task in range(len(shown.tasks)))
 
 
-def _paths(paths: Paths, who: str) -> Figure:
-    oracle = "" if paths.oracle is None else "; a star is where the oracle's way ends"
+def _paths(paths: Paths, about: str) -> Figure:
+    oracle = "" if paths.oracle is None else "; a star is the end of the oracle's path"
     caption = (
-        f"{who}: up to {paths.returns.shape[2]} episodes each, and their mean return before and "
+        f"{about}: up to {paths.returns.shape[2]} episodes each, and their mean return before and "
         f"after adaptation. A dot is a start{oracle}."
     )
     return Figure(figure_svg(paths_figure(paths)), alt=words.paths_text(paths), caption=caption)
 
 
-def _choices(choices: Choices, who: str) -> Iterator[Figure]:
+def _choices(choices: Choices, about: str) -> Iterator[Figure]:
     _, num_tasks, num_episodes, _ = choices.chosen.shape
     text = words.choices_text(choices)
     if choices.best is not None:
-        caption = f"{who}, {num_episodes} episodes each: how often the oracle's choice is taken."
+        caption = f"{about}, {num_episodes} episodes each: agreement with the oracle."
         yield Figure(figure_svg(best_choice_figure(choices)), alt=text, caption=caption)
-    mark = "" if choices.best is None else " A triangle marks what the oracle chooses."
+    mark = "" if choices.best is None else " A triangle marks the oracle's choice."
     caption = f"Choices on the first {min(4, num_tasks)} of these tasks, over the episode.{mark}"
     yield Figure(figure_svg(choices_figure(choices)), alt=text, caption=caption)
 
 
-def _video(videos: Videos, task: int, who: str) -> Video:
+def _video(videos: Videos, task: int, about: str) -> Video:
     captions = [
         f"{name}: return {number_text(float(returns[task]))}"
         for name, returns in zip(videos.stages, videos.returns, strict=True)
@@ -95,8 +95,8 @@ def _video(videos: Videos, task: int, who: str) -> Video:
     every = videos.steps_per_frame
     steps = "every step" if every == 1 else f"one step in {every}"
     caption = (
-        f"{who}, task {task + 1}: {words.task_text(videos.tasks[task])}. {steps.capitalize()}, "
-        f"{_FRAMES_PER_SECOND} pictures a second."
+        f"{about}, task {task + 1}: {words.task_text(videos.tasks[task])}. {steps.capitalize()}, "
+        f"{_FRAMES_PER_SECOND} frames per second."
     )
     still = image_bytes(still_image(frames))
     return Video(moving, still, alt=words.video_text(videos, task), caption=caption)

@@ -1,4 +1,4 @@
-"""The report of several runs: one page."""
+"""The report page of one or more runs."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = ["ReportConfig", "report", "write_report"]
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Write one self-contained page about runs: tables, curves, and what the agents do.
+    """Write a self-contained page about runs: tables, curves, and the behavior of the agents.
 
     Runs that differ only in their seed are shown as one agent, with intervals over its runs. Runs
-    without a current evaluation file are measured as `metarl evaluate` does by default. Agents and
-    few-shot learners can share a page.
+    without a current evaluation file are evaluated with the defaults of `metarl evaluate`. Agents
+    and few-shot learners can share a page.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
-    """Folders of runs, of several seeds, or published ones."""
+    """Folders of runs, of several seeds, or of published results."""
     out: Path
-    """The page's file; it is replaced if it exists."""
+    """File for the page; it is replaced if it exists."""
     behavior: Annotated[bool, tyro.conf.arg(aliases=["--behaviour"])] = True
-    """Show what the agents do; videos take a minute."""
+    """Show the behavior of the agents; videos take about a minute."""
     device: DeviceName = "auto"
-    """Where the agents compute."""
+    """Device of the agents."""
 
     def __post_init__(self) -> None:
         require_output_file("out", self.out)
@@ -50,19 +50,19 @@ def write_report(
     behavior: bool = True,
     device: DeviceName = "auto",
 ) -> Path:
-    """Write one page about runs, as `metarl report` does.
+    """Write a page about runs, as `metarl report` does.
 
     Args:
         runs: folders of one or more runs.
-        out: the page's file; it is replaced if it exists.
-        behavior: show what the agents do.
-        device: where the agents compute.
+        out: file for the page; it is replaced if it exists.
+        behavior: whether to show the behavior of the agents.
+        device: device of the agents.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: if a folder holds no run, or what it holds is damaged.
+        ValueError: if a folder is not a run, or is damaged.
     """
     several = [runs] if isinstance(runs, str | Path) else runs
     config = ReportConfig(tuple(map(Path, several)), Path(out), behavior, device)
@@ -71,10 +71,10 @@ def write_report(
 
 
 def report(config: ReportConfig) -> str:
-    """The page.
+    """The page as HTML.
 
     Raises:
-        ValueError: if a directory holds no run, or what it holds is damaged.
+        ValueError: if a folder is not a run, or is damaged.
     """
     groups = read_runs(config.runs, device=config.device)
     parts = []

@@ -1,4 +1,4 @@
-"""The part of a page about few-shot learners, with a section for each data set."""
+"""The part of a report about few-shot learners, with a section for each data set."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ __all__ = ["fewshot_part"]
 
 _FACTS = {
     "num_tasks": "tasks",
-    "split": "which classes they are of",
+    "split": "split of their classes",
     "ways": "classes of a task; regression has one",
     "shots": "support points per class",
-    "query": "points of each task that are measured",
-    "seed": "of the tasks",
+    "query": "query points of each task",
+    "seed": "seed of the tasks",
     "iterations": "meta-updates of training",
     "trained_on": "episodes of training",
     "net": "the backbone",
-    "interval": "what stands after ±",
+    "interval": "the meaning of ±",
     "adaptation": "how a learner adapts to a task",
-    "batch_norm": "whose statistics it normalizes by",
+    "batch_norm": "statistics of batch norm",
     "transductive": "whether query points share information",
-    "train_split": "classes it was trained on",
+    "train_split": "training classes",
 }
 """The facts of a protocol that all learners record, in words."""
 _TASK_FACTS = ("num_tasks", "split", "ways", "shots", "query", "seed")
@@ -73,8 +73,8 @@ def fewshot_part(learners: Groups[FewShotResult]) -> Part:
     )
     return Part(
         page_title(learners),
-        lead=f"How {runs_text(learners, 'few-shot ')} learned, and how well they learn tasks never "
-        "seen in training from a few examples: tables first, then curves and settings.",
+        lead=f"How {runs_text(learners, 'few-shot ')} learned, and how well they learn unseen "
+        "tasks from a few examples: tables, curves and settings.",
         links=[
             ("few-shot-runs", "Few-shot runs"),
             *((slug(dataset), dataset) for dataset in learners),
@@ -138,7 +138,7 @@ def _score_words(result: FewShotResult, row: int) -> str:
 
 
 def _results_table(labels: Mapping[str, FewShotResult]) -> Table:
-    """A row for each result, after the steps that the learner was trained for or tests by."""
+    """A row for each result, after the learner's usual number of adaptation steps."""
     results = list(labels.values())
     several = any(len(result.measured.runs) > 1 for result in results)
     columns = [
@@ -158,7 +158,7 @@ def _results_table(labels: Mapping[str, FewShotResult]) -> Table:
         for label, result in labels.items()
     ]
     what = "Mean squared error" if results[0].is_error else "Accuracy"
-    return Table(f"{what} on tasks never seen in training, and what is published", columns, rows)
+    return Table(f"{what} on unseen tasks, and published results", columns, rows)
 
 
 def _result_cells(result: FewShotResult, several: bool) -> list[Cell]:
@@ -184,7 +184,7 @@ def _result_cells(result: FewShotResult, several: bool) -> list[Cell]:
 
 
 def _each_run(result: FewShotResult, row: int) -> str:
-    """The mean of every run, from scores as rounded in files."""
+    """The mean of each run, from the rounded scores of files."""
     if result.intervals[row] is None:
         return ""
     scale, digits = (1, 3) if result.is_error else (100, 2)
@@ -192,7 +192,7 @@ def _each_run(result: FewShotResult, row: int) -> str:
 
 
 def _steps_table(labels: Mapping[str, FewShotResult]) -> Table:
-    """A row for each number of adaptation steps, a column for each learner that takes any."""
+    """A row for each number of adaptation steps, a column for each learner with steps."""
     shown = {label: result for label, result in labels.items() if result.has_steps}
     columns = [Column("adaptation steps"), *(Column(label, "number") for label in shown)]
     rows = []
@@ -215,26 +215,26 @@ def _metric(results: Sequence[FewShotResult]) -> str:
 def _results_note(results: Sequence[FewShotResult]) -> str:
     """The meaning of the numbers and their intervals."""
     tasks = {tuple(result.protocol[key] for key in _TASK_FACTS) for result in results}
-    apart = "Not all were measured on the same tasks, see below. " if len(tasks) > 1 else ""
+    apart = "Results are not all on the same tasks, see below. " if len(tasks) > 1 else ""
     meanings = " Or: ".join(
         f"{text}." for text in dict.fromkeys(str(r.protocol["interval"]) for r in results)
     )
     return (
-        f"{apart}Of the newest checkpoints. Intervals are 95 % intervals: {meanings} Published "
-        "figures and their intervals are those of the papers, with their lengths of training."
+        f"{apart}Results of the newest checkpoints. Intervals are 95 % intervals: {meanings} "
+        "Published results are from the papers, with their training lengths."
     )
 
 
 def _protocol_table(
     labels: Mapping[str, FewShotResult], learners: Sequence[RunGroup[FewShotResult]]
 ) -> Table:
-    """Everything that determined the numbers, a column for each protocol."""
+    """All facts that affect the scores, a column for each protocol."""
     configs = {result.name: one for one in learners for result in one.results}
     facts = [
         (label, {**result.protocol, **_trained_by(configs[result.name], result.protocol)})
         for label, result in labels.items()
     ]
-    return facts_table("How learners were trained and measured", facts, _FACTS)
+    return facts_table("Training and evaluation protocol", facts, _FACTS)
 
 
 def _trained_by(learner: RunGroup[FewShotResult], measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,5 +254,5 @@ def _settings_table(learners: Sequence[RunGroup[FewShotResult]]) -> Table:
         config = learner.runs[0].config
         rest = {key: value for key, value in config.items() if key not in _ELSEWHERE}
         settings.append((learner.name, {**config["agent_config"], **rest}))
-    title = "Settings of training, of the first run where there are several"
+    title = "Training settings (of the first run, if there are several)"
     return facts_table(title, settings, {})

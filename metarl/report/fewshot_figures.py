@@ -23,7 +23,7 @@ _MAX_LINES = len(PALETTE)
 
 
 def learning_parts(learners: Sequence[RunGroup[FewShotResult]], dataset: str) -> list[Figure]:
-    """Learning curves, in figures with at most as many lines as there are colors."""
+    """Learning curves, split into figures with at most one line per color."""
     parts = []
     for key, meaning in LEARNING_METRICS.items():
         curves = {learner.name: _seeds(learner, key) for learner in learners}
@@ -126,7 +126,7 @@ def steps_parts(results: Sequence[FewShotResult]) -> list[Figure]:
         )
         flat = [name for name, result in labels.items() if not result.has_steps]
         level = f"; {', '.join(flat)} without steps as a level" if flat else ""
-        far = "; lines leave it where errors grow without bound" if _leaves(group) else ""
+        far = "; lines leave the figure if errors diverge" if _leaves(group) else ""
         text = _steps_text(labels)
         parts.append(Figure(svg, alt=text, caption=f"{caption}{level}{far}."))
     return parts
@@ -142,7 +142,7 @@ def _leaves(results: Sequence[FewShotResult]) -> bool:
 def _steps_text(results: Mapping[str, FewShotResult]) -> str:
     """Every number of the figure."""
     first = next(iter(results.values()))
-    what = "the mean squared error" if first.is_error else "the accuracy in per cent"
+    what = "the mean squared error" if first.is_error else "the accuracy in percent"
     sentences = [f"Line chart of {what} by adaptation steps."]
     for name, result in results.items():
         points = []

@@ -1,4 +1,4 @@
-"""The differences between runs of agents and of few-shot learners: how results are read and pooled.
+"""How results of agents and of few-shot learners are read and pooled.
 
 A result is an evaluation under the name that tables and figures give it: an `Evaluation` of agents,
 with stages, or a `FewShotResult` of learners, with adaptation steps.
@@ -63,7 +63,7 @@ class Kind(ABC, Generic[Result]):
 
     @abstractmethod
     def order(self, result: Result) -> tuple[Any, ...]:
-        """Sorts the results of a folder; equal orders stay as files hold them."""
+        """Sorting key of the results in a folder; equal keys keep the order of the files."""
 
     @abstractmethod
     def join(self, first: Result, second: Result) -> Result:
@@ -71,7 +71,7 @@ class Kind(ABC, Generic[Result]):
 
 
 def pool_results(kind: Kind[Result], results: Sequence[Result]) -> list[Result]:
-    """As few results as possible: runs measured identically on the same tasks are joined."""
+    """Join results of runs that were measured identically on the same tasks."""
     pooled: list[Result] = []
     for result in results:
         for k, other in enumerate(pooled):
@@ -108,7 +108,7 @@ class _Agents(Kind[Evaluation]):
         return (result.protocol.split != "test",)
 
     def join(self, first: Evaluation, second: Evaluation) -> Evaluation:
-        """References are taken from the first result, further ones from the second."""
+        """References are taken from the first result, and missing ones from the second."""
         returns = np.concatenate([first.measured.returns, second.measured.returns])
         success = None
         if first.measured.success is not None and second.measured.success is not None:

@@ -1,4 +1,4 @@
-"""The runs that a report is about: read from their folders, measured if needed, and grouped.
+"""The runs of a report: read from their folders, evaluated if needed, and grouped.
 
 Runs that differ only in their seed are one group, whatever was trained; `metarl.report.kinds`
 defines how agents and few-shot learners differ.
@@ -42,7 +42,7 @@ class ReportedRun:
 
     @property
     def path(self) -> str:
-        """Its folder, as the user wrote it."""
+        """The folder, as given by the user."""
         return str(self.directory.path)
 
 
@@ -61,7 +61,7 @@ class RunGroup(Generic[Result]):
     results: tuple[Result, ...]
     """One for each way in which the runs were measured."""
     measured_now: tuple[str, ...] = ()
-    """Folders without a current evaluation file, which this report measured."""
+    """Folders without a current evaluation file, which were evaluated for this report."""
 
     @property
     def seeds(self) -> set[int]:
@@ -99,7 +99,7 @@ def read_runs(paths: Sequence[Path], *, device: DeviceName) -> list[RunGroup[Any
 
 
 def require_runs(paths: Sequence[Path]) -> None:
-    """Reject no paths, paths that are not folders, and the same run twice.
+    """Reject missing paths, paths that are files, and repeated runs.
 
     Raises:
         ValueError: with the path.
@@ -117,7 +117,7 @@ def require_runs(paths: Sequence[Path]) -> None:
 def group_runs(
     groups: Iterable[RunGroup[Any]], kind: Kind[Result]
 ) -> dict[str, list[RunGroup[Result]]]:
-    """Groups of one kind by domain; those that differ only in their seeds are merged."""
+    """Groups of one kind by domain; groups that differ only in their seeds are merged."""
     merged = [_merge(same) for same in _same_but_seeds([g for g in groups if g.kind is kind])]
     domains = dict.fromkeys(group.domain for group in merged)
     return {

@@ -28,7 +28,7 @@ Groups = Mapping[str, Sequence[RunGroup[Result]]]
 
 
 def page_title(groups: Groups[Result]) -> str:
-    """The names of all groups and where they were trained."""
+    """The names of all groups and of their environments or data sets."""
     names = dict.fromkeys(group.name for domain in groups.values() for group in domain)
     return f"{', '.join(names)} on {', '.join(groups)}"
 
@@ -47,14 +47,14 @@ def runs_blocks(
     domain: str,
     extra: Mapping[Column, Callable[[ReportedRun], str]],
 ) -> list[Block]:
-    """A table of every run: what was trained, where, for how long, and by which command.
+    """A table of all runs: algorithm, environment or data set, length and command.
 
     Args:
         groups: the runs.
         title: heading of the table.
-        caption: its caption.
+        caption: caption of the table.
         domain: heading of the column with environments or data sets.
-        extra: further columns, each with the text of a run.
+        extra: additional columns, each with a function that returns the text of a run.
     """
     several = [group for domain in groups.values() for group in domain]
     columns = [
@@ -82,11 +82,11 @@ def runs_blocks(
 def facts_table(
     caption: str, facts: Iterable[tuple[str, Mapping[str, Any]]], details: Mapping[str, str]
 ) -> Table:
-    """A row for each setting or fact of a protocol, a column for each different set of them.
+    """A table of settings or protocol facts, with a column for each distinct set.
 
     Args:
-        caption: of the table.
-        facts: by the label of the runs that they belong to; equal ones share a column.
+        caption: caption of the table.
+        facts: facts by the label of their runs; equal ones share a column.
         details: explanations, by fact.
     """
     columns: list[tuple[Mapping[str, Any], list[str]]] = []
@@ -108,7 +108,7 @@ def facts_table(
 def measured_now(groups: Iterable[RunGroup[Result]]) -> list[Paragraph]:
     """A note about the runs that had no current evaluation file, if there are any."""
     paths = ", ".join(path for group in groups for path in group.measured_now)
-    text = f"Measured for this report, as metarl evaluate does by itself: {paths}."
+    text = f"Evaluated for this report, with the defaults of metarl evaluate: {paths}."
     return [Paragraph(text, is_note=True)] if paths else []
 
 

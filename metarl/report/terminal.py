@@ -96,7 +96,7 @@ def _table(evaluation: Evaluation, metric: Metric) -> Table:
 
 
 def _others(evaluation: Evaluation, metric: Metric) -> list[str]:
-    """References that stand above the stages."""
+    """References above the rows of the stages."""
     names = (name for name in evaluation.references if name != "oracle")
     return [name for name in names if _has(evaluation, name, metric)]
 
@@ -125,7 +125,7 @@ def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str
 
 
 def _shown(estimate: Estimate, metric: Metric) -> tuple[str, str]:
-    """Value and interval; success in per cent."""
+    """Value and interval; success in percent."""
     if metric == "return":
         return interval_text(estimate)
     value, low, high = (f"{100 * number:.0f}" for number in estimate[:3])
@@ -146,16 +146,16 @@ def _meaning_of_intervals(evaluation: Evaluation) -> str:
     names = {name: evaluation.reference(name) for name in evaluation.references}
     single = [name for name, scores in names.items() if len(scores) == 1]
     if len(evaluation.runs) == 1:
-        own = "Intervals are over tasks: what this run would give on other tasks of the split"
+        own = "Intervals are over tasks: the variation of this run over tasks of the split"
         others = [name for name in names if name not in single]
         unit = "runs"
     else:
         own = (
-            "Intervals are over runs, drawn anew for each task as rliable does; what a seed does "
-            "to all tasks alike is not in them, the runs' own means show it"
+            "Intervals are over runs, resampled separately for each task as in rliable; they do "
+            "not include the effect of a seed on all tasks, which the means of the runs show"
         )
         others, unit = single, "tasks"
-    tail = f"; those of {_listed(others)} are over {unit}" if others else ""
+    tail = f"; intervals of {_listed(others)} are over {unit}" if others else ""
     return f"{own}{tail}. IQM: mean of the middle half of runs and tasks."
 
 

@@ -27,18 +27,18 @@ __all__ = [
     "tasks_text",
 ]
 
-_MOST_NUMBERS = 4
+_MAX_NUMBERS = 4
 
 
 def share_text(share: float | None) -> str:
-    """A share in per cent; nothing for None."""
+    """A share in percent; "" for None."""
     return "" if share is None else f"{share:.0%}".replace("-", "−")
 
 
 def task_text(task: Sequence[float] | Tasks) -> str:
-    """A task's numbers, the first few."""
-    shown = ", ".join(f"{float(v):.3g}".replace("-", "−") for v in task[:_MOST_NUMBERS])
-    return f"({shown}, …)" if len(task) > _MOST_NUMBERS else f"({shown})"
+    """The first few parameters of a task."""
+    shown = ", ".join(f"{float(v):.3g}".replace("-", "−") for v in task[:_MAX_NUMBERS])
+    return f"({shown}, …)" if len(task) > _MAX_NUMBERS else f"({shown})"
 
 
 def finding(evaluation: Evaluation) -> str:
@@ -125,19 +125,19 @@ def profile_text(curves: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.fl
 
 def paths_text(paths: Paths) -> str:
     """The return of the paths on each task."""
-    return f"Ways through the plane on {len(paths.tasks)} tasks. {_returns(paths)}"
+    return f"Paths through the plane on {len(paths.tasks)} tasks. {_returns(paths)}"
 
 
 def choices_text(choices: Choices) -> str:
-    """How often the oracle's choice was taken at the first step and at the last."""
+    """The agreement with the oracle at the first and the last step."""
     if choices.best is None:
-        return f"How often each of {choices.num_choices} actions is chosen. {_returns(choices)}"
+        return f"Frequencies of {choices.num_choices} actions. {_returns(choices)}"
     words = [
         f"{name}: {share_text(float(share[0]))} at the first step, "
         f"{share_text(float(share[~np.isnan(share)][-1]))} at the last"
         for name, share in zip(choices.stages, best_share(choices), strict=True)
     ]
-    return f"Share of choices that are the oracle's. {'; '.join(words)}."
+    return f"Share of choices that agree with the oracle. {'; '.join(words)}."
 
 
 def video_text(videos: Videos, task: int) -> str:
@@ -151,7 +151,7 @@ def video_text(videos: Videos, task: int) -> str:
 
 def _returns(shown: Paths | Choices) -> str:
     words = []
-    for k, task in enumerate(shown.tasks[:_MOST_NUMBERS]):
+    for k, task in enumerate(shown.tasks[:_MAX_NUMBERS]):
         parts = [
             f"{number_text(float(returns[k].mean()))} {_at(name)}"
             for name, returns in zip(shown.stages, shown.returns, strict=True)

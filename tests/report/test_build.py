@@ -75,7 +75,9 @@ def test_runs_commands_and_the_whole_protocol_are_told(runs, content):
         assert field.name in text
         assert PROTOCOL_FIELDS[field.name] in text
     assert set(PROTOCOL_FIELDS) == {f.name for f in dataclasses.fields(EvaluationProtocol)}
-    assert "shares_episodes whether measured episodes are the data of the next step True" in text
+    assert (
+        "shares_episodes whether the next adaptation step uses the measured episodes True" in text
+    )
 
 
 def test_headings_are_in_order(content):
@@ -123,7 +125,7 @@ def test_where_nothing_can_be_shown_the_page_says_why(runs, tmp_path, monkeypatc
 
     monkeypatch.setattr(MAMLTRPO, "load", load)
     text = text_of(report(runs[0], out=tmp_path / "report.html"))
-    assert "Nothing is shown: MuJoCo cannot render off screen here." in text
+    assert "Behavior is not shown: MuJoCo cannot render off screen here." in text
 
 
 def test_splits_outside_the_distribution_have_tables_of_their_own(runs, tmp_path):
@@ -146,7 +148,7 @@ def test_agents_that_were_measured_differently_are_said_to_be(runs, tmp_path):
     shown = measured(other)
     changed = dataclasses.replace(shown, protocol=dataclasses.replace(shown.protocol, seed=1))
     write_evaluations(other / "evaluation.json", [changed])
-    warning = "Agents were measured by different protocols, see below."
+    warning = "Agents were evaluated by different protocols, see below."
     for paths, expected in ((runs[:1], False), ((runs[0], other), True)):
         content = report(*paths, out=tmp_path / "report.html", options="--no-behavior")
         assert (warning in text_of(content)) == expected

@@ -217,7 +217,7 @@ def test_seeds_that_were_tested_on_other_tasks_stay_apart(runs, content):
     ((learner,),) = read(runs.maml, runs.seeds).values()
     assert len(learner.runs) == 3
     assert list(result_labels(learner.results)) == ["maml, maml", "maml, seed_1 and seed_2"]
-    assert "Not all were measured on the same tasks, see below." in text_of(content)
+    assert "Results are not all on the same tasks, see below." in text_of(content)
 
 
 def test_a_name_that_two_runs_share_is_numbered(runs, tmp_path):
@@ -244,7 +244,7 @@ def test_a_run_that_is_not_measured_is_measured_and_the_page_says_so(runs, tmp_p
     shutil.copytree(runs.protonet, bare)
     (bare / "evaluation.json").unlink()
     text = text_of(report(bare, out=tmp_path / "report.html"))
-    assert f"Measured for this report, as metarl evaluate does by itself: {bare}." in text
+    assert f"Evaluated for this report, with the defaults of metarl evaluate: {bare}." in text
     measured = evaluate_learners(EvaluateLearnersConfig(runs=(bare,), device="cpu"))
     mean, _, high = measured.intervals()[0]
     assert f"{100 * mean:.2f} ± {100 * (high - mean):.2f}" in text
@@ -360,7 +360,7 @@ def test_steps_that_diverged_are_told_as_such(runs, tmp_path):
     path = copied(runs.maml, tmp_path / "run", steps=content["steps"])
     read = Reader(report(path, out=tmp_path / "report.html"))
     assert "10 diverged 2 of 600 tasks" in " ".join(" ".join(read.text).split())
-    assert "lines leave it where errors grow without bound" in " ".join(read.text)
+    assert "lines leave the figure if errors diverge" in " ".join(read.text)
     assert any("10: diverged on 2 of 600 tasks" in str(image["alt"]) for image in read.all("img"))
 
 

@@ -77,7 +77,7 @@ def test_a_table_shows_every_stage_beside_random_and_oracle():
         values += got.gain(k)[:3] if k else []
         assert_shows(numbers(row, got.stages[k]), values)
     assert rows[4].endswith(" 100%")
-    assert meaning.startswith("Intervals are over tasks: what this run would give on other tasks")
+    assert meaning.startswith("Intervals are over tasks: the variation of this run over tasks")
 
 
 def of_trials(got: Evaluation, **settings: object) -> Evaluation:
@@ -166,19 +166,19 @@ def test_a_reference_without_success_is_in_the_first_table_only():
 @pytest.mark.parametrize(
     ("num_runs", "others", "meaning"),
     [
-        (1, [], "Intervals are over tasks: what this run would give on other tasks of the split."),
+        (1, [], "Intervals are over tasks: the variation of this run over tasks of the split."),
         (
             1,
             [("multi-task", 3)],
-            "Intervals are over tasks: what this run would give on other tasks of the split; "
-            "those of multi-task are over runs.",
+            "Intervals are over tasks: the variation of this run over tasks of the split; "
+            "intervals of multi-task are over runs.",
         ),
         (
             2,
             [("multi-task", 3), ("from scratch", 1)],
-            "Intervals are over runs, drawn anew for each task as rliable does; what a seed does "
-            "to all tasks alike is not in them, the runs' own means show it; "
-            "those of random, oracle and from scratch are over tasks.",
+            "Intervals are over runs, resampled separately for each task as in rliable; they do "
+            "not include the effect of a seed on all tasks, which the means of the runs show; "
+            "intervals of random, oracle and from scratch are over tasks.",
         ),
     ],
 )

@@ -101,12 +101,11 @@ def test_the_text_of_choices_tells_how_they_begin_and_end():
         3,
     )
     assert words.choices_text(choices) == (
-        "Share of choices that are the oracle's. episode 1: 0% at the first step, 100% at the "
-        "last; episode 2: 50% at the first step, 100% at the last."
+        "Share of choices that agree with the oracle. episode 1: 0% at the first step, 100% at "
+        "the last; episode 2: 50% at the first step, 100% at the last."
     )
     assert words.choices_text(choices._replace(best=None)) == (
-        "How often each of 3 actions is chosen. "
-        "Task 1 (0): return 1.00 in episode 1, 1.00 in episode 2."
+        "Frequencies of 3 actions. Task 1 (0): return 1.00 in episode 1, 1.00 in episode 2."
     )
 
 
