@@ -101,18 +101,18 @@ def test_every_picture_is_in_the_page_and_tells_its_numbers(content):
 def test_behavior_can_be_left_out_and_the_page_is_the_same_each_time(runs, tmp_path):
     short = report(runs[0], out=tmp_path / "report.html", options="--no-behavior")
     assert len(Reader(short).all("img")) == 4
-    assert "Behaviour" not in text_of(short)
+    assert "Behavior" not in text_of(short)
     for option in ("--no-behavior", "--no-behaviour"):
         assert report(runs[0], out=tmp_path / "report.html", options=option) == short
 
 
 def test_a_family_with_pictures_is_shown_in_videos(runs, tmp_path, monkeypatch):
-    def use_plane(family, reach):
+    def set_video_spaces(family, reach):
         original(family, reach)
         family.behaviour = "video"
 
-    original = navigation.use_plane
-    monkeypatch.setattr(navigation, "use_plane", use_plane)
+    original = navigation.set_plane_spaces
+    monkeypatch.setattr(navigation, "set_plane_spaces", set_video_spaces)
     read = Reader(report(runs[0], out=tmp_path / "report.html"))
     videos = [image for image in read.all("img") if "image/webp" in str(image["src"])]
     assert len(videos) == len(read.all("details")) == 2
