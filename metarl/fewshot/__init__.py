@@ -1,7 +1,7 @@
 """Supervised few-shot learning on the bilevel core that the agents use."""
 
 from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
-from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabelledSet
+from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabeledSet
 from metarl.fewshot.datasets.catalog import DATASETS, make_tasks
 from metarl.fewshot.datasets.curves import SinusoidTasks
 from metarl.fewshot.datasets.own import tensor_tasks
@@ -19,7 +19,7 @@ __all__ = [
     "FewShotEvaluation",
     "FewShotTasks",
     "FewShotTraining",
-    "LabelledSet",
+    "LabeledSet",
     "MAMLConfig",
     "MeasuredRuns",
     "SinusoidTasks",

@@ -19,7 +19,7 @@ from torch._inductor.exc import InvalidCxxCompiler
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from metarl.fewshot.contract.interface import FewShotLearner, Parts, TrainingContext, parts_of
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
+from metarl.fewshot.data.batches import FewShotBatch, LabeledSet
 from metarl.parameters import Params
 
 __all__ = ["CompiledMetaGradient", "require_compilable"]
@@ -78,7 +78,7 @@ class CompiledMetaGradient:
         options: dict[str, Any] = {"cpp_wrapper": True} if on_cpu else {}
 
         def whole(params: Params, support: Parts, query: Parts) -> tuple[Tensor, Params]:
-            batch = FewShotBatch(LabelledSet(*support), LabelledSet(*query))
+            batch = FewShotBatch(LabeledSet(*support), LabeledSet(*query))
             return self._learner.meta_gradient(params, batch, context)
 
         try:

@@ -19,7 +19,7 @@ from metarl.fewshot.contract.problem import accuracies
 from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.data.batches import (
     FewShotTasks,
-    LabelledSet,
+    LabeledSet,
     require_inputs,
     require_labels,
     small_parts,
@@ -265,7 +265,7 @@ class FewShotTraining:
         """The parameters and the running statistics, which only evaluation uses."""
         return {**self.params, **self.running}
 
-    def adapt(self, support: LabelledSet) -> Adapted:
+    def adapt(self, support: LabeledSet) -> Adapted:
         """The learner's state for each task after its support set, tensors [tasks, ...].
 
         Raises:
@@ -277,7 +277,7 @@ class FewShotTraining:
             require_labels("support", support, problem.num_outputs)
         return self.learner.adapt(self.evaluation_params, support)
 
-    def predict(self, adapted: Adapted, query: LabelledSet | Tensor) -> Tensor:
+    def predict(self, adapted: Adapted, query: LabeledSet | Tensor) -> Tensor:
         """Logits [tasks, points, ways] or predictions [tasks, points, D].
 
         Args:
@@ -287,8 +287,8 @@ class FewShotTraining:
         Raises:
             ValueError: if inputs do not fit the learner, or a number is not finite.
         """
-        mask = query.mask if isinstance(query, LabelledSet) else None
-        inputs = query.inputs if isinstance(query, LabelledSet) else query
+        mask = query.mask if isinstance(query, LabeledSet) else None
+        inputs = query.inputs if isinstance(query, LabeledSet) else query
         require_inputs("query", inputs, self.learner.problem.input_shape)
         return self.learner.predict(adapted, inputs, mask)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, LabelledSet
+from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, LabeledSet
 from metarl.fewshot.datasets.catalog import make_tasks
 from metarl.fewshot.learners.catalog import recipe
 from metarl.fewshot.learners.maml import MAMLConfig
@@ -24,7 +24,7 @@ from metarl.seeding import torch_generator
 
 __all__ = ["FEWSHOT_CASES", "Peer", "looped_task_loss", "one_by_one"]
 
-TaskLoss = Callable[[LabelledSet, LabelledSet], Tensor]
+TaskLoss = Callable[[LabeledSet, LabeledSet], Tensor]
 DatasetName = Literal["sinusoid", "glyphs"]
 _META_LR = 1e-3
 _FILTERS = 64
@@ -64,7 +64,7 @@ def looped_task_loss(peer: Peer) -> TaskLoss:
     net = peer.net
     params: dict[str, Tensor] = dict(net.named_parameters())
 
-    def task_loss(support: LabelledSet, query: LabelledSet) -> Tensor:
+    def task_loss(support: LabeledSet, query: LabeledSet) -> Tensor:
         loss = peer.loss(torch.func.functional_call(net, params, support.inputs), support)
         grads = torch.autograd.grad(loss, list(params.values()), create_graph=True)
         adapted = {
@@ -82,7 +82,7 @@ def higher_meta_steps(dataset: DatasetName, num_steps: int) -> Callable[[], None
     peer = Peer(dataset)
     inner = torch.optim.SGD(peer.net.parameters(), lr=peer.inner_lr)
 
-    def task_loss(support: LabelledSet, query: LabelledSet) -> Tensor:
+    def task_loss(support: LabeledSet, query: LabeledSet) -> Tensor:
         with higher.innerloop_ctx(peer.net, inner, copy_initial_weights=False) as (net, optimizer):
             optimizer.step(peer.loss(net(support.inputs), support))
             return peer.loss(net(query.inputs), query)
@@ -99,7 +99,7 @@ def torchopt_meta_steps(dataset: DatasetName, num_steps: int) -> Callable[[], No
     start = torchopt.extract_state_dict(peer.net, by="reference")
     start_optimizer = torchopt.extract_state_dict(inner, by="reference")
 
-    def task_loss(support: LabelledSet, query: LabelledSet) -> Tensor:
+    def task_loss(support: LabeledSet, query: LabeledSet) -> Tensor:
         inner.step(peer.loss(peer.net(support.inputs), support))
         loss = peer.loss(peer.net(query.inputs), query)
         torchopt.recover_state_dict(peer.net, start)
@@ -125,7 +125,7 @@ class Peer:
         self._optimizer = torch.optim.Adam(self.net.parameters(), lr=_META_LR)
         self._generator = torch_generator(0, "benchmark")
 
-    def loss(self, outputs: Tensor, points: LabelledSet) -> Tensor:
+    def loss(self, outputs: Tensor, points: LabeledSet) -> Tensor:
         """Mean loss over the points of one task."""
         if self._is_regression:
             return functional.mse_loss(outputs, points.targets)
@@ -147,13 +147,13 @@ class Peer:
         return run
 
 
-def one_by_one(batch: FewShotBatch) -> Iterator[tuple[LabelledSet, LabelledSet]]:
+def one_by_one(batch: FewShotBatch) -> Iterator[tuple[LabeledSet, LabeledSet]]:
     """Support and query of each task, without a task axis."""
     support, query = batch
     for task in range(len(support.inputs)):
         yield (
-            LabelledSet(support.inputs[task], support.targets[task]),
-            LabelledSet(query.inputs[task], query.targets[task]),
+            LabeledSet(support.inputs[task], support.targets[task]),
+            LabeledSet(query.inputs[task], query.targets[task]),
         )
 
 

@@ -14,7 +14,7 @@ from fewshot_runs import GLYPHS, TASKS, on_glyphs, trained
 from metarl.fewshot import (
     EpisodeShape,
     FewShotBatch,
-    LabelledSet,
+    LabeledSet,
     MeasuredRuns,
     adaptation_curve,
     evaluate_fewshot,
@@ -138,13 +138,13 @@ def test_a_test_never_takes_more_than_a_few_tasks_through_the_net():
     assert sizes == [37, 37, 26]  # of 27 pictures: no more than 1,000
     whole = torch.cat([part.support.inputs for part in parts])
     assert torch.equal(whole, batch.support.inputs)
-    large = FewShotBatch(*(LabelledSet(x.repeat(1, 40, 1, 1, 1), t) for x, t, _ in batch))
+    large = FewShotBatch(*(LabeledSet(x.repeat(1, 40, 1, 1, 1), t) for x, t, _ in batch))
     assert {len(part.query.inputs) for part in small_parts(large)} == {1}
 
 
 def test_parts_of_tasks_keep_their_masks():
     mask = torch.arange(4).view(4, 1) < torch.arange(6)
-    points = LabelledSet(torch.zeros(4, 6, 98, 1000), torch.zeros(4, 6), mask)
+    points = LabeledSet(torch.zeros(4, 6, 98, 1000), torch.zeros(4, 6), mask)
     parts = list(small_parts(FewShotBatch(points, points)))
     assert len(parts) == 4
     assert all(torch.equal(p.query.mask, mask[k : k + 1]) for k, p in enumerate(parts))

@@ -28,7 +28,7 @@ from metarl.fewshot import (
     LEARNERS,
     FewShotBatch,
     FewShotTraining,
-    LabelledSet,
+    LabeledSet,
     MAMLConfig,
     recipe,
 )
@@ -46,7 +46,7 @@ variants = pytest.mark.parametrize(
 # MAML against the paper.
 
 
-def error_of_one_task(params: Params, points: LabelledSet, task: int) -> Tensor:
+def error_of_one_task(params: Params, points: LabeledSet, task: int) -> Tensor:
     """Mean squared error of a net with one hidden layer."""
     inputs, targets = points.inputs[task], points.targets[task]
     hidden = torch.relu(functional.linear(inputs, params["weight_0"], params["bias_0"]))

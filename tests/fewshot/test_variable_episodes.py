@@ -18,7 +18,7 @@ from metarl.fewshot.data.batches import (
     EpisodeRanges,
     EpisodeShape,
     FewShotBatch,
-    LabelledSet,
+    LabeledSet,
     VariableTasks,
 )
 from metarl.fewshot.data.episodes import varied
@@ -77,7 +77,7 @@ def alone(batch: FewShotBatch, row: int) -> FewShotBatch:
     for inputs, targets, mask in batch:
         assert mask is not None
         counts = mask[row]
-        parts.append(LabelledSet(inputs[row : row + 1, counts], targets[row : row + 1, counts]))
+        parts.append(LabeledSet(inputs[row : row + 1, counts], targets[row : row + 1, counts]))
     return FewShotBatch(*parts)
 
 

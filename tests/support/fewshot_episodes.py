@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.fewshot.contract.interface import FewShotLearner, TrainingContext
 from metarl.fewshot.contract.problem import Problem
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
+from metarl.fewshot.data.batches import FewShotBatch, LabeledSet
 from metarl.fewshot.learners.catalog import LEARNERS
 from metarl.parameters import Params
 
@@ -56,13 +56,13 @@ def episodes(
     shape = (tasks, ways, 1, *problem.input_shape)
     means = torch.randn(shape, generator=random, dtype=torch.float64)
 
-    def draw(count: int) -> LabelledSet:
+    def draw(count: int) -> LabeledSet:
         size = (tasks, ways, count, *problem.input_shape)
         noise = torch.randn(size, generator=random, dtype=torch.float64)
         inputs = (means + noise).flatten(1, 2)
         if is_regression:
-            return LabelledSet(inputs, torch.sin(2 * inputs) + means.flatten(1, 2))
-        return LabelledSet(inputs, torch.arange(ways).repeat_interleave(count).expand(tasks, -1))
+            return LabeledSet(inputs, torch.sin(2 * inputs) + means.flatten(1, 2))
+        return LabeledSet(inputs, torch.arange(ways).repeat_interleave(count).expand(tasks, -1))
 
     return FewShotBatch(draw(shots), draw(queries))
 
@@ -72,7 +72,7 @@ def task_of(batch: FewShotBatch, row: int) -> FewShotBatch:
     rows = slice(row, row + 1)
     return FewShotBatch(
         *(
-            LabelledSet(*(None if leaf is None else leaf[rows] for leaf in part))  # type: ignore[arg-type]
+            LabeledSet(*(None if leaf is None else leaf[rows] for leaf in part))  # type: ignore[arg-type]
             for part in batch
         )
     )

@@ -31,7 +31,7 @@ from metarl.fewshot.contract.interface import (
 )
 from metarl.fewshot.contract.problem import Problem, task_losses
 from metarl.fewshot.contract.settings import FewShotSettings, require_one_head
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.data.batches import FewShotBatch, LabeledSet, ProtocolFacts
 from metarl.nn.backbones import Backbone
 from metarl.parameters import Params
 from metarl.validation import Positive, WholeNumber
@@ -96,7 +96,7 @@ class AdaptedTasks(NamedTuple):
     """The parameters of each task by name, each [tasks, ...]."""
     shared: Params
     """Parameters that all tasks share, by name, without a task axis; {} if there are none."""
-    support: LabelledSet
+    support: LabeledSet
     """The support sets, which normalization may need in prediction."""
 
 
@@ -166,7 +166,7 @@ class GradientLearner(ABC):
         del params
         return {}
 
-    def inner_batch(self, params: Params, support: LabelledSet) -> Parts:
+    def inner_batch(self, params: Params, support: LabeledSet) -> Parts:
         """The data of an inner step, tensors [tasks, ...]; all tasks share `params`."""
         del params
         return parts_of(support)
@@ -215,14 +215,14 @@ class GradientLearner(ABC):
             losses, grads = self._path_gradient(self.start(params), *data, inner, weights)
         return losses, {name: grads[name] for name in params}
 
-    def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
+    def adapt(self, params: Params, support: LabeledSet) -> AdaptedTasks:
         """Parameters of all tasks after the inner steps, differentiable through the steps."""
         inner = replace(self.inner_loop(params), num_steps=self.num_adapt_steps)
         found = adapt(self.start(params), self.inner_batch(params, support), inner)
         return AdaptedTasks(found, self.shared_params(params), support)
 
     def trajectory(
-        self, params: Params, support: LabelledSet, num_steps: int
+        self, params: Params, support: LabeledSet, num_steps: int
     ) -> Iterator[AdaptedTasks]:
         """Parameters of all tasks after 0 … num_steps steps, without a graph."""
         with torch.no_grad():
@@ -280,7 +280,7 @@ class GradientLearner(ABC):
             adapted=None if is_all else self.adapted_names,
         )
 
-    def query_loss(self, adapted: AdaptedTasks, query: LabelledSet) -> Tensor:
+    def query_loss(self, adapted: AdaptedTasks, query: LabeledSet) -> Tensor:
         """Loss of the query after adaptation, [tasks]."""
         outputs = self.predict(adapted, query.inputs, query.mask)
         return task_losses(self.problem.kind, outputs, query.targets, query.mask)

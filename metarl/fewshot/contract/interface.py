@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.contract.settings import FewShotSettings
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts, some_tasks
+from metarl.fewshot.data.batches import FewShotBatch, LabeledSet, ProtocolFacts, some_tasks
 from metarl.nn.batch_norm import BatchNorm
 from metarl.parameters import Params
 
@@ -73,10 +73,10 @@ class FewShotLearner(Protocol):
         direction (first order, Reptile, implicit gradients).
         """
 
-    def adapt(self, params: Params, support: LabelledSet) -> Adapted:
+    def adapt(self, params: Params, support: LabeledSet) -> Adapted:
         """The state of each task after adaptation to its support set."""
 
-    def trajectory(self, params: Params, support: LabelledSet, num_steps: int) -> Iterator[Adapted]:
+    def trajectory(self, params: Params, support: LabeledSet, num_steps: int) -> Iterator[Adapted]:
         """States after 0 … num_steps steps; a single one if adaptation has no steps."""
 
     def predict(self, adapted: Adapted, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -95,15 +95,15 @@ class FewShotLearner(Protocol):
         """Facts about the learner that affect the scores: adaptation, batch norm, transduction."""
 
 
-def parts_of(points: LabelledSet) -> Parts:
-    """A labelled set as a tuple of tensors only, as `vmap` needs it."""
+def parts_of(points: LabeledSet) -> Parts:
+    """A labeled set as a tuple of tensors only, as `vmap` needs it."""
     if points.mask is None:
         return points.inputs, points.targets
     return points.inputs, points.targets, points.mask
 
 
 def joined(
-    support: LabelledSet, inputs: Tensor, mask: Tensor | None, norm: BatchNorm
+    support: LabeledSet, inputs: Tensor, mask: Tensor | None, norm: BatchNorm
 ) -> tuple[Tensor, Tensor | None]:
     """Concatenate support and query inputs, and mark the points that enter statistics.
 

@@ -21,7 +21,7 @@ from metarl.fewshot.contract.interface import (
 )
 from metarl.fewshot.contract.problem import Problem, task_losses
 from metarl.fewshot.contract.settings import FewShotSettings
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.data.batches import FewShotBatch, LabeledSet, ProtocolFacts
 from metarl.nn.backbones import Backbone
 from metarl.nn.batch_norm import BatchNorm
 from metarl.parameters import Params
@@ -46,7 +46,7 @@ class SharedTasks(NamedTuple):
 
     params: Params
     """By name, without a task axis."""
-    support: LabelledSet
+    support: LabeledSet
     """The support sets of all tasks."""
 
 
@@ -98,7 +98,7 @@ def episode_statistics(
     return {name: values.mean(0) for name, values in found.items()}
 
 
-def membership(support: LabelledSet, num_classes: int, dtype: torch.dtype) -> Tensor:
+def membership(support: LabeledSet, num_classes: int, dtype: torch.dtype) -> Tensor:
     """1 if a support point counts and belongs to a class, else 0; [tasks, shots, classes]."""
     classes = torch.arange(num_classes, device=support.targets.device)
     members = support.targets.unsqueeze(-1) == classes
@@ -180,14 +180,14 @@ class MetricLearner(ABC):
         """Losses [tasks] and the gradient of their mean."""
         return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
 
-    def adapt(self, params: Params, support: LabelledSet) -> Adapted:
+    def adapt(self, params: Params, support: LabeledSet) -> Adapted:
         """The support set of each task with the shared parameters, as `SharedTasks`."""
         return SharedTasks(params, support)
 
     def trajectory(
         self,
         params: Params,
-        support: LabelledSet,
+        support: LabeledSet,
         num_steps: int,  # noqa: ARG002 - no steps
     ) -> Iterator[Adapted]:
         """Yield the adapted state, the only one."""

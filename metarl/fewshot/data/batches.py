@@ -23,7 +23,7 @@ __all__ = [
     "EpisodeShape",
     "FewShotBatch",
     "FewShotTasks",
-    "LabelledSet",
+    "LabeledSet",
     "ProtocolFacts",
     "VariableTasks",
     "require_inputs",
@@ -35,7 +35,7 @@ __all__ = [
 _NUMBERS_AT_ONCE = 784_000  # a thousand 28×28 images
 
 
-class LabelledSet(NamedTuple):
+class LabeledSet(NamedTuple):
     """Inputs and targets of all tasks."""
 
     inputs: Tensor
@@ -49,8 +49,8 @@ class LabelledSet(NamedTuple):
 class FewShotBatch(NamedTuple):
     """Support and query of all tasks, both ordered by class: class 0's shots, class 1's shots …"""
 
-    support: LabelledSet
-    query: LabelledSet
+    support: LabeledSet
+    query: LabeledSet
 
 
 def require_inputs(name: str, inputs: Tensor, input_shape: tuple[int, ...]) -> None:
@@ -70,7 +70,7 @@ def require_inputs(name: str, inputs: Tensor, input_shape: tuple[int, ...]) -> N
     require_finite_tasks(f"inputs of {name}", inputs)
 
 
-def require_labels(name: str, points: LabelledSet, num_classes: int) -> None:
+def require_labels(name: str, points: LabeledSet, num_classes: int) -> None:
     """Reject labels that are not classes of their task.
 
     Raises:
@@ -93,7 +93,7 @@ def require_labels(name: str, points: LabelledSet, num_classes: int) -> None:
 def some_tasks(batch: FewShotBatch, rows: slice) -> FewShotBatch:
     """Some tasks of a batch, views of it."""
     support, query = (
-        LabelledSet(inputs[rows], targets[rows], None if mask is None else mask[rows])
+        LabeledSet(inputs[rows], targets[rows], None if mask is None else mask[rows])
         for inputs, targets, mask in batch
     )
     return FewShotBatch(support, query)

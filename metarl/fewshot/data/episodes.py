@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, LabelledSet
+from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, LabeledSet
 
 __all__ = [
     "class_targets",
@@ -77,7 +77,7 @@ def split_episode(points: Tensor, shape: EpisodeShape) -> FewShotBatch:
     """
     parts = points.split([shape.shots, shape.queries], dim=2)
     support, query = (
-        LabelledSet(part.flatten(1, 2), class_targets(len(points), shape.ways, part.shape[2], part))
+        LabeledSet(part.flatten(1, 2), class_targets(len(points), shape.ways, part.shape[2], part))
         for part in parts
     )
     return FewShotBatch(support, query)
@@ -114,6 +114,6 @@ def _uniform(num_tasks: int, bounds: tuple[int, int], generator: torch.Generator
     return torch.randint(low, high + 1, (num_tasks,), generator=generator, device=generator.device)
 
 
-def _masked(points: LabelledSet, mask: Tensor) -> LabelledSet:
+def _masked(points: LabeledSet, mask: Tensor) -> LabeledSet:
     absent = ~mask.view(*mask.shape, *[1] * (points.inputs.dim() - 2))
-    return LabelledSet(points.inputs.masked_fill(absent, 0), points.targets, mask)
+    return LabeledSet(points.inputs.masked_fill(absent, 0), points.targets, mask)

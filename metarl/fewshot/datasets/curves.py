@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, LabeledSet, ProtocolFacts
 from metarl.validation import require_at_least, require_between, require_pair, unknown_name
 
 __all__ = ["SinusoidTasks", "require_curves", "uniform", "HarmonicTasks"]
@@ -70,8 +70,8 @@ class SinusoidTasks:
         support = uniform((num_tasks, shape.shots, 1), self.input_range, generator)
         query = uniform((num_tasks, shape.queries, 1), self.input_range, generator)
         return FewShotBatch(
-            LabelledSet(support, amplitude * torch.sin(support - phase)),
-            LabelledSet(query, amplitude * torch.sin(query - phase)),
+            LabeledSet(support, amplitude * torch.sin(support - phase)),
+            LabeledSet(query, amplitude * torch.sin(query - phase)),
         )
 
     def sample_for_test(
@@ -83,8 +83,8 @@ class SinusoidTasks:
         grid = torch.linspace(*self.input_range, grid_points, device=generator.device)
         query = grid.view(1, -1, 1).expand(num_tasks, -1, -1)
         return FewShotBatch(
-            LabelledSet(support, amplitude * torch.sin(support - phase)),
-            LabelledSet(query, amplitude * torch.sin(query - phase)),
+            LabeledSet(support, amplitude * torch.sin(support - phase)),
+            LabeledSet(query, amplitude * torch.sin(query - phase)),
         )
 
     def _sample_tasks(self, num_tasks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -172,7 +172,7 @@ class HarmonicTasks:
         targets = _curve(inputs, frequency, phases, amplitudes) + noise
         parts = [shape.shots, shape.queries]
         support, query = zip(inputs.split(parts, 1), targets.split(parts, 1), strict=True)
-        return FewShotBatch(LabelledSet(*support), LabelledSet(*query))
+        return FewShotBatch(LabeledSet(*support), LabeledSet(*query))
 
 
 def _curve(inputs: Tensor, frequency: Tensor, phases: Tensor, amplitudes: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from metarl.fewshot.contract.interface import Parts
 from metarl.fewshot.contract.metric import embed_alone, episode_statistics
 from metarl.fewshot.contract.problem import task_losses
 from metarl.fewshot.contract.settings import require_shared_norm
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
+from metarl.fewshot.data.batches import FewShotBatch, LabeledSet
 from metarl.parameters import Params
 from metarl.validation import WholeNumber
 
@@ -70,7 +70,7 @@ class ANIL(GradientLearner):
         """The net."""
         return params
 
-    def inner_batch(self, params: Params, support: LabelledSet) -> Parts:
+    def inner_batch(self, params: Params, support: LabeledSet) -> Parts:
         """Embedded support, targets and, if present, the mask.
 
         In mode first_order inner gradients are constants, so the support's embedding is detached.

@@ -19,7 +19,7 @@ from metarl.fewshot.contract.metric import (
 )
 from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
-from metarl.fewshot.data.batches import LabelledSet
+from metarl.fewshot.data.batches import LabeledSet
 from metarl.parameters import Params
 
 __all__ = ["ProtoNet", "ProtoNetConfig", "prototype_logits"]
@@ -70,19 +70,19 @@ class ProtoNet(MetricLearner):
         return prototype_logits(found.support, found.query, adapted.support)
 
 
-def prototype_logits(support: Tensor, query: Tensor, labelled: LabelledSet) -> Tensor:
+def prototype_logits(support: Tensor, query: Tensor, labeled: LabeledSet) -> Tensor:
     """Minus the squared distance of each query embedding to each class's mean.
 
     Args:
         support: embeddings [tasks, shots, F].
         query: embeddings [tasks, queries, F].
-        labelled: the support's targets, 0 … classes − 1, and mask.
+        labeled: the support's targets, 0 … classes − 1, and mask.
 
     Returns:
         [tasks, queries, classes], classes one more than the largest target; the lowest number for
         classes without support in a task.
     """
-    num_classes = int(labelled.targets.max()) + 1
-    members = membership(labelled, num_classes, support.dtype)
+    num_classes = int(labeled.targets.max()) + 1
+    members = membership(labeled, num_classes, support.dtype)
     logits = -squared_distances(query, class_means(support, members))
     return without_absent(logits, members)

@@ -20,7 +20,7 @@ from metarl.fewshot.contract.gradient import (
 from metarl.fewshot.contract.interface import TrainingContext, parts_of
 from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.contract.settings import require_shared_norm
-from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, LabelledSet
+from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, LabeledSet
 from metarl.parameters import Params
 from metarl.validation import Count, Positive
 
@@ -150,7 +150,7 @@ def adam(learning_rate: float) -> StatefulRule:
 
 
 def minibatches(
-    support: LabelledSet, num_steps: int, size: int, generator: torch.Generator
+    support: LabeledSet, num_steps: int, size: int, generator: torch.Generator
 ) -> PerStep:
     """Split shuffled passes over the support set into minibatches, separately for each task.
 

@@ -24,7 +24,7 @@ from metarl.fewshot.contract.metric import (
 )
 from metarl.fewshot.contract.problem import Problem, task_losses
 from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet, ProtocolFacts
+from metarl.fewshot.data.batches import FewShotBatch, LabeledSet, ProtocolFacts
 from metarl.nn.mlp import init_mlp
 from metarl.parameters import Params
 from metarl.validation import Count
@@ -119,7 +119,7 @@ class Transfer(MetricLearner):
         inputs, labels = tasks.sample_points(
             self.config.batch_points, split=self.config.train_split, generator=generator
         )
-        points = LabelledSet(inputs.unsqueeze(0), labels.unsqueeze(0))
+        points = LabeledSet(inputs.unsqueeze(0), labels.unsqueeze(0))
         return FewShotBatch(points, points)
 
     def meta_loss(self, params: Params, batch: FewShotBatch) -> Tensor:
@@ -130,7 +130,7 @@ class Transfer(MetricLearner):
         logits = functional.linear(features, weight, bias)
         return task_losses("classification", logits, query.targets, query.mask)
 
-    def adapt(self, params: Params, support: LabelledSet) -> AdaptedTasks:
+    def adapt(self, params: Params, support: LabeledSet) -> AdaptedTasks:
         """A head for each task, fitted to its embedded support; no gradient reaches `params`."""
         with torch.no_grad():
             found = embed_alone(self.backbone, params, support.inputs, support.mask)

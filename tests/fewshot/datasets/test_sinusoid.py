@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.fewshot import EpisodeShape, FewShotBatch, LabelledSet, SinusoidTasks
+from metarl.fewshot import EpisodeShape, FewShotBatch, LabeledSet, SinusoidTasks
 
 TASKS = SinusoidTasks()
 
@@ -18,7 +18,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def fitted(points: LabelledSet) -> Tensor:
+def fitted(points: LabeledSet) -> Tensor:
     """Coefficients (a, b) of a sin x + b cos x through the points of each task. [tasks, 2, 1]"""
     inputs, targets = (part.double() for part in points[:2])
     features = torch.cat([inputs.sin(), inputs.cos()], -1)

@@ -21,7 +21,7 @@ from fewshot_episodes import (
 from torch import Tensor
 from torch.nn import functional
 
-from metarl.fewshot.data.batches import LabelledSet
+from metarl.fewshot.data.batches import LabeledSet
 from metarl.fewshot.learners.reptile import minibatches
 from metarl.parameters import Params
 
@@ -222,7 +222,7 @@ def test_the_implicit_gradient_is_an_explicit_solve(damping):
     adapted = {k: p[0] for k, p in learner.adapt(params, batch.support).params.items()}
     names, sizes = list(adapted), [p.numel() for p in adapted.values()]
 
-    def loss(vector: Tensor, points: LabelledSet) -> Tensor:
+    def loss(vector: Tensor, points: LabeledSet) -> Tensor:
         parts = zip(names, vector.split(sizes), strict=True)
         net = {k: part.view(adapted[k].shape) for k, part in parts}
         logits = learner.backbone.logits(net, points.inputs[0])
@@ -288,7 +288,7 @@ def test_reptile_is_adam_on_minibatches_of_each_task():
 
 def test_minibatches_go_through_the_support_in_shuffled_passes():
     inputs = torch.arange(12.0).view(2, 6, 1)
-    support = LabelledSet(inputs, inputs.squeeze(-1).long())
+    support = LabeledSet(inputs, inputs.squeeze(-1).long())
     steps = minibatches(support, 6, 4, generator())
     drawn = torch.cat([targets for _, targets in steps.batches], 1)
     for row in range(2):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from metarl.fewshot.contract.interface import FewShotLearner
 from metarl.fewshot.contract.problem import Problem
-from metarl.fewshot.data.batches import FewShotBatch, LabelledSet
+from metarl.fewshot.data.batches import FewShotBatch, LabeledSet
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
 from metarl.parameters import Params
 
@@ -157,13 +157,13 @@ def test_first_order_is_another_gradient_of_the_same_loss():
 # Masks.
 
 
-def padded(points: LabelledSet, extra: int) -> LabelledSet:
+def padded(points: LabeledSet, extra: int) -> LabeledSet:
     """The same points behind ones that do not count, of the first class and far away."""
     noise = 5 + torch.zeros_like(points.inputs[:, :extra])
     targets = torch.zeros_like(points.targets[:, :extra])
     absent = torch.zeros(len(noise), extra, dtype=torch.bool)
     present = torch.ones(points.inputs.shape[:2], dtype=torch.bool)
-    return LabelledSet(
+    return LabeledSet(
         torch.cat([points.inputs[:, :1], noise, points.inputs[:, 1:]], 1),
         torch.cat([points.targets[:, :1], targets, points.targets[:, 1:]], 1),
         torch.cat([present[:, :1], absent, present[:, 1:]], 1),
@@ -197,7 +197,7 @@ def more_ways(batch: FewShotBatch) -> FewShotBatch:
         mask = torch.ones(inputs.shape[:2], dtype=torch.bool)
         mask[:-1, points.inputs.shape[1] :] = False
         absent = ~mask.view(*mask.shape, *[1] * (inputs.dim() - 2))
-        parts.append(LabelledSet(inputs.masked_fill(absent, 0), targets, mask))
+        parts.append(LabeledSet(inputs.masked_fill(absent, 0), targets, mask))
     return FewShotBatch(*parts)
 
 

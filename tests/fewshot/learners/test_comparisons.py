@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from metarl.fewshot.contract.metric import Embedded, membership, squared_distances
 from metarl.fewshot.contract.problem import Problem
-from metarl.fewshot.data.batches import LabelledSet
+from metarl.fewshot.data.batches import LabeledSet
 from metarl.fewshot.learners.matching import attention_logits, encode_query, encode_support
 from metarl.fewshot.learners.protonet import prototype_logits
 from metarl.fewshot.learners.r2d2 import ridge_weights
@@ -38,7 +38,7 @@ def test_ridge_weights_are_an_explicit_solve(points, features):
 def test_a_query_goes_to_the_nearer_prototype():
     support = torch.tensor([[[0.0, 0.0], [2.0, 0.0], [0.0, 3.0], [0.0, 5.0]]])
     query = torch.tensor([[[1.0, 1.0], [0.0, 3.0]]])
-    labelled = LabelledSet(support, torch.tensor([[0, 0, 1, 1]]))
+    labelled = LabeledSet(support, torch.tensor([[0, 0, 1, 1]]))
     # Prototypes (1, 0) and (0, 4): squared distances 1 and 10, then 10 and 1.
     expected = torch.tensor([[[-1.0, -10.0], [-10.0, -1.0]]])
     torch.testing.assert_close(prototype_logits(support, query, labelled), expected)
@@ -50,7 +50,7 @@ def test_a_query_goes_to_the_nearer_prototype():
 
 def test_a_class_without_support_is_never_chosen():
     support = normal(1, 4, 2)
-    labelled = LabelledSet(
+    labelled = LabeledSet(
         support, torch.tensor([[0, 0, 1, 1]]), torch.tensor([[True, True, False, False]])
     )
     logits = prototype_logits(support, 100 * normal(1, 5, 2, seed=1), labelled)
@@ -146,7 +146,7 @@ def test_the_query_looks_at_the_support_step_by_step():
 def test_attention_by_hand():
     support = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]])
     query = torch.tensor([[[5.0, 0.0]]])
-    members = membership(LabelledSet(support, torch.tensor([[0, 1, 1]])), 2, torch.float32)
+    members = membership(LabeledSet(support, torch.tensor([[0, 1, 1]])), 2, torch.float32)
     # Cosines 1, 0, 1: weights e, 1, e over 2e + 1.
     shares = torch.tensor([[[math.e, 1 + math.e]]]) / (2 * math.e + 1)
     found = attention_logits(Embedded(support, query), members, None)
