@@ -34,7 +34,8 @@ class Cosines(MetricLearner):
         support, query = self.embed(adapted, inputs, mask)
         members = membership(adapted.support, self.problem.num_outputs, support.dtype)
         means = class_means(support, members)
-        return self.config.scale * normalize(query, dim=-1) @ normalize(means, dim=-1).mT
+        scale: float = self.config.scale
+        return scale * normalize(query, dim=-1) @ normalize(means, dim=-1).mT
 
 
 register_learner("cosines", Cosines, description="class means, compared by their angle")

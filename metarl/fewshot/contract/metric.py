@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -140,8 +140,10 @@ class MetricLearner(ABC):
     Support and query are embedded together at prediction, as batch norm may need.
     """
 
+    config_type: ClassVar[type[Any]]
     has_steps: ClassVar[bool] = False
     can_compile: ClassVar[bool] = False
+    config: Any  # of `config_type`
 
     def __init__(self, config: FewShotSettings, problem: Problem) -> None:
         """Build the net; subclasses check that they support the problem."""
