@@ -38,7 +38,7 @@ class CheckConfig(Settings):
     all: bool = False
     """Check every registered family and variant."""
     num_tasks: Annotated[int, Ge(2)] = 4
-    """Tasks in each trial, 2 or more."""
+    """Tasks in each run, 2 or more."""
     num_envs: Annotated[int, Ge(2)] = 3
     """Environments of each task, 2 or more."""
     seed: WholeNumber = 0
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
     """The command `metarl check`."""
     config = parse(CheckConfig, arguments, program="metarl check")
     console = plain_console()
-    families, num_failures = list(map(make_family, config.families)), 0
+    families, num_failures = list(map(_make, config.families)), 0
     if config.all:
         families, num_failures = _all_families(console)
     if not families:
@@ -71,6 +71,16 @@ def main(arguments: Sequence[str]) -> None:
     if failed or num_failures:
         sys.exit(1)
     console.print(f"{len(families)} famil{'ies are' if len(families) > 1 else 'y is'} sound")
+
+
+def _make(name: str) -> TaskFamily:
+    """The family of an id; an unexpected error of its constructor becomes a ValueError."""
+    try:
+        return make_family(name)
+    except (ValueError, TypeError, ImportError, OSError):  # one sentence each
+        raise
+    except Exception as error:  # a third-party family may fail in any way
+        raise ValueError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _all_families(console: Console) -> tuple[list[TaskFamily], int]:
@@ -97,7 +107,7 @@ def _num_failed(family: TaskFamily, config: CheckConfig, console: Console) -> in
     """Check one family and print each result at once; the number of failed checks."""
     console.print(family.id, soft_wrap=True)
     failed = 0
-    with console.status("tasks can be drawn") as status:  # shown on a terminal only
+    with console.status("tasks can be sampled") as status:  # shown on a terminal only
         for check in iterate_checks(
             family,
             num_tasks=config.num_tasks,

@@ -1,1 +1,1 @@
-"""Reference algorithms that are measured next to meta-learners."""
+"""Reference algorithms for comparison with meta-learners."""

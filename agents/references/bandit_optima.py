@@ -1,4 +1,4 @@
-"""Bayes-optimal behaviour in bandits, where it is known exactly: references for an evaluation."""
+"""Exact Bayes-optimal agents for some bandits, as references for an evaluation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["InformativeArmOptimum", "IndependentOptimum", "MirroredOptimum", "ba
 
 
 def bayes_optimal(family: TaskFamily, *, num_episodes: int = 1) -> AdaptiveAgent:
-    """The Bayes-optimal agent of a bandit.
+    """Create the Bayes-optimal agent of a bandit.
 
     Args:
-        family: independent arms with p ~ U(0, 1), if there are few states (2 arms × 100 pulls; 10
-            pulls of any number of arms); a mirrored pair; or the eleven arms of Wang et al. 2016.
-        num_episodes: of a trial.
+        family: independent arms with p ~ U(0, 1), if there are few states (2 arms and 100 pulls, or
+            10 pulls of any number of arms); a mirrored pair; or a bandit with an informative arm.
+        num_episodes: episodes of a trial.
 
     Raises:
         ValueError: if the family is none of these, or has too many states.
@@ -42,7 +42,7 @@ def bayes_optimal(family: TaskFamily, *, num_episodes: int = 1) -> AdaptiveAgent
 class IndependentOptimum(BanditReference):
     """Maximizes the expected sum of rewards of a trial, by dynamic programming over counts.
 
-    `value` is what it earns on average: 6.660 for 10 pulls of 5 arms, 6.714 of 10 or of 50.
+    `value` is its mean return: 6.660 for 10 pulls of 5 arms, 6.714 for 10 or 50 arms.
     """
 
     title = "the Bayes optimum"
@@ -52,7 +52,7 @@ class IndependentOptimum(BanditReference):
         prior = require_structure(self.title, family, BernoulliBandit).prior
         if prior != "uniform":
             raise ValueError(
-                f"{self.title} is known for arms of p ~ U(0, 1) and for mirrored pairs, and "
+                f"{self.title} is only known for arms with p ~ U(0, 1) and mirrored pairs, but "
                 f"{family.id} declares the prior {prior!r}"
             )
         self._plan = optimal_bandit_plan(self.num_arms, self.num_pulls)
@@ -69,13 +69,13 @@ class IndependentOptimum(BanditReference):
 
 
 class MirroredOptimum(BanditReference):
-    """Pulls the arm that is likelier the better of two that pay with p and 1 − p.
+    """Pulls the arm that is more likely the better of two with reward probabilities p and 1 − p.
 
         d = s_1 + f_2 − f_1 − s_2;   arm 1 if d > 0, arm 2 if d < 0, either at 0
 
-    A success of one arm says what a failure of the other says, so both teach alike and nothing is
-    gained by exploring: the best arm for the next pull is the best choice. Which it is depends on
-    d alone, whatever distribution p has, as long as it is that of 1 − p.
+    A success of one arm gives the same information as a failure of the other, so exploration has no
+    value, and the best arm for the next pull is optimal. It depends only on d, for every
+    distribution of p that is also the distribution of 1 − p.
     """
 
     title = "the Bayes optimum"
@@ -87,14 +87,15 @@ class MirroredOptimum(BanditReference):
 
 
 class InformativeArmOptimum:
-    """Pulls the arm that tells where the target is, then the target: 0.1 (target + 1) + 4 · 5.
+    """Pulls the informative arm, then the target; the return is 0.1 (target + 1) + 4 · 5.
 
-    Source: Wang et al. 2016 (arXiv:1611.05763), sec. 3.1. The informative arm is the last.
+    Source: Wang et al. 2016 (arXiv:1611.05763), sec. 3.1. The informative arm is the
+    last one; the return is for 5 pulls.
     """
 
     remembers = True
     value = 20.55
-    """Expected sum of rewards of the first episode."""
+    """Mean return of the first episode in Wang et al.'s bandit."""
 
     def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
         """
@@ -108,12 +109,14 @@ class InformativeArmOptimum:
         require_at_least("num_episodes", num_episodes, 1)
         self._structure = require_structure("the informed optimum", family, InformativeArm)
 
-    def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> _Informed:
-        """Begin without knowing the target."""
-        return _Informed(self._structure, (num_tasks, num_envs), generator.device)
+    def play(
+        self, num_tasks: int, num_envs: int, generator: torch.Generator
+    ) -> _InformativeArmActor:
+        """Create an actor that does not know the target."""
+        return _InformativeArmActor(self._structure, (num_tasks, num_envs), generator.device)
 
 
-class _Informed:
+class _InformativeArmActor:
     def __init__(
         self, structure: InformativeArm, lead: tuple[int, int], device: torch.device
     ) -> None:
@@ -121,12 +124,12 @@ class _Informed:
         self._arms = torch.full(lead, self._informative, device=device)
 
     def act(self, moment: ActorInput) -> Tensor:
-        """The informative arm at first, then the target."""
+        """The informative arm first, then the target."""
         if moment.previous_actions is not None:
-            told = (moment.previous_rewards / self._reward_step).round().to(torch.int64) - 1
-            was_told = moment.previous_actions == self._informative
-            self._arms = torch.where(was_told, told, self._arms)
+            revealed = (moment.previous_rewards / self._reward_step).round().to(torch.int64) - 1
+            was_revealed = moment.previous_actions == self._informative
+            self._arms = torch.where(was_revealed, revealed, self._arms)
         return self._arms
 
     def adapt(self, episodes: Episodes) -> None:
-        """Everything is learned while acting."""
+        """Do nothing: the actor learns while acting."""

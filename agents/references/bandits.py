@@ -1,11 +1,10 @@
-"""Known rules for Bernoulli bandits whose arms pay with p ~ U(0, 1): references for an evaluation.
+"""Reference algorithms for Bernoulli bandits with p ~ U(0, 1).
 
-Each counts the successes and failures of every arm and pulls the arm of the highest score, the
-first of several. Parameters that Duan et al. 2016 tuned, separately for every number of pulls and
-arms, are arguments; the exact grids are those of their code (rllab, `sandbox/rocky`). The exact
-optimum is in `bandit_optima`.
+Each counts the successes and failures of every arm and pulls the first arm with the highest score.
+Parameters that Duan et al. 2016 tuned for every number of pulls and arms are arguments; their grids
+are in the code of the paper (rllab, `sandbox/rocky`). The exact optimum is in `bandit_optima`.
 
-Rules explore as they say also where deterministic actions are asked for.
+Rules also explore if deterministic actions are requested.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from metarl.planning.gittins import discounted_indices, finite_horizon_indices
-from metarl.planning.posteriors import draw_beta
+from metarl.planning.posteriors import sample_beta
 from metarl.planning.selection import explore, random_argmax
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
@@ -40,19 +39,19 @@ __all__ = [
     "ThompsonSampling",
 ]
 
-_LONGEST_FINITE_HORIZON = 200  # a table of the cube of it
+_MAX_FINITE_HORIZON = 200  # the table has the cube of it as size
 
 
 class ArmCounts(NamedTuple):
-    """What a trial's pulls gave so far; leading axes [tasks, envs]."""
+    """Results of the pulls of a trial so far; leading axes [tasks, envs]."""
 
     successes: Tensor  # [N, E, k] float64
     failures: Tensor  # [N, E, k] float64
-    total: int  # pulls of each environment
+    total: int  # pulls per environment
 
     @property
     def pulls(self) -> Tensor:
-        """Pulls of each arm, [N, E, k]."""
+        """Number of pulls of each arm. Shape [N, E, k]."""
         return self.successes + self.failures
 
     @property
@@ -62,7 +61,7 @@ class ArmCounts(NamedTuple):
 
 
 class BanditReference(ABC):
-    """A rule from counts to arms."""
+    """A rule that maps counts to the next arm."""
 
     title: ClassVar[str]
     remembers = True
@@ -71,17 +70,17 @@ class BanditReference(ABC):
         """
         Args:
             family: a Bernoulli bandit.
-            num_episodes: of a trial; an episode is the family's horizon of pulls.
+            num_episodes: episodes of a trial; an episode has `family.horizon` pulls.
 
         Raises:
-            ValueError: if the family is no such bandit or a number is out of range.
+            ValueError: if the family is not a Bernoulli bandit or a number is out of range.
         """
         require_at_least("num_episodes", num_episodes, 1)
         self.num_arms = require_structure(self.title, family, BernoulliBandit).num_arms
         self.num_pulls = num_episodes * family.horizon
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> BanditPlayer:
-        """Begin with no pulls."""
+        """Create an actor without any pulls."""
         return BanditPlayer(self, (num_tasks, num_envs), generator)
 
     @abstractmethod
@@ -90,7 +89,7 @@ class BanditReference(ABC):
 
 
 class BanditPlayer:
-    """Counts for a rule."""
+    """Counts the results of a rule's arms and applies the rule."""
 
     def __init__(
         self, rule: BanditReference, lead: tuple[int, int], generator: torch.Generator
@@ -100,34 +99,36 @@ class BanditPlayer:
         self._counts = ArmCounts(zeros, zeros, 0)
 
     def act(self, moment: ActorInput) -> Tensor:
-        """The next arms, after the last ones' rewards were counted.
+        """Count the previous rewards and return the next arms.
 
         Raises:
-            ValueError: if the trial is longer than the rule was told.
+            ValueError: if the trial is longer than specified.
         """
         if moment.previous_actions is not None:
             successes, failures, total = self._counts
             arms = moment.previous_actions.unsqueeze(-1)
-            paid = moment.previous_rewards.to(successes).unsqueeze(-1)
-            successes = successes.scatter_add(-1, arms, paid)
-            self._counts = ArmCounts(successes, failures.scatter_add(-1, arms, 1 - paid), total + 1)
+            rewards = moment.previous_rewards.to(successes).unsqueeze(-1)
+            successes = successes.scatter_add(-1, arms, rewards)
+            self._counts = ArmCounts(
+                successes, failures.scatter_add(-1, arms, 1 - rewards), total + 1
+            )
         if self._counts.total >= self._rule.num_pulls:
             raise ValueError(
-                f"num_episodes must be that of the trial: {self._rule.title} was made for "
-                f"{self._rule.num_pulls} pulls and was asked for more"
+                f"num_episodes must be that of the trial: {self._rule.title} was created for "
+                f"{self._rule.num_pulls} pulls, but the trial has more"
             )
         return self._rule.choose(self._counts, self._generator)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Everything is learned while acting."""
+        """Do nothing: the actor learns while acting."""
 
 
 class Greedy(BanditReference):
-    """The arm of the highest posterior mean, (s + 1) / (n + 2).
+    """Pulls the arm with the highest posterior mean, (s + 1) / (n + 2).
 
-    Arms of equal mean may differ in what is known of them, so ties matter: taking one at random
-    explores more than taking the first does, as an arm that disappointed can come before fresh
-    ones. The source takes the first.
+    Arms with equal means may have different counts, so ties matter: a random choice explores more
+    than the first arm, which may be one with failures before untried ones. The source uses the
+    first.
 
     Source: Duan et al. 2016 (arXiv:1611.02779), sec. 3.1.
     """
@@ -137,7 +138,7 @@ class Greedy(BanditReference):
     def __init__(
         self, family: TaskFamily, *, random_ties: bool = False, num_episodes: int = 1
     ) -> None:
-        """Whether ties are broken at random, else by the first; the rest as for every rule."""
+        """As for every rule; `random_ties` breaks ties at random instead of by the first arm."""
         super().__init__(family, num_episodes=num_episodes)
         self._random_ties = random_ties
 
@@ -148,7 +149,7 @@ class Greedy(BanditReference):
 
 
 class EpsilonGreedy(BanditReference):
-    """The arm of the highest posterior mean, but a uniform one with probability ε.
+    """Pulls the arm with the highest posterior mean, or a uniform one with probability ε.
 
     Source: Duan et al. 2016, sec. 3.1, where ε is the best of 0, .1, …, 1 for each setting.
     """
@@ -156,7 +157,7 @@ class EpsilonGreedy(BanditReference):
     title = "ε-greedy"
 
     def __init__(self, family: TaskFamily, *, epsilon: float = 0.1, num_episodes: int = 1) -> None:
-        """ε in [0, 1]; the rest as for every rule."""
+        """As for every rule, with ε in [0, 1]."""
         super().__init__(family, num_episodes=num_episodes)
         require_between("epsilon", epsilon, 0, 1)
         self._epsilon = epsilon
@@ -167,15 +168,15 @@ class EpsilonGreedy(BanditReference):
 
 
 class UCB1(BanditReference):
-    """The arm of the highest upper confidence bound.
+    """Pulls the arm with the highest upper confidence bound.
 
         (s + b) / (n + 2b) + c √(2 ln t / (n + 2b))
 
-    with t pulls of all arms so far (at least 1) and b successes and b failures that are counted
-    before any pull. With b = 0 and c = 1 it is Auer's rule, which pulls every arm once first.
+    with t pulls of all arms so far (at least 1), and b additional successes and failures of each
+    arm. With b = 0 and c = 1 this is Auer's rule, which first pulls every arm once.
 
     Source: Auer et al. 2002, fig. 1; c and b = 1 from Duan et al. 2016, sec. 3.1, where c is the
-    best of 0, .1, …, 1 for each setting. The default .2 is the best or near it in all of them.
+    best of 0, .1, …, 1 for each setting. The default 0.2 is the best or nearly so in all.
     """
 
     title = "UCB1"
@@ -183,7 +184,7 @@ class UCB1(BanditReference):
     def __init__(
         self, family: TaskFamily, *, c: float = 0.2, prior_count: int = 1, num_episodes: int = 1
     ) -> None:
-        """c, 0 or more, and b, 0 or more; the rest as for every rule."""
+        """As for every rule, with c and b (`prior_count`) 0 or more."""
         super().__init__(family, num_episodes=num_episodes)
         require_between("c", c, 0, float("inf"), open_high=True)
         require_at_least("prior_count", prior_count, 0)
@@ -198,7 +199,7 @@ class UCB1(BanditReference):
 
 
 class ThompsonSampling(BanditReference):
-    """The arm that is best in one draw from the posterior, Beta(s + 1, f + 1) of each.
+    """Pulls the arm that is best in one sample from the posterior, Beta(s + 1, f + 1) for each arm.
 
     Source: Thompson 1933; Chapelle & Li 2011, algorithm 2.
     """
@@ -206,24 +207,24 @@ class ThompsonSampling(BanditReference):
     title = "Thompson sampling"
 
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
-        draws = draw_beta(counts.successes + 1, counts.failures + 1, generator)
-        return draws.argmax(-1)
+        samples = sample_beta(counts.successes + 1, counts.failures + 1, generator)
+        return samples.argmax(-1)
 
 
 class OptimisticThompsonSampling(BanditReference):
-    """The arm that is best in the likeliest of M draws from the posterior of all arms.
+    """Pulls the arm that is best in the most likely of M samples from the posterior of all arms.
 
         argmax_a p_a^(j),   j = argmax_j Σ_a ln Beta(p_a^(j); s_a + 1, f_a + 1)
 
     Source: Duan et al. 2016, sec. 3.1, "samples N times from the posterior, and takes the one with
-    the highest probability", M the best of 1 … 20 for each setting. That it is called optimistic
-    is theirs too: the rule of May et al. 2012, whom they cite, never takes less than the mean.
+    the highest probability", M the best of 1 … 20 for each setting. The name is
+    also theirs; the rule of May et al. 2012, which they cite, instead uses the mean as lower bound.
     """
 
     title = "optimistic Thompson sampling"
 
     def __init__(self, family: TaskFamily, *, num_samples: int = 20, num_episodes: int = 1) -> None:
-        """M, 1 or more; the rest as for every rule."""
+        """As for every rule, with M (`num_samples`) 1 or more."""
         super().__init__(family, num_episodes=num_episodes)
         require_at_least("num_samples", num_samples, 1)
         self._num_samples = num_samples
@@ -231,16 +232,16 @@ class OptimisticThompsonSampling(BanditReference):
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
         shape = (self._num_samples, *counts.successes.shape)
         successes, failures = counts.successes.expand(shape), counts.failures.expand(shape)
-        draws = draw_beta(successes + 1, failures + 1, generator)  # [M, N, E, k]
-        # The Beta function is the same in all draws.
-        density = torch.xlogy(successes, draws) + torch.special.xlog1py(failures, -draws)
+        samples = sample_beta(successes + 1, failures + 1, generator)  # [M, N, E, k]
+        # The Beta function is a constant of the density.
+        density = torch.xlogy(successes, samples) + torch.special.xlog1py(failures, -samples)
         likeliest = density.sum(-1).argmax(0)  # [N, E]
         picked = likeliest[None, ..., None].expand(1, *counts.successes.shape)
-        return draws.gather(0, picked)[0].argmax(-1)
+        return samples.gather(0, picked)[0].argmax(-1)
 
 
 class Gittins(BanditReference):
-    """The arm of the highest Gittins index over an infinite horizon discounted by γ.
+    """Pulls the arm with the highest Gittins index over an infinite horizon discounted by γ.
 
     Source: Gittins 1979; Duan et al. 2016, sec. 3.1, who report the best of several
     approximations for each setting. One is a table for γ = .9, .99, .999 and .9999, but in their
@@ -253,7 +254,7 @@ class Gittins(BanditReference):
     def __init__(
         self, family: TaskFamily, *, discount: float | None = None, num_episodes: int = 1
     ) -> None:
-        """γ in [0, 1), by default 1 − 1 / pulls; the rest as for every rule."""
+        """As for every rule, with γ in [0, 1), by default 1 − 1 / pulls."""
         super().__init__(family, num_episodes=num_episodes)
         self._discount = 1 - 1 / self.num_pulls if discount is None else discount
         require_between("discount", self._discount, 0, 1, open_high=True)
@@ -266,7 +267,7 @@ class Gittins(BanditReference):
 
 
 class FiniteHorizonGittins(BanditReference):
-    """The arm of the highest index for the pulls that are left, without discount.
+    """Pulls the arm with the highest undiscounted index for the remaining pulls.
 
     Source: Kaufmann 2018 (arXiv:1601.01190), sec. 3.2, there FH-Gittins; Niño-Mora 2011.
     """
@@ -274,12 +275,12 @@ class FiniteHorizonGittins(BanditReference):
     title = "finite-horizon Gittins index"
 
     def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
-        """As for every rule; a trial of at most 200 pulls."""
+        """As for every rule, for trials of at most 200 pulls."""
         super().__init__(family, num_episodes=num_episodes)
-        if self.num_pulls > _LONGEST_FINITE_HORIZON:
+        if self.num_pulls > _MAX_FINITE_HORIZON:
             raise ValueError(
-                f"{self.title} needs a trial of at most {_LONGEST_FINITE_HORIZON} pulls, got "
-                f"{self.num_pulls}; take the discounted index instead"
+                f"{self.title} needs a trial of at most {_MAX_FINITE_HORIZON} pulls, got "
+                f"{self.num_pulls}; use the discounted index instead"
             )
 
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Searching a dark grid for its goal as fast as can be: a reference for an evaluation."""
+"""Fast search for the hidden goal of a grid, as a reference for an evaluation."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ _STEPS = {(0, 1), (1, 0), (0, -1), (-1, 0)}
 
 
 class GridSearch:
-    """Visits a new cell where the goal may lie at every step; once there, stays or comes back.
+    """Visits a new candidate cell at every step until a reward above 0 reveals the goal.
 
-    Which cell is the goal shows by a reward above 0. In the first episode this is Bayes-optimal
-    for a goal uniform over the candidates, up to what is worth staying at the start for: no walk
-    has visited more candidates after any number of steps. It earns 4.0 in the grid of Zintgraf et
-    al. 2020, whose goal is never at the start; from the episode after the one in which the goal
-    was found it earns what is earned by knowing it. Later episodes of search visit what is left,
-    nearest first, which need not be optimal.
+    The first episode is Bayes-optimal for a goal that is uniform over the candidates, except that
+    the start may be a candidate: no path visits more candidates in any number of steps. Its
+    mean return is 4.0 in the grid of Zintgraf et al. 2020, whose goal is never at the start. After
+    the episode in which the goal was found, the agent acts like an oracle. Further episodes of
+    search visit the remaining candidates, nearest first, which is not optimal in general.
 
-    Source: the ceiling of Zintgraf et al. 2020, sec. 5.1, there called Bayes-optimal.
+    Source: Zintgraf et al. 2020, sec. 5.1, as the Bayes-optimal upper bound.
     """
 
     remembers = True
@@ -39,7 +38,7 @@ class GridSearch:
     def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
         """
         Args:
-            family: a grid of one hidden goal, such as `GridNavigation` or `DarkRoom`.
+            family: a grid with one hidden goal, such as `GridNavigation` or `DarkRoom`.
             num_episodes: episodes of a trial; the search does not depend on it.
 
         Raises:
@@ -50,18 +49,18 @@ class GridSearch:
         missing = _STEPS - set(self.grid.moves)
         if missing:
             raise ValueError(
-                f"grid search needs moves by one cell in all four directions, {family.id} lacks "
-                f"{sorted(missing)}"
+                f"grid search needs moves by one cell in all four directions, but {family.id} "
+                f"lacks {sorted(missing)}"
             )
         self.walks = _walks(self.grid, family.horizon)
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> _Searcher:
-        """Begin at the start, every goal possible."""
+        """Create an actor at the start for which every goal is possible."""
         return _Searcher(self.grid, self.walks, (num_tasks, num_envs), generator.device)
 
 
 class _Searcher:
-    """Walks in all environments."""
+    """Searches in all environments."""
 
     def __init__(
         self,
@@ -75,24 +74,24 @@ class _Searcher:
         self._start = torch.tensor(grid.start, device=device)
         self._walks = torch.tensor(walks, device=device)  # [K, T + 1, 2]
         self._cells = self._start.expand(*lead, 2)
-        self._goals = torch.full((*lead, 2), -1, device=device)  # −1 until it is found
+        self._goals = torch.full((*lead, 2), -1, device=device)  # −1 until the goal is found
         self._time = torch.zeros(lead, dtype=torch.int64, device=device)
         self._episode = torch.zeros_like(self._time)
 
     def act(self, moment: ActorInput) -> Tensor:
-        """The next step of the walk, or towards the goal where it was found."""
+        """The next step of the search, or toward the goal if it was found."""
         if moment.previous_actions is not None:
-            self._look(moment, moment.previous_actions)
+            self._update(moment, moment.previous_actions)
         next_cells = self._walks[self._episode, self._time + 1]
         targets = torch.where(self._goals >= 0, self._goals, next_cells)
-        led = (self._cells.unsqueeze(-2) + self._moves).clamp(0, self._size - 1)
-        return (led - targets.unsqueeze(-2)).abs().sum(-1).argmin(-1)
+        next_cells_of_moves = (self._cells.unsqueeze(-2) + self._moves).clamp(0, self._size - 1)
+        return (next_cells_of_moves - targets.unsqueeze(-2)).abs().sum(-1).argmin(-1)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Everything is learned while acting."""
+        """Do nothing: the actor learns while acting."""
 
-    def _look(self, moment: ActorInput, actions: Tensor) -> None:
-        """Where the last actions led, and whether the goal was there."""
+    def _update(self, moment: ActorInput, actions: Tensor) -> None:
+        """Update cells and goals after the previous actions."""
         num_walks, num_cells = self._walks.shape[:2]
         reached = (self._cells + self._moves[actions]).clamp(0, self._size - 1)
         found = (moment.previous_rewards > 0).unsqueeze(-1)
@@ -104,12 +103,14 @@ class _Searcher:
 
 
 def _walks(grid: HiddenGoalGrid, horizon: int) -> tuple[tuple[Cell, ...], ...]:
-    """The walk of each episode of search, until every goal would have been found."""
+    """Search path of each episode, until all reachable goals are visited."""
     walks: list[tuple[Cell, ...]] = []
     left = set(grid.goals)
     while not walks or left:
         walks.append(search_path(grid.size, grid.start, left, horizon))
-        if left.isdisjoint(walks[-1][1:]):  # what is left lies beyond the horizon
+        if left.isdisjoint(
+            walks[-1][1:]
+        ):  # the remaining goals cannot be reached within the horizon
             break
         left = left - set(walks[-1][1:])
     return tuple(walks)

@@ -1,14 +1,14 @@
-"""Known algorithms for tabular Markov decision processes: references for an evaluation.
+"""Reference algorithms for tabular Markov decision processes.
 
-Each keeps a conjugate belief about rewards and transitions, plans once an episode from it, by
-dynamic programming of all tasks and environments at once, and takes the action of the highest
-value in the state it is in, one at random of several.
+Each has a conjugate belief about rewards and transitions, plans from it once per episode by dynamic
+programming for all tasks and environments together, and takes the action with the highest value;
+ties are broken at random.
 
-The formulas and default priors are those that made the table of Duan et al. 2016: their code
-(rllab, `sandbox/rocky`) runs Osband's TabulaRL with priors of its own, of mean rewards around 0
-where the tasks' are around 1. `TRUE_PRIOR` is that of the tasks. It matters: over 10 episodes BEB
-and greedy planning earn more with it, PSRL less. Transitions out of an episode's last step are not
-learned, as they are not seen.
+Formulas and default priors are from the table of Duan et al. 2016: their code (rllab,
+`sandbox/rocky`) uses Osband's TabulaRL with different priors, in which the mean reward is 0, but
+that of the tasks is 1. `TRUE_PRIOR` is the tasks' distribution. It matters: over 10 episodes, BEB
+and greedy planning have higher returns with it, PSRL lower ones. Transitions of an episode's last
+step are not learned, because they are not observed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metarl.planning.dynamic_programming import (
     bonus_action_values,
     extended_action_values,
 )
-from metarl.planning.posteriors import MDPPosterior, MDPPrior, draw_mdp, mean_mdp, observed
+from metarl.planning.posteriors import MDPPosterior, MDPPrior, mean_mdp, observed, sample_mdp
 from metarl.planning.selection import explore, random_argmax
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
@@ -53,7 +53,7 @@ __all__ = [
 TRUE_PRIOR = MDPPrior()
 DUAN_PRIOR = MDPPrior(reward_mean=0.0)
 FLAT_PRIOR = MDPPrior(reward_mean=0.0, reward_precision=1e-4, concentration=1e-4)
-"""Data count from the first observation on; what was never tried is taken to pay 0."""
+"""A nearly flat prior; the expected reward of untried actions is 0."""
 UCRL2_PRIOR = MDPPrior(reward_mean=0.0, reward_precision=1e-4, concentration=1e-5)
 
 
@@ -66,7 +66,7 @@ class TabularShape(NamedTuple):
 
 
 class MDPBaseline(ABC):
-    """Plans each episode from a belief."""
+    """An algorithm that plans each episode from its belief."""
 
     title: ClassVar[str]
     remembers = True
@@ -78,11 +78,10 @@ class MDPBaseline(ABC):
         Args:
             family: a tabular Markov decision process.
             prior: belief about rewards and transitions before any data.
-            num_episodes: episodes of a trial; plans look no further than the episode's end, so
-                it changes nothing here.
+            num_episodes: episodes of a trial; it has no effect because plans end with the episode.
 
         Raises:
-            ValueError: if the family is no such process or a number is out of range.
+            ValueError: if the family is not such a process or a number is out of range.
         """
         require_at_least("num_episodes", num_episodes, 1)
         structure = require_structure(self.title, family, TabularMDP)
@@ -90,22 +89,22 @@ class MDPBaseline(ABC):
         self.prior = prior
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> MDPActor:
-        """Begin with the prior."""
+        """Create an actor with the prior as belief."""
         return MDPActor(self, (num_tasks, num_envs), generator)
 
     @abstractmethod
     def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
-        """Values of actions Q_t [N, E, T, S, A] for the episodes that begin.
+        """Compute action values Q_t [N, E, T, S, A] for episodes that begin.
 
         Args:
             belief: leading axes [N, E].
-            episode: how many episodes came before. Shape [N, E] int64.
-            generator: of draws, on the belief's device.
+            episode: number of earlier episodes, int64. Shape [N, E].
+            generator: source of samples, on the belief's device.
         """
 
 
 class MDPActor:
-    """Learns the process of each environment, and acts by the plan for its episode."""
+    """Updates the belief about each environment, and acts by the plan for its episode."""
 
     def __init__(
         self, reference: MDPBaseline, lead: tuple[int, int], generator: torch.Generator
@@ -119,7 +118,7 @@ class MDPActor:
         self._values: Tensor | None = None  # [N, E, T, S, A]
 
     def act(self, moment: ActorInput) -> Tensor:
-        """Actions of the highest value, after the last transitions were learned."""
+        """Learn from the previous transitions and return the actions with the highest values."""
         states = moment.observations.argmax(-1)
         if moment.previous_actions is not None:
             self._learn(moment, states)
@@ -136,7 +135,7 @@ class MDPActor:
         return explore(best, num_actions, self._reference.epsilon, self._generator)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Everything is learned while acting."""
+        """Do nothing: the actor learns while acting."""
 
     def _learn(self, moment: ActorInput, states: Tensor) -> None:
         actions, ended = moment.previous_actions, moment.episode_ended
@@ -158,7 +157,7 @@ class MDPActor:
 
 
 class PSRL(MDPBaseline):
-    """Acts optimally for one process drawn from the posterior at the start of each episode.
+    """Acts optimally for a process sampled from the posterior at the start of each episode.
 
     Source: Strens 2000; Osband et al. 2013 (arXiv:1306.0940), algorithm 1.
     """
@@ -172,11 +171,11 @@ class PSRL(MDPBaseline):
 
     def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
         del episode
-        return action_values(*draw_mdp(belief, generator), self.shape.horizon)
+        return action_values(*sample_mdp(belief, generator), self.shape.horizon)
 
 
 class OptimisticPSRL(MDPBaseline):
-    """Takes for each action its highest value in M processes drawn from the posterior.
+    """Acts by the highest value of each action in M processes sampled from the posterior.
 
         Q_t(s, a) = max_j Q_t^(j)(s, a)
 
@@ -194,7 +193,7 @@ class OptimisticPSRL(MDPBaseline):
         prior: MDPPrior = DUAN_PRIOR,
         num_episodes: int = 1,
     ) -> None:
-        """M, 1 or more."""
+        """As for every baseline, with M (`num_samples`) 1 or more."""
         super().__init__(family, prior, num_episodes=num_episodes)
         require_at_least("num_samples", num_samples, 1)
         self._num_samples = num_samples
@@ -202,9 +201,9 @@ class OptimisticPSRL(MDPBaseline):
     def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
         del episode
         horizon = self.shape.horizon
-        best = action_values(*draw_mdp(belief, generator), horizon)
-        for _ in range(self._num_samples - 1):  # one after the other, to hold one at a time
-            best = best.maximum(action_values(*draw_mdp(belief, generator), horizon))
+        best = action_values(*sample_mdp(belief, generator), horizon)
+        for _ in range(self._num_samples - 1):  # in a loop, to save memory
+            best = best.maximum(action_values(*sample_mdp(belief, generator), horizon))
         return best
 
 
@@ -213,12 +212,12 @@ class UCRL2(MDPBaseline):
 
         δ_r = w √(4 L / max(n, 1)),   δ_P = w √(4 S L / max(n, 1)),   L = ln(2 S A (i + 1) / δ)
 
-    for the i-th episode, i = 1, 2, …, after n rewards (δ_r) or transitions (δ_P) of (s, a) were
-    seen; δ = .05.
+    in the i-th episode, i = 1, 2, …, after n observed rewards (δ_r) or transitions (δ_P) of (s, a);
+    δ = 0.05.
 
     Source: Jaksch et al. 2010, sec. 3, with the constants of TabulaRL's `UCRL2`, as Duan et al.
     2016 used it, w the best of 21 from 10⁻⁴ to 1, evenly in the logarithm. Differs: TabulaRL
-    changes the model it is given while it plans, so that optimism adds up over an episode's steps.
+    modifies the model during planning, so optimism accumulates over the steps of an episode.
     """
 
     title = "UCRL2"
@@ -232,7 +231,7 @@ class UCRL2(MDPBaseline):
         prior: MDPPrior = UCRL2_PRIOR,
         num_episodes: int = 1,
     ) -> None:
-        """w, 0 or more; δ in (0, 1)."""
+        """As for every baseline, with w (`scaling`) 0 or more and δ in (0, 1)."""
         super().__init__(family, prior, num_episodes=num_episodes)
         require_between("scaling", scaling, 0, math.inf, open_high=True)
         require_between(
@@ -244,20 +243,20 @@ class UCRL2(MDPBaseline):
         del generator
         states, actions, horizon = self.shape
         rewards, transitions = mean_mdp(belief)
-        surprise = (2 * states * actions * (episode + 2) / self._delta).log()[..., None, None]
-        seen = belief.reward_precisions - self.prior.reward_precision
-        reward_slack = self._scaling * (4 * surprise / seen.clamp(min=1)).sqrt()
+        log_term = (2 * states * actions * (episode + 2) / self._delta).log()[..., None, None]
+        observations = belief.reward_precisions - self.prior.reward_precision
+        reward_slack = self._scaling * (4 * log_term / observations.clamp(min=1)).sqrt()
         arrivals = belief.concentrations.sum(-1) - states * self.prior.concentration
-        slack = self._scaling * (4 * states * surprise / arrivals.clamp(min=1)).sqrt()
+        slack = self._scaling * (4 * states * log_term / arrivals.clamp(min=1)).sqrt()
         return extended_action_values(rewards, transitions, reward_slack, slack, horizon)
 
 
 class BEB(MDPBaseline):
-    """Acts optimally for the expected process with a bonus for what was rarely tried.
+    """Acts optimally for the expected process with a bonus for rarely tried actions.
 
         r(s, a) + 1 / (1 + τ) + (T − 1 − t) 2 w T³ / (1 + Σ α)
 
-    with τ and α of the belief about (s, a), at step t of T.
+    at step t of T, with τ and α from the belief about (s, a).
 
     Source: Kolter & Ng 2009, sec. 4 (bonus β / (1 + n)), as in TabulaRL's `BEB`, which Duan et
     al. 2016 used, w the best of 21 from 10⁻⁴ to 1, evenly in the logarithm.
@@ -273,7 +272,7 @@ class BEB(MDPBaseline):
         prior: MDPPrior = DUAN_PRIOR,
         num_episodes: int = 1,
     ) -> None:
-        """w, 0 or more."""
+        """As for every baseline, with w (`scaling`) 0 or more."""
         super().__init__(family, prior, num_episodes=num_episodes)
         require_between("scaling", scaling, 0, math.inf, open_high=True)
         self._scaling = scaling
@@ -291,7 +290,7 @@ class BEB(MDPBaseline):
 
 
 class GreedyPlanning(MDPBaseline):
-    """Acts optimally for the expected process, as the data alone suggest it.
+    """Acts optimally for the expected process under a nearly flat prior.
 
     Source: Duan et al. 2016, sec. 3.2: ε-greedy with ε = 0.
     """
@@ -309,7 +308,7 @@ class GreedyPlanning(MDPBaseline):
 
 
 class EpsilonGreedyPlanning(GreedyPlanning):
-    """As greedy planning, but a uniform action with probability ε.
+    """Greedy planning, with a uniform action with probability ε.
 
     Source: TabulaRL's `EpsilonGreedy`, as Duan et al. 2016 used it, ε the best of .1, .2, …, 1.
     """
@@ -324,17 +323,17 @@ class EpsilonGreedyPlanning(GreedyPlanning):
         prior: MDPPrior = FLAT_PRIOR,
         num_episodes: int = 1,
     ) -> None:
-        """ε in [0, 1]."""
+        """As for every baseline, with ε in [0, 1]."""
         super().__init__(family, prior=prior, num_episodes=num_episodes)
         require_between("epsilon", epsilon, 0, 1)
         self.epsilon = epsilon
 
 
 def informed_greedy(family: TaskFamily, *, num_episodes: int = 1) -> GreedyPlanning:
-    """Greedy planning with the tasks' own prior: what Bayes' rule alone is worth."""
+    """Create greedy planning with the tasks' prior, to measure the value of Bayes' rule alone."""
     return GreedyPlanning(family, prior=TRUE_PRIOR, num_episodes=num_episodes)
 
 
 def informed_beb(family: TaskFamily, *, num_episodes: int = 1) -> BEB:
-    """BEB with the tasks' own prior, w = 3 · 10⁻⁴, the best of ours over 10 episodes."""
+    """Create BEB with the tasks' prior and w = 3 · 10⁻⁴, the best in our tests on 10 episodes."""
     return BEB(family, scaling=3e-4, prior=TRUE_PRIOR, num_episodes=num_episodes)

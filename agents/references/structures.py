@@ -1,4 +1,4 @@
-"""The structure that a reference needs of a family, or one sentence if it declares another."""
+"""The check that a family declares the structure that a reference algorithm needs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _NAMES = {
 def require_structure(
     reference: str, family: TaskFamily, structure: type[StructureT]
 ) -> StructureT:
-    """The structure that a family declares.
+    """Return the structure that a family declares.
 
     Args:
-        reference: name of the algorithm, as the message begins.
-        family: the family that it is to play.
-        structure: the type of structure that it needs.
+        reference: name of the algorithm, for the message.
+        family: the family.
+        structure: the required type of structure.
 
     Raises:
         ValueError: if the family declares another structure or none.
@@ -37,5 +37,5 @@ def require_structure(
         return declared
     needed = f"{reference} needs {_NAMES[structure]}"
     if declared is None:
-        raise ValueError(f"{needed}, and {family.id} declares no structure")
+        raise ValueError(f"{needed}, but {family.id} declares no structure")
     raise ValueError(f"{needed}, got {family.id}, which is {_NAMES[type(declared)]}")

@@ -17,20 +17,20 @@ from metarl.validation import require_between
 __all__ = [
     "MDPPosterior",
     "MDPPrior",
-    "draw_beta",
-    "draw_dirichlet",
-    "draw_mdp",
+    "sample_beta",
+    "sample_dirichlet",
+    "sample_mdp",
     "mean_mdp",
     "observed",
 ]
 
 
-def draw_dirichlet(concentrations: Tensor, generator: torch.Generator) -> Tensor:
-    """Distributions drawn from Dirichlet distributions.
+def sample_dirichlet(concentrations: Tensor, generator: torch.Generator) -> Tensor:
+    """Sample from Dirichlet distributions.
 
         p = g / Σ_i g_i,   g_i ~ Gamma(α_i, 1)
 
-    If an α is below 1, log g is drawn instead, as log Gamma(α + 1) + log(U) / α with U ~ U(0, 1):
+    If an α is below 1, log g is sampled instead, as log Gamma(α + 1) + log(U) / α with U ~ U(0, 1):
     for an α far below 1 all g would underflow.
 
     Args:
@@ -50,9 +50,9 @@ def draw_dirichlet(concentrations: Tensor, generator: torch.Generator) -> Tensor
     return (gammas.log() + torch.where(small, uniform.log() / concentrations, 0)).softmax(-1)
 
 
-def draw_beta(successes: Tensor, failures: Tensor, generator: torch.Generator) -> Tensor:
-    """Probabilities drawn from Beta(successes, failures), both above 0. Shape [...]."""
-    return draw_dirichlet(torch.stack([successes, failures], dim=-1), generator)[..., 0]
+def sample_beta(successes: Tensor, failures: Tensor, generator: torch.Generator) -> Tensor:
+    """Sample from Beta(successes, failures), both above 0. Shape [...]."""
+    return sample_dirichlet(torch.stack([successes, failures], dim=-1), generator)[..., 0]
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,11 @@ def observed(
     )
 
 
-def draw_mdp(belief: MDPPosterior, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mean rewards [..., S, A] and transitions [..., S, A, S] drawn from a belief."""
+def sample_mdp(belief: MDPPosterior, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Sample mean rewards [..., S, A] and transitions [..., S, A, S] from a belief."""
     means, precisions, concentrations = belief
     noise = torch.randn(means.shape, generator=generator, device=means.device, dtype=means.dtype)
-    return means + noise / precisions.sqrt(), draw_dirichlet(concentrations, generator)
+    return means + noise / precisions.sqrt(), sample_dirichlet(concentrations, generator)
 
 
 def mean_mdp(belief: MDPPosterior) -> tuple[Tensor, Tensor]:

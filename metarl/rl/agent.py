@@ -251,7 +251,7 @@ class Agent(ABC, Generic[Config]):
             tasks: [N, D].
             num_envs: E, environments of each task.
         """
-        return self._training.posing(tasks, num_envs=num_envs)
+        return self._training.with_tasks(tasks, num_envs=num_envs)
 
     def close(self) -> None:
         """Close the training environments; the next iteration opens them again."""

@@ -33,10 +33,10 @@ def chosen(
 
 
 def random_actor(env: BatchEnv, generator: torch.Generator) -> Actor:
-    """Actions uniform over the action space.
+    """Create an actor with actions uniform over the action space.
 
-    Numbers without bounds have no uniform distribution; as in Gymnasium's `Box.sample`, those with
-    one bound are it plus or minus Exponential(1), and those without bounds are N(0, 1).
+    Unbounded numbers have no uniform distribution; as in Gymnasium's `Box.sample`, a number with
+    one bound is the bound ± Exponential(1), and one without bounds is N(0, 1).
 
     Raises:
         TypeError: if the action space is not built from Box, Discrete, MultiDiscrete and

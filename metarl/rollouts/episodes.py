@@ -31,12 +31,12 @@ Actor: TypeAlias = Callable[[Tensor], Tensor]
 class Episodes:
     """One episode of each environment, padded to the horizon."""
 
-    observations: Tensor  # [N, E, T + 1, O]; entry t + 1 is what step t led to
+    observations: Tensor  # [N, E, T + 1, O]; entry t + 1 follows step t
     actions: Tensor  # [N, E, T, A], or [N, E, T] int64
     rewards: Tensor  # [N, E, T], 0 after the end
     terminated: Tensor  # [N, E, T] bool
     truncated: Tensor  # [N, E, T] bool
-    mask: Tensor  # [N, E, T] bool, true up to and with the episode's last step
+    mask: Tensor  # [N, E, T] bool, true until and including the episode's last step
     success: Tensor | None = None  # [N, E, T] bool; None if the family does not define success
 
     @property
@@ -118,13 +118,13 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
 
 
 def _alive(ends: Tensor) -> Tensor:
-    """True up to and with the first end along time."""
+    """True until and including the first end along time."""
     ended_before = ends.cumsum(-1) - ends.to(torch.int64)
     return ended_before == 0
 
 
 def require_env_shape(name: str, given: Tensor, needed: Sequence[int]) -> None:
-    """Refuse a tensor that an environment gave in another shape, with a ValueError."""
+    """Raise a ValueError if a tensor of an environment has another shape."""
     if given.shape != torch.Size(needed):
         raise ValueError(
             f"{name} of the environment must have shape {list(needed)}, got {list(given.shape)}"
@@ -132,9 +132,9 @@ def require_env_shape(name: str, given: Tensor, needed: Sequence[int]) -> None:
 
 
 def require_action_shape(env: BatchEnv, actions: Tensor) -> None:
-    """Refuse actions of another shape than [N, E, ...] of the action space, with a ValueError.
+    """Raise a ValueError unless actions have the shape [N, E, ...] of the action space.
 
-    Environments would take some by broadcasting.
+    Otherwise some environments would broadcast them.
     """
     space = env.action_space
     is_flat = isinstance(space, spaces.Discrete) or len(space.shape or ()) == 1

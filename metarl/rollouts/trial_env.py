@@ -25,13 +25,13 @@ __all__ = ["TrialFamily"]
 
 
 class TrialFamily(TaskFamilyWrapper):
-    """The same tasks, each episode a trial: several episodes of the one task in a row.
+    """The same tasks, with trials as episodes: several episodes of a task in sequence.
 
-    The ends of inner episodes are hidden; an observation is what `TrialInputs` makes of the
-    inner one, the previous action, the previous reward and whether the previous step ended an
-    episode. The trial terminates with its last episode; the value after it is 0.
-    The environments of a batch draw from one random stream, so that the time at which an inner
-    episode begins in one of them can change the random numbers of the others.
+    The ends of inner episodes are hidden; an observation is the `TrialInputs` encoding of the
+    inner observation, the previous action and reward, and whether the previous step ended an
+    episode. The trial terminates with its last episode, so the value after it is 0.
+    The environments of a batch share one random stream, so the start of an inner episode in one of
+    them can change the random numbers of the others.
 
     Source: Duan et al. 2016 (arXiv:1611.02779), sec. 2.2.
     """
@@ -42,8 +42,8 @@ class TrialFamily(TaskFamilyWrapper):
         """Trials of a family.
 
         Args:
-            family: whose tasks and episodes.
-            num_episodes: K, of each trial.
+            family: family with the tasks and episodes.
+            num_episodes: K, episodes of each trial.
 
         Raises:
             ValueError: if K is below 1.
@@ -111,7 +111,7 @@ class _TrialBatch(BatchEnvWrapper):
         return Step(self._encoded(), step.rewards, is_over, torch.zeros_like(is_over), step.success)
 
     def _encoded(self) -> Tensor:
-        """Observations of all; those that begin a trial know of no step before."""
+        """Encode all observations; at the start of a trial, without a previous step."""
         assert self._last is not None
         first = self._inputs.encode(self._last._replace(previous_actions=None))
         if self._last.previous_actions is None:

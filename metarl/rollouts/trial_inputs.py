@@ -20,7 +20,7 @@ __all__ = ["TrialInputs"]
 
 @dataclass(frozen=True)
 class TrialInputs:
-    """Encodes moments of a trial as vectors.
+    """Encodes the inputs of a trial's actor as vectors.
 
         x_t = [o_t, a_{t−1}, r_{t−1}, ended_{t−1}],   a, r and ended 0 at the trial's start
 
@@ -47,12 +47,12 @@ class TrialInputs:
 
     @property
     def size(self) -> int:
-        """Numbers per moment."""
+        """Size of an encoded input."""
         assert self.observation_space.shape is not None
         return int(self.observation_space.shape[0]) + self._layout.encoded_size + 2
 
     def encode(self, moment: ActorInput) -> Tensor:
-        """One moment of all environments. Shape [N, E, size].
+        """Encode one input of all environments. Shape [N, E, size].
 
         Raises:
             ValueError: if the size of the observations differs from the space's.
@@ -74,7 +74,7 @@ class TrialInputs:
         )
 
     def encode_trials(self, trials: Trials) -> Tensor:
-        """All moments of whole trials, the very vectors that `encode` gives. [N, E, T, size]."""
+        """Encode whole trials, as the same vectors as in `encode`. Shape [N, E, T, size]."""
         later = self._joined(
             trials.observations[:, :, 1:],
             trials.actions[:, :, :-1],

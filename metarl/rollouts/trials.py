@@ -50,13 +50,13 @@ class Trials:
     `observations`; `next_observations` puts both together when it is needed.
     """
 
-    observations: Tensor  # [N, E, T, O], what was acted on
+    observations: Tensor  # [N, E, T, O], before each action
     actions: Tensor  # [N, E, T, A], or [N, E, T] int64
     rewards: Tensor  # [N, E, T], 0 after the end
     episode_ends: Tensor  # [N, E, T] bool, true at the last step of each episode
-    mask: Tensor  # [N, E, T] bool, true up to and with the trial's last step
-    final_observations: Tensor  # [N, E, K, O], what the last step of each episode led to
-    num_episodes: int  # K, of each trial
+    mask: Tensor  # [N, E, T] bool, true until and including the trial's last step
+    final_observations: Tensor  # [N, E, K, O], after the last step of each episode
+    num_episodes: int  # K, episodes of each trial
     success: Tensor | None = None  # [N, E, T] bool; None if the family does not define success
     expected_rewards: Tensor | None = None  # [N, E, T], 0 after the end; None if not provided
 
@@ -67,7 +67,7 @@ class Trials:
 
     @property
     def next_observations(self) -> Tensor:
-        """The observation that each step led to, before any reset. Shape [N, E, T, O].
+        """The observation after each step, before any reset. Shape [N, E, T, O].
 
         A new tensor at every access, as large as `observations`; 0 after the trial's end.
         """
@@ -119,7 +119,7 @@ def collect_trials(
         env: the batch; it is reset first and may be used again afterwards.
         actor: acts from the start of a trial on; owns its memory and its randomness.
         generator: draws the initial states. On the CPU.
-        num_episodes: K, of each trial.
+        num_episodes: K, episodes of each trial.
         num_exploratory: episodes before actions become deterministic; None: they never do.
 
     Returns:
@@ -216,7 +216,7 @@ def _copy(values: Tensor | None) -> Tensor | None:
 def _start(
     env: BatchEnv, generator: torch.Generator, *, deterministic: bool
 ) -> tuple[ActorInput, Tensor]:
-    """The first moment, and the index of each environment's episode."""
+    """The first input, and the index of each environment's episode."""
     observations = env.reset(generator)
     lead = (env.num_tasks, env.num_envs)
     require_env_shape("observations", observations, (*lead, *env.observation_space.shape))

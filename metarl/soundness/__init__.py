@@ -1,1 +1,1 @@
-"""Checks that a task family keeps its contract."""
+"""Checks that task families keep their contract."""

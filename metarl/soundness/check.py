@@ -1,7 +1,7 @@
-"""Proof that a task family is sound: what `metarl check` and tests of one's own family run.
+"""Checks of a task family, for `metarl check` and for the tests of custom families.
 
-Each check tries one promise of the contract in `metarl.tasks.family` and reports what it tried;
-a broken promise is shown by its first counterexample.
+Each check tests one promise of the contract in `metarl.tasks.family` and reports the number of
+cases, or the first counterexample if the promise is broken.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from metarl.soundness.probe import BrokenPromiseError, NotApplicableError, Trial
+from metarl.soundness.probe import BrokenPromiseError, NotApplicableError, Probe
 from metarl.soundness.promises import PROMISES
 from metarl.tasks.family import TaskFamily
 from metarl.validation import require_at_least
@@ -20,7 +20,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 
 
 class Check(NamedTuple):
-    """One promise, whether it held, and what was tried or the first counterexample."""
+    """Result for one promise: its outcome, and the tested cases or the first counterexample."""
 
     name: str
     outcome: Outcome
@@ -30,17 +30,17 @@ class Check(NamedTuple):
 def check_family(
     family: TaskFamily, *, num_tasks: int = 4, num_envs: int = 3, seed: int = 0
 ) -> list[Check]:
-    """Try every promise of a task family.
+    """Test every promise of a task family.
 
     Args:
         family: the family.
-        num_tasks: tasks in each trial, 2 or more.
+        num_tasks: tasks in each probe, 2 or more.
         num_envs: environments of each task, 2 or more.
-        seed: of tasks, initial states and actions, 0 or more.
+        seed: seed of tasks, initial states and actions, 0 or more.
 
     Returns:
-        One entry for each promise, in a fixed order; an error that the family raises counts as
-        broken. If no tasks can be sampled, only an entry about that.
+        One entry for each promise, in a fixed order; a promise is broken if the family raises an
+        error. If tasks cannot be sampled, the only entry is about that.
 
     Raises:
         ValueError: if a number is out of range.
@@ -56,14 +56,14 @@ def iterate_checks(
     seed: int = 0,
     starting: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Check]:
-    """Yield what `check_family` returns, each entry as soon as it is known.
+    """Yield the entries of `check_family`, each as soon as it is known.
 
     Args:
         family: the family.
-        num_tasks: tasks in each trial, 2 or more.
+        num_tasks: tasks in each probe, 2 or more.
         num_envs: environments of each task, 2 or more.
         seed: seed of tasks, initial states and actions, 0 or more.
-        starting: called with the name of each promise before it is tried.
+        starting: called with the name of each promise before its test.
 
     Raises:
         ValueError: if a number is out of range.
@@ -74,19 +74,19 @@ def iterate_checks(
     try:
         tasks = family.sample_tasks(num_tasks, seed=seed)
     except Exception as error:
-        yield Check("tasks can be drawn", "failed", _in_one_line(error))
+        yield Check("tasks can be sampled", "failed", _in_one_line(error))
         return
-    trial = Trial(family, num_envs, seed, tasks)
+    probe = Probe(family, num_envs, seed, tasks)
     for name, check in PROMISES.items():
         starting(name)
-        yield _try(name, check, trial)
+        yield _test(name, check, probe)
 
 
 def require_sound(family: TaskFamily, *, seed: int = 0) -> None:
-    """Raise unless every promise holds: `check_family` for a test.
+    """Raise unless every promise holds, for use in a test.
 
     Raises:
-        AssertionError: naming each broken promise with its counterexample.
+        AssertionError: with each broken promise and its counterexample.
     """
     broken = [c for c in check_family(family, seed=seed) if c.outcome == "failed"]
     if broken:
@@ -94,17 +94,17 @@ def require_sound(family: TaskFamily, *, seed: int = 0) -> None:
         raise AssertionError(f"{family.id} is not sound: {lines}")
 
 
-def _try(name: str, check: Callable[[Trial], str], trial: Trial) -> Check:
+def _test(name: str, check: Callable[[Probe], str], probe: Probe) -> Check:
     try:
-        return Check(name, "passed", check(trial))
+        return Check(name, "passed", check(probe))
     except NotApplicableError as reason:
         return Check(name, "skipped", str(reason))
     except BrokenPromiseError as counterexample:
         return Check(name, "failed", str(counterexample))
-    except Exception as error:  # a family under test may fail in any way; the others still run
+    except Exception as error:  # families may fail in any way; the other checks still run
         return Check(name, "failed", _in_one_line(error))
 
 
 def _in_one_line(error: Exception) -> str:
-    """The error's class and first line; torch adds the frames of its C++ code below that."""
+    """The error's class and first line, without the C++ stack that torch adds."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

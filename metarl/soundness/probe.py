@@ -1,4 +1,4 @@
-"""What a promise of a task family is tried on: some tasks, and short runs with given chance."""
+"""Short, reproducible runs of a task family, on which its promises are tested."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from metarl.tasks.spaces import Tasks
 __all__ = [
     "BrokenPromiseError",
     "NotApplicableError",
-    "Trial",
-    "kept_step",
+    "Probe",
+    "copy_step",
     "require",
     "start_step",
 ]
 
 
 class BrokenPromiseError(Exception):
-    """A counterexample."""
+    """A promise does not hold; the message is a counterexample."""
 
 
 class NotApplicableError(Exception):
-    """Why a promise does not apply."""
+    """A promise does not apply to the family; the message is the reason."""
 
 
 def require(condition: bool, counterexample: str) -> None:
@@ -39,8 +39,8 @@ def require(condition: bool, counterexample: str) -> None:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a promise is tried on."""
+class Probe:
+    """A family with tasks, and methods that run it with fixed seeds."""
 
     family: TaskFamily
     num_envs: int  # of each task
@@ -49,52 +49,55 @@ class Trial:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Leading axes of a batch, [tasks, envs]."""
         return len(self.tasks), self.num_envs
 
     @property
     def size(self) -> str:
-        """How many environments, in words."""
+        """Number of tasks and environments, for messages."""
         return f"{len(self.tasks)} tasks × {self.num_envs}"
 
     @property
     def num_steps(self) -> int:
-        """Steps of a short run: enough to see physics and noise."""
+        """Steps of a short run, enough for physics and noise to appear."""
         return min(self.family.horizon, 12)
 
     @contextmanager
     def batch(self, tasks: Tasks | None = None, num_envs: int | None = None) -> Iterator[BatchEnv]:
+        """A new batch, by default with all tasks, which is closed at the end."""
         rows = self.tasks if tasks is None else tasks
         with closing(self.family.make_batch(rows, num_envs=num_envs or self.num_envs)) as env:
             yield env
 
-    def chance(self, *key: str | int) -> torch.Generator:
+    def generator(self, *key: str | int) -> torch.Generator:
+        """A generator seeded by the seed and a key."""
         return torch_generator(self.seed, "check", *key)
 
     def actions(self, env: BatchEnv, num_steps: int) -> list[Tensor]:
         """Random actions for every step."""
-        actor = random_actor(env, self.chance("actions"))
+        actor = random_actor(env, self.generator("actions"))
         like = torch.zeros(env.num_tasks, env.num_envs, 1)
         return [actor(like) for _ in range(num_steps)]
 
     def run(self, tasks: Tasks, actions: list[Tensor] | None = None) -> list[Step]:
-        """A short run on a new batch, as `steps` gives it; random actions if none are given."""
+        """A run as in `steps` on a new batch; without `actions`, a short run of random ones."""
         with self.batch(tasks) as env:
             return self.steps(env, actions or self.actions(env, self.num_steps))
 
     def steps(self, env: BatchEnv, actions: list[Tensor]) -> list[Step]:
-        """A run from a reset on; the first entry holds the reset's observations and no reward."""
-        start = start_step(env.reset(self.chance("run")))
-        return [start, *(kept_step(env.step(action)) for action in actions)]
+        """Reset and run; the first entry has the observations of the reset and no rewards."""
+        start = start_step(env.reset(self.generator("run")))
+        return [start, *(copy_step(env.step(action)) for action in actions)]
 
 
 def start_step(observations: Tensor) -> Step:
-    """A reset's observations as the first entry of a run."""
+    """The observations of a reset as the first entry of a run."""
     nothing = torch.zeros(observations.shape[:2])
     return Step(observations.clone(), nothing, nothing.bool(), nothing.bool())
 
 
-def kept_step(step: Step) -> Step:
-    """A copy that the batch cannot overwrite."""
+def copy_step(step: Step) -> Step:
+    """Copy a step, because a batch may reuse its tensors."""
     return Step(
         step.observations.clone(),
         step.rewards.clone(),

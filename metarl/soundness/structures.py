@@ -11,45 +11,47 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.soundness.probe import NotApplicableError, Trial, require
+from metarl.soundness.probe import NotApplicableError, Probe, require
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.structure import BernoulliBandit, HiddenGoalGrid, InformativeArm, TabularMDP
 
 __all__ = ["structure_is_true"]
 
-_NUM_ENVS = 200  # of each task, to average over
+_NUM_ENVS = 200  # per task, for averages
 _NUM_STEPS = 20
-_ERRORS = 5.0  # standard errors
+_MAX_DEVIATIONS = 5.0  # standard errors
 
 
-def structure_is_true(trial: Trial) -> str:
-    """Actions, tasks, observations and rewards are those of the declared structure."""
-    structure = trial.family.structure
+def structure_is_true(probe: Probe) -> str:
+    """Actions, tasks, observations and rewards agree with the declared structure."""
+    structure = probe.family.structure
     if structure is None:
         raise NotApplicableError("the family declares no structure")
     if isinstance(structure, BernoulliBandit):
-        return _check_bandit(trial, structure)
+        return _check_bandit(probe, structure)
     if isinstance(structure, InformativeArm):
-        return _check_informative_arm(trial, structure)
+        return _check_informative_arm(probe, structure)
     if isinstance(structure, TabularMDP):
-        return _check_tabular(trial, structure)
-    return _check_grid(trial, structure)
+        return _check_tabular(probe, structure)
+    return _check_grid(probe, structure)
 
 
 class _Run:
     """A run of random actions in many environments; leading axes [T, N, E]."""
 
-    def __init__(self, trial: Trial) -> None:
-        num_steps = min(trial.family.horizon, _NUM_STEPS)
-        with trial.batch(num_envs=_NUM_ENVS) as env:
-            chosen = trial.actions(env, num_steps)
-            steps = trial.steps(env, chosen)
+    def __init__(self, probe: Probe) -> None:
+        num_steps = min(probe.family.horizon, _NUM_STEPS)
+        with probe.batch(num_envs=_NUM_ENVS) as env:
+            chosen = probe.actions(env, num_steps)
+            steps = probe.steps(env, chosen)
         self.actions = torch.stack(chosen)
         self.observations = torch.stack([step.observations for step in steps])  # [T + 1, N, E, O]
         self.rewards = torch.stack([step.rewards for step in steps[1:]])
         ended = torch.stack([step.terminated for step in steps])
-        require(not bool(ended.any()), "an episode terminates, where the structure has none do so")
-        self.size = f"{num_steps} random steps of {len(trial.tasks)} tasks × {_NUM_ENVS}"
+        require(
+            not bool(ended.any()), "an episode terminates, but the structure has no termination"
+        )
+        self.size = f"{num_steps} random steps of {len(probe.tasks)} tasks × {_NUM_ENVS}"
 
 
 def _require_actions(family: TaskFamily, count: int) -> None:
@@ -59,30 +61,31 @@ def _require_actions(family: TaskFamily, count: int) -> None:
 
 
 def _require_constant(run: _Run) -> None:
-    seen = run.observations
-    require(bool((seen == seen[0, 0, 0]).all()), "observations of a bandit must be constant")
+    observations = run.observations
+    is_constant = bool((observations == observations[0, 0, 0]).all())
+    require(is_constant, "observations of a bandit must be constant")
 
 
 def _require_close(value: float, expected: float, error: float, what: str) -> None:
     require(
-        abs(value - expected) <= _ERRORS * error + 1e-5,
-        f"{what} is {value:.3g} on average, where the structure gives {expected:.3g}",
+        abs(value - expected) <= _MAX_DEVIATIONS * error + 1e-5,
+        f"{what} is {value:.3g} on average, but {expected:.3g} in the structure",
     )
 
 
-def _check_bandit(trial: Trial, bandit: BernoulliBandit) -> str:
-    _require_actions(trial.family, bandit.num_arms)
-    space = trial.family.task_space
+def _check_bandit(probe: Probe, bandit: BernoulliBandit) -> str:
+    _require_actions(probe.family, bandit.num_arms)
+    space = probe.family.task_space
     if bandit.prior == "uniform":
         unit = spaces.Box(0.0, 1.0, (bandit.num_arms,), np.float64)
         require(space == unit, f"task_space must be {unit} for the prior 'uniform', is {space}")
     if bandit.prior == "mirrored":
         require(bandit.num_arms == 2, f"a mirrored bandit has 2 arms, not {bandit.num_arms}")
-    run = _Run(trial)
+    run = _Run(probe)
     _require_constant(run)
     binary = (run.rewards == 0) | (run.rewards == 1)
     require(bool(binary.all()), "rewards of a Bernoulli bandit must be 0 or 1")
-    for task, row in enumerate(trial.tasks):
+    for task, row in enumerate(probe.tasks):
         arms = [_check_arm(run, task, arm) for arm in range(bandit.num_arms)]
         if bandit.prior == "uniform":
             for arm, (mean, error) in enumerate(arms):
@@ -98,7 +101,7 @@ def _check_bandit(trial: Trial, bandit: BernoulliBandit) -> str:
 
 
 def _check_arm(run: _Run, task: int, arm: int) -> tuple[float, float]:
-    """Mean reward of an arm and its standard error; neither time nor past rewards change it."""
+    """Mean reward of an arm and its standard error, after a check that they are stationary."""
     pulled = run.actions[:, task] == arm  # [T, E]
     rewards = run.rewards[:, task].double()
     earned = rewards.cumsum(0) - rewards
@@ -110,38 +113,38 @@ def _check_arm(run: _Run, task: int, arm: int) -> tuple[float, float]:
             _mean(rewards[pulled & ~split]),
         )
         require(
-            abs(mean - other) <= _ERRORS * np.hypot(error, other_error),
+            abs(mean - other) <= _MAX_DEVIATIONS * np.hypot(error, other_error),
             f"arm {arm} of task {task} gives {mean:.3g} {what} and {other:.3g} otherwise: its "
-            "reward must depend on nothing else",
+            "reward must depend only on arm and task",
         )
     return _mean(rewards[pulled])
 
 
 def _mean(rewards: Tensor) -> tuple[float, float]:
-    """Mean of 0s and 1s, and the standard error of a guess that one 0 and one 1 more were seen."""
+    """Mean of binary values, and its standard error with one additional 0 and one additional 1."""
     count, ones = len(rewards), float(rewards.sum())
-    guess = (ones + 1) / (count + 2)
-    error = (guess * (1 - guess) / (count + 1)) ** 0.5
+    smoothed = (ones + 1) / (count + 2)
+    error = (smoothed * (1 - smoothed) / (count + 1)) ** 0.5
     return (ones / count if count else 0.5), error
 
 
-def _check_informative_arm(trial: Trial, bandit: InformativeArm) -> str:
-    _require_actions(trial.family, bandit.num_targets + 1)
-    space, needed = trial.family.task_space, spaces.Discrete(bandit.num_targets)
+def _check_informative_arm(probe: Probe, bandit: InformativeArm) -> str:
+    _require_actions(probe.family, bandit.num_targets + 1)
+    space, needed = probe.family.task_space, spaces.Discrete(bandit.num_targets)
     require(space == needed, f"task_space must be {needed}, is {space}")
-    run = _Run(trial)
+    run = _Run(probe)
     _require_constant(run)
-    for task, target in enumerate(trial.tasks[:, 0].astype(int)):
+    for task, target in enumerate(probe.tasks[:, 0].astype(int)):
         rewards = run.rewards[:, task]
         seen = [rewards[run.actions[:, task] == arm] for arm in range(bandit.num_targets + 1)]
         for arm, values in enumerate(seen):
             fixed = bool((values == values[:1]).all())
             require(fixed, f"the rewards of arm {arm} in task {task} are not all equal")
-        told, expected = seen[-1][:1], bandit.reward_step * (target + 1)
+        revealed, expected = seen[-1][:1], bandit.reward_step * (target + 1)
         require(
-            bool(((told - expected).abs() < 1e-4).all()),
-            f"the last arm of task {task} gives {told.tolist()}, where the structure has "
-            f"{expected:g}",
+            bool(((revealed - expected).abs() < 1e-4).all()),
+            f"the last arm of task {task} gives {revealed.tolist()}, but {expected:g} "
+            "in the structure",
         )
         best = max((arm for arm in range(len(seen)) if len(seen[arm])), key=lambda a: seen[a][0])
         require(
@@ -151,21 +154,23 @@ def _check_informative_arm(trial: Trial, bandit: InformativeArm) -> str:
     return f"{bandit.num_targets} arms and an informative one, {run.size}"
 
 
-def _check_tabular(trial: Trial, mdp: TabularMDP) -> str:
+def _check_tabular(probe: Probe, mdp: TabularMDP) -> str:
     states, pairs = mdp.num_states, mdp.num_states * mdp.num_actions
-    _require_actions(trial.family, mdp.num_actions)
-    shape = trial.family.task_space.shape
+    _require_actions(probe.family, mdp.num_actions)
+    shape = probe.family.task_space.shape
     needed = (pairs * (1 + states),)
     require(shape == needed, f"task_space must have shape {needed}, has {shape}")
-    run = _Run(trial)
+    run = _Run(probe)
     one_hot = ((run.observations == 0) | (run.observations == 1)).all() & (
         run.observations.sum(-1) == 1
     ).all()
     size = run.observations.shape[-1]
-    require(bool(one_hot) and size == states, f"observations must be one of {states} one-hot rows")
+    require(
+        bool(one_hot) and size == states, f"observations must be one-hot rows of {states} numbers"
+    )
     visited = run.observations.argmax(-1)
     require(bool((visited[0] == 0).all()), "every episode must start in state 0")
-    for task, row in enumerate(torch.from_numpy(trial.tasks)):
+    for task, row in enumerate(torch.from_numpy(probe.tasks)):
         rows = (visited[:-1, task] * mdp.num_actions + run.actions[:, task]).flatten()
         noise = run.rewards[:, task].double().flatten() - row[:pairs][rows]
         _require_close(float(noise.mean()), 0.0, len(noise) ** -0.5, f"reward noise of task {task}")
@@ -183,32 +188,34 @@ def _check_transitions(probabilities: Tensor, rows: Tensor, arrivals: Tensor, ta
     counts.index_put_((rows, arrivals), torch.ones(len(rows), dtype=torch.float64), accumulate=True)
     visits = counts.sum(-1, keepdim=True)
     expected = visits * probabilities
-    allowed = _ERRORS * (expected * (1 - probabilities)).clamp(min=0).sqrt() + _ERRORS
+    allowed = (
+        _MAX_DEVIATIONS * (expected * (1 - probabilities)).clamp(min=0).sqrt() + _MAX_DEVIATIONS
+    )
     excess = (counts - expected).abs() - allowed
     if bool((excess > 0).any()):
         pair, state = divmod(int(excess.argmax()), states)
         require(
             False,
             f"task {task} reaches state {state} from pair {pair} (state · actions + action) "
-            f"{int(counts[pair, state])} times of {int(visits[pair])}, where the structure gives "
-            f"{float(expected[pair, state]):.3g}",
+            f"{int(counts[pair, state])} times of {int(visits[pair])}, but "
+            f"{float(expected[pair, state]):.3g} times in the structure",
         )
 
 
-def _check_grid(trial: Trial, grid: HiddenGoalGrid) -> str:
-    _require_actions(trial.family, len(grid.moves))
-    space, needed = trial.family.task_space, spaces.Discrete(len(grid.goals))
+def _check_grid(probe: Probe, grid: HiddenGoalGrid) -> str:
+    _require_actions(probe.family, len(grid.moves))
+    space, needed = probe.family.task_space, spaces.Discrete(len(grid.goals))
     require(space == needed, f"task_space must be {needed}, is {space}")
-    run = _Run(trial)
+    run = _Run(probe)
     start = run.observations.new_tensor(grid.start)
     require(run.observations.shape[-1] == 2, "observations must be the cell (x, y)")
     require(bool((run.observations[0] == start).all()), f"episodes must start at {grid.start}")
     moves = run.observations.new_tensor(grid.moves)
-    led = (run.observations[:-1] + moves[run.actions]).clamp(0, grid.size - 1)
-    differs = (led != run.observations[1:]).any(-1)
-    require(not bool(differs.any()), "a move leads to another cell than the structure gives")
-    goals = run.observations.new_tensor(grid.goals)[torch.from_numpy(trial.tasks[:, 0]).long()]
+    next_cells = (run.observations[:-1] + moves[run.actions]).clamp(0, grid.size - 1)
+    differs = (next_cells != run.observations[1:]).any(-1)
+    require(not bool(differs.any()), "a move leads to another cell than in the structure")
+    goals = run.observations.new_tensor(grid.goals)[torch.from_numpy(probe.tasks[:, 0]).long()]
     on_goal = (run.observations[1:] == goals.unsqueeze(1)).all(-1)
     wrong = (run.rewards > 0) != on_goal
-    require(not bool(wrong.any()), "rewards must be above 0 on the goal's cell and nowhere else")
+    require(not bool(wrong.any()), "rewards must be above 0 on the goal's cell and only there")
     return f"{grid.size} × {grid.size} cells, {run.size}"

@@ -1,4 +1,4 @@
-"""Task families: distributions over tasks, their spaces and their registry."""
+"""Task families, which are distributions over tasks, with their spaces and registry."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,9 @@
-"""Actions of any Gymnasium space as rows of numbers, and back.
+"""Conversion of actions of any Gymnasium space to rows of numbers, and back.
 
-Batches and agents exchange actions as rows: one int64 index for a `Discrete` space, else a last
-axis of columns, which lists the leaf spaces of a `Dict` or `Tuple` in Gymnasium's order, each
-flattened row by row. Rows hold the space's own values (a choice of `Discrete(3, start=1)` is 1, 2
-or 3), as int64 if every column is a choice and as floats otherwise.
+Batches and agents exchange actions as rows: one int64 index for a `Discrete` space; for others, a
+last axis of columns, with the leaf spaces of a `Dict` or `Tuple` in Gymnasium's order, each
+flattened in C order. Rows contain the values of the space (a choice of `Discrete(3, start=1)` is
+1, 2 or 3), as int64 if every column is a choice and as floats otherwise.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ __all__ = [
 ]
 
 Array: TypeAlias = NDArray[Any]
-_NO_BOUND = 1e18  # larger bounds stand for none
+_NO_BOUND = 1e18  # larger bounds count as infinite
 
 
 class BoxColumns(NamedTuple):
-    """Columns of real numbers, A of them."""
+    """A columns of real numbers."""
 
-    low: Array  # [A] float64, −inf without a bound
-    high: Array  # [A] float64, inf without a bound
-    is_integer: NDArray[np.bool_]  # [A], rounded before the environment sees it
+    low: Array  # [A] float64, −inf if unbounded
+    high: Array  # [A] float64, inf if unbounded
+    is_integer: NDArray[np.bool_]  # [A], whether actions are rounded to integers
 
     @property
     def size(self) -> int:
-        """Outputs of a network for these columns."""
+        """Number of network outputs for these columns."""
         return len(self.low)
 
     @property
     def center(self) -> Array:
-        """Middle of each column's range; 1 from the bound if it has only one, 0 without. [A]"""
+        """Middle of each column's range; a single bound ± 1, or 0 if unbounded. Shape [A]."""
         middle = np.where(np.isfinite(self.low), self.low + 1, 0.0)
         middle = np.where(np.isfinite(self.high), self.high - 1, middle)
         with np.errstate(invalid="ignore"):
@@ -54,7 +54,7 @@ class BoxColumns(NamedTuple):
 
     @property
     def half_width(self) -> Array:
-        """Half of each column's range, 1 if it is not bounded or has no width. [A]"""
+        """Half-width of each column's range, 1 if it is unbounded or 0. Shape [A]."""
         with np.errstate(invalid="ignore"):
             half = self.high / 2 - self.low / 2
         return np.where(self._is_bounded & (half > 0), half, 1.0)
@@ -65,14 +65,14 @@ class BoxColumns(NamedTuple):
 
 
 class ChoiceColumns(NamedTuple):
-    """Columns that each hold one of finitely many choices."""
+    """Columns of discrete choices."""
 
     sizes: tuple[int, ...]
     starts: tuple[int, ...]
 
     @property
     def size(self) -> int:
-        """Outputs of a network for these columns: one for each choice."""
+        """Number of network outputs for these columns, one for each choice."""
         return sum(self.sizes)
 
 
@@ -80,7 +80,7 @@ Columns: TypeAlias = BoxColumns | ChoiceColumns
 
 
 class ActionLayout:
-    """How the actions of a space lie in rows."""
+    """Layout of the actions of a space in rows."""
 
     def __init__(self, space: gymnasium.Space[Any]) -> None:
         """
@@ -108,12 +108,12 @@ class ActionLayout:
             self._bounds = low.astype(self.dtype), high.astype(self.dtype), is_integer
 
     def split(self, rows: Tensor) -> list[Tensor]:
-        """The columns of each part, [..., columns of the part]."""
+        """Split rows into the columns of each part, [..., columns of the part]."""
         columns = rows.unsqueeze(-1) if self.row_shape == () else rows
         return list(columns.split([_width(part) for part in self.parts], -1))
 
     def encode(self, rows: Tensor, *, in_box_units: bool = False) -> Tensor:
-        """Rows as float32 inputs of a network, choices one-hot. Shape [..., encoded_size].
+        """Encode rows as float32 network inputs, with one-hot choices. Shape [..., encoded_size].
 
         Args:
             rows: [..., columns], or [...] for a Discrete space.
@@ -128,7 +128,7 @@ class ActionLayout:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1)
 
     def clip(self, rows: Array) -> Array:
-        """Rows [..., columns] with boxes clipped to their bounds and integers rounded."""
+        """Clip boxes of rows [..., columns] to their bounds and round integers."""
         if self.is_discrete:
             return rows
         low, high, is_integer = self._bounds
@@ -136,15 +136,15 @@ class ActionLayout:
         return np.where(is_integer, np.rint(clipped), clipped) if is_integer.any() else clipped
 
     def to_rows(self, actions: Any, num_envs: int | None = None) -> Tensor:
-        """Actions of the space as rows, copied.
+        """Convert actions of the space to rows, as a copy.
 
         Args:
             actions: a point of the space, or points of `batch_space(space, num_envs)`.
             num_envs: None for a single action.
 
         Raises:
-            ValueError: if the structure or a shape is another, a number is not finite, or a choice
-                is a fraction or does not exist.
+            ValueError: if the structure or a shape differs from the space, a number is not finite,
+                or a choice is not an integer or does not exist.
         """
         lead = () if num_envs is None else (num_envs,)
         flat = [
@@ -155,7 +155,7 @@ class ActionLayout:
         return torch.tensor(rows.reshape(lead + self.row_shape))
 
     def from_row(self, row: Array) -> Any:
-        """The point of the space that a row [columns] holds; [] for a Discrete space."""
+        """Convert a row [columns], or [] for a Discrete space, to a point of the space."""
         if isinstance(self.space, spaces.Box) and self.space.shape == row.shape:
             return row.astype(self.space.dtype, copy=False)
         if isinstance(self.space, spaces.Discrete):
@@ -164,7 +164,7 @@ class ActionLayout:
 
 
 def encoded_size(space: gymnasium.Space[Any]) -> int:
-    """Numbers per action in `encode_actions`.
+    """Return the size of an action in `encode_actions`.
 
     Raises:
         TypeError: if the space is not built from Box, Discrete, MultiDiscrete and MultiBinary.
@@ -173,7 +173,7 @@ def encoded_size(space: gymnasium.Space[Any]) -> int:
 
 
 def encode_actions(space: gymnasium.Space[Any], actions: Tensor) -> Tensor:
-    """Rows of actions as float32 [..., encoded size], choices one-hot.
+    """Encode rows of actions as float32 [..., encoded size], with one-hot choices.
 
     >>> encode_actions(spaces.Discrete(3), torch.tensor([2, 0]))
     tensor([[0., 0., 1.],
@@ -187,12 +187,11 @@ def encode_actions(space: gymnasium.Space[Any], actions: Tensor) -> Tensor:
 def require_action_indices(actions: Tensor, lead: tuple[int, ...]) -> None:
     """Reject actions that are not one int64 index for each environment.
 
-    Checks dtype and shape only, which costs under a microsecond; a check of the range would wait
-    for the device at every step.
+    The range is not checked, because that would synchronize with the device at every step.
 
     Args:
-        actions: as the agent gave them.
-        lead: the shape needed, [N, E].
+        actions: actions of the agent.
+        lead: required shape, [N, E].
 
     Raises:
         TypeError: if the actions are not int64.
@@ -247,7 +246,7 @@ def _width(part: Columns) -> int:
 
 
 def _merged(parts: list[Columns]) -> tuple[Columns, ...]:
-    """Neighbors of one kind as one part."""
+    """Merge neighboring parts of the same type."""
     merged: list[Columns] = []
     for part in parts:
         last = merged[-1] if merged else None
@@ -287,7 +286,7 @@ def _box_inputs(part: BoxColumns, columns: Tensor, in_box_units: bool) -> Tensor
 
 
 def _pairs(space: gymnasium.Space[Any], actions: Any) -> Iterator[tuple[Any, Any]]:
-    """Each leaf space with its part of the actions."""
+    """Yield each leaf space with its part of the actions."""
     if isinstance(space, spaces.Dict):
         if not isinstance(actions, Mapping) or set(actions) != set(space.spaces):
             raise ValueError(

@@ -1,6 +1,6 @@
-"""What a task family is: a distribution over tasks and the environments that pose them.
+"""Interface of a task family: a distribution over tasks, and environments for them.
 
-An agent knows this interface and no concrete family; a family knows no agent.
+Agents depend only on this interface, not on concrete families; families do not depend on agents.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ __all__ = [
 
 
 Behaviour: TypeAlias = Literal["path", "choices", "video"]
-"""What is worth a look in an episode: where the agent went, the first two numbers observed being a
-place in the plane; which of a few actions it chose; or how it looked, if it can be drawn."""
+"""How reports show an episode: the path of the agent, if the first two observed numbers are its
+position in the plane; its choices, if actions are discrete; or a video."""
 
 
 class Step(NamedTuple):
-    """What one step of a batch gives; leading axes [tasks, envs]."""
+    """Result of one step of a batch; leading axes [tasks, envs]."""
 
     observations: Tensor  # [N, E, O]
     rewards: Tensor  # [N, E]
     terminated: Tensor  # [N, E] bool
     truncated: Tensor  # [N, E] bool
-    success: Tensor | None = None  # [N, E] bool, where the family defines success
-    expected_rewards: Tensor | None = None  # [N, E], given task, state and action; None: not told
+    success: Tensor | None = None  # [N, E] bool; None: success is not defined
+    expected_rewards: Tensor | None = None  # [N, E], given task, state and action; None: unknown
 
 
 class BatchEnv(Protocol):
     """All environments of all tasks, stepping together.
 
-    The meaning is Gymnasium's `VectorEnv` with autoreset disabled: an environment whose episode
-    has ended may be stepped on, must stay finite, and what it gives then does not count, until
-    `reset` begins its next episode.
+    The semantics are Gymnasium's `VectorEnv` with autoreset disabled: an environment whose episode
+    has ended may be stepped further; its results must be finite, but are ignored until `reset`
+    begins its next episode.
     """
 
     autoreset_mode: ClassVar[AutoresetMode]
@@ -68,12 +68,12 @@ class BatchEnv(Protocol):
     action_space: gymnasium.Space[Any]
 
     def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
-        """Begin an episode everywhere, or in some environments only.
+        """Begin an episode in all environments, or in some.
 
         Args:
-            generator: on the CPU; the source of chance for this reset and for the steps after it.
-            env_mask: bool [N, E], true where an episode begins; None begins one everywhere. The
-                first reset must be of all.
+            generator: source of randomness for this reset and the steps after it. On the CPU.
+            env_mask: bool [N, E], true for environments that begin an episode; None: all. The
+                first reset must include all.
 
         Returns:
             Observations of all environments, shape [N, E, O].
@@ -88,7 +88,7 @@ class BatchEnv(Protocol):
         """
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Pose other tasks, as many as before, shape [N, D]; where a row changed, reset is due.
+        """Replace the tasks by others, shape [N, D]; environments of changed tasks must be reset.
 
         Raises:
             ValueError: if a task lies outside the task space, or the number of tasks changes.
@@ -101,19 +101,19 @@ class BatchEnv(Protocol):
         """
 
     def close(self) -> None:
-        """Free threads, processes and memory; the batch is not used again."""
+        """Free threads, processes and memory; the batch must not be used afterwards."""
 
 
 @runtime_checkable
 class RendersBatch(Protocol):
-    """A batch that can draw its environments."""
+    """A batch that can render images of its environments."""
 
     def render(self, task: int, env: int) -> NDArray[np.uint8]:
-        """A picture of one environment, shape [height, width, 3]."""
+        """Render one environment. Shape [height, width, 3]."""
 
 
 class TaskFamily(ABC):
-    """A distribution over tasks; its variant fixes every number that a paper left open."""
+    """A distribution over tasks; its variant fixes all parameters that papers leave open."""
 
     name: ClassVar[str]
     variant: str
@@ -121,51 +121,51 @@ class TaskFamily(ABC):
     ood_splits: tuple[str, ...] = ()
     """Splits whose tasks lie outside the distribution of the split "train"."""
     same_tasks_in_splits: bool = False
-    """True where the source trains and tests on the same few tasks."""
+    """True if the source trains and tests on the same tasks."""
     task_description: str
-    """What a task is and its range, in a few words."""
+    """Short description of a task and its range."""
     observation_description: str
-    """What is observed, in a few words."""
+    """Short description of an observation."""
     source: str
     warning: str = ""
-    """What a reader must know before comparing numbers; empty for most."""
+    """Caveat for comparisons with published results; empty for most variants."""
     task_space: TaskSpace
     observation_space: spaces.Box
-    """Flat, float32; what is discrete is one-hot."""
+    """Flat and float32, with one-hot discrete parts."""
     action_space: gymnasium.Space[Any]
     horizon: int
     behaviour: Behaviour = "video"
     structure: Structure | None = None
-    """What known algorithms may rely on, see `metarl.tasks.structure`; None: the spaces only."""
+    """Structure that reference algorithms rely on, see `metarl.tasks.structure`; None: unknown."""
     action_scale: float | None = None
-    """Divisor of a policy's outputs that gives actions in the environment's units, as the variant's
-    source has it; None: policies act around the center of the box in units of its half-width."""
+    """Divisor of policy outputs, as in the variant's source; None: policies act around the center
+    of the box in units of its half-width."""
 
     @property
     def id(self) -> str:
-        """The name that `make_family` takes: family and variant."""
+        """The argument of `make_family`: family and variant."""
         return f"{self.name}:{self.variant}"
 
     @property
     def description(self) -> str:
-        """One line: tasks, horizon, observation, source."""
+        """One line with tasks, horizon, observation and source."""
         size = self.observation_space.shape[0]
         numbers = f"{size} number{'s' if size > 1 else ''}"
         observation = f"observes {self.observation_description} ({numbers})"
         divisor = self.action_scale
         scale = "" if divisor in (None, 1) else f"; policy actions ÷ {divisor:g}"
         if isinstance(self.action_space, spaces.Box) and not self.action_space.is_bounded():
-            scale += "; actions without bounds, random ones are N(0, 1)"
+            scale += "; actions are unbounded, random ones are N(0, 1)"
         text = f"{self.task_description}; {self.horizon} steps; {observation}{scale}; {self.source}"
         return f"{text}. Warning: {self.warning}" if self.warning else text
 
     @property
     def can_render(self) -> bool:
-        """False where batches have a method `render` that draws nothing."""
+        """False if the batches have a method `render` that cannot render."""
         return True
 
     def sample_tasks(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
-        """Draw tasks with a generator of their own: the same seed, the same tasks, anywhere.
+        """Sample tasks with a separate generator; a seed gives the same tasks on every machine.
 
         Args:
             num_tasks: N, 1 or more.
@@ -184,10 +184,10 @@ class TaskFamily(ABC):
         return self._sample_tasks(num_tasks, split, numpy_generator(seed, "tasks", split))
 
     def check_tasks(self, tasks: object) -> Tasks:
-        """The tasks as float64 [N, D], copied, if they all lie in the task space.
+        """Return the tasks as float64 [N, D], as a copy, after checking that they are valid.
 
         Raises:
-            ValueError: otherwise.
+            ValueError: if a task lies outside the task space.
         """
         return check_rows(self.task_space, tasks)
 
@@ -195,12 +195,12 @@ class TaskFamily(ABC):
     def make_batch(
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
     ) -> BatchEnv:
-        """Environments for given tasks.
+        """Create the environments for given tasks.
 
         Args:
             tasks: points of `task_space`, shape [N, D].
             num_envs: environments of each task.
-            device: where observations and rewards are handed out.
+            device: device of observations and rewards.
 
         Raises:
             ValueError: if a task lies outside the task space.
@@ -213,18 +213,18 @@ class TaskFamily(ABC):
 
 
 def uniform_tasks(space: TaskSpace, num_tasks: int, rng: np.random.Generator) -> Tasks:
-    """Tasks uniform over a whole task space. Shape [N, D]."""
+    """Sample tasks uniformly over a task space. Shape [N, D]."""
     low, high = space_bounds(space)
     shape = (num_tasks, len(low))
     if isinstance(space, spaces.Box):
         return rng.uniform(low, high, shape)
-    drawn = rng.integers(low.astype(np.int64), high.astype(np.int64), shape, endpoint=True)
-    return drawn.astype(np.float64)
+    rows = rng.integers(low.astype(np.int64), high.astype(np.int64), shape, endpoint=True)
+    return rows.astype(np.float64)
 
 
 def listed_tasks(points: Tasks, num_tasks: int, rng: np.random.Generator) -> Tasks:
-    """Tasks from a list [M, D] in random order: all of them before one comes again."""
+    """Sample tasks from a list [M, D] in random order, each once before any is repeated."""
     rounds = -(-num_tasks // len(points))
     order = np.concatenate([rng.permutation(len(points)) for _ in range(rounds)])
-    drawn: Tasks = points[order[:num_tasks]]
-    return drawn
+    rows: Tasks = points[order[:num_tasks]]
+    return rows

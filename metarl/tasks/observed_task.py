@@ -1,7 +1,7 @@
 """A task family whose observations include the task.
 
-A policy trained here needs no adaptation; its return is the ceiling for agents that must infer the
-task.
+A policy trained here does not need to adapt; its return is an upper bound for agents that must
+infer the task.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ObservedTaskFamily(TaskFamilyWrapper):
         inner, bounds = family.observation_space, space_bounds(family.task_space)
         if not np.isfinite(bounds).all():
             raise ValueError(
-                f"task_space of {family.id} must be bounded for its tasks to be observed, it is "
+                f"task_space of {family.id} must be bounded for its tasks to be observed, got "
                 f"{family.task_space}"
             )
         size = len(bounds[0])
@@ -60,7 +60,7 @@ class _ObservedTaskBatch(BatchEnvWrapper):
         super().__init__(batch)
         self._family, self._device = family, device
         self.observation_space = family.observation_space
-        self._keep_tasks(tasks)
+        self._set_appended(tasks)
 
     def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         return torch.cat([self.batch.reset(generator, env_mask), self._tasks], -1)
@@ -71,9 +71,9 @@ class _ObservedTaskBatch(BatchEnvWrapper):
 
     def set_tasks(self, tasks: Tasks) -> None:
         self.batch.set_tasks(tasks)
-        self._keep_tasks(tasks)
+        self._set_appended(tasks)
 
-    def _keep_tasks(self, tasks: Tasks) -> None:
+    def _set_appended(self, tasks: Tasks) -> None:
         rows = normalized_rows(self._family.task_space, self._family.check_tasks(tasks))
         appended = torch.from_numpy(rows).to(self._device, torch.float32)
         self._tasks = appended.unsqueeze(1).expand(-1, self.num_envs, -1)  # [N, E, D]

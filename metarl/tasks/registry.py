@@ -1,4 +1,4 @@
-"""The registry of task families; a family is imported when it is made."""
+"""The registry of task families; a family's module is imported on first use."""
 
 from __future__ import annotations
 
@@ -33,23 +33,22 @@ def register_family(
     description: str,
     variants: Sequence[str],
 ) -> None:
-    """Register a family of your own by name, for `make_family` and the command line.
+    """Register a custom family for `make_family` and the command line.
 
-    Gymnasium knows it as "metarl/NAME-v0".
+    It is also registered with Gymnasium as "metarl/NAME-v0".
 
     Args:
-        name: of the family, without a colon.
-        factory: gives the family of a variant: its class, a function, or "module:attribute",
-            which is imported when the family is first made.
+        name: name of the family; letters, digits, '_', '-' and '.' are allowed.
+        factory: returns the family of a variant: its class, a function, or "module:attribute",
+            which is imported on first use.
         description: one line.
-        variants: the variants' names, one or more.
+        variants: names of the variants, one or more.
 
     Raises:
-        ValueError: if the name is taken or not one that ids can hold, or no variant is named, one
-            twice, or one that ids cannot hold.
+        ValueError: if a name is taken or invalid, there are no variants, or two have the same name.
         TypeError: if `variants` is a string.
     """
-    gymnasium_id(name)  # refuses a name that Gymnasium could not read
+    gymnasium_id(name)  # raises for invalid names
     names = _variant_names(name, variants)
     FAMILIES.register(Entry(name, factory, description, names))
     register_gymnasium_id(name)
@@ -73,22 +72,22 @@ def _variant_names(family: str, variants: Sequence[str]) -> tuple[str, ...]:
 
 
 def family_ids() -> tuple[str, ...]:
-    """The ids of all registered families and variants, those of installed packages included."""
+    """Return the ids of all registered families and variants, including installed packages."""
     return tuple(f"{entry.name}:{variant}" for entry in FAMILIES for variant in entry.variants)
 
 
 def make_family(family_id: str) -> TaskFamily:
-    """The task family of an id "Family:variant"; with "+task" behind it, the task is observed.
+    """Create the task family of an id "Family:variant"; after "+task", the task is observed.
 
     >>> make_family("Navigation2D:maml17").horizon
     100
 
     Raises:
-        ValueError: if the family or the variant is unknown, or no variant is named: one name
-            stands for several tasks in the literature, so there is no default; or if the family
-            calls itself otherwise than it is registered, as its results could then not be found.
+        ValueError: if the family or variant is unknown or the variant is missing (a family's
+            variants differ in the literature, so there is no default), or if the family's `name` or
+            `variant` differs from the registered one.
         ImportError: if it needs a package that is not installed or could not be loaded.
-        TypeError: if what is registered gives no `TaskFamily`.
+        TypeError: if the registered factory does not return a `TaskFamily`.
     """
     from metarl.tasks.family import TaskFamily  # imports torch, which a listing does not need
     from metarl.tasks.observed_task import ObservedTaskFamily
@@ -132,13 +131,13 @@ def _made(family_id: str, factory: Callable[[str], TaskFamily], variant: str) ->
 
 
 def gymnasium_id(name: str) -> str:
-    """The id of a family: `gymnasium.make` takes it, with `variant=`.
+    """Return the id of a family for `gymnasium.make(id, variant=...)`.
 
     >>> gymnasium_id("Navigation2D")
     'metarl/Navigation2D-v0'
 
     Raises:
-        ValueError: if Gymnasium could not read the name.
+        ValueError: if the name is invalid in Gymnasium.
     """
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(f"name must hold letters, digits, '_', '-' and '.' only, got {name!r}")
@@ -146,7 +145,7 @@ def gymnasium_id(name: str) -> str:
 
 
 def register_gymnasium_id(name: str) -> None:
-    """Make a registered family known to Gymnasium; a second time does nothing."""
+    """Register a family with Gymnasium unless it is already registered."""
     env_id = gymnasium_id(name)
     if env_id not in gymnasium.registry:
         gymnasium.register(

@@ -1,4 +1,4 @@
-"""The environments that an agent trains in, kept from one iteration to the next."""
+"""The environments of training, reused in every iteration."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["TrainingBatch"]
 
 
 class TrainingBatch:
-    """Owns one batch, opened at first use, and again after an error or if its size changes."""
+    """Owns one batch, which is created on first use, after an error and if its size changes."""
 
     def __init__(self, family: TaskFamily, *, device: torch.device) -> None:
         self._family, self._device = family, device
         self._env: BatchEnv | None = None
         self.seconds = 0.0
-        """Time spent in `posing` so far; the caller may set it back."""
+        """Time spent in `with_tasks`; the caller may reset it."""
 
     @contextmanager
-    def posing(self, tasks: Tasks, *, num_envs: int) -> Iterator[BatchEnv]:
-        """The environments with these tasks; a reset is due.
+    def with_tasks(self, tasks: Tasks, *, num_envs: int) -> Iterator[BatchEnv]:
+        """A context with the environments after setting tasks; reset them before the first step.
 
         Args:
             tasks: [N, D].
@@ -33,7 +33,7 @@ class TrainingBatch:
         """
         started = time.perf_counter()
         try:
-            yield self._opened(tasks, num_envs)
+            yield self._batch(tasks, num_envs)
         except BaseException:
             self.close()
             raise
@@ -41,12 +41,12 @@ class TrainingBatch:
             self.seconds += time.perf_counter() - started
 
     def close(self) -> None:
-        """Free the environments; the next use opens them again."""
+        """Free the environments; the next use creates them again."""
         if self._env is not None:
             self._env.close()
             self._env = None
 
-    def _opened(self, tasks: Tasks, num_envs: int) -> BatchEnv:
+    def _batch(self, tasks: Tasks, num_envs: int) -> BatchEnv:
         env = self._env
         if env is not None and (env.num_tasks, env.num_envs) == (len(tasks), num_envs):
             env.set_tasks(tasks)

@@ -1,6 +1,6 @@
-"""Points of a task space as rows of numbers: bounds, checks, and the way there and back.
+"""Points of a task space as rows of numbers: bounds, checks and conversions.
 
-A task space is a flat Box, a Discrete or a MultiDiscrete; a row holds a point as float64 numbers.
+A task space is a flat Box, Discrete or MultiDiscrete; a row is a point as float64 numbers.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = [
 TaskSpace: TypeAlias = spaces.Box | spaces.Discrete | spaces.MultiDiscrete
 
 Tasks: TypeAlias = NDArray[np.float64]
-"""Points of a family's task space, one row a task. Shape [N, D]."""
+"""Points of a family's task space, one row per task. Shape [N, D]."""
 
-_MOST_SHOWN = 16  # numbers of a task in a message
+_MAX_SHOWN = 16  # numbers of a task in an error message
 
 
 def space_bounds(space: TaskSpace) -> tuple[Tasks, Tasks]:
-    """Lowest and highest point of a task space, both included. Shapes [D].
+    """Return the inclusive bounds of a task space. Shapes [D].
 
     Raises:
         TypeError: for other spaces, or a Box that is not flat.
@@ -47,10 +47,10 @@ def space_bounds(space: TaskSpace) -> tuple[Tasks, Tasks]:
 
 
 def check_rows(space: TaskSpace, tasks: object) -> Tasks:
-    """The tasks as float64 [N, D], copied, if they all lie in the space.
+    """Return the tasks as float64 [N, D], as a copy, after checking that they lie in the space.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: if they do not.
     """
     try:
         rows: Tasks = np.array(tasks, dtype=np.float64)
@@ -64,9 +64,9 @@ def check_rows(space: TaskSpace, tasks: object) -> Tasks:
         inside &= rows == np.round(rows)
     if not inside.all():
         task, part = (int(at[0]) for at in np.nonzero(~inside))
-        if rows.shape[1] > _MOST_SHOWN:
+        if rows.shape[1] > _MAX_SHOWN:
             raise ValueError(
-                f"tasks must lie in their space, number {part} of task {task} in "
+                f"tasks must lie in the task space: number {part} of task {task} must be in "
                 f"[{low[part]:g}, {high[part]:g}], got {rows[task, part]:g}"
             )
         raise ValueError(f"tasks must lie in {space}, got {rows[task].tolist()}")
@@ -74,7 +74,7 @@ def check_rows(space: TaskSpace, tasks: object) -> Tasks:
 
 
 def normalized_rows(space: TaskSpace, rows: Tasks) -> Tasks:
-    """Rows in units of the space: its low is −1, its high 1 (0 where the two are one)."""
+    """Rescale rows so that the bounds of the space become −1 and 1; 0 if they are equal."""
     low, high = space_bounds(space)
     width = np.where(high > low, high - low, 1)
     scaled: Tasks = np.where(high > low, 2 * (rows - low) / width - 1, 0.0)
@@ -82,17 +82,17 @@ def normalized_rows(space: TaskSpace, rows: Tasks) -> Tasks:
 
 
 def point_of_row(space: TaskSpace, row: NDArray[np.float64]) -> object:
-    """A row [D] as Gymnasium's space writes its points: an array of its own, or one integer."""
+    """Convert a row [D] to a point of the Gymnasium space: a new array, or one integer."""
     if isinstance(space, spaces.Discrete):
         return np.int64(row[0])
     return np.array(row, dtype=space.dtype)
 
 
 def row_of_point(space: TaskSpace, point: object) -> NDArray[np.float64]:
-    """A point of the space, shape [D] or one integer, as a row.
+    """Convert a point of the space, shape [D] or one integer, to a row [D].
 
     Raises:
-        ValueError: if it lies outside.
+        ValueError: if it lies outside the space.
     """
     row: NDArray[np.float64] = np.atleast_1d(np.asarray(point, dtype=np.float64))
     return np.asarray(check_rows(space, row[None])[0], dtype=np.float64)

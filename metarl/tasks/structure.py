@@ -1,6 +1,6 @@
-"""Structures that a task family can declare: what known algorithms may rely on.
+"""Structures that a task family can declare, so that reference algorithms apply to it.
 
-A family that declares none is only its spaces. `metarl check` tests that a declaration is true.
+`metarl check` tests that a declaration is true.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class BernoulliBandit:
     num_arms: int
     prior: Literal["uniform", "mirrored", "other"] = "other"
     """uniform: the task is the k probabilities, each U(0, 1) and independent. mirrored: two arms of
-    p and 1 − p, where p is distributed as 1 − p is; the task is any code for p."""
+    p and 1 − p, where p and 1 − p have the same distribution; the task determines p."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Base classes for families and batches that change another one a little."""
+"""Base classes for families and batches that modify another one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ _COPIED = (
 class TaskFamilyWrapper(TaskFamily):
     """A family that behaves as another one, `family`, until a subclass overrides something.
 
-    A subclass sets what differs after `super().__init__(family)` and usually wraps the batch:
+    A subclass sets attributes that differ after `super().__init__(family)`, and usually wraps the
+    batch:
 
         class HalvedRewards(TaskFamilyWrapper):
             \"""The same tasks with half the reward.\"""
@@ -39,8 +40,8 @@ class TaskFamilyWrapper(TaskFamily):
                 step = self.batch.step(actions)
                 return step._replace(rewards=step.rewards / 2)
 
-    `structure` is None: a subclass that keeps the declaration true sets it again. Override `id` if
-    results must not be mixed with those of the wrapped family.
+    `structure` is None; a subclass for which the declaration remains true sets it again. Override
+    `id` if results must be separate from results of the wrapped family.
     """
 
     name: ClassVar[str] = "TaskFamilyWrapper"
@@ -73,7 +74,7 @@ class TaskFamilyWrapper(TaskFamily):
 class BatchEnvWrapper:
     """A batch that behaves as another one, `batch`, until a subclass overrides something.
 
-    It has the method `render` if the wrapped batch has.
+    It has the method `render` if the wrapped batch has one.
     """
 
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED

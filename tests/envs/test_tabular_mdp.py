@@ -290,6 +290,6 @@ def test_numbers_outside_the_task_space_are_refused():
     for place, number in ((0, 9.5), (49, -7.5), (50, -0.1), (549, 1.5)):
         tasks = FAMILY.sample_tasks(2, seed=0)
         tasks[1, place] = number
-        message = rf"tasks must lie in their space, number {place} of task 1 in \[.*, got {number}"
+        message = rf"task space: number {place} of task 1 must be in \[.*, got {number}"
         with pytest.raises(ValueError, match=message):  # not all 550 numbers
             FAMILY.check_tasks(tasks)

@@ -5,11 +5,11 @@ import torch
 
 from metarl.planning.posteriors import (
     MDPPrior,
-    draw_beta,
-    draw_dirichlet,
-    draw_mdp,
     mean_mdp,
     observed,
+    sample_beta,
+    sample_dirichlet,
+    sample_mdp,
 )
 
 
@@ -19,7 +19,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_dirichlet_draws_have_the_moments():
     alpha = torch.tensor([0.5, 1.0, 3.5], dtype=torch.float64)
-    draws = draw_dirichlet(alpha.expand(200_000, 3), generator())
+    draws = sample_dirichlet(alpha.expand(200_000, 3), generator())
     torch.testing.assert_close(draws.sum(-1), torch.ones(200_000, dtype=torch.float64))
     mean = alpha / 5
     torch.testing.assert_close(draws.mean(0), mean, atol=3e-3, rtol=0)
@@ -28,7 +28,7 @@ def test_dirichlet_draws_have_the_moments():
 
 def test_beta_draws_have_the_moments_in_the_right_order():
     successes, failures = torch.full((200_000,), 4.0), torch.ones(200_000)
-    draws = draw_beta(successes, failures, generator())
+    draws = sample_beta(successes, failures, generator())
     assert float(draws.mean()) == pytest.approx(0.8, abs=2e-3)
     assert float(draws.var()) == pytest.approx(4 / (25 * 6), abs=1e-3)
 
@@ -36,7 +36,7 @@ def test_beta_draws_have_the_moments_in_the_right_order():
 @pytest.mark.parametrize("alpha", [0.3, 1e-2, 1e-4, 1e-6])
 def test_small_concentrations_give_sparse_distributions(alpha):
     """E[p²] = (α + 1) / (S (S α + 1)): at a tiny α all mass is on one state."""
-    draws = draw_dirichlet(torch.full((40_000, 10), alpha), generator())
+    draws = sample_dirichlet(torch.full((40_000, 10), alpha), generator())
     torch.testing.assert_close(draws.sum(-1), torch.ones(40_000))
     expected = (alpha + 1) / (10 * (10 * alpha + 1))
     assert float(draws.square().mean()) == pytest.approx(expected, rel=0.01)
@@ -108,7 +108,7 @@ def test_one_process_does_not_touch_another():
 def test_draws_and_means_of_a_process_are_those_of_the_belief():
     belief = MDPPrior(reward_mean=3.0, reward_precision=4.0).posterior((50_000,), 2, 1, "cpu")
     belief.concentrations[..., 0] = 3
-    rewards, transitions = draw_mdp(belief, generator())
+    rewards, transitions = sample_mdp(belief, generator())
     assert float(rewards.mean()) == pytest.approx(3, abs=0.01)
     assert float(rewards.std()) == pytest.approx(0.5, abs=0.01)
     assert float(transitions[..., 0].mean()) == pytest.approx(0.75, abs=0.01)

@@ -93,3 +93,12 @@ def test_a_name_of_a_broken_package_and_a_misspelt_one_are_answered_with_the_rea
         2,
         "metarl: Quits:n10-k5 called sys.exit(0) as it was made",
     )
+
+
+def test_a_family_whose_constructor_raises_is_one_sentence(installed):
+    done = run(installed, "check Fails:n10-k5")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "metarl: Fails:n10-k5 cannot be made: NotImplementedError: not yet"
+    )

@@ -36,25 +36,25 @@ BROKEN = {
         families.OneMoreNumber: r"of shape \(4, 3, 1\), got .*\(4, 3, 2\)",
     },
     "policies can reach the actions": {
-        families.FarActions: r"number 0 of an action lies in \[9, 11\], and policies act around 0",
+        families.FarActions: r"action component 0 is in \[9, 11\]",
     },
-    "a seed means the same tasks": {
+    "a seed determines the tasks": {
         families.DeafToTheSeed: "seeds 0 and 1 of split train gave the same",
     },
-    "global generators are left alone": {
+    "global generators are not used": {
         families.SeedsTheGlobalGenerator: "generator of NumPy was used",
     },
     "splits share no task": {
         families.DeafToTheSplit: r"splits train and test share task \[-?0\.\d+\]",
     },
-    "wrong tasks are refused": {
-        families.TakesAnyTask: r"task \[2\.0\] was not refused by a ValueError",
+    "invalid tasks are rejected": {
+        families.TakesAnyTask: r"task \[2\.0\] did not raise a ValueError",
     },
     "runs are deterministic": {
         families.Warm: "at time 0 of task 0, environment 0 differ in the second run",
     },
     "environments are independent": {
-        families.Crowded: "in which task 0, environment 0 acted otherwise",
+        families.Crowded: "with different actions in task 0, environment 0",
     },
     "resets do not leak": {
         families.Forgetful: "a run with a reset of no environment at time 3",
@@ -67,30 +67,30 @@ BROKEN = {
     "different tasks differ": {
         families.ContextNeverArrives: "no two of 12 tasks differed in observation",
     },
-    "tasks survive pickling": {
+    "pickling keeps the tasks": {
         families.LosesItsStride: "differ in the unpickled family's run: ",
-        families.LosesItsTasks: "the unpickled family draws other tasks",
+        families.LosesItsTasks: "the unpickled family samples different tasks",
         families.Unpicklable: "(?i)(pickl|local object)",
     },
-    "tasks can be set anew": {
-        families.DeafToTasks: "differ in a batch with the tasks set later",
+    "other tasks can be set": {
+        families.DeafToTasks: "differ in a used batch in which the tasks were set",
     },
     "episodes end at the horizon": {
-        families.Late: "is 7 steps old and was not cut at horizon 7",
-        families.OneClock: "1 is 60 steps old and was not cut at horizon 60",
+        families.Late: "is 7 steps old and was not truncated at horizon 7",
+        families.OneClock: "1 is 60 steps old and was not truncated at horizon 60",
         families.NotFiniteInTheEnd: "reward at time 61 is not finite",
     },
     "the declared structure is true": {
         structured.NotABandit: r"action_space must be Discrete\(3\), is Box",
     },
     "the oracle beats random actions": {
-        families.WalksAway: "the oracle earned -.*, random actions -",
+        families.WalksAway: "the oracle has mean return -.*, random actions -",
     },
     "expected rewards are means": {
-        families.ExpectsTooMuch: "rewards of task 0 are -0.[45].* from what was expected",
+        families.ExpectsTooMuch: "task 0 differ from expected_rewards by -0.[45].* on average over",
     },
-    "pictures can be drawn": {
-        families.StillPicture: "the picture stayed the same for 7 steps",
+    "images can be rendered": {
+        families.StillPicture: "the image stayed the same for 7 steps",
         families.GreyPicture: r"uint8 \[height, width, 3\], is uint8 of shape \(8,",
     },
 }
@@ -109,11 +109,15 @@ def test_the_one_broken_promise_is_found_and_shown(family, counterexample, promi
 
 
 ATTRIBUTES = [
-    ({"source": ""}, "the family describes itself", "source must be a text, is ''"),
-    ({"task_description": None}, "the family describes itself", "must be a text, is None"),
-    ({"variant": 3}, "the family describes itself", "variant must be a text, is 3"),
+    ({"source": ""}, "the family describes itself", "source must be a non-empty string, is ''"),
+    (
+        {"task_description": None},
+        "the family describes itself",
+        "must be a non-empty string, is None",
+    ),
+    ({"variant": 3}, "the family describes itself", "variant must be a non-empty string, is 3"),
     ({"action_scale": 0.0}, "the family describes itself", "must be None or above 0, is 0.0"),
-    ({"ood_splits": ("far",)}, "the family describes itself", r"\['far'\] are not"),
+    ({"ood_splits": ("far",)}, "the family describes itself", r"got \['far'\] in addition"),
     (
         {"observation_space": spaces.Box(-10, 10, (1,), np.float64)},
         "spaces agree across tasks",
@@ -126,7 +130,7 @@ ATTRIBUTES = [
     ),
     (
         {"task_space": spaces.Box(-1, 1, (1, 1), np.float64)},
-        "tasks can be drawn",
+        "tasks can be sampled",
         "TypeError: task_space must be a flat Box, Discrete or MultiDiscrete",
     ),
 ]
@@ -145,8 +149,11 @@ def test_an_episode_that_is_cut_early_is_found():
     batch.horizon = 6  # the family's is 7
     family.make_batch = lambda *_, **__: batch
     found = failures(family, num_tasks=2, num_envs=2)
-    assert found["spaces agree across tasks"] == "horizon is 7 of the family, 6 of its batch"
-    shown = "the episode of task 0, environment 1 is 6 steps old and was cut before 7"
+    assert (
+        found["spaces agree across tasks"]
+        == "horizon must be the same in family and batch, is 7 and 6"
+    )
+    shown = "the episode of task 0, environment 1 is 6 steps old and was truncated before 7"
     assert found["episodes end at the horizon"] == shown
 
 
@@ -158,11 +165,11 @@ def test_every_promise_has_a_family_that_breaks_it():
 
 
 FAULTS = [
-    (families.Pearl, {"global generators are left alone", "a seed means the same tasks"}),
+    (families.Pearl, {"global generators are not used", "a seed determines the tasks"}),
     (families.Pearl, {"splits share no task"}),
-    (families.WorkersDraw, {"global generators are left alone", "runs are deterministic"}),
+    (families.WorkersDraw, {"global generators are not used", "runs are deterministic"}),
     (families.ResetsAll, {"resets do not leak", "episodes end at the horizon"}),
-    (families.StepsDrawGlobally, {"global generators are left alone", "runs are deterministic"}),
+    (families.StepsDrawGlobally, {"global generators are not used", "runs are deterministic"}),
     (families.Counts, {"runs are deterministic", "environments are independent"}),
 ]
 
@@ -176,7 +183,7 @@ def test_faults_of_published_code_are_found(family, promises):
 
 def test_a_reset_of_all_where_some_were_meant_is_shown():
     shown = failures(families.ResetsAll())["resets do not leak"]
-    assert shown == "a reset at time 3 changed environments it was not of"
+    assert shown == "a reset at time 3 changed other environments"
 
 
 # What a sound family is told.
@@ -190,8 +197,8 @@ def test_a_sound_family_keeps_every_promise_in_a_fixed_order():
     tried = {c.name: c.detail for c in checks}
     assert tried["runs are deterministic"] == "three runs of 7 steps, one in a new batch"
     assert tried["splits share no task"] == "200 tasks of each of train, test"
-    assert tried["different tasks differ"].startswith("12 of 12 tasks seen to differ")
-    assert tried["a single environment agrees"].endswith("chance differs in larger ones")
+    assert tried["different tasks differ"].startswith("12 of 12 tasks differ")
+    assert tried["a single environment agrees"].endswith("random numbers differ in larger ones")
     assert tried["the oracle beats random actions"].startswith("mean return -")
 
 
@@ -210,29 +217,34 @@ def test_what_a_family_does_not_promise_is_skipped_with_the_reason():
     assert skipped == {
         "splits share no task": "the source trains and tests on the same tasks",
         "the oracle beats random actions": "the family has no oracle",
-        "expected rewards are means": "the family does not tell the means of its rewards",
+        "expected rewards are means": "the family does not provide expected rewards",
         "the declared structure is true": "the family declares no structure",
-        "pictures can be drawn": "the family draws no pictures",
+        "images can be rendered": "the family renders no images",
     }
     assert failures(sound.Plain()) == {}
 
 
 def test_a_picture_that_this_machine_cannot_draw_is_skipped():
     check = check_family(sound.CannotDraw())[-1]
-    assert check == Check("pictures can be drawn", "skipped", "no screen here")
+    assert check == Check("images can be rendered", "skipped", "no screen here")
 
 
 @pytest.mark.parametrize(
-    ("family", "kind"), [(sound.OracleGate, "the oracle's"), (sound.SwingGate, "swinging")]
+    ("family", "kind"), [(sound.OracleGate, "oracle"), (sound.SwingGate, "sinusoidal")]
 )
 def test_tasks_that_differ_only_far_away_are_told_apart_all_the_same(family, kind):
     checks = {c.name: c for c in check_family(family(), seed=1)}
     assert checks["different tasks differ"].outcome == "passed"
-    assert checks["different tasks differ"].detail.endswith(f"from another, {kind} actions")
+    assert checks["different tasks differ"].detail.endswith(
+        f"from the next one with {kind} actions"
+    )
 
 
 def test_a_family_of_one_task_is_no_family():
-    assert failures(families.OneTask())["different tasks differ"] == "12 draws gave one task only"
+    assert (
+        failures(families.OneTask())["different tasks differ"]
+        == "12 sampled tasks were all the same"
+    )
 
 
 def test_the_check_leaves_the_caller_s_chance_as_it_was():
@@ -248,7 +260,9 @@ def test_the_check_leaves_the_caller_s_chance_as_it_was():
 
 def test_a_family_that_draws_no_tasks_is_told_so_and_nothing_else():
     detail = "ValueError: split must be one of easy, hard, got 'train'"
-    assert check_family(families.NoTrainSplit()) == [Check("tasks can be drawn", "failed", detail)]
+    assert check_family(families.NoTrainSplit()) == [
+        Check("tasks can be sampled", "failed", detail)
+    ]
 
 
 def test_an_error_of_the_family_s_own_is_a_broken_promise_and_the_others_are_tried():
@@ -285,8 +299,9 @@ def test_requiring_soundness_passes_a_sound_family_and_names_what_is_broken():
     both = families.WalksAway()
     both.source = ""
     message = (
-        "^WalksAway:plain is not sound: the family describes itself: source must be a text, is ''; "
-        "the oracle beats random actions: the oracle earned "
+        "^WalksAway:plain is not sound: the family describes itself: source must be a non-empty "
+        "string, is ''; "
+        "the oracle beats random actions: the oracle has mean return "
     )
     with pytest.raises(AssertionError, match=message):
         require_sound(both)

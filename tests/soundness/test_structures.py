@@ -14,14 +14,14 @@ import structured_families as families
 from sound_families import Walk
 
 from metarl.envs import make_family
-from metarl.soundness.probe import BrokenPromiseError, NotApplicableError, Trial
+from metarl.soundness.probe import BrokenPromiseError, NotApplicableError, Probe
 from metarl.soundness.structures import structure_is_true
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.structure import InformativeArm, TabularMDP
 
 
 def tried(family: TaskFamily, seed: int = 0) -> str:
-    return structure_is_true(Trial(family, 3, seed, family.sample_tasks(4, seed=seed)))
+    return structure_is_true(Probe(family, 3, seed, family.sample_tasks(4, seed=seed)))
 
 
 BUILT_IN = [
@@ -57,14 +57,14 @@ FALSE = {
     families.NotABandit: r"action_space must be Discrete\(3\), is Box",
     families.TiredBandit: "late in an episode and .* otherwise",
     families.GrudgingBandit: "(late in an episode|after many rewards) and .* otherwise",
-    families.SwappedBandit: "the reward of arm . in task . is .*, where the structure gives",
+    families.SwappedBandit: "the reward of arm . in task . is .*, but .* in the structure",
     families.SeenBandit: "observations of a bandit must be constant",
     families.LargeRewards: "rewards of a Bernoulli bandit must be 0 or 1",
-    families.NotMirrored: "the sum of both arms of task . is .* gives 1",
+    families.NotMirrored: "the sum of both arms of task . is .*, but 1 in the structure",
     families.NotInformative: r"action_space must be Discrete\(3\)",
     families.NotTabular: r"task_space must have shape \(4,\), has \(2,\)",
-    families.UnpaidGrid: "rewards must be above 0 on the goal's cell and nowhere else",
-    families.OtherGoals: "rewards must be above 0 on the goal's cell and nowhere else",
+    families.UnpaidGrid: "rewards must be above 0 on the goal's cell and only there",
+    families.OtherGoals: "rewards must be above 0 on the goal's cell and only there",
     families.TurnedGrid: "a move leads to another cell",
     families.MovedStart: r"episodes must start at \(0, 0\)",
 }
@@ -102,7 +102,7 @@ class HigherRewards(type(make_family("TabularMDP:rl2"))):
 
 
 def test_wrong_transitions_and_rewards_of_a_tabular_process_are_shown():
-    with pytest.raises(BrokenPromiseError, match=r"reaches state \d from pair .* where the struct"):
+    with pytest.raises(BrokenPromiseError, match=r"reaches state \d from pair .* in the struct"):
         tried(ShuffledTransitions("rl2"))
     with pytest.raises(BrokenPromiseError, match="reward noise of task 0 is "):
         tried(HigherRewards("rl2"))

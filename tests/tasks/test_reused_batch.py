@@ -51,7 +51,7 @@ def test_nothing_is_made_before_it_is_needed(family, training):
 
 def test_one_batch_serves_all_tasks(family, training):
     for goal in ([[0.1, 0.0]], [[0.0, -0.1]]):
-        with training.posing(np.array(goal), num_envs=3) as env:
+        with training.with_tasks(np.array(goal), num_envs=3) as env:
             assert (env.num_tasks, env.num_envs) == (1, 3)
             assert goal_of(env) == [round(10 * x) for x in goal[0]]
     assert len(family.made) == 1
@@ -60,20 +60,20 @@ def test_one_batch_serves_all_tasks(family, training):
 
 def test_an_error_closes_the_batch_and_the_next_use_makes_another(family, training):
     tasks = np.array([[0.1, 0.0]])
-    with pytest.raises(KeyboardInterrupt), training.posing(tasks, num_envs=3):
+    with pytest.raises(KeyboardInterrupt), training.with_tasks(tasks, num_envs=3):
         raise KeyboardInterrupt
     assert family.closed == family.made
-    with training.posing(tasks, num_envs=3) as env:
+    with training.with_tasks(tasks, num_envs=3) as env:
         assert env is family.made[1]
     assert len(family.closed) == 1
 
 
 def test_tasks_that_cannot_be_posed_close_it_too(family, training):
-    with training.posing(np.array([[0.1, 0.0]]), num_envs=3):
+    with training.with_tasks(np.array([[0.1, 0.0]]), num_envs=3):
         pass
     with (
         pytest.raises(ValueError, match="tasks must"),
-        training.posing(np.zeros((1, 3)), num_envs=3),
+        training.with_tasks(np.zeros((1, 3)), num_envs=3),
     ):
         raise AssertionError("no environments to step")
     assert family.closed == family.made
@@ -83,22 +83,22 @@ def test_tasks_that_cannot_be_posed_close_it_too(family, training):
 def test_another_size_closes_the_batch_and_opens_one_of_that_size(
     family, training, num_tasks, num_envs
 ):
-    with training.posing(np.zeros((1, 2)), num_envs=3):
+    with training.with_tasks(np.zeros((1, 2)), num_envs=3):
         pass
-    with training.posing(np.zeros((num_tasks, 2)), num_envs=num_envs) as env:
+    with training.with_tasks(np.zeros((num_tasks, 2)), num_envs=num_envs) as env:
         assert (env.num_tasks, env.num_envs) == (num_tasks, num_envs)
     assert family.closed == family.made[:1]
 
 
 def test_the_time_in_the_environments_is_measured(training):
     assert training.seconds == 0
-    with training.posing(np.zeros((1, 2)), num_envs=3):
+    with training.with_tasks(np.zeros((1, 2)), num_envs=3):
         time.sleep(0.02)
     assert 0.02 <= training.seconds < 2
 
 
 def test_closing_frees_it_once(family, training):
-    with training.posing(np.zeros((1, 2)), num_envs=3):
+    with training.with_tasks(np.zeros((1, 2)), num_envs=3):
         pass
     training.close()
     training.close()

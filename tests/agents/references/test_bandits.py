@@ -206,7 +206,7 @@ def test_what_is_no_bernoulli_bandit_is_refused():
 
 
 def test_a_trial_longer_than_told_is_refused():
-    with pytest.raises(ValueError, match="num_episodes must be that of the trial: greedy was made"):
+    with pytest.raises(ValueError, match="num_episodes must be that of the trial: greedy was"):
         play(Greedy(BANDIT), BANDIT, 2, num_episodes=2)
     assert play(Greedy(BANDIT, num_episodes=2), BANDIT, 2, num_episodes=2).num_steps == 40
 
