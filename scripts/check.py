@@ -80,7 +80,7 @@ def _make(name: str) -> TaskFamily:
     except (ValueError, TypeError, ImportError, OSError):  # one sentence each
         raise
     except Exception as error:  # a third-party family may fail in any way
-        raise ValueError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{name} cannot be created: {type(error).__name__}: {error}") from error
 
 
 def _all_families(console: Console) -> tuple[list[TaskFamily], int]:

@@ -70,7 +70,7 @@ def test_all_environments_are_listed_and_broken_packages_named_in_one_line_each(
     lines = done.stdout.splitlines()
     assert any(line.startswith("    Navigation2D:maml17 ") for line in lines)
     assert any(line.startswith("    Own:n10-k5 ") for line in lines)
-    assert "    n10-k5: cannot be made (NotImplementedError: not yet)" in lines
+    assert "    n10-k5: cannot be created (NotImplementedError: not yet)" in lines
     assert "    n10-k5: Quits:n10-k5 called sys.exit(0) as it was made" in lines
     assert "Stolen" not in done.stdout
     warnings = done.stderr.splitlines()
@@ -100,5 +100,5 @@ def test_a_family_whose_constructor_raises_is_one_sentence(installed):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "metarl: Fails:n10-k5 cannot be made: NotImplementedError: not yet"
+        "metarl: Fails:n10-k5 cannot be created: NotImplementedError: not yet"
     )
