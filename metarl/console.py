@@ -1,4 +1,4 @@
-"""Consoles that print text as it is: brackets and colons are never read as markup or emoji."""
+"""Consoles that print text literally, without interpreting markup or emoji codes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def plain_console(
     file: IO[str] | None = None,
     quiet: bool = False,
 ) -> Console:
-    """A console for paths, names and messages of users, in lines, tables and titles.
+    """A console for lines, tables and titles that contain arbitrary text.
 
     Args:
         stderr: print on standard error instead of standard output.
-        width: columns; None: those of the terminal.
-        file: where to print instead; a stream that is not a terminal gets no colors.
+        width: number of columns; None: the width of the terminal.
+        file: stream to print to instead; colors are used only on a terminal.
         quiet: print nothing.
     """
     return Console(stderr=stderr, width=width, file=file, quiet=quiet, markup=False, emoji=False)

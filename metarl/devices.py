@@ -1,6 +1,6 @@
-"""Which device a computation runs on, and what becomes of freed memory.
+"""Selection of the device, number of usable cores, and reuse of freed memory.
 
-torch is imported when a device is resolved: the command line imports this module for its help.
+torch is imported only when a device is resolved, since the help of commands imports this module.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name; "auto" is the GPU where there is one.
+    """The device of a name; "auto" is the GPU if there is one.
 
     Raises:
-        ValueError: if the device is unknown, or a GPU is asked for and none can be used.
+        ValueError: if the name is unknown, or a GPU is requested but not available.
     """
     import torch
 
@@ -37,7 +37,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use; all, where the system does not tell."""
+    """Number of cores that this process may use; all cores if the system does not provide it."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -48,15 +48,15 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees, instead of giving large blocks back at once.
+    """Let this process reuse freed memory instead of returning large blocks to the system.
 
-    glibc takes blocks of more than 32 MiB from the system anew each time, which then has to clear
-    every page of them: a quarter to a third of the time of training on pictures on a CPU. A process
-    that keeps them stays as large as it was at its largest. For programs, not for libraries: it
-    holds for everything in the process. On a GPU, torch keeps its memory itself.
+    glibc requests each block of more than 32 MiB from the system, which must clear its pages: a
+    quarter to a third of the time of training on images on a CPU. With this setting the memory of
+    the process does not shrink. It applies to the whole process, so only programs should call it.
+    On a GPU, torch reuses memory itself.
 
     Returns:
-        Whether it could be done: with glibc, that is on most Linux systems.
+        Whether the setting is supported: with glibc, on most Linux systems.
     """
     if not sys.platform.startswith("linux"):
         return False

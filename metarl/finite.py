@@ -1,4 +1,4 @@
-"""Numbers that are not finite end training, with the term, the task and the iteration named."""
+"""Errors for numbers that are not finite, naming the term, the task and the iteration."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["NonFiniteError", "in_iteration", "require_finite_params", "require_f
 
 
 class NonFiniteError(FloatingPointError, ValueError):
-    """A number that must be finite is not."""
+    """Raised if a number that must be finite is not."""
 
     def __init__(self, message: str, task: int | None = None) -> None:
         super().__init__(message)
         self.task = task
-        """The row of the task it belongs to, if it belongs to one."""
+        """Index of the task, or None if the number does not belong to a task."""
 
 
 def require_finite_tasks(term: str, *values: Tensor, remedy: str = "") -> None:
-    """Refuse values [tasks, ...] of which one is not finite.
+    """Raise an error if a value [tasks, ...] is not finite.
 
     Args:
-        term: what the values are, as the message names it.
-        values: tensors, each with leading axis tasks.
-        remedy: what may help, the end of the sentence.
+        term: name of the values in the message.
+        values: tensors, each with a leading task axis.
+        remedy: advice at the end of the message.
 
     Raises:
         NonFiniteError: naming the term and the first task.
@@ -41,7 +41,7 @@ def require_finite_tasks(term: str, *values: Tensor, remedy: str = "") -> None:
 
 
 def require_finite_params(term: str, params: Mapping[str, Tensor], *, remedy: str = "") -> None:
-    """Refuse tensors by name of which one holds a number that is not finite.
+    """Raise an error if a named tensor holds a number that is not finite.
 
     Raises:
         NonFiniteError: naming the term and the first such tensor.
@@ -55,10 +55,10 @@ def require_finite_params(term: str, params: Mapping[str, Tensor], *, remedy: st
 
 @contextmanager
 def in_iteration(number: int, tasks: NDArray[np.float64] | None = None) -> Iterator[None]:
-    """Add to an error of the block which iteration it was, and what the task is.
+    """Add the iteration and the task to the message of an error in the block.
 
     Args:
-        number: counted from 1, as metrics.jsonl counts.
+        number: number of the iteration, counted from 1 as in metrics.jsonl.
         tasks: the iteration's tasks, shape [N, D].
     """
     try:
@@ -71,9 +71,9 @@ def in_iteration(number: int, tasks: NDArray[np.float64] | None = None) -> Itera
 
 
 def _seem_finite(tensors: Collection[Tensor]) -> bool:
-    """Whether their norm is finite: each tensor is read once, and a GPU waited for once.
+    """Whether the norm of all tensors is finite: a fast check with one GPU synchronization.
 
-    That of large finite numbers may not be, so a no calls for a closer look.
+    The norm of large finite numbers can overflow, so False needs a check of each tensor.
     """
     return bool(torch.nn.utils.get_total_norm(tensors).isfinite())
 

@@ -1,4 +1,4 @@
-"""Parameters by name, and all of them as one vector."""
+"""Dictionaries of parameters by name, and their conversion to one vector."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Params: TypeAlias = dict[str, Tensor]
 
 
 def part(params: Params, name: str) -> Params:
-    """The parameters of one part, by their names within it.
+    """The parameters of one part, without the name of the part.
 
     >>> part({"policy.head.bias_0": torch.zeros(1), "policy.log_std": torch.ones(1)}, "policy")
     {'log_std': tensor([1.])}

@@ -1,8 +1,8 @@
-"""Independent random streams, named by what they are for.
+"""Independent random streams, identified by their purpose.
 
-Every stream is derived from the run's seed and a key, never from another stream's position. So the
-third iteration draws the same numbers whether or not the run was resumed before it, and tasks do
-not change when a policy draws one number more.
+Every stream is derived from the run's seed and a key, never from the position of another stream.
+Therefore an iteration draws the same numbers whether or not the run was resumed before it, and
+tasks do not change if a policy draws one more number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def derive_seed(seed: int, *key: str | int) -> int:
         A number in [0, 2⁶³).
 
     Raises:
-        ValueError: if `seed` is negative or no whole number.
+        ValueError: if `seed` is negative or not a whole number.
     """
     require_at_least("seed", seed, 0)
     digest = hashlib.blake2b(json.dumps([int(seed), *key]).encode(), digest_size=8).digest()

@@ -1,6 +1,6 @@
-"""One environment of a task family as a plain `gymnasium.Env`.
+"""One environment of a task family as a `gymnasium.Env`.
 
-Checks of options and render modes that the vector environment shares are here too.
+The module also checks options and render modes for the vector environment.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ __all__ = [
 
 Observation: TypeAlias = NDArray[np.float32]
 
-_FRAMES_PER_SECOND = 20  # of a recording; a step of HalfCheetah takes 0.05 s
+_FRAMES_PER_SECOND = 20  # real time for HalfCheetah, whose steps take 0.05 s
 
 
 class TaskEnv(gymnasium.Env[Any, Any]):
-    """One environment whose task is drawn anew at each reset, or given.
+    """One environment whose task is resampled at each reset, or fixed.
 
-    `info["task"]` tells the episode's task, a point of the family's `task_space`, at reset and at
-    every step; `info["success"]` whether a step succeeded, where the family defines it. Episodes
-    are truncated at the family's own horizon.
+    At reset and at every step, `info["task"]` is the task of the episode, a point of the family's
+    `task_space`. `info["success"]` is whether the step succeeded, if the family defines success.
+    Episodes are truncated at the family's horizon.
 
-    `reset(seed=s)` restarts the stream that tasks and episodes come from; later resets without a
-    seed go on with it. `reset(options={"task": point})` poses a task for that one episode.
+    `reset(seed=s)` seeds the random stream of tasks and episodes; later resets without a seed
+    continue it. `reset(options={"task": point})` sets the task of that one episode.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         task: object = None,
         render_mode: str | None = None,
     ) -> None:
-        """Make the environment; nothing is random before the first reset.
+        """Create the environment; nothing is random before the first reset.
 
         Args:
-            family: what tasks there are.
-            split: one of the family's splits, which tasks are drawn from.
-            task: a point of the family's `task_space` to keep; None draws one at each reset.
-            render_mode: "rgb_array" where the family has a picture, or None.
+            family: the task family.
+            split: one of the family's splits, which tasks are sampled from.
+            task: fixed task, a point of the family's `task_space`; None samples one at each reset.
+            render_mode: "rgb_array" if the family can be rendered, or None.
 
         Raises:
             ValueError: if the split is unknown, the task lies outside the task space, or the
@@ -70,14 +70,16 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self.set_task(task)
         self._batch: BatchEnv = family.make_batch(self._row[None], num_envs=1)
         self.observation_space = copy.deepcopy(family.observation_space)
-        self.action_space = copy.deepcopy(family.action_space)  # each has a seed of its own
+        self.action_space = copy.deepcopy(
+            family.action_space
+        )  # a separate copy has a separate seed
         self._actions = ActionLayout(family.action_space)
         self.metadata = render_metadata(family, self._batch)
         self.render_mode = check_render_mode(render_mode, self.metadata, family)
         self._was_reset = self._is_closed = False
 
     def set_task(self, task: object) -> None:
-        """Keep a task from the next reset on; None draws one at each reset.
+        """Fix the task from the next reset on; None samples one at each reset.
 
         Raises:
             ValueError: if the task lies outside the family's `task_space`.
@@ -90,17 +92,17 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     @property
     def task(self) -> object:
-        """The episode's task, a point of the family's `task_space`."""
+        """The task of the episode, a point of the family's `task_space`."""
         return point_of_row(self.family.task_space, self._row.copy())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode.
+        """Start an episode.
 
         Args:
-            seed: restarts the stream of tasks and episodes; None goes on with it.
-            options: {"task": point} poses this task for this episode.
+            seed: seeds the random stream of tasks and episodes; None continues it.
+            options: {"task": point} sets the task of this episode.
 
         Raises:
             ValueError: if there is another option, or the task lies outside the task space.
@@ -136,27 +138,27 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return _first(step.observations), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> NDArray[np.uint8] | None:
-        """A picture, shape [height, width, 3]; None without a render mode."""
+        """An image, shape [height, width, 3]; None without a render mode."""
         if self.render_mode is None:
             return None
         assert isinstance(self._batch, RendersBatch)
         return self._batch.render(0, 0)
 
     def close(self) -> None:
-        """Free what the simulator holds; a second call does nothing."""
+        """Close the simulator; a second call does nothing."""
         if not self._is_closed:
             self._batch.close()
         self._is_closed = True
 
 
 def _first(observations: Tensor) -> Observation:
-    """The one observation [O] of a batch [1, 1, O], as an array of its own."""
+    """The observation [O] of a batch [1, 1, O], copied."""
     copied: Observation = observations[0, 0].numpy(force=True).copy()
     return copied
 
 
 def draw_seed(rng: np.random.Generator) -> int:
-    """A seed for the episodes that begin now: one number of the stream, whatever they need."""
+    """A seed for the episodes that start now; takes one number from the stream."""
     return int(rng.integers(2**63 - 1))
 
 
@@ -164,7 +166,7 @@ def check_options(options: Mapping[str, Any] | None, choices: Iterable[str]) -> 
     """The options of a reset, if all are known.
 
     Raises:
-        ValueError: for an unknown one, with the nearest.
+        ValueError: if an option is unknown; the message suggests the nearest name.
     """
     for key in options or {}:
         if key not in choices:
@@ -173,10 +175,10 @@ def check_options(options: Mapping[str, Any] | None, choices: Iterable[str]) -> 
 
 
 def render_metadata(family: TaskFamily, batch: BatchEnv) -> dict[str, Any]:
-    """Gymnasium's metadata on rendering: "rgb_array" if the batch can draw."""
-    can_draw = family.can_render and isinstance(batch, RendersBatch)
+    """Gymnasium's metadata about rendering: "rgb_array" if the batch can be rendered."""
+    can_render = family.can_render and isinstance(batch, RendersBatch)
     return {
-        "render_modes": ["rgb_array"] if can_draw else [],
+        "render_modes": ["rgb_array"] if can_render else [],
         "render_fps": _FRAMES_PER_SECOND,
     }
 

@@ -1,4 +1,4 @@
-"""What a family's Gymnasium id, or its own id, makes."""
+"""Functions that create environments from the id of a family."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["as_sb3_vec_env", "make_env", "make_vector_env"]
 
 
 def make_env(family: str, *, variant: str | None = None, **settings: Any) -> TaskEnv:
-    """One environment of a family, as `gymnasium.make("metarl/Family-v0", variant=…)` makes it.
+    """One environment of a family, as `gymnasium.make("metarl/Family-v0", variant=…)` creates it.
 
     Args:
         family: the family's name.
-        variant: of the family; there is no default.
-        settings: of `TaskEnv`: split, task, render_mode.
+        variant: variant of the family; required.
+        settings: arguments of `TaskEnv`: split, task, render_mode.
 
     Raises:
         ValueError: if the family or the variant is unknown, or a setting does not fit.
@@ -31,13 +31,13 @@ def make_env(family: str, *, variant: str | None = None, **settings: Any) -> Tas
 def make_vector_env(
     family: str, num_envs: int, *, variant: str | None = None, **settings: Any
 ) -> TaskVectorEnv:
-    """Environments of a family in one, as `gymnasium.make_vec` makes them.
+    """A vector environment of a family, as `gymnasium.make_vec` creates it.
 
     Args:
         family: the family's name.
         num_envs: number of environments.
-        variant: of the family; there is no default.
-        settings: of `TaskVectorEnv`: tasks, split, device, autoreset_mode, render_mode.
+        variant: variant of the family; required.
+        settings: arguments of `TaskVectorEnv`: tasks, split, device, autoreset_mode, render_mode.
 
     Raises:
         ValueError: if the family or the variant is unknown, or a setting does not fit.
@@ -66,7 +66,10 @@ def as_sb3_vec_env(family: TaskFamily | str, num_envs: int, **settings: Any) -> 
 
 
 def _family(name: str, variant: str | None) -> TaskFamily:
-    from metarl.tasks.registry import FAMILIES, make_family  # the catalog registers its ids here
+    from metarl.tasks.registry import (
+        FAMILIES,
+        make_family,
+    )  # not at the top: the catalog imports this module
 
     if not variant:
         choices = ", ".join(FAMILIES.get(name).variants)

@@ -36,22 +36,22 @@ _PACKAGES = ("stable_baselines3", "sb3_contrib")
 
 
 class SB3Agent:
-    """A trained model that acts; it learns by its recurrent state, or not at all.
+    """A trained model as an agent; it adapts by its recurrent state, or not at all.
 
-    The state of a recurrent model lasts over the ends of episodes and is new at the start of a
-    trial. A model trained on a `TrialFamily` is fed what that gave it. Observations that were
-    normalised in training by a wrapper of the environments are not normalised here.
+    A recurrent state is kept over the episodes of a trial. A model that was trained on a
+    `TrialFamily` gets the inputs of that family. Observations are not normalized, even if a wrapper
+    of the environments normalized them in training.
     """
 
     def __init__(self, model: BaseAlgorithm, family: TaskFamily) -> None:
-        """Take a model.
+        """Wrap a model.
 
         Args:
-            model: with a policy, trained on this family, on trials of it, or on one like it.
-            family: whose environments it is to act in.
+            model: a trained model whose spaces equal those of the family or of its trials.
+            family: family of the environments to act in.
 
         Raises:
-            ValueError: if its spaces are neither the family's nor those of trials.
+            ValueError: if the spaces differ.
         """
         if model.action_space != family.action_space:
             raise ValueError(
@@ -75,13 +75,13 @@ class SB3Agent:
         self.remembers = self._inputs is not None or _is_recurrent(model)
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> SB3Player:
-        """Begin with a new state."""
+        """A player with a new state."""
         del num_tasks, num_envs  # the state takes its size from the first observations
         return SB3Player(self._model, self._inputs, self._row_shape, generator)
 
 
 class SB3Player:
-    """Plays for a model; its state, if it has one, is of one batch of trials."""
+    """Acts with a model; keeps the recurrent state of one batch of trials, if there is one."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class SB3Player:
         self._is_start = True
 
     def act(self, moment: ActorInput) -> Tensor:
-        """The policy's actions; the model's own exploration, such as an ε, is left out."""
+        """Actions of the policy, without additional exploration such as ε-greedy."""
         given = moment.observations if self._inputs is None else self._inputs.encode(moment)
         flat = given.flatten(0, 1).numpy(force=True)
         starts, state = np.full(len(flat), self._is_start), self._state
@@ -114,30 +114,32 @@ class SB3Player:
         return chosen(moment, lambda _: predict(False), lambda _: predict(True))
 
     def adapt(self, episodes: Episodes) -> None:
-        """Nothing is learnt from episodes that were not lived through."""
+        """Do nothing: the model does not learn from recorded episodes."""
 
 
 def load_sb3_agent(
     path: Path, class_name: str, family: TaskFamily, *, device: torch.device | str = "cpu"
 ) -> SB3Agent:
-    """The agent of a model's file. Such a file can run any code: open those only that you trust.
+    """Load the agent of a model's file. Loading can run arbitrary code: trust the file's source.
 
     Args:
-        path: what the model's `save` wrote.
-        class_name: of the model, in `stable_baselines3` or `sb3_contrib`, such as "PPO".
-        family: whose environments it is to act in.
+        path: file that the model's `save` wrote.
+        class_name: class of the model in `stable_baselines3` or `sb3_contrib`, such as "PPO".
+        family: family of the environments to act in.
         device: where the policy is computed.
 
     Raises:
-        ValueError: if there is no such class, the file holds no such model, or its spaces do not
-            fit the family.
+        ValueError: if the class is unknown, the file does not hold such a model, or its spaces do
+            not fit the family.
     """
     model_type = _model_class(class_name)
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} must be a model that Stable-Baselines3 saved, it is no zip file")
+        raise ValueError(
+            f"{path} must be a model that Stable-Baselines3 saved, but it is not a zip file"
+        )
     try:
         model = model_type.load(path, device=device)
-    except Exception as error:  # unpickling fails in any way
+    except Exception as error:  # unpickling can raise any exception
         raise ValueError(
             f"{path} cannot be read as a model of class {class_name}: "
             f"{type(error).__name__}: {error}"
@@ -165,7 +167,7 @@ def _is_recurrent(model: BaseAlgorithm) -> bool:
 
 @contextmanager
 def _seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Let the global generators, from which these models draw, follow one of ours."""
+    """Seed the global generators, which these models use, from the given generator."""
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

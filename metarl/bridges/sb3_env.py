@@ -42,13 +42,14 @@ def as_sb3_vec_env(
     """Environments of a family, stepped in one call, for the agents of Stable-Baselines3.
 
     Args:
-        family: what tasks there are.
+        family: the task family.
         num_envs: number of environments n.
-        tasks: n points of the family's `task_space` to keep; None draws a task for each episode.
-        split: one of the family's splits, which tasks are drawn from.
-        seed: of tasks and episodes, from the first reset on; 0 or more.
+        tasks: fixed tasks, n points of the family's `task_space`; None samples a task for each
+            episode.
+        split: one of the family's splits, which tasks are sampled from.
+        seed: seed of tasks and episodes, 0 or more.
         device: where the simulator runs, if it is tensor code.
-        render_mode: "rgb_array" where the family has a picture, or None.
+        render_mode: "rgb_array" if the family can be rendered, or None.
 
     Raises:
         ValueError: if a name is unknown, or the tasks are not n points of the task space.
@@ -66,16 +67,16 @@ def as_sb3_vec_env(
 
 
 class TaskVecEnv(VecEnv):
-    """A `TaskVectorEnv` in the words of Stable-Baselines3.
+    """A `TaskVectorEnv` with the interface of Stable-Baselines3.
 
-    An environment whose episode ended has begun its next one. Its info then holds
-    "terminal_observation", "TimeLimit.truncated", the ended episode's "task" and, where the family
-    defines success, "is_success" of its last step; other infos are empty. The tasks that the
-    running episodes began with are in `reset_infos` and `get_attr("task")`.
+    Environments are reset in the step that ends an episode. The info then holds
+    "terminal_observation", "TimeLimit.truncated", the "task" of the episode that ended and, if the
+    family defines success, "is_success" of its last step; other infos are empty. The tasks of the
+    running episodes are in `reset_infos` and `get_attr("task")`.
 
-    There is no single environment inside. `get_attr` knows "task" and what all share (the
-    attributes of `TaskVectorEnv`); `set_attr` knows "task" and `env_method` "set_task": both keep
-    a task from the next episode on, or with None draw one for each episode.
+    There are no single environments inside. `get_attr` supports "task" and the attributes of
+    `TaskVectorEnv`; `set_attr` supports "task", and `env_method` supports "set_task": both fix the
+    task from the next episode on, or with None sample one for each episode.
     """
 
     def __init__(self, envs: TaskVectorEnv, *, seed: int) -> None:
@@ -96,7 +97,7 @@ class TaskVecEnv(VecEnv):
         return super().seed(drawn)
 
     def reset(self) -> Array:
-        """Begin an episode everywhere, with the seed and the options {"task": point} if set.
+        """Start an episode in every environment, with the seed and the options that were set.
 
         Raises:
             ValueError: if an option is unknown, or a task is given to some environments only.
@@ -106,7 +107,7 @@ class TaskVecEnv(VecEnv):
             raise ValueError("options must give a task to every environment, or to none")
         options = {"tasks": [one["task"] for one in given]} if all(given) else None
         observations, infos = self._envs.reset(seed=self._seeds[0], options=options)
-        self.reset_infos = [{"task": _own(task)} for task in infos["task"]]
+        self.reset_infos = [{"task": _copied(task)} for task in infos["task"]]
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -116,29 +117,29 @@ class TaskVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
-        """One step: observations [n, O], rewards [n], dones [n], and infos, new objects all."""
+        """One step: new observations [n, O], rewards [n], dones [n] and infos."""
         observations, rewards, terminated, truncated, infos = self._envs.step(self._actions)
         dones = terminated | truncated
-        told: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        info_list: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for index in np.flatnonzero(dones).tolist():
             timed_out = bool(truncated[index] and not terminated[index])
-            told[index] = _last_info(infos, index) | {"TimeLimit.truncated": timed_out}
-            self.reset_infos[index] = {"task": _own(infos["task"][index])}
-        return observations, rewards.astype(np.float32), dones, told
+            info_list[index] = _last_info(infos, index) | {"TimeLimit.truncated": timed_out}
+            self.reset_infos[index] = {"task": _copied(infos["task"][index])}
+        return observations, rewards.astype(np.float32), dones, info_list
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of each environment chosen.
+        """An attribute of the chosen environments.
 
         Raises:
             AttributeError: if there is none of this name.
         """
         chosen = self._chosen(indices)
         if attr_name == "task":
-            return [_own(task) for task in self._envs.task[chosen]]
+            return [_copied(task) for task in self._envs.task[chosen]]
         return [getattr(self._envs, attr_name)] * len(chosen)
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Keep a task, or None, in the environments chosen, from their next episode on.
+        """Set the task, or None, of the chosen environments from their next episode on.
 
         Raises:
             AttributeError: if `attr_name` is another than "task".
@@ -151,7 +152,7 @@ class TaskVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
-        """`set_task(task)` in the environments chosen.
+        """Call `set_task(task)` in the chosen environments.
 
         Raises:
             AttributeError: for another method.
@@ -163,16 +164,16 @@ class TaskVecEnv(VecEnv):
         return [None] * len(chosen)
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """False for each environment chosen: no single one could be wrapped."""
+        """False for each of the chosen environments, since none of them can be wrapped."""
         del wrapper_class
         return [False] * len(self._chosen(indices))
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """A picture of each environment; None without a render mode."""
+        """An image of each environment; None without a render mode."""
         return self._envs.render() or [None] * self.num_envs
 
     def close(self) -> None:
-        """Free what the simulator holds."""
+        """Close the simulator."""
         self._envs.close()
 
     def _set_task(self, chosen: NDArray[np.int64], task: object) -> None:
@@ -185,14 +186,17 @@ class TaskVecEnv(VecEnv):
 
 
 def _last_info(infos: dict[str, Any], index: int) -> dict[str, Any]:
-    """What one environment's ended episode ended with."""
+    """The info of an environment whose episode ended."""
     final = infos["final_info"]
-    info = {"terminal_observation": infos["final_obs"][index], "task": _own(final["task"][index])}
+    info = {
+        "terminal_observation": infos["final_obs"][index],
+        "task": _copied(final["task"][index]),
+    }
     if "success" in final:
         info["is_success"] = bool(final["success"][index])
     return info
 
 
-def _own(task: Any) -> Any:
-    """A point of a batch as an object of its own, not a view."""
+def _copied(task: Any) -> Any:
+    """A copy of one task of a batch."""
     return task.copy()

@@ -32,14 +32,14 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 
 class TaskVectorEnv(VectorEnv[Array, Array, Array]):
-    """Environments of one family, each with a task of its own, with NumPy outside.
+    """Environments of one family, each with a separate task, with NumPy arrays.
 
-    Tasks are drawn anew as episodes begin, or given. `infos["task"]` and, where the family defines
-    success, `infos["success"]` are in Gymnasium's format: a value for each environment, and under
-    "_task" and "_success" where it counts.
+    Tasks are resampled when episodes start, or fixed. `infos["task"]` and, if the family defines
+    success, `infos["success"]` have Gymnasium's format: a value for each environment, and a mask of
+    the valid values under "_task" and "_success".
 
-    The meaning of the autoreset modes is `SyncVectorEnv`'s. Differs: all environments draw from
-    one random stream, so a seed is one integer; and a reset leaves its options as they are.
+    Autoreset modes are the same as in `SyncVectorEnv`. Differs: all environments share one random
+    stream, so a seed is one integer; and a reset does not change its options.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        """Make the environments; nothing is random before the first reset.
+        """Create the environments; nothing is random before the first reset.
 
         Args:
-            family: what tasks there are.
+            family: the task family.
             num_envs: number of environments n.
-            tasks: n points of the family's `task_space` to keep; None draws a task for each
+            tasks: fixed tasks, n points of the family's `task_space`; None samples a task for each
                 episode.
-            split: one of the family's splits, which tasks are drawn from.
+            split: one of the family's splits, which tasks are sampled from.
             device: where the simulator runs, if it is tensor code.
             autoreset_mode: a mode of Gymnasium, or its value: "NextStep", "SameStep", "Disabled".
-            render_mode: "rgb_array" where the family has a picture, or None.
+            render_mode: "rgb_array" if the family can be rendered, or None.
 
         Raises:
             ValueError: if a name is unknown, or the tasks are not n points of the task space.
@@ -93,11 +93,11 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         return self._rows.astype(self.family.task_space.dtype)
 
     def set_tasks(self, tasks: object, env_mask: Mask | None = None) -> None:
-        """Keep tasks from the next episode on.
+        """Fix the tasks from the next episode on.
 
         Args:
-            tasks: n points of the family's `task_space`; None draws one for each episode.
-            env_mask: bool [n], in which environments; None means all.
+            tasks: n points of the family's `task_space`; None samples one for each episode.
+            env_mask: bool [n], true for the environments to change; None: all.
 
         Raises:
             ValueError: if the tasks are not n points of the task space.
@@ -110,12 +110,12 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begin episodes.
+        """Start episodes.
 
         Args:
-            seed: restarts the stream that tasks and episodes come from; None goes on with it.
-            options: "reset_mask", bool [n]: where episodes begin, by default everywhere; "task",
-                a point, or "tasks", n points: the tasks of the episodes that begin now.
+            seed: seeds the random stream of tasks and episodes; None continues it.
+            options: "reset_mask", bool [n]: the environments to reset, by default all; "task", a
+                point, or "tasks", n points: the tasks of the episodes that start.
 
         Raises:
             ValueError: if an option is unknown or does not fit, or `seed` is not an integer.
@@ -167,18 +167,18 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         return observations, rewards, terminated, truncated, infos
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """A picture of each environment, shape [height, width, 3]; None without a render mode."""
+        """An image of each environment, shape [height, width, 3]; None without a render mode."""
         if self.render_mode is None:
             return None
         assert isinstance(self._batch, RendersBatch)
         return tuple(self._batch.render(index, 0) for index in range(self.num_envs))
 
     def close_extras(self) -> None:
-        """Free what the simulator holds; `close` calls this once."""
+        """Close the simulator; `close` calls this once."""
         self._batch.close()
 
     def _begin(self, env_mask: Mask, given: Tasks | None = None) -> Array:
-        """Begin episodes in some environments; observations of all, [n, O]."""
+        """Start episodes in some environments; returns the observations of all, [n, O]."""
         seed = draw_seed(self.np_random)
         rows, drawn = self._rows.copy(), env_mask & ~self._keeps
         rows[env_mask] = (self._kept_rows if given is None else given)[env_mask]
@@ -191,12 +191,12 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         return _array(self._batch.reset(torch_generator(seed, "episodes"), mask))
 
     def _infos(self, success: Array | None, env_mask: Mask) -> dict[str, Any]:
-        """What a step tells of some environments."""
+        """The infos of a step for some environments."""
         infos = _masked("task", self.task, env_mask)
         return infos if success is None else infos | _masked("success", success, env_mask)
 
     def _check_order(self) -> Mask:
-        """Which episodes the last step ended."""
+        """The mask of episodes that the last step ended, if the next step is allowed."""
         if self._ended is None:
             raise ResetNeeded("reset must be called before step")
         if self._mode is AutoresetMode.DISABLED and self._ended.any():
@@ -228,13 +228,13 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
 
 
 def _array(batch: Tensor) -> Array:
-    """A batch [n, 1, …] as an array [n, …] of its own."""
+    """A copy of a batch [n, 1, …] as an array [n, …]."""
     copied: Array = batch.squeeze(1).numpy(force=True).copy()
     return copied
 
 
 def _masked(key: str, values: Array, env_mask: Mask) -> dict[str, Any]:
-    """Gymnasium's format: values where the mask is true, 0 elsewhere, and the mask.
+    """Infos in Gymnasium's format: values where the mask is true, 0 elsewhere, and the mask.
 
     >>> _masked("task", np.array([3, 4]), np.array([False, True]))
     {'task': array([0, 4]), '_task': array([False,  True])}
@@ -247,7 +247,7 @@ def _masked(key: str, values: Array, env_mask: Mask) -> dict[str, Any]:
 
 
 def _final(observations: Array, infos: dict[str, Any], env_mask: Mask) -> dict[str, Any]:
-    """Gymnasium's keys for the last step of episodes whose environments were reset with it."""
+    """Gymnasium's infos about the final step of episodes, if the same step resets them."""
     final_obs = np.full(len(env_mask), None, dtype=object)
     for index in np.flatnonzero(env_mask):
         final_obs[index] = observations[index].copy()

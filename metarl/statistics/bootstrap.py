@@ -2,7 +2,7 @@
 
 Scores of one algorithm are a matrix [runs, tasks]; runs differ in the training seed. A statistic
 also takes a stack of matrices, [..., runs, tasks], so that all resamples are computed at once.
-The statistics themselves are in `statistics` and `performance_profiles`.
+The statistics are in `scores` and `profiles`.
 """
 
 from __future__ import annotations
@@ -53,28 +53,28 @@ def stratified_bootstrap(
 ) -> Estimate:
     """A statistic of one or more score matrices with its percentile-bootstrap interval.
 
-    With two or more runs the tasks are strata: each task's runs are drawn anew with replacement,
-    independently for every task and matrix. The interval says what other training seeds would
-    give on these tasks, if the tasks of a run have no luck in common: where one policy plays all
-    tasks, as after meta-training, what a seed does to all of them alike is not in it, and the
-    runs' own means belong beside it. A single run cannot say either: if any matrix has only one,
-    whole tasks are drawn instead, the same for all matrices, and the interval says what these
-    runs would give on other tasks of the same distribution. `Estimate.resampled` tells which.
+    With two or more runs the tasks are strata: the runs of each task are resampled with
+    replacement, independently for every task and matrix. The interval then covers other training
+    seeds on the same tasks, assuming that the scores of a run on different tasks are independent.
+    After meta-training they are not, because one policy acts in all tasks: the interval misses
+    the effect of a seed on all tasks, so the means of the runs should be reported as well. If any
+    matrix has only one run, whole tasks are resampled instead, the same for all matrices, and the
+    interval covers other tasks of the same distribution. `Estimate.resampled` states which.
 
     Args:
-        statistic: of as many arrays [..., runs, tasks] as there are `scores`, giving shape [...],
-            as the functions of this module do.
-        scores: matrices [runs, tasks]; runs may differ in number, tasks not.
-        seed: of the resampling; the same seed gives the same interval.
-        num_resamples: bootstrap samples.
-        confidence: of the interval, in (0, 1).
+        statistic: function of as many arrays [..., runs, tasks] as there are `scores`; returns
+            shape [...].
+        scores: matrices [runs, tasks]; the numbers of runs may differ, the tasks must not.
+        seed: seed of the resampling.
+        num_resamples: number of bootstrap samples.
+        confidence: confidence level of the interval, in (0, 1).
 
     Returns:
         The statistic, lower and upper end, and what was resampled.
 
     Raises:
-        ValueError: if scores are no non-empty matrices of finite numbers, a number is out of range,
-            or the statistic does not keep the leading axes.
+        ValueError: if scores are not non-empty matrices of finite numbers, a number is out of
+            range, or the statistic does not keep the leading axes.
 
     Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.1. Differs: rliable gives a single run
     an interval of width zero.
@@ -108,12 +108,12 @@ def bootstrap_draws(
 
 
 def resampled_unit(*scores: ArrayLike) -> Literal["runs", "tasks"]:
-    """What the bootstrap draws: runs if every matrix [runs, tasks] has two or more, else tasks."""
+    """The unit of resampling: runs if every matrix [runs, tasks] has two or more, else tasks."""
     return "runs" if min(len(matrix) for matrix in _matrices(scores)) > 1 else "tasks"
 
 
 def percentile_ends(draws: ArrayLike, confidence: float) -> Scores:
-    """Both ends of the central interval that holds a share `confidence` of draws [n, ...].
+    """Both ends of the central interval that contains the fraction `confidence` of draws [n, ...].
 
     Returns:
         Shape [2, ...], the lower end first.
@@ -132,7 +132,7 @@ def as_scores(scores: ArrayLike, name: str = "scores") -> Scores:
     """Scores as float64 of shape [..., runs, tasks].
 
     Raises:
-        ValueError: if they are no matrix (or stack), have no runs or tasks, or are not finite.
+        ValueError: if they are not a matrix (or stack), have no runs or tasks, or are not finite.
     """
     try:
         matrices = np.asarray(scores, dtype=np.float64)

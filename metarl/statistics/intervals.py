@@ -28,12 +28,12 @@ def mean_interval(
 
     Args:
         values: one number per task (or run), shape [n], n ≥ 1.
-        confidence: of the interval, in (0, 1).
-        num_resamples: bootstrap samples.
-        seed: of the resampling; the same seed gives the same interval.
+        confidence: confidence level of the interval, in (0, 1).
+        num_resamples: number of bootstrap samples.
+        seed: seed of the resampling.
 
     Returns:
-        Mean, lower and upper end. With one value the interval is that value.
+        Mean, lower and upper end; with one value all three are that value.
 
     Raises:
         ValueError: if `values` is not a non-empty vector of finite numbers, or a number is out of
@@ -52,9 +52,9 @@ def mean_interval(
 
 
 def normal_interval(values: ArrayLike) -> Interval:
-    """Mean ± 1.96 s/√n, s² the sample variance (divided by n − 1): as few-shot papers report.
+    """Mean ± 1.96 s/√n with the sample variance s² (divided by n − 1), as few-shot papers report.
 
-    Of one value the interval is that value.
+    With one value, both ends of the interval are that value.
 
     Raises:
         ValueError: if `values` is not a non-empty vector of finite numbers.
@@ -75,17 +75,17 @@ def crossed_interval(scores: ArrayLike) -> Interval:
 
         mean ± 1.96 √(s²/n + r²/m)
 
-    s² is the sample variance of the n tasks' means over runs, r² that of the m runs' means over
-    tasks. With the variances σ_T² of tasks, σ_R² of runs and σ² of what is left, the expectation
-    of s²/n + r²/m is σ_T²/n + σ_R²/m + 2σ²/(nm): that of the mean, with σ²/(nm) too much. Where
-    runs are few their part rests on few numbers. One run has no r, so the interval is that of
-    `normal_interval`, over tasks only.
+    s² is the sample variance of the n tasks' means over runs, r² the sample variance of the m runs'
+    means over tasks. With variances σ_T² of tasks, σ_R² of runs and σ² of the residual, the
+    expectation of s²/n + r²/m is σ_T²/n + σ_R²/m + 2σ²/(nm), which exceeds the variance of the mean
+    by σ²/(nm). With few runs, r² is estimated from few numbers. With one run there is no r, and the
+    interval is that of `normal_interval`, over tasks only.
 
     Args:
-        scores: of m runs on the same n tasks, [runs, tasks].
+        scores: scores of m runs on the same n tasks, [runs, tasks].
 
     Raises:
-        ValueError: if `scores` is no non-empty matrix of finite numbers.
+        ValueError: if `scores` is not a non-empty matrix of finite numbers.
 
     >>> interval = crossed_interval([[1.0, 3.0], [3.0, 5.0]])
     >>> interval.mean, round(interval.high - interval.mean, 4)  # 1.96 √(2/2 + 2/2)

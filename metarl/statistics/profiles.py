@@ -1,6 +1,6 @@
-"""Performance profiles: how many scores lie above a threshold, for every threshold.
+"""Performance profiles: the fraction of scores above each threshold.
 
-One picture of the whole distribution of scores: where one algorithm's curve is above another's
+A profile shows the whole distribution of scores: if the profile of one algorithm is above another's
 everywhere, no choice of statistic reverses their order.
 """
 
@@ -36,9 +36,9 @@ class PerformanceProfile:
 
     thresholds: Scores  # [K]
     fractions: Scores  # [K], in [0, 1]
-    low: Scores  # [K], each an interval of its own: the whole curve leaves the band more often
+    low: Scores  # [K], pointwise: the whole curve leaves the band more often
     high: Scores  # [K]
-    resampled: Literal["runs", "tasks"]  # what the bands are over
+    resampled: Literal["runs", "tasks"]  # unit of resampling of the bands
 
 
 def performance_profiles(
@@ -53,21 +53,21 @@ def performance_profiles(
     """The profile of every algorithm at the same thresholds.
 
     Args:
-        scores: of each algorithm, by name, shape [runs, tasks].
+        scores: scores of each algorithm by name, shape [runs, tasks].
         thresholds: τ, in the scores' units, shape [K].
         average_runs: count tasks by their mean over runs (`average_score_profile`) instead of
-            single scores; this hides how much runs differ.
-        seed: of the bootstrap (see `stratified_bootstrap`); an algorithm's band does not depend on
-            which others are compared.
-        num_resamples: bootstrap samples.
-        confidence: of each point of the bands, in (0, 1).
+            single scores; this hides the differences between runs.
+        seed: seed of the bootstrap (see `stratified_bootstrap`); the band of an algorithm does not
+            depend on the others.
+        num_resamples: number of bootstrap samples.
+        confidence: confidence level at each threshold, in (0, 1).
 
     Returns:
         Profiles by name.
 
     Raises:
-        ValueError: if there is no algorithm, scores are no non-empty matrices of finite numbers,
-            thresholds no non-empty vector of them, or a number is out of range.
+        ValueError: if there is no algorithm, scores are not non-empty matrices of finite numbers,
+            thresholds are not a non-empty vector of finite numbers, or a number is out of range.
 
     Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.2.
     """

@@ -1,8 +1,8 @@
-"""Means with intervals, and the statistics by which algorithms are compared over runs and tasks.
+"""Statistics for comparing algorithms over runs and tasks.
 
 Scores of one algorithm are a matrix [runs, tasks]; each statistic also takes a stack of matrices,
-[..., runs, tasks]. Definitions are those of rliable (Agarwal et al. 2021, arXiv:2108.13264).
-Intervals come from `bootstrap`, curves over score thresholds from `performance_profiles`.
+[..., runs, tasks]. The definitions follow rliable (Agarwal et al. 2021, arXiv:2108.13264).
+Intervals are in `bootstrap`, performance profiles in `profiles`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def interquartile_mean(scores: ArrayLike) -> Values:
 
         IQM = 1/(n − 2c) Σ_{i=c+1}^{n−c} x_(i),   c = ⌊n/4⌋
 
-    with the n = runs · tasks scores x_(1) ≤ … ≤ x_(n) in order. Whole scores are cut, none is
-    weighted: where 4 does not divide n, more than half are kept, and all of fewer than four.
+    with the n = runs · tasks scores in order, x_(1) ≤ … ≤ x_(n). Scores are not weighted: if 4 does
+    not divide n, more than half of them are kept, and all of them if n < 4.
     This is `scipy.stats.trim_mean(scores, 0.25, axis=None)`.
 
     Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.3.
@@ -55,7 +55,7 @@ def interquartile_mean(scores: ArrayLike) -> Values:
 def optimality_gap(scores: ArrayLike, *, target: float = 1.0) -> Values:
     """Mean of max(target − score, 0) over runs and tasks, of scores [..., runs, tasks].
 
-    How far scores fall short of a target; what exceeds it earns nothing. Lower is better.
+    Scores above the target count as the target. Lower is better.
 
     Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.3.
     """
@@ -63,7 +63,7 @@ def optimality_gap(scores: ArrayLike, *, target: float = 1.0) -> Values:
 
 
 def probability_of_improvement(scores_x: ArrayLike, scores_y: ArrayLike) -> Values:
-    """How often a run of X beats a run of Y on the same task, averaged over tasks.
+    """Probability that a run of X has a higher score than a run of Y on the same task.
 
         1/M Σ_m 1/(NK) Σ_i Σ_j S(x_im, y_jm),   S = 1 if x > y, ½ if x = y, else 0
 
@@ -74,10 +74,10 @@ def probability_of_improvement(scores_x: ArrayLike, scores_y: ArrayLike) -> Valu
         scores_y: y, shape [..., K, M]; the columns are the same tasks.
 
     Returns:
-        In [0, 1]; ½ where neither is better.
+        The probability, in [0, 1]; ½ if neither is better.
 
     Raises:
-        ValueError: if the tasks are not as many, or either is no matrix of finite scores.
+        ValueError: if the numbers of tasks differ, or a matrix is not finite.
 
     Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.3.
     """
@@ -86,8 +86,8 @@ def probability_of_improvement(scores_x: ArrayLike, scores_y: ArrayLike) -> Valu
     x, y = x[..., :, None, :], y[..., None, :, :]
     wins = (x > y).mean(axis=(-3, -2, -1))
     wins_and_ties = (x >= y).mean(axis=(-3, -2, -1))
-    chances: Values = (wins + wins_and_ties) / 2
-    return chances
+    probabilities: Values = (wins + wins_and_ties) / 2
+    return probabilities
 
 
 def _mean(matrices: Scores) -> Values:

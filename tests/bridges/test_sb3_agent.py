@@ -247,7 +247,7 @@ def test_files_that_hold_no_such_model_are_refused(ppo, tmp_path):
     with pytest.raises(ValueError, match=r"sb3 must name a class .* got 'HerReplayBuffer'"):
         load_sb3_agent(tmp_path / "model.zip", "HerReplayBuffer", NAVIGATION)
     (tmp_path / "text.zip").write_text("text")
-    with pytest.raises(ValueError, match=r"text\.zip must be a model .*, it is no zip file"):
+    with pytest.raises(ValueError, match=r"text\.zip must be a model .*, but it is not a zip file"):
         load_sb3_agent(tmp_path / "text.zip", "PPO", NAVIGATION)
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("data", "{}")
@@ -265,7 +265,7 @@ class Bomb:
 def test_a_pickle_is_not_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("model.zip").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(ValueError, match="it is no zip file"):
+    with pytest.raises(ValueError, match="but it is not a zip file"):
         load_sb3_agent(Path("model.zip"), "PPO", NAVIGATION)
     assert not Path("exploded").exists()
 
