@@ -161,7 +161,8 @@ class MetricLearner(ABC):
 
     def make_backbone(self) -> Backbone:
         """The net of the embedding."""
-        return self.config.make_backbone(self.problem, 0)
+        backbone: Backbone = self.config.make_backbone(self.problem, 0)
+        return backbone
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters of the embedding."""

@@ -77,7 +77,8 @@ class RelationNet(MetricLearner):
 
     def make_backbone(self) -> Backbone:
         """The embedding, which down-samples in its first two blocks only."""
-        return self.config.make_backbone(self.problem, 0, num_pooled=_BLOCKS)
+        backbone: Backbone = self.config.make_backbone(self.problem, 0, num_pooled=_BLOCKS)
+        return backbone
 
     def init(self, generator: torch.Generator) -> Params:
         """Fresh parameters of both nets."""
