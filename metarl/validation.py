@@ -29,7 +29,6 @@ from typing import (
     get_type_hints,
 )
 
-import numpy as np
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 __all__ = [
@@ -103,7 +102,7 @@ def plain_value(value: Any) -> Any:
     >>> plain_value([Fraction(1, 2), 3])
     (0.5, 3)
     """
-    if isinstance(value, np.ndarray | np.generic):
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # an array or a number of NumPy
         return plain_value(value.tolist())
     if isinstance(value, list | tuple):
         items = tuple(plain_value(item) for item in value)

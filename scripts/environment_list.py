@@ -30,7 +30,8 @@ def print_environments() -> None:
             print(f"    {_span(entry)}: {missing}")
             continue
         except Exception as error:  # a third-party family can raise anything
-            print(f"    {_span(entry)}: cannot be created ({type(error).__name__}: {error})")
+            cause = error.__cause__ or error
+            print(f"    {_span(entry)}: cannot be created ({type(cause).__name__}: {cause})")
             continue
         for family in families:
             print(f"    {family.id:{width}}  {family.description}")

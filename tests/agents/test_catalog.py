@@ -73,7 +73,7 @@ def test_a_family_of_a_user_gets_the_references_of_the_structure_that_it_declare
 
 def test_spaces_of_a_bandit_are_no_structure():
     with pytest.raises(
-        ValueError, match=r"^UCB1 needs a Bernoulli bandit, and Own:plain declares no"
+        ValueError, match=r"^UCB1 needs a Bernoulli bandit, but Own:plain declares no structure"
     ):
         make_reference("ucb1", own.Lookalike())
     message = r"known for arms of p ~ U\(0, 1\) and for mirrored pairs, and Own:plain declares"

@@ -68,11 +68,10 @@ def test_check_names_unusual_ranges():
     }
     assert detail["box"] == "policies act around 0 in units of the boxes' half-widths"
     assert detail["off-center box"] == (
-        "unusual range of number 0 of an action, [500, 2000]: policies act around 1250 in units "
-        "of 750"
+        "unusual range of action component 0, [500, 2000]: policies act around 1250 in units of 750"
     )
     assert detail["half-bounded box"].startswith(
-        "unusual range of number 0 of an action (and 1 more), [3, inf]: policies act around 4 in"
+        "unusual range of action component 0 (and 1 more), [3, inf]: policies act around 4 in"
     )
     assert detail["discrete"] == "every action is a choice"
 

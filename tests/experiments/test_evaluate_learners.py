@@ -128,7 +128,10 @@ def test_learners_and_data_sets_are_listed(capsys):
     ("line", "message"),
     [
         ("fewshot protonet --dataset glyhps", "dataset must be one of .*; did you mean 'glyphs'"),
-        ("fewshot protonet --dataset sinusoid", "learner protonet needs classes"),
+        (
+            "fewshot protonet --dataset sinusoid",
+            "learner protonet needs a classification data set, got regression",
+        ),
         ("fewshot maml --dataset glyphs --train-ways 9", "train_ways must equal ways"),
         (
             "fewshot maml --dataset glyphs --batch-norm bach",

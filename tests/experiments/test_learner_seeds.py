@@ -137,7 +137,9 @@ def test_several_seeds_in_a_run_of_one_are_refused(alone):
 
 
 def test_a_mistake_in_several_seeds_leaves_nothing_behind(tmp_path):
-    with pytest.raises(ValueError, match="learner protonet needs classes"):
+    with pytest.raises(
+        ValueError, match="learner protonet needs a classification data set, got regression"
+    ):
         metarl("fewshot protonet --dataset sinusoid --seeds 2", tmp_path / "out")
     with pytest.raises(ValueError, match="seeds must be 1 or more, got 0"):
         metarl("fewshot maml --seeds 0", tmp_path / "out")

@@ -71,7 +71,7 @@ def test_all_environments_are_listed_and_broken_packages_named_in_one_line_each(
     assert any(line.startswith("    Navigation2D:maml17 ") for line in lines)
     assert any(line.startswith("    Own:n10-k5 ") for line in lines)
     assert "    n10-k5: cannot be created (NotImplementedError: not yet)" in lines
-    assert "    n10-k5: Quits:n10-k5 called sys.exit(0) as it was made" in lines
+    assert "    n10-k5: cannot be created (SystemExit: 0)" in lines
     assert "Stolen" not in done.stdout
     warnings = done.stderr.splitlines()
     assert sorted(line.split("'")[1] for line in warnings) == ["exits", "lacks", "raises", "thief"]
@@ -91,7 +91,7 @@ def test_a_name_of_a_broken_package_and_a_misspelt_one_are_answered_with_the_rea
     done = run(installed, "check Quits:n10-k5")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         2,
-        "metarl: Quits:n10-k5 called sys.exit(0) as it was made",
+        "metarl: the factory of Quits:n10-k5 failed with SystemExit: 0",
     )
 
 
@@ -100,5 +100,5 @@ def test_a_family_whose_constructor_raises_is_one_sentence(installed):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "metarl: Fails:n10-k5 cannot be created: NotImplementedError: not yet"
+        "metarl: the factory of Fails:n10-k5 failed with NotImplementedError: not yet"
     )

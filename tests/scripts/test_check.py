@@ -108,7 +108,9 @@ def test_a_family_that_cannot_be_made_is_a_failure_and_the_others_are_checked(ca
     register_family("Zero", lambda _: 1 // 0, description="a toy", variants=("a",))
     lines, code = checked(capsys, "--all")
     assert code == 1
-    assert lines[0].startswith("FAIL Zero:a: ZeroDivisionError: ")
+    assert lines[0].startswith(
+        "FAIL Zero:a: TypeError: the factory of Zero:a failed with ZeroDivisionError: "
+    )
     assert lines[1] == "Plain:plain"
     assert not any("sound" in line for line in lines)
 

@@ -240,8 +240,8 @@ def test_the_checkpoint_of_another_family_is_refused(tmp_path: Path):
 
 def test_a_checkpoint_that_does_not_fit_its_settings_is_refused(tmp_path: Path):
     learner = agent()
-    moments = learner._normalizer._seen
-    learner._normalizer._seen = replace(moments, mean=torch.zeros(2, dtype=torch.float64))
+    moments = learner._normalizer._input_moments
+    learner._normalizer._input_moments = replace(moments, mean=torch.zeros(2, dtype=torch.float64))
     learner.save(tmp_path / "agent")
     with pytest.raises(ValueError, match=r"must hold seen/mean as torch.float64 \[8\], it holds"):
         RL2.load(tmp_path / "agent", LOCK)

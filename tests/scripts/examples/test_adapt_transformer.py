@@ -171,7 +171,7 @@ def test_a_mask_of_two_axes_makes_transformers_branch_on_data_under_vmap():
 def test_layers_that_drop_are_refused():
     module = classifier()
     module.encoder.embeddings.dropout.p = 0.1  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match=r"'encoder.embeddings.dropout' drops units at random"):
+    with pytest.raises(ValueError, match=r"'encoder.embeddings.dropout' drops random units"):
         functional_module(module)
 
 

@@ -45,7 +45,9 @@ def test_the_model_it_wrote_is_measured_by_the_command_to_the_same_numbers(out, 
 
 def test_the_command_says_what_a_model_needs(out):
     model = str(out / "model.zip")
-    with pytest.raises(ValueError, match=r"sb3 must name the class of the model .*only if you"):
+    with pytest.raises(
+        ValueError, match=r"sb3 must name the class of the model .*only from sources that"
+    ):
         dispatch(["evaluate", model, "--env", "Bandit:n10-k5"])
     with pytest.raises(ValueError, match=r"--env must be given to measure .*model\.zip: a family"):
         dispatch(["evaluate", model, "--sb3", "RecurrentPPO"])
