@@ -102,12 +102,7 @@ def make_family(family_id: str) -> TaskFamily:
         raise ValueError(unknown_name(f"variant of {name}", variant, entry.variants))
     if plus and suffix != "task":
         raise ValueError(f"only '+task' may follow a variant, got {family_id!r}")
-    try:
-        family = _made(f"{name}:{variant}", entry.load(), variant)
-    except SystemExit as error:  # must not end a command that makes many families
-        raise ImportError(
-            f"{name}:{variant} called sys.exit({error.code!r}) as it was made"
-        ) from error
+    family = _made(f"{name}:{variant}", entry.load(), variant)
     if not isinstance(family, TaskFamily):
         raise TypeError(f"{name} must give a TaskFamily, got {type(family).__name__}")
     if family.id != f"{name}:{variant}":

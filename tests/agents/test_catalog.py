@@ -76,7 +76,7 @@ def test_spaces_of_a_bandit_are_no_structure():
         ValueError, match=r"^UCB1 needs a Bernoulli bandit, but Own:plain declares no structure"
     ):
         make_reference("ucb1", own.Lookalike())
-    message = r"known for arms of p ~ U\(0, 1\) and for mirrored pairs, and Own:plain declares"
+    message = r"known for arms with p ~ U\(0, 1\) and mirrored pairs, but Own:plain declares"
     with pytest.raises(ValueError, match=message):
         make_reference("bayes-optimal", own.OtherBandit())
 

@@ -73,7 +73,7 @@ def test_check_names_unusual_ranges():
     assert detail["half-bounded box"].startswith(
         "unusual range of action component 0 (and 1 more), [3, inf]: policies act around 4 in"
     )
-    assert detail["discrete"] == "every action is a choice"
+    assert detail["discrete"] == "all actions are discrete"
 
 
 @every_space
