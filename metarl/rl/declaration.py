@@ -85,7 +85,7 @@ def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> An
             f"config of {where} must be of type {settings_type.__name__}, "
             f"got {type(config).__name__}"
         )
-    if getattr(config, "action_divisor", family.action_scale) is None:
+    if hasattr(config, "action_divisor") and config.action_divisor is None:
         config = replace(config, action_divisor=family.action_scale)
     return config
 

@@ -458,3 +458,21 @@ def test_predictions_are_drawn_from_the_generator_given():
 def test_recorded_data_that_do_not_fit_are_rejected(call, error, message):
     with pytest.raises(error, match=message):
         call(tiny())
+
+
+@dataclass(frozen=True)
+class UndividedConfig:
+    """Settings without the number that actions are divided by."""
+
+    meta_batch_size: int = 2
+    step_size: float = 0.1
+
+
+class UndividedAgent(TinyAgent):
+    config_type = UndividedConfig
+
+
+def test_settings_without_an_action_divisor_fit_every_family():
+    family = make_family("Bandit:n10-k5")
+    assert family.action_scale is None
+    assert UndividedAgent(family).config == UndividedConfig()
