@@ -1,6 +1,7 @@
 # make install   .venv with the package and its tools
 # make demo      trains MAML-TRPO on 2D navigation, evaluates it on unseen tasks, writes a report
-# make test      lint, types, tests, and the wheel installed elsewhere
+# make docs      the documentation site, in build/site
+# make test      lint, types, tests, the site, and the wheel installed elsewhere
 # make test-slow learning tests, minutes each
 # make test-metaworld  Meta-World and the rest on the older MuJoCo it pins, in .venv-metaworld
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo/$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: install demo test lint types wheel test-slow test-metaworld clean
+.PHONY: install demo docs test lint types wheel test-slow test-metaworld clean
 
 install: .venv/installed
 
@@ -20,8 +21,16 @@ install: .venv/installed
 	touch $@
 
 .venv/test-tools: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
 	touch $@
+
+.venv/docs-tools: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: .venv/docs-tools
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo 'wrote build/site/index.html'
 
 demo: DEMO := $(DEMO)
 demo: .venv/installed

@@ -25,7 +25,7 @@ def test_the_listed_packages_are_those_of_the_source_tree():
 
 def test_what_only_the_repository_needs_is_not_installed():
     parts = {part for name in SETUPTOOLS["packages"] for part in name.split(".")}
-    assert parts & {"benchmark", "faults", "publish", "examples", "tests"} == set()
+    assert parts & {"benchmark", "faults", "publish", "website", "examples", "tests"} == set()
 
 
 def test_every_data_file_of_a_package_is_listed():
@@ -48,8 +48,9 @@ def test_the_installed_scripts_stay_thin():
 def test_every_dependency_has_a_pinned_version():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
-    extras = PROJECT["project"]["optional-dependencies"]["test"]
-    for requirement in [*PROJECT["project"]["dependencies"], *extras]:
+    extras = PROJECT["project"]["optional-dependencies"]
+    requirements = [*PROJECT["project"]["dependencies"], *extras["test"], *extras["docs"]]
+    for requirement in requirements:
         assert re.split(r"[<>=\[]", requirement)[0] in pinned
 
 

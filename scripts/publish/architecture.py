@@ -69,6 +69,7 @@ ORDER = (
     "metarl.scripts.benchmark",
     "metarl.scripts.faults",
     "metarl.scripts.publish",
+    "metarl.scripts.website",
     "metarl.scripts.examples",
 )
 """All packages, from the bottom up: a package imports only from those before it and from itself."""

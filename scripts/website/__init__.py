@@ -1,0 +1,1 @@
+"""Generation of the documentation site's pages and images from the code and from results/."""
