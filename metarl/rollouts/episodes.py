@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metarl.finite import NonFiniteError
 from metarl.tasks.actions import ActionLayout
-from metarl.tasks.family import BatchEnv
+from metarl.tasks.family import BatchEnv, Step
 
 __all__ = [
     "Actor",
@@ -26,10 +26,13 @@ __all__ = [
 Actor: TypeAlias = Callable[[Tensor], Tensor]
 """Observations [tasks, envs, O] ↦ actions [tasks, envs, A] in the environment's units."""
 
+_FIRST_CAPACITY = 64
+"""Times for which memory is reserved at first."""
+
 
 @dataclass(frozen=True)
 class Episodes:
-    """One episode of each environment, padded to the horizon."""
+    """One episode of each environment, padded to the longest of them: T steps."""
 
     observations: Tensor  # [N, E, T + 1, O]; entry t + 1 follows step t
     actions: Tensor  # [N, E, T, A], or [N, E, T] int64
@@ -61,6 +64,9 @@ class Episodes:
 def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes:
     """Run one episode in every environment of a batch.
 
+    Collection stops when all episodes have ended, so that its time and memory follow the longest
+    episode, not the horizon. Random numbers are drawn for the steps taken only.
+
     Args:
         env: the batch; it is reset first and may be used again afterwards.
         actor: maps observations to actions; owns its own randomness.
@@ -78,43 +84,94 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     observation = env.reset(generator)
     lead, steps = (env.num_tasks, env.num_envs), env.horizon
     require_env_shape("observations", observation, (*lead, *env.observation_space.shape))
-    observations = observation.new_empty(*lead, steps + 1, observation.shape[-1])
-    observations[:, :, 0] = observation
-    actions: Tensor | None = None
-    rewards = observation.new_empty(*lead, steps)
-    terminated = torch.empty(*lead, steps, dtype=torch.bool, device=observation.device)
-    truncated = torch.empty_like(terminated)
-    success: Tensor | None = None
-    for t in range(steps):
-        action = actor(observation)
-        require_action_shape(env, action)
-        observation, reward, term, trunc, reached = env.step(action)[:5]
-        require_env_shape("observations", observation, (*lead, observations.shape[-1]))
-        require_env_shape("rewards", reward, lead)
-        if actions is None:
-            actions = action.new_empty(*lead, steps, *action.shape[2:])
-        actions[:, :, t] = action
-        observations[:, :, t + 1] = observation
-        rewards[:, :, t] = reward
-        terminated[:, :, t] = term
-        truncated[:, :, t] = trunc
-        if reached is not None:
-            success = torch.zeros_like(terminated) if success is None else success
-            success[:, :, t] = reached
-    assert actions is not None
-    mask = _alive(terminated | truncated)
-    finite_rewards = torch.isfinite(rewards) | ~mask
-    require_finite_rollout("observations", torch.isfinite(observations).all(-1), observations)
-    require_finite_rollout("rewards", finite_rewards, rewards)
-    return Episodes(
-        observations,
-        actions,
-        torch.where(mask, rewards, 0),
-        terminated & mask,
-        truncated & mask,
-        mask,
-        None if success is None else success & mask,
-    )
+    record = _EpisodeRecord(observation, steps)
+    ended = torch.zeros(lead, dtype=torch.bool, device=observation.device)
+    for _ in range(steps):
+        actions = actor(observation)
+        require_action_shape(env, actions)
+        step = env.step(actions)
+        observation = step.observations
+        require_env_shape("observations", observation, (*lead, *env.observation_space.shape))
+        require_env_shape("rewards", step.rewards, lead)
+        record.add(actions, step)
+        ended = ended | step.terminated | step.truncated
+        if bool(ended.all()):
+            break
+    return record.episodes()
+
+
+class _TimeBuffer:
+    """Values of successive times in one tensor [N, E, time, ...], which grows as needed."""
+
+    def __init__(self, most: int, dtype: torch.dtype | None = None) -> None:
+        """
+        Args:
+            most: maximum number of times.
+            dtype: dtype of the tensor; None: the dtype of the first values.
+        """
+        self._most, self._size, self._dtype = most, 0, dtype
+        self._values: Tensor | None = None
+
+    def append(self, values: Tensor) -> None:
+        """Copy the values [N, E, ...] of the next time."""
+        held, size = self._values, self._size
+        if held is None or size == held.shape[2]:
+            capacity = min(self._most, max(_FIRST_CAPACITY, 2 * size))
+            shape = (*values.shape[:2], capacity, *values.shape[2:])
+            grown = values.new_empty(shape, dtype=self._dtype or values.dtype)
+            if held is not None:
+                grown[:, :, :size] = held
+            held, self._dtype = grown, grown.dtype
+            self._values = grown
+        held[:, :, size] = values
+        self._size += 1
+
+    @property
+    def values(self) -> Tensor:
+        """The values of all times so far, contiguous."""
+        assert self._values is not None
+        return self._values[:, :, : self._size].contiguous()
+
+
+class _EpisodeRecord:
+    """Collects the steps of one episode of each environment."""
+
+    def __init__(self, first_observations: Tensor, horizon: int) -> None:
+        self._observations = _TimeBuffer(horizon + 1)
+        self._observations.append(first_observations)
+        self._actions = _TimeBuffer(horizon)
+        self._rewards = _TimeBuffer(horizon, first_observations.dtype)
+        self._terminated, self._truncated, self._success = (
+            _TimeBuffer(horizon, torch.bool) for _ in range(3)
+        )
+        self._has_success = False
+
+    def add(self, actions: Tensor, step: Step) -> None:
+        self._actions.append(actions)
+        self._observations.append(step.observations)
+        self._rewards.append(step.rewards)
+        self._terminated.append(step.terminated)
+        self._truncated.append(step.truncated)
+        success = step.success
+        self._has_success |= success is not None
+        self._success.append(torch.zeros_like(step.terminated) if success is None else success)
+
+    def episodes(self) -> Episodes:
+        observations, rewards = self._observations.values, self._rewards.values
+        terminated, truncated = self._terminated.values, self._truncated.values
+        mask = _alive(terminated | truncated)
+        finite_rewards = torch.isfinite(rewards) | ~mask
+        require_finite_rollout("observations", torch.isfinite(observations).all(-1), observations)
+        require_finite_rollout("rewards", finite_rewards, rewards)
+        return Episodes(
+            observations,
+            self._actions.values,
+            torch.where(mask, rewards, 0),
+            terminated & mask,
+            truncated & mask,
+            mask,
+            self._success.values & mask if self._has_success else None,
+        )
 
 
 def _alive(ends: Tensor) -> Tensor:

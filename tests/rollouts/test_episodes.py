@@ -284,3 +284,47 @@ def test_the_first_environments_of_each_task_are_views_of_all_fields():
         whole, view = getattr(got, field.name), getattr(part, field.name)
         assert torch.equal(view, whole[:, :1])
         assert view.data_ptr() == whole.data_ptr()
+
+
+class Lengthy(Countdown):
+    """The same episodes under another horizon, which only the environments with long episodes
+    reach."""
+
+    def __init__(self, horizon: int, longest: int = 5) -> None:
+        super().__init__()
+        self.horizon, self.longest = horizon, longest
+
+    def step(self, actions: Tensor) -> Step:
+        step = super().step(actions)
+        return step._replace(terminated=step.terminated | (self.time >= self.longest))
+
+
+@pytest.mark.parametrize("longest", [5, 63, 64, 65, 200])
+def test_collection_stops_with_the_longest_episode(longest, monkeypatch):
+    monkeypatch.setitem(globals(), "LENGTHS", torch.tensor([[1, 3], [longest, 2]]))
+    env = Lengthy(10_000, longest)
+    got = episodes(env)
+    assert env.time == longest
+    assert got.rewards.shape == (2, 2, longest)
+    assert got.observations.shape == (2, 2, longest + 1, 3)
+    assert all(part.is_contiguous() for part in (got.observations, got.actions, got.rewards))
+    assert got.mask[1, 0].all()
+    assert got.observations[1, 0, :, 2].tolist() == list(range(longest + 1))
+    assert got.rewards[1, 0].tolist() == [100 + t for t in range(1, longest + 1)]
+
+
+def test_episodes_and_random_numbers_do_not_depend_on_the_horizon():
+    def collected(horizon: int) -> tuple[Episodes, Tensor]:
+        noise = torch.Generator().manual_seed(0)
+
+        def noisy(observations: Tensor) -> Tensor:
+            return actor(observations) + torch.randn(2, 2, 1, generator=noise)
+
+        found = collect(Lengthy(horizon), noisy, torch.Generator())
+        return found, torch.rand(3, generator=noise)
+
+    (short, after_short), (long, after_long) = collected(6), collected(1000)
+    assert torch.equal(after_short, after_long)
+    for field in fields(short):
+        one, other = getattr(short, field.name), getattr(long, field.name)
+        assert one is other is None or torch.equal(one, other)
