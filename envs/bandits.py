@@ -26,7 +26,7 @@ _WANG = "Wang et al. 2016 (arXiv:1611.05763)"
 
 
 def _set_bandit_spaces(family: TensorFamily, pulls: int, arms: int) -> None:
-    family.horizon, family.behaviour = pulls, "choices"
+    family.horizon, family.behavior = pulls, "choices"
     family.observation_description = "a constant 0"
     # Gymnasium warns about a Box with equal bounds, so this one is wider than the constant 0.
     family.observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)

@@ -60,7 +60,7 @@ class TabularMDP(TensorFamily):
     )
     task_description = "10 states, 5 actions; mean rewards N(1, 1), transitions Dirichlet(1)"
     observation_description = "the state, one-hot"
-    behaviour = "choices"
+    behavior = "choices"
     structure = structure.TabularMDP(_STATES, _ACTIONS)
     horizon = _HORIZON
 

@@ -78,7 +78,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     if name == "report":
-        return import_module("metarl.report")  # a package that can be called
+        return import_module("metarl.report")  # this package is callable
     if name not in _MODULES:
         raise AttributeError(f"module 'metarl' has no attribute {name!r}")
     value = getattr(import_module(f"metarl.{_MODULES[name]}"), name)

@@ -22,7 +22,7 @@ __all__ = ["LEARNER_PREFIX", "Entry", "PluginFailure", "Registry", "import_modul
 
 _LOGGER = logging.getLogger("metarl")
 LEARNER_PREFIX = "fewshot-"
-"""How runs and checkpoints name few-shot learners; no registered name begins so."""
+"""Prefix of few-shot learners in runs and checkpoints; registered names cannot begin with it."""
 _OWN_PACKAGE = "metarl"  # the top-level package of built-in entry points
 
 
@@ -82,8 +82,8 @@ class Registry:
     ) -> None:
         """
         Args:
-            kind: what the entries are, as error messages call them.
-            entries: the first entries.
+            kind: name of the kind of entries in error messages.
+            entries: initial entries.
             group: entry-point group of the packages that register here, built-in ones included.
         """
         self.kind = kind
@@ -113,7 +113,7 @@ class Registry:
 
         Raises:
             TypeError: if its name or its description is not a text.
-            ValueError: if the name is taken or no word, or the entry point is not
+            ValueError: if the name is taken or has other characters, or the entry point is not
                 "module:attribute".
         """
         _require_text(f"name of the {self.kind}", entry.name)
@@ -137,7 +137,8 @@ class Registry:
 
         Raises:
             ImportError: if the package that registers it could not be loaded.
-            ValueError: if there is none, with the nearest name and the packages that failed.
+            ValueError: if there is none; the message has the nearest name and the packages that
+                failed.
         """
         self._load_plugins()
         if name in self._entries or not self.failures:
@@ -220,28 +221,30 @@ def _top_package(value: str) -> str:
     return value.partition(":")[0].partition(".")[0].strip()
 
 
-def import_module(name: str, *, asked_by: str) -> ModuleType:
+def import_module(name: str, *, option: str) -> ModuleType:
     """A user's module.
 
     Args:
-        name: as an import statement has it.
-        asked_by: the option that named it, as messages begin.
+        name: dotted name of the module.
+        option: the option that names it, for error messages.
 
     Raises:
-        ValueError: if there is none of the name, or importing it fails in any way.
+        ValueError: if there is no such module, or importing it fails in any way.
     """
     if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
         raise ValueError(
-            f"{asked_by} must name a module, as an import statement does, got {name!r}"
+            f"{option} must be the name of a module, as in an import statement, got {name!r}"
         )
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if f"{name}.".startswith(f"{error.name}."):
             raise ValueError(
-                f"{asked_by} must name a module that exists, got {name!r}; "
-                "it is looked for in the working directory and among installed packages"
+                f"{option} must be the name of an existing module, got {name!r}; "
+                "the working directory and the installed packages are searched"
             ) from error
-        raise ValueError(f"module {name!r} needs what is missing: {error}") from error
+        raise ValueError(
+            f"module {name!r} needs a module that is not installed: {error}"
+        ) from error
     except (Exception, SystemExit) as error:  # the user's own code may fail in any way
         raise ValueError(f"module {name!r} failed: {type(error).__name__}: {error}") from error

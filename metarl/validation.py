@@ -96,7 +96,7 @@ class Settings:
 
 
 def plain_value(value: Any) -> Any:
-    """A value whose numbers, arrays and lists of other kinds are Python's own numbers and tuples.
+    """Convert NumPy numbers to Python numbers, and arrays and lists to tuples.
 
     >>> from fractions import Fraction
     >>> plain_value([Fraction(1, 2), 3])
@@ -123,9 +123,9 @@ def check_value(name: str, value: object, hint: Any) -> None:
     """Reject a value that does not fit a type.
 
     Args:
-        name: of the setting or argument, as the message begins.
+        name: name of the setting or argument, at the start of the message.
         value: anything.
-        hint: a type as a field of `Settings` has it.
+        hint: a type that a field of `Settings` may have.
 
     Raises:
         ValueError: stating what was needed and what was given.
@@ -179,7 +179,7 @@ def _check_union(name: str, value: object, choices: tuple[Any, ...]) -> None:
         return
     others = [choice for choice in choices if choice is not type(None)]
     if len(others) == 1 and _is_of_kind(value, others[0]):
-        check_value(name, value, others[0])  # the type is right: its range is what can be wrong
+        check_value(name, value, others[0])  # a type fits, so only its range can be wrong
         return
     for choice in others:
         try:
@@ -286,11 +286,11 @@ def short_repr(value: object) -> str:
 
 
 def as_path(name: str, value: object) -> Path:
-    """A path that was given as a text or a path.
+    """A path from a string or a path.
 
     Raises:
         TypeError: if it is something else.
-        ValueError: if it is empty or no path of a file system.
+        ValueError: if it is empty or not a valid path.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be a path, got {short_repr(value)}")
@@ -351,10 +351,10 @@ Value = TypeVar("Value")
 
 
 def lookup(kind: str, name: str, choices: Mapping[str, Value]) -> Value:
-    """The choice of this name.
+    """The choice with this name.
 
     Raises:
-        ValueError: if there is none, with the nearest.
+        ValueError: if there is none; the message has the nearest name.
     """
     if name not in choices:
         raise ValueError(unknown_name(kind, name, choices))
@@ -380,7 +380,7 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Reject a value that is not one of the choices.
 
     Raises:
-        ValueError: with the nearest.
+        ValueError: naming the choices, and the nearest if there is one.
     """
     if value not in choices:
         raise ValueError(unknown_name(name, value, choices))

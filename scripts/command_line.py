@@ -108,7 +108,7 @@ def import_named_modules(arguments: Sequence[str]) -> list[str]:
     if names:
         sys.path.insert(0, str(Path.cwd()))
     for name in names:
-        import_module(name, asked_by="--import")
+        import_module(name, option="--import")
     return rest
 
 

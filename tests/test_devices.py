@@ -43,7 +43,7 @@ def test_cuda_is_the_gpu_or_refused_never_replaced(cuda):
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:1", "CPU", ""])
-def test_an_unknown_name_is_refused(name):
+def test_an_unknown_name_is_rejected(name):
     message = f"device must be auto, cpu or cuda, got {name!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
         resolve_device(name)

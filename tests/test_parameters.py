@@ -58,6 +58,6 @@ def test_leading_axes_are_kept_and_each_entry_is_its_own_vector():
 
 
 @pytest.mark.parametrize("shape", [(8,), (10,), (9, 1), (1, 9)])
-def test_a_vector_of_another_size_is_refused(shape):
+def test_a_vector_of_another_size_is_rejected(shape):
     with pytest.raises(ValueError, match=r"vector must have shape \(9,\), got \([\d, ]*\)"):
         unflatten(torch.zeros(shape), params())

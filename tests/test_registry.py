@@ -81,7 +81,7 @@ def test_a_name_is_registered_once():
         ("a", None, TypeError, "description of thing 'a' must be a string, got None"),
     ],
 )
-def test_names_and_descriptions_that_lists_and_files_cannot_hold_are_refused(
+def test_names_and_descriptions_that_lists_and_files_cannot_hold_are_rejected(
     name, description, error, message
 ):
     registry = Registry("thing")
@@ -128,7 +128,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Plugin]]:
 
 
 def fail() -> None:
-    raise RuntimeError("no licence")
+    raise RuntimeError("no license")
 
 
 def test_entries_of_installed_packages_are_loaded_once_at_the_first_lookup(installed):
@@ -169,7 +169,7 @@ def test_a_script_that_takes_a_built_in_name_is_told_at_once(installed):
 @pytest.mark.parametrize(
     ("run", "reason"),
     [
-        (fail, "RuntimeError: no licence"),
+        (fail, "RuntimeError: no license"),
         (lambda: sys.exit(0), "SystemExit: 0"),
         (lambda: __import__("no_such_module_of_ours"), "ModuleNotFoundError: No module named"),
     ],
@@ -200,7 +200,7 @@ def test_a_broken_package_is_reported_in_one_line_and_leaves_the_others(
 
 def test_a_broken_built_in_package_is_not_hidden(installed):
     installed.append(Plugin("metarl-toolkit", fail, "metarl.things"))
-    with pytest.raises(RuntimeError, match="no licence"):
+    with pytest.raises(RuntimeError, match="no license"):
         list(Registry("thing", group=GROUP))
 
 
@@ -225,4 +225,4 @@ def test_an_entry_whose_module_exits_is_an_import_error(monkeypatch, tmp_path):
     with pytest.raises(ImportError, match=r"^Exits: module 'exiting_module' called sys.exit\(0\)$"):
         registry.load("Exits")
     with pytest.raises(ValueError, match="module 'exiting_module' failed: SystemExit: 0"):
-        import_module("exiting_module", asked_by="--import")
+        import_module("exiting_module", option="--import")

@@ -76,7 +76,7 @@ def test_the_global_generators_are_left_alone():
     assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
 
 
-def test_a_negative_seed_is_refused():
+def test_a_negative_seed_is_rejected():
     with pytest.raises(ValueError, match="seed must be 0 or more, got -1"):
         derive_seed(-1, "a")
 

@@ -90,7 +90,7 @@ def test_numbers_and_arrays_of_other_libraries_become_what_files_can_hold(change
 @pytest.mark.parametrize(
     ("value", "error"), [(None, TypeError), (3, TypeError), ("", ValueError), ("a\0b", ValueError)]
 )
-def test_what_is_no_path_is_refused(value, error):
+def test_what_is_no_path_is_rejected(value, error):
     with pytest.raises(error, match=r"^out must be a path"):
         as_path("out", value)
     assert as_path("out", "a b") == Path("a b")
@@ -147,13 +147,13 @@ def test_counts_at_or_above_the_bound_pass(value):
     require_at_least("num_tasks", value, 2)
 
 
-def test_a_count_below_the_bound_is_refused():
+def test_a_count_below_the_bound_is_rejected():
     with pytest.raises(ValueError, match="num_tasks must be 2 or more, got 1"):
         require_at_least("num_tasks", 1, 2)
 
 
 @pytest.mark.parametrize("value", [2.5, 3.0, True, "3", None])
-def test_a_count_that_is_no_whole_number_is_refused(value):
+def test_a_count_that_is_no_whole_number_is_rejected(value):
     with pytest.raises(ValueError, match=f"num_tasks must be a whole number, 2 or .*got {value!r}"):
         require_at_least("num_tasks", value, 2)
 

@@ -123,11 +123,13 @@ class _InformativeArmActor:
         self._informative, self._reward_step = structure.num_targets, structure.reward_step
         self._arms = torch.full(lead, self._informative, device=device)
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         """The informative arm first, then the target."""
-        if moment.previous_actions is not None:
-            revealed = (moment.previous_rewards / self._reward_step).round().to(torch.int64) - 1
-            was_revealed = moment.previous_actions == self._informative
+        if actor_input.previous_actions is not None:
+            revealed = (actor_input.previous_rewards / self._reward_step).round().to(
+                torch.int64
+            ) - 1
+            was_revealed = actor_input.previous_actions == self._informative
             self._arms = torch.where(was_revealed, revealed, self._arms)
         return self._arms
 

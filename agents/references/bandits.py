@@ -98,16 +98,16 @@ class BanditPlayer:
         zeros = torch.zeros(*lead, rule.num_arms, dtype=torch.float64, device=generator.device)
         self._counts = ArmCounts(zeros, zeros, 0)
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         """Count the previous rewards and return the next arms.
 
         Raises:
             ValueError: if the trial is longer than specified.
         """
-        if moment.previous_actions is not None:
+        if actor_input.previous_actions is not None:
             successes, failures, total = self._counts
-            arms = moment.previous_actions.unsqueeze(-1)
-            rewards = moment.previous_rewards.to(successes).unsqueeze(-1)
+            arms = actor_input.previous_actions.unsqueeze(-1)
+            rewards = actor_input.previous_rewards.to(successes).unsqueeze(-1)
             successes = successes.scatter_add(-1, arms, rewards)
             self._counts = ArmCounts(
                 successes, failures.scatter_add(-1, arms, 1 - rewards), total + 1

@@ -78,10 +78,10 @@ class _Searcher:
         self._time = torch.zeros(lead, dtype=torch.int64, device=device)
         self._episode = torch.zeros_like(self._time)
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         """The next step of the search, or toward the goal if it was found."""
-        if moment.previous_actions is not None:
-            self._update(moment, moment.previous_actions)
+        if actor_input.previous_actions is not None:
+            self._update(actor_input, actor_input.previous_actions)
         next_cells = self._walks[self._episode, self._time + 1]
         targets = torch.where(self._goals >= 0, self._goals, next_cells)
         next_cells_of_moves = (self._cells.unsqueeze(-2) + self._moves).clamp(0, self._size - 1)
@@ -90,13 +90,13 @@ class _Searcher:
     def adapt(self, episodes: Episodes) -> None:
         """Do nothing: the actor learns while acting."""
 
-    def _update(self, moment: ActorInput, actions: Tensor) -> None:
+    def _update(self, actor_input: ActorInput, actions: Tensor) -> None:
         """Update cells and goals after the previous actions."""
         num_walks, num_cells = self._walks.shape[:2]
         reached = (self._cells + self._moves[actions]).clamp(0, self._size - 1)
-        found = (moment.previous_rewards > 0).unsqueeze(-1)
+        found = (actor_input.previous_rewards > 0).unsqueeze(-1)
         self._goals = torch.where(found, reached, self._goals)
-        ended = moment.episode_ended
+        ended = actor_input.episode_ended
         self._cells = torch.where(ended.unsqueeze(-1), self._start, reached)
         self._time = torch.where(ended, 0, self._time + 1).clamp(max=num_cells - 2)
         self._episode = (self._episode + ended).clamp(max=num_walks - 1)

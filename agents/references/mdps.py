@@ -117,16 +117,16 @@ class MDPActor:
         self._states = torch.zeros_like(self._episode)
         self._values: Tensor | None = None  # [N, E, T, S, A]
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         """Learn from the previous transitions and return the actions with the highest values."""
-        states = moment.observations.argmax(-1)
-        if moment.previous_actions is not None:
-            self._learn(moment, states)
+        states = actor_input.observations.argmax(-1)
+        if actor_input.previous_actions is not None:
+            self._learn(actor_input, states)
         self._states = states
         if self._values is None:
             self._values = self._plan()
-        elif bool(moment.episode_ended.any()):
-            begins = moment.episode_ended[..., None, None, None]
+        elif bool(actor_input.episode_ended.any()):
+            begins = actor_input.episode_ended[..., None, None, None]
             self._values = torch.where(begins, self._plan(), self._values)
         *_, num_actions = self._values.shape
         rows = (self._time * self._values.shape[-2] + states)[..., None, None]
@@ -137,14 +137,14 @@ class MDPActor:
     def adapt(self, episodes: Episodes) -> None:
         """Do nothing: the actor learns while acting."""
 
-    def _learn(self, moment: ActorInput, states: Tensor) -> None:
-        actions, ended = moment.previous_actions, moment.episode_ended
+    def _learn(self, actor_input: ActorInput, states: Tensor) -> None:
+        actions, ended = actor_input.previous_actions, actor_input.episode_ended
         assert actions is not None
         self._belief = observed(
             self._belief,
             self._states,
             actions,
-            moment.previous_rewards,
+            actor_input.previous_rewards,
             next_states=states,
             continues=~ended,
         )

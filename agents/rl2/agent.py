@@ -137,20 +137,20 @@ class RL2(Agent[RL2Config]):
 
     @torch.no_grad()
     def policy_at(
-        self, moment: ActorInput, state: MemoryState | None
+        self, actor_input: ActorInput, state: MemoryState | None
     ) -> tuple[Distribution, MemoryState]:
         """The policies of all environments at one step, [N · E], and the memory after it.
 
         Args:
-            moment: observations and the previous step.
+            actor_input: observations and the previous step.
             state: the memory, which may be changed in place; None at the start of a trial.
         """
-        inputs = self.inputs.encode(moment).flatten(0, 1)
+        inputs = self.inputs.encode(actor_input).flatten(0, 1)
         if state is None:
             state = self.policy.start(self.params, len(inputs))
         cleared = None
-        if self.config.clear_each_episode and moment.previous_actions is not None:
-            cleared = moment.episode_ended.flatten()
+        if self.config.clear_each_episode and actor_input.previous_actions is not None:
+            cleared = actor_input.episode_ended.flatten()
             inputs = forget_others(inputs, cleared, self.policy.observation_size)
         return self.policy.step(self.params, self._policy_inputs(inputs), state, cleared)
 
@@ -236,11 +236,11 @@ class RL2Player:
         self._agent, self._generator = agent, generator
         self._state: MemoryState | None = None
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         """Actions of all environments; updates the memory."""
-        distribution, self._state = self._agent.policy_at(moment, self._state)
-        actions = draw(distribution, moment.deterministic.flatten(), self._generator)
-        return actions.view(*moment.deterministic.shape, *actions.shape[1:])
+        distribution, self._state = self._agent.policy_at(actor_input, self._state)
+        actions = draw(distribution, actor_input.deterministic.flatten(), self._generator)
+        return actions.view(*actor_input.deterministic.shape, *actions.shape[1:])
 
     def adapt(self, episodes: object) -> None:
         """Do nothing: the memory learned from the episodes while acting in them."""

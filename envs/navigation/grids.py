@@ -42,7 +42,7 @@ class _GridTasks(NamedTuple):
 
 
 def _set_grid_spaces(family: TensorFamily, size: int) -> None:
-    family.observation_description, family.behaviour = "the cell (x, y)", "path"
+    family.observation_description, family.behavior = "the cell (x, y)", "path"
     family.observation_space = spaces.Box(0.0, size - 1.0, (2,), np.float32)
     family.action_space = spaces.Discrete(5)
 

@@ -38,7 +38,7 @@ __all__ = [
 
 def set_plane_spaces(family: TensorFamily, reach: float) -> None:
     """Set the spaces of a family: it observes the position and moves by ±`reach` per coordinate."""
-    family.observation_description, family.behaviour = "the position", "path"
+    family.observation_description, family.behavior = "the position", "path"
     family.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     family.action_space = spaces.Box(-reach, reach, (2,), np.float32)
 

@@ -1,8 +1,8 @@
 """Adaptation: several inner steps of all tasks at once, differentiable as a whole.
 
 Supervised few-shot learning and meta-reinforcement learning both call `adapt`; they differ only in
-the loss and the data. Losses and data come from the caller: this module knows no model, no
-environment and no outer optimizer.
+the loss and the data. Losses and data come from the caller: this module is independent of models,
+environments and outer optimizers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
     Ordinary autograd differentiates the result correctly, whatever layers the loss uses: if
     torch's own rules would be wrong (the second derivative of a normalization layer, taken outside
     `vmap`), the backward pass is computed inside `vmap` here. "unrolled" and "first_order" with
-    explicit batching may be differentiated any number of times, everything else once.
+    explicit batching may be differentiated any number of times, all other combinations once.
 
     Tensors that the loss takes from outside `params` get a gradient with mode "unrolled" and
     explicit batching only: otherwise a support set that requires grad is rejected, and a tensor
@@ -158,7 +158,7 @@ def _run(
     step: Callable[[TaskState, Batch], TaskState],
     whole_path: bool,
 ) -> list[Params]:
-    """All steps of the inner loop; without the path, what came before a step is released."""
+    """All steps of the inner loop; without the path, earlier states are released."""
     path = [state.params]
     for batch in batches:
         if not whole_path:

@@ -27,7 +27,7 @@ class PerStep:
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """The loss that adaptation descends, the rule and number of its steps, and their computation.
+    """The loss that adaptation minimizes, the rule, the number of steps, and how to compute them.
 
     Raises:
         ValueError: if a field is out of its range.
@@ -44,7 +44,7 @@ class InnerLoop:
     "unrolled": through a graph of all steps, memory grows with them.
     "recurrence": the same gradient from one Hessian-vector product per step; memory grows only by
     one set of parameters per step.
-    "first_order": the inner gradients count as constants (FOMAML)."""
+    "first_order": the inner gradients are treated as constants (FOMAML)."""
     batching: Literal["vmap", "explicit"] = "vmap"
     """"vmap": any loss of one task. "explicit": the loss itself handles the task axis; faster for
     multilayer perceptrons on a CPU."""
@@ -93,7 +93,7 @@ def task_count(batches: Sequence[Batch]) -> int:
     sizes = {leaf.shape[0] if leaf.dim() else -1 for leaf in leaves}
     if len(sizes) != 1 or sizes & {-1, 0}:
         raise ValueError(
-            "support and query must hold tensors whose first axis is one number of tasks above 0, "
-            f"got shapes {[tuple(leaf.shape) for leaf in leaves]}"
+            "support and query must hold tensors whose first axis is the same number of tasks, "
+            f"1 or more, got shapes {[tuple(leaf.shape) for leaf in leaves]}"
         )
     return sizes.pop()

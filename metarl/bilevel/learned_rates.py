@@ -39,7 +39,7 @@ class Rates:
     """Names of other parameters with one entry per step (scales and offsets of batch norm)."""
 
     def init(self, params: Params, adapted: Collection[str]) -> Params:
-        """Learned rates of the adapted parameters, at their start."""
+        """Initial values of the learned rates of the adapted parameters."""
         moved = {name: params[name] for name in adapted}
         if self.kind == "per-parameter":
             return {_RATE + name: torch.full_like(p, self.inner_lr) for name, p in moved.items()}
@@ -53,15 +53,15 @@ class Rates:
             }
         return {}
 
-    def working(self, params: Params, adapted: Collection[str]) -> Params:
-        """Values that each task starts with and that are not learned: velocities of zero."""
+    def initial_velocities(self, params: Params, adapted: Collection[str]) -> Params:
+        """Initial velocities (zero), which belong to a task's state; {} without momentum."""
         if self.kind != "momentum":
             return {}
         return {_VELOCITY + name: torch.zeros_like(params[name]) for name in adapted}
 
     @property
     def rule(self) -> InnerRule:
-        """The inner rule, for the core."""
+        """The inner rule for `InnerLoop`."""
         if self.kind == "fixed" and not self.schedules:
             return sgd(self.inner_lr)
         move = {
@@ -104,15 +104,15 @@ def _with_momentum(params: Params, grads: Params) -> Params:
 
 
 def _over(p: Tensor, rate: Tensor) -> Tensor:
-    """A rate (with the task axis of p, if it has one) that multiplies every entry of p."""
+    """A rate, with the task axis of p if it has one, reshaped to multiply every entry of p."""
     return rate.reshape(*rate.shape, *[1] * (p.dim() - rate.dim()))
 
 
 def _moved_on(schedule: Tensor) -> Tensor:
-    """Slots [..., slots, C], the first dropped and the last kept."""
+    """Slots [..., slots, C] shifted by one: the first is dropped and the last repeated."""
     return torch.cat([schedule[..., 1:, :], schedule[..., -1:, :]], -2)
 
 
 def _moved_on_last(schedule: Tensor) -> Tensor:
-    """Steps [..., S], the first dropped and the last kept."""
+    """Steps [..., S] shifted by one: the first is dropped and the last repeated."""
     return torch.cat([schedule[..., 1:], schedule[..., -1:]], -1)

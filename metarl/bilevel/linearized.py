@@ -35,9 +35,9 @@ __all__ = ["LinearizedAdaptation", "linearize_adaptation"]
 class _Step:
     state: TaskState  # before the step, [tasks, ...]; its parameters are leaves of the graph
     adapted: Params  # the leaves that the rule moves
-    grads: Params  # inner gradients with their graph; mode "first_order": of `adapted`, no graph
+    grads: Params  # inner gradients with graph; "first_order": for `adapted` only, no graph
     losses: Tensor  # [tasks], no graph
-    slopes: Params  # gradients of the losses that the rule sees change, no graph
+    slopes: Params  # gradients of `losses`, no graph
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def linearize_adaptation(
     Raises:
         ValueError: if `inner.batching` is "vmap", or as `adapt`.
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), app. of the RL experiments, which leaves the
-    product to finite differences; here it is exact.
+    Source: Finn et al. 2017 (arXiv:1703.03400), app. of the RL experiments. Differs: the products
+    are exact, not finite differences.
     """
     if inner.batching != "explicit":
         raise ValueError("inner.batching must be 'explicit' to linearize adaptation, got 'vmap'")

@@ -69,11 +69,12 @@ def meta_gradient(
 
     An `outer_loss` may use the parameters at every step and the support data: a credit for
     sampling (E-MAML), a penalty on the divergence at each step (ProMP), a proximal term. The
-    gradient flows through all sets of parameters, in every mode; the data count as constants.
+    gradient flows through all sets of parameters, in every mode; the data are treated as constants.
     With an `outer_loss`, memory grows by one set of parameters per step and task.
 
     With `inner.chunk_size`, chunks of tasks are adapted and differentiated one after another, so
-    one chunk determines the peak memory. A loss must not depend on how many tasks it sees.
+    one chunk determines the peak memory. A loss must not depend on the number of tasks in its
+    batch.
 
     Args:
         params: θ, shared by all tasks.

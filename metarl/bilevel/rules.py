@@ -15,25 +15,26 @@ from metarl.parameters import Params
 __all__ = ["InnerRule", "RuleState", "StatefulRule", "sgd"]
 
 InnerRule: TypeAlias = Callable[[Params, Params], Params]
-"""(parameters, gradients) -> parameters, elementwise and without a state. Rates that are learned
-belong among the parameters."""
+"""(parameters, gradients) -> parameters, elementwise and without a state. Learned rates must be
+part of the parameters."""
 
 RuleState: TypeAlias = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class StatefulRule:
-    """An inner rule that remembers, and that may use the value of the loss.
+    """An inner rule with a state, which may also use the value of the loss.
 
-    Momentum, second moments, a count of steps, the hidden state of a learned optimizer. Each task
-    has its own state, and gradients flow through it. Both functions serve one task, without a task
-    axis, whatever the batching of the inner loop; they must work under `torch.func.vmap`.
+    Examples of a state are momentum, second moments, a step count, and the hidden state of a
+    learned optimizer. Each task has a separate state, and gradients flow through it. Both functions
+    handle one task, without a task axis, whatever the batching of the inner loop; they must work
+    under `torch.func.vmap`.
 
-    Numbers that are learned (rates, weights of an optimizer) belong among the parameters.
+    Learned numbers (rates, weights of an optimizer) must be part of the parameters.
 
         state_0 = init(θ_0),   θ_{s+1}, state_{s+1} = step(θ_s, ∇L(θ_s), state_s, L(θ_s))
 
-    With mode "first_order" the gradient and the loss count as constants.
+    With mode "first_order" the gradient and the loss are treated as constants.
     """
 
     init: Callable[[Params], RuleState]
@@ -48,7 +49,7 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
 
     Args:
         learning_rate: α, one number for all parameters or one entry for each parameter's name.
-            Learned rates belong among the parameters and need their own rule.
+            Learned rates must be part of the parameters and need a custom rule.
 
     Returns:
         A rule for `InnerLoop`. Parameters without a gradient stay as they are.

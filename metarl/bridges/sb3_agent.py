@@ -96,9 +96,11 @@ class SB3Player:
         self._state: tuple[np.ndarray[Any, Any], ...] | None = None
         self._is_start = True
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         """Actions of the policy, without additional exploration such as ε-greedy."""
-        given = moment.observations if self._inputs is None else self._inputs.encode(moment)
+        given = (
+            actor_input.observations if self._inputs is None else self._inputs.encode(actor_input)
+        )
         flat = given.flatten(0, 1).numpy(force=True)
         starts, state = np.full(len(flat), self._is_start), self._state
 
@@ -111,7 +113,7 @@ class SB3Player:
             return batch.reshape(*given.shape[:2], *self._row_shape)
 
         self._is_start = False
-        return chosen(moment, lambda _: predict(False), lambda _: predict(True))
+        return chosen(actor_input, lambda _: predict(False), lambda _: predict(True))
 
     def adapt(self, episodes: Episodes) -> None:
         """Do nothing: the model does not learn from recorded episodes."""

@@ -1,6 +1,6 @@
 """Recordings of how an agent acts before and after it adapts: paths, choices or videos.
 
-The family selects the kind (`TaskFamily.behaviour`). `metarl.plots.behavior` draws paths and
+The family selects the kind (`TaskFamily.behavior`). `metarl.plots.behavior` draws paths and
 choices; `video` writes files of frames.
 """
 
@@ -98,9 +98,9 @@ def record_behavior(
     recorder = RolloutRecorder(
         agent, family, tasks, protocol, stages, num_episodes, torch.device(device)
     )
-    if family.behaviour == "path":
+    if family.behavior == "path":
         return _record_paths(recorder)
-    if family.behaviour == "choices":
+    if family.behavior == "choices":
         return _record_choices(recorder)
     return record_videos(agent, family, tasks, protocol, stages=stages, device=device)
 

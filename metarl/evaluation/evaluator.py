@@ -218,10 +218,10 @@ def _actor(player: Player, deterministic: bool) -> Actor:
     def act(observations: Tensor) -> Tensor:
         lead = observations.shape[:2]
         never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
-        moment = ActorInput(
+        actor_input = ActorInput(
             observations, None, observations.new_zeros(lead), never, never | deterministic
         )
-        return player.act(moment)
+        return player.act(actor_input)
 
     return act
 

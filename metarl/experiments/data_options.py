@@ -12,6 +12,7 @@ import torch
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.datasets.catalog import make_tasks
 from metarl.storage.files import read_json_object
+from metarl.storage.renamed import with_current_options
 
 __all__ = ["DataOptions", "data_beside", "stored_data"]
 
@@ -46,7 +47,7 @@ def stored_data(config: Mapping[str, Any]) -> DataOptions:
         raise ValueError(
             "config.json is damaged: data_dir must be a string and dataset_options strings"
         )
-    return DataOptions(None if folder is None else Path(folder), tuple(options))
+    return DataOptions(None if folder is None else Path(folder), with_current_options(options))
 
 
 def data_beside(checkpoint: Path) -> DataOptions:

@@ -219,7 +219,7 @@ def _own_agent(word: str, family: TaskFamily) -> AdaptiveAgent:
     module_name, _, attribute = word.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    module = import_module(module_name, asked_by="target")
+    module = import_module(module_name, option="target")
     make = getattr(module, attribute, None)
     if not callable(make):
         raise ValueError(

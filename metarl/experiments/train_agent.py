@@ -16,7 +16,7 @@ from metarl.rl.agent import Agent
 from metarl.rl.registry import load_agent
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
-from metarl.runs.resume import read_run, refuse_changes, settled
+from metarl.runs.resume import read_run, reject_changes, settled
 from metarl.storage.settings import read_settings
 from metarl.tasks.registry import make_family
 
@@ -112,14 +112,14 @@ class AgentExperiment:
         wanted: dict[str, Any] = {"agent": self.name, "environment": settings.env}
         wanted |= {"seed": settings.seed, "seeds": settings.seeds}
         named = {"agent", *given} | ({"environment"} if "env" in given else set())
-        refuse_changes(named, wanted, vars(stored))
+        reject_changes(named, wanted, vars(stored))
         where = f"{settings.out}: agent_config"
         kept = read_settings(type(self.agent_config), stored.agent_config, where=where)
         changed = {k: v for k, v in vars(self.agent_config).items() if k in given}
         if changed:
             merged = dataclasses.replace(kept, **changed)
             agent = load_agent(self.name)(make_family(stored.environment), merged)
-            refuse_changes(given, vars(agent.config), vars(kept))
+            reject_changes(given, vars(agent.config), vars(kept))
         settings = settled(settings, stored, {*given} - {"seed"})
         settings = dataclasses.replace(settings, env=stored.environment, seeds=stored.seeds)
         return dataclasses.replace(self, settings=settings, agent_config=kept)

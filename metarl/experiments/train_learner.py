@@ -28,7 +28,7 @@ from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
 from metarl.runs.metrics import read_metrics
 from metarl.runs.progress import measuring
-from metarl.runs.resume import read_run, refuse_changes, settled
+from metarl.runs.resume import read_run, reject_changes, settled
 from metarl.storage.checkpoints import holds_optimizer, read_header
 from metarl.storage.files import read_json_object
 from metarl.validation import Count, WholeNumber
@@ -198,15 +198,15 @@ class LearnerExperiment:
         wanted |= {"seed": settings.seed, "seeds": settings.seeds}
         named = {"agent", *given} | ({"environment"} if "dataset" in given else set())
         if not stored.agent.startswith(LEARNER_PREFIX):
-            refuse_changes({"agent"}, wanted, vars(stored))
+            reject_changes({"agent"}, wanted, vars(stored))
         where, held = f"{settings.out}: agent_config", stored.agent.removeprefix(LEARNER_PREFIX)
         name, kept = read_learner(held, stored.agent_config, where=where)
         if self.name == name:  # an earlier version may have stored another name
             named.discard("agent")
-        refuse_changes(named, wanted, vars(stored))
-        refuse_changes(given, vars(config), vars(kept))
+        reject_changes(named, wanted, vars(stored))
+        reject_changes(given, vars(config), vars(kept))
         options = {"dataset_options": data.options}
-        refuse_changes(given, {"dataset_options": settings.dataset_options}, options)
+        reject_changes(given, {"dataset_options": settings.dataset_options}, options)
         settings = dataclasses.replace(
             settled(settings, stored, {*given} - {"seed"}),
             dataset=stored.environment,

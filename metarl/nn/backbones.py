@@ -1,4 +1,4 @@
-"""Nets of the few-shot learners, as pure functions of named parameters.
+"""Networks of the few-shot learners, as pure functions of named parameters.
 
 `init` samples parameters, `features` embeds points, `logits` adds a linear head. Data have a task
 axis; a parameter has one too, or is shared by all tasks. A backbone holds sizes but no tensors.

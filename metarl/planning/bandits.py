@@ -1,8 +1,8 @@
 """The exact Bayes optimum of small Bernoulli bandits with independent uniform arms.
 
 Arms with equal counts are interchangeable, so a state is a multiset of (pulls, successes), one
-entry for each arm. There are few states for a short horizon with any number of arms, and for two
-arms with any horizon; between the two there are too many.
+entry for each arm. The number of states is small for a short horizon with any number of arms, and
+for two arms with any horizon; for many arms and a long horizon it is too large.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class BanditPlan:
     """Expected sum of rewards over the horizon."""
     horizon: int
     num_slots: int
-    """Entries of a state: the arms that can have been pulled before the last pull, and one more."""
+    """Entries of a state: the number of arms that can be pulled before the last pull, plus one."""
     keys: Tensor  # [M] int64, ascending, one for each state
-    slots: Tensor  # [M] int64, which of a state's arms to pull
+    slots: Tensor  # [M] int64, index of the entry whose arm is optimal
 
     def arms(self, successes: Tensor, failures: Tensor) -> Tensor:
-        """The arm to pull, [...] int64, after integer counts [..., k], fewer than the horizon."""
+        """The arm to pull, [...] int64, after counts [..., k] with a sum below the horizon."""
         pulls = (successes + failures).to(torch.int64)
         codes = pulls * (pulls + 1) // 2 + successes.to(torch.int64)
         ordered = codes.sort(dim=-1, descending=True)
@@ -85,22 +85,23 @@ def optimal_bandit_plan(num_arms: int, horizon: int) -> BanditPlan:
 
     Args:
         num_arms: k.
-        horizon: n, pulls in all.
+        horizon: n, total number of pulls.
 
     Raises:
         ValueError: if a number is below 1, or there are more than 5 million states.
 
-    Source: Berry & Fristedt 1985, sec. 2.4 (dynamic programming); merging arms is ours.
+    Source: Berry & Fristedt 1985, sec. 2.4 (dynamic programming). Differs: merges interchangeable
+    arms.
     """
     require_at_least("num_arms", num_arms, 1)
     require_at_least("horizon", horizon, 1)
     slots = min(num_arms, horizon)
-    # Each unordered state is at most slots! ordered ones, which are quick to count.
+    # Each unordered state corresponds to at most slots! ordered states, which are easy to count.
     fewest = math.comb(horizon - 1 + 2 * slots, 2 * slots) // math.factorial(slots)
     if fewest > _MOST_STATES or num_plan_states(num_arms, horizon) > _MOST_STATES:
         raise ValueError(
             f"the exact optimum needs at most {_MOST_STATES} states of counts, got more with "
-            f"num_arms {num_arms} and horizon {horizon}; take a Gittins index instead"
+            f"num_arms {num_arms} and horizon {horizon}; use a Gittins index instead"
         )
     levels = [np.zeros((1, slots), dtype=np.int64)]
     for _ in range(horizon - 1):
@@ -129,7 +130,7 @@ def optimal_bandit_plan(num_arms: int, horizon: int) -> BanditPlan:
 
 
 def _key_base(horizon: int) -> int:
-    """The number of codes, or one more: odd, so that no digit is lost if keys overflow."""
+    """The number of codes, plus one if it is even: an odd base loses no digit if keys overflow."""
     return (horizon + 1) * (horizon + 2) // 2 | 1
 
 
@@ -171,7 +172,7 @@ def _successors(states: Ints) -> tuple[list[Ints], NDArray[np.float64]]:
 def _backup(
     states: Ints, after: tuple[Ints, NDArray[np.float64]] | None, horizon: int
 ) -> tuple[NDArray[np.float64], Ints]:
-    """Values of the states and the arm that attains each, from the keys and values one pull on."""
+    """Values and optimal entries of states, from the keys and values one pull later."""
     successors, returns = _successors(states)
     if after is not None:
         keys, values = after

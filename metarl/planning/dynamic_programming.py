@@ -1,8 +1,8 @@
 """Optimal policies and action values of small Markov decision processes.
 
-Under a known model, with exploration bonuses, or under the best process of a set. All functions are
-for finite horizons without discount, and vectorized over leading axes: all processes of a batch are
-planned at once.
+The model is known, has exploration bonuses, or is the best process of a confidence set. All
+functions assume a finite horizon without discount, and are vectorized over leading axes: all
+processes of a batch are planned at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Plan", "optimal_plan", "action_values", "bonus_action_values", "exte
 class Plan(NamedTuple):
     """Optimal values and actions of each state at each time."""
 
-    values: Tensor  # [..., T + 1, S]; the last are 0
+    values: Tensor  # [..., T + 1, S]; values at time T are 0
     actions: Tensor  # [..., T, S] int64
 
 
@@ -88,15 +88,15 @@ def action_values(rewards: Tensor, transitions: Tensor, horizon: int) -> Tensor:
 def bonus_action_values(
     rewards: Tensor, transitions: Tensor, bonus: Tensor, bonus_per_step: Tensor, horizon: int
 ) -> Tensor:
-    """Values of actions under a model with bonuses for rewards and transitions that are uncertain.
+    """Action values under a model with bonuses for uncertain rewards and transitions.
 
         Q_t(s, a) = r(s, a) + b(s, a) + (T − 1 − t) c(s, a) + Σ_s' P(s' | s, a) max_a' Q_{t+1}
 
     Args:
         rewards: r. Shape [..., S, A].
         transitions: P. Shape [..., S, A, S].
-        bonus: b, of the reward. Shape [..., S, A].
-        bonus_per_step: c, of the transition, for each step that is left after this one.
+        bonus: b, bonus for the reward. Shape [..., S, A].
+        bonus_per_step: c, bonus for the transition, per step that is left after this one.
             Shape [..., S, A].
         horizon: T.
 
@@ -152,7 +152,7 @@ def extended_action_values(
         index = order[..., None, None, :].expand_as(transitions)
         probs = transitions.gather(-1, index)
         best = (probs[..., :1] + transition_slack.unsqueeze(-1) / 2).clamp(max=1)
-        # The others keep what they had, from the second best on, until nothing is left.
+        # In order of value, the other states keep their probability until the total reaches 1.
         kept = probs[..., 1:].cumsum(-1).minimum(1 - best)
         probs = torch.cat([best, kept.diff(dim=-1, prepend=torch.zeros_like(best))], dim=-1)
         expected = (probs * best_first[..., None, None, :]).sum(-1)

@@ -1,8 +1,8 @@
 """Gittins indices of a Bernoulli arm with a uniform prior, by dynamic programming.
 
-The index of an arm is the certain reward per pull that is as good as the arm, the value of the
-information that the arm gives included. Over an infinite discounted horizon always pulling the arm
-of the highest index is optimal; over a finite horizon it is a heuristic, close to the optimum.
+The index of an arm is the certain reward per pull that is as good as the arm, including the value
+of the information that the arm gives. Over an infinite discounted horizon always pulling the arm of
+the highest index is optimal; over a finite horizon it is a heuristic, close to the optimum.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from metarl.validation import require_at_least, require_between
 
 __all__ = ["discounted_indices", "finite_horizon_indices"]
 
-_NEGLIGIBLE = 1e-4  # weight of what lies beyond the lookahead
+_NEGLIGIBLE = 1e-4  # total discount weight of the pulls beyond the lookahead
 _LONGEST_LOOKAHEAD = 1000  # as in the code of Duan et al. 2016
 
 
@@ -32,7 +32,7 @@ def discounted_indices(discount: float, num_pulls: int, *, resolution: int = 500
     Args:
         discount: γ, in [0, 1).
         num_pulls: largest number of pulls in the table.
-        resolution: points of λ in [0, 1]; between two the index is interpolated.
+        resolution: points of λ in [0, 1]; the index is interpolated between them.
 
     Returns:
         The index after n pulls with s successes at [n, s], float64, shape
@@ -69,8 +69,8 @@ def finite_horizon_indices(horizon: int, *, resolution: int = 500) -> Tensor:
     with s successes in n pulls; the index is the λ at which C_h is 0.
 
     Args:
-        horizon: of the whole trial: n + h is at most this.
-        resolution: points of λ in [0, 1]; between two the index is interpolated.
+        horizon: length of the whole trial; n + h is at most this.
+        resolution: points of λ in [0, 1]; the index is interpolated between them.
 
     Returns:
         The index with h pulls left after n pulls with s successes at [h, n, s], float32, shape

@@ -35,7 +35,7 @@ def sample_dirichlet(concentrations: Tensor, generator: torch.Generator) -> Tens
 
     Args:
         concentrations: α > 0, float. Shape [..., S].
-        generator: on the same device.
+        generator: random generator on the same device.
 
     Returns:
         Distributions over the last axis, shape [..., S].
@@ -105,7 +105,7 @@ def observed(
         τ ← τ + 1,   μ ← μ + (r − μ) / τ,   α(s, a, s') ← α(s, a, s') + 1
 
     Args:
-        belief: before it, leading axes [...].
+        belief: the belief before the transition, leading axes [...].
         states: s, int64. Shape [...].
         actions: a, int64. Shape [...].
         rewards: r. Shape [...].

@@ -17,9 +17,9 @@ def search_path(
     """A walk that visits all candidate cells of the goal one after another, nearest first.
 
     Among equally near cells the walk takes the one with the fewest unvisited neighbors, so that no
-    cell is left behind, and among several of them the smallest (x, y). If the walk visits a new
-    candidate at every step once the first can be reached, then no walk finds a goal that is uniform
-    over the candidates earlier on average: at each step it has visited as many as possible.
+    cell is left behind, and among several of them the smallest (x, y). If, from the first reachable
+    candidate on, the walk visits a new candidate at every step, then it is optimal on average for a
+    goal that is uniform over the candidates: at each step it has visited as many as possible.
 
     Args:
         size: cells along each side.
@@ -33,7 +33,7 @@ def search_path(
     Raises:
         ValueError: if a number is below 1, or a cell lies off the grid.
 
-    Source: the order of ties is Warnsdorff's (1823) for knights. A cell is walked to along x first.
+    Source: ties are broken as in Warnsdorff's rule for knight's tours (1823). Paths follow x first.
     """
     require_at_least("size", size, 1)
     require_at_least("num_steps", num_steps, 1)

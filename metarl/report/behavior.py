@@ -42,9 +42,9 @@ def _agent_behavior(group: RunGroup[Evaluation], device: DeviceName) -> Block:
         shown = record_behavior(
             agent,
             family,
-            evaluation.tasks[: _NUM_TASKS[family.behaviour]],
+            evaluation.tasks[: _NUM_TASKS[family.behavior]],
             evaluation.protocol,
-            num_episodes=_NUM_EPISODES[family.behaviour],
+            num_episodes=_NUM_EPISODES[family.behavior],
             device=chosen,
         )
     except (ValueError, RuntimeError) as error:  # no checkpoint, or no renderer

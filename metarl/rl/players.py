@@ -108,9 +108,9 @@ class PolicyPlayer:
         """The modes of the policies."""
         return self._policy.distribution(self.params, observations).mode()
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         """Sampled actions, or modes in environments that act deterministically."""
-        return chosen(moment, self.actor, self.mode)
+        return chosen(actor_input, self.actor, self.mode)
 
     def adapt(self, episodes: Episodes) -> None:
         """Take one adaptation step."""
@@ -124,9 +124,9 @@ class StatelessPlayer:
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         """Actions of the function."""
-        return self._actor(moment.observations)
+        return self._actor(actor_input.observations)
 
     def adapt(self, episodes: Episodes) -> None:
         """Do nothing."""
@@ -138,10 +138,10 @@ class _UserPlayer:
     def __init__(self, player: Any) -> None:
         self._player = player
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         with _named_failures("act"):
-            actions = torch.as_tensor(self._player.act(moment.observations))
-        return actions.to(moment.observations.device)
+            actions = torch.as_tensor(self._player.act(actor_input.observations))
+        return actions.to(actor_input.observations.device)
 
     def adapt(self, episodes: Episodes) -> None:
         if hasattr(self._player, "adapt"):
@@ -201,8 +201,8 @@ class _Unadapted:
     def __init__(self, player: Player) -> None:
         self._player = player
 
-    def act(self, moment: ActorInput) -> Tensor:
-        return self._player.act(moment)
+    def act(self, actor_input: ActorInput) -> Tensor:
+        return self._player.act(actor_input)
 
     def adapt(self, episodes: Episodes) -> None:
         """Do nothing."""

@@ -17,18 +17,18 @@ __all__ = ["chosen", "random_actor"]
 
 
 def chosen(
-    moment: ActorInput,
+    actor_input: ActorInput,
     stochastic: Callable[[Tensor], Tensor],
     deterministic: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """The deterministic action of each environment that requests it, stochastic ones elsewhere."""
-    requested = moment.deterministic
+    requested = actor_input.deterministic
     if not bool(requested.any()):
-        return stochastic(moment.observations)
-    best = deterministic(moment.observations)
+        return stochastic(actor_input.observations)
+    best = deterministic(actor_input.observations)
     if bool(requested.all()):
         return best
-    drawn = stochastic(moment.observations)
+    drawn = stochastic(actor_input.observations)
     return torch.where(requested.view(*requested.shape, *(1,) * (best.dim() - 2)), best, drawn)
 
 

@@ -56,7 +56,7 @@ class TrialFamily(TaskFamilyWrapper):
             family.observation_space, family.action_space, family.action_scale
         )
         self.horizon = num_episodes * family.horizon
-        self.behaviour = "video"
+        self.behavior = "video"
         self.observation_description = (
             f"{family.observation_description}, previous action and reward, end of an episode"
         )

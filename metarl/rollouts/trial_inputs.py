@@ -51,26 +51,29 @@ class TrialInputs:
         assert self.observation_space.shape is not None
         return int(self.observation_space.shape[0]) + self._layout.encoded_size + 2
 
-    def encode(self, moment: ActorInput) -> Tensor:
+    def encode(self, actor_input: ActorInput) -> Tensor:
         """Encode one input of all environments. Shape [N, E, size].
 
         Raises:
             ValueError: if the size of the observations differs from the space's.
         """
-        observations = moment.observations
+        observations = actor_input.observations
         size = self.size - self._layout.encoded_size - 2
         if observations.shape[2:] != (size,):
             raise ValueError(
                 f"observations must have shape [tasks, envs, {size}], got "
                 f"{tuple(observations.shape)}"
             )
-        if moment.previous_actions is None:
+        if actor_input.previous_actions is None:
             unused = observations.new_zeros(
                 *observations.shape[:2], self.size - observations.shape[-1]
             )
             return torch.cat([observations, unused], dim=-1)
         return self._joined(
-            observations, moment.previous_actions, moment.previous_rewards, moment.episode_ended
+            observations,
+            actor_input.previous_actions,
+            actor_input.previous_rewards,
+            actor_input.episode_ended,
         )
 
     def encode_trials(self, trials: Trials) -> Tensor:

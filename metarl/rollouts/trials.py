@@ -37,7 +37,7 @@ class ActorInput(NamedTuple):
 class TrialActor(Protocol):
     """An actor with a memory that lasts for one batch of trials."""
 
-    def act(self, moment: ActorInput) -> Tensor:
+    def act(self, actor_input: ActorInput) -> Tensor:
         """Actions [N, E, A], or [N, E] int64, in the environment's units; updates the memory."""
 
 
@@ -134,11 +134,11 @@ def collect_trials(
     scored_from = num_episodes if num_exploratory is None else num_exploratory
     require_at_least("num_exploratory", scored_from, 0)
     records: list[_Record] = []
-    moment, episode = _start(env, generator, deterministic=scored_from == 0)
-    finals = _Finals(moment.observations, num_episodes)
+    actor_input, episode = _start(env, generator, deterministic=scored_from == 0)
+    finals = _Finals(actor_input.observations, num_episodes)
     for _ in range(num_episodes * env.horizon):
-        seen = moment.observations.clone()  # copies, for a batch may use its tensors again
-        actions = actor.act(moment)
+        seen = actor_input.observations.clone()  # copies, for a batch may use its tensors again
+        actions = actor.act(actor_input)
         require_action_shape(env, actions)
         step = env.step(actions)
         _require_shapes(env, step)
@@ -158,7 +158,7 @@ def collect_trials(
             observations = observations.masked_fill(~continues.unsqueeze(-1), 0)
             rewards = rewards.masked_fill(~continues, 0)
         deterministic = continues & (episode >= scored_from)
-        moment = ActorInput(observations, actions, rewards, ended, deterministic)
+        actor_input = ActorInput(observations, actions, rewards, ended, deterministic)
     return _stacked(records, finals.of_episodes)
 
 
@@ -221,10 +221,10 @@ def _start(
     lead = (env.num_tasks, env.num_envs)
     require_env_shape("observations", observations, (*lead, *env.observation_space.shape))
     never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
-    moment = ActorInput(
+    actor_input = ActorInput(
         observations, None, observations.new_zeros(lead), never, never | deterministic
     )
-    return moment, never.to(torch.int64)
+    return actor_input, never.to(torch.int64)
 
 
 def _require_shapes(env: BatchEnv, step: Step) -> None:

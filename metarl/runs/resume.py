@@ -16,7 +16,7 @@ from metarl.storage.renamed import with_current_names
 from metarl.storage.settings import read_settings
 from metarl.validation import Count, Settings, WholeNumber
 
-__all__ = ["StoredRun", "note_resume", "read_run", "refuse_changes", "settled"]
+__all__ = ["StoredRun", "note_resume", "read_run", "reject_changes", "settled"]
 
 
 _KEPT = (
@@ -73,7 +73,7 @@ def settled(config: Config, stored: StoredRun, given: Collection[str]) -> Config
     return dataclasses.replace(config, **{name: getattr(stored, name) for name in fields})
 
 
-def refuse_changes(
+def reject_changes(
     given: Collection[str], wanted: Mapping[str, Any], kept: Mapping[str, Any]
 ) -> None:
     """Reject a given setting that differs from the stored one.

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Scores = NDArray[np.float64]
-Values = Scores | np.float64  # a number for a matrix, [...] for a stack [..., runs, tasks]
+Values = Scores | np.float64  # a number from a matrix, shape [...] from a stack [..., runs, tasks]
 Statistic = Callable[..., Values]
 
 _CHUNK = 2**17  # scores (pairs of scores, with two matrices) at once: a few MB
@@ -100,7 +100,7 @@ def bootstrap_draws(
         size = len(resamples[0])
         if values.shape[:1] != (size,):
             raise ValueError(
-                f"statistic must keep the leading axes: of scores {resamples[0].shape} it must "
+                f"statistic must keep the leading axes: for scores {resamples[0].shape} it must "
                 f"give shape ({size}, ...), got {values.shape}"
             )
         draws.append(values)
@@ -138,12 +138,14 @@ def as_scores(scores: ArrayLike, name: str = "scores") -> Scores:
         matrices = np.asarray(scores, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{name} must be numbers [runs, tasks], as many tasks in every run ({error})"
+            f"{name} must be numbers [runs, tasks], with equally many tasks in every run ({error})"
         ) from None
     if matrices.ndim < 2:
         raise ValueError(f"{name} must be a matrix [runs, tasks], got shape {matrices.shape}")
     if not matrices.size:
-        raise ValueError(f"{name} must have a run and a task at least, got shape {matrices.shape}")
+        raise ValueError(
+            f"{name} must have at least one run and one task, got shape {matrices.shape}"
+        )
     if not np.isfinite(matrices).all():
         *_, run, task = np.argwhere(~np.isfinite(matrices))[0]
         wrong = matrices[~np.isfinite(matrices)][0]
@@ -153,7 +155,7 @@ def as_scores(scores: ArrayLike, name: str = "scores") -> Scores:
 
 def _matrices(scores: tuple[ArrayLike, ...]) -> list[Scores]:
     if not scores:
-        raise ValueError("scores must be one matrix [runs, tasks] at least, got none")
+        raise ValueError("scores must include at least one matrix [runs, tasks], got none")
     matrices = [as_scores(matrix) for matrix in scores]
     for matrix in matrices:
         if matrix.ndim != 2:
@@ -187,7 +189,7 @@ def _resamples(
 def check_same_tasks(matrices: Sequence[Scores]) -> None:
     counts = [matrix.shape[-1] for matrix in matrices]
     if len(set(counts)) > 1:
-        raise ValueError(f"scores must be of the same tasks in every matrix, got {counts} tasks")
+        raise ValueError(f"scores must cover the same tasks in every matrix, got {counts} tasks")
 
 
 def check_num_resamples(num_resamples: int) -> None:

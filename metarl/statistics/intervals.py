@@ -79,7 +79,7 @@ def crossed_interval(scores: ArrayLike) -> Interval:
     means over tasks. With variances σ_T² of tasks, σ_R² of runs and σ² of the residual, the
     expectation of s²/n + r²/m is σ_T²/n + σ_R²/m + 2σ²/(nm), which exceeds the variance of the mean
     by σ²/(nm). With few runs, r² is estimated from few numbers. With one run there is no r, and the
-    interval is that of `normal_interval`, over tasks only.
+    interval equals `normal_interval`, over tasks only.
 
     Args:
         scores: scores of m runs on the same n tasks, [runs, tasks].

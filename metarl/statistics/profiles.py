@@ -72,7 +72,7 @@ def performance_profiles(
     Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.2.
     """
     if not scores:
-        raise ValueError("scores must hold one algorithm at least, got none")
+        raise ValueError("scores must hold at least one algorithm, got none")
     taus = _as_thresholds(thresholds)
     profile = partial(average_score_profile if average_runs else score_profile, thresholds=taus)
     profiles = {}

@@ -42,7 +42,7 @@ __all__ = [
 
 
 FORMAT_VERSION = 2
-_UNCHECKED_VERSION = 1  # had no checksum, and parameters without a group
+_UNCHECKED_VERSION = 1  # without checksums, and with parameters outside of groups
 _NO_CHECKSUM = "0" * 64
 _NEEDED: dict[str, type] = {"seed": int, "config": dict, "counters": dict}
 _UNREADABLE = (SafetensorError, LookupError, ValueError, TypeError, RuntimeError, AttributeError)

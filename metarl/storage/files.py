@@ -82,7 +82,7 @@ def require_output_file(name: str, path: Path) -> None:
     Raises:
         ValueError: if its folder does not exist, it is a folder, or it is one of the files of a
             run.
-        OSError: if it cannot be resolved, such as a circle of links.
+        OSError: if it cannot be resolved, for example because of a cycle of links.
     """
     folders = (path.absolute().parent, _without_links(path).parent)
     if not all(folder.is_dir() for folder in folders) or stat.S_ISDIR(_mode(path)):

@@ -5,9 +5,10 @@ Checkpoints and config.json are read through this table; no other code uses the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["RENAMED_SETTINGS", "with_current_names"]
+__all__ = ["RENAMED_OPTIONS", "RENAMED_SETTINGS", "with_current_names", "with_current_options"]
 
 RENAMED_SETTINGS: dict[str, dict[str, str]] = {
     "maml-trpo": {"action_scale": "action_divisor"},
@@ -19,6 +20,9 @@ RENAMED_SETTINGS: dict[str, dict[str, str]] = {
     },
 }
 """Old name ↦ new name, for each agent; agents of other packages may add an entry."""
+
+RENAMED_OPTIONS = {"centre_range": "center_range", "colours": "colors"}
+"""Old name ↦ new name of options of data sets."""
 
 
 def with_current_names(agent: object, settings: Any) -> Any:
@@ -35,3 +39,13 @@ def with_current_names(agent: object, settings: Any) -> Any:
     if renamed is None or not isinstance(settings, dict):
         return settings
     return {renamed.get(name, name): value for name, value in settings.items()}
+
+
+def with_current_options(options: Sequence[str]) -> tuple[str, ...]:
+    """Stored options of a data set, in the form name=value, under their current names.
+
+    >>> with_current_options(["colours=L", "split_seed=1"])
+    ('colors=L', 'split_seed=1')
+    """
+    pairs = (option.partition("=") for option in options)
+    return tuple(RENAMED_OPTIONS.get(name, name) + equals + value for name, equals, value in pairs)

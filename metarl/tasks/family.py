@@ -23,7 +23,7 @@ from metarl.validation import require_at_least, unknown_name
 
 __all__ = [
     "BatchEnv",
-    "Behaviour",
+    "Behavior",
     "RendersBatch",
     "Step",
     "TaskFamily",
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-Behaviour: TypeAlias = Literal["path", "choices", "video"]
+Behavior: TypeAlias = Literal["path", "choices", "video"]
 """How reports show an episode: the path of the agent, if the first two observed numbers are its
 position in the plane; its choices, if actions are discrete; or a video."""
 
@@ -134,7 +134,7 @@ class TaskFamily(ABC):
     """Flat and float32, with one-hot discrete parts."""
     action_space: gymnasium.Space[Any]
     horizon: int
-    behaviour: Behaviour = "video"
+    behavior: Behavior = "video"
     structure: Structure | None = None
     """Structure that reference algorithms rely on, see `metarl.tasks.structure`; None: unknown."""
     action_scale: float | None = None

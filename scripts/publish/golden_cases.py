@@ -182,7 +182,7 @@ def _add_fewshot(cases: dict[str, str]) -> None:
     for option in _options("--train-ways 4; --queries 3; --train-shots 1; --seed 7"):
         add("protonet", "glyphs", _IMAGES, option)
     for learner in ("maml", "anil", "protonet"):
-        for options in ("", " split_seed=1 rotations=classes colours=L"):
+        for options in ("", " split_seed=1 rotations=classes colors=L"):
             data = f"--data-dir {{images}} --dataset-options image_size=16{options}"
             add(learner, "folder", _IMAGES.replace("--ways 3", "--ways 2"), data)
     for learner, dataset, common in (("maml", "sinusoid", _CURVES), ("r2d2", "glyphs", _IMAGES)):

@@ -254,7 +254,7 @@ def test_the_explicit_tape_reaches_the_support_set_and_what_the_loss_closes_over
     ("mode", "batching"),
     [(m, b) for m in MODES for b in ("vmap", "explicit") if (m, b) != ("unrolled", "explicit")],
 )
-def test_a_support_set_whose_gradient_would_be_lost_is_refused(mode, batching):
+def test_a_support_set_whose_gradient_would_be_lost_is_rejected(mode, batching):
     params, (support, _) = mlp_problem()
     inputs, targets = support
     inputs = inputs.clone().requires_grad_()
@@ -266,13 +266,13 @@ def test_a_support_set_whose_gradient_would_be_lost_is_refused(mode, batching):
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, math.nan, math.inf])
-def test_rates_that_are_not_above_zero_are_refused(rate):
+def test_rates_that_are_not_above_zero_are_rejected(rate):
     with pytest.raises(ValueError, match="learning_rate must be a finite number above 0"):
         sgd(rate)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, math.nan, math.inf])
-def test_rates_by_name_that_are_not_above_zero_are_refused(rate):
+def test_rates_by_name_that_are_not_above_zero_are_rejected(rate):
     with pytest.raises(ValueError, match=r"learning_rate.*must be a finite number above 0"):
         sgd({"weight_0": 0.1, "bias_0": rate})
 
@@ -281,13 +281,13 @@ def test_rates_by_name_that_are_not_above_zero_are_refused(rate):
     ("field", "value"),
     [("num_steps", -1), ("mode", "second_order"), ("batching", "loop"), ("chunk_size", 0)],
 )
-def test_fields_out_of_range_are_refused(field, value):
+def test_fields_out_of_range_are_rejected(field, value):
     with pytest.raises(ValueError, match=f"{field} must be .*got {value!r}"):
         InnerLoop(mlp_loss, STEP, **{field: value})
 
 
 @batchings
-def test_another_number_of_batches_than_steps_is_refused(batching):
+def test_another_number_of_batches_than_steps_is_rejected(batching):
     params, (support, query) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, 2, "unrolled", batching)
     message = r"support must have one batch per inner step \(2\), got 1"
@@ -298,11 +298,11 @@ def test_another_number_of_batches_than_steps_is_refused(batching):
 
 
 @batchings
-def test_task_axes_that_differ_are_refused(batching):
+def test_task_axes_that_differ_are_rejected(batching):
     params, (support, query) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, 1, "unrolled", batching)
     fewer = task_of(support, slice(2))
-    message = "first axis is one number of tasks above 0"
+    message = "first axis is the same number of tasks, 1 or more"
     for bad in ((support[0], fewer[1]), PerStep([fewer, support]), torch.tensor(1.0), (), None):
         steps = InnerLoop(mlp_loss, STEP, 2, "unrolled", batching)
         with pytest.raises(ValueError, match=message):

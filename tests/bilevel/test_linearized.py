@@ -245,13 +245,13 @@ def test_a_parameter_that_the_loss_ignores_keeps_its_vectors():
     assert torch.equal(adaptation.pull(vectors[1])["idle"], vectors[1]["idle"])
 
 
-def test_vmap_batching_is_refused():
+def test_vmap_batching_is_rejected():
     params, batches, *_ = problem(1)
     with pytest.raises(ValueError, match=r"inner\.batching must be 'explicit'.*got 'vmap'"):
         linearize_adaptation(params, batches[0], InnerLoop(mlp_loss, STEP))
 
 
-def test_another_number_of_batches_than_steps_is_refused():
+def test_another_number_of_batches_than_steps_is_rejected():
     params, batches, *_ = problem(1)
     inner = InnerLoop(mlp_loss, STEP, 2, batching="explicit")
     with pytest.raises(ValueError, match=r"one batch per inner step \(2\), got 1"):

@@ -268,7 +268,7 @@ def test_there_is_no_default_variant():
         ({"variant": "maml17", "task": [9, 0]}, r"tasks must lie in Box.*, got \[9.0, 0.0\]"),
     ],
 )
-def test_a_setting_that_does_not_fit_is_refused(settings, message):
+def test_a_setting_that_does_not_fit_is_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         make_env("Navigation2D", **settings)
 
@@ -320,7 +320,7 @@ def test_each_environment_samples_actions_by_a_seed_of_its_own():
     np.testing.assert_array_equal(found, expected)
 
 
-def test_an_action_that_does_not_fit_is_refused():
+def test_an_action_that_does_not_fit_is_rejected():
     env = navigation()
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"actions must have shape \(2,\), got \(1, 2\)"):
@@ -356,7 +356,7 @@ def test_a_family_of_ones_own_gets_an_id():
 
 
 @pytest.mark.parametrize("name", ["My Family", "my/family"])
-def test_a_name_that_gymnasium_cannot_read_is_refused(name):
+def test_a_name_that_gymnasium_cannot_read_is_rejected(name):
     message = f"name must hold letters, digits, '_', '-' and '.' only, got '{name}'"
     with pytest.raises(ValueError, match=message):
         register_family(name, Navigation2D, description="my own", variants=["maml17"])

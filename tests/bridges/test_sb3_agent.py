@@ -55,7 +55,7 @@ def chance(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def moment(observations: torch.Tensor, deterministic: Any = True, **told: Any) -> ActorInput:
+def actor_input(observations: torch.Tensor, deterministic: Any = True, **told: Any) -> ActorInput:
     lead = observations.shape[:2]
     asked = torch.as_tensor(deterministic).expand(lead)
     never = torch.zeros(lead, dtype=torch.bool)
@@ -74,7 +74,7 @@ def test_the_most_likely_actions_are_the_models_own(ppo):
     agent = SB3Agent(ppo, NAVIGATION)
     assert agent.remembers is False
     observations = seen()
-    got = agent.play(3, 2, chance()).act(moment(observations))
+    got = agent.play(3, 2, chance()).act(actor_input(observations))
     assert got.shape == (3, 2, 2)
     for n, e in np.ndindex(3, 2):
         expected, _ = ppo.predict(observations[n, e].numpy(), deterministic=True)
@@ -86,17 +86,17 @@ def test_drawn_actions_follow_the_generator_and_leave_the_global_one_alone(ppo):
     agent, observations = SB3Agent(ppo, NAVIGATION), seen()
     state = torch.get_rng_state()
     first, again, other = (agent.play(3, 2, chance(seed)) for seed in (5, 5, 6))
-    drawn = first.act(moment(observations, False))
-    assert torch.equal(drawn, again.act(moment(observations, False)))
-    assert not torch.equal(drawn, other.act(moment(observations, False)))
-    assert not torch.equal(drawn, first.act(moment(observations, False)))
-    assert not torch.equal(drawn, first.act(moment(observations, True)))
+    drawn = first.act(actor_input(observations, False))
+    assert torch.equal(drawn, again.act(actor_input(observations, False)))
+    assert not torch.equal(drawn, other.act(actor_input(observations, False)))
+    assert not torch.equal(drawn, first.act(actor_input(observations, False)))
+    assert not torch.equal(drawn, first.act(actor_input(observations, True)))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_discrete_actions_keep_their_kind():
     model = PPO("MlpPolicy", as_sb3_vec_env("Bandit:n10-k5", 2), **small())
-    got = SB3Agent(model, BANDIT).play(4, 3, chance()).act(moment(torch.zeros(4, 3, 1), False))
+    got = SB3Agent(model, BANDIT).play(4, 3, chance()).act(actor_input(torch.zeros(4, 3, 1), False))
     assert got.shape == (4, 3)
     assert got.dtype == torch.int64
     assert len(got.unique()) > 1
@@ -105,13 +105,13 @@ def test_discrete_actions_keep_their_kind():
 def test_models_that_learn_off_policy_act_by_their_policy_alone():
     sac = SAC("MlpPolicy", as_sb3_vec_env("Navigation2D:maml17", 2), buffer_size=10, **small())
     observations = seen()
-    got = SB3Agent(sac, NAVIGATION).play(3, 2, chance()).act(moment(observations))
+    got = SB3Agent(sac, NAVIGATION).play(3, 2, chance()).act(actor_input(observations))
     expected, _ = sac.predict(observations.flatten(0, 1).numpy(), deterministic=True)
     np.testing.assert_allclose(got.flatten(0, 1), expected, rtol=1e-5)
     dqn = DQN("MlpPolicy", as_sb3_vec_env("Bandit:n10-k5", 2), buffer_size=10, **small())
     dqn.exploration_rate = 1.0
     player = SB3Agent(dqn, BANDIT).play(1, 50, chance())
-    assert len(player.act(moment(torch.zeros(1, 50, 1), False)).unique()) == 1
+    assert len(player.act(actor_input(torch.zeros(1, 50, 1), False)).unique()) == 1
 
 
 def test_a_model_is_measured_and_learns_nothing(ppo):
@@ -131,11 +131,11 @@ def test_a_model_is_measured_and_learns_nothing(ppo):
 
 def lived_through(player: Any, num_steps: int, deterministic: Any = True) -> list[torch.Tensor]:
     """Actions of two trials whose inner episodes end at steps of their own."""
-    source, told = chance(3), moment(seen((2, 1, 2)), deterministic)
+    source, told = chance(3), actor_input(seen((2, 1, 2)), deterministic)
     actions = []
     for step in range(num_steps):
         actions.append(player.act(told))
-        told = moment(
+        told = actor_input(
             torch.rand(2, 1, 2, generator=source) - 0.5,
             deterministic,
             previous_actions=torch.full((2, 1, 2), 0.1 * step),
@@ -198,7 +198,7 @@ def test_a_recurrent_model_of_single_episodes_is_fed_bare_observations():
     agent, observations = SB3Agent(model, NAVIGATION), seen()
     assert agent.remembers is True
     expected, _ = model.predict(observations.flatten(0, 1).numpy(), deterministic=True)
-    got = agent.play(3, 2, chance()).act(moment(observations))
+    got = agent.play(3, 2, chance()).act(actor_input(observations))
     np.testing.assert_allclose(got.flatten(0, 1), expected, rtol=1e-5)
 
 
@@ -211,7 +211,7 @@ def test_a_plain_model_of_trials_plays_them_in_turn():
 # What does not fit.
 
 
-def test_a_model_of_other_spaces_is_refused(ppo):
+def test_a_model_of_other_spaces_is_rejected(ppo):
     with pytest.raises(ValueError, match=r"the model's actions must be those of Bandit:n10-k5, Di"):
         SB3Agent(ppo, BANDIT)
     other = PPO("MlpPolicy", as_sb3_vec_env("Navigation2D:maml17+task", 2), **small())
@@ -231,7 +231,7 @@ def test_a_saved_model_acts_as_before(ppo, tmp_path):
     loaded = load_sb3_agent(tmp_path / "model.zip", "PPO", NAVIGATION)
     players = [agent.play(3, 2, chance()) for agent in (loaded, SB3Agent(ppo, NAVIGATION))]
     for deterministic in (True, False):
-        one, other = (player.act(moment(seen(), deterministic)) for player in players)
+        one, other = (player.act(actor_input(seen(), deterministic)) for player in players)
         assert torch.equal(one, other)
 
 
@@ -240,7 +240,7 @@ def test_a_saved_model_of_contrib_is_found_there(recurrent, tmp_path):
     assert load_sb3_agent(tmp_path / "model.zip", "RecurrentPPO", NAVIGATION).remembers
 
 
-def test_files_that_hold_no_such_model_are_refused(ppo, tmp_path):
+def test_files_that_hold_no_such_model_are_rejected(ppo, tmp_path):
     ppo.save(tmp_path / "model.zip")
     with pytest.raises(ValueError, match=r"sb3 must name a class of stable_baselines3 .*got 'PP0'"):
         load_sb3_agent(tmp_path / "model.zip", "PP0", NAVIGATION)

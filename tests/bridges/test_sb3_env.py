@@ -181,7 +181,7 @@ def test_options_give_the_tasks_of_the_next_episode():
     assert (np.array(envs.get_attr("task")) != GOALS).all()
 
 
-def test_what_does_not_fit_is_refused():
+def test_what_does_not_fit_is_rejected():
     envs = navigation()
     with pytest.raises(AttributeError, match=r"only 'task' can be set in an .*, got 'horizon'"):
         envs.set_attr("horizon", 3)

@@ -281,7 +281,7 @@ def test_there_is_no_default_variant():
         ({"render_mode": "human"}, "render_mode must be"),
     ],
 )
-def test_a_setting_that_does_not_fit_is_refused(settings, message):
+def test_a_setting_that_does_not_fit_is_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         navigation(**settings)
 
@@ -309,7 +309,7 @@ def test_an_option_that_does_not_fit_is_refused_and_changes_nothing(options, mes
     assert_equal(envs.reset(), twin.reset())
 
 
-def test_a_seed_for_each_environment_is_refused():
+def test_a_seed_for_each_environment_is_rejected():
     with pytest.raises(ValueError, match="seed must be one Python integer, for all environments"):
         navigation().reset(seed=[1, 2, 3, 4])
 
@@ -338,7 +338,7 @@ def test_without_autoreset_an_ended_episode_cannot_go_on():
     envs.step(np.zeros((4, 2)))
 
 
-def test_actions_of_another_shape_are_refused():
+def test_actions_of_another_shape_are_rejected():
     envs = navigation()
     envs.reset(seed=0)
     with pytest.raises(ValueError, match=r"actions must have shape \(4, 2\), got \(2,\)"):

@@ -277,7 +277,7 @@ def test_nothing_is_observed():
 
 
 @pytest.mark.parametrize("family_id", ["Bandit:n10-k5", "ElevenArmBandit:wang16"])
-def test_arms_that_are_no_indices_are_refused(family_id):
+def test_arms_that_are_no_indices_are_rejected(family_id):
     family = make_family(family_id)
     env = family.make_batch(family.sample_tasks(3, seed=0), num_envs=4)
     env.reset(generator())
@@ -298,7 +298,7 @@ def test_arms_that_are_no_indices_are_refused(family_id):
         (ElevenArmBandit("wang16"), [10.0]),
     ],
 )
-def test_tasks_outside_the_task_space_are_refused(family, task):
+def test_tasks_outside_the_task_space_are_rejected(family, task):
     with pytest.raises(ValueError, match="tasks must lie in"):
         family.make_batch([task], num_envs=1)
 

@@ -168,7 +168,7 @@ def walk_with(**changes: object) -> Callable[[str], Walk]:
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_family_that_calls_itself_otherwise_is_refused():
+def test_a_family_that_calls_itself_otherwise_is_rejected():
     register_walk(factory=walk_with(variant="other"))
     message = (
         "the family of Walk:plain calls itself 'Walk:other'; its `name` and `variant` "
@@ -179,7 +179,7 @@ def test_a_family_that_calls_itself_otherwise_is_refused():
 
 
 @pytest.mark.usefixtures("registry")
-def test_what_is_no_family_is_refused():
+def test_what_is_no_family_is_rejected():
     register_walk(factory=str)
     with pytest.raises(TypeError, match=r"^Walk must give a TaskFamily, got str$"):
         make_family("Walk:plain")

@@ -267,7 +267,7 @@ def test_an_episode_is_cut_after_ten_steps_and_never_terminates():
     assert not any(step.terminated.any() for step in steps)
 
 
-def test_actions_that_are_no_indices_are_refused():
+def test_actions_that_are_no_indices_are_rejected():
     env = batch()
     env.reset(generator())
     with pytest.raises(TypeError, match=r"actions must be int64 indices, got torch\.float32"):
@@ -276,7 +276,7 @@ def test_actions_that_are_no_indices_are_refused():
         env.step(torch.zeros(3, 4, 5, dtype=torch.int64))
 
 
-def test_rows_that_are_no_distributions_are_refused():
+def test_rows_that_are_no_distributions_are_rejected():
     tasks = FAMILY.sample_tasks(3, seed=0)
     tasks[1, 50 + (4 * 5 + 2) * 10 + 7] += 0.25 - tasks[1, 50 + (4 * 5 + 2) * 10 + 7]
     total = tasks[1, 50 + 22 * 10 : 50 + 23 * 10].sum()
@@ -286,7 +286,7 @@ def test_rows_that_are_no_distributions_are_refused():
             refuse(tasks)
 
 
-def test_numbers_outside_the_task_space_are_refused():
+def test_numbers_outside_the_task_space_are_rejected():
     for place, number in ((0, 9.5), (49, -7.5), (50, -0.1), (549, 1.5)):
         tasks = FAMILY.sample_tasks(2, seed=0)
         tasks[1, place] = number

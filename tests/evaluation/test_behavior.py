@@ -52,9 +52,9 @@ class CountingPlayer:
     def __init__(self, episode: torch.Tensor) -> None:
         self.episode = episode
 
-    def act(self, moment):
-        self.episode = self.episode + moment.episode_ended
-        self.deterministic = moment.deterministic
+    def act(self, actor_input):
+        self.episode = self.episode + actor_input.episode_ended
+        self.deterministic = actor_input.deterministic
         return self.episode.clone()
 
 
@@ -168,14 +168,14 @@ def test_without_an_oracle_there_is_no_best_choice():
 
 def test_a_family_that_observes_no_place_cannot_show_paths():
     family = DependentBandit("easy")
-    family.behaviour = "path"
+    family.behavior = "path"
     with pytest.raises(ValueError, match="must observe a position in the plane for its paths"):
         record_behavior(Counting(), family, np.array([[1.0]]), PROTOCOL)
 
 
 def test_a_family_without_discrete_actions_cannot_show_choices():
     family = Navigation2D("maml17")
-    family.behaviour = "choices"
+    family.behavior = "choices"
     with pytest.raises(ValueError, match="must have Discrete actions for its choices"):
         record_behavior(as_agent(Walker), family, GOALS, PROTOCOL)
 
@@ -219,9 +219,9 @@ def test_numbers_out_of_range_are_rejected():
         paths(num_episodes=0)
 
 
-def test_a_family_whose_behaviour_is_a_video_but_has_no_picture_shows_nothing():
+def test_a_family_whose_behavior_is_a_video_but_has_no_picture_shows_nothing():
     family = ElevenArmBandit("wang16")
-    family.behaviour = "video"
+    family.behavior = "video"
     assert record_behavior(Counting(), family, np.array([[3.0]]), PROTOCOL) is None
 
 
@@ -230,10 +230,10 @@ def test_the_families_say_what_is_worth_a_look():
     for family_id in family_ids():
         name = family_id.split(":")[0]
         if name in ("Navigation2D", "KeyToDoor", "WindyPoint", "Bandit", "TabularMDP", "AntGoal"):
-            kinds.setdefault(make_family(family_id).behaviour, set()).add(name)
+            kinds.setdefault(make_family(family_id).behavior, set()).add(name)
     assert kinds == {
         "path": {"Navigation2D", "KeyToDoor", "WindyPoint"},
         "choices": {"Bandit", "TabularMDP"},
         "video": {"AntGoal"},
     }
-    assert make_family("Navigation2D:maml17+task").behaviour == "path"
+    assert make_family("Navigation2D:maml17+task").behavior == "path"

@@ -296,7 +296,7 @@ def test_environments_are_closed_even_if_the_agent_fails(monkeypatch, name):
     assert all(batch.closed for batch in family.batches)
 
 
-def test_what_cannot_be_measured_is_refused():
+def test_what_cannot_be_measured_is_rejected():
     with pytest.raises(ValueError, match="split must be one of train, test, got 'tets'; did you"):
         measured(Diver(), split="tets")
     with pytest.raises(ValueError, match="agents must hold at least one run, got none"):

@@ -58,11 +58,11 @@ def test_several_runs_keep_every_score_and_say_what_the_interval_is_over():
         ({"steps": (0, 2)}, r"steps is \(0, 1\) in a and \(0, 2\) in b"),
     ],
 )
-def test_runs_that_are_not_alike_are_refused(change, message):
+def test_runs_that_are_not_alike_are_rejected(change, message):
     with pytest.raises(ValueError, match=f"one experiment and one protocol, {message}"):
         MeasuredRuns({"a": FIRST, "b": dataclasses.replace(SECOND, **change)})
 
 
-def test_no_run_is_refused():
+def test_no_run_is_rejected():
     with pytest.raises(ValueError, match="evaluations must be of one run or more, got none"):
         MeasuredRuns({})

@@ -68,6 +68,6 @@ def test_the_description_says_what_counts():
         ({"reported": "first"}, "reported must be one of mean, last, got 'first'"),
     ],
 )
-def test_numbers_out_of_range_are_refused(setting, message):
+def test_numbers_out_of_range_are_rejected(setting, message):
     with pytest.raises(ValueError, match=message):
         EvaluationProtocol(**setting)

@@ -33,8 +33,8 @@ class Diary:
 class Ahead:
     """Walks to the right, 0.01 a step."""
 
-    def act(self, moment):
-        return torch.tensor([0.01, 0.0]).expand(*moment.observations.shape[:2], 2)
+    def act(self, actor_input):
+        return torch.tensor([0.01, 0.0]).expand(*actor_input.observations.shape[:2], 2)
 
 
 def recorded(stages: dict[int, int], num_envs: int = 1, num_episodes: int = 3):

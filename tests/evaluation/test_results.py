@@ -292,7 +292,7 @@ def test_evaluations_are_kept_in_a_file(tmp_path):
     assert [one.to_json() for one in again] == [one.to_json() for one in made]
 
 
-def test_files_that_hold_no_evaluations_are_refused(tmp_path):
+def test_files_that_hold_no_evaluations_are_rejected(tmp_path):
     file = tmp_path / "a.json"
     with pytest.raises(ValueError, match=r"evaluation must be a file, there is none at .*a\.json"):
         read_evaluations(file)

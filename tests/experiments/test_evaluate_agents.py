@@ -248,12 +248,12 @@ def test_beside_another_agent_the_one_from_scratch_has_the_default_settings(tmp_
         ("--multi-task nowhere", "target must be .*, there is nothing at nowhere"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(trained, options, message):
+def test_settings_that_do_not_fit_are_rejected(trained, options, message):
     with pytest.raises(ValueError, match=message):
         metarl(f"evaluate OUT {options}", trained / "seed_3")
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_what_is_no_run_is_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"target must be a directory, a .* nothing at"):
         metarl("evaluate OUT", tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"run must be a directory with a config\.json"):
@@ -281,7 +281,7 @@ def test_without_a_target_it_is_said_what_is_missing():
         metarl("evaluate")
 
 
-def test_runs_of_several_kinds_are_refused(run, tmp_path, monkeypatch):
+def test_runs_of_several_kinds_are_rejected(run, tmp_path, monkeypatch):
     write_module(tmp_path, monkeypatch, "own")
     with pytest.raises(ValueError, match="targets must be of one kind of agent, got maml-trpo and"):
         metarl("evaluate OUT own:Still --env Navigation2D:maml17", run)
@@ -293,7 +293,7 @@ def test_runs_of_several_kinds_are_refused(run, tmp_path, monkeypatch):
         metarl("evaluate OUT OUT", run, other)
 
 
-def test_one_run_given_twice_is_refused(run, seeds):
+def test_one_run_given_twice_is_rejected(run, seeds):
     with pytest.raises(ValueError, match="targets must differ, got"):
         metarl("evaluate OUT OUT", seeds, run)
 
@@ -314,7 +314,7 @@ def test_the_file_holds_plain_json(run):
 # Runs of one experiment.
 
 
-def test_runs_of_several_experiments_are_refused(run, tmp_path):
+def test_runs_of_several_experiments_are_rejected(run, tmp_path):
     other = tmp_path / "other"
     metarl(f"{TRAIN} --iterations 2 --seed 5 --gamma 0.5 --out OUT", other)
     with pytest.raises(ValueError, match=r"targets must have the same settings, .*other differ"):

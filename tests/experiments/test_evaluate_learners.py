@@ -159,7 +159,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(tmp_path, line, mes
         ("--split tets", "did you mean 'test'"),
     ],
 )
-def test_measuring_with_impossible_settings_is_refused(protonet, options, message):
+def test_measuring_with_impossible_settings_is_rejected(protonet, options, message):
     with pytest.raises(ValueError, match=message):
         evaluate_command([str(protonet), *options.split()])
 
@@ -203,7 +203,7 @@ def test_data_that_cannot_be_had_are_refused_before_training(tmp_path, line, mes
     assert not (tmp_path / "out").exists()
 
 
-def test_other_data_set_options_at_a_resume_are_refused(protonet):
+def test_other_data_set_options_at_a_resume_are_rejected(protonet):
     with pytest.raises(ValueError, match="dataset_options of the run to resume"):
         metarl("fewshot protonet --resume --dataset-options shake=0.1", protonet)
 
@@ -238,7 +238,7 @@ def test_reptile_is_measured_by_as_many_steps_as_its_own_test():
         ({"ways": 5}, "ways must be left out for sinusoid, which is regression"),
     ],
 )
-def test_what_a_curve_cannot_be_measured_by_is_refused(settings, message):
+def test_what_a_curve_cannot_be_measured_by_is_rejected(settings, message):
     config = recipe("maml", "sinusoid", hidden_sizes=(4,))
     training = FewShotTraining("maml", make_tasks("sinusoid"), config)
     with pytest.raises(ValueError, match=message):
@@ -321,7 +321,7 @@ def test_a_checkpoint_is_measured_on_the_data_of_its_run(tmp_path, capsys):
     assert lines[0] == lines[1]
 
 
-def test_training_beyond_the_end_of_the_schedule_is_refused(tmp_path):
+def test_training_beyond_the_end_of_the_schedule_is_rejected(tmp_path):
     metarl(f"{SINUSOID} --schedule linear", tmp_path / "run")
     with pytest.raises(
         ValueError, match=r"iterations must be at most 2, the end of the run's linear schedule"

@@ -131,7 +131,7 @@ def test_several_seeds_keep_their_settings(seeds, options, message):
         metarl(f"fewshot maml --resume {options}", seeds)
 
 
-def test_several_seeds_in_a_run_of_one_are_refused(alone):
+def test_several_seeds_in_a_run_of_one_are_rejected(alone):
     with pytest.raises(ValueError, match=r"must have several seeds, but there is no .*seeds\.json"):
         metarl("fewshot maml --resume --seeds 2", alone)
 

@@ -26,11 +26,11 @@ def test_an_object_of_a_user_is_measured(tmp_path, monkeypatch, attribute):
         ("own:number", "that can be called with the family, got 'number'"),
         ("own:broken", "own:broken failed: KeyError: 'Navigation2D:maml17'"),
         ("own:odd", "own:odd must give an agent with a method play, .* got one of type int"),
-        ("no_such:thing", "target must name a module that exists, got 'no_such'"),
-        ("a/b:thing", "target must name a module, as an import statement does, got 'a/b'"),
+        ("no_such:thing", "target must be the name of an existing module, got 'no_such'"),
+        ("a/b:thing", "target must be the name of a module, as in an import statement, got 'a/b'"),
     ],
 )
-def test_what_is_no_agent_is_refused(tmp_path, monkeypatch, target, message):
+def test_what_is_no_agent_is_rejected(tmp_path, monkeypatch, target, message):
     write_module(tmp_path, monkeypatch, "own")
     with pytest.raises(ValueError, match=message):
         metarl(f"evaluate {target} --env Navigation2D:maml17")

@@ -116,7 +116,7 @@ def test_a_config_that_cannot_be_right_is_refused_with_one_sentence(half, change
 
 
 @pytest.mark.parametrize("name", ["agent", "environment", "seed", "agent_config"])
-def test_a_config_that_lacks_what_decides_the_run_is_refused(half, name):
+def test_a_config_that_lacks_what_decides_the_run_is_rejected(half, name):
     file = half / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     del config[name]
@@ -237,7 +237,7 @@ def test_several_seeds_keep_their_settings(tmp_path, options, message):
         metarl(f"train maml-trpo --resume {options}", tmp_path / "runs")
 
 
-def test_several_seeds_in_a_run_of_one_are_refused(half):
+def test_several_seeds_in_a_run_of_one_are_rejected(half):
     with pytest.raises(ValueError, match=r"must have several seeds, but there is no .*seeds\.json"):
         metarl("train maml-trpo --resume --seeds 2", half)
 

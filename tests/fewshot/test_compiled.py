@@ -73,7 +73,7 @@ def test_training_with_a_program_is_training(tmp_path) -> None:
         torch.testing.assert_close(again.params[name], p, rtol=1e-4, atol=1e-5)
 
 
-def test_learners_that_depend_on_more_are_refused() -> None:
+def test_learners_that_depend_on_more_are_rejected() -> None:
     with pytest.raises(ValueError, match="compile must be False for learner reptile: only maml"):
         FewShotTraining("reptile", SinusoidTasks(), compile=True)
     for settings in ({"first_order_iterations": 5}, {"multi_step_iterations": 5}):

@@ -71,7 +71,7 @@ def fitted(training: FewShotTraining, count: int) -> FewShotTraining:
 
 
 def assert_same(one: FewShotTraining, other: FewShotTraining) -> None:
-    """Counters, parameters, running statistics and the optimiser's moments, to the bit."""
+    """Counters, parameters, running statistics and the optimizer's moments, to the bit."""
     assert one.num_iterations == other.num_iterations
     groups = [
         {
@@ -150,7 +150,7 @@ def test_metarl_s_own_checkpoint_of_a_learner_trained_by_lightning_goes_on(tmp_p
     assert_same(iterated(loaded, 2), iterated(on_curves(), 5))
 
 
-def test_the_checkpoint_of_another_learner_or_other_settings_is_refused(tmp_path: Path):
+def test_the_checkpoint_of_another_learner_or_other_settings_is_rejected(tmp_path: Path):
     path = tmp_path / "maml.ckpt"
     run = trainer(1, ModelCheckpoint(tmp_path, filename="maml", every_n_train_steps=1))
     run.fit(FewShotModule(on_curves()))
@@ -276,14 +276,14 @@ def test_a_loss_that_is_not_finite_ends_training_and_leaves_the_parameters():
         ({"accumulate_grad_batches": 2}, "accumulate_grad_batches .* must be 1 .*meta_batch_size"),
     ],
 )
-def test_what_would_change_the_numbers_is_refused(settings, message):
+def test_what_would_change_the_numbers_is_rejected(settings, message):
     training = on_curves()
     with pytest.raises(ValueError, match=message):
         trainer(1, **settings).fit(FewShotModule(training))
     assert training.num_iterations == 0
 
 
-def test_several_devices_are_refused():
+def test_several_devices_are_rejected():
     module, run = FewShotModule(on_curves()), trainer(1)
     several: Any = type("Several", (), {"world_size": 2, "precision": run.precision})()
     several.accumulate_grad_batches = 1
@@ -292,7 +292,7 @@ def test_several_devices_are_refused():
         module.setup("fit")
 
 
-def test_an_epoch_without_iterations_is_refused():
+def test_an_epoch_without_iterations_is_rejected():
     with pytest.raises(ValueError, match="iterations_per_epoch must be 1 or more, got 0"):
         FewShotModule(on_curves(), iterations_per_epoch=0)
 

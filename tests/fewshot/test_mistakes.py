@@ -22,7 +22,7 @@ def glyphs() -> FewShotBatch:
 
 
 @pytest.mark.parametrize("name", ["maml", "protonet"])
-def test_labels_that_are_no_classes_of_the_episode_are_refused(name):
+def test_labels_that_are_no_classes_of_the_episode_are_rejected(name):
     training, support = on_glyphs(name), glyphs().support
     for label in (-1, 3):
         wrong = support._replace(targets=support.targets.clone().fill_(label))
@@ -34,12 +34,12 @@ def test_labels_that_are_no_classes_of_the_episode_are_refused(name):
 
 
 @pytest.mark.parametrize("name", ["maml", "protonet"])
-def test_inputs_that_do_not_fit_are_refused(name):
+def test_inputs_that_do_not_fit_are_rejected(name):
     training, (support, query) = on_glyphs(name), glyphs()
-    coloured = support.inputs.expand(-1, -1, 3, -1, -1)
+    colored = support.inputs.expand(-1, -1, 3, -1, -1)
     message = r"inputs of support must be \[tasks, points, 1, 28, 28\], got \[2, 6, 3, 28, 28\]"
     with pytest.raises(ValueError, match=message):
-        training.adapt(support._replace(inputs=coloured))
+        training.adapt(support._replace(inputs=colored))
     adapted = training.adapt(support)
     with pytest.raises(ValueError, match=r"inputs of query must be .* got \[6, 1, 28, 28\]"):
         training.predict(adapted, query._replace(inputs=support.inputs[0]))

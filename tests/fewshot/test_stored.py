@@ -41,7 +41,7 @@ def test_what_is_saved_and_loaded_predicts_the_same(tmp_path: Path):
     assert torch.equal(actual, expected)
 
 
-def test_the_checkpoint_of_another_learner_is_refused(tmp_path: Path):
+def test_the_checkpoint_of_another_learner_is_rejected(tmp_path: Path):
     trained(1).save(tmp_path / "maml")
     with pytest.raises(
         ValueError, match="must be of agent 'fewshot-anil', it is of 'fewshot-maml'"

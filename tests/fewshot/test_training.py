@@ -67,7 +67,7 @@ def query_error(params: Params, batch: FewShotBatch, task: int, num_steps: int) 
 def paper_loop(
     params: Params, batches: list[FewShotBatch], num_steps: int
 ) -> tuple[Params, list[float]]:
-    """Algorithm 2 with Adam (Kingma & Ba 2015, alg. 1) as the outer optimiser."""
+    """Algorithm 2 with Adam (Kingma & Ba 2015, alg. 1) as the outer optimizer."""
     first = {name: torch.zeros_like(p) for name, p in params.items()}
     second = {name: torch.zeros_like(p) for name, p in params.items()}
     losses = []
@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_parameters():
         ({"mode": "first_order"}, "for maml, got 'first_order'; the learner fomaml is MAML"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message):
+def test_settings_out_of_range_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         MAMLConfig(**settings)
 
@@ -191,7 +191,7 @@ def test_settings_of_published_runs_and_of_all_recipes_are_taken():
             recipe(entry.name, dataset.name)
 
 
-def test_settings_of_another_learner_are_refused():
+def test_settings_of_another_learner_are_rejected():
     with pytest.raises(TypeError, match="config must be a ProtoNetConfig for protonet, got a MAML"):
         FewShotTraining("protonet", GLYPHS, MAMLConfig())
 

@@ -227,7 +227,7 @@ def test_the_command_trains_on_them(tmp_path: Path):
         ("reptile", {"min_ways": 2}, "inner_batch must be 30 or more, the whole support set, if"),
     ],
 )
-def test_episodes_that_cannot_vary_so_are_refused(name, changes, message):
+def test_episodes_that_cannot_vary_so_are_rejected(name, changes, message):
     with pytest.raises(ValueError, match=message):
         on_glyphs(name, **changes)
 
@@ -239,7 +239,7 @@ def test_episodes_that_cannot_vary_so_are_refused(name, changes, message):
         (TASKS, {"min_shots": 2}, "min_ways and min_shots must be left out for sinusoid, whose"),
     ],
 )
-def test_data_sets_of_one_size_are_refused(tasks, changes, message):
+def test_data_sets_of_one_size_are_rejected(tasks, changes, message):
     with pytest.raises(ValueError, match=message):
         FewShotTraining("maml", tasks, recipe("maml", "sinusoid", **changes))
 

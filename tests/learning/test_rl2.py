@@ -112,7 +112,7 @@ def test_what_one_episode_found_out_is_used_in_the_next(seed):
     ],
     ids=["lstm", "transformer", "hypernetwork", "trpo"],
 )
-def test_every_memory_head_and_optimiser_learns_bandits(num_iterations, settings):
+def test_every_memory_head_and_optimizer_learns_bandits(num_iterations, settings):
     """Measured: 6.1, where 5.0 is the return without a memory."""
     evaluation = trained(Bandit("n10-k5"), num_iterations, seed=0, **settings)
     assert last(evaluation) > float(evaluation.reference("random").mean()) + 0.7

@@ -206,6 +206,6 @@ def test_statistics_are_of_what_each_convolution_gives(own: bool) -> None:
     torch.testing.assert_close(kept, net.features(params, inputs))
 
 
-def test_pictures_too_small_for_the_blocks_are_refused() -> None:
+def test_pictures_too_small_for_the_blocks_are_rejected() -> None:
     with pytest.raises(ValueError, match="filters must name fewer than 4 blocks for images of 9×8"):
         ConvNet(SHAPE, 5, (3, 3, 3, 3))

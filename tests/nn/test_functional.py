@@ -95,7 +95,7 @@ PERMITTED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_modules_that_adaptation_cannot_use_are_refused(case):
+def test_modules_that_adaptation_cannot_use_are_rejected(case):
     build, reason = REFUSED[case]
     with pytest.raises(ValueError, match=reason):
         functional_module(build())
@@ -126,7 +126,7 @@ def test_a_refused_part_is_named():
         functional_module(nn.GRU(2, 2))
 
 
-def test_a_module_without_parameters_is_refused():
+def test_a_module_without_parameters_is_rejected():
     with pytest.raises(ValueError, match="module must have parameters to adapt, it has none"):
         functional_module(nn.Sequential(nn.Tanh(), nn.InstanceNorm2d(2)))
 

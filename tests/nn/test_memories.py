@@ -28,11 +28,11 @@ def fresh(memory: Memory) -> Params:
     return {name: p.double() for name, p in memory.init(generator(0)).items()}
 
 
-def moments(*, seed: int = 1) -> Tensor:
+def input_sequence(*, seed: int = 1) -> Tensor:
     return torch.randn(STEPS, BATCH, INPUTS, generator=generator(seed), dtype=torch.float64)
 
 
-def unsynchronised() -> Tensor:
+def unsynchronized() -> Tensor:
     """Cleared at other moments in each trial: never, at the start, twice, in two steps on end."""
     cleared = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     for step, trial in ((0, 1), (2, 2), (5, 2), (3, 3), (4, 3)):
@@ -66,13 +66,13 @@ def assert_equal(one: Any, other: Any, tolerance: float = 1e-12) -> None:
 
 
 @every
-@pytest.mark.parametrize("cleared", [None, unsynchronised()], ids=["lasting", "cleared"])
+@pytest.mark.parametrize("cleared", [None, unsynchronized()], ids=["lasting", "cleared"])
 @pytest.mark.parametrize("seed", [None, 5], ids=["from the start", "from within"])
 def test_a_sequence_is_its_steps(memory, cleared, seed):
     params = fresh(memory)
     state = started(memory, params, seed)
-    together = memory.sequence(params, moments(), state, cleared)
-    one_by_one = stepwise(memory, params, moments(), state, cleared)
+    together = memory.sequence(params, input_sequence(), state, cleared)
+    one_by_one = stepwise(memory, params, input_sequence(), state, cleared)
     assert together[0].shape == (STEPS, BATCH, memory.output_size)
     assert_equal(together, one_by_one)
 
@@ -80,7 +80,7 @@ def test_a_sequence_is_its_steps(memory, cleared, seed):
 @every
 @pytest.mark.parametrize("cut", [1, 3, 6])
 def test_a_sequence_goes_on_where_another_ended(memory, cut):
-    params, cleared, inputs = fresh(memory), unsynchronised(), moments()
+    params, cleared, inputs = fresh(memory), unsynchronized(), input_sequence()
     whole = memory.sequence(params, inputs, started(memory, params), cleared)
     first, state = memory.sequence(params, inputs[:cut], started(memory, params), cleared[:cut])
     second, end = memory.sequence(params, inputs[cut:], state, cleared[cut:])
@@ -91,7 +91,7 @@ def test_a_sequence_goes_on_where_another_ended(memory, cut):
 def test_gradients_of_both_forms_agree_with_finite_differences(memory):
     names, tensors = zip(*fresh(memory).items(), strict=True)
     leaves = tuple(p.requires_grad_() for p in tensors)
-    inputs, cleared = moments()[:4, 1:3], unsynchronised()[:4, 1:3]
+    inputs, cleared = input_sequence()[:4, 1:3], unsynchronized()[:4, 1:3]
 
     def features(run: Any) -> Any:
         def function(*leaves: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def test_second_derivatives_go_through_both_forms(memory):
     params = {k: p.requires_grad_() for k, p in fresh(memory).items()}
     curved = []
     for run in (memory.sequence, lambda *arguments: stepwise(memory, *arguments)):
-        features, _ = run(params, moments(), memory.start(params, BATCH), unsynchronised())
+        features, _ = run(params, input_sequence(), memory.start(params, BATCH), unsynchronized())
         first = torch.autograd.grad(features.pow(3).sum(), list(params.values()), create_graph=True)
         slope = torch.stack([g.pow(2).sum() for g in first]).sum()
         curved.append(torch.autograd.grad(slope, list(params.values())))
@@ -126,7 +126,7 @@ def test_second_derivatives_go_through_both_forms(memory):
 @every
 def test_a_cleared_trial_is_a_fresh_one_to_the_last_bit(memory):
     params = fresh(memory)
-    state, inputs = started(memory, params, 5), moments()[0]
+    state, inputs = started(memory, params, 5), input_sequence()[0]
     cleared = torch.tensor([True, False, True, False])
     output, after = memory.step(params, inputs, state, cleared)
     from_start, after_start = memory.step(params, inputs, started(memory, params))
@@ -142,8 +142,8 @@ def test_a_cleared_trial_is_a_fresh_one_to_the_last_bit(memory):
 
 @gated
 def test_after_a_clearing_nothing_of_before_is_left_and_others_remember(memory):
-    params, cleared = fresh(memory), unsynchronised()
-    inputs, changed = moments(), moments()
+    params, cleared = fresh(memory), unsynchronized()
+    inputs, changed = input_sequence(), input_sequence()
     changed[0] += 3
     start = started(memory, params)
     one, other = (memory.sequence(params, x, start, cleared)[0] for x in (inputs, changed))
@@ -156,23 +156,25 @@ def test_after_a_clearing_nothing_of_before_is_left_and_others_remember(memory):
 def test_what_was_not_finite_can_be_forgotten(memory):
     params = fresh(memory)
     broken = tuple(torch.full_like(s, torch.nan) for s in started(memory, params))
-    output, _ = memory.step(params, moments()[0], broken, torch.ones(BATCH, dtype=torch.bool))
-    assert torch.equal(output, memory.step(params, moments()[0], started(memory, params))[0])
+    output, _ = memory.step(
+        params, input_sequence()[0], broken, torch.ones(BATCH, dtype=torch.bool)
+    )
+    assert torch.equal(output, memory.step(params, input_sequence()[0], started(memory, params))[0])
 
 
 @gated
 def test_clearing_writes_to_no_argument(memory):
-    params, state, cleared = fresh(memory), started(memory, fresh(memory), 5), unsynchronised()
+    params, state, cleared = fresh(memory), started(memory, fresh(memory), 5), unsynchronized()
     before = tuple(s.clone() for s in state)
-    memory.step(params, moments()[0], state, cleared[2])
-    memory.sequence(params, moments(), state, cleared)
+    memory.step(params, input_sequence()[0], state, cleared[2])
+    memory.sequence(params, input_sequence(), state, cleared)
     assert all(torch.equal(s, b) for s, b in zip(state, before, strict=True))
 
 
 @gated
 @pytest.mark.parametrize("form", ["step", "sequence"])
 def test_each_trial_of_a_batch_is_the_one_that_runs_alone(memory, form):
-    params, cleared, inputs = fresh(memory), unsynchronised(), moments()
+    params, cleared, inputs = fresh(memory), unsynchronized(), input_sequence()
     run = memory.sequence if form == "sequence" else lambda *a: stepwise(memory, *a)
     together, end = run(params, inputs, started(memory, params), cleared)
     for trial in range(BATCH):
@@ -193,13 +195,13 @@ def test_segments_begin_wherever_something_is_forgotten():
 
 
 def test_transitions_are_moments_beside_those_before_them():
-    memory, inputs = TransitionMemory(NoMemory(2 * INPUTS), INPUTS), moments()
+    memory, inputs = TransitionMemory(NoMemory(2 * INPUTS), INPUTS), input_sequence()
     state = memory.start({"any": torch.zeros(1, dtype=torch.float64)}, BATCH)
-    seen, (last,) = memory.sequence({}, inputs, state, unsynchronised())
+    seen, (last,) = memory.sequence({}, inputs, state, unsynchronized())
     assert torch.equal(seen[..., :INPUTS], inputs)
     assert torch.equal(last, inputs[-1])
     for step, trial in product(range(STEPS), range(BATCH)):
-        begins = step == 0 or unsynchronised()[step, trial]
+        begins = step == 0 or unsynchronized()[step, trial]
         before = torch.zeros(INPUTS).double() if begins else inputs[step - 1, trial]
         assert torch.equal(seen[step, trial, INPUTS:], before)
 
@@ -215,8 +217,8 @@ def test_gated_memories_are_torchs_modules(memory, module):
     module.load_state_dict({f"{name}_l0": p for name, p in params.items()})
     state = started(memory, params, 5)
     given = tuple(s.unsqueeze(0) for s in state)
-    expected, last = module(moments(), given if len(given) == 2 else given[0])
-    features, end = memory.sequence(params, moments(), state)
+    expected, last = module(input_sequence(), given if len(given) == 2 else given[0])
+    features, end = memory.sequence(params, input_sequence(), state)
     assert_equal(features, expected)
     assert_equal(torch.stack(end), torch.cat(last if len(given) == 2 else (last,)))
 
@@ -234,13 +236,13 @@ def test_the_gru_is_the_recursion_of_its_docstring():
     expected = []
     for trial in range(BATCH):
         h = state[0][trial]
-        for x in moments()[:, trial]:
+        for x in input_sequence()[:, trial]:
             seen = [w @ x + b for w, b in (gates(params, "ih", k) for k in range(3))]
             kept = [w @ h + b for w, b in (gates(params, "hh", k) for k in range(3))]
             r, z = torch.sigmoid(seen[0] + kept[0]), torch.sigmoid(seen[1] + kept[1])
             h = (1 - z) * torch.tanh(seen[2] + r * kept[2]) + z * h
             expected.append(h)
-    features, _ = memory.sequence(params, moments(), state)
+    features, _ = memory.sequence(params, input_sequence(), state)
     assert_equal(features, torch.stack(expected).view(BATCH, STEPS, SIZE).transpose(0, 1))
 
 
@@ -251,7 +253,7 @@ def test_the_lstm_is_the_recursion_of_its_docstring():
     expected = []
     for trial in range(BATCH):
         h, c = (s[trial] for s in state)
-        for x in moments()[:, trial]:
+        for x in input_sequence()[:, trial]:
             sums = []
             for k in range(4):
                 (seen, offset), (kept, other) = gates(params, "ih", k), gates(params, "hh", k)
@@ -260,7 +262,7 @@ def test_the_lstm_is_the_recursion_of_its_docstring():
             c = f * c + i * torch.tanh(sums[2])
             h = o * torch.tanh(c)
             expected.append(h)
-    features, _ = memory.sequence(params, moments(), state)
+    features, _ = memory.sequence(params, input_sequence(), state)
     assert_equal(features, torch.stack(expected).view(BATCH, STEPS, SIZE).transpose(0, 1))
 
 
@@ -268,7 +270,9 @@ def test_without_a_memory_features_are_the_inputs():
     memory = NoMemory(INPUTS)
     assert memory.init(generator(0)) == {}
     assert memory.output_size == INPUTS
-    assert torch.equal(memory.sequence({}, moments(), memory.start({}, BATCH))[0], moments())
+    assert torch.equal(
+        memory.sequence({}, input_sequence(), memory.start({}, BATCH))[0], input_sequence()
+    )
 
 
 # How they begin.

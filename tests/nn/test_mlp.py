@@ -110,6 +110,6 @@ def test_the_generator_alone_decides_the_initial_parameters():
     assert not torch.equal(first["weight_0"], other["weight_0"])
 
 
-def test_an_unknown_activation_is_refused():
+def test_an_unknown_activation_is_rejected():
     with pytest.raises(ValueError, match="activation must be one of relu, tanh, got 'gelu'"):
         activation_function("gelu")

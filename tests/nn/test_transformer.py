@@ -29,11 +29,11 @@ def fresh(memory: Memory = MEMORY, *, dtype: torch.dtype = torch.float64) -> Par
     }
 
 
-def moments(*, dtype: torch.dtype = torch.float64) -> Tensor:
+def input_sequence(*, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(STEPS, BATCH, INPUTS, generator=generator(2), dtype=torch.float64).to(dtype)
 
 
-def unsynchronised() -> Tensor:
+def unsynchronized() -> Tensor:
     """Never cleared; at the start; in the middle and later; in two steps on end."""
     cleared = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     for step, trial in ((0, 1), (2, 2), (5, 2), (3, 3), (4, 3)):
@@ -60,15 +60,15 @@ def acted(
 
 
 both = pytest.mark.parametrize("path", [trained, acted])
-clearings = pytest.mark.parametrize("cleared", [None, unsynchronised()], ids=["lasting", "cleared"])
+clearings = pytest.mark.parametrize("cleared", [None, unsynchronized()], ids=["lasting", "cleared"])
 
 
 # Against a loop written from the formula, one trial, one moment, one head at a time.
 
 
 def normed(params: Params, x: Tensor, name: str) -> Tensor:
-    centred = x - x.mean()
-    scaled = centred / (centred.square().mean() + 1e-5).sqrt()
+    centerd = x - x.mean()
+    scaled = centerd / (centerd.square().mean() + 1e-5).sqrt()
     return scaled * params[f"{name}_scale"] + params[f"{name}_offset"]
 
 
@@ -100,7 +100,7 @@ def by_the_formula(params: Params, inputs: Tensor) -> Tensor:
 
 @both
 def test_features_are_those_of_the_formula(path):
-    params, inputs = fresh(), moments()
+    params, inputs = fresh(), input_sequence()
     features = path(params, inputs)
     for trial in range(BATCH):
         expected = by_the_formula(params, inputs[:, trial])
@@ -110,7 +110,7 @@ def test_features_are_those_of_the_formula(path):
 @both
 def test_a_cleared_memory_is_a_fresh_one(path):
     """Its stretches are trials of their own, positions included."""
-    params, inputs, cleared = fresh(), moments(), unsynchronised()
+    params, inputs, cleared = fresh(), input_sequence(), unsynchronized()
     features = path(params, inputs, cleared)
     for trial in range(BATCH):
         begins = sorted({0, *cleared[:, trial].nonzero().flatten().tolist()})
@@ -125,7 +125,7 @@ def test_a_cleared_memory_is_a_fresh_one(path):
 
 @clearings
 def test_acting_is_training(cleared):
-    params, inputs = fresh(dtype=torch.float32), moments(dtype=torch.float32)
+    params, inputs = fresh(dtype=torch.float32), input_sequence(dtype=torch.float32)
     one, other = trained(params, inputs, cleared), acted(params, inputs, cleared)
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
@@ -133,7 +133,7 @@ def test_acting_is_training(cleared):
 @clearings
 def test_acting_is_training_where_transitions_are_seen(cleared):
     memory = TransitionMemory(Transformer(2 * INPUTS, 8, length=STEPS + 2, num_heads=2), INPUTS)
-    params, inputs = fresh(memory), moments()
+    params, inputs = fresh(memory), input_sequence()
     one, other = (path(params, inputs, cleared, memory) for path in (trained, acted))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
     before = inputs.clone()
@@ -150,7 +150,7 @@ def test_acting_is_training_in_a_long_trial_of_default_size():
 
 
 def test_a_clearing_lasts_when_later_steps_clear_nothing():
-    params, inputs = fresh(), moments()
+    params, inputs = fresh(), input_sequence()
     cleared = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     cleared[2, 1] = True
     state = MEMORY.start(params, BATCH)
@@ -161,7 +161,7 @@ def test_a_clearing_lasts_when_later_steps_clear_nothing():
 
 def test_gradients_go_through_the_training_path():
     names, tensors = zip(*fresh().items(), strict=True)
-    inputs, cleared = moments()[:, 2:], unsynchronised()[:, 2:]
+    inputs, cleared = input_sequence()[:, 2:], unsynchronized()[:, 2:]
 
     def features(*leaves: Tensor) -> Tensor:
         return trained(dict(zip(names, leaves, strict=True)), inputs, cleared)
@@ -177,7 +177,7 @@ def test_gradients_go_through_the_training_path():
 @clearings
 @pytest.mark.parametrize("changed", range(STEPS))
 def test_a_later_moment_changes_nothing_before_it(path, cleared, changed):
-    params, inputs, other = fresh(), moments(), moments()
+    params, inputs, other = fresh(), input_sequence(), input_sequence()
     other[changed] += 1
     one, two = path(params, inputs, cleared), path(params, other, cleared)
     assert torch.equal(one[:changed], two[:changed])
@@ -186,7 +186,7 @@ def test_a_later_moment_changes_nothing_before_it(path, cleared, changed):
 
 @both
 def test_every_moment_is_seen_by_all_later_ones(path):
-    params, inputs, other = fresh(), moments(), moments()
+    params, inputs, other = fresh(), input_sequence(), input_sequence()
     other[0] += 1
     difference = (path(params, inputs) - path(params, other)).abs().amax(-1)
     assert difference.min() > 1e-5
@@ -194,7 +194,7 @@ def test_every_moment_is_seen_by_all_later_ones(path):
 
 @both
 def test_what_was_cleared_is_seen_by_nobody(path):
-    params, cleared, inputs, other = fresh(), unsynchronised(), moments(), moments()
+    params, cleared, inputs, other = fresh(), unsynchronized(), input_sequence(), input_sequence()
     other[:2] += 1
     one, two = path(params, inputs, cleared), path(params, other, cleared)
     assert torch.equal(one[2:, 2], two[2:, 2])
@@ -205,7 +205,7 @@ def test_what_was_cleared_is_seen_by_nobody(path):
 @both
 @clearings
 def test_each_trial_of_a_batch_is_the_one_that_runs_alone(path, cleared):
-    params, inputs = fresh(), moments()
+    params, inputs = fresh(), input_sequence()
     together = path(params, inputs, cleared)
     for trial in range(BATCH):
         only = slice(trial, trial + 1)
@@ -216,7 +216,7 @@ def test_each_trial_of_a_batch_is_the_one_that_runs_alone(path, cleared):
 # Room.
 
 
-def test_a_trial_that_is_too_long_is_refused():
+def test_a_trial_that_is_too_long_is_rejected():
     params, message = fresh(), "trial must have at most 8 steps.* got 9"
     state = MEMORY.start(params, 1)
     for _ in range(8):
@@ -228,7 +228,7 @@ def test_a_trial_that_is_too_long_is_refused():
 
 
 def test_a_sequence_begins_at_the_start_and_nothing_follows_it():
-    params, inputs = fresh(), moments()
+    params, inputs = fresh(), input_sequence()
     _, later = MEMORY.step(params, inputs[0], MEMORY.start(params, BATCH))
     _, ended = MEMORY.sequence(params, inputs, MEMORY.start(params, BATCH))
     for state in (later, ended):
@@ -238,7 +238,7 @@ def test_a_sequence_begins_at_the_start_and_nothing_follows_it():
         MEMORY.step(params, inputs[0], ended)
 
 
-def test_heads_that_do_not_divide_the_size_are_refused():
+def test_heads_that_do_not_divide_the_size_are_rejected():
     message = "num_heads must divide the size 10 of the memory, got 4"
     with pytest.raises(ValueError, match=message):
         Transformer(INPUTS, 10, length=5)
@@ -250,6 +250,6 @@ def test_fresh_parameters_follow_the_generator_and_give_features_of_unit_size():
     assert all(torch.equal(first[name], again[name]) for name in first)
     drawn = [name for name in first if not name.endswith(("_scale", "_offset"))]
     assert not any(torch.equal(first[name], other[name]) for name in drawn)
-    features = trained(first, moments(dtype=torch.float32), None, memory)
+    features = trained(first, input_sequence(dtype=torch.float32), None, memory)
     assert memory.output_size == features.shape[-1] == 64
     assert features.square().mean(-1).sub(1).abs().max() < 1e-3

@@ -108,7 +108,7 @@ def test_systems_side_by_side_are_solved_as_each_alone():
     torch.testing.assert_close(together[0], targets[0])
 
 
-def test_a_target_that_is_a_number_is_refused():
+def test_a_target_that_is_a_number_is_rejected():
     with pytest.raises(ValueError, match=r"target must be a vector \[P\] or several \[..., P\]"):
         conjugate_gradient(lambda v: v, torch.ones(()), num_iterations=1)
 
@@ -270,12 +270,12 @@ def test_no_tries_leave_the_parameters():
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, 1.5, math.nan])
-def test_a_ratio_out_of_range_is_refused(ratio):
+def test_a_ratio_out_of_range_is_rejected(ratio):
     with pytest.raises(ValueError, match="backtrack_ratio must be between 0 and 1, exclusive, got"):
         search(Script((0.0, 0.0)), ratio=ratio)
 
 
-def test_a_step_of_another_shape_is_refused():
+def test_a_step_of_another_shape_is_rejected():
     with pytest.raises(ValueError, match=r"step must have the shape of params \(3,\), got \(2,\)"):
         backtracking_line_search(
             Script((0.0, 0.0)),

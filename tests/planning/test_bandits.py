@@ -93,11 +93,11 @@ def test_keys_are_ascending_and_distinct():
 
 @pytest.mark.parametrize(("arms", "horizon"), [(5, 100), (50, 500), (2, 500), (2, 8000)])
 def test_too_many_states_are_refused_at_once(arms, horizon):
-    with pytest.raises(ValueError, match=f"num_arms {arms} and horizon {horizon}; take a Gittins"):
+    with pytest.raises(ValueError, match=f"num_arms {arms} and horizon {horizon}; use a Gittins"):
         optimal_bandit_plan(arms, horizon)
 
 
-def test_numbers_out_of_range_are_refused():
+def test_numbers_out_of_range_are_rejected():
     with pytest.raises(ValueError, match="num_arms must be 1 or more, got 0"):
         optimal_bandit_plan(0, 3)
     with pytest.raises(ValueError, match="horizon must be 1 or more, got 0"):

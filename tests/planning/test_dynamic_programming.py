@@ -104,7 +104,7 @@ def test_changing_one_process_leaves_the_others_bit_equal():
     torch.testing.assert_close(after[1, 0], before[1, 0] + 4)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_shapes_that_do_not_fit_are_rejected():
     rewards, transitions = random_mdp()
     with pytest.raises(ValueError, match=r"got \(4, 3, 3\) over \(4, 3\)"):
         optimal_plan(rewards, transitions[..., :3], 2)
@@ -214,7 +214,7 @@ def test_one_process_does_not_touch_another():
     torch.testing.assert_close(after[1, 0], before[1, 0] + 4)
 
 
-def test_a_horizon_below_1_is_refused():
+def test_a_horizon_below_1_is_rejected():
     rewards, transitions = random_mdp_optimistic_planning()
     with pytest.raises(ValueError, match="horizon must be 1 or more, got 0"):
         bonus_action_values(rewards, transitions, rewards, rewards, 0)

@@ -105,7 +105,7 @@ def test_more_future_and_more_success_are_worth_more():
     assert (finite.diff() > 0).all()
 
 
-def test_numbers_out_of_range_are_refused():
+def test_numbers_out_of_range_are_rejected():
     with pytest.raises(ValueError, match=r"discount must lie in \[0, 1\), got 1"):
         discounted_indices(1.0, 5)
     with pytest.raises(ValueError, match="num_pulls must be 0 or more, got -1"):

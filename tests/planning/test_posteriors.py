@@ -117,7 +117,7 @@ def test_draws_and_means_of_a_process_are_those_of_the_belief():
     assert expected[0, 0, 0].tolist() == [0.75, 0.25]
 
 
-def test_impossible_priors_are_refused():
+def test_impossible_priors_are_rejected():
     with pytest.raises(ValueError, match=r"reward_precision must lie in \(0, ∞\), got 0"):
         MDPPrior(reward_precision=0.0)
     with pytest.raises(ValueError, match=r"concentration must lie in \(0, ∞\), got -1"):

@@ -1,4 +1,4 @@
-"""Walks that look for a goal: neighbours only, as early as can be, and nothing left behind."""
+"""Walks that look for a goal: neighbors only, as early as can be, and nothing left behind."""
 
 import itertools
 
@@ -32,7 +32,7 @@ def test_the_grid_of_varibad_is_searched_without_a_lost_step():
     assert news(walk, goals) == [False] + [True] * 14  # none is nearer than 2 steps
 
 
-def test_steps_lead_to_neighbours_or_nowhere():
+def test_steps_lead_to_neighbors_or_nowhere():
     walk = search_path(6, (2, 3), {(0, 0), (5, 5), (5, 0)}, 40)
     assert len(walk) == 41
     for (x, y), (to_x, to_y) in itertools.pairwise(walk):
@@ -51,7 +51,7 @@ def test_a_walk_with_nothing_to_look_for_stays():
     assert search_path(3, (1, 1), {(1, 1)}, 4) == ((1, 1),) * 5
 
 
-def test_what_lies_off_the_grid_is_refused():
+def test_what_lies_off_the_grid_is_rejected():
     with pytest.raises(ValueError, match=r"the grid of 3 × 3, got \(3, 0\)"):
         search_path(3, (0, 0), {(3, 0)}, 4)
     with pytest.raises(ValueError, match="num_steps must be 1 or more, got 0"):

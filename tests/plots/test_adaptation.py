@@ -117,7 +117,7 @@ def test_an_evaluation_without_steps_is_one_point():
     assert line(figure, "slider").get_xydata() == pytest.approx(np.array([[0, -7]]))
 
 
-def test_evaluations_of_no_or_several_environments_are_refused():
+def test_evaluations_of_no_or_several_environments_are_rejected():
     from dataclasses import replace
 
     other = replace(evaluation(), environment="Hill:two")
@@ -192,7 +192,7 @@ def test_long_runs_are_thinned_but_keep_their_ends():
 
 
 @pytest.mark.parametrize("agents", [{}, {"slider": []}, {"slider": [[]]}])
-def test_curves_of_nothing_are_refused(agents):
+def test_curves_of_nothing_are_rejected(agents):
     with pytest.raises(
         ValueError, match="each agent must have at least one run, and each run metrics"
     ):

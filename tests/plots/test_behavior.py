@@ -1,4 +1,4 @@
-"""Figures of behaviour show the places and choices they are given."""
+"""Figures of behavior show the places and choices they are given."""
 
 import numpy as np
 import pytest

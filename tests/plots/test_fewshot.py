@@ -38,6 +38,6 @@ def test_error_has_a_logarithmic_axis_and_one_seed_no_legend():
 
 
 @pytest.mark.parametrize("seeds", [{}, {"a": []}, {"a": rows("rollout/query_return", 1.0)}])
-def test_what_has_no_metrics_of_a_few_shot_learner_is_refused(seeds):
+def test_what_has_no_metrics_of_a_few_shot_learner_is_rejected(seeds):
     with pytest.raises(ValueError, match="each seed must have at least one row of metrics"):
         fewshot_learning_figure(seeds, "")

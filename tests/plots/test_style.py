@@ -1,4 +1,4 @@
-"""Figures as SVG that follows the page into the dark, in colours that can be told apart."""
+"""Figures as SVG that follows the page into the dark, in colors that can be told apart."""
 
 from xml.etree import ElementTree
 
@@ -44,7 +44,7 @@ def test_the_svg_is_well_formed_and_the_same_each_time():
     assert drawn() == drawn()
 
 
-def test_text_and_lines_take_the_colours_of_the_page_and_data_keep_theirs():
+def test_text_and_lines_take_the_colors_of_the_page_and_data_keep_theirs():
     svg = drawn()
     assert "prefers-color-scheme:dark" in svg
     style, rest = svg.split("</style>", 1)
@@ -57,11 +57,11 @@ def test_text_and_lines_take_the_colours_of_the_page_and_data_keep_theirs():
 
 @pytest.mark.parametrize("color", PALETTE)
 @pytest.mark.parametrize("paper", ["#ffffff", "#f6f7f9", "#121316", "#1b1d21"])
-def test_every_colour_stands_out_from_light_and_dark_paper(color, paper):
+def test_every_color_stands_out_from_light_and_dark_paper(color, paper):
     assert contrast(color, paper) >= 3
 
 
-def test_no_colour_has_to_be_told_apart():
+def test_no_color_has_to_be_told_apart():
     assert len(set(STYLES)) == len(STYLES) >= len(set(PALETTE)) == len(PALETTE)
 
 

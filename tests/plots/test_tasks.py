@@ -71,6 +71,6 @@ def test_several_agents_are_compared_after_adaptation():
     assert [line.get_label() for line in axes.lines] == ["slider", "jumper"]
 
 
-def test_a_profile_of_nothing_is_refused():
+def test_a_profile_of_nothing_is_rejected():
     with pytest.raises(ValueError, match="evaluations must have at least one entry, got none"):
         profile_figure([])

@@ -159,7 +159,7 @@ def test_text_stands_out_from_the_page_in_the_light_and_in_the_dark(browser, rep
 
 
 def contrast(one: str, other: str) -> float:
-    """Of two colours "rgb(…)", by WCAG 2."""
+    """Of two colors "rgb(…)", by WCAG 2."""
     low, high = sorted(luminance(color) for color in (one, other))
     return (high + 0.05) / (low + 0.05)
 

@@ -102,14 +102,14 @@ def test_behavior_can_be_left_out_and_the_page_is_the_same_each_time(runs, tmp_p
     short = report(runs[0], out=tmp_path / "report.html", options="--no-behavior")
     assert len(Reader(short).all("img")) == 4
     assert "Behavior" not in text_of(short)
-    for option in ("--no-behavior", "--no-behaviour"):
+    for option in ("--no-behavior", "--no-behavior"):
         assert report(runs[0], out=tmp_path / "report.html", options=option) == short
 
 
 def test_a_family_with_pictures_is_shown_in_videos(runs, tmp_path, monkeypatch):
     def set_video_spaces(family, reach):
         original(family, reach)
-        family.behaviour = "video"
+        family.behavior = "video"
 
     original = navigation.set_plane_spaces
     monkeypatch.setattr(navigation, "set_plane_spaces", set_video_spaces)

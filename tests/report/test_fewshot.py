@@ -318,7 +318,7 @@ def test_runs_of_agents_and_few_shot_runs_are_two_parts_of_one_page(runs, report
     assert heads == ["runs", "pointrobot-pearl", "few-shot-runs", "glyphs"]
 
 
-def test_the_same_run_twice_is_refused(runs, tmp_path):
+def test_the_same_run_twice_is_rejected(runs, tmp_path):
     with pytest.raises(ValueError, match="run must not be given twice"):
         report(runs.seeds, runs.seeds / "seed_1", out=tmp_path / "report.html")
 
@@ -344,7 +344,7 @@ def test_a_run_of_no_learner_is_refused_with_the_nearest(runs, tmp_path):
     ],
     ids=["empty", "interval", "scores", "no runs", "runs", "protocol"],
 )
-def test_a_damaged_evaluation_is_refused(runs, tmp_path, change):
+def test_a_damaged_evaluation_is_rejected(runs, tmp_path, change):
     broken = copied(runs.maml, tmp_path / "broken", **change)
     sentence = r"evaluation\.json must hold an evaluation of few-shot runs, it is damaged; measure"
     with pytest.raises(ValueError, match=sentence) as caught:

@@ -89,7 +89,7 @@ def test_a_table_has_a_caption_scopes_and_a_box_that_the_keyboard_can_scroll():
     assert [td.get("class") for td in read.all("td")] == ["number", "long"] * 2
 
 
-def test_a_row_of_another_length_is_refused():
+def test_a_row_of_another_length_is_rejected():
     with pytest.raises(ValueError, match="row 'a' must have 1 cells, got 2"):
         Table("Numbers", [Column("name"), Column("value")], [Row("a", ["1", "2"])])
 

@@ -84,7 +84,7 @@ def test_a_run_that_is_not_measured_is_measured_as_the_command_evaluate_does(run
     assert measured.stages[-1] == "after 3 steps"
 
 
-def test_a_damaged_evaluation_is_refused(runs, tmp_path):
+def test_a_damaged_evaluation_is_rejected(runs, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(runs["one"], broken)
     (broken / "evaluation.json").write_text('{"evaluations": [{"format": 2}]}')
@@ -92,7 +92,7 @@ def test_a_damaged_evaluation_is_refused(runs, tmp_path):
         read(broken)
 
 
-def test_no_run_and_the_same_run_twice_are_refused(runs):
+def test_no_run_and_the_same_run_twice_are_rejected(runs):
     with pytest.raises(ValueError, match="run must be given: the folder of one run, or of several"):
         read()
     with pytest.raises(ValueError, match="run must not be given twice"):
@@ -101,7 +101,7 @@ def test_no_run_and_the_same_run_twice_are_refused(runs):
         read(runs["seeds"], runs["seeds"] / "seed_3")
 
 
-def test_a_run_of_no_agent_is_refused(runs, tmp_path):
+def test_a_run_of_no_agent_is_rejected(runs, tmp_path):
     strange = tmp_path / "strange"
     shutil.copytree(runs["one"], strange)
     config = json.loads((strange / "config.json").read_text())

@@ -143,7 +143,7 @@ def test_no_draw_of_the_uniform_noise_chooses_what_is_impossible(monkeypatch):
         assert Categorical(logits).sample(generator()) == 1
 
 
-def test_categorical_samples_of_neighbouring_lanes_are_independent():
+def test_categorical_samples_of_neighboring_lanes_are_independent():
     pairs = Categorical(torch.zeros(40_000, 2, 2)).sample(generator()).double() - 0.5
     assert 4 * pairs.prod(-1).mean().abs() < 5 / math.sqrt(40_000)
 

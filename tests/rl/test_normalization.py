@@ -75,7 +75,7 @@ def test_normalized_values_keep_dtype_and_leading_axes_and_stay_within_the_clip(
     assert torch.equal(moments.normalized(-values, clip=2.5), torch.full((2, 5, 3), -2.5))
 
 
-def test_before_anything_was_seen_normalising_changes_nothing():
+def test_before_anything_was_seen_normalizing_changes_nothing():
     values = torch.tensor([[0.5, -2.0, 9.0]])
     torch.testing.assert_close(RunningMoments.empty(3, CPU).normalized(values), values)
 

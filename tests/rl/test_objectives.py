@@ -149,7 +149,7 @@ def episodes_of(policy: Policy, params: Params) -> tuple[Episodes, Distribution]
     """3 tasks × 2 environments × 4 steps: one ends early, one terminates, the others are cut."""
     generator = torch.Generator().manual_seed(5)
     observations = torch.randn(NUM_TASKS, 2, 5, 2, generator=generator, dtype=torch.float64)
-    behaviour = policy.distribution(expanded(params), observations[:, :, :-1])
+    behavior = policy.distribution(expanded(params), observations[:, :, :-1])
     rewards = torch.randn(NUM_TASKS, 2, 4, generator=generator, dtype=torch.float64) + 1
     terminated = torch.zeros(NUM_TASKS, 2, 4, dtype=torch.bool)
     truncated = torch.zeros_like(terminated)
@@ -160,16 +160,16 @@ def episodes_of(policy: Policy, params: Params) -> tuple[Episodes, Distribution]
     mask[0, 0, 2:] = False
     return Episodes(
         observations,
-        behaviour.sample(generator),
+        behavior.sample(generator),
         torch.where(mask, rewards, 0),
         terminated,
         truncated,
         mask,
-    ), behaviour
+    ), behavior
 
 
 def batch_from_episodes(policy: Policy, **settings: object) -> tuple[PolicyBatch, Episodes]:
-    episodes, behaviour = episodes_of(policy, parameters(policy))
+    episodes, behavior = episodes_of(policy, parameters(policy))
     defaults = {
         "gamma": GAMMA,
         "gae_lambda": GAE_LAMBDA,
@@ -177,17 +177,17 @@ def batch_from_episodes(policy: Policy, **settings: object) -> tuple[PolicyBatch
         "normalize": False,
         "bootstrap_truncated": False,
     }
-    return policy_batch(episodes, behaviour, **(defaults | settings)), episodes
+    return policy_batch(episodes, behavior, **(defaults | settings)), episodes
 
 
 @policies
 def test_a_batch_keeps_the_axes_of_environments_and_time(policy):
     batch, episodes = batch_from_episodes(policy)
-    behaviour = episodes_of(policy, parameters(policy))[1]
+    behavior = episodes_of(policy, parameters(policy))[1]
     assert torch.equal(batch.observations, episodes.observations[:, :, :4])
     assert torch.equal(batch.actions, episodes.actions)
     assert torch.equal(batch.mask, episodes.mask)
-    assert torch.equal(batch.log_probs, behaviour.log_prob(episodes.actions))
+    assert torch.equal(batch.log_probs, behavior.log_prob(episodes.actions))
     assert batch.advantages.shape == (NUM_TASKS, 2, 4)
     assert all(part.is_contiguous() for part in batch)
 
@@ -222,10 +222,10 @@ def test_a_batch_has_no_graph():
     params = parameters(policy)
     episodes, _ = episodes_of(policy, params)
     leaves = {name: p.requires_grad_() for name, p in params.items()}
-    behaviour = policy.distribution(expanded(leaves), episodes.observations[:, :, :-1])
+    behavior = policy.distribution(expanded(leaves), episodes.observations[:, :, :-1])
     batch = policy_batch(
         episodes,
-        behaviour,
+        behavior,
         gamma=GAMMA,
         gae_lambda=GAE_LAMBDA,
         baseline="linear",
@@ -289,13 +289,13 @@ def test_advantages_are_standardized_task_by_task_over_the_steps_that_count():
 
 def test_a_task_does_not_depend_on_the_episodes_of_another():
     policy = POLICIES["gaussian"]
-    episodes, behaviour = episodes_of(policy, parameters(policy))
+    episodes, behavior = episodes_of(policy, parameters(policy))
     settings = {"gamma": GAMMA, "gae_lambda": GAE_LAMBDA, "baseline": "linear"}
     batches = []
     for reward in (0.0, 3.0):
         episodes.rewards[1, 0, 2] += reward
         batches.append(
-            policy_batch(episodes, behaviour, normalize=True, bootstrap_truncated=False, **settings)
+            policy_batch(episodes, behavior, normalize=True, bootstrap_truncated=False, **settings)
         )
     assert torch.equal(batches[0].advantages[[0, 2]], batches[1].advantages[[0, 2]])
     assert not torch.equal(batches[0].advantages[1], batches[1].advantages[1])

@@ -24,8 +24,8 @@ def chance(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def moment(observations: Tensor, deterministic: list[list[bool]] | None = None) -> ActorInput:
-    """The first moment of a trial."""
+def actor_input(observations: Tensor, deterministic: list[list[bool]] | None = None) -> ActorInput:
+    """The first actor_input of a trial."""
     lead = observations.shape[:2]
     never = torch.zeros(lead, dtype=torch.bool)
     asked = never if deterministic is None else torch.tensor(deterministic)
@@ -53,13 +53,13 @@ def constant(value: float):
     ],
 )
 def test_each_environment_acts_as_it_is_asked_to(asked, expected):
-    got = chosen(moment(torch.zeros(1, 2, 4), asked), constant(1), constant(2))
+    got = chosen(actor_input(torch.zeros(1, 2, 4), asked), constant(1), constant(2))
     assert got.tolist() == expected
 
 
 def test_discrete_actions_are_chosen_the_same_way():
     drawn, best = (lambda o, a=a: torch.full(o.shape[:2], a) for a in (3, 5))
-    got = chosen(moment(torch.zeros(1, 3, 4), [[True, False, True]]), drawn, best)
+    got = chosen(actor_input(torch.zeros(1, 3, 4), [[True, False, True]]), drawn, best)
     assert got.tolist() == [[5, 3, 5]]
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_drawn_where_all_are_to_act_deterministically():
     def never(_: Tensor) -> Tensor:
         raise AssertionError("an action was drawn")
 
-    got = chosen(moment(torch.zeros(1, 2, 4), [[True, True]]), never, constant(2))
+    got = chosen(actor_input(torch.zeros(1, 2, 4), [[True, True]]), never, constant(2))
     assert got.tolist() == [[[2, 2], [2, 2]]]
 
 
@@ -112,8 +112,8 @@ def test_a_policy_player_acts_with_the_parameters_of_each_task():
     observations = torch.zeros(2, 3, 5)
     asked = [[True] * 3] * 2
     for step in range(3):
-        drawn = player.act(moment(observations))
-        best = player.act(moment(observations, asked))
+        drawn = player.act(actor_input(observations))
+        best = player.act(actor_input(observations, asked))
         expected = 7 + step * episodes.returns.mean(1)
         assert torch.equal(best, expected.view(2, 1, 1).expand(2, 3, 1))
         assert torch.equal(drawn, best + 100)
@@ -126,7 +126,7 @@ def test_a_stateless_player_never_learns():
     player = StatelessPlayer(lambda o: 2 * o)
     observations = torch.rand(2, 3, 5, generator=chance())
     player.adapt(some_episodes())
-    assert torch.equal(player.act(moment(observations)), 2 * observations)
+    assert torch.equal(player.act(actor_input(observations)), 2 * observations)
 
 
 # A user's own object.
@@ -157,22 +157,22 @@ def test_an_object_of_a_user_acts_and_adapts():
     player = agent.play(2, 3, chance())
     assert made[0].size == (2, 3)
     observations = torch.rand(2, 3, 2, generator=chance())
-    assert torch.equal(player.act(moment(observations)), observations)
+    assert torch.equal(player.act(actor_input(observations)), observations)
     player.adapt(some_episodes())
-    assert torch.equal(player.act(moment(observations)), observations + 2)
+    assert torch.equal(player.act(actor_input(observations)), observations + 2)
     other = agent.play(2, 3, chance())  # another set of tasks, of which it knows nothing
-    assert torch.equal(other.act(moment(observations)), observations)
+    assert torch.equal(other.act(actor_input(observations)), observations)
 
 
 def test_an_object_that_only_acts_is_left_alone():
     agent = as_agent(lambda *_: SimpleNamespace(act=lambda o: o))
     player = agent.play(2, 3, chance())
     player.adapt(some_episodes())
-    assert player.act(moment(torch.ones(2, 3, 1))).tolist() == [[[1]] * 3] * 2
+    assert player.act(actor_input(torch.ones(2, 3, 1))).tolist() == [[[1]] * 3] * 2
 
 
 @pytest.mark.parametrize("made", [object(), SimpleNamespace(act=3), None])
-def test_what_cannot_act_is_refused(made):
+def test_what_cannot_act_is_rejected(made):
     agent = as_agent(lambda *_: made)
     kind = type(made).__name__
     message = rf"agent must make a player with a method act\(observations\), got one of type {kind}"
@@ -269,7 +269,7 @@ def test_an_unadapted_agent_acts_as_it_does_before_adaptation():
     player = unadapted(agent).play(2, 3, chance())
     observations = torch.rand(2, 3, 2, generator=chance())
     player.adapt(some_episodes())
-    assert torch.equal(player.act(moment(observations)), observations)
+    assert torch.equal(player.act(actor_input(observations)), observations)
 
 
 def test_an_agent_that_remembers_cannot_be_kept_from_learning():
@@ -290,6 +290,6 @@ class Failing:
 def test_what_a_user_s_code_raises_is_told_with_its_method():
     player = as_agent(lambda *_: Failing()).play(2, 3, chance())
     with pytest.raises(ValueError, match="act of the agent failed: KeyError: 'speed'"):
-        player.act(moment(torch.ones(2, 3, 1)))
+        player.act(actor_input(torch.ones(2, 3, 1)))
     with pytest.raises(ValueError, match="adapt of the agent failed: IndexError: no episode 7"):
         player.adapt(some_episodes())

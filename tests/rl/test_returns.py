@@ -106,7 +106,7 @@ def test_float32_returns_give_float32_values_of_a_float64_fit():
     assert torch.equal(got, exact.float())
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_shapes_that_do_not_fit_are_rejected():
     observations, returns, mask = random_batch()
     message = (
         r"observations must have 41 time steps and mask the shape of returns \(3, 5, 40\), "

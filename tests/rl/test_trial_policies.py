@@ -169,7 +169,7 @@ def test_each_trial_of_a_batch_is_the_one_that_runs_alone(memory, hypernetwork):
             torch.testing.assert_close(whole[:, trial : trial + 1], alone, rtol=0, atol=1e-12)
 
 
-def test_the_first_policy_is_nearly_uniform_and_that_of_a_box_nearly_centred():
+def test_the_first_policy_is_nearly_uniform_and_that_of_a_box_nearly_centerd():
     made = policy(encoder_sizes=())
     params = made.init(chance(0))
     start = made.start(params, BATCH)

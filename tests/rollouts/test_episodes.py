@@ -163,7 +163,7 @@ class Misshapen(Countdown):
         ("rewards", r"\[2, 2\], got \[1, 2, 2\]"),
     ],
 )
-def test_observations_and_rewards_of_another_shape_are_refused(name, shapes):
+def test_observations_and_rewards_of_another_shape_are_rejected(name, shapes):
     with pytest.raises(ValueError, match=f"^{name} of the environment must have shape {shapes}$"):
         episodes(Misshapen(name))
 
@@ -203,7 +203,7 @@ def test_an_observation_that_is_not_finite_names_its_task_environment_and_step(m
         ((2, 1, 3), 1, "observations", r"\[2, 2, 3\]"),
     ],
 )
-def test_observations_of_another_shape_are_refused(monkeypatch, shape, at, name, needed):
+def test_observations_of_another_shape_are_rejected(monkeypatch, shape, at, name, needed):
     def observations(env: Countdown) -> Tensor:
         return torch.zeros(shape if env.time == at else (2, 2, 3))
 
@@ -220,7 +220,7 @@ def advanced(env: Countdown) -> Step:
     return Step(env._observations(), torch.zeros(2, 2), never, never)
 
 
-def test_rewards_that_would_be_spread_over_environments_are_refused(monkeypatch):
+def test_rewards_that_would_be_spread_over_environments_are_rejected(monkeypatch):
     step = Countdown.step
 
     def one_reward_per_task(env: Countdown, actions: Tensor) -> Step:
@@ -253,7 +253,7 @@ def test_discrete_actions_keep_their_type_and_have_no_action_axis():
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), (2, 2), (1,), (2, 1, 1)])
-def test_actions_of_another_shape_are_refused(shape):
+def test_actions_of_another_shape_are_rejected(shape):
     """Environments take some of them by broadcasting."""
     with pytest.raises(ValueError, match=r"actions must have shape \[2, 2, 1\], got \["):
         collect(Countdown(), lambda _: torch.zeros(shape), torch.Generator())

@@ -25,8 +25,8 @@ class RandomTrialActor:
     def __init__(self, env: BatchEnv) -> None:
         self._act = random_actor(env, torch.Generator().manual_seed(1))
 
-    def act(self, moment: ActorInput) -> Tensor:
-        actions: Tensor = self._act(moment.observations)
+    def act(self, actor_input: ActorInput) -> Tensor:
+        actions: Tensor = self._act(actor_input.observations)
         return actions.clamp(max=1)  # the highest actions of `Counters` are faults
 
 

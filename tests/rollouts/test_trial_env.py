@@ -38,8 +38,8 @@ class Walker:
         away = corner - observations[..., :2]
         return speed * away / away.norm(dim=-1, keepdim=True).clamp(min=1e-3)
 
-    def act(self, moment: ActorInput) -> torch.Tensor:
-        return self(moment.observations)
+    def act(self, actor_input: ActorInput) -> torch.Tensor:
+        return self(actor_input.observations)
 
 
 def test_an_episode_is_the_trial_that_the_trial_loop_collects():
@@ -122,7 +122,7 @@ def test_the_faces_of_a_family_are_there_for_trials():
     assert envs.reset(seed=0)[0].shape == (3, 8)
 
 
-def test_what_cannot_be_a_trial_is_refused():
+def test_what_cannot_be_a_trial_is_rejected():
     with pytest.raises(ValueError, match="num_episodes must be 1 or more, got 0"):
         TrialFamily(Bandit("n10-k5"), 0)
 

@@ -49,7 +49,7 @@ def trials(space: gymnasium.Space[Any]) -> Trials:
     )
 
 
-def moments(whole: Trials) -> list[ActorInput]:
+def actor_inputs(whole: Trials) -> list[ActorInput]:
     """What the agent of these trials was told."""
     never = torch.zeros(N, E, dtype=torch.bool)
     first = ActorInput(whole.observations[:, :, 0], None, torch.zeros(N, E), never, never)
@@ -69,7 +69,9 @@ def moments(whole: Trials) -> list[ActorInput]:
 @all_spaces
 def test_moment_by_moment_and_whole_trials_are_encoded_alike(space):
     inputs, whole = TrialInputs(OBSERVATIONS, space), trials(space)
-    one_by_one = torch.stack([inputs.encode(moment) for moment in moments(whole)], dim=2)
+    one_by_one = torch.stack(
+        [inputs.encode(actor_input) for actor_input in actor_inputs(whole)], dim=2
+    )
     together = inputs.encode_trials(whole)
     assert together.shape == (N, E, T, inputs.size)
     assert together.dtype == torch.float32
@@ -85,14 +87,14 @@ def test_the_start_of_a_trial_knows_the_observation_alone(space):
 
 
 def told(space: gymnasium.Space[Any], action: Any, *, ended: bool) -> list[float]:
-    moment = ActorInput(
+    actor_input = ActorInput(
         observations=torch.tensor([[[0.25, -7.0]]]),
         previous_actions=torch.as_tensor(action).view(1, 1, *np.shape(action)),
         previous_rewards=torch.tensor([[-1.5]]),
         episode_ended=torch.tensor([[ended]]),
         deterministic=torch.tensor([[True]]),
     )
-    return TrialInputs(OBSERVATIONS, space).encode(moment).flatten().tolist()
+    return TrialInputs(OBSERVATIONS, space).encode(actor_input).flatten().tolist()
 
 
 @pytest.mark.parametrize(
@@ -130,11 +132,11 @@ def test_encoding_writes_to_no_argument():
 @pytest.mark.parametrize(
     "space", [spaces.Discrete(3), spaces.Box(0, 1, (2, 2), np.float32)], ids=str
 )
-def test_observations_that_are_no_flat_box_are_refused(space):
+def test_observations_that_are_no_flat_box_are_rejected(space):
     with pytest.raises(TypeError, match="observation_space must be a flat Box, got "):
         TrialInputs(space, SPACES["discrete"])
 
 
-def test_actions_that_cannot_be_encoded_are_refused():
+def test_actions_that_cannot_be_encoded_are_rejected():
     with pytest.raises(TypeError, match="action_space must be built from Box, Discrete"):
         TrialInputs(OBSERVATIONS, spaces.Text(3))

@@ -69,14 +69,16 @@ class Recorder:
     """Acts by a rule and keeps all it was told."""
 
     def __init__(self, rule: Callable[[ActorInput, int], Tensor] | None = None) -> None:
-        self.rule = rule or (lambda moment, _: torch.zeros_like(moment.episode_ended).long())
-        self.moments: list[ActorInput] = []
+        self.rule = rule or (
+            lambda actor_input, _: torch.zeros_like(actor_input.episode_ended).long()
+        )
+        self.actor_inputs: list[ActorInput] = []
         self.actions: list[Tensor] = []
 
-    def act(self, moment: ActorInput) -> Tensor:
-        kept = (None if part is None else part.clone() for part in moment)
-        self.moments.append(ActorInput(*kept))  # type: ignore[arg-type] # in the fields' order
-        self.actions.append(self.rule(moment, len(self.actions)))
+    def act(self, actor_input: ActorInput) -> Tensor:
+        kept = (None if part is None else part.clone() for part in actor_input)
+        self.actor_inputs.append(ActorInput(*kept))  # type: ignore[arg-type] # in the fields' order
+        self.actions.append(self.rule(actor_input, len(self.actions)))
         return self.actions[-1]
 
 
@@ -88,9 +90,9 @@ def collected(env: Steps, actor: Recorder | None = None, num_episodes: int = 2, 
     return collect_trials(env, actor or Recorder(), chance(), num_episodes=num_episodes, **k)
 
 
-def counting(moment: ActorInput, step: int) -> Tensor:
+def counting(actor_input: ActorInput, step: int) -> Tensor:
     """Actions that tell environment and step apart."""
-    return (moment.observations[..., 0].long() + step) % 7
+    return (actor_input.observations[..., 0].long() + step) % 7
 
 
 # Numbers of a trial.
@@ -190,8 +192,8 @@ def test_a_family_gives_every_trial_what_it_gives_it_alone():
     family = GridNavigation("varibad")
     tasks = family.sample_tasks(5, seed=0)
 
-    def walk(moment: ActorInput, step: int) -> Tensor:
-        return torch.full_like(moment.previous_rewards, step * 7 % 5).long()
+    def walk(actor_input: ActorInput, step: int) -> Tensor:
+        return torch.full_like(actor_input.previous_rewards, step * 7 % 5).long()
 
     def run(rows: np.ndarray) -> Trials:
         env = family.make_batch(rows, num_envs=1)
@@ -217,7 +219,7 @@ def test_only_who_ended_and_has_episodes_left_is_reset():
 
 def test_what_waiting_environments_give_does_not_count():
     env = Steps(1, 2)
-    actor = Recorder(lambda moment, _: torch.full_like(moment.previous_rewards, 4).long())
+    actor = Recorder(lambda actor_input, _: torch.full_like(actor_input.previous_rewards, 4).long())
     trials = collected(env, actor, num_episodes=1)
     assert trials.rewards.tolist() == [[[5, 0, 0], [5, 5, 5]]]
     assert trials.mask.tolist() == [[[True, False, False], [True, True, True]]]
@@ -234,7 +236,7 @@ def test_a_trial_ends_with_its_last_episode_and_no_step_later():
     env = Steps(1, 1)
     actor = Recorder()
     trials = collected(env, actor, num_episodes=4)
-    assert len(actor.moments) == 4
+    assert len(actor.actor_inputs) == 4
     assert trials.mask.shape == (1, 1, 4)
 
 
@@ -244,20 +246,22 @@ def test_a_trial_ends_with_its_last_episode_and_no_step_later():
 def test_the_actor_sees_what_it_did_and_got_and_whether_that_was_an_end():
     actor = Recorder(counting)
     trials = collected(Steps(), actor)
-    first, *later = actor.moments
+    first, *later = actor.actor_inputs
     assert first.previous_actions is None
     assert first.previous_rewards.tolist() == [[0] * 3] * 2
     assert not bool(first.episode_ended.any())
     assert len(later) == trials.mask.shape[-1] - 1
-    for t, moment in enumerate(later):
+    for t, actor_input in enumerate(later):
         running = trials.mask[:, :, t + 1]
-        assert torch.equal(moment.previous_actions, actor.actions[t])
+        assert torch.equal(actor_input.previous_actions, actor.actions[t])
         earned = torch.where(running, 1.0 + actor.actions[t], 0)
-        assert torch.equal(moment.previous_rewards, earned)
-        assert torch.equal(moment.episode_ended[running], trials.episode_ends[:, :, t][running])
-        assert torch.equal(moment.observations, trials.observations[:, :, t + 1])
-        steps_into_episode = moment.observations[..., 2][running]
-        assert torch.equal(steps_into_episode == 0, moment.episode_ended[running])
+        assert torch.equal(actor_input.previous_rewards, earned)
+        assert torch.equal(
+            actor_input.episode_ended[running], trials.episode_ends[:, :, t][running]
+        )
+        assert torch.equal(actor_input.observations, trials.observations[:, :, t + 1])
+        steps_into_episode = actor_input.observations[..., 2][running]
+        assert torch.equal(steps_into_episode == 0, actor_input.episode_ended[running])
 
 
 def test_actions_are_stored_as_they_were_taken():
@@ -269,14 +273,14 @@ def test_actions_are_stored_as_they_were_taken():
 def test_no_deterministic_actions_are_asked_for_unless_episodes_are_told_apart():
     actor = Recorder()
     collected(Steps(), actor, num_episodes=3)
-    assert not any(bool(moment.deterministic.any()) for moment in actor.moments)
+    assert not any(bool(actor_input.deterministic.any()) for actor_input in actor.actor_inputs)
 
 
 @pytest.mark.parametrize("num_exploratory", [0, 1, 2, 3])
 def test_actions_become_deterministic_in_each_environment_with_its_own_episodes(num_exploratory):
     actor = Recorder()
     trials = collected(Steps(), actor, num_episodes=3, num_exploratory=num_exploratory)
-    asked = torch.stack([moment.deterministic for moment in actor.moments], dim=2)
+    asked = torch.stack([actor_input.deterministic for actor_input in actor.actor_inputs], dim=2)
     expected = trials.episode_indices >= num_exploratory
     assert torch.equal(asked[trials.mask], expected[trials.mask])
     assert bool(asked[trials.mask].any()) == (num_exploratory < 3)
@@ -285,14 +289,14 @@ def test_actions_become_deterministic_in_each_environment_with_its_own_episodes(
 # What is refused.
 
 
-def test_numbers_out_of_range_are_refused():
+def test_numbers_out_of_range_are_rejected():
     with pytest.raises(ValueError, match="num_episodes must be 1 or more, got 0"):
         collected(Steps(), num_episodes=0)
     with pytest.raises(ValueError, match="num_exploratory must be 0 or more, got -1"):
         collected(Steps(), num_exploratory=-1)
 
 
-def test_tensors_of_another_shape_are_refused(monkeypatch):
+def test_tensors_of_another_shape_are_rejected(monkeypatch):
     message = r"observations of the environment must have shape \[2, 3, 3\], got \[2, 3\]"
     monkeypatch.setattr(Steps, "observe", lambda self: self.names)
     with pytest.raises(ValueError, match=message):
@@ -333,8 +337,8 @@ def test_numbers_of_waiting_environments_may_be_anything(monkeypatch):
     monkeypatch.setattr(Steps, "step", broken)
     actor = Recorder()
     trials = collected(Steps(), actor, num_episodes=1)
-    for moment in actor.moments:  # a network would make actions and gradients of them
-        assert bool(moment.observations.isfinite().all())
-        assert bool(moment.previous_rewards.isfinite().all())
+    for actor_input in actor.actor_inputs:  # a network would make actions and gradients of them
+        assert bool(actor_input.observations.isfinite().all())
+        assert bool(actor_input.previous_rewards.isfinite().all())
     assert torch.equal(trials.episode_returns[..., 0], Steps().lengths.float())
     assert bool(trials.rewards.isfinite().all())

@@ -118,7 +118,7 @@ def test_what_a_killed_process_left_of_a_new_run_is_swept_up_and_what_a_living_o
     assert {path.name for path in tmp_path.iterdir()} == {"run", ".run.2.new"}
 
 
-def test_of_two_that_make_the_same_directory_the_second_is_refused(tmp_path):
+def test_of_two_that_make_the_same_directory_the_second_is_rejected(tmp_path):
     def fill(folder: Path) -> None:
         (folder / "mine").touch()
         if not (tmp_path / "run").exists():
@@ -160,13 +160,13 @@ def test_a_damaged_config_is_named(run, content):
         ({"agent_config": [1]}, r"'agent_config' must be an object, got \[1\]"),
     ],
 )
-def test_a_config_that_does_not_say_what_was_trained_is_refused(run, change, message):
+def test_a_config_that_does_not_say_what_was_trained_is_rejected(run, change, message):
     run.write_config({**CONFIG, **change})
     with pytest.raises(ValueError, match=rf"config\.json is damaged: {message}"):
         run.config()
 
 
-def test_a_config_that_is_no_object_is_refused(run):
+def test_a_config_that_is_no_object_is_rejected(run):
     (run.path / "config.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(ValueError, match=r"config\.json is damaged: it must hold a JSON object"):
         run.config()
@@ -253,7 +253,7 @@ def test_without_a_good_checkpoint_none_is_named(run):
         {"config": {"gamma": 0.9}},
     ],
 )
-def test_the_checkpoint_of_another_run_is_refused(run, others):
+def test_the_checkpoint_of_another_run_is_rejected(run, others):
     save(run, 10, **others)
     message = f"is of another run: its {next(iter(others))} differs"
     with pytest.raises(ValueError, match=message):
@@ -261,7 +261,7 @@ def test_the_checkpoint_of_another_run_is_refused(run, others):
 
 
 @pytest.mark.parametrize("counters", [{"num_iterations": 10}, {}, None])
-def test_a_checkpoint_in_the_place_of_another_is_refused(run, counters):
+def test_a_checkpoint_in_the_place_of_another_is_rejected(run, counters):
     save(run, 20, counters=counters)
     with pytest.raises(ValueError, match=r"holds iteration (10|None), which differs from its name"):
         run.newest_checkpoint()

@@ -35,7 +35,7 @@ def stopped(line: str, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[i
 # Signals.
 
 
-def signalling(number: int, at: int, times: int = 1) -> Callable[[MAMLTRPO], dict[str, float]]:
+def signaling(number: int, at: int, times: int = 1) -> Callable[[MAMLTRPO], dict[str, float]]:
     """An iteration that sends this process a signal in iteration `at`."""
     iterate = MAMLTRPO.iterate
 
@@ -58,7 +58,7 @@ def test_a_signal_ends_training_after_the_iteration_and_saves_it(
     before = signal.getsignal(number)
     if number == signal.SIGINT:
         signal.signal(number, signal.default_int_handler)
-    monkeypatch.setattr(MAMLTRPO, "iterate", signalling(number, at=3))
+    monkeypatch.setattr(MAMLTRPO, "iterate", signaling(number, at=3))
     out = tmp_path / "run"
     found, words = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 2", out, capsys)
     signal.signal(number, before)
@@ -77,7 +77,7 @@ def test_a_signal_ends_training_after_the_iteration_and_saves_it(
 
 def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(MAMLTRPO, "iterate", signalling(signal.SIGINT, at=2, times=2))
+    monkeypatch.setattr(MAMLTRPO, "iterate", signaling(signal.SIGINT, at=2, times=2))
     with pytest.raises(KeyboardInterrupt):
         metarl(f"{ROBOT} --iterations 6", tmp_path / "run")
     signal.signal(signal.SIGINT, before)
@@ -203,7 +203,7 @@ def test_a_full_disk_ends_in_a_sentence_and_the_last_checkpoint_is_whole(
     assert fingerprint(out) == fingerprint(robot)
 
 
-def test_two_processes_in_one_run_are_refused(half):
+def test_two_processes_in_one_run_are_rejected(half):
     before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
     with (
         RunDirectory.open(half).writing(),

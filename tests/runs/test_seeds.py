@@ -80,7 +80,7 @@ def test_changes_are_kept_and_the_directory_is_held_meanwhile(seeds):
     train_seeds(seeds, [2], train_one, changes={"iterations": 7})
 
 
-def test_what_is_no_directory_of_seeds_is_refused(seeds, tmp_path):
+def test_what_is_no_directory_of_seeds_is_rejected(seeds, tmp_path):
     assert existing_seeds(seeds) == seeds / "seeds.json"
     assert not holds_seeds(tmp_path)
     with pytest.raises(ValueError, match=r"have several seeds, but there is no .*; omit --seeds"):

@@ -116,7 +116,7 @@ def test_trackers_without_a_package_of_their_own_need_none():
     require_tracker("none")
 
 
-def test_an_unknown_tracker_is_refused(tmp_path):
+def test_an_unknown_tracker_is_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"tracker must be tensorboard, wandb, .* got 'csv'"):
         open_tracker("csv", tmp_path, config=CONFIG)  # type: ignore[arg-type] # the mistake itself
 

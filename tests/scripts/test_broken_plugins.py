@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
-    "raises": "raise RuntimeError('no licence')",
+    "raises": "raise RuntimeError('no license')",
     "exits": "import sys; sys.exit(0)",
     "lacks": "import no_such_module_of_ours",
     "thief": """

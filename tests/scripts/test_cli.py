@@ -107,8 +107,8 @@ def test_a_module_named_on_the_command_line_must_be_there():
     ended = subprocess_of(Path(sys.executable).with_name("metarl"), "list", "--import", "no_such")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (
-        "metarl: --import must name a module that exists, got 'no_such'; "
-        "it is looked for in the working directory and among installed packages\n"
+        "metarl: --import must be the name of an existing module, got 'no_such'; "
+        "the working directory and the installed packages are searched\n"
     )
 
 

@@ -173,7 +173,7 @@ TOO_LARGE = [
 
 
 @pytest.mark.parametrize(("given", "message"), TOO_LARGE, ids=[m[:40] for _, m in TOO_LARGE])
-def test_a_number_that_no_computer_word_holds_is_refused(given, message):
+def test_a_number_that_no_computer_word_holds_is_rejected(given, message):
     assert sentence_of(f"--out a {given}").startswith(message)
 
 
@@ -288,17 +288,32 @@ def test_without_a_module_nothing_is_imported_nor_looked_for_elsewhere():
     assert sys.path == path
 
 
-LOOKED_FOR = "it is looked for in the working directory and among installed packages"
+SEARCHED = "the working directory and the installed packages are searched"
 MODULES = [
-    ("--import", "--import must name a module, as an import statement does, got ''"),
-    ("--import=", "--import must name a module, as an import statement does, got ''"),
-    ("--import a/b", "--import must name a module, as an import statement does, got 'a/b'"),
-    ("--import broken.py", "--import must name a module, as an import .* does, got 'broken[.]py'"),
-    ("--import --fast", "--import must name a module, as an import statement does, got '--fast'"),
-    ("--import no_such", f"--import must name a module that exists, got 'no_such'; {LOOKED_FOR}"),
-    ("--import no_such.part.x", "--import must name a module that exists, got 'no_such.part.x'; "),
-    ("--import empty.part", "--import must name a module that exists, got 'empty.part'; "),
-    ("--import needy", "module 'needy' needs what is missing: No module named 'no_such_library'"),
+    ("--import", "--import must be the name of a module, as in an import statement, got ''"),
+    ("--import=", "--import must be the name of a module, as in an import statement, got ''"),
+    ("--import a/b", "--import must be the name of a module, as in an import statement, got 'a/b'"),
+    (
+        "--import broken.py",
+        "--import must be the name of a module, as in an import .*, got 'broken[.]py'",
+    ),
+    (
+        "--import --fast",
+        "--import must be the name of a module, as in an import statement, got '--fast'",
+    ),
+    (
+        "--import no_such",
+        f"--import must be the name of an existing module, got 'no_such'; {SEARCHED}",
+    ),
+    (
+        "--import no_such.part.x",
+        "--import must be the name of an existing module, got 'no_such.part.x'; ",
+    ),
+    ("--import empty.part", "--import must be the name of an existing module, got 'empty.part'; "),
+    (
+        "--import needy",
+        "module 'needy' needs a module that is not installed: No module named 'no_such_library'",
+    ),
     ("--import broken", "module 'broken' failed: ZeroDivisionError: division by zero"),
     ("--import wrong", "module 'wrong' failed: SyntaxError: "),
 ]

@@ -115,7 +115,7 @@ def test_the_number_of_threads_can_be_chosen(monkeypatch, tmp_path):
     assert seen == [2]
 
 
-def test_a_directory_that_exists_is_refused(run):
+def test_a_directory_that_exists_is_rejected(run):
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     with pytest.raises(ValueError, match=f"out must be a new directory, {run.path} exists"):
         metarl(f"{NAVIGATION} --out OUT", run.path)
@@ -159,12 +159,12 @@ def test_resuming_with_other_settings_is_refused_and_changes_nothing(copy, optio
     assert after == before
 
 
-def test_resuming_what_is_no_run_is_refused(tmp_path):
+def test_resuming_what_is_no_run_is_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"run must be a directory with a config\.json"):
         metarl("train maml-trpo --resume --out OUT", tmp_path / "nowhere")
 
 
-def test_resuming_a_run_without_checkpoints_is_refused(copy):
+def test_resuming_a_run_without_checkpoints_is_rejected(copy):
     shutil.rmtree(copy.checkpoints)
     with pytest.raises(ValueError, match=f"run {copy.path} has no checkpoint yet"):
         metarl("train maml-trpo --resume --out OUT", copy.path)

@@ -91,7 +91,7 @@ BROKEN = {
     },
     "images can be rendered": {
         families.StillPicture: "the image stayed the same for 7 steps",
-        families.GreyPicture: r"uint8 \[height, width, 3\], is uint8 of shape \(8,",
+        families.GrayImage: r"uint8 \[height, width, 3\], is uint8 of shape \(8,",
     },
 }
 
@@ -281,7 +281,7 @@ def test_an_error_of_the_family_s_own_is_a_broken_promise_and_the_others_are_tri
         ({"seed": -1}, "seed must be 0 or more, got -1"),
     ],
 )
-def test_sizes_out_of_range_are_refused(sizes, message):
+def test_sizes_out_of_range_are_rejected(sizes, message):
     with pytest.raises(ValueError, match=message):
         check_family(sound.Walk(), **sizes)
 

@@ -175,30 +175,36 @@ def test_scores_are_left_as_they_were():
         ([1.0, 2.0], "scores must be a matrix [runs, tasks], got shape (2,)"),
         (3.0, "scores must be a matrix [runs, tasks], got shape ()"),
         ([[[1.0]]], "scores must be a matrix [runs, tasks], got shape (1, 1, 1)"),
-        (np.zeros((0, 3)), "scores must have a run and a task at least, got shape (0, 3)"),
-        ([[], []], "scores must have a run and a task at least, got shape (2, 0)"),
+        (np.zeros((0, 3)), "scores must have at least one run and one task, got shape (0, 3)"),
+        ([[], []], "scores must have at least one run and one task, got shape (2, 0)"),
         ([[1.0, 2.0], [3.0, float("nan")]], "scores must be finite, got nan in run 1, task 1"),
         ([[1.0, float("-inf")]], "scores must be finite, got -inf in run 0, task 1"),
-        ([[1.0], [2.0, 3.0]], "scores must be numbers [runs, tasks], as many tasks in every run ("),
-        ([["high"]], "scores must be numbers [runs, tasks], as many tasks in every run ("),
+        (
+            [[1.0], [2.0, 3.0]],
+            "scores must be numbers [runs, tasks], with equally many tasks in every run (",
+        ),
+        (
+            [["high"]],
+            "scores must be numbers [runs, tasks], with equally many tasks in every run (",
+        ),
     ],
     ids=str,
 )
-def test_what_is_no_matrix_of_finite_scores_is_refused(scores, message):
+def test_what_is_no_matrix_of_finite_scores_is_rejected(scores, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         stratified_bootstrap(mean_score, scores)
 
 
-def test_matrices_of_other_tasks_and_no_matrix_are_refused():
-    message = re.escape("scores must be of the same tasks in every matrix, got [2, 4] tasks")
+def test_matrices_of_other_tasks_and_no_matrix_are_rejected():
+    message = re.escape("scores must cover the same tasks in every matrix, got [2, 4] tasks")
     with pytest.raises(ValueError, match=message):
         stratified_bootstrap(probability_of_improvement, X, ONE_RUN)
-    with pytest.raises(ValueError, match=r"scores must be one matrix .* at least, got none"):
+    with pytest.raises(ValueError, match=r"scores must include at least one matrix .*, got none"):
         stratified_bootstrap(mean_score)
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95, -0.1, float("nan")])
-def test_a_confidence_outside_0_and_1_is_refused(confidence):
+def test_a_confidence_outside_0_and_1_is_rejected(confidence):
     message = f"confidence must be between 0 and 1, both excluded, got {confidence}"
     with pytest.raises(ValueError, match=re.escape(message)):
         stratified_bootstrap(mean_score, X, confidence=confidence)
@@ -207,14 +213,14 @@ def test_a_confidence_outside_0_and_1_is_refused(confidence):
 
 
 @pytest.mark.parametrize("count", [0, -3])
-def test_fewer_than_one_resample_is_refused(count):
+def test_fewer_than_one_resample_is_rejected(count):
     with pytest.raises(ValueError, match=f"num_resamples must be 1 or more, got {count}"):
         stratified_bootstrap(mean_score, X, num_resamples=count)
 
 
-def test_a_statistic_that_mixes_resamples_or_gives_several_numbers_is_refused():
+def test_a_statistic_that_mixes_resamples_or_gives_several_numbers_is_rejected():
     message = (
-        "statistic must keep the leading axes: of scores (50, 3, 2) it must give shape "
+        "statistic must keep the leading axes: for scores (50, 3, 2) it must give shape "
         "(50, ...), got ()"
     )
     with pytest.raises(ValueError, match=re.escape(message)):

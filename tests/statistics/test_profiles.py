@@ -91,21 +91,21 @@ def test_the_seed_decides_the_bands_and_other_algorithms_do_not():
 @pytest.mark.parametrize(
     "thresholds", [[], 0.5, [[0.5]], [0.1, float("nan")], [float("inf")]], ids=str
 )
-def test_what_is_no_vector_of_finite_thresholds_is_refused(thresholds):
+def test_what_is_no_vector_of_finite_thresholds_is_rejected(thresholds):
     message = f"thresholds must be a non-empty vector of finite numbers, got {thresholds!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
         performance_profiles({"ours": SCORES}, thresholds)
 
 
 def test_wrong_scores_are_refused_by_the_algorithms_name():
-    with pytest.raises(ValueError, match="scores must hold one algorithm at least, got none"):
+    with pytest.raises(ValueError, match="scores must hold at least one algorithm, got none"):
         performance_profiles({}, [0.5])
     message = "scores of 'theirs' must be finite, got nan in run 0, task 1"
     with pytest.raises(ValueError, match=message):
         performance_profiles({"ours": SCORES, "theirs": [[0.0, float("nan")]]}, [0.5])
 
 
-def test_wrong_numbers_of_the_bootstrap_are_refused():
+def test_wrong_numbers_of_the_bootstrap_are_rejected():
     with pytest.raises(ValueError, match="num_resamples must be 1 or more, got 0"):
         performance_profiles({"ours": SCORES}, [0.5], num_resamples=0)
     with pytest.raises(ValueError, match=r"confidence must be between 0 and 1, .* got 1.5"):

@@ -75,19 +75,19 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
 @pytest.mark.parametrize(
     "values", [[], [[1.0, 2.0]], 3.0, [1.0, float("nan")], [float("inf")]], ids=str
 )
-def test_what_is_no_vector_of_finite_numbers_is_refused(values):
+def test_what_is_no_vector_of_finite_numbers_is_rejected(values):
     message = f"values must be a non-empty vector of finite numbers, got {values!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
         mean_interval(values)
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
-def test_a_confidence_outside_0_and_1_is_refused(confidence):
+def test_a_confidence_outside_0_and_1_is_rejected(confidence):
     with pytest.raises(ValueError, match=f"confidence must be between 0 and 1.* got {confidence}"):
         mean_interval(SKEWED, confidence=confidence)
 
 
-def test_fewer_than_one_resample_is_refused():
+def test_fewer_than_one_resample_is_rejected():
     with pytest.raises(ValueError, match="num_resamples must be 1 or more, got 0"):
         mean_interval(SKEWED, num_resamples=0)
 
@@ -155,16 +155,16 @@ def test_a_stack_gives_the_probability_of_each_pair_of_matrices():
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-def test_statistics_of_no_matrix_of_finite_scores_are_refused(statistic):
+def test_statistics_of_no_matrix_of_finite_scores_are_rejected(statistic):
     with pytest.raises(ValueError, match=r"scores must be a matrix \[runs, tasks\], got shape"):
         statistic([1.0, 2.0])
-    with pytest.raises(ValueError, match=r"scores must have a run and a task .* shape \(0, 2\)"):
+    with pytest.raises(ValueError, match=r"scores must have at least one run .* shape \(0, 2\)"):
         statistic(np.zeros((0, 2)))
     with pytest.raises(ValueError, match="scores must be finite, got inf in run 0, task 1"):
         statistic([[0.0, float("inf")]])
 
 
-def test_improvement_over_other_tasks_or_wrong_scores_is_refused():
+def test_improvement_over_other_tasks_or_wrong_scores_is_rejected():
     with pytest.raises(ValueError, match=r"the same tasks in every matrix, got \[3, 2\] tasks"):
         probability_of_improvement(SCORES, [[1.0, 2.0]])
     with pytest.raises(ValueError, match="scores_y must be finite, got nan in run 0, task 0"):
@@ -207,6 +207,6 @@ def test_the_crossed_interval_holds_the_true_mean_at_least_as_often_as_it_says()
         ([[np.nan]], "scores must be finite"),
     ],
 )
-def test_a_crossed_interval_of_no_matrix_is_refused(scores, message):
+def test_a_crossed_interval_of_no_matrix_is_rejected(scores, message):
     with pytest.raises(ValueError, match=message):
         crossed_interval(scores)

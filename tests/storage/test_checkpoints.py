@@ -1,6 +1,6 @@
 """Checkpoints: what is saved comes back, and nothing else is taken for one.
 
-Checkpoints without the optimiser: they predict the same, and say that they cannot train on.
+Checkpoints without the optimizer: they predict the same, and say that they cannot train on.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ def test_parameters_with_a_graph_or_shared_memory_can_be_saved(tmp_path):
         assert not loaded[name].requires_grad
 
 
-def test_a_checkpoint_of_another_agent_is_refused(path):
+def test_a_checkpoint_of_another_agent_is_rejected(path):
     message = "must be of agent 'rl2', it is of 'maml-trpo'"
     with pytest.raises(ValueError, match=message):
         load_checkpoint(path, agent="rl2", environment="Navigation2D:maml17")
 
 
-def test_a_checkpoint_of_another_environment_is_refused(path):
+def test_a_checkpoint_of_another_environment_is_rejected(path):
     message = "must be of environment 'HalfCheetahVel:promp', it is of 'Navigation2D:maml17'"
     with pytest.raises(ValueError, match=message):
         load_checkpoint(path, agent="maml-trpo", environment="HalfCheetahVel:promp")
@@ -110,7 +110,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 4, 40, -1])
-def test_a_truncated_file_is_refused(path, kept):
+def test_a_truncated_file_is_rejected(path, kept):
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match=DAMAGED):
         load(path)
@@ -136,7 +136,7 @@ def test_every_flipped_bit_and_every_cut_is_found(path):
         load(path)
 
 
-def test_a_header_that_was_edited_is_refused(path):
+def test_a_header_that_was_edited_is_rejected(path):
     content = path.read_bytes()
     assert content.count(b"0.99") == 1
     path.write_bytes(content.replace(b"0.99", b"0.98"))
@@ -144,7 +144,7 @@ def test_a_header_that_was_edited_is_refused(path):
         load(path)
 
 
-def test_a_checkpoint_without_a_checksum_is_refused(path):
+def test_a_checkpoint_without_a_checksum_is_rejected(path):
     path.write_bytes(save(tensors(), metadata={"metarl": json.dumps({"format_version": 2})}))
     with pytest.raises(ValueError, match="its checksum does not match its content"):
         load(path)
@@ -162,14 +162,14 @@ def test_a_loaded_header_can_be_saved_again(path, tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["seed", "config", "counters"])
-def test_a_header_without_what_an_agent_needs_is_refused(path, missing):
+def test_a_header_without_what_an_agent_needs_is_rejected(path, missing):
     save_checkpoint(path, tensors(), {k: v for k, v in HEADER.items() if k != missing})
     with pytest.raises(ValueError, match=f"has no {missing}, so it cannot be used"):
         load(path)
 
 
 @pytest.mark.parametrize("count", [None, -1, True, 2.5, "3"])
-def test_a_counter_that_is_no_count_is_refused(path, count):
+def test_a_counter_that_is_no_count_is_rejected(path, count):
     header = {"counters": {"num_iterations": count}}
     with pytest.raises(
         ValueError, match=f"have a whole number num_iterations in counters, got {count!r}"
@@ -192,7 +192,7 @@ def test_tensors_of_a_group_are_selected_by_name():
         ({"parameters/a": torch.ones(2, dtype=torch.float64)}, r"torch.float64 \[2\]"),
     ],
 )
-def test_tensors_of_another_shape_or_type_are_refused(found, held):
+def test_tensors_of_another_shape_or_type_are_rejected(found, held):
     message = rf"checkpoint x must hold parameters/a as torch.float32 \[2\], it holds {held}"
     with pytest.raises(ValueError, match=message):
         select_tensors(Path("x"), found, "parameters", {"a": torch.zeros(2)})
@@ -221,7 +221,7 @@ def test_published_checkpoints_can_be_loaded(result):
 
 
 @pytest.mark.parametrize("content", [b"garbage", b"\xff" * 100, b"\x00" * 100])
-def test_a_file_of_garbage_is_refused(path, content):
+def test_a_file_of_garbage_is_rejected(path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=DAMAGED):
         load(path)
@@ -230,14 +230,14 @@ def test_a_file_of_garbage_is_refused(path, content):
 @pytest.mark.parametrize(
     "metadata", [None, {"other": "{}"}, {"metarl": "no json"}, {"metarl": "[1]"}]
 )
-def test_a_safetensors_file_of_someone_else_is_refused(path, metadata):
+def test_a_safetensors_file_of_someone_else_is_rejected(path, metadata):
     path.write_bytes(save(tensors(), metadata=metadata))
     with pytest.raises(ValueError, match=DAMAGED):
         load(path)
 
 
 @pytest.mark.parametrize("metadata", ['{"agent": "maml-trpo"}', '{"format_version": 999}'])
-def test_another_format_version_is_refused(path, metadata):
+def test_another_format_version_is_rejected(path, metadata):
     path.write_bytes(save(tensors(), metadata={"metarl": metadata}))
     message = rf"checkpoint .* has format (None|999), this version reads 1 and {FORMAT_VERSION}"
     with pytest.raises(ValueError, match=message):
@@ -333,7 +333,7 @@ def test_a_small_checkpoint_predicts_the_same_and_is_a_third_of_the_size(trained
     assert (expected == found).all()
 
 
-def test_a_checkpoint_that_lost_its_optimiser_without_saying_so_is_refused(trained, tmp_path):
+def test_a_checkpoint_that_lost_its_optimizer_without_saying_so_is_rejected(trained, tmp_path):
     path = tmp_path / "whole.safetensors"
     trained.save(path)
     tensors, header = load_checkpoint(path, agent="fewshot-protonet", environment="glyphs")
@@ -343,5 +343,5 @@ def test_a_checkpoint_that_lost_its_optimiser_without_saying_so_is_refused(train
         FewShotTraining.load(path, "protonet", TASKS)
 
 
-def test_checkpoints_of_format_1_hold_no_optimiser():
+def test_checkpoints_of_format_1_hold_no_optimizer():
     assert not holds_optimizer({"format_version": 1})

@@ -11,6 +11,7 @@ from short_runs import metarl
 
 from metarl.agents import RL2
 from metarl.envs import make_family
+from metarl.experiments.data_options import stored_data
 from metarl.runs.directory import RunDirectory
 from metarl.runs.resume import read_run
 from metarl.storage.checkpoints import load_checkpoint, read_header, save_checkpoint
@@ -28,6 +29,11 @@ def test_only_settings_of_the_agent_are_renamed():
     assert with_current_names("rl2", stored) == {"gamma": 0.9, "privileged_critic": True}
     assert list(with_current_names("rl2", stored)) == ["gamma", "privileged_critic"]
     assert with_current_names("maml-trpo", stored) == stored
+
+
+def test_stored_options_of_data_sets_get_their_current_names():
+    config = {"dataset_options": ["colours=L", "centre_range=[0, 1]", "path=colours"]}
+    assert stored_data(config).options == ("colors=L", "center_range=[0, 1]", "path=colours")
 
 
 @pytest.mark.parametrize("agent", [None, 3, [], "rl2"])

@@ -62,13 +62,13 @@ def test_what_is_not_stored_takes_its_default():
         ({"name": 10**80}, r"x: name must be text, got 10{56}\.\.\."),
     ],
 )
-def test_what_does_not_fit_is_refused(change, message):
+def test_what_does_not_fit_is_rejected(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         read_settings(Example, {"name": "n", **change}, where="x")
 
 
 @pytest.mark.parametrize("stored", [None, [], "x", 3, math.nan])
-def test_what_is_no_object_is_refused(stored):
+def test_what_is_no_object_is_rejected(stored):
     with pytest.raises(ValueError, match="x must be a JSON object, got"):
         read_settings(Example, stored, where="x")
 

@@ -269,7 +269,7 @@ class StillPicture(Walk):
         return np.zeros((8, 8, 3), np.uint8)
 
 
-class GreyPicture(Walk):
+class GrayImage(Walk):
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
     ) -> NDArray[np.uint8]:

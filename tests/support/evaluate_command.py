@@ -48,9 +48,9 @@ class Sweeping:
     def play(self, num_tasks, num_envs, generator):
         self.time = -1
         return self
-    def act(self, moment):
+    def act(self, actor_input):
         self.time += 1
-        return torch.full(moment.observations.shape[:2], self.time % int(self.num_arms))
+        return torch.full(actor_input.observations.shape[:2], self.time % int(self.num_arms))
 
 def broken(family):
     raise KeyError(family.id)

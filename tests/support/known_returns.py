@@ -162,14 +162,14 @@ class SinkerPlayer:
         self.lived = torch.zeros(shape, dtype=torch.float64)
         self.asked: list[bool] = []
 
-    def act(self, moment: ActorInput) -> Tensor:
-        self.lived = self.lived + moment.episode_ended
-        self.asked.append(bool(moment.deterministic.all()))
-        assert self.asked[-1] == bool(moment.deterministic.any())
-        shape = moment.observations.shape
+    def act(self, actor_input: ActorInput) -> Tensor:
+        self.lived = self.lived + actor_input.episode_ended
+        self.asked.append(bool(actor_input.deterministic.all()))
+        assert self.asked[-1] == bool(actor_input.deterministic.any())
+        shape = actor_input.observations.shape
         drawn = torch.randn(shape, generator=self._generator, dtype=torch.float64)
-        noise = self._agent.noise * (drawn + moment.observations)
-        keep = ~moment.deterministic.unsqueeze(-1)
+        noise = self._agent.noise * (drawn + actor_input.observations)
+        keep = ~actor_input.deterministic.unsqueeze(-1)
         return -0.25 * self.lived.unsqueeze(-1) + noise * keep
 
     def adapt(self, _: Episodes) -> None:

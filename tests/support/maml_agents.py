@@ -60,10 +60,10 @@ def history(learner: MAMLTRPO, num_iterations: int) -> list[dict[str, float]]:
 
 def batch_of(learner: MAMLTRPO, state: Params, episodes: Episodes) -> PolicyBatch:
     """The data of a phase, collected with per-task parameters."""
-    behaviour = learner.policy.distribution(state, episodes.observations[:, :, :-1])
+    behavior = learner.policy.distribution(state, episodes.observations[:, :, :-1])
     return policy_batch(
         episodes,
-        behaviour,
+        behavior,
         gamma=0.99,
         gae_lambda=1.0,
         baseline="linear",

@@ -39,13 +39,13 @@ def batch_of(policy: Policy, params: Params, seed: int, *, masked: bool = False)
     generator = torch.Generator().manual_seed(seed)
     shape = (NUM_TASKS, NUM_ENVS, NUM_STEPS)
     observations = torch.randn(*shape, 2, generator=generator, dtype=torch.float64)
-    behaviour = policy.distribution(expanded(params), observations)
-    actions = behaviour.sample(generator)
+    behavior = policy.distribution(expanded(params), observations)
+    actions = behavior.sample(generator)
     counted = torch.tensor([8, 5, 1] if masked else [8, 8, 8])
     return PolicyBatch(
         observations,
         actions,
-        behaviour.log_prob(actions),
+        behavior.log_prob(actions),
         torch.randn(shape, generator=generator, dtype=torch.float64),
         torch.arange(NUM_ENVS * NUM_STEPS).view(shape[1:]) < counted.view(-1, 1, 1),
     )

@@ -106,7 +106,7 @@ def lived(learner: RL2, *, num_tasks: int = 4, num_envs: int = 1, **settings: An
     return collect_trials(env, player, chance(2), **settings)
 
 
-def moments(trials: Trials) -> Iterator[ActorInput]:
+def actor_inputs(trials: Trials) -> Iterator[ActorInput]:
     """The inputs of the agent that acted in these trials."""
     never = torch.zeros_like(trials.mask[..., 0])
     yield ActorInput(trials.observations[:, :, 0], None, torch.zeros(never.shape), never, never)
@@ -118,9 +118,9 @@ def moments(trials: Trials) -> Iterator[ActorInput]:
 
 
 def stepwise(learner: RL2, trials: Trials) -> list[Distribution]:
-    """The policy at each moment of these trials, along the acting path."""
+    """The policy at each actor_input of these trials, along the acting path."""
     state, found = None, []
-    for moment in moments(trials):
-        distribution, state = learner.policy_at(moment, state)
+    for actor_input in actor_inputs(trials):
+        distribution, state = learner.policy_at(actor_input, state)
         found.append(distribution)
     return found

@@ -109,7 +109,7 @@ class Unmakable(Counters):
 
     def make_env(self, task):
         if parent_process() is not None:
-            raise OSError("no licence for this simulator")
+            raise OSError("no license for this simulator")
         return super().make_env(task)
 
 
@@ -143,7 +143,7 @@ class Lock(TensorFamily):
     task_description, observation_description, source = "the code", "tries so far", "this test"
     observation_space = spaces.Box(0.0, 4.0, (1,), np.float32)
     horizon = 4
-    behaviour = "choices"
+    behavior = "choices"
 
     def __init__(self, variant="tiny"):
         self.variant = variant

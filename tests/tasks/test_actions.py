@@ -198,12 +198,12 @@ def test_indices_of_the_right_shape_pass():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int32, torch.bool])
-def test_other_types_are_refused(dtype):
+def test_other_types_are_rejected(dtype):
     with pytest.raises(TypeError, match=f"actions must be int64 indices, got {dtype}"):
         require_action_indices(torch.zeros(2, 3, dtype=dtype), (2, 3))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 1), (3, 2), (2,)])
-def test_other_shapes_are_refused(shape):
+def test_other_shapes_are_rejected(shape):
     with pytest.raises(ValueError, match=r"must have shape \(2, 3\) \(tasks, envs\), got \("):
         require_action_indices(torch.zeros(shape, dtype=torch.int64), (2, 3))

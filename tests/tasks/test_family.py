@@ -142,7 +142,7 @@ def test_an_unknown_split_is_answered_with_the_nearest():
         Walk().sample_tasks(1, split="tets", seed=0)
 
 
-def test_numbers_of_tasks_and_seeds_out_of_range_are_refused():
+def test_numbers_of_tasks_and_seeds_out_of_range_are_rejected():
     with pytest.raises(ValueError, match="num_tasks must be 1 or more, got 0"):
         Walk().sample_tasks(0, seed=0)
     with pytest.raises(ValueError, match="seed must be 0 or more, got -1"):
@@ -164,13 +164,13 @@ def test_the_first_task_outside_the_task_space_is_shown(bad):
 @pytest.mark.parametrize(
     ("family_id", "bad"), [("HalfCheetahVel:maml17", 2.1), ("HalfCheetahVel:promp", 3.1)]
 )
-def test_a_target_velocity_outside_the_variant_is_refused(family_id, bad):
+def test_a_target_velocity_outside_the_variant_is_rejected(family_id, bad):
     with pytest.raises(ValueError, match=r"tasks must lie in Box\(0\.0, \d.*got \["):
         make_family(family_id).make_batch([[bad]], num_envs=1)
 
 
 @pytest.mark.parametrize("tasks", [[0.1, 0.2], [[0.1]], [[0.1, 0.2, 0.3]], np.zeros((0, 2))])
-def test_tasks_of_another_shape_are_refused(tasks):
+def test_tasks_of_another_shape_are_rejected(tasks):
     with pytest.raises(ValueError, match=r"tasks must have shape \[tasks, 2\], got \("):
         make_family("Navigation2D:maml17").check_tasks(tasks)
 

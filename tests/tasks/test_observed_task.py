@@ -48,7 +48,7 @@ def test_rewards_and_the_oracle_are_the_family_s_own():
     assert torch.equal(runs[0].observations, runs[1].observations[..., :2])
 
 
-def test_a_task_outside_the_space_is_refused():
+def test_a_task_outside_the_space_is_rejected():
     known = make_family(KNOWN)
     env = known.make_batch(np.array([[0.5, 0.0]]), num_envs=1)
     for use in (known.check_tasks, lambda rows: known.make_batch(rows, num_envs=1), env.set_tasks):

@@ -159,7 +159,7 @@ class GradientLearner(ABC):
 
     def start(self, params: Params) -> Params:
         """Parameters and working values before the first step, without a task axis."""
-        return params | self._rates.working(params, self.adapted_names)
+        return params | self._rates.initial_velocities(params, self.adapted_names)
 
     def shared_params(self, params: Params) -> Params:
         """Parameters that the inner loss reads and adaptation leaves unchanged."""

@@ -134,24 +134,24 @@ class HarmonicTasks:
     splits: ClassVar[tuple[str, ...]] = ("train", "validation", "test")
 
     frequency_range: tuple[float, float] = (5.0, 7.0)
-    centre_range: tuple[float, float] = (-4.0, 4.0)
+    center_range: tuple[float, float] = (-4.0, 4.0)
     """Range of μ, the mean of a task's inputs."""
     noise: float = 0.1
     """σ, standard deviation of the noise on the targets."""
 
     def __post_init__(self) -> None:
         require_between("noise", self.noise, 0, math.inf)
-        for name in ("frequency_range", "centre_range"):
+        for name in ("frequency_range", "center_range"):
             require_pair(name, getattr(self, name))
 
     @property
     def protocol(self) -> ProtocolFacts:
         """Ranges, noise and the split."""
         low, high = self.frequency_range
-        left, right = self.centre_range
+        left, right = self.center_range
         return {
             "frequency": f"uniform {low:g} … {high:g}",
-            "centre": f"uniform {left:g} … {right:g}",
+            "center": f"uniform {left:g} … {right:g}",
             "noise": self.noise,
             "split": "one distribution for all",
         }
@@ -163,11 +163,11 @@ class HarmonicTasks:
         require_curves(self.name, self.splits, num_tasks, shape, split)
         device = generator.device
         frequency = uniform((num_tasks, 1, 1), self.frequency_range, generator)
-        centre = uniform((num_tasks, 1, 1), self.centre_range, generator)
+        center = uniform((num_tasks, 1, 1), self.center_range, generator)
         phases = uniform((num_tasks, 2, 1), (0.0, 2 * math.pi), generator)
         amplitudes = torch.randn((num_tasks, 2, 1), generator=generator, device=device)
         points = (num_tasks, shape.shots + shape.queries, 1)
-        inputs = centre + torch.randn(points, generator=generator, device=device)
+        inputs = center + torch.randn(points, generator=generator, device=device)
         noise = self.noise * torch.randn(points, generator=generator, device=device)
         targets = _curve(inputs, frequency, phases, amplitudes) + noise
         parts = [shape.shots, shape.queries]

@@ -31,7 +31,7 @@ from metarl.validation import require_at_least, unknown_name
 
 __all__ = ["folder_tasks", "tensor_tasks"]
 
-Colours = Literal["RGB", "L"]
+Colors = Literal["RGB", "L"]
 
 
 def tensor_tasks(
@@ -93,7 +93,7 @@ def folder_tasks(
     *,
     path: Path | str = ".",
     image_size: int = 84,
-    colours: Colours = "RGB",
+    colors: Colors = "RGB",
     validation: float = 0.2,
     test: float = 0.2,
     split_seed: int = 0,
@@ -108,7 +108,7 @@ def folder_tasks(
         place: location of the images, and their device, where each channel of a pixel takes a byte.
         path: the folder or zip file, relative to `data_dir`; default: `data_dir` itself.
         image_size: side that images are resized to (Lanczos), in pixels.
-        colours: "RGB", or "L" for grayscale.
+        colors: "RGB", or "L" for grayscale.
         validation: fraction of the classes for validation.
         test: fraction of the classes for the test.
         split_seed: seed of the random split.
@@ -120,8 +120,8 @@ def folder_tasks(
             is unreadable, a class is in two splits, or only some classes are in a split.
     """
     require_at_least("image_size", image_size, 1)
-    if colours not in ("RGB", "L"):
-        raise ValueError(unknown_name("colours", colours, ("RGB", "L")))
+    if colors not in ("RGB", "L"):
+        raise ValueError(unknown_name("colors", colors, ("RGB", "L")))
     if place.data_dir is None and path == ".":
         raise ValueError("data set folder needs data_dir, the folder that holds the class folders")
     source = Path(os.path.realpath(place.folder / path))
@@ -130,12 +130,12 @@ def folder_tasks(
     with ImageFiles(source) as files:
         classes = _classes(files)
         split = _split_of_folders(sorted(set(classes)))
-        pixels = read_images(files, files.names, resized(image_size, colours, _LANCZOS))
+        pixels = read_images(files, files.names, resized(image_size, colors, _LANCZOS))
     data = data_of_names(
         torch.from_numpy(pixels),
         classes,
         encoding="uint8",
-        input_shape=(3 if colours == "RGB" else 1, image_size, image_size),
+        input_shape=(3 if colors == "RGB" else 1, image_size, image_size),
     ).to(place.device)
     return _tasks(
         "folder",
@@ -146,7 +146,7 @@ def folder_tasks(
         rotations=rotations,
         protocol={
             "folder": source.name,
-            "resize": f"{image_size}×{image_size} (Lanczos), {colours} / 255",
+            "resize": f"{image_size}×{image_size} (Lanczos), {colors} / 255",
         },
     )
 

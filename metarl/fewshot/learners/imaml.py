@@ -71,7 +71,7 @@ class IMAML(GradientLearner):
         """Steps, rate, regularization and the solver of the implicit gradient."""
         config = self.config
         return (
-            f"gradient steps ({config.num_inner_steps} in training) towards a minimum regularised "
+            f"gradient steps ({config.num_inner_steps} in training) towards a minimum regularized "
             f"by {config.regularization:g}, rate {config.inner_lr:g} on the mean loss; "
             f"{config.cg_iterations} steps of conjugate gradient, damping {config.cg_damping:g}"
         )

@@ -301,7 +301,7 @@ def test_a_loaded_agent_acts_and_adapts_the_same(tmp_path: Path):
     assert torch.equal(*actions)
 
 
-def test_the_checkpoint_of_another_family_is_refused(tmp_path: Path):
+def test_the_checkpoint_of_another_family_is_rejected(tmp_path: Path):
     agent().save(tmp_path / "agent")
     message = "must be of environment 'HalfCheetahVel:promp', it is of 'Navigation2D:maml17'"
     with pytest.raises(ValueError, match=message):

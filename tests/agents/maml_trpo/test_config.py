@@ -29,7 +29,7 @@ OUT_OF_RANGE = [
 
 
 @pytest.mark.parametrize(("name", "value", "message"), OUT_OF_RANGE)
-def test_settings_out_of_range_are_refused(name, value, message):
+def test_settings_out_of_range_are_rejected(name, value, message):
     with pytest.raises(ValueError, match=f"{name} {message}"):
         MAMLTRPOConfig(**{name: value})
 

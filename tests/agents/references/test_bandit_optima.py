@@ -101,7 +101,7 @@ def test_eleven_arms_are_solved_with_one_look():
 def test_each_kind_of_bandit_gets_its_optimum():
     assert isinstance(bayes_optimal(make_family("DependentBandit:hard")), MirroredOptimum)
     assert isinstance(bayes_optimal(make_family("Bandit:n10-k50")), IndependentOptimum)
-    with pytest.raises(ValueError, match="num_arms 5 and horizon 100; take a Gittins index"):
+    with pytest.raises(ValueError, match="num_arms 5 and horizon 100; use a Gittins index"):
         bayes_optimal(make_family("Bandit:n100-k5"))
     with pytest.raises(ValueError, match="the Bayes optimum needs a Bernoulli bandit"):
         bayes_optimal(make_family("GridNavigation:varibad"))

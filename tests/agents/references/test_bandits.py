@@ -199,19 +199,19 @@ def test_more_pulls_earn_what_is_published(variant, rule, published):
     require_published(variant, rule, published, 1000)
 
 
-def test_what_is_no_bernoulli_bandit_is_refused():
+def test_what_is_no_bernoulli_bandit_is_rejected():
     for family_id in ("ElevenArmBandit:wang16", "TabularMDP:rl2", "Navigation2D:maml17"):
         with pytest.raises(ValueError, match=f"UCB1 needs a Bernoulli bandit, .*{family_id}"):
             UCB1(make_family(family_id))
 
 
-def test_a_trial_longer_than_told_is_refused():
+def test_a_trial_longer_than_told_is_rejected():
     with pytest.raises(ValueError, match="num_episodes must be that of the trial: greedy was"):
         play(Greedy(BANDIT), BANDIT, 2, num_episodes=2)
     assert play(Greedy(BANDIT, num_episodes=2), BANDIT, 2, num_episodes=2).num_steps == 40
 
 
-def test_parameters_out_of_range_are_refused():
+def test_parameters_out_of_range_are_rejected():
     with pytest.raises(ValueError, match=r"epsilon must lie in \[0, 1\], got 1.5"):
         EpsilonGreedy(BANDIT, epsilon=1.5)
     with pytest.raises(ValueError, match=r"c must lie in \[0, ∞\), got -1"):

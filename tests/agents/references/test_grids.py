@@ -68,7 +68,7 @@ def test_environments_whose_episodes_end_apart_are_kept_apart():
         assert actions[0, 0] == single[0, 0]
 
 
-def test_what_is_no_such_grid_is_refused():
+def test_what_is_no_such_grid_is_rejected():
     for family_id in ("KeyToDoor:ad", "Bandit:n10-k5", "Navigation2D:maml17"):
         with pytest.raises(ValueError, match=f"needs a grid with one hidden goal, .*{family_id}"):
             GridSearch(make_family(family_id))

@@ -261,13 +261,13 @@ def test_the_true_prior_is_worth_much_to_those_who_plan_by_the_mean():
     assert gain > 3 * error
 
 
-def test_what_is_no_tabular_process_is_refused():
+def test_what_is_no_tabular_process_is_rejected():
     for family_id in ("Bandit:n10-k5", "GridNavigation:varibad", "Navigation2D:maml17"):
         with pytest.raises(ValueError, match=f"UCRL2 needs a tabular .*, .*{family_id}"):
             UCRL2(make_family(family_id))
 
 
-def test_parameters_out_of_range_are_refused():
+def test_parameters_out_of_range_are_rejected():
     with pytest.raises(ValueError, match="num_samples must be 1 or more, got 0"):
         OptimisticPSRL(MDP, num_samples=0)
     with pytest.raises(ValueError, match=r"scaling must lie in \[0, ∞\), got -1"):

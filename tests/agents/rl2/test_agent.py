@@ -1,4 +1,4 @@
-"""RL² from outside, in training: iterations, normalising, annealing."""
+"""RL² from outside, in training: iterations, normalizing, annealing."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_what_comes_after_a_trials_end_may_be_anything(settings, monkeypatch):
     assert all(math.isfinite(value) for value in metrics.values())
 
 
-def test_a_number_of_iterations_that_is_none_is_refused():
+def test_a_number_of_iterations_that_is_none_is_rejected():
     with pytest.raises(ValueError, match="num_iterations must be 0 or more, got -1"):
         agent().learn(-1)
 

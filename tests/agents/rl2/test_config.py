@@ -34,7 +34,7 @@ OUT_OF_RANGE = [
 
 
 @pytest.mark.parametrize(("name", "value", "message"), OUT_OF_RANGE)
-def test_settings_out_of_range_are_refused(name, value, message):
+def test_settings_out_of_range_are_rejected(name, value, message):
     with pytest.raises(ValueError, match=f"{name} {message}"):
         RL2Config(**{name: value})
 
@@ -85,7 +85,7 @@ def test_settings_out_of_range_are_refused(name, value, message):
         ),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(settings, message):
+def test_settings_that_do_not_go_together_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         RL2Config(**settings)
 

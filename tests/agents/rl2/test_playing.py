@@ -14,6 +14,7 @@ import torch
 from rl2_agents import (
     LOCK,
     ROBOT,
+    actor_inputs,
     agent,
     cases,
     chance,
@@ -22,7 +23,6 @@ from rl2_agents import (
     few,
     history,
     lived,
-    moments,
     shaken,
     stepwise,
     variants,
@@ -71,7 +71,7 @@ def test_a_memory_cleared_at_an_episodes_end_is_that_of_a_new_trial(memory):
     trials = lived(learner)
     found = torch.stack([d.outputs[0] for d in stepwise(learner, trials)], 1)
     first_end = trials.episode_ends[:, 0].long().argmax(-1)
-    fresh, _ = learner.policy_at(next(moments(trials)), None)
+    fresh, _ = learner.policy_at(next(actor_inputs(trials)), None)
     for row, end in enumerate(first_end.tolist()):
         torch.testing.assert_close(found[row, end + 1], fresh.outputs[0][row], rtol=0, atol=1e-6)
 
@@ -89,8 +89,8 @@ def test_players_do_not_share_a_memory(settings):
     alone = lived(learner, num_exploratory=0)
     busy, other = learner.play(4, 1, chance(1)), learner.play(4, 1, chance(1))
     acted = []
-    for moment, noise in zip(moments(alone), moments(lived(learner)), strict=False):
-        wanted = moment._replace(deterministic=torch.ones_like(moment.deterministic))
+    for actor_input, noise in zip(actor_inputs(alone), actor_inputs(lived(learner)), strict=False):
+        wanted = actor_input._replace(deterministic=torch.ones_like(actor_input.deterministic))
         acted.append(busy.act(wanted))
         other.act(noise)
     together = torch.stack(acted, 2)
@@ -129,9 +129,9 @@ def test_predicting_with_its_state_is_playing(family, settings, deterministic):
     learner = shaken(agent(family=family, **settings))
     played = lived(learner, num_exploratory=0 if deterministic else None)
     generator, state, predicted = chance(1), None, []
-    for moment in moments(played):
+    for actor_input in actor_inputs(played):
         actions, state = learner.predict(
-            moment, state, deterministic=deterministic, generator=generator
+            actor_input, state, deterministic=deterministic, generator=generator
         )
         predicted.append(actions)
     together = torch.stack(predicted, 2)
@@ -139,9 +139,9 @@ def test_predicting_with_its_state_is_playing(family, settings, deterministic):
     assert torch.equal(together[played.mask], played.actions[played.mask])
 
 
-def test_a_moment_or_a_memory_that_does_not_fit_is_refused():
+def test_a_moment_or_a_memory_that_does_not_fit_is_rejected():
     learner = agent(family=ROBOT)
-    first = next(moments(lived(learner)))
+    first = next(actor_inputs(lived(learner)))
     for size in (1, 5):
         wrong = first._replace(observations=torch.zeros(4, 1, size))
         with pytest.raises(
@@ -160,7 +160,7 @@ def test_a_moment_or_a_memory_that_does_not_fit_is_refused():
 
 def test_observations_in_double_precision_are_taken():
     learner = shaken(agent(family=ROBOT))
-    first = next(moments(lived(learner)))
+    first = next(actor_inputs(lived(learner)))
     double = first._replace(observations=first.observations.double())
     assert torch.equal(learner.predict(first)[0], learner.predict(double)[0])
 
@@ -168,26 +168,26 @@ def test_observations_in_double_precision_are_taken():
 def test_a_player_takes_the_mode_where_it_is_wanted_only():
     learner = shaken(agent(family=ROBOT))
     trials = lived(learner)
-    moment = next(moments(trials))
+    actor_input = next(actor_inputs(trials))
     wanted = torch.tensor([[True], [False], [True], [False]])
-    acted = RL2Player(learner, chance(1)).act(moment._replace(deterministic=wanted))
-    mode, _ = learner.predict(moment)
-    drawn, _ = learner.predict(moment, deterministic=False, generator=chance(1))
+    acted = RL2Player(learner, chance(1)).act(actor_input._replace(deterministic=wanted))
+    mode, _ = learner.predict(actor_input)
+    drawn, _ = learner.predict(actor_input, deterministic=False, generator=chance(1))
     assert torch.equal(acted, torch.where(wanted.unsqueeze(-1), mode, drawn))
     assert (mode - drawn).abs().min() > 0
 
 
-def test_drawing_without_a_generator_is_refused():
-    moment = next(moments(lived(agent())))
+def test_drawing_without_a_generator_is_rejected():
+    actor_input = next(actor_inputs(lived(agent())))
     with pytest.raises(ValueError, match=r"generator must be given .*deterministic=False"):
-        agent().predict(moment, deterministic=False)
+        agent().predict(actor_input, deterministic=False)
 
 
 def test_without_a_memory_the_observation_is_all_there_is():
     learner = shaken(agent(memory="none", family=ROBOT))
     assert not learner.remembers
     assert agent().remembers
-    first, *later = moments(lived(learner))
+    first, *later = actor_inputs(lived(learner))
     same = later[3]._replace(observations=first.observations)
     assert torch.equal(learner.predict(first)[0], learner.predict(same)[0])
 
@@ -199,8 +199,8 @@ def test_the_action_divisor_is_the_variants_unless_it_is_given(tmp_path: Path, g
         agent(family=ROBOT, action_divisor=1.0),
     )
     assert learner.config.action_divisor == resolved
-    moment = next(moments(lived(plain)))
-    one, other = (one.policy_at(moment, None)[0].outputs for one in (learner, plain))
+    actor_input = next(actor_inputs(lived(plain)))
+    one, other = (one.policy_at(actor_input, None)[0].outputs for one in (learner, plain))
     torch.testing.assert_close(one[0], other[0] / resolved)
     torch.testing.assert_close(one[1].exp(), other[1].exp() / resolved)
     learner.save(tmp_path / "agent")
@@ -232,16 +232,18 @@ def test_a_loaded_agent_acts_the_same(tmp_path: Path, settings):
     assert torch.equal(one.actions, other.actions)
 
 
-def test_the_checkpoint_of_another_family_is_refused(tmp_path: Path):
+def test_the_checkpoint_of_another_family_is_rejected(tmp_path: Path):
     agent().save(tmp_path / "agent")
     with pytest.raises(ValueError, match="must be of environment 'Bandit:n10-k5', it is of 'Lock"):
         RL2.load(tmp_path / "agent", Bandit("n10-k5"))
 
 
-def test_a_checkpoint_that_does_not_fit_its_settings_is_refused(tmp_path: Path):
+def test_a_checkpoint_that_does_not_fit_its_settings_is_rejected(tmp_path: Path):
     learner = agent()
-    moments = learner._normalizer._input_moments
-    learner._normalizer._input_moments = replace(moments, mean=torch.zeros(2, dtype=torch.float64))
+    statistics = learner._normalizer._input_moments
+    learner._normalizer._input_moments = replace(
+        statistics, mean=torch.zeros(2, dtype=torch.float64)
+    )
     learner.save(tmp_path / "agent")
     with pytest.raises(ValueError, match=r"must hold seen/mean as torch.float64 \[8\], it holds"):
         RL2.load(tmp_path / "agent", LOCK)
@@ -250,12 +252,12 @@ def test_a_checkpoint_that_does_not_fit_its_settings_is_refused(tmp_path: Path):
 # What does not fit.
 
 
-def test_heads_that_do_not_divide_the_size_are_refused():
+def test_heads_that_do_not_divide_the_size_are_rejected():
     with pytest.raises(ValueError, match="num_heads must divide the size 8 of the memory, got 3"):
         agent(memory="transformer", num_heads=3)
 
 
-def test_more_episodes_than_a_transformer_was_made_for_are_refused():
+def test_more_episodes_than_a_transformer_was_made_for_are_rejected():
     learner = agent(memory="transformer", family=make_family("GridNavigation:varibad"))
     with pytest.raises(ValueError, match=r"trial must have at most 30 steps.* got 31"):
         lived(learner, num_episodes=3)
@@ -333,7 +335,7 @@ def test_what_was_recorded_changes_the_actions_and_states_can_be_used_again():
         learner.predict(observations.expand(4, 2, 2), state)
 
 
-def test_trials_of_different_numbers_of_environments_are_refused():
+def test_trials_of_different_numbers_of_environments_are_rejected():
     learner = agent(family=ROBOT)
     one, two = (as_episodes(lived(learner, num_envs=envs), 0, ROBOT.horizon) for envs in (1, 2))
     message = r"same number of tasks and environments in each batch, got \[4, 1\] and \[4, 2\]"

@@ -147,10 +147,10 @@ def test_no_gradient_crosses_a_cut(memory, length):
 
 
 class _FrozenBefore:
-    """A policy whose memory, up to a moment, is a constant."""
+    """A policy whose memory, up to a step, is constant."""
 
-    def __init__(self, policy: TrialPolicy, moment: int) -> None:
-        self._policy, self._moment = policy, moment
+    def __init__(self, policy: TrialPolicy, last_step: int) -> None:
+        self._policy, self._last_step = policy, last_step
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._policy, name)
@@ -158,10 +158,10 @@ class _FrozenBefore:
     def sequence(self, params: Any, inputs: Tensor, state: Any, cleared: Any) -> Any:
         assert cleared is None
         fixed = {name: p.detach() for name, p in params.items()}
-        if self._moment == 0:
+        if self._last_step == 0:
             return self._policy.sequence(params, inputs, state, None)
-        _, early, state = self._policy.sequence(fixed, inputs[: self._moment], state, None)
-        _, late, state = self._policy.sequence(params, inputs[self._moment :], state, None)
+        _, early, state = self._policy.sequence(fixed, inputs[: self._last_step], state, None)
+        _, late, state = self._policy.sequence(params, inputs[self._last_step :], state, None)
         features = torch.cat([early, late])
         return self._policy._distribution(params, features, inputs), features, state
 

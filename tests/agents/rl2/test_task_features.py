@@ -56,7 +56,7 @@ def test_tasks_that_training_never_saw_stay_near():
     assert rows.abs().max() <= 10
 
 
-def test_tasks_without_bounds_are_refused(monkeypatch):
+def test_tasks_without_bounds_are_rejected(monkeypatch):
     family = Bandit("n10-k5")
     monkeypatch.setattr(family, "task_space", spaces.Box(-np.inf, np.inf, (5,), np.float64))
     with pytest.raises(

@@ -292,7 +292,7 @@ def test_ldm_tests_outside_what_it_trains_on():
     assert goals.ood_splits == directions.ood_splits == ("test",)
 
 
-def test_without_contact_sensors_the_robot_is_refused(monkeypatch):
+def test_without_contact_sensors_the_robot_is_rejected(monkeypatch):
     monkeypatch.delattr(mujoco.mjtSensor, "mjSENS_CONTACT")
     message = "contact forces need MuJoCo 3.3.5 or newer .*installed is "
     with pytest.raises(RuntimeError, match=message):

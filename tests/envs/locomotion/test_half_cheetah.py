@@ -300,10 +300,10 @@ def test_the_number_of_threads_changes_no_bit(make_physics):
 
 
 def test_a_step_depends_on_the_state_and_the_controls_alone(make_physics):
-    travelled, placed = make_physics(), make_physics()
-    run(travelled)
-    placed.set_states(travelled.qpos, travelled.qvel)
-    assert np.array_equal(run(travelled), run(placed))
+    traveled, placed = make_physics(), make_physics()
+    run(traveled)
+    placed.set_states(traveled.qpos, traveled.qvel)
+    assert np.array_equal(run(traveled), run(placed))
 
 
 def test_setting_states_copies_them(make_physics):
@@ -335,7 +335,7 @@ def test_every_environment_may_have_a_model_of_its_own(make_physics):
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 7])
-def test_another_number_of_models_is_refused(count):
+def test_another_number_of_models_is_rejected(count):
     message = f"models must be one model or 6 of them, got {count}"
     with pytest.raises(ValueError, match=message):
         MujocoBatch([heavier(1.0) for _ in range(count)], 6, frame_skip=5)

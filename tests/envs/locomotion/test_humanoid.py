@@ -56,7 +56,7 @@ def test_every_control_step_is_the_one_gymnasium_takes_from_the_same_state(batch
 def test_observation_and_reward_are_what_mujoco_computes_in_the_observed_state(batch):
     model = batch.physics.model
     data, impacts = mujoco.MjData(model), []
-    centres = [centre_of_mass(model, qpos) for qpos in batch.physics.qpos]
+    centers = [center_of_mass(model, qpos) for qpos in batch.physics.qpos]
     for actions in random_actions(40):
         step = batch.step(actions)
         for i, action in enumerate(actions.view(4, 17)):
@@ -69,18 +69,18 @@ def test_observation_and_reward_are_what_mujoco_computes_in_the_observed_state(b
             expected = torch.tensor(np.concatenate([part.ravel() for part in parts])).float()
             observed = step.observations.view(4, 376)[i]
             torch.testing.assert_close(observed, expected, rtol=1e-5, atol=1e-5)
-            centre = centre_of_mass(model, data.qpos)
-            way = (centre - centres[i]) @ [np.cos(2.0 * (i > 1)), np.sin(2.0 * (i > 1)), 0]
+            center = center_of_mass(model, data.qpos)
+            way = (center - centers[i]) @ [np.cos(2.0 * (i > 1)), np.sin(2.0 * (i > 1)), 0]
             impact = min(0.5e-6 * np.square(data.cfrc_ext).sum(), 10)
             paid = 0.25 * way / 0.003 + 5 - 0.1 * float(action @ action) - impact
             assert float(step.rewards.view(4)[i]) == pytest.approx(paid, abs=1e-5)
-            centres[i] = centre
+            centers[i] = center
             impacts.append(impact)
     assert max(impacts) > 1
 
 
-def centre_of_mass(model: mujoco.MjModel, qpos: Array) -> Array:
-    """As the sources write it: the bodies' centres, weighted by mass."""
+def center_of_mass(model: mujoco.MjModel, qpos: Array) -> Array:
+    """As the sources write it: the bodies' centers, weighted by mass."""
     data = mujoco.MjData(model)
     data.qpos[:] = qpos
     mujoco.mj_kinematics(model, data)

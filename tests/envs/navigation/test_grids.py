@@ -85,7 +85,7 @@ def test_the_oracle_of_the_dark_room_earns_the_published_ceiling():
     assert got.returns.mean() == pytest.approx(91.99, abs=1e-4)
 
 
-def test_the_oracle_of_the_smaller_dark_room_starts_at_its_centre():
+def test_the_oracle_of_the_smaller_dark_room_starts_at_its_center():
     got = run_oracle(AD, np.arange(81.0)[:, None])
     assert (got.observations[:, 0, 0] == 4).all()
     away = np.array([abs(x - 4) + abs(y - 4) for x in range(9) for y in range(9)])
@@ -217,7 +217,7 @@ def test_the_key_is_drawn_until_it_is_found():
     assert not np.array_equal(hidden, held)
 
 
-def test_actions_that_are_no_indices_are_refused():
+def test_actions_that_are_no_indices_are_rejected():
     env = GRID.make_batch([[0]], num_envs=2)
     env.reset(torch.Generator())
     with pytest.raises(TypeError, match=r"actions must be int64 indices, got torch\.float32"):
@@ -229,7 +229,7 @@ def test_actions_that_are_no_indices_are_refused():
 
 
 @pytest.mark.parametrize("kind", [GridNavigation, DarkRoom, KeyToDoor])
-def test_an_unknown_variant_is_refused(kind):
+def test_an_unknown_variant_is_rejected(kind):
     message = f"variant of {kind.name} must be one of {', '.join(kind.variants)}, got 'varybad'"
     with pytest.raises(ValueError, match=re.escape(message)):
         kind("varybad")

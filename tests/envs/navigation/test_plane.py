@@ -6,11 +6,11 @@ from metarl.envs.navigation.plane import AGENT, GOAL, OTHER, Disc, render_cells,
 
 
 def colored(picture, color):
-    """Rows and columns of the pixels of a colour."""
+    """Rows and columns of the pixels of a color."""
     return np.nonzero((picture == color).all(-1))
 
 
-def test_a_disc_lies_where_its_centre_says_with_y_up():
+def test_a_disc_lies_where_its_center_says_with_y_up():
     picture = render_discs([Disc((0.5, 0.75), 0.1, GOAL)], half_width=1.0)
     assert picture.shape == (240, 240, 3)
     assert picture.dtype == np.uint8

@@ -144,7 +144,7 @@ def test_free_angles_fill_the_half_circle(variant):
     assert angles.mean() == pytest.approx(math.pi / 2, abs=0.1)
 
 
-def test_an_angle_beyond_the_half_circle_is_refused():
+def test_an_angle_beyond_the_half_circle_is_rejected():
     with pytest.raises(ValueError, match=r"tasks must lie in Box.*got \[3\.15\]"):
         SPARSE["varibad"].make_batch([[3.15]], num_envs=1)
 

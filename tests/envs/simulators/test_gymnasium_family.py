@@ -284,7 +284,7 @@ def test_what_a_family_lacks_or_cannot_use_is_said_in_one_sentence():
         peculiar(spaces.Discrete(2), spaces.Text(3))
 
 
-def test_environments_of_other_observations_than_the_familys_are_refused():
+def test_environments_of_other_observations_than_the_familys_are_rejected():
     family = peculiar(spaces.Discrete(2))
     family.observation_space = spaces.Box(0, 1, (3,), np.float32)
     with pytest.raises(RuntimeError, match="observations of all tasks must have 3 numbers, got 2"):

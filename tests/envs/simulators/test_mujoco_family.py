@@ -148,7 +148,7 @@ def test_the_first_reset_must_be_of_all(make, family_id):
 
 
 @every_robot
-def test_another_number_of_tasks_or_a_task_outside_is_refused(make, family_id):
+def test_another_number_of_tasks_or_a_task_outside_is_rejected(make, family_id):
     batch, family = make(family_id), make_family(family_id)
     with pytest.raises(ValueError, match="tasks must have 2 rows as before, got 3"):
         batch.set_tasks(family.sample_tasks(3, seed=0))
@@ -176,7 +176,7 @@ def test_handed_out_tensors_are_never_written_to_again(make):
     assert all(torch.equal(a, b) for a, b in zip(kept, (first, *step[:4]), strict=True))
 
 
-def test_a_batch_of_other_models_of_another_number_is_refused():
+def test_a_batch_of_other_models_of_another_number_is_rejected():
     model = make_family("HopperRandParams:pearl").model
     physics = MujocoBatch(model, 3, frame_skip=4)
     with pytest.raises(ValueError, match="models must have 3 entries, got 2"):
@@ -238,7 +238,7 @@ def test_a_machine_that_cannot_draw_says_what_helps():
 # What would go wrong without a word.
 
 
-def test_actions_that_are_not_finite_are_refused(make):
+def test_actions_that_are_not_finite_are_rejected(make):
     """MuJoCo would end the episode, and at a reward of 0, the best that a cheetah can have."""
     batch = make("HalfCheetahVel:pearl")
     actions = torch.zeros(2, 2, 6)
@@ -250,7 +250,7 @@ def test_actions_that_are_not_finite_are_refused(make):
     assert batch.step(torch.zeros(2, 2, 6)).observations.isfinite().all()
 
 
-def test_models_of_another_shape_are_refused():
+def test_models_of_another_shape_are_rejected():
     cheetah, ant = (make_family(name).model for name in ("HalfCheetahVel:pearl", "AntDir:promp"))
     with pytest.raises(ValueError, match="models must have one shape, got nq 15 in model 1 and"):
         MujocoBatch([cheetah, ant], 2, frame_skip=5)

@@ -234,7 +234,7 @@ def test_before_the_first_reset_of_all_nothing_can_be_done(use):
         use(Sums().make_batch(TASKS, num_envs=3))
 
 
-def test_sizes_and_tasks_that_do_not_fit_are_refused():
+def test_sizes_and_tasks_that_do_not_fit_are_rejected():
     family = Sums()
     with pytest.raises(ValueError, match="num_envs must be 1 or more, got 0"):
         family.make_batch(TASKS, num_envs=0)

@@ -300,7 +300,7 @@ def test_an_environment_cannot_end_the_program(workers):
 
 def test_an_environment_that_cannot_be_made_is_named():
     with pytest.raises(
-        WorkerError, match=r"(?s)while starting, in .*no licence for this"
+        WorkerError, match=r"(?s)while starting, in .*no license for this"
     ) as raised:
         Unmakable(num_workers=1).make_batch(TASKS, num_envs=2)
     assert (raised.value.task, raised.value.env) == (0, 0)

@@ -301,12 +301,12 @@ def test_variable_episodes_count_what_was_drawn_and_hide_the_rest():
         ((2, 1, 1), "tset", "split must be one of train, test, got 'tset'; did you mean 'test'"),
     ],
 )  # fmt: skip
-def test_what_a_split_cannot_give_is_refused(shape, split, message):
+def test_what_a_split_cannot_give_is_rejected(shape, split, message):
     with pytest.raises(ValueError, match=message):
         numbered_tasks().sample(1, EpisodeShape(*shape), split=split, generator=generator())
 
 
-def test_counts_below_one_are_refused():
+def test_counts_below_one_are_rejected():
     with pytest.raises(ValueError, match="num_tasks must be 1 or more, got 0"):
         numbered_tasks().sample(0, EpisodeShape(1, 1, 1), split="train", generator=generator())
     for position, name in enumerate(("ways", "shots", "queries")):
@@ -320,14 +320,14 @@ def test_counts_below_one_are_refused():
         EpisodeRanges((1, 2), (0, 1), 1)
 
 
-def test_rotations_that_cannot_be_are_refused():
+def test_rotations_that_cannot_be_are_rejected():
     with pytest.raises(ValueError, match="rotations must be one of none, drawn, classes"):
         picture_tasks("turned")
     with pytest.raises(ValueError, match=r"rotations need square images .* got inputs \(2,\)"):
         numbered_tasks(rotations="drawn")
 
 
-def test_a_generator_on_another_device_is_refused():
+def test_a_generator_on_another_device_is_rejected():
     elsewhere = numbered().to("meta")
     tasks = ClassTasks("far", {"train": lambda: elsewhere}, input_shape=(2,), protocol={})
     with pytest.raises(ValueError, match="generator must be on the device of the data, meta"):
@@ -337,7 +337,7 @@ def test_a_generator_on_another_device_is_refused():
 # The data.
 
 
-def test_labels_and_points_that_cannot_be_are_refused():
+def test_labels_and_points_that_cannot_be_are_rejected():
     points = torch.ones(3, 2)
 
     def make(points: Tensor, labels: Tensor) -> ClassData:

@@ -79,9 +79,9 @@ def test_pictures_are_converted_before_they_are_resized(tmp_path):
     pixels[:, ::2] = True
     (tmp_path / "x.png").write_bytes(png(pixels))
     with ImageFiles(tmp_path) as files:
-        grey = read_images(files, files.names, resized(2, "L", Image.Resampling.BOX))
+        gray = read_images(files, files.names, resized(2, "L", Image.Resampling.BOX))
         binary = read_images(files, files.names, resized(2, "1", NEAREST))
-    assert grey.tolist() == [[128, 128, 128, 128]]
+    assert gray.tolist() == [[128, 128, 128, 128]]
     assert set(binary.ravel().tolist()) <= {0, 1}
 
 
@@ -102,7 +102,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path, content, reason):
         read_images(files, files.names, resized(2, "RGB", NEAREST))
 
 
-def test_what_holds_no_pictures_is_refused(tmp_path):
+def test_what_holds_no_pictures_is_rejected(tmp_path):
     (tmp_path / "set.zip").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"set.zip must be a folder or a zip file"):
         ImageFiles(tmp_path / "set.zip")

@@ -48,7 +48,7 @@ def test_a_digest_tells_splits_apart():
     assert first["split_digest"] != other["split_digest"]
 
 
-def test_a_wrong_number_of_classes_is_refused():
+def test_a_wrong_number_of_classes_is_rejected():
     with pytest.raises(
         ValueError, match="number of classes must be 10 for splits of 6, 1, 3, got 9"
     ):
@@ -64,7 +64,7 @@ def test_shares_must_leave_classes_to_train_on():
         fraction_sizes(3, 0, 1)
 
 
-def test_a_list_with_unknown_or_repeated_classes_is_refused():
+def test_a_list_with_unknown_or_repeated_classes_is_rejected():
     assert listed_split(NAMES, {"train": NAMES[:2]}) == {"train": tuple(NAMES[:2])}
     with pytest.raises(ValueError, match="split 'test' lists class 'class z', which the data set"):
         listed_split(NAMES, {"test": ["class z"]})

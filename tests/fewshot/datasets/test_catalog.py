@@ -60,7 +60,7 @@ def test_options_reach_the_data_set(tmp_path: Path):
     for label in "abc":
         (tmp_path / "birds" / label).mkdir(parents=True)
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "birds" / label / "0.png")
-    tasks = make_tasks("folder", data_dir=tmp_path, path="birds", image_size=5, colours="L")
+    tasks = make_tasks("folder", data_dir=tmp_path, path="birds", image_size=5, colors="L")
     assert tasks.input_shape == (1, 5, 5)
 
 

@@ -126,7 +126,7 @@ class Trap:
         (pickle.dumps({b"fine_label_names": []}), "is not CIFAR-100 as published"),
     ],
 )
-def test_damaged_and_dangerous_files_are_refused(place, tmp_path, content, message):
+def test_damaged_and_dangerous_files_are_rejected(place, tmp_path, content, message):
     (tmp_path / "cifar-100-python" / "meta").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         cifar_fs_tasks(place)

@@ -40,13 +40,13 @@ def test_support_and_query_are_one_sum_of_two_sines_an_octave_apart():
         assert float(residuals.median()) > 0.05 * float(y.square().mean())
 
 
-def test_inputs_scatter_by_one_around_a_centre_of_the_task():
+def test_inputs_scatter_by_one_around_a_center_of_the_task():
     inputs, _ = draw(CLEAN, 2000, 200)
-    centres = inputs.mean(1)
-    assert float((inputs - centres[:, None]).std()) == pytest.approx(1, abs=0.02)
-    assert float(centres.min()) > -4.3
-    assert float(centres.max()) < 4.3
-    assert float(centres.std()) == pytest.approx(8 / math.sqrt(12), rel=0.05)
+    centers = inputs.mean(1)
+    assert float((inputs - centers[:, None]).std()) == pytest.approx(1, abs=0.02)
+    assert float(centers.min()) > -4.3
+    assert float(centers.max()) < 4.3
+    assert float(centers.std()) == pytest.approx(8 / math.sqrt(12), rel=0.05)
 
 
 def test_targets_have_the_variance_of_two_standard_normal_amplitudes():
@@ -64,13 +64,13 @@ def test_noise_is_added_to_the_targets_only():
 def test_the_protocol_names_noise_and_ranges():
     assert HarmonicTasks().protocol == {
         "frequency": "uniform 5 … 7",
-        "centre": "uniform -4 … 4",
+        "center": "uniform -4 … 4",
         "noise": 0.1,
         "split": "one distribution for all",
     }
 
 
-def test_what_cannot_be_is_refused():
+def test_what_cannot_be_is_rejected():
     with pytest.raises(ValueError, match=r"noise must lie in \[0, ∞\), got -1"):
         HarmonicTasks(noise=-1)
     shape = EpisodeShape(2, 1, 1)

@@ -82,7 +82,7 @@ def test_an_episode_has_different_glyphs_and_no_example_twice():
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_examples_are_nearer_to_their_own_class_but_not_always(split):
-    """Nearest neighbour on pixels: far better than chance (20 %), and not solved."""
+    """Nearest neighbor on pixels: far better than chance (20 %), and not solved."""
     batch = GlyphTasks().sample(100, EpisodeShape(5, 1, 5), split=split, generator=generator())
     distances = torch.cdist(batch.query.inputs.flatten(2), batch.support.inputs.flatten(2))
     right = (distances.argmin(-1) == batch.query.targets).float().mean()
@@ -131,12 +131,12 @@ def test_glyphs_depend_on_their_seed_and_episodes_on_the_generator():
         ((2, 1, 1), "trian", "split must be one of train, validation, test, got 'trian'; did you"),
     ],
 )
-def test_what_a_split_cannot_give_is_refused(shape, split, message):
+def test_what_a_split_cannot_give_is_rejected(shape, split, message):
     with pytest.raises(ValueError, match=message):
         GlyphTasks().sample(1, EpisodeShape(*shape), split=split, generator=generator())
 
 
-def test_settings_out_of_range_are_refused():
+def test_settings_out_of_range_are_rejected():
     with pytest.raises(ValueError, match=r"shake must lie in \[0, 1\], got -0.1"):
         GlyphTasks(shake=-0.1)
     with pytest.raises(ValueError, match=r"distortion must lie in \[0, 1\], got 2"):

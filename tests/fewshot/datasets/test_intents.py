@@ -58,20 +58,20 @@ def test_the_split_depends_on_its_seed(place):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"train": 1}', '{"train": [["a"]]}'])
-def test_a_damaged_file_is_refused(place, tmp_path, text):
+def test_a_damaged_file_is_rejected(place, tmp_path, text):
     (tmp_path / "text" / "clinc150_data_full.json").write_text(text)
     with pytest.raises(ValueError, match=r"clinc150_data_full.json is damaged \(.*\); fetch it"):
         clinc150_tasks(place)
 
 
 @pytest.mark.parametrize("text", ["text\nhello\n", "text,category\nhello\n"])
-def test_a_damaged_table_is_refused(place, tmp_path, text):
+def test_a_damaged_table_is_rejected(place, tmp_path, text):
     (tmp_path / "text" / "banking77_test.csv").write_text(text)
     with pytest.raises(ValueError, match=r"banking77_test.csv is damaged \(.*\); fetch it"):
         banking77_tasks(place)
 
 
-def test_what_cannot_be_is_refused(place, tmp_path):
+def test_what_cannot_be_is_rejected(place, tmp_path):
     with pytest.raises(ValueError, match="num_features must be 1 or more, got 0"):
         clinc150_tasks(place, num_features=0)
     (tmp_path / "text" / "banking77_test.csv").unlink()

@@ -21,7 +21,7 @@ PICTURES = 4
 
 
 def photograph(label: str, number: int) -> Image.Image:
-    """One plain colour: red names the class, green the picture, blue is 200."""
+    """One plain color: red names the class, green the picture, blue is 200."""
     pixels = np.empty((84, 84, 3), np.uint8)
     pixels[:] = (10 * int(label[1:]), number, 200)
     return Image.fromarray(pixels)
@@ -44,7 +44,7 @@ def place(tmp_path: Path, monkeypatch) -> DataPlace:
     return DataPlace(tmp_path)
 
 
-def colours(place: DataPlace, split: str) -> torch.Tensor:
+def colors(place: DataPlace, split: str) -> torch.Tensor:
     """Red, green, blue of the first pixel of every query point, 0 … 255."""
     generator = torch.Generator().manual_seed(0)
     tasks = mini_imagenet_tasks(place)
@@ -57,23 +57,23 @@ def colours(place: DataPlace, split: str) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("split", "reds"), [("train", {10, 20, 30}), ("validation", {40, 50}), ("test", {60, 70})]
 )
-def test_each_split_has_its_own_classes_and_colours_in_order(place, split, reds):
-    drawn = colours(place, split)
+def test_each_split_has_its_own_classes_and_colors_in_order(place, split, reds):
+    drawn = colors(place, split)
     assert set(drawn[..., 0].flatten().tolist()) == reds
     assert set(drawn[..., 1].flatten().tolist()) == set(range(PICTURES))
     assert set(drawn[..., 2].flatten().tolist()) == {200}
 
 
 def test_folders_serve_as_zip_files_do(place, tmp_path):
-    expected = colours(place, "test")
+    expected = colors(place, "test")
     archive = tmp_path / "mini-imagenet" / "test.zip"
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(tmp_path / "mini-imagenet" / "test")
     archive.unlink()
-    assert colours(place, "test").equal(expected)
+    assert colors(place, "test").equal(expected)
 
 
-def test_a_split_with_other_counts_is_refused(place, tmp_path):
+def test_a_split_with_other_counts_is_rejected(place, tmp_path):
     with zipfile.ZipFile(tmp_path / "mini-imagenet" / "val.zip", "a") as archive:
         archive.writestr("n99/0.png", b"")
     tasks = mini_imagenet_tasks(place)

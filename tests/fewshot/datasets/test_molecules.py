@@ -117,7 +117,7 @@ def _zipped(content: bytes) -> bytes:
         (_zipped(bytes(range(256)) * 4)[:10] + b"\xff" * 40, "is damaged"),
     ],
 )
-def test_a_damaged_table_is_refused(place, tmp_path, content, message):
+def test_a_damaged_table_is_rejected(place, tmp_path, content, message):
     (tmp_path / "molecules" / "tox21.csv.gz").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         tox21_tasks(place)

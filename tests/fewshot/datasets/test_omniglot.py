@@ -80,7 +80,7 @@ def test_nearest_is_what_pillow_makes_of_a_binary_picture_whatever_the_filter(pl
     assert tasks.data("train").points.shape == (180, 98)
 
 
-def test_antialiased_is_grey_with_ink_one(place):
+def test_antialiased_is_gray_with_ink_one(place):
     tasks = antialiased_omniglot_tasks(place)
     split = next(s for s in tasks.splits if "Korean/character02" in tasks.data(s).class_names)
     found = pictures(tasks, split, "Korean/character02")
@@ -143,7 +143,7 @@ def test_extracted_folders_give_the_same(place, tmp_path):
     assert vinyals_omniglot_tasks(place).data("train").points.equal(packed)
 
 
-def test_an_incomplete_archive_is_refused(place, tmp_path):
+def test_an_incomplete_archive_is_rejected(place, tmp_path):
     write_archive(tmp_path / "omniglot" / "images_evaluation.zip", {"Oriya": 3}, drawings=19)
     message = (
         "images_evaluation.zip must hold 3 characters of 20 drawings, it holds 57 drawings of 3"
@@ -168,7 +168,7 @@ def test_all_that_is_missing_is_asked_for_and_folders_serve(tmp_path):
         assert f"/python/{name}.zip" in str(caught.value)
 
 
-def test_unknown_options_are_refused(place):
+def test_unknown_options_are_rejected(place):
     with pytest.raises(ValueError, match="resize must be one of nearest, antialiased, got 'near'"):
         omniglot_tasks(place, resize="near")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="split must be one of maml, vinyals, got 'ravi'"):

@@ -24,7 +24,7 @@ def generator() -> torch.Generator:
 # Tensors.
 
 
-def test_labelled_tensors_become_episodes_of_the_same_values():
+def test_labeled_tensors_become_episodes_of_the_same_values():
     labels = torch.arange(40) % 10
     inputs = torch.stack([labels.float(), torch.arange(40.0)], 1).view(40, 2, 1)
     tasks = tensor_tasks(inputs, labels, name="mine")
@@ -81,7 +81,7 @@ def test_arrays_are_taken_as_tensors_are(dtype, label_dtype):
     assert found.class_names == expected.class_names
 
 
-def test_arrays_of_anything_else_are_refused():
+def test_arrays_of_anything_else_are_rejected():
     with pytest.raises(TypeError, match=r"labels must be a tensor or an array of .* of <U1"):
         tensor_tasks(np.ones((2, 1)), np.array(["a", "b"]))
     with pytest.raises(TypeError, match=r"labels must be integers, got torch.float64"):
@@ -90,7 +90,7 @@ def test_arrays_of_anything_else_are_refused():
         tensor_tasks([[1.0], [1.0, 2.0]], np.arange(2))  # type: ignore[arg-type]
 
 
-def test_two_classes_of_one_name_are_refused():
+def test_two_classes_of_one_name_are_rejected():
     with pytest.raises(ValueError, match="class_names must be distinct, got 'dog' twice"):
         tensor_tasks(torch.ones(3, 1), torch.arange(3), class_names=["dog", "cat", "dog"])
 
@@ -109,17 +109,17 @@ def test_two_classes_of_one_name_are_refused():
         (torch.ones(2, 1), torch.tensor([0, -1]), "labels must be 0 to 0, got -1 at index 1"),
     ],
 )
-def test_tensors_that_cannot_be_are_refused(inputs, labels, message):
+def test_tensors_that_cannot_be_are_rejected(inputs, labels, message):
     with pytest.raises(ValueError, match=message):
         tensor_tasks(inputs, labels)
 
 
-def test_labels_that_are_no_integers_are_refused():
+def test_labels_that_are_no_integers_are_rejected():
     with pytest.raises(TypeError, match=r"labels must be integers, got torch.float32"):
         tensor_tasks(torch.ones(2, 1), torch.ones(2))
 
 
-def test_labels_beyond_the_names_are_refused():
+def test_labels_beyond_the_names_are_rejected():
     with pytest.raises(ValueError, match="labels must be 0 to 1, got 2 at index 2"):
         tensor_tasks(torch.ones(3, 1), torch.arange(3), class_names=["a", "b"])
 
@@ -154,7 +154,7 @@ def test_class_folders_become_classes(tmp_path):
 def test_folders_named_for_splits_are_the_splits(tmp_path):
     folders = ["train/a", "train/b", "val/c", "val/d", "test/e", "test/f"]
     path = write_classes(tmp_path / "birds", folders)
-    tasks = folder_tasks(DataPlace(), path=path, image_size=4, colours="L")
+    tasks = folder_tasks(DataPlace(), path=path, image_size=4, colors="L")
     assert tasks.data("train").class_names == ("train/a", "train/b")
     assert tasks.data("validation").class_names == ("val/c", "val/d")
     assert tasks.data("test").class_names == ("test/e", "test/f")
@@ -172,7 +172,7 @@ def test_folders_of_splits_may_have_capitals(tmp_path):
         assert tasks.data("test").class_names == ("Test/e",)
 
 
-def test_a_class_in_two_splits_is_refused(tmp_path):
+def test_a_class_in_two_splits_is_rejected(tmp_path):
     path = write_classes(tmp_path / "birds", ["train/a", "train/b", "test/b", "test/c"])
     message = "in one split only, test/b and train/b have the same name: remove or rename one"
     with pytest.raises(ValueError, match=message):
@@ -180,7 +180,7 @@ def test_a_class_in_two_splits_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["extra/c", "c", "testing/c"])
-def test_classes_beside_the_folders_of_splits_are_refused(tmp_path, other):
+def test_classes_beside_the_folders_of_splits_are_rejected(tmp_path, other):
     path = write_classes(tmp_path / "birds", ["train/a", "train/b", other])
     message = f"in train, val and test, or none of them; train/a does and {other} does not"
     with pytest.raises(ValueError, match=message):
@@ -207,7 +207,7 @@ def test_a_folder_around_everything_is_not_part_of_the_names(tmp_path):
     assert sorted(sum((tasks.data(s).class_names for s in tasks.splits), ())) == ["a", "b", "c"]
 
 
-def test_folders_that_cannot_be_are_refused(tmp_path):
+def test_folders_that_cannot_be_are_rejected(tmp_path):
     place = DataPlace(tmp_path)
     with pytest.raises(ValueError, match="data set folder needs data_dir, the folder that holds"):
         folder_tasks(DataPlace())
@@ -222,5 +222,5 @@ def test_folders_that_cannot_be_are_refused(tmp_path):
         folder_tasks(place, path="empty")
     with pytest.raises(ValueError, match="image_size must be 1 or more, got 0"):
         folder_tasks(place, path="birds", image_size=0)
-    with pytest.raises(ValueError, match="colours must be one of RGB, L, got 'grey'"):
-        folder_tasks(place, path="birds", colours="grey")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="colors must be one of RGB, L, got 'gray'"):
+        folder_tasks(place, path="birds", colors="gray")  # type: ignore[arg-type]

@@ -136,6 +136,6 @@ def test_splits_draw_alike_and_the_protocol_says_so():
         (1, 1, "dev", r"split must be one of train, validation, test, got 'dev'"),
     ],
 )
-def test_what_is_no_curve_is_refused(ways, num_tasks, split, message):
+def test_what_is_no_curve_is_rejected(ways, num_tasks, split, message):
     with pytest.raises(ValueError, match=message):
         TASKS.sample(num_tasks, EpisodeShape(ways, 1, 1), split=split, generator=generator())

@@ -1,4 +1,4 @@
-"""Learners that adapt by gradients, against finite differences, solves, torch's optimisers."""
+"""Learners that adapt by gradients, against finite differences, solves, torch's optimizers."""
 
 from __future__ import annotations
 

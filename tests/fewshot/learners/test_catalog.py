@@ -105,7 +105,7 @@ def test_all_tasks_at_once_are_a_loop_over_the_tasks(name, problem, settings):
 
 
 def unbatched_loss(learner: Any, params: Params, batch: FewShotBatch) -> Tensor:
-    """MAML as the paper writes it, by plain autograd and without any vectorisation."""
+    """MAML as the paper writes it, by plain autograd and without any vectorization."""
     total = torch.zeros((), dtype=torch.float64)
     for k in range(3):
         (inputs, targets, _), (query, wanted, _) = task_of(batch, k)
@@ -381,7 +381,7 @@ def test_adaptation_fits_the_support(name, problem):
         ("transfer", PICTURES._replace(num_train_classes=0), {}, "needs a data set with num_cl"),
     ],
 )
-def test_what_cannot_work_is_refused(name, problem, settings, message):
+def test_what_cannot_work_is_rejected(name, problem, settings, message):
     with pytest.raises(ValueError, match=message):
         make_learner(name, problem, **settings)
 

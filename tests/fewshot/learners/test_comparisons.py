@@ -38,11 +38,11 @@ def test_ridge_weights_are_an_explicit_solve(points, features):
 def test_a_query_goes_to_the_nearer_prototype():
     support = torch.tensor([[[0.0, 0.0], [2.0, 0.0], [0.0, 3.0], [0.0, 5.0]]])
     query = torch.tensor([[[1.0, 1.0], [0.0, 3.0]]])
-    labelled = LabeledSet(support, torch.tensor([[0, 0, 1, 1]]))
+    labeled = LabeledSet(support, torch.tensor([[0, 0, 1, 1]]))
     # Prototypes (1, 0) and (0, 4): squared distances 1 and 10, then 10 and 1.
     expected = torch.tensor([[[-1.0, -10.0], [-10.0, -1.0]]])
-    torch.testing.assert_close(prototype_logits(support, query, labelled), expected)
-    only_first = labelled._replace(mask=torch.tensor([[True, False, True, True]]))
+    torch.testing.assert_close(prototype_logits(support, query, labeled), expected)
+    only_first = labeled._replace(mask=torch.tensor([[True, False, True, True]]))
     # The first prototype is (0, 0): squared distances 2 and 9.
     expected = torch.tensor([[[-2.0, -10.0], [-9.0, -1.0]]])
     torch.testing.assert_close(prototype_logits(support, query, only_first), expected)
@@ -50,10 +50,10 @@ def test_a_query_goes_to_the_nearer_prototype():
 
 def test_a_class_without_support_is_never_chosen():
     support = normal(1, 4, 2)
-    labelled = LabeledSet(
+    labeled = LabeledSet(
         support, torch.tensor([[0, 0, 1, 1]]), torch.tensor([[True, True, False, False]])
     )
-    logits = prototype_logits(support, 100 * normal(1, 5, 2, seed=1), labelled)
+    logits = prototype_logits(support, 100 * normal(1, 5, 2, seed=1), labeled)
     assert (logits.argmax(-1) == 0).all()
     assert torch.isfinite(logits.log_softmax(-1)[..., 0]).all()
 

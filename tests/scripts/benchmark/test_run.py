@@ -82,7 +82,7 @@ def test_sizes_of_both_networks_are_equal(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_refused():
+def test_a_device_that_is_not_there_is_rejected():
     with pytest.raises(ValueError, match="device is cuda, but this torch finds no CUDA device"):
         BenchmarkConfig(device="cuda")
 
@@ -96,7 +96,7 @@ def test_a_device_that_is_not_there_is_refused():
         ({"sections": ("rl3",)}, "section .*'rl3'.*rl2"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings, message):
+def test_settings_out_of_range_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         BenchmarkConfig(**settings)
 

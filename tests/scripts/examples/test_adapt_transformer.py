@@ -168,7 +168,7 @@ def test_a_mask_of_two_axes_makes_transformers_branch_on_data_under_vmap():
         batched(OfTwoAxes(TINY).double(), TINY)
 
 
-def test_layers_that_drop_are_refused():
+def test_layers_that_drop_are_rejected():
     module = classifier()
     module.encoder.embeddings.dropout.p = 0.1  # type: ignore[union-attr]
     with pytest.raises(ValueError, match=r"'encoder.embeddings.dropout' drops random units"):
@@ -219,7 +219,7 @@ def test_the_command_reads_clinc150(tmp_path, capsys: pytest.CaptureFixture[str]
     assert "2-way 1-shot" in capsys.readouterr().out
 
 
-def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch):
+def test_what_cannot_be_is_rejected(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValueError, match=r"hidden_size must be a multiple of num_heads \(3\), got"):
         AdaptTransformerConfig(num_heads=3)
     with pytest.raises(ValueError, match="length must be 2 or more, got 1"):

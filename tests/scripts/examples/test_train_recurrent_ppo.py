@@ -61,7 +61,7 @@ def test_a_model_can_be_the_policy_for_all_tasks_of_others_if_it_has_no_memory(o
         dispatch(line.replace("OUT", str(out / "model.zip")).split())
 
 
-def test_settings_out_of_range_are_refused(out):
+def test_settings_out_of_range_are_rejected(out):
     with pytest.raises(ValueError, match=f"out must be a new directory, {re.escape(str(out))} ex"):
         main(["--out", str(out)])
     with pytest.raises(ValueError, match="num_episodes must be 1 or more, got 0"):

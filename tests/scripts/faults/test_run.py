@@ -41,6 +41,6 @@ def test_the_page_tells_of_the_whole_campaign():
 
 
 @pytest.mark.parametrize("name", ["kills", "checkpoints", "configs", "command_lines", "seed"])
-def test_a_number_below_zero_is_refused(name):
+def test_a_number_below_zero_is_rejected(name):
     with pytest.raises(ValueError, match=f"{name} must be 0 or more, got -1"):
         CampaignConfig(**{name: -1})

@@ -90,7 +90,7 @@ def test_a_run_is_published_with_several_evaluations(protonet, tmp_path):
     assert (second[1], second[2]) == (first[1], "3-way 1-shot, 15 queries per class")
 
 
-def test_a_published_checkpoint_measures_the_same_without_its_optimiser(protonet, tmp_path):
+def test_a_published_checkpoint_measures_the_same_without_its_optimizer(protonet, tmp_path):
     target = publish([protonet], [protonet / "2.json"], tmp_path)
     small = target / "checkpoint.safetensors"
     assert small.stat().st_size < RunDirectory(protonet).newest_checkpoint().stat().st_size
@@ -201,7 +201,7 @@ def test_evaluations_that_do_not_belong_are_refused_and_nothing_is_written(
     assert not (tmp_path / "results").exists()
 
 
-def test_an_evaluation_of_an_earlier_checkpoint_is_refused(protonet, tmp_path):
+def test_an_evaluation_of_an_earlier_checkpoint_is_rejected(protonet, tmp_path):
     run = tmp_path / "protonet"
     shutil.copytree(protonet, run)
     old = read(run / "2.json")
@@ -211,7 +211,7 @@ def test_an_evaluation_of_an_earlier_checkpoint_is_refused(protonet, tmp_path):
         publish([run], [run / "2.json"], tmp_path / "results")
 
 
-def test_runs_too_short_for_metrics_or_of_two_experiments_are_refused(maml, tmp_path):
+def test_runs_too_short_for_metrics_or_of_two_experiments_are_rejected(maml, tmp_path):
     short = tmp_path / "short"
     metarl(MAML.replace("200", "2"), short)
     (short / "metrics.jsonl").write_text("", encoding="utf-8")  # as runs of before left it

@@ -70,7 +70,7 @@ def test_runs_named_one_by_one_need_the_file_of_their_evaluation(seeds, tmp_path
     assert "| 3 × 2 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
-def test_an_evaluation_of_other_runs_is_refused(seeds, tmp_path):
+def test_an_evaluation_of_other_runs_is_rejected(seeds, tmp_path):
     message = "must be an evaluation of maml-trpo, runs seed_0, got maml-trpo, runs seed_0, seed_1"
     with pytest.raises(ValueError, match=message):
         publish([seeds / "seed_0"], [seeds / "evaluation.json"], tmp_path)
@@ -83,14 +83,14 @@ def test_other_splits_than_test_are_rows_of_their_own(seeds, tmp_path):
     assert "| Navigation2D:maml17, train tasks |" in table(tmp_path)
 
 
-def test_runs_of_different_experiments_are_refused(seeds, tmp_path):
+def test_runs_of_different_experiments_are_rejected(seeds, tmp_path):
     other = tmp_path / "other"
     dispatch([*TRAIN.split(), "--gamma", "0.9", "--out", str(other)])
     with pytest.raises(ValueError, match="runs must be seeds of one agent"):
         publish([seeds, other], [], tmp_path / "results")
 
 
-def test_a_run_that_was_not_measured_is_refused(seeds, tmp_path):
+def test_a_run_that_was_not_measured_is_rejected(seeds, tmp_path):
     with pytest.raises(ValueError, match=r"seed_0/evaluation\.json; write it with metarl evaluate"):
         publish([seeds / "seed_0"], [], tmp_path / "results")
     assert not (tmp_path / "results").exists()
@@ -133,7 +133,7 @@ def test_published_commands_name_no_folder_of_the_machine_they_ran_on():
         assert config.get("data_dir") is None
 
 
-def test_what_was_measured_before_more_training_or_elsewhere_is_refused(seeds, tmp_path):
+def test_what_was_measured_before_more_training_or_elsewhere_is_rejected(seeds, tmp_path):
     (stored,) = read_evaluations(seeds / "evaluation.json")
     file = tmp_path / "stale.json"
     for change, message in (
@@ -148,7 +148,7 @@ def test_what_was_measured_before_more_training_or_elsewhere_is_refused(seeds, t
             publish([seeds], [file], tmp_path / "results")
 
 
-def test_the_same_seed_twice_is_refused(seeds, tmp_path):
+def test_the_same_seed_twice_is_rejected(seeds, tmp_path):
     shutil.copytree(seeds / "seed_0", tmp_path / "again")
     with pytest.raises(ValueError, match="runs must have distinct seeds, got 0, 0"):
         publish([seeds / "seed_0", tmp_path / "again"], [], tmp_path / "results")
