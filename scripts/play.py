@@ -16,7 +16,7 @@ from metarl.devices import DeviceName, resolve_device
 from metarl.evaluation.behavior import Videos, record_videos
 from metarl.evaluation.evaluator import evaluation_tasks
 from metarl.evaluation.protocol import EvaluationProtocol, preset
-from metarl.evaluation.video import VIDEO_SUFFIXES, side_by_side, write_video
+from metarl.evaluation.video import VIDEO_SUFFIXES, resized, side_by_side, write_video
 from metarl.experiments.targets import Targets, load_targets
 from metarl.report.numbers import number_text
 from metarl.report.words import task_text
@@ -54,6 +54,8 @@ class PlayConfig(Settings):
     """Seed of tasks, initial states and actions."""
     frames: Count = 200
     """Maximum number of frames; longer episodes skip steps."""
+    width: Annotated[int, Interval(ge=32, le=4096)] | None = None
+    """Width of the image of each stage in pixels; None: as rendered."""
     frames_per_second: Annotated[float, Interval(gt=0, le=1000)] = 20.0
     """Frames per second; GIF allows at most 50."""
     env: str | None = None
@@ -108,7 +110,10 @@ def play(config: PlayConfig) -> Videos:
     )
     if videos is None:
         raise ValueError(f"{family.id} cannot render images; use metarl report instead")
-    frames = side_by_side([stage[0] for stage in videos.frames], _captions(videos))
+    clips = [stage[0] for stage in videos.frames]
+    if config.width is not None:
+        clips = [resized(clip, config.width) for clip in clips]
+    frames = side_by_side(clips, _captions(videos))
     write_video(config.out, frames, frames_per_second=config.frames_per_second)
     return videos
 

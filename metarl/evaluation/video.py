@@ -21,6 +21,7 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "Frame",
     "image_bytes",
+    "resized",
     "side_by_side",
     "still_image",
     "video_bytes",
@@ -32,9 +33,11 @@ Frame: TypeAlias = NDArray[np.uint8]
 VIDEO_SUFFIXES = (".gif", ".webp", ".png", ".mp4")
 _FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 _BACKGROUND, _TEXT, _GAP = 255, 30, 8
-_CAPTION_HEIGHT, _CAPTION_SIZE = 28, 17
+_CAPTION_HEIGHT, _CAPTION_SIZE, _MIN_CAPTION_SIZE = 28, 17, 6
+_CAPTION_MARGIN = 4
 _MIN_GIF_MS = 20  # players show frames with a shorter duration for 100 ms
 _QUALITY = 55  # WebP quality; keeps pages with many videos small
+_GIF_COLORS, _PALETTE_FRAMES = 64, 8
 
 
 def side_by_side(videos: Sequence[Sequence[Frame]], captions: Sequence[str]) -> list[Frame]:
@@ -63,6 +66,20 @@ def side_by_side(videos: Sequence[Sequence[Frame]], captions: Sequence[str]) -> 
         columns = [np.concatenate(pair) for pair in zip(heads, shown, strict=True)]
         frames.append(_joined(columns))
     return frames
+
+
+def resized(frames: Sequence[Frame], width: int) -> list[Frame]:
+    """Images [height, width, 3] with another width and the same proportions.
+
+    Raises:
+        ValueError: if `width` is below 1.
+    """
+    require_at_least("width", width, 1)
+    sizes = [(width, max(1, round(width * frame.shape[0] / frame.shape[1]))) for frame in frames]
+    return [
+        np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+        for frame, size in zip(frames, sizes, strict=True)
+    ]
 
 
 def still_image(frames: Sequence[Frame], *, num_frames: int = 3) -> Frame:
@@ -95,7 +112,8 @@ def video_bytes(frames: Sequence[Frame], *, suffix: str, frames_per_second: floa
         )
     if suffix not in _FORMATS:
         raise ValueError(f"suffix must be one of {', '.join(_FORMATS)}, got {suffix!r}")
-    first, *rest = [Image.fromarray(frame) for frame in frames]
+    images = [Image.fromarray(frame) for frame in frames]
+    first, *rest = _with_common_palette(images) if suffix == ".gif" else images
     buffer = io.BytesIO()
     first.save(
         buffer,
@@ -107,6 +125,14 @@ def video_bytes(frames: Sequence[Frame], *, suffix: str, frames_per_second: floa
         quality=_QUALITY,
     )
     return buffer.getvalue()
+
+
+def _with_common_palette(images: Sequence[Image.Image]) -> list[Image.Image]:
+    """Images with the same few colors and no dithering, which makes a GIF several times smaller."""
+    every = -(-len(images) // _PALETTE_FRAMES)
+    sample = Image.fromarray(np.concatenate([np.asarray(image) for image in images[::every]]))
+    palette = sample.quantize(_GIF_COLORS, method=Image.Quantize.MEDIANCUT, kmeans=2)
+    return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
 
 
 def image_bytes(image: Frame) -> bytes:
@@ -151,10 +177,15 @@ def _mp4_bytes(frames: Sequence[Frame], frames_per_second: float) -> bytes:
 
 
 def _caption(text: str, width: int) -> Frame:
-    """An image [28, width, 3] with a line of text."""
+    """An image [28, width, 3] with a line of text, in smaller letters if it is long."""
     strip = Image.new("RGB", (width, _CAPTION_HEIGHT), (_BACKGROUND,) * 3)
-    font = ImageFont.truetype(findfont("DejaVu Sans"), _CAPTION_SIZE)
-    ImageDraw.Draw(strip).text((4, 3), text, fill=(_TEXT,) * 3, font=font)
+    draw, file, size = ImageDraw.Draw(strip), findfont("DejaVu Sans"), _CAPTION_SIZE
+    font = ImageFont.truetype(file, size)
+    while size > _MIN_CAPTION_SIZE and _CAPTION_MARGIN + draw.textlength(text, font=font) > width:
+        size -= 1
+        font = ImageFont.truetype(file, size)
+    middle = _CAPTION_HEIGHT / 2
+    draw.text((_CAPTION_MARGIN, middle), text, fill=(_TEXT,) * 3, font=font, anchor="lm")
     return np.asarray(strip)
 
 

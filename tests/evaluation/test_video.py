@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metarl.evaluation.video import image_bytes, side_by_side, still_image, video_bytes, write_video
+from metarl.evaluation.video import (
+    image_bytes,
+    resized,
+    side_by_side,
+    still_image,
+    video_bytes,
+    write_video,
+)
 
 
 def video(length: int, *, height: int = 20, width: int = 30) -> list[np.ndarray]:
@@ -30,6 +37,38 @@ def test_captions_are_written_above_each():
     assert (unnamed[:28] == 255).all()
     assert (named[:28] < 128).any()
     np.testing.assert_array_equal(named[28:], unnamed[28:])
+
+
+def test_a_long_caption_gets_smaller_letters_instead_of_being_cut_off():
+    text = "after 3 steps: return −114"
+    (long,) = side_by_side([video(1, width=160)], [text])
+    (cut,) = side_by_side([video(1, width=160)], [text + " and more"])
+    ink = long[:28].min(axis=(0, 2)) < 128
+    assert ink[:156].any()
+    assert not ink[157:].any()  # the last letters lie inside
+    assert (long[:28] != cut[:28]).any()
+
+
+def test_frames_are_resized_in_proportion():
+    (frame,) = resized(video(3, height=20, width=30)[2:], 15)
+    assert frame.shape == (10, 15, 3)
+    assert (frame == 80).all()
+    with pytest.raises(ValueError, match="width must be 1 or more, got 0"):
+        resized(video(1), 0)
+
+
+def test_a_gif_has_few_colors_and_keeps_those_of_small_marks():
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(100, 130, (60, 80, 3)).astype(np.uint8) for _ in range(3)]
+    for k, frame in enumerate(frames):
+        frame[20:30, 10 * k : 10 * k + 10] = (214, 39, 40)
+    content = video_bytes(frames, suffix=".gif", frames_per_second=10)
+    with Image.open(io.BytesIO(content)) as image:
+        for k in range(3):
+            image.seek(k)
+            shown = np.asarray(image.convert("RGB"))
+            assert len(np.unique(shown.reshape(-1, 3), axis=0)) <= 64
+            assert np.abs(shown[25, 10 * k + 5].astype(int) - (214, 39, 40)).max() < 20
 
 
 @pytest.mark.parametrize(("videos", "captions"), [([], []), ([[]], ["a"]), ([video(1)], [])])

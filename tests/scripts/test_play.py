@@ -34,6 +34,12 @@ def test_a_task_is_shown_before_and_after_side_by_side(reported: Reported, tmp_p
     assert "; after 3 steps: return −" in said
 
 
+def test_the_images_of_the_stages_can_be_smaller(reported: Reported, tmp_path):
+    play(reported.robot, tmp_path / "clip.gif", "--width 120")
+    with Image.open(tmp_path / "clip.gif") as image:
+        assert image.size == (120 + 8 + 120, 28 + 120)
+
+
 def test_a_video_can_be_of_one_stage_and_of_a_given_task(reported: Reported, tmp_path, capsys):
     out = tmp_path / "clip.webp"
     play(reported.robot, out, "--stage 1 --task -0.5 0.25")
@@ -112,6 +118,7 @@ MISTAKES = [
     ("clip.gif", "--index -1", "index must be 0 or more, got -1"),
     ("clip.gif", "--episodes 0", "episodes must be 1 or more, got 0"),
     ("clip.gif", "--frames 0", "frames must be 1 or more, got 0"),
+    ("clip.gif", "--width 10", "width must be 32 or more, got 10"),
     ("clip.gif", "--frames-per-second 0", r"frames_per_second must lie in \(0, 1000\], got 0"),
     ("clip.gif", "--preset mamml", "preset must be one of .* did you mean 'maml'"),
 ]
