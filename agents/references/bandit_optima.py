@@ -24,8 +24,9 @@ def bayes_optimal(family: TaskFamily, *, num_episodes: int = 1) -> AdaptiveAgent
     """Create the Bayes-optimal agent of a bandit.
 
     Args:
-        family: independent arms with p ~ U(0, 1), if there are few states (2 arms and 100 pulls, or
-            10 pulls of any number of arms); a mirrored pair; or a bandit with an informative arm.
+        family: independent arms with p ~ U(0, 1), if the number of states is small (2 arms and 100
+            pulls, or 10 pulls of any number of arms); a mirrored pair; or a bandit with an
+            informative arm.
         num_episodes: episodes of a trial.
 
     Raises:

@@ -39,7 +39,7 @@ __all__ = [
     "ThompsonSampling",
 ]
 
-_MAX_FINITE_HORIZON = 200  # the table has the cube of it as size
+_MAX_FINITE_HORIZON = 200  # the size of the table is the cube of this
 
 
 class ArmCounts(NamedTuple):
@@ -114,7 +114,7 @@ class BanditPlayer:
             )
         if self._counts.total >= self._rule.num_pulls:
             raise ValueError(
-                f"num_episodes must be that of the trial: {self._rule.title} was created for "
+                f"num_episodes must match the trial: {self._rule.title} was created for "
                 f"{self._rule.num_pulls} pulls, but the trial has more"
             )
         return self._rule.choose(self._counts, self._generator)
@@ -127,8 +127,8 @@ class Greedy(BanditReference):
     """Pulls the arm with the highest posterior mean, (s + 1) / (n + 2).
 
     Arms with equal means may have different counts, so ties matter: a random choice explores more
-    than the first arm, which may be one with failures before untried ones. The source uses the
-    first.
+    than the first arm, which may be an arm with failures, listed before untried arms. The source
+    uses the first.
 
     Source: Duan et al. 2016 (arXiv:1611.02779), sec. 3.1.
     """
@@ -138,7 +138,7 @@ class Greedy(BanditReference):
     def __init__(
         self, family: TaskFamily, *, random_ties: bool = False, num_episodes: int = 1
     ) -> None:
-        """As for every rule; `random_ties` breaks ties at random instead of by the first arm."""
+        """Arguments of `BanditReference`, and whether ties are broken at random."""
         super().__init__(family, num_episodes=num_episodes)
         self._random_ties = random_ties
 
@@ -157,7 +157,7 @@ class EpsilonGreedy(BanditReference):
     title = "ε-greedy"
 
     def __init__(self, family: TaskFamily, *, epsilon: float = 0.1, num_episodes: int = 1) -> None:
-        """As for every rule, with ε in [0, 1]."""
+        """Arguments of `BanditReference`, and ε in [0, 1]."""
         super().__init__(family, num_episodes=num_episodes)
         require_between("epsilon", epsilon, 0, 1)
         self._epsilon = epsilon
@@ -184,7 +184,7 @@ class UCB1(BanditReference):
     def __init__(
         self, family: TaskFamily, *, c: float = 0.2, prior_count: int = 1, num_episodes: int = 1
     ) -> None:
-        """As for every rule, with c and b (`prior_count`) 0 or more."""
+        """Arguments of `BanditReference`, and c and b (`prior_count`), both 0 or more."""
         super().__init__(family, num_episodes=num_episodes)
         require_between("c", c, 0, float("inf"), open_high=True)
         require_at_least("prior_count", prior_count, 0)
@@ -224,7 +224,7 @@ class OptimisticThompsonSampling(BanditReference):
     title = "optimistic Thompson sampling"
 
     def __init__(self, family: TaskFamily, *, num_samples: int = 20, num_episodes: int = 1) -> None:
-        """As for every rule, with M (`num_samples`) 1 or more."""
+        """Arguments of `BanditReference`, and M (`num_samples`), 1 or more."""
         super().__init__(family, num_episodes=num_episodes)
         require_at_least("num_samples", num_samples, 1)
         self._num_samples = num_samples
@@ -244,9 +244,9 @@ class Gittins(BanditReference):
     """Pulls the arm with the highest Gittins index over an infinite horizon discounted by γ.
 
     Source: Gittins 1979; Duan et al. 2016, sec. 3.1, who report the best of several
-    approximations for each setting. One is a table for γ = .9, .99, .999 and .9999, but in their
-    code the last of these is used whichever is named, and is read one success and one failure too
-    far; so their column lies below ours where pulls are few.
+    approximations for each setting. One is a table for γ = .9, .99, .999 and .9999, but their code
+    always uses the last of these, and reads it one success and one failure too far; for few pulls,
+    their column is therefore below ours.
     """
 
     title = "Gittins index"
@@ -254,7 +254,7 @@ class Gittins(BanditReference):
     def __init__(
         self, family: TaskFamily, *, discount: float | None = None, num_episodes: int = 1
     ) -> None:
-        """As for every rule, with γ in [0, 1), by default 1 − 1 / pulls."""
+        """Arguments of `BanditReference`, and γ in [0, 1), by default 1 − 1 / pulls."""
         super().__init__(family, num_episodes=num_episodes)
         self._discount = 1 - 1 / self.num_pulls if discount is None else discount
         require_between("discount", self._discount, 0, 1, open_high=True)
@@ -275,7 +275,7 @@ class FiniteHorizonGittins(BanditReference):
     title = "finite-horizon Gittins index"
 
     def __init__(self, family: TaskFamily, *, num_episodes: int = 1) -> None:
-        """As for every rule, for trials of at most 200 pulls."""
+        """Arguments of `BanditReference`, for trials of at most 200 pulls."""
         super().__init__(family, num_episodes=num_episodes)
         if self.num_pulls > _MAX_FINITE_HORIZON:
             raise ValueError(

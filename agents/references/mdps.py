@@ -5,8 +5,8 @@ programming for all tasks and environments together, and takes the action with t
 ties are broken at random.
 
 Formulas and default priors are from the table of Duan et al. 2016: their code (rllab,
-`sandbox/rocky`) uses Osband's TabulaRL with different priors, in which the mean reward is 0, but
-that of the tasks is 1. `TRUE_PRIOR` is the tasks' distribution. It matters: over 10 episodes, BEB
+`sandbox/rocky`) uses Osband's TabulaRL with different priors, whose mean reward is 0, although the
+tasks' mean is 1. `TRUE_PRIOR` is the tasks' distribution. The choice matters: over 10 episodes, BEB
 and greedy planning have higher returns with it, PSRL lower ones. Transitions of an episode's last
 step are not learned, because they are not observed.
 """
@@ -94,12 +94,12 @@ class MDPBaseline(ABC):
 
     @abstractmethod
     def plan(self, belief: MDPPosterior, episode: Tensor, generator: torch.Generator) -> Tensor:
-        """Compute action values Q_t [N, E, T, S, A] for episodes that begin.
+        """Compute action values Q_t [N, E, T, S, A] at the start of episodes.
 
         Args:
             belief: leading axes [N, E].
             episode: number of earlier episodes, int64. Shape [N, E].
-            generator: source of samples, on the belief's device.
+            generator: random generator on the belief's device.
         """
 
 
@@ -193,7 +193,7 @@ class OptimisticPSRL(MDPBaseline):
         prior: MDPPrior = DUAN_PRIOR,
         num_episodes: int = 1,
     ) -> None:
-        """As for every baseline, with M (`num_samples`) 1 or more."""
+        """Arguments of `MDPBaseline`, and M (`num_samples`) 1 or more."""
         super().__init__(family, prior, num_episodes=num_episodes)
         require_at_least("num_samples", num_samples, 1)
         self._num_samples = num_samples
@@ -231,7 +231,7 @@ class UCRL2(MDPBaseline):
         prior: MDPPrior = UCRL2_PRIOR,
         num_episodes: int = 1,
     ) -> None:
-        """As for every baseline, with w (`scaling`) 0 or more and δ in (0, 1)."""
+        """Arguments of `MDPBaseline`, and w (`scaling`) 0 or more and δ in (0, 1)."""
         super().__init__(family, prior, num_episodes=num_episodes)
         require_between("scaling", scaling, 0, math.inf, open_high=True)
         require_between(
@@ -272,7 +272,7 @@ class BEB(MDPBaseline):
         prior: MDPPrior = DUAN_PRIOR,
         num_episodes: int = 1,
     ) -> None:
-        """As for every baseline, with w (`scaling`) 0 or more."""
+        """Arguments of `MDPBaseline`, and w (`scaling`) 0 or more."""
         super().__init__(family, prior, num_episodes=num_episodes)
         require_between("scaling", scaling, 0, math.inf, open_high=True)
         self._scaling = scaling
@@ -323,7 +323,7 @@ class EpsilonGreedyPlanning(GreedyPlanning):
         prior: MDPPrior = FLAT_PRIOR,
         num_episodes: int = 1,
     ) -> None:
-        """As for every baseline, with ε in [0, 1]."""
+        """Arguments of `MDPBaseline`, and ε in [0, 1]."""
         super().__init__(family, prior=prior, num_episodes=num_episodes)
         require_between("epsilon", epsilon, 0, 1)
         self.epsilon = epsilon

@@ -11,7 +11,7 @@ from metarl.finite import require_finite_tasks
 from metarl.nn.memories import MemoryState
 from metarl.optim.optimizer import NamedOptimizer
 from metarl.rl.agent import Agent, Iteration
-from metarl.rl.distributions import Distribution, draw
+from metarl.rl.distributions import Distribution, sample_or_mode
 from metarl.rl.masked import masked_mean, standardized
 from metarl.rl.state import State
 from metarl.rollouts.trial_inputs import TrialInputs
@@ -239,7 +239,7 @@ class RL2Player:
     def act(self, actor_input: ActorInput) -> Tensor:
         """Actions of all environments; updates the memory."""
         distribution, self._state = self._agent.policy_at(actor_input, self._state)
-        actions = draw(distribution, actor_input.deterministic.flatten(), self._generator)
+        actions = sample_or_mode(distribution, actor_input.deterministic.flatten(), self._generator)
         return actions.view(*actor_input.deterministic.shape, *actions.shape[1:])
 
     def adapt(self, episodes: object) -> None:

@@ -106,7 +106,7 @@ class AntVel(MujocoFamily):
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
     Differs: a step of Gymnasium's Ant takes 0.05 s, a step of the rllab Ant of "maml17" 0.02 s;
-    velocity and position are of the torso's frame here, of the center of mass there.
+    here, velocity and position refer to the torso's frame; there, to the center of mass.
     """
 
     name: ClassVar[str] = "AntVel"

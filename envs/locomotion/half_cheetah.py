@@ -58,7 +58,7 @@ class _Variant:
     observes_torso: bool = True  # 20 observed numbers, the last three its position; else 17
     horizon: int = 200
     action_scale: float = 1.0
-    min_distance_meters: float = 0.0  # from the start; nearer, running has no reward
+    min_distance_meters: float = 0.0  # from the start; running is not rewarded within it
 
 
 _VEL = {
@@ -140,7 +140,7 @@ class HalfCheetahVel(MujocoFamily):
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
     Differs: the torso's position belongs to the same time as the rest of the observation (in the
-    source it is one physics step older), and is of the frame, not the center of mass.
+    source it is one physics step older), and refers to the frame, not the center of mass.
     """
 
     name: ClassVar[str] = "HalfCheetahVel"
@@ -247,7 +247,7 @@ class HalfCheetahDirSparse(MujocoFamily):
 
 _CHECKPOINT = Path(__file__).parent / "assets" / "half_cheetah_vel_oracle.safetensors"
 _TRAINED_ON = "HalfCheetahVel:promp+task"
-_MAX_SPEED = 3.0  # of that variant, meters per second
+_MAX_SPEED = 3.0  # maximum target velocity of that variant, meters per second
 
 
 def velocity_actions(joints: Tensor, targets: Tensor) -> Tensor:

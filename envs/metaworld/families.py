@@ -140,7 +140,7 @@ def _sections(benchmark: str) -> tuple[_Section, ...]:
     """The tasks and goals of a benchmark, its training tasks first."""
     train, test = _task_names(benchmark)
     bounds = {name: goal_bounds(name) for name in {*train, *test}}
-    test_seed = _SEED if benchmark in BENCHMARKS else _SEED + 1  # as Meta-World has it
+    test_seed = _SEED if benchmark in BENCHMARKS else _SEED + 1  # as in Meta-World
     splits: tuple[tuple[_Split, Sequence[str], int], ...] = (
         ("train", train, _SEED),
         ("test", test, test_seed),

@@ -35,7 +35,7 @@ Rectangle = tuple[tuple[float, float], tuple[float, float]]
 class _Variant:
     source: str
     horizon: int
-    radius: float = 0.2  # of the rewarded zone around the goal
+    radius: float = 0.2  # radius of the rewarded zone around the goal
     distance_shaped: bool = True  # whether the reward in the zone is 1 − d, not 1
     start: Rectangle | None = None  # lower and upper corner; None: the origin
     num_fixed: tuple[int, int] | None = None  # fixed angles for training and for testing

@@ -25,7 +25,7 @@ __all__ = [
     "TaskEnv",
     "check_options",
     "check_render_mode",
-    "draw_seed",
+    "sample_seed",
     "render_metadata",
 ]
 
@@ -110,7 +110,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         given = check_options(options, ("task",))
         row = self._row_of(given["task"]) if given else self._kept_row
         super().reset(seed=seed)
-        episode_seed = draw_seed(self.np_random)
+        episode_seed = sample_seed(self.np_random)
         if row is None:
             row = self.family.sample_tasks(1, split=self.split, seed=episode_seed)[0]
         if not np.array_equal(row, self._row):
@@ -157,7 +157,7 @@ def _first(observations: Tensor) -> Observation:
     return copied
 
 
-def draw_seed(rng: np.random.Generator) -> int:
+def sample_seed(rng: np.random.Generator) -> int:
     """A seed for the episodes that start now; takes one number from the stream."""
     return int(rng.integers(2**63 - 1))
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from metarl.bridges.gymnasium_env import (
     check_options,
     check_render_mode,
-    draw_seed,
     render_metadata,
+    sample_seed,
 )
 from metarl.seeding import torch_generator
 from metarl.tasks.actions import ActionLayout
@@ -179,7 +179,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
 
     def _begin(self, env_mask: Mask, given: Tasks | None = None) -> Array:
         """Start episodes in some environments; returns the observations of all, [n, O]."""
-        seed = draw_seed(self.np_random)
+        seed = sample_seed(self.np_random)
         rows, drawn = self._rows.copy(), env_mask & ~self._keeps
         rows[env_mask] = (self._kept_rows if given is None else given)[env_mask]
         if given is None and drawn.any():

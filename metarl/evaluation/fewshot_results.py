@@ -151,12 +151,12 @@ class MeasuredRuns:
         return {key: content[key] for key in _FIELDS}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any], *, where: str = "evaluation") -> MeasuredRuns:
+    def from_json(cls, content: Mapping[str, Any], *, source: str = "evaluation") -> MeasuredRuns:
         """The evaluations from the result of `to_json`, with the stored intervals.
 
         Args:
             content: result of `to_json`.
-            where: name of the source in error messages.
+            source: name of the source in error messages.
 
         Raises:
             OutdatedEvaluationError: if it has an earlier format.
@@ -165,14 +165,14 @@ class MeasuredRuns:
         facts = content.get("protocol")
         lacks_facts = isinstance(facts, dict) and not facts.keys() >= _NEEDED_FACTS
         if lacks_facts or not content.keys() >= {*_FIELDS}:
-            raise OutdatedEvaluationError(f"{where} was written by an earlier version; {_REMEDY}")
+            raise OutdatedEvaluationError(f"{source} was written by an earlier version; {_REMEDY}")
         try:
             made = _from_rows(content)
             if made.scores.ndim != 3:
                 raise ValueError("scores must be of all steps, runs and tasks")
         except (LookupError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{where} must hold an evaluation of few-shot runs, it is damaged; {_REMEDY}"
+                f"{source} must hold an evaluation of few-shot runs, it is damaged; {_REMEDY}"
             ) from error
         return made
 

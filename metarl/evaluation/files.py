@@ -66,14 +66,14 @@ def read_evaluations(file: Path, kind: type[Any] | None = None) -> tuple[Any, ..
     """
     if not file.is_file():
         raise ValueError(f"evaluation must be a file, there is none at {file}")
-    content, where = read_json_object(file), str(file)
+    content, source = read_json_object(file), str(file)
     found: tuple[AnyEvaluation, ...]
     if "evaluations" in content:
-        found = _agents(content["evaluations"], where)
+        found = _agents(content["evaluations"], source)
     elif "learner" in content:
-        found = (MeasuredRuns.from_json(content, where=where),)
+        found = (MeasuredRuns.from_json(content, source=source),)
     else:
-        raise OutdatedEvaluationError(_other_format(where))
+        raise OutdatedEvaluationError(_other_format(source))
     if kind is not None and not isinstance(found[0], kind):
         words = {Evaluation: "agents", MeasuredRuns: "few-shot runs"}
         raise ValueError(
@@ -83,17 +83,17 @@ def read_evaluations(file: Path, kind: type[Any] | None = None) -> tuple[Any, ..
     return found
 
 
-def _agents(stored: object, where: str) -> tuple[Evaluation, ...]:
+def _agents(stored: object, source: str) -> tuple[Evaluation, ...]:
     is_list = isinstance(stored, list) and all(isinstance(one, dict) for one in stored)
     if not is_list or not stored:
-        raise ValueError(_other_format(where))
+        raise ValueError(_other_format(source))
     assert isinstance(stored, list)
-    return tuple(Evaluation.from_json(one, where=where) for one in stored)
+    return tuple(Evaluation.from_json(one, source=source) for one in stored)
 
 
-def _other_format(where: str) -> str:
+def _other_format(source: str) -> str:
     return (
-        f"{where} must hold evaluations of format {FORMAT}, it is damaged or older; "
+        f"{source} must hold evaluations of format {FORMAT}, it is damaged or older; "
         "measure again with metarl evaluate RUN --json FILE"
     )
 

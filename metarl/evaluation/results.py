@@ -158,7 +158,7 @@ class Evaluation:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any], *, where: str = "evaluation") -> Evaluation:
+    def from_json(cls, content: Mapping[str, Any], *, source: str = "evaluation") -> Evaluation:
         """The evaluation from the result of `to_json`.
 
         Raises:
@@ -167,10 +167,10 @@ class Evaluation:
         """
         if content.get("format") != FORMAT:
             raise OutdatedEvaluationError(
-                f"{where} must have format {FORMAT}, got {content.get('format')!r}; "
+                f"{source} must have format {FORMAT}, got {content.get('format')!r}; "
                 "measure again with metarl evaluate RUN --json FILE"
             )
-        protocol = read_settings(EvaluationProtocol, content.get("protocol"), where=where)
+        protocol = read_settings(EvaluationProtocol, content.get("protocol"), source=source)
         try:
             made = cls(
                 environment=str(content["environment"]),
@@ -191,7 +191,7 @@ class Evaluation:
             )
             made._check()
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{where} is damaged: {type(error).__name__}: {error}") from error
+            raise ValueError(f"{source} is damaged: {type(error).__name__}: {error}") from error
         return made
 
     def _check(self) -> None:

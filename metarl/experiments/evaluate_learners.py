@@ -109,9 +109,9 @@ def _trained(checkpoint: Path, header: Mapping[str, Any]) -> TrainedRun:
     agent = str(header.get("agent"))
     if not agent.startswith(LEARNER_PREFIX):
         raise ValueError(f"run must be of a few-shot learner, {checkpoint} is of {agent!r}")
-    where = f"checkpoint {checkpoint}"
+    source = f"checkpoint {checkpoint}"
     settings = read_learner(
-        agent.removeprefix(LEARNER_PREFIX), header.get("config"), where=where
+        agent.removeprefix(LEARNER_PREFIX), header.get("config"), source=source
     ).settings
     counters = header.get("counters")
     count = counters.get("num_iterations") if isinstance(counters, dict) else None

@@ -69,8 +69,8 @@ class AgentTraining:
     def begin(self, directory: RunDirectory, plan: TrainingPlan) -> str:
         del plan
         family = self.agent.family
-        where = f"run in {directory.path}, policy on {self.agent.device}"
-        return f"{family.id}: {family.description}\n{where}"
+        place = f"run in {directory.path}, policy on {self.agent.device}"
+        return f"{family.id}: {family.description}\n{place}"
 
     def end(self) -> None:
         self.agent.close()
@@ -113,8 +113,8 @@ class AgentExperiment:
         wanted |= {"seed": settings.seed, "seeds": settings.seeds}
         named = {"agent", *given} | ({"environment"} if "env" in given else set())
         reject_changes(named, wanted, vars(stored))
-        where = f"{settings.out}: agent_config"
-        kept = read_settings(type(self.agent_config), stored.agent_config, where=where)
+        source = f"{settings.out}: agent_config"
+        kept = read_settings(type(self.agent_config), stored.agent_config, source=source)
         changed = {k: v for k, v in vars(self.agent_config).items() if k in given}
         if changed:
             merged = dataclasses.replace(kept, **changed)

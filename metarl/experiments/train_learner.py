@@ -18,7 +18,7 @@ from metarl.evaluation.files import write_evaluations
 from metarl.experiments.data_options import DataOptions, stored_data
 from metarl.experiments.settings import RunSettings
 from metarl.experiments.training import train
-from metarl.fewshot.contract.settings import FewShotSettings, require_read
+from metarl.fewshot.contract.settings import FewShotSettings, require_used
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot, require_testable
 from metarl.fewshot.learners.catalog import LEARNERS, read_learner
@@ -199,8 +199,8 @@ class LearnerExperiment:
         named = {"agent", *given} | ({"environment"} if "dataset" in given else set())
         if not stored.agent.startswith(LEARNER_PREFIX):
             reject_changes({"agent"}, wanted, vars(stored))
-        where, held = f"{settings.out}: agent_config", stored.agent.removeprefix(LEARNER_PREFIX)
-        name, kept = read_learner(held, stored.agent_config, where=where)
+        source, held = f"{settings.out}: agent_config", stored.agent.removeprefix(LEARNER_PREFIX)
+        name, kept = read_learner(held, stored.agent_config, source=source)
         if self.name == name:  # an earlier version may have stored another name
             named.discard("agent")
         reject_changes(named, wanted, vars(stored))
@@ -220,7 +220,7 @@ class LearnerExperiment:
     def build(self, device: torch.device, given: Collection[str]) -> LearnerTraining:
         """The untrained learner."""
         settings, config = self.settings, self.learner_config
-        require_read(config, given)
+        require_used(config, given)
         training = FewShotTraining(
             self.name,
             self._tasks(),

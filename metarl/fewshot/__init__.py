@@ -1,4 +1,4 @@
-"""Supervised few-shot learning on the bilevel core that the agents use."""
+"""Supervised few-shot learning, on the same bilevel core as the agents."""
 
 from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
 from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch, FewShotTasks, LabeledSet

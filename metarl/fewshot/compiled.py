@@ -1,9 +1,9 @@
 """A learner's whole meta-gradient as one compiled program.
 
-A small net spends its time between operations: thousands of tiny ones for the inner steps and
-their derivatives. Here the inner loop, the query loss and both derivatives are traced once into
-one graph of plain operations, which `torch.compile` fuses. The numbers equal the learner's
-up to rounding. The first iteration takes longer (sinusoid MAML: about 20 s), and a CPU needs a C++
+For a small net, most of the time is overhead between thousands of tiny operations: the inner steps
+and their derivatives. Here the inner loop, the query loss and both derivatives are traced once into
+one graph of plain operations, which `torch.compile` fuses. The results equal the learner's up to
+rounding. The first iteration takes longer (sinusoid MAML: about 20 s), and a CPU needs a C++
 compiler. Convolutional nets gain little: their time is spent in the convolutions.
 """
 

@@ -137,7 +137,7 @@ def _facts(training: FewShotTraining, learner: FewShotLearner) -> ProtocolFacts:
 def _episodes_in_words(training: FewShotTraining) -> str:
     config = training.config
     if isinstance(training.learner, Transfer):
-        return "labeled points of all classes"
+        return "labelled points of all classes"
     shape = config.train_shape(training.learner.problem)
     shots = _range(config.min_shots, shape.shots)
     together = f"{config.meta_batch_size} task{'s' if config.meta_batch_size > 1 else ''} at a time"

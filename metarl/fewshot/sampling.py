@@ -70,7 +70,7 @@ class TaskSampler:
         if isinstance(learner, Transfer):
             assert isinstance(self.tasks, PointTasks)
             generator = torch_generator(self.seed, "tasks", iteration, device=device)
-            return learner.draw(self.tasks, generator)
+            return learner.sample_batch(self.tasks, generator)
         sizes = config.train_episodes(learner.problem)
         return self._sample(
             config.meta_batch_size, sizes, config.train_split, device, iteration=iteration

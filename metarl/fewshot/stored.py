@@ -27,7 +27,7 @@ _DATA_FACTS = ("split_digest", "resize", "rotations")  # must be equal
 
 
 class StoredTraining(NamedTuple):
-    """A learner in training, as a checkpoint holds it."""
+    """The content of a checkpoint of a learner in training."""
 
     path: Path
     name: str
@@ -65,8 +65,8 @@ def read_training(path: Path, name: str, tasks: FewShotTasks) -> StoredTraining:
     """
     agent = _stored_agent(name, read_header(path))
     tensors, header = load_checkpoint(path, agent=agent, environment=tasks.name)
-    stored_name, where = agent.removeprefix(LEARNER_PREFIX), f"checkpoint {path}"
-    present, config = read_learner(stored_name, header["config"], where=where)
+    stored_name, source = agent.removeprefix(LEARNER_PREFIX), f"checkpoint {path}"
+    present, config = read_learner(stored_name, header["config"], source=source)
     _require_same_data(path, header.get("data"), tasks)
     done = read_counter(path, header, "num_iterations")
     has_optimizer = holds_optimizer(header)

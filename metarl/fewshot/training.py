@@ -1,6 +1,6 @@
 """A few-shot learner in training: the counterpart of `metarl.rl.agent.Agent`.
 
-It owns everything that changes (parameters, statistics, optimizer, counters); learners do not.
+It owns all mutable state (parameters, statistics, optimizer, counters); learners have none.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class FewShotTraining:
         """Train for more iterations.
 
         Args:
-            num_iterations: how many.
+            num_iterations: number of iterations.
             callback: called after each iteration with the learner and its metrics; False ends
                 training.
 
@@ -226,7 +226,7 @@ class FewShotTraining:
         return {next(iter(self.metrics)): float(losses.mean())}
 
     def validate(self) -> Metrics:
-        """Accuracy on 100 tasks, always the same ones; {} for regression.
+        """Accuracy on 100 fixed tasks; {} for regression.
 
         They are from the validation split, or from the training split if there is none.
         """

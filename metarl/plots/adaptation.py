@@ -80,7 +80,7 @@ def adaptation_figure(evaluations: Sequence[Evaluation], metric: Metric = "retur
 def learning_figure(metrics: Rows, title: str) -> Figure:
     """One run: returns before and after adaptation against environment steps of training.
 
-    For an agent with a memory, the returns of a trial's first and last episode.
+    For an agent with a memory, these are the returns of a trial's first and last episode.
 
     Args:
         metrics: one mapping per iteration, as `metrics.jsonl` holds them.
@@ -167,7 +167,7 @@ def _splits(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _references(evaluations: Sequence[Evaluation], metric: Metric) -> dict[str, Estimate]:
-    """Random, oracle and others, each from the first evaluation that measured it."""
+    """Random, oracle and other references, each from the first evaluation that has it."""
     found: dict[str, Estimate] = {}
     for evaluation in evaluations:
         for name, other in evaluation.references.items():

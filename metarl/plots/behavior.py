@@ -29,7 +29,7 @@ _MAX_TASKS = 4
 def paths_figure(paths: Paths) -> Figure:
     """Paths through the plane, one panel per task, before and after adaptation.
 
-    The oracle's path is dashed; a star marks its end, where the reward is highest.
+    The oracle's path is dashed; a star marks its end, which has the highest reward.
     """
     num_tasks = len(paths.tasks)
     columns = min(2, num_tasks)
@@ -58,7 +58,7 @@ def best_choice_figure(choices: Choices) -> Figure:
         figure = new_figure()
         (axes,) = figure.axes
         for k, (name, share) in enumerate(zip(choices.stages, shares, strict=True)):
-            look = len(choices.stages) - 1 - k  # the last stage looks as in the other figures
+            look = len(choices.stages) - 1 - k  # the last stage has the same style in all figures
             color, (line, _) = PALETTE[look % len(PALETTE)], STYLES[look % len(STYLES)]
             axes.plot(steps, share, color=color, linestyle=line, label=name)
         random = 1 / choices.num_choices

@@ -110,7 +110,7 @@ def _draw(axes: Axes, name: str, result: FewShotResult, index: int) -> None:
     lost = (np.nan, np.nan, np.nan)
     rows = scale * np.array([lost if i is None else tuple(i) for i in result.intervals])
     color = PALETTE[index % len(PALETTE)]
-    line, marker = STYLES[(index + index // len(PALETTE)) % len(STYLES)]  # all looks differ
+    line, marker = STYLES[(index + index // len(PALETTE)) % len(STYLES)]  # all styles differ
     if not result.has_steps:
         mean, low, high = rows[0]
         axes.axhline(mean, color=color, linestyle=line, label=name)

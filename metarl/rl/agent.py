@@ -359,7 +359,7 @@ class Agent(ABC, Generic[Config]):
         """
         path = Path(path)
         tensors, header = load_checkpoint(path, agent=cls.name, environment=family.id)
-        config = read_settings(cls.config_type, header["config"], where=f"checkpoint {path}")
+        config = read_settings(cls.config_type, header["config"], source=f"checkpoint {path}")
         agent = cls(family, config, seed=header["seed"], device=device)
         groups = agent._checked_state().items()
         state = {g: select_tensors(path, tensors, g, like) for g, like in groups}

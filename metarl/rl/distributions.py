@@ -19,7 +19,7 @@ __all__ = [
     "Distribution",
     "JointDistribution",
     "MultiCategorical",
-    "draw",
+    "sample_or_mode",
 ]
 
 
@@ -248,7 +248,9 @@ def _is_choice(part: Distribution) -> bool:
     return isinstance(part, MultiCategorical)
 
 
-def draw(distribution: Distribution, deterministic: Tensor, generator: torch.Generator) -> Tensor:
+def sample_or_mode(
+    distribution: Distribution, deterministic: Tensor, generator: torch.Generator
+) -> Tensor:
     """Actions: the mode where `deterministic` [...] is true, samples elsewhere."""
     if not bool(deterministic.any()):  # training; waits for the GPU only once
         return distribution.sample(generator)

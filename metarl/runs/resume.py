@@ -61,7 +61,7 @@ def read_run(file: Path) -> StoredRun:
     Raises:
         ValueError: if it is damaged, or a setting is missing, of another type or out of range.
     """
-    run = read_settings(StoredRun, read_json_object(file), where=str(file), others_allowed=True)
+    run = read_settings(StoredRun, read_json_object(file), source=str(file), others_allowed=True)
     return dataclasses.replace(run, agent_config=with_current_names(run.agent, run.agent_config))
 
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 from torch import Tensor
 
-from metarl.bridges.gymnasium_env import TaskEnv, draw_seed
+from metarl.bridges.gymnasium_env import TaskEnv, sample_seed
 from metarl.seeding import torch_generator
 from metarl.soundness.probe import (
     BrokenPromiseError,
@@ -71,7 +71,7 @@ def environments_are_independent(probe: Probe) -> str:
 
 
 def resets_do_not_leak(probe: Probe) -> str:
-    """A reset of some environments does not change the others, nor depend on them."""
+    """A reset of some environments neither changes the others nor depends on them."""
     none = torch.zeros(probe.shape, dtype=torch.bool)
     chosen = none.clone()
     chosen[:, 0] = True
@@ -92,7 +92,7 @@ def resets_do_not_leak(probe: Probe) -> str:
 
 
 def middle(probe: Probe) -> int:
-    """A time within episodes, early enough for a quick check."""
+    """A time step within episodes, early enough for a quick check."""
     return max(1, min(probe.family.horizon // 2, 6))
 
 
@@ -150,7 +150,7 @@ def single_environment_agrees(probe: Probe) -> str:
     with probe.batch(row, num_envs=1) as env:
         actions = probe.actions(env, probe.num_steps)
         # As in `TaskEnv.reset`.
-        seed = draw_seed(seeding.np_random(probe.seed)[0])
+        seed = sample_seed(seeding.np_random(probe.seed)[0])
         start = start_step(env.reset(torch_generator(seed, "episode")))
         batch = [start, *(copy_step(env.step(action)) for action in actions)]
     _require_equal_runs(batch, _run_single(probe, row, actions), "a single environment of its task")

@@ -43,7 +43,7 @@ class Probe:
     """A family with tasks, and methods that run it with fixed seeds."""
 
     family: TaskFamily
-    num_envs: int  # of each task
+    num_envs: int  # per task
     seed: int
     tasks: Tasks  # [N, D]
 

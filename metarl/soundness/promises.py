@@ -45,7 +45,7 @@ _TEXTS = ("name", "variant", "task_description", "observation_description", "sou
 
 
 def _describes_itself(probe: Probe) -> str:
-    """The attributes that lists and results show are set."""
+    """The attributes that are shown in lists and results are set."""
     family = probe.family
     for attribute in _TEXTS:
         text = getattr(family, attribute, None)
@@ -130,7 +130,7 @@ def _check_step(probe: Probe, step: Step, t: int) -> None:
 
 
 def _tasks_follow_the_seed(probe: Probe) -> str:
-    """A seed determines the tasks, other seeds give other tasks, and all are in the task space."""
+    """A seed determines the tasks, other seeds give others, and all are in the task space."""
     family, many = probe.family, 50
     for split in family.splits:
         first = family.sample_tasks(many, split=split, seed=probe.seed)
@@ -234,7 +234,7 @@ def _episodes_end(probe: Probe) -> str:
     start = torch.zeros(probe.shape, dtype=torch.int64)
     ended = torch.zeros(probe.shape, dtype=torch.bool)
     late = torch.zeros_like(ended)
-    late[:, 0] = True  # these environments begin a second episode
+    late[:, 0] = True  # these environments start a second episode
     with probe.batch() as env:
         env.reset(probe.generator())
         for t, action in enumerate(probe.actions(env, horizon + when + 2), start=1):

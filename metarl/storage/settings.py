@@ -14,14 +14,14 @@ Settings = TypeVar("Settings")
 
 
 def read_settings(
-    settings_type: type[Settings], stored: object, *, where: str, others_allowed: bool = False
+    settings_type: type[Settings], stored: object, *, source: str, others_allowed: bool = False
 ) -> Settings:
     """Create a settings dataclass from a JSON object; missing fields take their defaults.
 
     Args:
         settings_type: a dataclass with fields of types that `metarl.validation.Settings` supports.
         stored: the parsed JSON value.
-        where: name of the object at the start of error messages.
+        source: name of the object, at the start of error messages.
         others_allowed: whether to ignore keys that are not fields.
 
     Raises:
@@ -29,23 +29,23 @@ def read_settings(
             out of range.
     """
     if not isinstance(stored, dict):
-        raise ValueError(f"{where} must be a JSON object, got {short_repr(stored)}")
+        raise ValueError(f"{source} must be a JSON object, got {short_repr(stored)}")
     assert dataclasses.is_dataclass(settings_type)
     hints = get_type_hints(settings_type, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(settings_type)}
     unknown = sorted(set(stored) - set(fields))
     if unknown and not others_allowed:
-        raise ValueError(f"{where} has a setting {unknown[0]!r}, which this version does not know")
+        raise ValueError(f"{source} has a setting {unknown[0]!r}, which this version does not know")
     values = {}
     for name, field in fields.items():
         if name in stored:
-            values[name] = converted(stored[name], hints[name], f"{where}: {name}")
+            values[name] = converted(stored[name], hints[name], f"{source}: {name}")
         elif field.default is field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where} lacks {name!r}")
+            raise ValueError(f"{source} lacks {name!r}")
     try:
         return settings_type(**values)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{source}: {error}") from error
 
 
 def settings_agree(held: object, wanted: object) -> bool:
@@ -66,7 +66,7 @@ def converted(value: object, hint: Any, name: str) -> Any:
     Args:
         value: the parsed JSON value.
         hint: a type that `metarl.validation.Settings` supports.
-        name: name of the value at the start of error messages.
+        name: name of the value, at the start of error messages.
 
     Raises:
         ValueError: if the value does not fit the type.

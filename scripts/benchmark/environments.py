@@ -33,7 +33,7 @@ def _num_steps(num_envs: int) -> int:
 
 
 def batch(env: str, num_envs: int, num_tasks: int | None = None) -> Callable[[], None]:
-    """Our batch with observations and rewards, one tensor of actions per control step."""
+    """Our batch: observations and rewards for one tensor of actions per control step."""
     family = make_family(env)
     tasks = num_tasks or num_envs
     environments = family.make_batch(family.sample_tasks(tasks, seed=0), num_envs=num_envs // tasks)

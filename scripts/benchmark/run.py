@@ -71,7 +71,7 @@ class Row:
     unit: str
     ours: Measurement
     peer: Measurement | None
-    ratios: tuple[float, ...]  # of the pairs; empty without a peer
+    ratios: tuple[float, ...]  # one for each pair of runs; empty without a peer
     target: str
 
     @property

@@ -30,7 +30,7 @@ _COLUMNS = (
 _MAX_EPISODES = 4  # shown individually
 _MAX_TASK_PARAMETERS = 16  # stored for each task
 
-# Published results to compare with, and their meaning.
+# Published results for comparison, and their meaning.
 _PUBLISHED = {
     "Navigation2D:maml17": "about −10 after 1 step, −5 after 3 (read off a figure, Finn 2017)",
     "HalfCheetahVel:promp": "−170 … −40 after 0–3 steps (axis range of a published plot)",

@@ -34,12 +34,12 @@ class Case(NamedTuple):
     """One reference on one environment."""
 
     environment: str
-    num_episodes: int  # of a trial
+    num_episodes: int  # episodes per trial
     reference: str
     parameters: Mapping[str, Any]
     num_tasks: int
     known: float | None  # published, or computed exactly
-    regret: bool = False  # else the sum of rewards of a trial
+    regret: bool = False  # the measure is regret, not the sum of rewards of a trial
 
 
 # Duan et al. 2016 (arXiv:1611.02779), tables 1 and 2.
@@ -55,8 +55,8 @@ _BANDITS = {
     "n500-k50": (463.7, 427.2, 437.6, 457.6, 413.6, 402.8),
 }
 _RULES = ("gittins", "thompson", "optimistic-thompson", "ucb1", "epsilon-greedy", "greedy")
-_UCB1_C = {10: 0.1, 100: 0.2, 500: 0.2}  # of 0, .1, …, .5
-_EPSILON = {10: 0.0, 100: 0.05, 500: 0.05}  # of 0, .05, .1, .2
+_UCB1_C = {10: 0.1, 100: 0.2, 500: 0.2}  # best of 0, .1, …, .5
+_EPSILON = {10: 0.0, 100: 0.05, 500: 0.05}  # best of 0, .05, .1, .2
 
 _MDPS = {
     10: (138.1, 144.1, 146.6, 150.2, 132.8, 134.8),

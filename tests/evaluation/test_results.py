@@ -279,7 +279,7 @@ def test_damaged_json_is_refused_in_one_sentence(change, message):
     content = copy.deepcopy(by_hand().to_json())
     change(content)
     with pytest.raises(ValueError, match=message):
-        Evaluation.from_json(content, where="here")
+        Evaluation.from_json(content, source="here")
 
 
 # Files.

@@ -32,7 +32,7 @@ from metarl.fewshot import (
     MAMLConfig,
     recipe,
 )
-from metarl.fewshot.contract.settings import require_read
+from metarl.fewshot.contract.settings import require_used
 from metarl.fewshot.learners.catalog import read_learner
 from metarl.parameters import Params
 
@@ -167,13 +167,13 @@ def test_settings_that_the_net_does_not_read_are_refused_where_they_were_asked_f
     backbone, name, value
 ):
     config = MAMLConfig(backbone=backbone, **{name: value})
-    require_read(config, {"backbone", "shots"})
-    require_read(MAMLConfig(backbone=backbone), {"backbone", name})
-    require_read(replace(config, backbone={"mlp": "conv", "conv": "mlp"}[backbone]), {name})
+    require_used(config, {"backbone", "shots"})
+    require_used(MAMLConfig(backbone=backbone), {"backbone", name})
+    require_used(replace(config, backbone={"mlp": "conv", "conv": "mlp"}[backbone]), {name})
     with pytest.raises(
         ValueError, match=f"^{name} must be left out with backbone {backbone}, which does not use"
     ):
-        require_read(config, {"backbone", name})
+        require_used(config, {"backbone", name})
 
 
 def test_settings_of_published_runs_and_of_all_recipes_are_taken():
@@ -182,9 +182,9 @@ def test_settings_of_published_runs_and_of_all_recipes_are_taken():
     for file in files:
         stored = json.loads(file.read_text(encoding="utf-8"))
         name = stored["agent"].removeprefix("fewshot-")
-        present, config = read_learner(name, stored["agent_config"], where=str(file))
+        present, config = read_learner(name, stored["agent_config"], source=str(file))
         assert present == name
-        require_read(config, set())
+        require_used(config, set())
         assert (config.min_ways, config.min_shots) == (None, None)
     for entry in LEARNERS:
         for dataset in DATASETS:

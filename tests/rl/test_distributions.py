@@ -12,7 +12,7 @@ from metarl.rl.distributions import (
     DiagonalGaussian,
     Distribution,
     MultiCategorical,
-    draw,
+    sample_or_mode,
 )
 
 SHAPE = (2, 3, 4)  # tasks, envs, action dimensions or number of actions
@@ -236,7 +236,7 @@ def test_the_mode_of_several_choices_is_that_of_each():
 def test_draw_takes_the_mode_where_it_is_wanted_and_a_sample_elsewhere(make):
     distribution = make(0)
     wanted = torch.tensor([[True, False, False], [False, True, False]])
-    actions = draw(distribution, wanted, generator(5))
+    actions = sample_or_mode(distribution, wanted, generator(5))
     assert torch.equal(actions[wanted], distribution.mode()[wanted])
     assert torch.equal(actions[~wanted], distribution.sample(generator(5))[~wanted])
 
@@ -246,7 +246,7 @@ def test_draw_is_the_sample_or_the_mode_where_all_want_the_same(make):
     distribution = make(0)
     everywhere = torch.ones(2, 3, dtype=torch.bool)
     sample = distribution.sample(generator(5))
-    assert torch.equal(draw(distribution, ~everywhere, generator(5)), sample)
+    assert torch.equal(sample_or_mode(distribution, ~everywhere, generator(5)), sample)
     chance = generator(5)
-    assert torch.equal(draw(distribution, everywhere, chance), distribution.mode())
+    assert torch.equal(sample_or_mode(distribution, everywhere, chance), distribution.mode())
     assert torch.equal(distribution.sample(chance), sample)  # the modes drew nothing

@@ -160,7 +160,7 @@ def test_spaces_are_written_in_a_few_characters(monkeypatch, space, text):
 
 
 def sections(page: str) -> dict[str, str]:
-    """What the page says of each family."""
+    """The section of each family in a page."""
     parts = re.split(r"^## (\S+)\n", page, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 

@@ -32,12 +32,12 @@ class Example(Settings):
 )
 def test_what_an_agent_stores_comes_back(config):
     stored = json.loads(json.dumps(asdict(config)))
-    assert read_settings(type(config), stored, where="x") == config
+    assert read_settings(type(config), stored, source="x") == config
 
 
 def test_what_is_not_stored_takes_its_default():
     stored = {"name": "n", "sizes": [], "limit": 3, "rate": 2}
-    assert read_settings(Example, stored, where="x") == Example("n", sizes=(), limit=3, rate=2)
+    assert read_settings(Example, stored, source="x") == Example("n", sizes=(), limit=3, rate=2)
 
 
 @pytest.mark.parametrize(
@@ -64,22 +64,24 @@ def test_what_is_not_stored_takes_its_default():
 )
 def test_what_does_not_fit_is_rejected(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        read_settings(Example, {"name": "n", **change}, where="x")
+        read_settings(Example, {"name": "n", **change}, source="x")
 
 
 @pytest.mark.parametrize("stored", [None, [], "x", 3, math.nan])
 def test_what_is_no_object_is_rejected(stored):
     with pytest.raises(ValueError, match="x must be a JSON object, got"):
-        read_settings(Example, stored, where="x")
+        read_settings(Example, stored, source="x")
 
 
 def test_what_has_no_default_must_be_there():
     with pytest.raises(ValueError, match="x lacks 'name'"):
-        read_settings(Example, {}, where="x")
+        read_settings(Example, {}, source="x")
 
 
 def test_other_keys_can_be_passed_over():
-    assert read_settings(Example, {"name": "n", "z": 1}, where="x", others_allowed=True).name == "n"
+    assert (
+        read_settings(Example, {"name": "n", "z": 1}, source="x", others_allowed=True).name == "n"
+    )
 
 
 @pytest.mark.parametrize(

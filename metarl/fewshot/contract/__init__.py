@@ -1,1 +1,1 @@
-"""What few-shot learners share: their contract, their settings and the problem that they solve."""
+"""Interface, base classes, settings and problem description of few-shot learners."""

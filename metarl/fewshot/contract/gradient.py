@@ -1,8 +1,8 @@
 """Contract and shared work of the learners that adapt parameters by gradient steps.
 
 `GradientLearner` owns the inner loop, the meta-gradient along its path, prediction and statistics.
-A learner adds its settings and, if it differs, the inner rule, where the steps start, which
-parameters they move, or the meta-gradient.
+A learner adds its settings and, if they differ, the inner rule, the start of the steps, the
+parameters that they move, or the meta-gradient.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ORDER = {"unrolled": "second", "recurrence": "second", "first_order": "first"}
 
 @dataclass(frozen=True)
 class GradientSettings(FewShotSettings):
-    """Settings of all learners that take gradient steps, and what a learner's name fixes."""
+    """Settings of learners that take gradient steps; properties are fixed by the learner's name."""
 
     num_inner_steps: WholeNumber = 1
     """Gradient steps of adaptation in training."""
@@ -75,10 +75,10 @@ class GradientSettings(FewShotSettings):
         return None
 
     def step_weights(self, iteration: int) -> StepWeights:
-        """Step counts after which the query loss counts, ascending, each with its weight.
+        """Ascending numbers of inner steps after which the query loss counts, each with its weight.
 
         Args:
-            iteration: training iterations done before.
+            iteration: number of previous training iterations.
         """
         del iteration
         return [(self.num_inner_steps, 1.0)]
@@ -108,7 +108,7 @@ class GradientLearner(ABC):
     can_compile: ClassVar[bool] = False
     """Whether the meta-gradient depends on parameters and batch only, by operations that
     `torch.compile` can trace."""
-    config: Any  # of `config_type`
+    config: Any  # an instance of `config_type`
 
     def __init__(self, config: GradientSettings, problem: Problem) -> None:
         """A learner for a problem with as many outputs as the episodes have classes."""
@@ -123,7 +123,7 @@ class GradientLearner(ABC):
 
     @property
     def adaptation_in_words(self) -> str:
-        """A description of adaptation, as results print it."""
+        """A description of adaptation, printed with results."""
         config = self.config
         return (
             f"gradient steps ({config.num_inner_steps} in training), rate {config.inner_lr:g} on "
@@ -289,7 +289,7 @@ class GradientLearner(ABC):
         self, start: Params, support: Parts, query: Parts, inner: InnerLoop, weights: StepWeights
     ) -> tuple[Tensor, Params]:
         """Losses after the last step, and the gradient of weighted losses along one path."""
-        last: list[Tensor] = []  # of each chunk of tasks
+        last: list[Tensor] = []  # last losses of each chunk of tasks
 
         def weighted(path: TaskPath) -> Tensor:
             losses = {step: self._outer_loss(path.params[step], path.query) for step, _ in weights}

@@ -38,9 +38,9 @@ class TrainingContext(NamedTuple):
     """The training iteration of a meta-gradient, and its random generator."""
 
     iteration: int
-    """Training iterations done before."""
+    """Number of previous training iterations."""
     generator: torch.Generator
-    """On the device of the parameters."""
+    """A random generator on the device of the parameters."""
 
 
 class FewShotLearner(Protocol):

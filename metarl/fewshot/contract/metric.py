@@ -143,7 +143,7 @@ class MetricLearner(ABC):
     config_type: ClassVar[type[Any]]
     has_steps: ClassVar[bool] = False
     can_compile: ClassVar[bool] = False
-    config: Any  # of `config_type`
+    config: Any  # an instance of `config_type`
 
     def __init__(self, config: FewShotSettings, problem: Problem) -> None:
         """Build the net; subclasses check that they support the problem."""
@@ -153,7 +153,7 @@ class MetricLearner(ABC):
     @property
     @abstractmethod
     def adaptation_in_words(self) -> str:
-        """A description of adaptation, as results print it; usually a class attribute."""
+        """A description of adaptation, printed with results; usually a class attribute."""
 
     @abstractmethod
     def predict(self, adapted: Adapted, inputs: Tensor, mask: Tensor | None = None) -> Tensor:

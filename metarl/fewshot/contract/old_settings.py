@@ -1,4 +1,4 @@
-"""Settings of MAML and its variants as earlier versions stored them, in their present form.
+"""Settings of MAML and its variants: conversion of the form that earlier versions stored.
 
 In earlier versions all variants had the same settings, and `mode`, `adapted` and `rates` determined
 the algorithm, whatever the learner's name. Now the name determines it. This module maps these
@@ -37,8 +37,8 @@ def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
     Settings of this version, and of learners other than MAML's variants, are returned unchanged.
 
     Args:
-        name: as stored.
-        stored: its settings by name.
+        name: the stored name.
+        stored: the stored settings by name.
     """
     settings = dict(stored)
     if name not in _VARIANTS or not _is_old(name, stored):

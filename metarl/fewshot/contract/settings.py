@@ -26,7 +26,7 @@ __all__ = [
     "TrainSplit",
     "require_classes",
     "require_one_head",
-    "require_read",
+    "require_used",
     "require_shared_norm",
 ]
 
@@ -97,7 +97,7 @@ class FewShotSettings(Settings):
             )
 
     @property
-    def unread(self) -> tuple[str, ...]:
+    def unused(self) -> tuple[str, ...]:
         """Names of the settings that do not apply to the chosen net."""
         if self.backbone == "mlp":
             return ("filters", "pooling", "batch_norm")
@@ -181,7 +181,7 @@ class FewShotSettings(Settings):
         )
 
 
-def require_read(config: FewShotSettings, given: Collection[str]) -> None:
+def require_used(config: FewShotSettings, given: Collection[str]) -> None:
     """Reject given settings that have no effect on the chosen net.
 
     Settings at their defaults pass, and so do settings that a recipe made for another net.
@@ -194,7 +194,7 @@ def require_read(config: FewShotSettings, given: Collection[str]) -> None:
         ValueError: naming the first such setting.
     """
     defaults = {each.name: each.default for each in fields(config)}
-    for name in config.unread:
+    for name in config.unused:
         if name in given and getattr(config, name) != defaults[name]:
             raise ValueError(
                 f"{name} must be left out with backbone {config.backbone}, which does not "

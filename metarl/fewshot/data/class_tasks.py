@@ -10,10 +10,10 @@ from torch import Tensor
 
 from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, ProtocolFacts
 from metarl.fewshot.data.episodes import (
-    draw_classes,
-    draw_members,
-    draw_pairs,
     require_classes_for,
+    sample_classes,
+    sample_members,
+    sample_pairs,
     split_episode,
     varied,
 )
@@ -90,7 +90,7 @@ class ClassTasks:
                 on another device than the data.
         """
         require_at_least("num_tasks", num_tasks, 1)
-        return split_episode(self._draw(num_tasks, shape, split, generator), shape)
+        return split_episode(self._sample_episodes(num_tasks, shape, split, generator), shape)
 
     def sample_variable(
         self, num_tasks: int, ranges: EpisodeRanges, *, split: str, generator: torch.Generator
@@ -138,7 +138,7 @@ class ClassTasks:
         points = decode(data.points[rows], data.encoding, sources)
         return points.view(num_points, *self.input_shape), labels
 
-    def _draw(
+    def _sample_episodes(
         self, num_tasks: int, shape: EpisodeShape, split: str, generator: torch.Generator
     ) -> Tensor:
         """Points of all episodes, [N, ways, shots + queries, *input_shape] float32."""
@@ -146,8 +146,8 @@ class ClassTasks:
         num_points = shape.shots + shape.queries
         self._require_enough(data, split, shape)
         require_same_device(generator, data.points.device)
-        classes, turns = self._draw_classes(num_tasks, len(data.counts), shape.ways, generator)
-        members = draw_members(data.counts[classes], num_points, generator)
+        classes, turns = self._sample_classes(num_tasks, len(data.counts), shape.ways, generator)
+        members = sample_members(data.counts[classes], num_points, generator)
         rows = data.members[data.starts[classes].unsqueeze(-1) + members]
         sources = None
         if turns is not None:
@@ -156,16 +156,16 @@ class ClassTasks:
         points = decode(data.points[rows], data.encoding, sources)
         return points.view(*rows.shape, *self.input_shape)
 
-    def _draw_classes(
+    def _sample_classes(
         self, num_tasks: int, num_classes: int, ways: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """Classes [N, ways] and their quarter turns, None if nothing is rotated."""
         if self._pairs:
-            return draw_pairs(num_tasks, num_classes, generator), None
+            return sample_pairs(num_tasks, num_classes, generator), None
         if self._rotations == "classes":
-            drawn = draw_classes(num_tasks, 4 * num_classes, ways, generator)
+            drawn = sample_classes(num_tasks, 4 * num_classes, ways, generator)
             return drawn // 4, drawn % 4
-        classes = draw_classes(num_tasks, num_classes, ways, generator)
+        classes = sample_classes(num_tasks, num_classes, ways, generator)
         if self._rotations == "none":
             return classes, None
         turns = torch.randint(4, classes.shape, generator=generator, device=generator.device)

@@ -12,29 +12,29 @@ from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatc
 
 __all__ = [
     "class_targets",
-    "draw_classes",
-    "draw_members",
-    "draw_pairs",
+    "sample_classes",
+    "sample_members",
+    "sample_pairs",
     "require_classes_for",
     "split_episode",
     "varied",
 ]
 
 
-def draw_classes(num_tasks: int, pool: int, ways: int, generator: torch.Generator) -> Tensor:
+def sample_classes(num_tasks: int, pool: int, ways: int, generator: torch.Generator) -> Tensor:
     """Sample `ways` distinct classes of 0 … pool − 1 for each task, in random order: [N, ways]."""
     keys = torch.rand((num_tasks, pool), generator=generator, device=generator.device)
     return keys.topk(ways).indices
 
 
-def draw_pairs(num_tasks: int, pool: int, generator: torch.Generator) -> Tensor:
+def sample_pairs(num_tasks: int, pool: int, generator: torch.Generator) -> Tensor:
     """Sample one pair of classes (2i, 2i + 1) for each task: int64 [N, 2]."""
     device = generator.device
     pairs = torch.randint(pool // 2, (num_tasks, 1), generator=generator, device=device)
     return 2 * pairs + torch.arange(2, device=device)
 
 
-def draw_members(counts: Tensor, num_points: int, generator: torch.Generator) -> Tensor:
+def sample_members(counts: Tensor, num_points: int, generator: torch.Generator) -> Tensor:
     """Sample distinct points of each class, in random order.
 
     Args:

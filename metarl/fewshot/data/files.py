@@ -72,7 +72,8 @@ class OfficialFile:
     checksum: str = ""
     """ "sha256:…" or "md5:…"; empty if no official one is known."""
     extracted: str = ""
-    """Folder that the archive extracts to, accepted in its place; empty if it is not an archive."""
+    """Folder that the archive extracts to, accepted instead of it; empty if it is not an
+    archive."""
     max_bytes: int = 1 << 30
     """Downloads of more bytes are aborted."""
 

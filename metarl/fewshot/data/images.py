@@ -21,7 +21,7 @@ Preparation = Callable[[Image.Image], Image.Image]
 """Function applied to an image before its pixels are read."""
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-_MAX_BYTES = 1 << 26  # of one image, decompressed
+_MAX_BYTES = 1 << 26  # bytes of one decompressed image
 _MAX_THREADS = 8
 _CHUNK = 64  # images that a thread reads at a time
 
@@ -127,7 +127,7 @@ def read_images(files: ImageFiles, names: Sequence[str], prepare: Preparation) -
 
 
 def _reason(error: Exception) -> str:
-    """The reason of a failed read; Pillow's message for other formats names an object in memory."""
+    """The reason for a failed read, without the object in memory that Pillow's message names."""
     return "unknown image format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 

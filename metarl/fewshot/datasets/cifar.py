@@ -1,7 +1,7 @@
 """CIFAR-FS and FC100: the 100 classes of CIFAR-100 split for few-shot learning.
 
 The published files are Python pickles, which can run any code when they are read. The reader here
-accepts only what arrays consist of.
+accepts only the parts of arrays.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ARCHIVE = OfficialFile(
     "sha256:85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
     _FOLDER,
 )
-_MAX_BYTES = 1 << 29  # of one file in the archive; the largest published one holds 155 MB
+_MAX_BYTES = 1 << 29  # bytes of one file in the archive; the largest published one has 155 MB
 _reconstruct: Any = np.empty(0).__reduce__()[0]
 _ARRAY_PARTS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,

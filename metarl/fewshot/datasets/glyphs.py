@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, ProtocolFacts
 from metarl.fewshot.data.class_tasks import require_same_device
-from metarl.fewshot.data.episodes import draw_classes, require_classes_for, split_episode, varied
+from metarl.fewshot.data.episodes import require_classes_for, sample_classes, split_episode, varied
 from metarl.seeding import torch_generator
 from metarl.validation import lookup, require_at_least, require_between
 
@@ -85,7 +85,7 @@ class GlyphTasks:
         require_at_least("num_tasks", num_tasks, 1)
         require_classes_for(shape.ways, len(numbers), f"split {split!r} of {self.name}")
         require_same_device(generator, self._strokes.device)
-        classes = numbers[draw_classes(num_tasks, len(numbers), shape.ways, generator)]
+        classes = numbers[sample_classes(num_tasks, len(numbers), shape.ways, generator)]
         examples = classes.unsqueeze(-1).expand(-1, -1, shape.shots + shape.queries)
         return split_episode(self._render(examples, generator), shape)
 

@@ -74,8 +74,8 @@ def tox21_tasks(place: DataPlace, *, num_features: int = 1024) -> ClassTasks:
 def sider_tasks(place: DataPlace, *, num_features: int = 1024) -> ClassTasks:
     """27 groups of side effects of 1,427 drugs, the first 21 for training and the last 6 for test.
 
-    A task is one group: class 0 is without, class 1 with the side effect. Arguments and errors are
-    as for `tox21_tasks`; the file is molecules/sider.csv.gz.
+    A task is one group: class 0 has drugs without the side effect, class 1 drugs with it. Arguments
+    and errors are as for `tox21_tasks`; the file is molecules/sider.csv.gz.
     """
     return _tasks("sider", _SIDER, (21, 27), place, num_features)
 

@@ -73,7 +73,7 @@ def omniglot_tasks(
             because MAML's code shuffled an unsorted directory. "vinyals": the list of Vinyals et
             al., 1028 / 172 / 423, as used by Prototypical Networks.
         split_seed: seed of the random split.
-        rotations: None: "drawn" with the split "maml", in the test too; "classes" with "vinyals".
+        rotations: None: "drawn" with the split "maml", also at test time; "classes" with "vinyals".
 
     Raises:
         FileNotFoundError: if files are missing and cannot be downloaded.

@@ -105,7 +105,7 @@ def folder_tasks(
     lower case), these are the splits; otherwise the classes are split at random.
 
     Args:
-        place: location of the images, and their device, where each channel of a pixel takes a byte.
+        place: location of the images, and their device, which stores a byte per channel of a pixel.
         path: the folder or zip file, relative to `data_dir`; default: `data_dir` itself.
         image_size: side that images are resized to (Lanczos), in pixels.
         colors: "RGB", or "L" for grayscale.

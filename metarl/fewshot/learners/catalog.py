@@ -31,7 +31,7 @@ LEARNERS = Registry(
         Entry(
             "reptile",
             "metarl.fewshot.learners.reptile:Reptile",
-            "the start moves towards where each task's training ends (Nichol et al. 2018)",
+            "moves the start towards each task's trained weights (Nichol et al. 2018)",
         ),
         Entry(
             "anil",
@@ -51,7 +51,7 @@ LEARNERS = Registry(
         Entry(
             "maml++",
             "metarl.fewshot.learners.maml:MAMLPlusPlus",
-            "rates per layer and step, losses of all steps (Antoniou et al. 2019)",
+            "MAML with rates per layer and step, loss after every step (Antoniou et al. 2019)",
         ),
         Entry(
             "learned-momentum",
@@ -66,7 +66,7 @@ LEARNERS = Registry(
         Entry(
             "imaml",
             "metarl.fewshot.learners.imaml:IMAML",
-            "implicit gradients at the end of a regularized descent (Rajeswaran et al. 2019)",
+            "implicit gradient at the minimum of a regularized loss (Rajeswaran et al. 2019)",
         ),
         Entry(
             "r2d2",
@@ -86,12 +86,12 @@ LEARNERS = Registry(
         Entry(
             "relation",
             "metarl.fewshot.learners.relation:RelationNet",
-            "a learned score of query and class (Sung et al. 2018)",
+            "a learned similarity of query and class (Sung et al. 2018)",
         ),
         Entry(
             "siamese",
             "metarl.fewshot.learners.siamese:Siamese",
-            "pairs pulled together and pushed apart by a margin (Koch 2015, Hadsell et al. 2006)",
+            "contrastive loss on pairs of embeddings (Koch 2015, Hadsell et al. 2006)",
         ),
         Entry(
             "transfer",
@@ -118,7 +118,7 @@ def register_learner(name: str, learner_type: type[FewShotLearner], *, descripti
 
 
 def recipe(name: str, dataset: str, **changes: Any) -> FewShotSettings:
-    """Settings of a learner for a data set, from its paper if that gives any.
+    """Settings of a learner for a data set, from its paper if that gives them.
 
     Args:
         name: the learner's name.
@@ -143,20 +143,20 @@ def recipe(name: str, dataset: str, **changes: Any) -> FewShotSettings:
 
 
 class StoredLearner(NamedTuple):
-    """A learner as a file describes it."""
+    """Name and settings of a learner, read from a file."""
 
     name: str
     """The name of its algorithm in this version, which may differ from the stored one."""
     settings: FewShotSettings
 
 
-def read_learner(name: str, stored: object, *, where: str) -> StoredLearner:
+def read_learner(name: str, stored: object, *, source: str) -> StoredLearner:
     """Read the name and settings of a stored learner, including files of earlier versions.
 
     Args:
         name: the learner's name, as stored.
         stored: its settings, as read from JSON.
-        where: source of the settings, the beginning of messages.
+        source: name of the source, at the start of error messages.
 
     Raises:
         ValueError: if there is no such learner, or the settings cannot be read.
@@ -165,4 +165,4 @@ def read_learner(name: str, stored: object, *, where: str) -> StoredLearner:
     if isinstance(stored, dict):
         name, settings = present_form(name, stored)
     config_type: type[FewShotSettings] = LEARNERS.load(name).config_type
-    return StoredLearner(name, read_settings(config_type, settings, where=where))
+    return StoredLearner(name, read_settings(config_type, settings, source=source))

@@ -1,4 +1,4 @@
-"""iMAML: implicit meta-gradient at the end of a regularized descent, whatever its path."""
+"""iMAML: implicit meta-gradient at the minimum of a regularized loss, for any path to it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ class _MultiStepSettings(GradientSettings):
     """Learning rate of adaptation, or initial value of learned rates, for the mean loss over all
     points."""
     multi_step_iterations: WholeNumber = 0
-    """Iterations in which the query losses after all steps count, with falling weight (MAML++)."""
+    """Initial iterations in which the query losses after all steps count, with decreasing weights
+    (MAML++)."""
 
     @property
     def adapted(self) -> Layers:

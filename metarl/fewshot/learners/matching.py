@@ -45,7 +45,7 @@ class MatchingNet(MetricLearner):
     adaptation_in_words: ClassVar[str] = "attention over the support"
 
     def __init__(self, config: MatchingNetConfig, problem: Problem) -> None:
-        """For a classification problem."""
+        """A learner for a classification problem."""
         require_classes("matching", problem)
         super().__init__(config, problem)
         self._full_context, self._num_steps = config.full_context, config.processing_steps

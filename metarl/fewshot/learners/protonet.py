@@ -52,7 +52,7 @@ class ProtoNet(MetricLearner):
     adaptation_in_words: ClassVar[str] = "class means"
 
     def __init__(self, config: ProtoNetConfig, problem: Problem) -> None:
-        """For a classification problem."""
+        """A learner for a classification problem."""
         require_classes("protonet", problem)
         super().__init__(config, problem)
 

@@ -41,7 +41,7 @@ _DATA: dict[_Data, Settings] = {
     "vectors": {"shots": 1, "queries": 10, "hidden_sizes": (128,), "meta_batch_size": 16},
 }  # fmt: skip
 
-_MAML_CHARACTERS: Settings = {"inner_lr": 2.0, "queries": None}  # as many as shots
+_MAML_CHARACTERS: Settings = {"inner_lr": 2.0, "queries": None}  # None: as many as shots
 _MAML_PHOTOGRAPHS: Settings = {"inner_lr": 0.05, "num_inner_steps": 5}
 _MAML_VECTORS: Settings = {"inner_lr": 1.0, "num_inner_steps": 3}  # our choice
 _METRIC: dict[_Data, Settings] = {

@@ -23,7 +23,7 @@ from metarl.validation import Count
 __all__ = ["RelationNet", "RelationNetConfig"]
 
 _MODULE, _SCORE = "relation/", "score/"
-_BLOCKS = 2  # of the relation module, and of the embedding that down-sample
+_BLOCKS = 2  # number in the relation module, and number in the embedding that down-sample
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class RelationNetConfig(FewShotSettings):
 
 
 class RelationNet(MetricLearner):
-    """Score of a query and a class: g of the class's sum of f, concatenated with f(query).
+    """The score of a query and a class is g(sum of f over the class's support, f(query)).
 
         L = mean over queries and classes of (score − 1[the query belongs to the class])²
 
@@ -64,7 +64,7 @@ class RelationNet(MetricLearner):
     adaptation_in_words: ClassVar[str] = "learned comparison with class sums"
 
     def __init__(self, config: RelationNetConfig, problem: Problem) -> None:
-        """For a classification problem."""
+        """A learner for a classification problem."""
         require_classes("relation", problem)
         super().__init__(config, problem)
         self._module: ConvNet | None = None

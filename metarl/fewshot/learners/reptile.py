@@ -1,4 +1,4 @@
-"""Reptile: train on a task for some steps, and move the start towards the end of that path."""
+"""Reptile: train on a task for some steps, and move the start towards the trained parameters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from metarl.validation import Count, Positive
 __all__ = ["Reptile", "ReptileConfig", "minibatches"]
 
 _DECAYED = "decayed"
-_DECAY, _EPSILON = 0.999, 1e-8  # of Adam
+_DECAY, _EPSILON = 0.999, 1e-8  # Adam's β₂ and ε
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class ReptileConfig(GradientSettings):
     inner_lr: Positive = 1e-3
     """Learning rate of the inner optimizer."""
     inner_optimizer: Literal["adam", "sgd"] = "adam"
-    """Inner optimizer; adam, as in the paper, has no momentum (β₁ = 0) and starts again for every
+    """Inner optimizer; adam, as in the paper, has no momentum (β₁ = 0) and restarts for every
     task."""
     num_test_steps: Count = 50
-    """Inner steps in the test, each on the whole support set."""
+    """Inner steps at test time, each on the whole support set."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -81,8 +81,8 @@ class Reptile(GradientLearner):
     points of training episodes are used for metrics only. All parameters are adapted, including
     batch norm.
 
-    Source: Nichol et al. 2018 (arXiv:1803.02999), alg. 2. Differs: Adam's second moments start
-    again for each task (the paper's code carries them from task to task).
+    Source: Nichol et al. 2018 (arXiv:1803.02999), alg. 2. Differs: Adam's second moments restart
+    for each task (the paper's code carries them from task to task).
     """
 
     config_type: ClassVar[type[ReptileConfig]] = ReptileConfig

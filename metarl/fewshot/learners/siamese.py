@@ -49,7 +49,7 @@ class Siamese(MetricLearner):
     adaptation_in_words: ClassVar[str] = "nearest support point"
 
     def __init__(self, config: SiameseConfig, problem: Problem) -> None:
-        """For a classification problem."""
+        """A learner for a classification problem."""
         require_classes("siamese", problem)
         super().__init__(config, problem)
         self._margin = config.margin

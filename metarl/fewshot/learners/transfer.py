@@ -114,7 +114,7 @@ class Transfer(MetricLearner):
         params = super().init(generator)
         return params | {_CLASSIFIER + name: p for name, p in classifier.items()}
 
-    def draw(self, tasks: PointTasks, generator: torch.Generator) -> FewShotBatch:
+    def sample_batch(self, tasks: PointTasks, generator: torch.Generator) -> FewShotBatch:
         """Sample labeled points of the training classes, as both sets of one task."""
         inputs, labels = tasks.sample_points(
             self.config.batch_points, split=self.config.train_split, generator=generator

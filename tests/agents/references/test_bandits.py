@@ -206,7 +206,7 @@ def test_what_is_no_bernoulli_bandit_is_rejected():
 
 
 def test_a_trial_longer_than_told_is_rejected():
-    with pytest.raises(ValueError, match="num_episodes must be that of the trial: greedy was"):
+    with pytest.raises(ValueError, match="num_episodes must match the trial: greedy was"):
         play(Greedy(BANDIT), BANDIT, 2, num_episodes=2)
     assert play(Greedy(BANDIT, num_episodes=2), BANDIT, 2, num_episodes=2).num_steps == 40
 

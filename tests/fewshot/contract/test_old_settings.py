@@ -40,7 +40,7 @@ OLD: dict[str, Any] = {
 )
 def test_an_old_form_becomes_the_learner_with_its_algorithm(name, changes, present):
     stored = {**OLD, **changes}
-    found, config = read_learner(name, stored, where="here")
+    found, config = read_learner(name, stored, source="here")
     assert found == present
     for setting in ("mode", "rates", "num_inner_steps", "inner_lr"):
         assert getattr(config, setting) == stored[setting]
@@ -56,7 +56,7 @@ def test_every_combination_of_old_settings_can_still_be_read():
     ):
         stored = {**OLD, "mode": mode, "adapted": adapted, "rates": rates}
         stored |= {"first_order_iterations": first}
-        _, config = read_learner("maml", stored, where="here")
+        _, config = read_learner("maml", stored, source="here")
         assert (config.mode, config.adapted, config.rates) == (mode, adapted, rates)
 
 
@@ -65,7 +65,7 @@ def test_settings_of_this_version_keep_name_and_values(entry):
     config = recipe(entry.name, "glyphs")
     stored = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()}
     assert present_form(entry.name, stored) == (entry.name, stored)
-    assert read_learner(entry.name, stored, where="here") == (entry.name, config)
+    assert read_learner(entry.name, stored, source="here") == (entry.name, config)
 
 
 def test_no_two_learners_share_settings_and_class():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape
 from metarl.fewshot.data.class_tasks import ClassTasks
-from metarl.fewshot.data.episodes import draw_classes, draw_members, draw_pairs
+from metarl.fewshot.data.episodes import sample_classes, sample_members, sample_pairs
 from metarl.fewshot.data.packed import ClassData, data_of_classes, data_of_labels
 
 COUNTS = (5, 9, 7, 6, 12, 5)
@@ -370,11 +370,11 @@ def test_some_classes_share_the_points_of_all():
 
 
 def test_draws_are_without_replacement_and_within_bounds():
-    classes = draw_classes(500, 6, 6, generator())
+    classes = sample_classes(500, 6, 6, generator())
     assert classes.sort(1).values.equal(torch.arange(6).expand(500, -1))
     counts = torch.tensor([[3, 5], [4, 3]])
-    members = draw_members(counts.repeat(200, 1), 3, generator())
+    members = sample_members(counts.repeat(200, 1), 3, generator())
     assert bool((members < counts.repeat(200, 1).unsqueeze(-1)).all())
     assert bool((members.sort(-1).values.diff(dim=-1) > 0).all())
-    pairs = draw_pairs(300, 8, generator())
+    pairs = sample_pairs(300, 8, generator())
     assert set(map(tuple, pairs.tolist())) == {(0, 1), (2, 3), (4, 5), (6, 7)}
