@@ -21,6 +21,7 @@ from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.agent import Agent, Iteration
 from metarl.rl.objectives import (
     PolicyBatch,
+    action_log_probs,
     adapted_fisher_product,
     log_prob_loss,
     mean_kl,
@@ -116,7 +117,7 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
             for _ in range(config.num_inner_steps):
                 phases.append(collect(env, player.actor, resets))
                 batches.append(self._process(player.params, phases[-1]))
-                player.params = inner_step(player.params, batches[-1], self._inner)
+                player.params = inner_step(player.params, batches[-1].packed(), self._inner)
                 require_finite_tasks("adapted parameters", *player.params.values(), remedy=_REMEDY)
             phases.append(collect(env, player.actor, resets))
         query = self._process(player.params, phases[-1])
@@ -132,6 +133,8 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
     ) -> tuple[Params, Metrics]:
         """One trust-region step: gradient, direction and line search; the new parameters."""
         config, inner, start = self.config, self._inner, flatten(self.params)
+        fisher_product = self._fisher_product(supports, query)
+        supports, query = [support.packed() for support in supports], query.packed()
         with torch.no_grad():
             old = self.policy.distribution(adapted, query.observations)
         # Without inner steps only the number of tasks of the support batch is used.
@@ -144,7 +147,7 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         gradient = flatten(grads)
         step, expected = trust_region_step(
             gradient,
-            self._fisher_product(supports, query),
+            fisher_product,
             max_kl_nats=config.max_kl_nats,
             cg_iterations=config.cg_iterations,
             cg_damping=config.cg_damping,
@@ -180,7 +183,7 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
     ) -> Callable[[Tensor], Tensor]:
         """The Fisher product of the adapted policies on a fraction of each task's episodes."""
         num_episodes = math.ceil(self.config.fisher_fraction * self.config.num_episodes)
-        parts = [batch.first_envs(num_episodes) for batch in (*supports, query)]
+        parts = [batch.first_envs(num_episodes).packed() for batch in (*supports, query)]
         support = PerStep(parts[:-1]) if supports else parts[-1]
         near = linearize_adaptation(self.params, support, self._inner)
         return adapted_fisher_product(self.policy, near, parts[-1], self.params)
@@ -188,11 +191,9 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
     def _process(self, params: Params, episodes: Episodes) -> PolicyBatch:
         """Advantages of episodes that were collected with parameters [tasks, ...]."""
         config = self.config
-        with torch.no_grad():
-            behavior = self.policy.distribution(params, episodes.observations[:, :, :-1])
         return policy_batch(
             episodes,
-            behavior,
+            action_log_probs(self.policy, params, episodes),
             gamma=config.gamma,
             gae_lambda=config.gae_lambda,
             baseline=config.baseline,
@@ -216,4 +217,4 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         """
         trained_for = step < max(1, self.config.num_inner_steps)
         inner = self._inner if trained_for else self._later_inner
-        return inner_step(params, self._process(params, episodes), inner)
+        return inner_step(params, self._process(params, episodes).packed(), inner)

@@ -18,6 +18,7 @@ from metarl.optim.trust_region import gauss_newton_product
 from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.distributions import Distribution
 from metarl.rl.masked import mean_over_states, standardized_by_task, state_weights
+from metarl.rl.packing import step_packing
 from metarl.rl.policies import Policy
 from metarl.rl.returns import discounted_returns, generalized_advantages, linear_feature_values
 from metarl.rollouts.episodes import Episodes
@@ -27,6 +28,7 @@ __all__ = [
     "clipped_value_loss",
     "InnerObjective",
     "PolicyBatch",
+    "action_log_probs",
     "adapted_fisher_product",
     "log_prob_loss",
     "mean_kl",
@@ -96,10 +98,38 @@ class PolicyBatch(NamedTuple):
         """The episodes of the first environments of each task, as views."""
         return PolicyBatch(*(field[:, :num_envs] for field in self))
 
+    def packed(self) -> PolicyBatch:
+        """The same valid steps with less padding, for losses of single steps.
+
+        If lengths vary, the episodes of a task become one row, E = 1; the batch itself otherwise.
+        """
+        packing = step_packing(self.mask)
+        if packing is None:
+            return self
+        *values, _ = self
+        return PolicyBatch(*(packing.gather(field) for field in values), packing.mask)
+
+
+@torch.no_grad()
+def action_log_probs(policy: Policy, params: Params, episodes: Episodes) -> Tensor:
+    """log π(a | s) of the actions in episodes, nats; arbitrary after the end. Shape [N, E, T].
+
+    Args:
+        policy: the policy; it is applied to valid steps only if much of the batch is padding.
+        params: parameters of each task, [N, ...].
+        episodes: [N, E, ...].
+    """
+    observations, actions = episodes.observations[:, :, :-1], episodes.actions
+    packing = step_packing(episodes.mask)
+    if packing is None:
+        return policy.distribution(params, observations).log_prob(actions)
+    distribution = policy.distribution(params, packing.gather(observations))
+    return packing.scatter(distribution.log_prob(packing.gather(actions)))
+
 
 def policy_batch(
     episodes: Episodes,
-    behavior: Distribution,
+    log_probs: Tensor,
     *,
     gamma: float = 0.99,
     gae_lambda: float = 1.0,
@@ -111,7 +141,8 @@ def policy_batch(
 
     Args:
         episodes: leading axes [N, E], time T.
-        behavior: distributions that the actions were drawn from, leading axes [N, E, T].
+        log_probs: log-probabilities of the actions under the policy that acted, as from
+            `action_log_probs`. Shape [N, E, T].
         gamma: discount per step.
         gae_lambda: λ of the advantage estimate.
         baseline: "linear": fitted to this batch, task by task; "none": values are zero.
@@ -139,7 +170,7 @@ def policy_batch(
     return PolicyBatch(
         episodes.observations[:, :, :-1].contiguous(),
         episodes.actions.contiguous(),
-        behavior.log_prob(episodes.actions).detach(),
+        log_probs.detach(),
         advantages,
         episodes.mask,
     )

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from metarl.rl.packing import step_packing
 from metarl.validation import require_between
 
 __all__ = ["discounted_returns", "generalized_advantages", "linear_feature_values"]
@@ -130,7 +131,8 @@ def linear_feature_values(
         regularization: ρ, above 0.
 
     Returns:
-        φ·w for every observation, shape [N, E, T + 1], the dtype of `returns`.
+        φ·w for the observations before and after each masked step and for the first one, 0 for the
+        others. Shape [N, E, T + 1], the dtype of `returns`.
 
     Raises:
         ValueError: if the time axes do not fit or the regularization is not above 0.
@@ -145,22 +147,43 @@ def linear_feature_values(
             f"{tuple(returns.shape)}, got {tuple(observations.shape)} and {tuple(mask.shape)}"
         )
     require_between("regularization", regularization, 0, math.inf, open_low=True)
-    features = _features(observations)
-    counted = torch.where(mask.unsqueeze(-1), features[:, :, :-1], 0)
-    fitted = counted.flatten(1, 2)  # [N, E·T, F]
-    gram = fitted.mT @ fitted
+    edge = torch.zeros_like(mask[..., :1])
+    is_fitted = torch.cat([mask, edge], -1)
+    is_valued = is_fitted | torch.cat([~edge, mask], -1)
+    packing = step_packing(is_valued)
+    if packing is None:
+        features = _features(observations, _hundreds(observations))
+        counted = torch.where(mask.unsqueeze(-1), features[:, :, :-1], 0)
+        targets = torch.where(mask, returns, 0)
+    else:
+        hundreds = _hundreds(observations).expand(*is_valued.shape, 1)
+        features = _features(packing.gather(observations), packing.gather(hundreds))
+        counts = packing.mask & packing.gather(is_fitted)
+        counted = torch.where(counts.unsqueeze(-1), features, 0)
+        padded = torch.cat([returns, torch.zeros_like(returns[..., :1])], -1)
+        targets = torch.where(counts, packing.gather(padded), 0)
+    weights = _ridge_weights(counted.flatten(1, 2), targets.flatten(1, 2), regularization)
+    fitted = (features.flatten(1, 2) @ weights).view(features.shape[:-1])
+    values = torch.where(is_valued, fitted, 0) if packing is None else packing.scatter(fitted)
+    return values.to(returns.dtype)
+
+
+def _ridge_weights(features: Tensor, targets: Tensor, regularization: float) -> Tensor:
+    """Weights [N, F, 1] of the regression of targets [N, S] on float64 features [N, S, F]."""
+    gram = features.mT @ features
     gram.diagonal(dim1=-2, dim2=-1).add_(regularization)
-    moment = fitted.mT @ torch.where(mask, returns, 0).double().flatten(1, 2).unsqueeze(-1)
-    weights = torch.linalg.solve(gram, moment)  # [N, F, 1]
-    values = features.flatten(1, 2) @ weights
-    fitted_values: Tensor = values.view(observations.shape[:-1]).to(returns.dtype)
-    return fitted_values
+    moment = features.mT @ targets.double().unsqueeze(-1)
+    weights: Tensor = torch.linalg.solve(gram, moment)
+    return weights
 
 
-def _features(observations: Tensor) -> Tensor:
+def _hundreds(observations: Tensor) -> Tensor:
+    """t / 100 for observations [..., T, O]. Shape [T, 1], float64."""
+    steps, device = observations.shape[-2], observations.device
+    return torch.arange(steps, device=device, dtype=torch.float64).div(100).unsqueeze(-1)
+
+
+def _features(observations: Tensor, time: Tensor) -> Tensor:
     clipped = observations.double().clamp(-10, 10)
-    time = torch.arange(
-        observations.shape[-2], device=observations.device, dtype=torch.float64
-    ).div(100).unsqueeze(-1)  # fmt: skip
     powers = torch.cat([time, time**2, time**3, torch.ones_like(time)], -1)
     return torch.cat([clipped, clipped**2, powers.expand(*observations.shape[:-1], 4)], -1)

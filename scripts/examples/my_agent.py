@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metarl import Agent, Episodes, InnerLoop, Iteration, Params, collect, inner_step, sgd
-from metarl.rl.objectives import log_prob_loss, policy_batch
+from metarl.rl.objectives import action_log_probs, log_prob_loss, policy_batch
 from metarl.rl.players import PolicyPlayer
 from metarl.rl.policies import make_policy
 from metarl.rl.registry import register_agent
@@ -50,8 +50,8 @@ class Reptile(Agent[ReptileConfig]):
         return PolicyPlayer(self.policy, self.params, num_tasks, generator, self.adapt_step)
 
     def adapt_step(self, params: Params, episodes: Episodes, *, step: int) -> Params:
-        acted = self.policy.distribution(params, episodes.observations[:, :, :-1])
-        return inner_step(params, policy_batch(episodes, acted), self.inner)
+        log_probs = action_log_probs(self.policy, params, episodes)
+        return inner_step(params, policy_batch(episodes, log_probs).packed(), self.inner)
 
 
 register_agent(Reptile, description="moves toward the mean of adapted policies")

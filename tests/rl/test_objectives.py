@@ -177,7 +177,8 @@ def batch_from_episodes(policy: Policy, **settings: object) -> tuple[PolicyBatch
         "normalize": False,
         "bootstrap_truncated": False,
     }
-    return policy_batch(episodes, behavior, **(defaults | settings)), episodes
+    log_probs = behavior.log_prob(episodes.actions)
+    return policy_batch(episodes, log_probs, **(defaults | settings)), episodes
 
 
 @policies
@@ -225,7 +226,7 @@ def test_a_batch_has_no_graph():
     behavior = policy.distribution(expanded(leaves), episodes.observations[:, :, :-1])
     batch = policy_batch(
         episodes,
-        behavior,
+        behavior.log_prob(episodes.actions),
         gamma=GAMMA,
         gae_lambda=GAE_LAMBDA,
         baseline="linear",
@@ -290,12 +291,13 @@ def test_advantages_are_standardized_task_by_task_over_the_steps_that_count():
 def test_a_task_does_not_depend_on_the_episodes_of_another():
     policy = POLICIES["gaussian"]
     episodes, behavior = episodes_of(policy, parameters(policy))
+    log_probs = behavior.log_prob(episodes.actions)
     settings = {"gamma": GAMMA, "gae_lambda": GAE_LAMBDA, "baseline": "linear"}
     batches = []
     for reward in (0.0, 3.0):
         episodes.rewards[1, 0, 2] += reward
         batches.append(
-            policy_batch(episodes, behavior, normalize=True, bootstrap_truncated=False, **settings)
+            policy_batch(episodes, log_probs, normalize=True, bootstrap_truncated=False, **settings)
         )
     assert torch.equal(batches[0].advantages[[0, 2]], batches[1].advantages[[0, 2]])
     assert not torch.equal(batches[0].advantages[1], batches[1].advantages[1])

@@ -46,7 +46,12 @@ def test_values_are_those_of_ridge_regression_for_each_task(regularization):
         augmented = np.concatenate([rows, np.sqrt(regularization) * np.eye(size)])
         weights = np.linalg.lstsq(augmented, np.concatenate([targets, np.zeros(size)]))[0]
         for env in range(E):
-            np.testing.assert_allclose(got[task, env], design[env] @ weights, rtol=0, atol=1e-8)
+            length = int(mask[task, env].sum())
+            values, wanted = got[task, env], design[env] @ weights
+            np.testing.assert_allclose(
+                values[: length + 1], wanted[: length + 1], rtol=0, atol=1e-8
+            )
+            assert not values[length + 1 :].any()
 
 
 def test_one_step_gives_the_hand_computed_values():
@@ -76,7 +81,35 @@ def test_a_return_that_is_linear_in_the_features_is_reproduced():
     exact = 2 * s[..., 0] - 0.5 * s[..., 1] ** 2 + 3 - 7 * time + 40 * time**2 - 60 * time**3
     got = linear_feature_values(observations, exact[..., :-1], mask, regularization=1e-11)
     assert exact.abs().max() > 40
-    torch.testing.assert_close(got, exact, rtol=0, atol=1e-4)
+    valued = torch.cat([torch.ones_like(mask[..., :1]), mask], -1)
+    torch.testing.assert_close(got, torch.where(valued, exact, 0), rtol=0, atol=1e-4)
+
+
+def test_the_fit_does_not_depend_on_how_much_padding_there_is():
+    """40 steps in each of 5 environments: with 360 steps of padding the valid ones are packed."""
+    observations, returns, _ = random_batch()
+    full = torch.ones_like(returns, dtype=torch.bool)
+    want = linear_feature_values(observations, returns, full)
+    nonsense = torch.full((N, E, 360), 7.0, dtype=torch.float64)
+    longer = torch.cat([observations, nonsense.unsqueeze(-1).expand(-1, -1, -1, 2)], 2)
+    padded = torch.cat([full, torch.zeros_like(nonsense, dtype=torch.bool)], -1)
+    got = linear_feature_values(longer, torch.cat([returns, nonsense], -1), padded)
+    torch.testing.assert_close(got[..., : T + 1], want, rtol=0, atol=1e-10)
+    assert not got[..., T + 1 :].any()
+
+
+def test_steps_in_the_middle_of_an_episode_can_be_fitted():
+    observations, returns, mask = random_batch()
+    mask = mask & (torch.arange(T) >= 30)
+    mask[:, 0] |= torch.arange(T) >= 30
+    moved = torch.where(mask, returns, 99.0)
+    assert torch.equal(
+        linear_feature_values(observations, returns, mask),
+        linear_feature_values(observations, moved, mask),
+    )
+    exact = torch.full_like(returns, 2.5)
+    got = linear_feature_values(observations, exact, mask, regularization=1e-11)
+    torch.testing.assert_close(got[:, :, :-1][mask], exact[mask], rtol=0, atol=1e-4)
 
 
 def test_observations_count_no_further_than_ten():

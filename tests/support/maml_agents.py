@@ -63,7 +63,7 @@ def batch_of(learner: MAMLTRPO, state: Params, episodes: Episodes) -> PolicyBatc
     behavior = learner.policy.distribution(state, episodes.observations[:, :, :-1])
     return policy_batch(
         episodes,
-        behavior,
+        behavior.log_prob(episodes.actions),
         gamma=0.99,
         gae_lambda=1.0,
         baseline="linear",
