@@ -27,7 +27,7 @@ def blocks(page: Path, language: str = "") -> list[str]:
 def documented_commands() -> list[str]:
     """All complete command lines of `metarl` on the pages, without those that import a module."""
     found = []
-    for page in PAGES:
+    for page in [*PAGES, *sorted((ROOT / "results").rglob("README.md"))]:
         lines = [
             line
             for block in blocks(page)

@@ -27,6 +27,7 @@ _COLUMNS = (
     "environment", "agent", "tasks × runs", "random", "the agent", "each run", "oracle",
     "published",
 )  # fmt: skip
+_WITH_REGRET = "DependentBandit"  # the papers report the regret of this family
 _MAX_EPISODES = 4  # shown individually
 _MAX_TASK_PARAMETERS = 16  # stored for each task
 
@@ -46,12 +47,12 @@ _PUBLISHED = {
     "DarkRoom:dpt": "known goal 91.99 (computed)",
     "HalfCheetahVel:varibad": "−33 and −62 for both episodes together (RESeL, 5 M steps)",
     "HalfCheetahDir:varibad": "VariBAD 2,104 (Beck et al. 2022, 100 M steps)",
-    "DependentBandit:easy": "Bayes optimum 89.37, Thompson sampling 87.87 (computed)",
-    "DependentBandit:medium": "Bayes optimum 74.00, Thompson sampling 71.99 (computed)",
-    "DependentBandit:hard": "Bayes optimum 57.69, Thompson sampling 55.92 (computed)",
+    "DependentBandit:easy": "regret: Bayes optimum 0.63, Thompson sampling 2.13 (computed)",
+    "DependentBandit:medium": "regret: Bayes optimum 1.00, Thompson sampling 3.01 (computed)",
+    "DependentBandit:hard": "regret: Bayes optimum 2.31, Thompson sampling 4.08 (computed)",
     "DependentBandit:independent": "regret: Bayes optimum 1.75, Thompson sampling 2.78 (computed)",
     "DependentBandit:uniform": "regret: Bayes optimum 1.22, Thompson sampling 2.79 (computed)",
-    "ElevenArmBandit:wang16": "20.55 with knowledge of the distribution of bandits (computed)",
+    "ElevenArmBandit:wang16": "20.55 if the distribution of bandits is known (computed)",
     "GridNavigation:varibad": "Bayes-optimal first episode 4.0; known goal 11.07 (computed)",
 }
 
@@ -118,10 +119,11 @@ def _without_long_tasks(evaluation: Evaluation) -> Evaluation:
 def agents_table(out: Path) -> list[str]:
     """A Markdown table of all results of agents in a directory, as lines."""
     lines = [
-        "Returns are means over unseen tasks and runs with 95 % bootstrap intervals. Several runs",
-        "are resampled separately for each task, as in rliable; a single run has its interval",
-        "over tasks. The intervals do not include the effect of a seed on all tasks, which the",
-        "last return of each run shows. Tasks are from the split test unless stated.",
+        "Returns are means over unseen tasks and runs with 95 % bootstrap intervals. With several",
+        "runs, the runs of each task are resampled, as in rliable; with one run, tasks are. The",
+        "intervals do not cover the effect that a seed has on all tasks; *each run*, the mean of",
+        "each run at the last stage, shows it. Tasks are from the split test unless stated.",
+        "*Regret* is the oracle's return minus the agent's, on the same tasks.",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         "|---" * len(_COLUMNS) + "|",
@@ -139,6 +141,9 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
     stages = "<br>".join(
         f"{name} {_shown(evaluation.estimate(scores))}" for name, scores in _own_scores(evaluation)
     )
+    if evaluation.environment.startswith(_WITH_REGRET):
+        regret = evaluation.reference("oracle") - evaluation.scores(-1)
+        stages += f"<br>regret {_shown(evaluation.estimate(regret))}"
     last = _own_scores(evaluation)[-1][1]
     each = ", ".join(number_text(float(mean)) for mean in last.mean(-1)) if len(last) > 1 else ""
     random, oracle = (_reference(evaluation, name) for name in ("random", "oracle"))

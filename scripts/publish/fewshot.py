@@ -97,11 +97,11 @@ def fewshot_table(out: Path) -> list[str]:
         return []
     results.sort(key=lambda result: (result[0], *_order(result[1])))
     return [
-        "Final models on unseen tasks: accuracy in percent, or mean squared error, after the given",
-        "number of adaptation steps, if a learner takes steps. One run: mean ± 1.96 s/√n over",
-        "tasks. Several: mean ± 1.96 √(s²/n + r²/m) over tasks and runs, as stated in each file.",
-        "Published results are from the papers, with their training lengths; minutes are for one",
-        "run.",
+        "Final models on unseen tasks: accuracy in percent, or mean squared error for sinusoids.",
+        "For learners that adapt by steps, the score is given after several numbers of steps. With",
+        "one run, intervals are mean ± 1.96 s/√n over tasks; with several, they are mean",
+        "± 1.96 √(s²/n + r²/m) over tasks and runs. Published results are from the papers; minutes",
+        "are for one run.",
         "",
         "| data set | learner | tested on | tasks × runs | training | ours | norm | published |",
         "|---|---|---|---|---|---|---|---|",

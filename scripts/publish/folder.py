@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,13 @@ from typing import Any
 from metarl.runs.directory import RunDirectory
 from metarl.runs.seeds import expanded
 from metarl.storage.checkpoints import read_header
+from metarl.storage.renamed import RENAMED_SETTINGS
 from metarl.storage.settings import settings_agree
 
 __all__ = [
     "open_seeds",
     "provenance",
+    "refresh_command",
     "require_equal_training",
     "require_measured_runs",
     "write_thinned",
@@ -96,7 +99,7 @@ def provenance(configs: Sequence[Mapping[str, Any]], num_iterations: int, second
         num_iterations: iterations of one seed.
         seconds: wall time of one seed.
     """
-    command = shlex.join(["metarl", *configs[0]["command"][1:]])
+    command = _command(configs[0])
     seeds = ", ".join(str(config["seed"]) for config in configs)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
@@ -106,3 +109,22 @@ def provenance(configs: Sequence[Mapping[str, Any]], num_iterations: int, second
         f"{platform.machine()} CPU, {configs[0]['device']}; {num_iterations} iterations, "
         f"{seconds / 60:.0f} minutes of wall time for one seed)\n"
     )
+
+
+def refresh_command(folder: Path) -> None:
+    """Write the command in the README of a published folder with the present names of options."""
+    file = folder / "README.md"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = file.read_text(encoding="utf-8")
+    command = _command(config)
+    file.write_text(re.sub("`[^`]*`", lambda _: f"`{command}`", text, count=1), encoding="utf-8")
+
+
+def _command(config: Mapping[str, Any]) -> str:
+    """The command of a run; options that have been renamed have their present names."""
+    options = {
+        "--" + old.replace("_", "-"): "--" + new.replace("_", "-")
+        for old, new in RENAMED_SETTINGS.get(config["agent"], {}).items()
+    }
+    words = [options.get(word, word) for word in config["command"][1:]]
+    return shlex.join(["metarl", *words])

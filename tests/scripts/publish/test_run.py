@@ -122,6 +122,26 @@ def test_the_published_table_is_what_the_script_makes_of_the_folders():
     assert (PUBLISHED / "README.md").read_text(encoding="utf-8") == table(PUBLISHED)
 
 
+def test_bandits_with_published_regrets_show_the_regret():
+    (row,) = [line for line in table(PUBLISHED).splitlines() if "DependentBandit:hard" in line]
+    (stored,) = read_evaluations(PUBLISHED / "DependentBandit-hard" / "rl2" / "evaluation.json")
+    regret = float(stored.references["oracle"].returns.mean() - stored.measured.returns.mean())
+    assert f"<br>regret {regret:.2f} [" in row
+    assert "regret" not in table(PUBLISHED).splitlines()[20]  # another family
+
+
+def test_the_command_of_a_published_run_names_options_as_this_version_does(seeds, tmp_path):
+    target = publish([seeds], [seeds / "evaluation.json"], tmp_path)
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    config["command"] = [*config["command"], "--action-scale", "2"]
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    main(["--out", str(tmp_path)])
+    text = (target / "README.md").read_text(encoding="utf-8")
+    assert "--action-divisor 2`" in text
+    assert "--action-scale" not in text
+    assert "minutes of wall time for one seed" in text
+
+
 def test_published_commands_name_no_folder_of_the_machine_they_ran_on():
     files = [*PUBLISHED.glob("*/*/config.json"), *PUBLISHED.glob("fewshot/*/*/config.json")]
     assert files
