@@ -50,9 +50,11 @@ class Entry:
         except ModuleNotFoundError as error:
             message = f"{self.name} needs a module that is not installed: {error}"
             raise ModuleNotFoundError(message, name=error.name) from error
-        except SystemExit as error:  # must not end a command that lists many entries
-            message = f"{self.name}: module {module!r} called sys.exit({error.code!r})"
-            raise ImportError(message) from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit must not end a command that lists many entries
+            reason = f"{type(error).__name__}: {error}"
+            raise ImportError(f"{self.name}: module {module!r} failed ({reason})") from error
         if not hasattr(loaded, attribute):
             raise ImportError(f"{self.name}: module {module!r} has no {attribute!r}")
         return getattr(loaded, attribute)
@@ -191,7 +193,9 @@ class _Plugins:
         before = [(registry, dict(registry._entries)) for registry in self.registries]
         try:
             point.load()
-        except (Exception, SystemExit) as error:  # the package's own code may fail in any way
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the package's own code may fail in any way
             names: list[str] = []
             for registry, kept in before:
                 names += [name for name in registry._entries if name not in kept]
@@ -246,5 +250,7 @@ def import_module(name: str, *, option: str) -> ModuleType:
         raise ValueError(
             f"module {name!r} needs a module that is not installed: {error}"
         ) from error
-    except (Exception, SystemExit) as error:  # the user's own code may fail in any way
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's own code may fail in any way
         raise ValueError(f"module {name!r} failed: {type(error).__name__}: {error}") from error

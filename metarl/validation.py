@@ -279,7 +279,7 @@ def _described(hint: Any) -> str:
 def short_repr(value: object) -> str:
     """A value as error messages show it: its representation, cut to 60 characters."""
     try:
-        text = repr(value)
+        text = repr(value).replace("\n", " ")
     except ValueError:  # an integer with more digits than Python prints
         return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -73,6 +73,8 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         if _is_out_of_memory(error):
             reason = _first_line(error)
             fail(f"out of memory, use a smaller net or batch: {reason}", code=1)
+        if _is_about_an_environment(error):
+            fail(f"{_first_line(error)} (METARL_DEBUG=1 shows the traceback)", code=1)
         raise
     sys.exit(0)
 
@@ -82,6 +84,13 @@ def _is_out_of_memory(error: Exception) -> bool:
     words = ("allocate memory", "out of memory", "Storage size calculation overflowed")
     by_torch = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     return by_torch or isinstance(error, MemoryError)
+
+
+def _is_about_an_environment(error: Exception) -> bool:
+    """Whether the environment of a family raised, or the process that steps it died or hung."""
+    from metarl.envs.simulators.worker_pool import WorkerError  # after an error, not at the start
+
+    return isinstance(error, WorkerError)
 
 
 def _first_line(error: Exception) -> str:

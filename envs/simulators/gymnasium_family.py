@@ -180,10 +180,16 @@ def _bare_spec(env_id: str, env_kwargs: Mapping[str, Any]) -> EnvSpec:
         kwargs={**spec.kwargs, **env_kwargs},
     )
     env = gymnasium.make(bare)
-    if "rgb_array" in (env.metadata.get("render_modes") or ()):
-        bare.kwargs.setdefault("render_mode", "rgb_array")
+    modes = env.metadata.get("render_modes") or ()
     env.close()
-    return bare
+    if "rgb_array" not in modes or "render_mode" in bare.kwargs:
+        return bare
+    rendering = dataclasses.replace(bare, kwargs={**bare.kwargs, "render_mode": "rgb_array"})
+    try:
+        gymnasium.make(rendering).close()
+    except Exception:  # its constructor does not take it, or there is no display, for instance
+        return bare
+    return rendering
 
 
 def _time_limit(env_id: str) -> int:
@@ -197,8 +203,8 @@ def _flat_box(space: gymnasium.Space[Any]) -> spaces.Box:
     """The float32 space of observations after `gymnasium.spaces.flatten`."""
     try:
         flat = spaces.flatten_space(space) if space.is_np_flattenable else None
-    except NotImplementedError:  # a Dict or Tuple with a part that is not an array, such as Text
-        flat = None
+    except (NotImplementedError, AttributeError, ValueError):
+        flat = None  # a part that is not an array, such as Text; None; or an empty Dict
     if not isinstance(flat, spaces.Box):
         raise ValueError(
             f"observation_space must flatten to a fixed number of numbers, got {space}; select the "

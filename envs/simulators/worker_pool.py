@@ -13,7 +13,6 @@ import pickle
 import selectors
 import signal
 import time
-import traceback
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from metarl.processes import without_main_module
 
+from .env_results import describe_error
 from .worker_process import (
     DONE,
     RENDER,
@@ -52,7 +52,10 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class WorkerError(RuntimeError):
-    """An environment raised, or its process died or hung; the batch is closed."""
+    """An environment raised, or its process died or hung; the batch is closed.
+
+    The first line of the message is complete; a traceback may follow.
+    """
 
     def __init__(self, message: str, task: int | None = None, env: int | None = None) -> None:
         super().__init__(message)
@@ -104,7 +107,7 @@ class InProcessPool:
             self.close()
             place = "" if index < 0 else f", in {_place(self._layout, self._arrays, index)}"
             raise WorkerError(
-                f"this process failed while {doing}{place}:\n{traceback.format_exc()}",
+                f"this process failed while {doing}{place}: {describe_error(error)}",
                 *_task_and_env(self._layout, index),
             ) from error
 
@@ -242,7 +245,7 @@ class WorkerPool:
         if answer.startswith(DONE):
             return answer[1:]
         index, place = self._where(worker)
-        text = f"worker {worker.number} failed while {doing}, {place}:\n{answer[1:].decode()}"
+        text = f"worker {worker.number} failed while {doing}, {place}: {answer[1:].decode()}"
         raise WorkerError(text, *_task_and_env(self._layout, index))
 
     def _require_progress(

@@ -12,7 +12,6 @@ import os
 import pickle
 import signal
 import threading
-import traceback
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,16 @@ from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
 from metarl.tasks.actions import ActionLayout
+
+from .env_results import (
+    EnvResultError,
+    ObservationReader,
+    describe_error,
+    read_image,
+    read_step,
+    read_success,
+    reset,
+)
 
 __all__ = [
     "DONE",
@@ -171,7 +180,7 @@ class Shard:
         self._envs: dict[int, Env] = {}
         self._keys: dict[int, Hashable] = {}
         self._spare: defaultdict[Hashable, list[Env]] = defaultdict(list)
-        self._nested: dict[int, spaces.Space[Any]] = {}  # spaces of observations to flatten
+        self._readers: dict[int, ObservationReader] = {}
 
     def make(self) -> None:
         """Create the environments for their first tasks."""
@@ -188,8 +197,7 @@ class Shard:
             if arrays.is_new_task[index]:
                 self._family.apply_task(env, self._task(index))
                 arrays.is_new_task[index] = False
-            observation, _ = env.reset(seed=int(arrays.seeds[index]))
-            self._observe(index, observation)
+            self._write(index, reset(env, int(arrays.seeds[index])), 0.0)
 
     def step(self) -> None:
         """Step the chosen environments."""
@@ -199,28 +207,27 @@ class Shard:
         ].copy()  # an environment may keep a reference to its action
         has_success, action_of = self._family.has_success, self._actions.from_row
         for index in self._enter(self._chosen()):
-            observation, reward, terminated, truncated, info = envs[index].step(
-                action_of(rows[index - first])
-            )
-            self._observe(index, observation)
-            arrays.rewards[index] = reward
+            result = envs[index].step(action_of(rows[index - first]))
+            observation, reward, terminated, truncated, info = read_step(result)
+            self._write(index, observation, reward)
             arrays.terminated[index] = terminated
             arrays.truncated[index] = truncated
             if has_success:
-                arrays.success[index] = info["success"]
+                arrays.success[index] = read_success(info)
 
     def render(self, index: int) -> Image:
         """Render one environment."""
         env = self._envs[index]
         if env.render_mode != "rgb_array":
             return "its environment was not created with render_mode='rgb_array'"
-        image: Any = None
         for _ in self._enter([index]):
             try:
-                image = env.render()
-            except DependencyNotInstalled as error:
-                image = str(error)
-        return image if isinstance(image, str) else np.asarray(image, dtype=np.uint8)
+                return read_image(env.render())
+            except (DependencyNotInstalled, EnvResultError) as error:
+                return str(error)
+            except Exception as error:  # no display or OpenGL, for instance
+                return f"render failed with {type(error).__name__}: {error}"
+        raise AssertionError("one index gives one image")
 
     def close(self) -> None:
         """Close all environments and ignore their exceptions."""
@@ -263,34 +270,25 @@ class Shard:
         spare = self._spare[key]
         env = spare.pop() if spare else self._family.make_env(self._task(index))
         self._envs[index], self._keys[index] = env, key
-        space, size = env.observation_space, spaces.flatdim(env.observation_space)
-        if size != self._layout.observation_size:
+        reader = ObservationReader(env.observation_space)
+        if reader.size != self._layout.observation_size:
             raise ValueError(
                 f"observations of all tasks must have {self._layout.observation_size} numbers, "
-                f"got {size} from {env}"
+                f"got {reader.size} from {env}"
             )
-        if isinstance(space, spaces.Box) and len(space.shape) == 1:
-            self._nested.pop(index, None)
-        else:
-            self._nested[index] = space
+        self._readers[index] = reader
 
-    def _observe(self, index: int, observation: Any) -> None:
-        """Flatten an observation and write it to its row, without broadcasting."""
-        space = self._nested.get(index)
-        flat: Any = observation if space is None else spaces.flatten(space, observation)
-        shape = (self._layout.observation_size,)
-        if np.shape(flat) != shape:
-            raise ValueError(
-                f"observations must have shape {shape} as in their space, got {np.shape(flat)}"
-            )
-        self._arrays.observations[index] = flat
+    def _write(self, index: int, observation: Any, reward: float) -> None:
+        with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
+            self._readers[index].write(observation, self._arrays.observations[index])
+            self._arrays.rewards[index] = reward
 
 
 def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> None:
     """Main function of a worker: run the parent's commands until the parent closes the pipe.
 
     The first message is the pickled family. The answer to each message is DONE, or FAILED with a
-    traceback, after which the worker ends.
+    description of the error, after which the worker ends.
 
     Args:
         connection: pipe to the parent.
@@ -311,8 +309,8 @@ def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> N
         _answer(connection, DONE)
         while (message := _receive(connection)) is not None:
             _answer(connection, DONE + _run_command(shard, message))
-    except BaseException:  # an environment may raise anything, SystemExit included
-        _answer(connection, FAILED + traceback.format_exc().encode())
+    except BaseException as error:  # an environment may raise anything, SystemExit included
+        _answer(connection, FAILED + describe_error(error).encode())
     finally:
         if shard is not None:
             shard.close()

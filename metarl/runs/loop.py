@@ -230,7 +230,10 @@ class _Loop:
         number = self._trainable.num_iterations + 1
         cause = str(error)
         if not isinstance(error, FloatingPointError):
-            cause = f"iteration {number} failed with {type(error).__name__}: {cause}"
+            line, _, traceback = cause.partition("\n")
+            cause = f"iteration {number} failed with {type(error).__name__}: {line}"
+            if traceback:
+                cause += " (METARL_DEBUG=1 shows the traceback)"
         return TrainingStopped(f"{cause}; {_resume_hint(self._directory, self._saved)}", 1)
 
     def _stopped_by_signal(self) -> TrainingStopped:

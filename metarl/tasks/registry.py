@@ -117,9 +117,9 @@ def _made(family_id: str, factory: Callable[[str], TaskFamily], variant: str) ->
     """The family that a factory returns; an unexpected error of it is named with the family."""
     try:
         return factory(variant)
-    except (ValueError, ImportError, OSError):
+    except (ValueError, ImportError, OSError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # SystemExit, for instance
         raise TypeError(
             f"the factory of {family_id} failed with {type(error).__name__}: {error}"
         ) from error

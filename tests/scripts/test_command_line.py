@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pytest
 import tyro
 
+from metarl.envs.simulators.worker_pool import WorkerError
 from metarl.finite import NonFiniteError
 from metarl.scripts.command_line import choose, fail, import_named_modules, option_names, parse, run
 from metarl.validation import require_at_least
@@ -385,6 +386,12 @@ def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys
             1,
             "out of memory, use a smaller net or batch: "
             "Storage size calculation overflowed with sizes=[1]",
+        ),
+        (
+            WorkerError("worker 1 failed: KeyError: 'cup' (my_env.py, line 3)\nTraceback"),
+            1,
+            "worker 1 failed: KeyError: 'cup' (my_env.py, line 3) "
+            "(METARL_DEBUG=1 shows the traceback)",
         ),
         (
             OverflowError("int too large to convert to float"),

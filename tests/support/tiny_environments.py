@@ -51,7 +51,8 @@ class Counter(gymnasium.Env):
 
     def render(self):
         ignores = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        return np.array([[[torch.get_num_threads(), ignores, self.kind, self.num_tasks_applied]]])
+        numbers = [[torch.get_num_threads(), ignores, self.kind], [self.num_tasks_applied, 0, 0]]
+        return np.array([numbers], np.uint8)
 
 
 def misbehave(action: int) -> None:
