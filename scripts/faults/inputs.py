@@ -1,8 +1,7 @@
-"""Damaged checkpoints, malformed configurations and command lines, which must all be rejected."""
+"""Damaged checkpoints and malformed configurations, which must all be rejected."""
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import random
@@ -14,17 +13,11 @@ from typing import Any
 
 import torch
 
-from metarl.agents.maml_trpo.config import MAMLTRPOConfig
-from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.experiments.evaluate_agents import EvaluateAgentsConfig
-from metarl.experiments.train_agent import TrainConfig
-from metarl.experiments.train_learner import FewShotConfig
-from metarl.fewshot import MAMLConfig
 from metarl.runs.directory import RunDirectory
 from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO
 from metarl.scripts.faults.processes import Row, command
 
-__all__ = ["command_lines", "configs", "damaged_checkpoints"]
+__all__ = ["configs", "damaged_checkpoints"]
 
 _REJECTED = "one sentence, exit code 2, nothing written"
 
@@ -125,76 +118,6 @@ def _corrupted(good: dict[str, Any], rng: random.Random) -> bytes:
     else:
         config["agent_config"][rng.choice(["no_such_setting", "gama", "lr"])] = rng.choice([1, "x"])
     return json.dumps(config).encode()
-
-
-def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
-    """Run command lines with one error, built from the commands' options."""
-    rng = random.Random(f"{seed} command lines")
-    run = _finished_run(folder / "run", seed=5)
-    out = folder / "new"
-    commands: dict[tuple[str, ...], tuple[list[Any], list[str]]] = {
-        ("train", "maml-trpo"): (
-            [TrainConfig, MAMLTRPOConfig], ["--env", "PointRobot:pearl", "--out", str(out)],
-        ),
-        ("fewshot", "maml"): ([FewShotConfig, MAMLConfig], ["--out", str(out)]),
-        ("evaluate",): (
-            [EvaluateAgentsConfig, EvaluationProtocol], [str(run.path), "--device", "cpu"],
-        ),
-    }  # fmt: skip
-    failures: list[str] = []
-    for number in range(count):
-        words = list(commands)[number % len(commands)]
-        types, valid = commands[words]
-        fields = [field for kind in types for field in dataclasses.fields(kind)]
-        line = [*words, *_malformed(fields, valid, rng)]
-        if rng.random() < 0.1:
-            line = _misnamed(list(words), valid, rng)
-        with _unchanged(folder, failures, " ".join(line)):
-            fault = command(line).rejection_fault()
-            failures += [f"{' '.join(line)}: {fault}"] if fault else []
-    return [
-        Row("malformed command lines", count, count - len(failures), _REJECTED, tuple(failures))
-    ]
-
-
-def _malformed(fields: list[Any], valid: list[str], rng: random.Random) -> list[str]:
-    """Options of a command line, one of them wrong."""
-    field = rng.choice([f for f in fields if _kind(f) in ("int", "float", "choice", "tuple")])
-    option, kind = "--" + field.name.replace("_", "-"), rng.randrange(5)
-    if kind == 0:  # an extra letter
-        place = rng.randrange(2, len(option) + 1)
-        return [*valid, option[:place] + rng.choice("xqz") + option[place:], "1"]
-    if kind == 1 and _kind(field) != "tuple":  # an empty tuple is a net without hidden layers
-        return [*valid, option]
-    if kind == 2:
-        return [*valid, rng.choice(["stray", "7", "a b"])]
-    if kind == 3:
-        return [*valid, option, rng.choice(["ten", "1.2.3", "0x", "--", "{}"])]
-    outside = {"int": "-1", "float": rng.choice(["nan", "inf", "-1", "-inf"]), "tuple": "0"}
-    return [*valid, option, outside.get(_kind(field), "no-such-choice")]
-
-
-def _kind(field: Any) -> str:
-    """The kind of value that an option takes, to build a wrong one; "other" if unknown."""
-    text = str(field.type)
-    if field.name in ("runs", "report", "seconds"):
-        return "other"
-    if text.startswith("tuple[int"):
-        return "tuple"
-    if text.split(" | ", maxsplit=1)[0] in ("int", "float"):
-        return text.split(" | ", maxsplit=1)[0]
-    choices = ("Literal", "DeviceName", "TrackerName", "Activation", "InnerObjective")
-    return "choice" if text.startswith(choices) else "other"
-
-
-def _misnamed(words: list[str], valid: list[str], rng: random.Random) -> list[str]:
-    """A command line with an unknown command, agent or environment."""
-    if rng.random() < 0.5 or "--env" not in valid:
-        place = rng.randrange(len(words))
-        words[place] = rng.choice(["trian", "mamltrpo", "no", "maml--trpo"])
-        return [*words, *valid]
-    ids = ["PointRobot", "PointRobot:", ":pearl", "PointRobot:pearl+", "Pointrobot:perl", ""]
-    return [*words, *["--env" if w == "--env" else w for w in valid], "--env", rng.choice(ids)]
 
 
 def _finished_run(path: Path, *, seed: int) -> RunDirectory:

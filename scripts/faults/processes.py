@@ -97,19 +97,33 @@ class Forked:
         code = 99
         try:
             os.setpgid(0, 0)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # output that bypasses Python
+            os.dup2(
+                os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), 2
+            )  # of C++, workers
             signal.signal(signal.SIGINT, signal.default_int_handler)
             prepare()
             ended = command(arguments)
             code = ended.code
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-            log.write_text(ended.out + ended.err, encoding="utf-8")
+            with log.open("a", encoding="utf-8", errors="replace") as file:
+                file.write(ended.out + ended.err)
         finally:
             os._exit(code)
 
     def wait(self) -> int:
         """Wait for the end and return the exit code; −9 if it was killed."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def wait_at_most(self, seconds: float) -> int | None:
+        """The exit code; None if it did not end in time, and was killed with its children."""
+        deadline = time.monotonic() + seconds
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() > deadline:
+                os.killpg(self.pid, signal.SIGKILL)
+                self.wait()
+                return None
+            time.sleep(0.002)
+        return self.wait()
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
         """Wait for a condition; False if the process ended before (it is not reaped)."""

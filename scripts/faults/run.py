@@ -17,8 +17,9 @@ import torch
 
 from metarl.console import plain_console
 from metarl.scripts.command_line import parse, run
+from metarl.scripts.faults.command_lines import command_lines
 from metarl.scripts.faults.injections import injections
-from metarl.scripts.faults.inputs import command_lines, configs, damaged_checkpoints
+from metarl.scripts.faults.inputs import configs, damaged_checkpoints
 from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO, RL2, kills
 from metarl.scripts.faults.processes import Row, command
 from metarl.storage.files import write_output
