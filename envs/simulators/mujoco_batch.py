@@ -106,9 +106,7 @@ class MujocoBatch:
         _require_same_shape(model, self.models)
         self._frame_skip = frame_skip
         cores = usable_cores() if num_threads is None else num_threads
-        threads = min(cores, batch_size)
-        self._pool = rollout.Rollout(nthread=threads)
-        self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
+        self._num_threads = min(cores, batch_size)
         size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         self._states = np.zeros((batch_size, size))
         self._trajectory = np.empty((batch_size, frame_skip, size))
@@ -118,7 +116,22 @@ class MujocoBatch:
         self._start_seconds = frame_skip * model.opt.timestep  # above 0, see `diverged`
         self._min_step_seconds = (frame_skip - 0.5) * model.opt.timestep
         self._due_seconds = np.zeros(batch_size)
-        self._sensor = None if sensing is None else _Sensor(sensing, batch_size, threads, size)
+        self._sensor = None if sensing is None else _Sensor(sensing, batch_size, size)
+        self._start_threads()
+
+    def _start_threads(self) -> None:
+        self._pool = rollout.Rollout(nthread=self._num_threads)
+        self._workspaces = _workspaces(self.model, self._num_threads)
+        if self._sensor is not None:
+            self._sensor.workspaces = _workspaces(self._sensor.model, self._num_threads)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state without threads, which a copy starts again."""
+        return {k: v for k, v in vars(self).items() if k not in ("_pool", "_workspaces")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._start_threads()
 
     @property
     def qpos(self) -> Array:
@@ -222,6 +235,10 @@ def _require_same_shape(model: mujoco.MjModel, others: Sequence[mujoco.MjModel])
             )
 
 
+def _workspaces(model: mujoco.MjModel, num_threads: int) -> list[Any]:
+    return [mujoco.MjData(model) for _ in range(num_threads)]
+
+
 class _Sensor:
     """Reads sensors in given states; MuJoCo evaluates them at the start of a physics step.
 
@@ -229,20 +246,23 @@ class _Sensor:
     per stage of the integrator.
     """
 
-    def __init__(
-        self, model: mujoco.MjModel, batch_size: int, threads: int, state_size: int
-    ) -> None:
+    def __init__(self, model: mujoco.MjModel, batch_size: int, state_size: int) -> None:
+        self.model = model
+        self.workspaces: list[Any] = []
+        """One `MjData` per thread, set by the owner of the threads."""
         self._models = [model] * batch_size
-        self._workspaces = [mujoco.MjData(model) for _ in range(threads)]
         self._controls = np.zeros((batch_size, 1, model.nu))
         self._next_states = np.empty((batch_size, 1, state_size))  # required by MuJoCo, not used
         self.readings = np.zeros((batch_size, 1, model.nsensordata))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "workspaces": []}
 
     def read(self, pool: rollout.Rollout, states: Array, controls: Array) -> None:
         self._controls[:, 0] = controls
         pool.rollout(
             self._models,
-            self._workspaces,
+            self.workspaces,
             states,
             self._controls,
             nstep=1,

@@ -6,9 +6,13 @@ contains the code that they run.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
 import multiprocessing
+import pickle
 import sys
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import gymnasium
@@ -167,6 +171,36 @@ class WorkerBatch:
 
     def close(self) -> None:
         self._pool.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WorkerBatch:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        with self._copying():
+            vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
+
+    def __getstate__(self) -> dict[str, bytes]:
+        with self._copying():
+            return {"pickled": pickle.dumps(vars(self))}
+
+    def __setstate__(self, state: dict[str, bytes]) -> None:
+        vars(self).update(pickle.loads(state["pickled"]))
+
+    @contextlib.contextmanager
+    def _copying(self) -> Iterator[None]:
+        """Raise TypeError, in one sentence, if the environments cannot be copied."""
+        if self.num_workers:
+            raise TypeError(
+                f"environments of {self._family.id} in worker processes cannot be copied or "
+                "pickled; create others from the family, or set num_workers to 0"
+            )
+        try:
+            yield
+        except Exception as error:  # an environment may fail in any way
+            raise TypeError(
+                f"environments of {self._family.id} cannot be copied or pickled "
+                f"({type(error).__name__}: {error}); create others from the family"
+            ) from error
 
     def _require_open(self) -> None:
         if self._pool.is_closed:

@@ -74,6 +74,17 @@ class InProcessPool:
         with self._named_errors("creating environments"):
             shard.make()
 
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in vars(self).items() if name != "_finalizer"}
+        return {**kept, "is_closed": self.is_closed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        is_closed = state.pop("is_closed")
+        vars(self).update(state)
+        self._finalizer = weakref.finalize(self, self._shard.close)
+        if is_closed:
+            self.close()
+
     @property
     def is_closed(self) -> bool:
         """Whether the pool was closed, by an error or `close`."""

@@ -82,6 +82,8 @@ def _templates(folder: Path) -> list[Template]:
             raise RuntimeError(f"the run for the command lines failed: {ended.err}")
     make_bad_files(folder / "bad", run=agent)
     new = str(folder / "new")
+    for line in (["report", "--out", f"{new}.html"], ["play", "--out", f"{new}.gif"], ["evaluate"]):
+        command([line[0], str(agent), *line[1:]])  # imports all that the forks need
     tiny = "--meta-batch-size 4 --hidden-sizes 4 --iterations 1 --device cpu --threads 1"
     loop = f"{tiny} --checkpoint-every 1 --seed 5 --log-every 1 --tracker none --out {new}"
     train = f"{loop} --num-episodes 2 --env PointRobot:pearl --gamma .9 --activation relu"
@@ -153,7 +155,7 @@ def _add_error(
         words[rng.randrange(len(words))] = rng.choice([*_WORDS, *_FAMILIES, *bad, *_TEXTS])
     elif kind == 8:
         words.append(rng.choice([*_TEXTS, *bad, *_FLAGS, "--import=no_such_module"]))
-    elif name:  # a required option, or a setting that another one needs
+    elif name and name != "--iterations":  # a required option, or one that another one needs
         del options[name]
 
 
