@@ -1,4 +1,4 @@
-"""Selection of the device, number of usable cores, and reuse of freed memory.
+"""Selection of the device, number of usable cores, and memory: its size and its reuse.
 
 torch is imported only when a device is resolved, since the help of commands imports this module.
 """
@@ -6,6 +6,7 @@ torch is imported only when a device is resolved, since the help of commands imp
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DeviceName", "resolve_device", "usable_cores", "keep_freed_memory"]
+__all__ = ["DeviceName", "keep_freed_memory", "require_memory", "resolve_device", "usable_cores"]
 
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -41,6 +42,37 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def require_memory(name: str, num_bytes: float, *, remedy: str) -> None:
+    """Reject work that needs more memory than this machine has.
+
+    Args:
+        name: the reason, such as "num_tasks 1000000", as the message begins.
+        num_bytes: a lower bound on the memory needed.
+        remedy: the change that needs less memory.
+
+    Raises:
+        ValueError: stating both sizes.
+    """
+    available = _total_memory_bytes()
+    if num_bytes > available:
+        raise ValueError(
+            f"{name} needs {_gigabytes(num_bytes)} of memory or more, this machine has "
+            f"{_gigabytes(available)}; {remedy}"
+        )
+
+
+def _total_memory_bytes() -> float:
+    """Bytes of physical memory; infinite if the system does not provide it."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # Windows
+        return math.inf
+
+
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:,.0f} GB"
 
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h

@@ -34,7 +34,10 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 __all__ = [
     "Count",
     "NonNegative",
+    "NumPasses",
+    "NumSteps",
     "Positive",
+    "Seed",
     "Settings",
     "Share",
     "UnitInterval",
@@ -51,10 +54,16 @@ __all__ = [
     "unknown_name",
 ]
 
-Count: TypeAlias = Annotated[int, Ge(1)]
-"""A whole number, 1 or more."""
-WholeNumber: TypeAlias = Annotated[int, Ge(0)]
-"""A whole number, 0 or more."""
+Count: TypeAlias = Annotated[int, Interval(ge=1, le=10**9)]
+"""A whole number from 1 to a billion."""
+WholeNumber: TypeAlias = Annotated[int, Interval(ge=0, le=10**9)]
+"""A whole number from 0 to a billion."""
+NumPasses: TypeAlias = Annotated[int, Interval(ge=1, le=100_000)]
+"""A whole number from 1 to 100,000: passes of a loop within an iteration."""
+NumSteps: TypeAlias = Annotated[int, Interval(ge=0, le=100_000)]
+"""A whole number from 0 to 100,000: adaptation steps."""
+Seed: TypeAlias = Annotated[int, Ge(0)]
+"""A whole number from 0 to 2⁶³ − 1."""
 Positive: TypeAlias = Annotated[float, Gt(0)]
 """A finite number above 0."""
 NonNegative: TypeAlias = Annotated[float, Ge(0)]
@@ -70,9 +79,9 @@ _LARGEST_INT = 2**63 - 1
 class Settings:
     """Base of settings dataclasses: a field that does not fit its annotated type is rejected.
 
-    Fields are of type int, float, bool, str, Literal, tuple, dict, another class, None, or a union
-    of these. Numbers carry their range as `annotated_types` metadata and must be finite. Numbers
-    and arrays of NumPy become numbers and tuples, which files can hold.
+    Fields are int, float, bool, str, Literal, tuple, dict, a class, None, or a union of these.
+    Numbers carry their range as `annotated_types` metadata and must be finite. Numbers and arrays
+    of NumPy become numbers and tuples, which files can hold.
 
     Raises:
         ValueError: naming the first field that does not fit, or that contradicts another.
@@ -88,11 +97,7 @@ class Settings:
         self.check_combinations()
 
     def check_combinations(self) -> None:
-        """Reject settings that contradict one another; overridden, with a call to super.
-
-        Raises:
-            ValueError: naming the setting to change.
-        """
+        """Raise ValueError if settings contradict one another; an override also calls super."""
 
 
 def plain_value(value: Any) -> Any:
@@ -153,7 +158,7 @@ def _check_annotated(name: str, value: object, hint: Any) -> None:
     if kind is int:
         _check_int(name, value, int(low) if math.isfinite(low) else None)
         if math.isfinite(high) and value > high:  # type: ignore[operator] # an integer
-            raise ValueError(f"{name} must be at most {int(high)}, got {value}")
+            raise ValueError(f"{name} must be at most {int(high):,}, got {value}")
     elif kind is float:
         _check_float(name, value, low, high, open_low=open_low, open_high=open_high)
     else:
@@ -214,8 +219,13 @@ def _check_tuple(name: str, value: object, items: tuple[Any, ...]) -> None:
 def _check_int(name: str, value: object, low: int | None = None) -> None:
     if low is not None:
         require_at_least(name, value, low)
-    elif not _is_int(value):
+        return
+    if not _is_int(value):
         raise ValueError(f"{name} must be a whole number, got {short_repr(value)}")
+    _require_64_bits(name, value)
+
+
+def _require_64_bits(name: str, value: object) -> None:
     if abs(value) > _LARGEST_INT:  # type: ignore[arg-type] # an integer, checked above
         raise ValueError(f"{name} must fit into 64 bits, got {short_repr(value)}")
 
@@ -301,7 +311,7 @@ def as_path(name: str, value: object) -> Path:
 
 
 def require_at_least(name: str, value: object, low: int) -> None:
-    """Reject a count below `low`, or a value that is not a whole number.
+    """Reject a count below `low`, above 64 bits, or not a whole number.
 
     Raises:
         ValueError: stating what was needed and what was given.
@@ -310,6 +320,7 @@ def require_at_least(name: str, value: object, low: int) -> None:
         raise ValueError(f"{name} must be a whole number, {low} or more, got {short_repr(value)}")
     if value < low:  # type: ignore[operator] # an integer, checked above
         raise ValueError(f"{name} must be {low} or more, got {short_repr(value)}")
+    _require_64_bits(name, value)
 
 
 def require_between(

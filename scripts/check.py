@@ -17,7 +17,7 @@ from metarl.envs import FAMILIES, family_ids, make_family
 from metarl.scripts.command_line import parse, run
 from metarl.soundness.check import Check, iterate_checks
 from metarl.tasks.family import TaskFamily
-from metarl.validation import Settings, WholeNumber
+from metarl.validation import Seed, Settings
 
 __all__ = ["CheckConfig", "main"]
 
@@ -41,7 +41,7 @@ class CheckConfig(Settings):
     """Tasks in each run, 2 or more."""
     num_envs: Annotated[int, Ge(2)] = 3
     """Environments of each task, 2 or more."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of tasks, initial states and actions."""
 
     def check_combinations(self) -> None:

@@ -24,7 +24,7 @@ from metarl.scripts.command_line import parse, run
 from metarl.storage.files import require_output_file
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.spaces import Tasks, space_bounds
-from metarl.validation import Count, Settings, WholeNumber
+from metarl.validation import Count, NumSteps, Seed, Settings, WholeNumber
 
 __all__ = ["PlayConfig", "main", "play"]
 
@@ -43,14 +43,14 @@ class PlayConfig(Settings):
     """Split that the task comes from."""
     index: WholeNumber = 0
     """Index of the task in the split."""
-    stage: WholeNumber | None = None
+    stage: NumSteps | None = None
     """Adaptation steps before the episode shown; None: one episode before and one after all."""
     preset: str | None = None
     """Evaluation protocol: maml, pearl, varibad or metaworld; None: maml, or varibad for agents
     with a memory."""
     episodes: Count | None = None
     """Episodes of data before each adaptation step; None: as many as in the preset."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of tasks, initial states and actions."""
     frames: Count = 200
     """Maximum number of frames; longer episodes skip steps."""

@@ -13,7 +13,7 @@ import sys
 import pytest
 import torch
 
-from metarl.devices import keep_freed_memory, resolve_device, usable_cores
+from metarl.devices import keep_freed_memory, require_memory, resolve_device, usable_cores
 
 
 @pytest.fixture
@@ -89,3 +89,13 @@ def test_a_large_tensor_takes_the_pages_of_one_before_it():
 def test_other_systems_are_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()
+
+
+def test_work_that_cannot_fit_into_memory_is_rejected(monkeypatch):
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 10**6, "SC_PAGE_SIZE": 4096}.get)
+    require_memory("a net", 4.0e9, remedy="use a smaller one")
+    needed = "a net needs 5 GB of memory or more, this machine has 4 GB; use a smaller one"
+    with pytest.raises(ValueError, match=needed):
+        require_memory("a net", 5.0e9, remedy="use a smaller one")
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    require_memory("a net", 1e30, remedy="use a smaller one")

@@ -18,7 +18,10 @@ from annotated_types import Interval
 from metarl.validation import (
     Count,
     NonNegative,
+    NumPasses,
+    NumSteps,
     Positive,
+    Seed,
     Settings,
     Share,
     UnitInterval,
@@ -36,7 +39,10 @@ class Example(Settings):
     """A field of each kind."""
 
     count: Count = 1
-    seed: WholeNumber = 0
+    seed: Seed = 0
+    first: WholeNumber = 0
+    steps: NumSteps = 0
+    passes: NumPasses = 1
     limit: Count | None = None
     rate: Positive = 0.5
     weight: NonNegative = 0
@@ -60,7 +66,7 @@ class Example(Settings):
 @pytest.mark.parametrize(
     "change",
     [
-        {"count": np.int64(3), "limit": 5, "seed": 2**63 - 1},
+        {"count": np.int64(3), "limit": 10**9, "seed": 2**63 - 1},
         {"rate": 1, "weight": 0, "share": 1, "gamma": 0, "offset": np.float32(-2)},
         {"sizes": (1, 2), "bounds": (-1, 2.5), "name": "x", "flag": True},
     ],
@@ -111,7 +117,14 @@ def test_a_name_that_is_no_text_is_unknown(name):
         ({"index": -(2**63)}, "index must fit into 64 bits, got -9223372036854775808"),
         ({"index": "3"}, "index must be a whole number, got '3'"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
-        ({"frames": 1001}, "frames must be at most 1000, got 1001"),
+        ({"frames": 1001}, "frames must be at most 1,000, got 1001"),
+        ({"count": 10**9 + 1}, "count must be at most 1,000,000,000, got 1000000001"),
+        ({"sizes": (4, 2**40)}, "sizes must be at most 1,000,000,000, got 1099511627776"),
+        ({"first": 2**32}, "first must be at most 1,000,000,000, got 4294967296"),
+        ({"seed": 2**63}, "seed must fit into 64 bits, got 9223372036854775808"),
+        ({"steps": 10**6}, "steps must be at most 100,000, got 1000000"),
+        ({"passes": 0}, "passes must be 1 or more, got 0"),
+        ({"passes": 10**9}, "passes must be at most 100,000, got 1000000000"),
         ({"frames": 0}, "frames must be 1 or more, got 0"),
         ({"limit": 0}, "limit must be 1 or more, got 0"),
         ({"limit": "x"}, "limit must be a whole number or null, got 'x'"),
@@ -225,3 +238,9 @@ def test_an_unknown_name_is_an_error_with_that_sentence():
     message = "^variant must be one of near, far, got 'fra'; did you mean 'far'\\?$"
     with pytest.raises(ValueError, match=message):
         lookup("variant", "fra", {"near": 1, "far": 2})
+
+
+def test_a_count_of_a_function_must_fit_into_64_bits():
+    require_at_least("num_envs", 2**63 - 1, 1)
+    with pytest.raises(ValueError, match="num_envs must fit into 64 bits, got a number of"):
+        require_at_least("num_envs", 10**9000, 1)

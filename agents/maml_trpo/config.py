@@ -12,11 +12,12 @@ from metarl.rl.objectives import InnerObjective
 from metarl.validation import (
     Count,
     NonNegative,
+    NumPasses,
+    NumSteps,
     Positive,
     Settings,
     Share,
     UnitInterval,
-    WholeNumber,
 )
 
 __all__ = ["MAMLTRPOConfig"]
@@ -34,7 +35,7 @@ class MAMLTRPOConfig(Settings):
     """Tasks per iteration."""
     num_episodes: Count = 20
     """Episodes per task before each inner step, and again after the last."""
-    num_inner_steps: WholeNumber = 1
+    num_inner_steps: NumSteps = 1
     """Adaptation steps in training; 0 trains one policy for all tasks (plain TRPO)."""
     inner_lr: Positive = 0.1
     """Learning rate of the adaptation steps."""
@@ -68,13 +69,13 @@ class MAMLTRPOConfig(Settings):
     family; if it has none, output 0 is the center of the action box and ±1 are its bounds."""
     max_kl_nats: Positive = 0.01
     """Trust region: maximum mean KL divergence of the adapted policies, in nats."""
-    cg_iterations: Count = 10
+    cg_iterations: NumPasses = 10
     """Conjugate-gradient iterations."""
     cg_damping: NonNegative = 1e-5
     """Constant added to the diagonal of the Fisher matrix."""
     fisher_fraction: Share = 0.2
     """Fraction of each task's episodes in the Fisher product; the line search uses all episodes."""
-    line_search_steps: Count = 15
+    line_search_steps: NumPasses = 15
     """Maximum number of steps that the line search tries."""
     backtrack_ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.8
     """Factor on the step size after each failed try of the line search."""

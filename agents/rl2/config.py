@@ -11,6 +11,7 @@ from metarl.nn.mlp import Activation
 from metarl.validation import (
     Count,
     NonNegative,
+    NumPasses,
     Positive,
     Settings,
     Share,
@@ -39,7 +40,7 @@ class RL2Config(Settings):
     """Memory of the task's history; none: a memoryless policy (multi-task PPO)."""
     memory_size: Count = 128
     """Number of features of the memory."""
-    num_layers: Count = 2
+    num_layers: NumPasses = 2
     """Number of layers of the transformer; recurrent memories have one layer."""
     num_heads: Count = 4
     """Number of attention heads of the transformer."""
@@ -88,7 +89,7 @@ class RL2Config(Settings):
     anneal_iterations: Count | None = None
     """Iterations in which the learning rate and the entropy bonus fall linearly to 0; None: they
     are constant."""
-    num_epochs: Count = 4
+    num_epochs: NumPasses = 4
     """Passes over the trials per iteration; with trpo, only the critic is trained in them."""
     num_minibatches: Count = 4
     """Minibatches of trials per pass."""
@@ -106,13 +107,13 @@ class RL2Config(Settings):
     """Steps of truncated backpropagation through time; None: the whole trial."""
     max_kl_nats: Positive = 0.01
     """TRPO: maximum mean KL divergence of a step, in nats."""
-    cg_iterations: Count = 10
+    cg_iterations: NumPasses = 10
     """TRPO: conjugate-gradient iterations."""
     cg_damping: NonNegative = 1e-3
     """TRPO: constant added to the diagonal of the Fisher matrix."""
     fisher_fraction: Share = 0.2
     """TRPO: fraction of the trials in the Fisher product; the line search uses all trials."""
-    line_search_steps: Count = 15
+    line_search_steps: NumPasses = 15
     """TRPO: maximum number of steps that the line search tries."""
     backtrack_ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.8
     """TRPO: factor on the step size after each failed try of the line search."""

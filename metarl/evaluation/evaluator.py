@@ -16,6 +16,7 @@ from metarl.rollouts.actors import random_actor
 from metarl.rollouts.episodes import Actor, Episodes, collect
 from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.seeding import derive_seed, torch_generator
+from metarl.tasks.batch_memory import require_batch_memory
 from metarl.tasks.family import BatchEnv, TaskFamily
 from metarl.tasks.spaces import Tasks
 
@@ -203,6 +204,7 @@ class _Evaluator:
             return _stacked([_measured(collect(env, make_actor(env), self._resets()))])
 
     def _batch(self, num_envs: int) -> BatchEnv:
+        require_batch_memory(self._family, len(self._tasks), num_envs)
         return self._family.make_batch(self._tasks, num_envs=num_envs, device=self._device)
 
     def _resets(self) -> torch.Generator:

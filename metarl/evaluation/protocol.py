@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from metarl.validation import Count, Settings, WholeNumber, lookup
+from metarl.validation import Count, NumSteps, Seed, Settings, lookup
 
 __all__ = ["PRESETS", "EvaluationProtocol", "ProtocolFacts", "preset"]
 
@@ -29,7 +29,7 @@ class EvaluationProtocol(Settings):
     """Split that the tasks are sampled from: test, train, or one of the family's other splits."""
     exploration_episodes: Count = 20
     """Episodes of each task that each adaptation step uses."""
-    adaptation_steps: WholeNumber = 3
+    adaptation_steps: NumSteps = 3
     """Number of adaptation steps; 0 evaluates the agent without adaptation."""
     evaluation_episodes: Count = 20
     """Episodes of each task that are scored before adaptation and after each step."""
@@ -37,7 +37,7 @@ class EvaluationProtocol(Settings):
     """Take the most likely action in evaluation episodes; exploration always samples actions."""
     reported: Literal["mean", "last"] = "mean"
     """Score of a task: the mean over its evaluation episodes, or the last episode."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of tasks, initial states and actions; independent of the seeds in training."""
 
     @property

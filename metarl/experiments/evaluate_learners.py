@@ -22,7 +22,7 @@ from metarl.runs.progress import measuring
 from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
 from metarl.storage.checkpoints import read_header
 from metarl.storage.files import require_output_file
-from metarl.validation import Count, Settings, WholeNumber
+from metarl.validation import Count, NumSteps, Seed, Settings
 
 __all__ = ["EvaluateLearnersConfig", "evaluate_learners"]
 
@@ -38,7 +38,7 @@ class EvaluateLearnersConfig(Settings):
     """Split of the classes: train, validation or test."""
     num_tasks: Count = NUM_TEST_TASKS
     """Number of tasks."""
-    steps: WholeNumber | None = None
+    steps: NumSteps | None = None
     """Number of adaptation steps. None: 10, or the number in training if it is larger; learners
     with a published test protocol use its number."""
     ways: Count | None = None
@@ -47,7 +47,7 @@ class EvaluateLearnersConfig(Settings):
     """Support points per class; None: the run's."""
     queries: Count | None = None
     """Query points per class; None: 15."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of the test tasks."""
     data_dir: Path | None = None
     """Folder of the data set; None: the folder in the run's config.json."""

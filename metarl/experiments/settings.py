@@ -10,7 +10,7 @@ from annotated_types import Interval
 
 from metarl.devices import DeviceName
 from metarl.runs.tracking import TrackerName
-from metarl.validation import Count, Settings, WholeNumber
+from metarl.validation import Count, Seed, Settings, WholeNumber
 
 __all__ = ["RunSettings"]
 
@@ -21,7 +21,7 @@ class RunSettings(Settings):
 
     out: Path
     """Directory of the run; it must be new, except with --resume."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of all randomness: parameters, tasks and, for agents, initial states and actions."""
     seeds: Annotated[int, Interval(ge=1, le=10_000)] = 1
     """Number of runs, trained one after another with the seeds seed, seed + 1, …; if more than one,

@@ -31,7 +31,7 @@ from metarl.runs.progress import measuring
 from metarl.runs.resume import read_run, reject_changes, settled
 from metarl.storage.checkpoints import holds_optimizer, read_header
 from metarl.storage.files import read_json_object
-from metarl.validation import Count, WholeNumber
+from metarl.validation import Count, NumSteps
 
 __all__ = [
     "FewShotConfig",
@@ -58,7 +58,7 @@ class FewShotConfig(RunSettings):
     """Folder of data sets that are stored in files; None: a folder in the user's cache."""
     dataset_options: tuple[str, ...] = ()
     """Options of the data set, in the form name=value."""
-    test_steps: WholeNumber | None = None
+    test_steps: NumSteps | None = None
     """Number of adaptation steps in the test. None: 10, or the number in training if it is larger;
     learners with a published test protocol use its number."""
     test_queries: Count | None = None

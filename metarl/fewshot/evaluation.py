@@ -26,7 +26,7 @@ from metarl.fewshot.learners.transfer import Transfer
 from metarl.fewshot.training import FewShotTraining
 from metarl.parameters import Params
 from metarl.seeding import torch_generator
-from metarl.validation import require_at_least, unknown_name
+from metarl.validation import NumSteps, check_value, require_at_least, unknown_name
 
 __all__ = ["NUM_TEST_TASKS", "adaptation_curve", "evaluate_fewshot", "require_testable"]
 
@@ -86,7 +86,7 @@ def evaluate_fewshot(
     problem = learner.problem
     if num_steps is None:
         num_steps = _own_steps(learner)
-    require_at_least("num_steps", num_steps, 0)
+    check_value("num_steps", num_steps, NumSteps)
     for part in split.split("+"):
         if part not in tasks.splits:
             raise ValueError(unknown_name("split", part, tasks.splits))
@@ -97,6 +97,7 @@ def evaluate_fewshot(
         _require_no_queries(training, queries)
         generator = torch_generator(seed, "test", device=training.device)
         curves = cast(_CurveTasks, tasks)
+        shape.require_memory(num_tasks, tasks.input_shape)
         batches = iter([curves.sample_for_test(num_tasks, shape.shots, generator)])
     else:
         batches = _batches(training, num_tasks, shape, split=split, seed=seed)
@@ -258,6 +259,7 @@ def _batches(
     training: FewShotTraining, num_tasks: int, shape: EpisodeShape, *, split: str, seed: int
 ) -> Iterator[FewShotBatch]:
     """Test tasks in batches; the first tasks do not depend on the number of tasks."""
+    shape.require_memory(_TASKS_PER_BATCH, training.tasks.input_shape)
     for start in range(0, num_tasks, _TASKS_PER_BATCH):
         generator = torch_generator(seed, "test", start, device=training.device)
         batch = training.tasks.sample(_TASKS_PER_BATCH, shape, split=split, generator=generator)

@@ -110,6 +110,7 @@ class TaskSampler:
     ) -> FewShotBatch:
         generator = torch_generator(self.seed, purpose, iteration, device=device)
         if isinstance(sizes, EpisodeShape):
+            sizes.require_memory(num_tasks, self.tasks.input_shape)
             return self.tasks.sample(num_tasks, sizes, split=split, generator=generator)
         if not isinstance(self.tasks, VariableTasks):
             raise ValueError(

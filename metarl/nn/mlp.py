@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from metarl.devices import require_memory
+
 __all__ = ["Activation", "activation_function", "init_mlp", "layers_after_first", "mlp"]
 
 Activation = Literal["relu", "tanh"]
@@ -56,6 +58,10 @@ def init_mlp(
     def uniform(bound: float, *shape: int) -> Tensor:
         return bound * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)
 
+    num_weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
+    require_memory(
+        f"a net with {num_weights:,} weights", 4.0 * num_weights, remedy="use smaller layers"
+    )
     params = {}
     for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         if scheme == "glorot":

@@ -14,7 +14,7 @@ from metarl.storage.files import read_json_object
 from metarl.storage.provenance import command_words, library_versions
 from metarl.storage.renamed import with_current_names
 from metarl.storage.settings import read_settings
-from metarl.validation import Count, Settings, WholeNumber
+from metarl.validation import Count, Seed, Settings, WholeNumber
 
 __all__ = ["StoredRun", "note_resume", "read_run", "reject_changes", "settled"]
 
@@ -41,7 +41,7 @@ class StoredRun(Settings):
 
     agent: str
     environment: str
-    seed: WholeNumber
+    seed: Seed
     agent_config: dict[str, Any]
     device: str = "auto"
     iterations: Count = 100

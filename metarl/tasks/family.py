@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.devices import require_memory
 from metarl.seeding import numpy_generator
 from metarl.tasks.spaces import Tasks, TaskSpace, check_rows, space_bounds
 from metarl.tasks.structure import Structure
@@ -181,6 +182,7 @@ class TaskFamily(ABC):
         if split not in self.splits:
             raise ValueError(unknown_name("split", split, self.splits))
         require_at_least("num_tasks", num_tasks, 1)
+        require_memory(f"num_tasks {num_tasks}", 8.0 * num_tasks, remedy="use fewer tasks")
         return self._sample_tasks(num_tasks, split, numpy_generator(seed, "tasks", split))
 
     def check_tasks(self, tasks: object) -> Tasks:

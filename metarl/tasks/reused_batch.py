@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from metarl.tasks.batch_memory import require_batch_memory
 from metarl.tasks.family import BatchEnv, TaskFamily
 from metarl.tasks.spaces import Tasks
 
@@ -52,5 +53,6 @@ class TrainingBatch:
             env.set_tasks(tasks)
             return env
         self.close()
+        require_batch_memory(self._family, len(tasks), num_envs)
         self._env = self._family.make_batch(tasks, num_envs=num_envs, device=self._device)
         return self._env

@@ -61,7 +61,7 @@ from metarl.scripts.command_line import parse, run
 from metarl.scripts.examples.request_sentences import PADDING, hashed_tokens, invented_requests
 from metarl.seeding import derive_seed, torch_generator
 from metarl.statistics.intervals import Interval, normal_interval
-from metarl.validation import Count, Positive, Settings, WholeNumber
+from metarl.validation import Count, Positive, Seed, Settings
 
 __all__ = ["AdaptTransformerConfig", "SentenceClassifier", "inner_loop", "main", "train"]
 
@@ -108,7 +108,7 @@ class AdaptTransformerConfig(Settings):
     """Size of the vocabulary to which words are hashed."""
     num_tasks: Count = 100
     """Evaluation tasks, of unseen intents."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of parameters, tasks and generated sentences."""
 
     def check_combinations(self) -> None:

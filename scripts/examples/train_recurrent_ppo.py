@@ -21,7 +21,7 @@ from metarl.evaluation.results import Evaluation
 from metarl.report.terminal import print_evaluation
 from metarl.rollouts.trial_env import TrialFamily
 from metarl.scripts.command_line import parse, run
-from metarl.validation import Count, Settings, WholeNumber
+from metarl.validation import Count, Seed, Settings
 
 __all__ = ["RecurrentPPOConfig", "main", "train"]
 
@@ -42,7 +42,7 @@ class RecurrentPPOConfig(Settings):
     """Environment steps of training."""
     num_tasks: Count = 1000
     """Unseen tasks of the evaluation."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of tasks, parameters and actions."""
 
     def check_combinations(self) -> None:

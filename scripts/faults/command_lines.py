@@ -163,7 +163,10 @@ def _bad_values(name: str, bad: list[str], folder: Path, rng: random.Random) -> 
     """Values that an option does not accept, or accepts only as text."""
     if name in _OUTPUTS:
         inside = ("run/config.json", "run/best.safetensors", "few/metrics.jsonl", "run/new/x.gif")
-        return [rng.choice([*(str(folder / part) for part in inside), *bad, *_unwritable(folder)])]
+        others = [path for path in bad if not Path(path).is_file()]  # a file may be replaced
+        return [
+            rng.choice([*(str(folder / part) for part in inside), *others, *_unwritable(folder)])
+        ]
     if name in _INPUTS:
         return [rng.choice([*bad, *_TEXTS])]
     if name in ("--env", "--dataset"):
@@ -197,8 +200,7 @@ def _fault(line: list[str], folder: Path) -> str:
     output = log.read_text(encoding="utf-8", errors="replace")
     if "Traceback" in output or code not in (0, 1, 2):
         return f"exit code {code}: {output[-1500:]}"
-    last = output.strip().splitlines()[-1:] or [""]
-    if code == 2 and not last[0].startswith("metarl: "):
+    if code == 2 and not any(line.startswith("metarl: ") for line in output.splitlines()):
         return f"exit code 2 without a sentence: {output[-500:]}"
     return ""
 

@@ -23,7 +23,7 @@ from metarl.scripts.faults.inputs import configs, damaged_checkpoints
 from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO, RL2, kills
 from metarl.scripts.faults.processes import Row, command
 from metarl.storage.files import write_output
-from metarl.validation import Settings, WholeNumber
+from metarl.validation import Seed, Settings, WholeNumber
 
 __all__ = ["CampaignConfig", "campaign", "main"]
 
@@ -42,7 +42,7 @@ class CampaignConfig(Settings):
     """Number of malformed command lines."""
     quick: bool = False
     """Skip slow cases: worker processes, and disks and signals of the few-shot learner."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of the random choices."""
     report: Path | None = None
     """File for the page (docs/results/reliability.md in this project); None: no page."""

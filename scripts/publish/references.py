@@ -25,7 +25,7 @@ from metarl.scripts.command_line import parse, run
 from metarl.seeding import torch_generator
 from metarl.statistics.intervals import mean_interval
 from metarl.storage.files import write_output
-from metarl.validation import Settings, WholeNumber
+from metarl.validation import Seed, Settings
 
 __all__ = ["ReferencesConfig", "cases", "main", "measure"]
 
@@ -92,7 +92,7 @@ class ReferencesConfig(Settings):
 
     out: Path = Path("results/references.json")
     """The file to write."""
-    seed: WholeNumber = 0
+    seed: Seed = 0
     """Seed of tasks and actions."""
 
 

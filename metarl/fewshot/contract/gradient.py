@@ -34,7 +34,7 @@ from metarl.fewshot.contract.settings import FewShotSettings, require_one_head
 from metarl.fewshot.data.batches import FewShotBatch, LabeledSet, ProtocolFacts
 from metarl.nn.backbones import Backbone
 from metarl.parameters import Params
-from metarl.validation import Positive, WholeNumber
+from metarl.validation import NumSteps, Positive
 
 __all__ = ["AdaptedTasks", "GradientLearner", "GradientSettings", "Layers", "Mode", "StepWeights"]
 
@@ -49,7 +49,7 @@ _ORDER = {"unrolled": "second", "recurrence": "second", "first_order": "first"}
 class GradientSettings(FewShotSettings):
     """Settings of learners that take gradient steps; properties are fixed by the learner's name."""
 
-    num_inner_steps: WholeNumber = 1
+    num_inner_steps: NumSteps = 1
     """Gradient steps of adaptation in training."""
     inner_lr: Positive = 0.01
     """Learning rate of adaptation, for the mean loss over all points."""

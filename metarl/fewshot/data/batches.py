@@ -7,6 +7,7 @@ points is a pytree of tensors with leading axis tasks, which is all that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -14,6 +15,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from metarl.devices import require_memory
 from metarl.evaluation.protocol import ProtocolFacts
 from metarl.finite import require_finite_tasks
 from metarl.validation import require_at_least
@@ -32,6 +34,7 @@ __all__ = [
     "some_tasks",
 ]
 
+_BYTES_PER_NUMBER = 4
 _NUMBERS_AT_ONCE = 784_000  # a thousand 28×28 images
 
 
@@ -129,6 +132,19 @@ class EpisodeShape:
     def __post_init__(self) -> None:
         for name in ("ways", "shots", "queries"):
             require_at_least(name, getattr(self, name), 1)
+
+    def require_memory(self, num_tasks: int, input_shape: tuple[int, ...]) -> None:
+        """Reject a batch of such episodes whose inputs alone exceed the machine's memory.
+
+        Raises:
+            ValueError: stating both sizes.
+        """
+        points = self.ways * (self.shots + self.queries)
+        require_memory(
+            f"{num_tasks:,} tasks of {points:,} points each",
+            float(_BYTES_PER_NUMBER) * num_tasks * points * math.prod(input_shape),
+            remedy="use fewer tasks, ways, shots or queries",
+        )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from metarl.fewshot.contract.problem import task_losses
 from metarl.fewshot.contract.settings import require_shared_norm
 from metarl.fewshot.data.batches import FewShotBatch, LabeledSet
 from metarl.parameters import Params
-from metarl.validation import WholeNumber
+from metarl.validation import NumSteps
 
 __all__ = ["ANIL", "ANILConfig"]
 
@@ -25,7 +25,7 @@ __all__ = ["ANIL", "ANILConfig"]
 class ANILConfig(GradientSettings):
     """Settings of ANIL."""
 
-    num_inner_steps: WholeNumber = 1
+    num_inner_steps: NumSteps = 1
     """Gradient steps of the head in training."""
     mode: Literal["unrolled", "first_order"] = "unrolled"
     """How the meta-gradient is computed; first_order drops second derivatives, so that the net

@@ -14,7 +14,7 @@ from metarl.fewshot.contract.settings import require_shared_norm
 from metarl.fewshot.data.batches import FewShotBatch
 from metarl.nn.backbones import Backbone
 from metarl.parameters import Params
-from metarl.validation import Count, Positive, WholeNumber
+from metarl.validation import Count, NumSteps, Positive
 
 __all__ = ["CAVIA", "CAVIAConfig"]
 
@@ -25,7 +25,7 @@ class CAVIAConfig(GradientSettings):
 
     num_context: Count = 5
     """Size of the context vector, which is zero before adaptation."""
-    num_inner_steps: WholeNumber = 1
+    num_inner_steps: NumSteps = 1
     """Gradient steps of the context in training."""
     inner_lr: Positive = 1.0
     """Learning rate of the context, for the mean loss over all points."""

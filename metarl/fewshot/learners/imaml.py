@@ -16,12 +16,7 @@ from metarl.fewshot.contract.settings import require_shared_norm
 from metarl.fewshot.data.batches import FewShotBatch
 from metarl.optim.trust_region import conjugate_gradient
 from metarl.parameters import Params, flatten, unflatten
-from metarl.validation import (
-    Count,
-    NonNegative,
-    Positive,
-    WholeNumber,
-)
+from metarl.validation import NonNegative, NumPasses, NumSteps, Positive
 
 __all__ = ["IMAML", "IMAMLConfig", "implicit_gradient"]
 
@@ -32,13 +27,13 @@ _CG_TOLERANCE = 1e-20  # stop by cg_iterations only
 class IMAMLConfig(GradientSettings):
     """Settings of implicit MAML."""
 
-    num_inner_steps: WholeNumber = 16
+    num_inner_steps: NumSteps = 16
     """Gradient steps of adaptation; memory does not grow with them."""
     inner_lr: Positive = 0.01
     """Learning rate of adaptation, for the mean loss over all points."""
     regularization: Positive = 1.0
     """λ: adaptation minimizes the loss plus λ/2 times the squared distance from the start."""
-    cg_iterations: Count = 5
+    cg_iterations: NumPasses = 5
     """Conjugate-gradient iterations for the implicit gradient."""
     cg_damping: NonNegative = 0.0
     """Added to λ in the implicit gradient, not in adaptation: larger values reduce the influence of

@@ -17,7 +17,7 @@ from metarl.fewshot.contract.gradient import (
     Mode,
     StepWeights,
 )
-from metarl.validation import Positive, WholeNumber
+from metarl.validation import NumSteps, Positive, WholeNumber
 
 __all__ = [
     "BOIL",
@@ -39,7 +39,7 @@ __all__ = [
 class _MultiStepSettings(GradientSettings):
     """Settings of all variants."""
 
-    num_inner_steps: WholeNumber = 1
+    num_inner_steps: NumSteps = 1
     """Gradient steps of adaptation in training; 0 pre-trains one net on all tasks."""
     inner_lr: Positive = 0.01
     """Learning rate of adaptation, or initial value of learned rates, for the mean loss over all
@@ -140,7 +140,7 @@ class MetaSGDConfig(_PathSettings):
 class MAMLPlusPlusConfig(_PathSettings):
     """Settings of MAML++."""
 
-    num_inner_steps: WholeNumber = 5
+    num_inner_steps: NumSteps = 5
     """Gradient steps of adaptation in training; 0 pre-trains one net on all tasks."""
 
     @property

@@ -14,7 +14,7 @@ from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.nn.lstm_cell import LSTMState, init_lstm, lstm_step
 from metarl.parameters import Params
-from metarl.validation import Count
+from metarl.validation import NumPasses
 
 __all__ = ["MatchingNet", "MatchingNetConfig", "attention_logits", "encode_query", "encode_support"]
 
@@ -26,7 +26,7 @@ class MatchingNetConfig(FewShotSettings):
     full_context: bool = True
     """Whether embeddings depend on the whole support set, through a bidirectional and an attention
     LSTM."""
-    processing_steps: Count = 3
+    processing_steps: NumPasses = 3
     """Steps of the attention LSTM."""
 
     def check_combinations(self) -> None:

@@ -27,7 +27,7 @@ from metarl.fewshot.contract.settings import FewShotSettings, require_classes, r
 from metarl.fewshot.data.batches import FewShotBatch, LabeledSet, ProtocolFacts
 from metarl.nn.mlp import init_mlp
 from metarl.parameters import Params
-from metarl.validation import Count
+from metarl.validation import Count, NumPasses
 
 __all__ = ["PointTasks", "Transfer", "TransferConfig"]
 
@@ -56,7 +56,7 @@ class TransferConfig(FewShotSettings):
 
     batch_points: Count = 64
     """Labeled points per iteration; training does not use meta_batch_size."""
-    head_steps: Count = 100
+    head_steps: NumPasses = 100
     """Gradient steps of a new head, which starts at zero."""
     head_decay: Annotated[float, Interval(ge=0, le=_MAX_DECAY)] = 0.001
     """Weight decay of a head: coefficient of ½‖weights‖² in its loss."""

@@ -1,4 +1,4 @@
-"""Copies of environments: deep copies and pickles continue identically, or one sentence says why."""
+"""Copies of environments continue identically; if they cannot be made, one sentence says why."""
 
 from __future__ import annotations
 

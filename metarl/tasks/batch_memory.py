@@ -1,0 +1,33 @@
+"""Rejection of batches of environments that cannot fit into memory."""
+
+from __future__ import annotations
+
+from gymnasium import spaces
+
+from metarl.devices import require_memory
+from metarl.tasks.family import TaskFamily
+
+__all__ = ["require_batch_memory"]
+
+_BYTES_PER_NUMBER = 4
+_MAX_STEPS = 64  # later steps may never happen, since episodes can end early
+
+
+def require_batch_memory(family: TaskFamily, num_tasks: int, num_envs: int) -> None:
+    """Reject environments whose first observations and actions exceed the machine's memory.
+
+    Args:
+        family: where the tasks come from.
+        num_tasks: N.
+        num_envs: E, environments of each task.
+
+    Raises:
+        ValueError: stating both sizes.
+    """
+    size = spaces.flatdim(family.observation_space) + spaces.flatdim(family.action_space)
+    num_steps = min(family.horizon, _MAX_STEPS)
+    require_memory(
+        f"{num_tasks:,} tasks with {num_envs:,} environments each",
+        float(_BYTES_PER_NUMBER) * size * num_steps * num_tasks * num_envs,
+        remedy="use fewer tasks or episodes",
+    )
