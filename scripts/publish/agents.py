@@ -21,7 +21,7 @@ from metarl.scripts.publish.folder import (
 )
 from metarl.statistics.bootstrap import Estimate
 
-__all__ = ["agents_table", "publish_agent"]
+__all__ = ["agents_table", "estimate_text", "own_scores", "publish_agent"]
 
 _COLUMNS = (
     "environment", "agent", "tasks × runs", "random", "the agent", "each run", "oracle",
@@ -139,12 +139,13 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
     link = f"[{folder.name}]({folder.parent.name}/{folder.name})"
     count = f"{len(evaluation.tasks)} × {len(evaluation.runs)}"
     stages = "<br>".join(
-        f"{name} {_shown(evaluation.estimate(scores))}" for name, scores in _own_scores(evaluation)
+        f"{name} {estimate_text(evaluation.estimate(scores))}"
+        for name, scores in own_scores(evaluation)
     )
     if evaluation.environment.startswith(_WITH_REGRET):
         regret = evaluation.reference("oracle") - evaluation.scores(-1)
-        stages += f"<br>regret {_shown(evaluation.estimate(regret))}"
-    last = _own_scores(evaluation)[-1][1]
+        stages += f"<br>regret {estimate_text(evaluation.estimate(regret))}"
+    last = own_scores(evaluation)[-1][1]
     each = ", ".join(number_text(float(mean)) for mean in last.mean(-1)) if len(last) > 1 else ""
     random, oracle = (_reference(evaluation, name) for name in ("random", "oracle"))
     published = _PUBLISHED.get(evaluation.environment, "")
@@ -152,7 +153,7 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _own_scores(evaluation: Evaluation) -> list[tuple[str, Scores]]:
+def own_scores(evaluation: Evaluation) -> list[tuple[str, Scores]]:
     """Stages by name (of many episodes only the first and the last), and all episodes together."""
     rows = [(name, evaluation.scores(k)) for k, name in enumerate(evaluation.stages)]
     together = evaluation.trial_returns
@@ -165,9 +166,10 @@ def _own_scores(evaluation: Evaluation) -> list[tuple[str, Scores]]:
 def _reference(evaluation: Evaluation, name: str) -> str:
     if name not in evaluation.references:
         return "none"
-    return _shown(evaluation.estimate(evaluation.reference(name)))
+    return estimate_text(evaluation.estimate(evaluation.reference(name)))
 
 
-def _shown(estimate: Estimate) -> str:
+def estimate_text(estimate: Estimate) -> str:
+    """A mean with its interval."""
     value, interval = interval_text(estimate)
     return f"{value} [{interval}]"

@@ -29,7 +29,7 @@ from metarl.scripts.publish.folder import (
 from metarl.storage.checkpoints import copy_without_optimizer
 from metarl.storage.files import read_json_object
 
-__all__ = ["fewshot_table", "publish_fewshot"]
+__all__ = ["fewshot_table", "publish_fewshot", "scores_text", "table_order", "tested_on"]
 
 _DATA_DIR = "data"  # replaces the local folder in published commands
 _SHOWN_STEPS = (1, 10)  # in addition to the number in training
@@ -95,7 +95,7 @@ def fewshot_table(out: Path) -> list[str]:
     results = [(file.parent, _read(file)) for file in out.glob("*/*/evaluation-*.json")]
     if not results:
         return []
-    results.sort(key=lambda result: (result[0], *_order(result[1])))
+    results.sort(key=lambda result: (result[0], *table_order(result[1])))
     return [
         "Final models on unseen tasks: accuracy in percent, or mean squared error for sinusoids.",
         "For learners that adapt by steps, the score is given after several numbers of steps. With",
@@ -109,7 +109,7 @@ def fewshot_table(out: Path) -> list[str]:
     ]
 
 
-def _order(measured: MeasuredRuns) -> tuple[bool, str, int, int, int]:
+def table_order(measured: MeasuredRuns) -> tuple[bool, str, int, int, int]:
     """Sorting key of the table: the test split first, then ways, shots and queries."""
     protocol = measured.protocol
     split, ways, shots = str(protocol["split"]), int(protocol["ways"]), int(protocol["shots"])
@@ -175,7 +175,8 @@ def _queries(protocol: Mapping[str, Any]) -> int:
     return int(number) if unit == "per class" else 0
 
 
-def _tested_on(stored: MeasuredRuns) -> str:
+def tested_on(stored: MeasuredRuns) -> str:
+    """Ways, shots and queries of the test tasks, in words."""
     words = _episodes_in_words(stored.protocol, stored.first.metric)
     if stored.first.metric == "mse":
         return words
@@ -220,10 +221,10 @@ def _row(folder: Path, stored: MeasuredRuns) -> str:
     cells = [
         stored.first.dataset + split,
         link,
-        _tested_on(stored),
+        tested_on(stored),
         f"{protocol['num_tasks']} × {len(stored.runs)}",
         _training(folder, config, int(protocol["iterations"])),
-        _shown(stored, settings),
+        scores_text(stored, settings),
         norm,
         published_figure(stored.first.dataset, learner, ways, shots) if not split else "",
     ]
@@ -241,7 +242,7 @@ def _training(folder: Path, config: Mapping[str, Any], iterations: int) -> str:
     return f"{trained}{iterations:,} iterations, {minutes:.0f} min ({config['device']})"
 
 
-def _shown(stored: MeasuredRuns, settings: Mapping[str, Any]) -> str:
+def scores_text(stored: MeasuredRuns, settings: Mapping[str, Any]) -> str:
     """Means and intervals after 1 and 10 steps, and after the steps of training or of the test.
 
     Reptile's steps in training use minibatches and differ from its steps in the test.

@@ -6,10 +6,9 @@ of its own if one exists, for example the changelog, and otherwise a copy of the
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 __all__ = ["COPIES", "PAGES", "PAGES_OF_FILES", "folder_page", "linked_files", "site_links"]
@@ -48,16 +47,17 @@ def _outside_links(markdown: str, source: str) -> Iterator[tuple[re.Match[str], 
             yield match, path
 
 
-def linked_files(markdown: str, source: str, root: Path) -> set[str]:
+def linked_files(markdown: str, source: str, shown: Mapping[str, str], root: Path) -> set[str]:
     """Files and folders of the repository that the site must hold for a page's links.
 
     Args:
         markdown: text of the page.
         source: path of the page in the repository.
+        shown: the page of the site for each file or folder that has one.
         root: the repository.
     """
     paths = {path for _, path in _outside_links(markdown, source)}
-    return {path for path in paths if path not in PAGES_OF_FILES and (root / path).exists()}
+    return {path for path in paths if path not in shown and (root / path).exists()}
 
 
 def folder_page(folder: str, files: Iterable[str]) -> str:
@@ -70,7 +70,7 @@ def folder_page(folder: str, files: Iterable[str]) -> str:
     return "\n".join([f"# {folder}", "", *(f"- [{name}]({name})" for name in sorted(files)), ""])
 
 
-def site_links(markdown: str, source: str, page: str, root: Path) -> str:
+def site_links(markdown: str, source: str, page: str, shown: Mapping[str, str], root: Path) -> str:
     """Replace links to files outside docs/ by links within the site.
 
     A link to something that does not exist is left as it is, so that a strict build rejects it.
@@ -79,15 +79,17 @@ def site_links(markdown: str, source: str, page: str, root: Path) -> str:
         markdown: text of the page.
         source: path of the page in the repository.
         page: path of the page on the site, for example "guides/train.md".
+        shown: the page of the site for each file or folder that has one.
         root: the repository.
     """
     parts, end = [], 0
     for match, path in _outside_links(markdown, source):
-        target = PAGES_OF_FILES.get(path)
+        target = shown.get(path)
         if target is None and (root / path).exists():
             target = f"{COPIES}/{path}" + ("/index.md" if (root / path).is_dir() else "")
         if target is not None:
-            relative = os.path.relpath(target, posixpath.dirname(page) or ".")
-            parts += [markdown[end : match.start()], Path(relative).as_posix()]
+            file, hash_mark, section = target.partition("#")
+            relative = posixpath.relpath(file, posixpath.dirname(page) or ".")
+            parts += [markdown[end : match.start()], relative, hash_mark, section]
             end = match.end()
     return "".join([*parts, markdown[end:]])
