@@ -30,6 +30,7 @@ from metarl.rl.objectives import (
 )
 from metarl.rl.players import PolicyPlayer
 from metarl.rl.policies import make_policy
+from metarl.rl.projection import RandomProjection
 from metarl.rollouts.episodes import Episodes, collect
 from metarl.seeding import torch_generator
 from metarl.tasks.family import TaskFamily
@@ -85,6 +86,9 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         self.policy = make_policy(
             family.observation_space,
             family.action_space,
+            policy_net=config.policy_net,
+            images=family.observation_images,
+            scale_observations=config.scale_observations,
             hidden_sizes=config.hidden_sizes,
             activation=config.activation,
             initial_std=config.initial_std,
@@ -93,6 +97,10 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         )
         initial = self.policy.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params = {name: p.to(self.device) for name, p in initial.items()}
+        scaling = self.policy.scaling
+        self._baseline_features: Callable[[Tensor], Tensor] | None = scaling
+        if config.baseline == "projection":
+            self._baseline_features = RandomProjection(family.observation_space.shape[0], scaling)
         objective = {"log_prob": log_prob_loss, "likelihood_ratio": ratio_loss}
         self._inner = InnerLoop(
             loss=objective[config.inner_objective](self.policy),
@@ -196,7 +204,8 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
             action_log_probs(self.policy, params, episodes),
             gamma=config.gamma,
             gae_lambda=config.gae_lambda,
-            baseline=config.baseline,
+            baseline="none" if config.baseline == "none" else "linear",
+            features=self._baseline_features,
             normalize=config.normalize_advantages,
             bootstrap_truncated=config.bootstrap_truncated,
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
 from metarl.nn.mlp import Activation
 from metarl.rl.objectives import InnerObjective
+from metarl.rl.policy_nets import chosen_policy_net, require_policy_net
+from metarl.tasks.family import TaskFamily
 from metarl.validation import (
     Count,
     NonNegative,
@@ -21,6 +24,9 @@ from metarl.validation import (
 )
 
 __all__ = ["MAMLTRPOConfig"]
+
+_MAX_LINEAR_SIZE = 1000
+"""Longest observation of the linear baseline, whose cost grows with the cube of the length."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,20 @@ class MAMLTRPOConfig(Settings):
     """Discount per step."""
     gae_lambda: UnitInterval = 1.0
     """λ of generalized advantage estimation; 1: return minus baseline."""
-    baseline: Literal["linear", "none"] = "linear"
-    """Baseline of the returns; linear: fitted to the batch of each task."""
+    baseline: Literal["auto", "linear", "projection", "none"] = "auto"
+    """Baseline of the returns, fitted to the batch of each task; linear: to observations, their
+    squares and time; projection: the same with 64 fixed random projections of the observations;
+    auto: linear, or projection if there are images of pixels or more than 1000 numbers."""
     normalize_advantages: bool = True
     """Normalize the advantages of each task to mean 0 and standard deviation 1."""
     bootstrap_truncated: bool = False
     """Bootstrap from the baseline's value when an episode is truncated at the horizon."""
+    policy_net: str = "auto"
+    """Network of the policy; mlp: a perceptron; cnn: a convolutional net for images, and a
+    perceptron; module:factory: a torch module of your own; auto: cnn if there are images of
+    pixels, else mlp."""
+    scale_observations: bool = True
+    """Divide images by their maximum, and scale bounded numbers beyond ±10 to [−1, 1]."""
     hidden_sizes: tuple[Count, ...] = (100, 100)
     """Sizes of the policy's hidden layers."""
     activation: Activation = "relu"
@@ -82,3 +96,32 @@ class MAMLTRPOConfig(Settings):
     chunk_size: Count | None = 8
     """Tasks differentiated at a time; None: all. Fewer tasks need less memory, and can be faster
     on a CPU."""
+
+    absent_settings: ClassVar[Mapping[str, object]] = {
+        "policy_net": "mlp",
+        "scale_observations": False,
+    }
+    """Values of settings that checkpoints of earlier versions do not contain."""
+
+    def check_combinations(self) -> None:
+        """Reject an unknown network.
+
+        Raises:
+            ValueError: with the choices.
+        """
+        require_policy_net(self.policy_net)
+
+    def for_family(self, family: TaskFamily) -> MAMLTRPOConfig:
+        """The settings with network and baseline chosen for the family's observations.
+
+        Raises:
+            ValueError: if the network needs images and there are none.
+        """
+        baseline = self.baseline
+        if baseline == "auto":
+            is_long = family.observation_space.shape[0] > _MAX_LINEAR_SIZE
+            is_image = any(image.is_pixels for image in family.observation_images)
+            baseline = "projection" if is_long or is_image else "linear"
+        return replace(
+            self, baseline=baseline, policy_net=chosen_policy_net(self.policy_net, family)
+        )

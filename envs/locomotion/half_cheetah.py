@@ -19,7 +19,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from metarl.rl.action_heads import ActionHead
-from metarl.rl.policies import PerceptronPolicy
+from metarl.rl.networks import PerceptronNetwork
+from metarl.rl.policies import NetworkPolicy
 from metarl.storage.checkpoints import load_checkpoint, select_tensors
 from metarl.tasks.family import listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
@@ -268,10 +269,11 @@ def velocity_actions(joints: Tensor, targets: Tensor) -> Tensor:
 
 
 @cache
-def _policy(device: torch.device) -> tuple[PerceptronPolicy, dict[str, Tensor]]:
+def _policy(device: torch.device) -> tuple[NetworkPolicy, dict[str, Tensor]]:
     tensors, header = load_checkpoint(_CHECKPOINT, agent="maml-trpo", environment=_TRAINED_ON)
     config = header["config"]
     head = ActionHead(spaces.Box(-1.0, 1.0, (6,)), action_divisor=config["action_divisor"])
-    policy = PerceptronPolicy(18, head, tuple(config["hidden_sizes"]), config["activation"])
+    sizes = (18, *config["hidden_sizes"], head.size)
+    policy = NetworkPolicy(PerceptronNetwork(sizes, config["activation"]), head)
     like = {name: p.to(device) for name, p in policy.init(torch.Generator()).items()}
     return policy, select_tensors(_CHECKPOINT, tensors, "parameters", like)

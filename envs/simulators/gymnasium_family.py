@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import TaskFamily
+from metarl.tasks.observations import find_images, flat_box, selected_space
 from metarl.tasks.spaces import Tasks, space_bounds
 from metarl.validation import unknown_name
 
@@ -74,6 +74,8 @@ class GymnasiumFamily(TaskFamily):
     """An id for `gymnasium.make`, optionally with "module:" in front."""
     env_kwargs: Mapping[str, Any] = {}
     """Keyword arguments of the environment's constructor."""
+    observation_keys: tuple[str, ...] | None = None
+    """Keys of Dict observations to use, such as ("direction", "image"); None: all of them."""
     has_success: bool = False
     """Whether `info["success"]` states at each step if the task is solved."""
     num_workers: int | None = None
@@ -104,7 +106,8 @@ class GymnasiumFamily(TaskFamily):
         if hasattr(self, "env_id"):
             self._spec = _bare_spec(self.env_id, self.env_kwargs)
         env = self.make_env(space_bounds(self.task_space)[0])
-        self.observation_space = _flat_box(env.observation_space)
+        observed = selected_space(env.observation_space, self.observation_keys)
+        self.observation_space, self.observation_images = flat_box(observed), find_images(observed)
         self.action_space = _action_space(env.action_space)
         env.close()
         if not hasattr(self, "horizon"):
@@ -197,22 +200,6 @@ def _time_limit(env_id: str) -> int:
     if limit is None:
         raise ValueError(f"horizon must be set: {env_id} is registered without max_episode_steps")
     return limit
-
-
-def _flat_box(space: gymnasium.Space[Any]) -> spaces.Box:
-    """The float32 space of observations after `gymnasium.spaces.flatten`."""
-    try:
-        flat = spaces.flatten_space(space) if space.is_np_flattenable else None
-    except (NotImplementedError, AttributeError, ValueError):
-        flat = None  # a part that is not an array, such as Text; None; or an empty Dict
-    if not isinstance(flat, spaces.Box):
-        raise ValueError(
-            f"observation_space must flatten to a fixed number of numbers, got {space}; select the "
-            "numeric part in make_env, for instance with gymnasium.wrappers.FilterObservation"
-        )
-    with np.errstate(over="ignore"):  # bounds beyond float32 become infinite
-        low, high = flat.low.astype(np.float32), flat.high.astype(np.float32)
-    return spaces.Box(low, high, dtype=np.float32)
 
 
 def _action_space(space: gymnasium.Space[Any]) -> gymnasium.Space[Any]:

@@ -73,8 +73,12 @@ def default_settings(agent_type: type[Any]) -> Any:
 def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> Any:
     """The settings of an agent, resolved: `action_divisor` None becomes the family's value.
 
+    Settings that depend on the family in other ways define `for_family(family)`, which returns the
+    resolved settings.
+
     Raises:
         TypeError: if the class lacks part of its declaration, or `config` is of another type.
+        ValueError: if a setting does not fit the family.
     """
     require_declared(agent_type)
     where, settings_type = agent_type.__name__, agent_type.config_type
@@ -87,7 +91,7 @@ def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> An
         )
     if hasattr(config, "action_divisor") and config.action_divisor is None:
         config = replace(config, action_divisor=family.action_scale)
-    return config
+    return config.for_family(family) if hasattr(config, "for_family") else config
 
 
 def require_metrics(

@@ -134,6 +134,7 @@ def policy_batch(
     gamma: float = 0.99,
     gae_lambda: float = 1.0,
     baseline: Literal["linear", "none"] = "linear",
+    features: Callable[[Tensor], Tensor] | None = None,
     normalize: bool = True,
     bootstrap_truncated: bool = False,
 ) -> PolicyBatch:
@@ -146,6 +147,8 @@ def policy_batch(
         gamma: discount per step.
         gae_lambda: λ of the advantage estimate.
         baseline: "linear": fitted to this batch, task by task; "none": values are zero.
+        features: maps observations [..., O] to the numbers that the baseline is fitted to; None:
+            the observations themselves.
         normalize: give the advantages of each task mean 0 and standard deviation 1.
         bootstrap_truncated: bootstrap from the baseline's value when an episode is truncated. The
             published methods use the value 0 after the horizon.
@@ -156,9 +159,10 @@ def policy_batch(
     ends = episodes.terminated | episodes.truncated
     if baseline == "linear":
         returns = discounted_returns(episodes.rewards, ends, gamma)
-        values = linear_feature_values(episodes.observations, returns, episodes.mask)
+        observed = episodes.observations if features is None else features(episodes.observations)
+        values = linear_feature_values(observed, returns, episodes.mask)
     else:
-        values = torch.zeros_like(episodes.observations[..., 0])
+        values = episodes.rewards.new_zeros(episodes.observations.shape[:-1])
     terminated, truncated = episodes.terminated, episodes.truncated
     if not bootstrap_truncated:
         terminated, truncated = ends, torch.zeros_like(ends)

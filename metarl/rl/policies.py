@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import gymnasium
 import torch
 from torch import Tensor
 
-from metarl.nn.mlp import Activation, activation_function, init_mlp, mlp
+from metarl.nn.mlp import Activation
 from metarl.rl.action_heads import ActionHead
 from metarl.rl.distributions import Distribution
+from metarl.rl.networks import Network
+from metarl.rl.observation_scaling import ObservationScaling
+from metarl.rl.policy_nets import make_network
+from metarl.tasks.observations import ImageColumns
 
-__all__ = ["PerceptronPolicy", "Policy", "make_policy"]
+__all__ = ["NetworkPolicy", "Policy", "make_policy"]
 
 
 class Policy(Protocol):
@@ -32,24 +37,26 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-class PerceptronPolicy:
-    """A multilayer perceptron with an action head, whose standard deviation ignores the state.
+class NetworkPolicy:
+    """A network with an action head, whose standard deviation ignores the state.
 
     Source: Duan et al. 2016 (arXiv:1604.06778), app.; Finn et al. 2017 (arXiv:1703.03400).
     """
 
-    observation_size: int
+    network: Network
     head: ActionHead
-    hidden_sizes: tuple[int, ...] = (100, 100)
-    activation: Activation = "relu"
+    scaling: Callable[[Tensor], Tensor] | None = field(default=None, compare=False)
+    """Applied to observations first, such as `ObservationScaling`; None leaves them unchanged."""
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        params = init_mlp((self.observation_size, *self.hidden_sizes, self.head.size), generator)
-        return params | self.head.init(generator.device)
+        return self.network.init(generator) | self.head.init(generator.device)
 
     def distribution(self, params: dict[str, Tensor], observations: Tensor) -> Distribution:
-        task_axes = params["bias_0"].dim() - 1
-        outputs = _perceptron(params, observations, self.activation, task_axes)
+        if self.scaling is not None:
+            observations = self.scaling(observations)
+        outputs = self.network.outputs(
+            {name: p for name, p in params.items() if name != "log_std"}, observations
+        )
         log_std = params.get("log_std")
         if log_std is not None:
             middle = (1,) * (outputs.dim() - log_std.dim())
@@ -61,31 +68,45 @@ def make_policy(
     observation_space: gymnasium.Space[object],
     action_space: gymnasium.Space[object],
     *,
+    policy_net: str = "mlp",
+    images: Sequence[ImageColumns] = (),
+    scale_observations: bool = True,
     hidden_sizes: tuple[int, ...] = (100, 100),
     activation: Activation = "relu",
     initial_std: float = 1.0,
     min_std: float = 1e-6,
     action_divisor: float | None = None,
-) -> PerceptronPolicy:
+) -> NetworkPolicy:
     """The policy for the spaces; see `ActionHead` for its distribution and units.
 
+    Args:
+        observation_space: a flat Box.
+        action_space: built from Box, Discrete, MultiDiscrete and MultiBinary.
+        policy_net: mlp, cnn, or module:factory; see `make_network`.
+        images: the columns of observations that are images.
+        scale_observations: whether `ObservationScaling` scales observations.
+        hidden_sizes: hidden layers of the network.
+        activation: of the hidden layers.
+        initial_std: see `ActionHead`.
+        min_std: see `ActionHead`.
+        action_divisor: see `ActionHead`.
+
     Raises:
-        TypeError: if observations are not a flat Box, or the action space is not built from Box,
-            Discrete, MultiDiscrete and MultiBinary.
+        TypeError: if a space is of another kind.
+        ValueError: if the network cannot be made.
     """
     if not isinstance(observation_space, gymnasium.spaces.Box):
         raise TypeError(f"observation_space must be a Box, got {observation_space}")
     if len(observation_space.shape) != 1:
         raise TypeError(f"observation_space must be flat, got shape {observation_space.shape}")
     head = ActionHead(action_space, initial_std, min_std, action_divisor)
-    return PerceptronPolicy(observation_space.shape[0], head, hidden_sizes, activation)
-
-
-def _perceptron(
-    params: dict[str, Tensor], observations: Tensor, activation: str, task_axes: int
-) -> Tensor:
-    """Apply the network to observations with any number of axes between tasks and features."""
-    middle = observations.shape[task_axes:-1]
-    flat = observations.flatten(task_axes, -2) if middle else observations.unsqueeze(-2)
-    outputs = mlp(params, flat, activation_function(activation))
-    return outputs.unflatten(task_axes, middle) if middle else outputs.squeeze(-2)
+    network = make_network(
+        policy_net,
+        observation_size=observation_space.shape[0],
+        images=images,
+        num_outputs=head.size,
+        hidden_sizes=hidden_sizes,
+        activation=activation,
+    )
+    scaling = ObservationScaling(observation_space, images, enabled=scale_observations)
+    return NetworkPolicy(network, head, scaling)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metarl.devices import require_memory
 from metarl.seeding import numpy_generator
+from metarl.tasks.observations import ImageColumns
 from metarl.tasks.spaces import Tasks, TaskSpace, check_rows, space_bounds
 from metarl.tasks.structure import Structure
 from metarl.validation import require_at_least, unknown_name
@@ -132,7 +133,9 @@ class TaskFamily(ABC):
     """Caveat for comparisons with published results; empty for most variants."""
     task_space: TaskSpace
     observation_space: spaces.Box
-    """Flat and float32, with one-hot discrete parts."""
+    """Flat, with one-hot discrete parts; float32, or uint8 if it consists of images of bytes."""
+    observation_images: tuple[ImageColumns, ...] = ()
+    """The columns of observations that are images; convolutional networks restore their shape."""
     action_space: gymnasium.Space[Any]
     horizon: int
     behavior: Behavior = "video"

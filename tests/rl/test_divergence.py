@@ -27,7 +27,7 @@ from metarl.bilevel.rules import sgd
 from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.distributions import Categorical, DiagonalGaussian, Distribution
 from metarl.rl.objectives import PolicyBatch, adapted_fisher_product, log_prob_loss, mean_kl
-from metarl.rl.policies import PerceptronPolicy, Policy
+from metarl.rl.policies import NetworkPolicy, Policy
 
 
 def moved_parameters(params: Params) -> Params:
@@ -199,7 +199,7 @@ def test_the_fisher_product_of_the_first_environments_ignores_the_others():
 class ContextPolicy:
     """A policy that also observes a context, one for each task."""
 
-    network: PerceptronPolicy
+    network: NetworkPolicy
 
     def distribution(self, params: Params, observations: Tensor) -> DiagonalGaussian:
         context = params["context"]

@@ -11,14 +11,14 @@ from policies import categorical_policy, gaussian_policy
 from torch import Tensor
 
 from metarl.rl.distributions import Categorical, DiagonalGaussian
-from metarl.rl.policies import PerceptronPolicy, make_policy
+from metarl.rl.policies import NetworkPolicy, make_policy
 
 GAUSSIAN = gaussian_policy(3, 2, hidden_sizes=(8, 6), activation="tanh", initial_std=0.7)
 CATEGORICAL = categorical_policy(3, 4, hidden_sizes=(8,), activation="tanh")
 both = pytest.mark.parametrize("policy", [GAUSSIAN, CATEGORICAL], ids=["gaussian", "categorical"])
 
 
-def with_head(**settings: float) -> PerceptronPolicy:
+def with_head(**settings: float) -> NetworkPolicy:
     return replace(GAUSSIAN, head=replace(GAUSSIAN.head, **settings))
 
 
@@ -30,7 +30,7 @@ def randn(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
 
 
-def params_of(policy: PerceptronPolicy, seed: int = 0) -> dict[str, Tensor]:
+def params_of(policy: NetworkPolicy, seed: int = 0) -> dict[str, Tensor]:
     """Initial parameters, shaken so that no two tasks and no two entries agree. float64."""
     initial = policy.init(generator(seed))
     return {
@@ -39,7 +39,7 @@ def params_of(policy: PerceptronPolicy, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def stacked(policy: PerceptronPolicy, num_tasks: int) -> dict[str, Tensor]:
+def stacked(policy: NetworkPolicy, num_tasks: int) -> dict[str, Tensor]:
     single = [params_of(policy, seed) for seed in range(num_tasks)]
     return {name: torch.stack([p[name] for p in single]) for name in single[0]}
 
@@ -92,7 +92,7 @@ def test_action_divisor_leaves_ratios_and_divergences_as_they_were():
     observations, actions = randn(4, 5, 3, seed=7), randn(4, 5, 2, seed=8)
     old, new = params_of(GAUSSIAN, 0), params_of(GAUSSIAN, 1)
 
-    def ratio_and_kl(policy: PerceptronPolicy, taken: Tensor) -> tuple[Tensor, Tensor]:
+    def ratio_and_kl(policy: NetworkPolicy, taken: Tensor) -> tuple[Tensor, Tensor]:
         before = policy.distribution(old, observations)
         after = policy.distribution(new, observations)
         return after.log_prob(taken) - before.log_prob(taken), after.kl_from(before)
@@ -170,7 +170,7 @@ def test_make_policy_takes_a_gaussian_for_boxes():
 
 def test_make_policy_takes_a_categorical_for_discrete_actions():
     policy = make(spaces.Box(-1, 1, (3,)), spaces.Discrete(4))
-    assert policy.hidden_sizes == (8,)
+    assert policy.network.sizes == (3, 8, 4)
     distribution = policy.distribution(policy.init(generator()), torch.zeros(5, 3))
     assert isinstance(distribution, Categorical)
     assert distribution.logits.shape == (5, 4)

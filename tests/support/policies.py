@@ -6,7 +6,8 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.rl.action_heads import ActionHead
-from metarl.rl.policies import PerceptronPolicy
+from metarl.rl.networks import PerceptronNetwork
+from metarl.rl.policies import NetworkPolicy
 
 
 def gaussian_policy(
@@ -15,12 +16,12 @@ def gaussian_policy(
     hidden_sizes: tuple[int, ...] = (100, 100),
     activation: Any = "relu",
     **settings: float,
-) -> PerceptronPolicy:
+) -> NetworkPolicy:
     """Normal actions in [−1, 1]; settings of the head."""
     space = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
-    return PerceptronPolicy(
-        observation_size, ActionHead(space, **settings), hidden_sizes, activation
-    )
+    head = ActionHead(space, **settings)
+    sizes = (observation_size, *hidden_sizes, head.size)
+    return NetworkPolicy(PerceptronNetwork(sizes, activation), head)
 
 
 def categorical_policy(
@@ -28,7 +29,8 @@ def categorical_policy(
     num_actions: int,
     hidden_sizes: tuple[int, ...] = (100, 100),
     activation: Any = "relu",
-) -> PerceptronPolicy:
+) -> NetworkPolicy:
     """One of finitely many actions."""
     head = ActionHead(spaces.Discrete(num_actions))
-    return PerceptronPolicy(observation_size, head, hidden_sizes, activation)
+    sizes = (observation_size, *hidden_sizes, head.size)
+    return NetworkPolicy(PerceptronNetwork(sizes, activation), head)
