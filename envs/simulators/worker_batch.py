@@ -253,6 +253,7 @@ def _layout(family: TaskSetter, tasks: Tasks, num_envs: int, num_shards: int) ->
         num_shards=num_shards,
         task_size=tasks.shape[1],
         observation_size=family.observation_space.shape[0],
+        observation_dtype=str(family.observation_space.dtype),
         action_shape=actions.row_shape,
         action_dtype=str(actions.dtype),
     )

@@ -26,6 +26,7 @@ from gymnasium.error import DependencyNotInstalled
 from numpy.typing import NDArray
 
 from metarl.tasks.actions import ActionLayout
+from metarl.tasks.observations import selected_space
 
 from .env_results import (
     EnvResultError,
@@ -71,6 +72,8 @@ class TaskSetter(Protocol):
     has_success: bool
     observation_space: spaces.Box
     action_space: gymnasium.Space[Any]
+    observation_keys: tuple[str, ...] | None
+    """Keys of Dict observations to use; None: all."""
 
     @property
     def id(self) -> str:
@@ -101,7 +104,7 @@ class Arrays:
     chosen: NDArray[np.bool_]  # [B], which environments the next command is for
     seeds: NDArray[np.int64]  # [B]
     actions: NDArray[Any]  # [B, A…]
-    observations: NDArray[np.float32]  # [B, O]
+    observations: NDArray[Any]  # [B, O], float32 or uint8
     rewards: NDArray[np.float32]  # [B]
     terminated: NDArray[np.bool_]  # [B]
     truncated: NDArray[np.bool_]  # [B]
@@ -118,6 +121,7 @@ class Layout:
     num_shards: int
     task_size: int
     observation_size: int
+    observation_dtype: str
     action_shape: tuple[int, ...]
     action_dtype: str
 
@@ -153,7 +157,7 @@ class Layout:
             "chosen": (batch, "bool"),
             "seeds": (batch, "int64"),
             "actions": (batch + self.action_shape, self.action_dtype),
-            "observations": ((*batch, self.observation_size), "float32"),
+            "observations": ((*batch, self.observation_size), self.observation_dtype),
             "rewards": (batch, "float32"),
             "terminated": (batch, "bool"),
             "truncated": (batch, "bool"),
@@ -270,7 +274,8 @@ class Shard:
         spare = self._spare[key]
         env = spare.pop() if spare else self._family.make_env(self._task(index))
         self._envs[index], self._keys[index] = env, key
-        reader = ObservationReader(env.observation_space)
+        space = selected_space(env.observation_space, self._family.observation_keys)
+        reader = ObservationReader(space)
         if reader.size != self._layout.observation_size:
             raise ValueError(
                 f"observations of all tasks must have {self._layout.observation_size} numbers, "

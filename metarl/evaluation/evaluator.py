@@ -18,6 +18,7 @@ from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.seeding import derive_seed, torch_generator
 from metarl.tasks.batch_memory import require_batch_memory
 from metarl.tasks.family import BatchEnv, TaskFamily
+from metarl.tasks.observations import float_dtype
 from metarl.tasks.spaces import Tasks
 
 __all__ = ["evaluate", "evaluation_tasks", "play_stages", "stage_names"]
@@ -220,9 +221,8 @@ def _actor(player: Player, deterministic: bool) -> Actor:
     def act(observations: Tensor) -> Tensor:
         lead = observations.shape[:2]
         never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
-        actor_input = ActorInput(
-            observations, None, observations.new_zeros(lead), never, never | deterministic
-        )
+        nothing = observations.new_zeros(lead, dtype=float_dtype(observations))
+        actor_input = ActorInput(observations, None, nothing, never, never | deterministic)
         return player.act(actor_input)
 
     return act

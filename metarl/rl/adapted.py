@@ -20,6 +20,7 @@ from metarl.rl.players import AdaptiveAgent, Player
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
+from metarl.tasks.observations import float_dtype
 
 __all__ = ["ActingAgent", "AdaptedState", "Inputs", "adapted_by", "predicted"]
 
@@ -185,7 +186,7 @@ class _Trials(NamedTuple):
         observations = self.observations[rows, step].unsqueeze(1)
         always = torch.ones(len(rows), 1, dtype=torch.bool, device=observations.device)
         if step == 0:
-            nothing = observations.new_zeros(len(rows), 1)
+            nothing = observations.new_zeros(len(rows), 1, dtype=float_dtype(observations))
             return ActorInput(observations, None, nothing, ~always, always)
         actions, rewards, ends = (
             values[rows, step - 1].unsqueeze(1)

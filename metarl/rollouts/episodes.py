@@ -13,6 +13,7 @@ from torch import Tensor
 from metarl.finite import NonFiniteError
 from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import BatchEnv, Step
+from metarl.tasks.observations import float_dtype
 
 __all__ = [
     "Actor",
@@ -140,7 +141,7 @@ class _EpisodeRecord:
         self._observations = _TimeBuffer(horizon + 1)
         self._observations.append(first_observations)
         self._actions = _TimeBuffer(horizon)
-        self._rewards = _TimeBuffer(horizon, first_observations.dtype)
+        self._rewards = _TimeBuffer(horizon, float_dtype(first_observations))
         self._terminated, self._truncated, self._success = (
             _TimeBuffer(horizon, torch.bool) for _ in range(3)
         )

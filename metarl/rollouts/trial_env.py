@@ -17,6 +17,7 @@ from torch import Tensor
 from metarl.rollouts.trial_inputs import TrialInputs
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import BatchEnv, Step, TaskFamily
+from metarl.tasks.observations import float_dtype
 from metarl.tasks.spaces import Tasks
 from metarl.tasks.wrapper import BatchEnvWrapper, TaskFamilyWrapper
 from metarl.validation import require_at_least
@@ -90,7 +91,7 @@ class _TrialBatch(BatchEnvWrapper):
         if self._last is None or env_mask is None:
             self._episodes = torch.zeros(lead, dtype=torch.int64, device=observations.device)
             self._is_first = begins
-            nothing = observations.new_zeros(lead)
+            nothing = observations.new_zeros(lead, dtype=float_dtype(observations))
             self._last = ActorInput(observations, None, nothing, nothing.bool(), nothing.bool())
         else:
             self._episodes = self._episodes.masked_fill(begins, 0)

@@ -4,7 +4,8 @@ This module alone fixes their order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from metarl.rollouts.trials import ActorInput, Trials
 from metarl.tasks.actions import ActionLayout
+from metarl.tasks.observations import float_dtype
 
 __all__ = ["TrialInputs"]
 
@@ -34,6 +36,8 @@ class TrialInputs:
     action_scale: float | None = None
     """As in `ActionHead`: with None, numbers are in units of their box; with a number, in the
     environment's units, not divided by it."""
+    scaling: Callable[[Tensor], Tensor] | None = field(default=None, compare=False)
+    """Applied to observations, such as `ObservationScaling`; None leaves them unchanged."""
 
     def __post_init__(self) -> None:
         shape = self.observation_space.shape
@@ -64,6 +68,7 @@ class TrialInputs:
                 f"observations must have shape [tasks, envs, {size}], got "
                 f"{tuple(observations.shape)}"
             )
+        observations = self._scaled(observations)
         if actor_input.previous_actions is None:
             unused = observations.new_zeros(
                 *observations.shape[:2], self.size - observations.shape[-1]
@@ -78,15 +83,20 @@ class TrialInputs:
 
     def encode_trials(self, trials: Trials) -> Tensor:
         """Encode whole trials, as the same vectors as in `encode`. Shape [N, E, T, size]."""
+        observations = self._scaled(trials.observations)
         later = self._joined(
-            trials.observations[:, :, 1:],
+            observations[:, :, 1:],
             trials.actions[:, :, :-1],
             trials.rewards[:, :, :-1],
             trials.episode_ends[:, :, :-1],
         )
-        first = trials.observations[:, :, :1]
+        first = observations[:, :, :1]
         unused = first.new_zeros(*first.shape[:3], self.size - first.shape[-1])
         return torch.cat([torch.cat([first, unused], dim=-1), later], dim=2)
+
+    def _scaled(self, observations: Tensor) -> Tensor:
+        scaled = observations if self.scaling is None else self.scaling(observations)
+        return scaled.to(float_dtype(scaled))
 
     def _joined(
         self, observations: Tensor, actions: Tensor, rewards: Tensor, ended: Tensor

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from metarl.rollouts.episodes import require_action_shape, require_env_shape, require_finite_rollout
 from metarl.tasks.family import BatchEnv, Step
+from metarl.tasks.observations import float_dtype
 from metarl.validation import require_at_least
 
 __all__ = ["ActorInput", "TrialActor", "Trials", "collect_trials"]
@@ -221,9 +222,8 @@ def _start(
     lead = (env.num_tasks, env.num_envs)
     require_env_shape("observations", observations, (*lead, *env.observation_space.shape))
     never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
-    actor_input = ActorInput(
-        observations, None, observations.new_zeros(lead), never, never | deterministic
-    )
+    nothing = observations.new_zeros(lead, dtype=float_dtype(observations))
+    actor_input = ActorInput(observations, None, nothing, never, never | deterministic)
     return actor_input, never.to(torch.int64)
 
 

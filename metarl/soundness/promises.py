@@ -87,8 +87,9 @@ def _check_spaces(family: TaskFamily) -> None:
     space_bounds(family.task_space)
     observations, actions = family.observation_space, family.action_space
     is_flat = isinstance(observations, spaces.Box) and len(observations.shape) == 1
-    is_flat_float = is_flat and observations.dtype == np.float32
-    require(is_flat_float, f"observation_space must be a flat float32 Box, is {observations}")
+    has_dtype = is_flat and observations.dtype in (np.float32, np.uint8)
+    needed = "a flat Box of float32 or uint8"
+    require(has_dtype, f"observation_space must be {needed}, is {observations}")
     try:
         ActionLayout(actions)
     except TypeError as error:
@@ -97,10 +98,10 @@ def _check_spaces(family: TaskFamily) -> None:
 
 def _check_observations(probe: Probe, observations: Tensor, when: str) -> None:
     space = probe.family.observation_space
-    wanted = (*probe.shape, *space.shape)
+    wanted, dtype = (*probe.shape, *space.shape), getattr(torch, space.dtype.name)
     require(
-        observations.shape == wanted and observations.dtype == torch.float32,
-        f"observations {when} must be float32 of shape {wanted}, "
+        observations.shape == wanted and observations.dtype == dtype,
+        f"observations {when} must be {space.dtype} of shape {wanted}, "
         f"got {observations.dtype} of shape {tuple(observations.shape)}",
     )
     rows = observations.cpu().numpy()

@@ -13,10 +13,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from torch import Tensor
 
-__all__ = ["ImageColumns", "find_images", "flat_box", "selected_space"]
+__all__ = ["ImageColumns", "find_images", "flat_box", "float_dtype", "selected_space"]
 
 _MIN_PIXELS = 28
 """Shortest side of an image of pixels; smaller arrays are mostly grids of symbols (MiniGrid)."""
@@ -132,6 +133,11 @@ def find_images(space: gymnasium.Space[Any]) -> tuple[ImageColumns, ...]:
             images.append(image)
         first += spaces.flatdim(leaf)
     return tuple(images)
+
+
+def float_dtype(observations: Tensor) -> torch.dtype:
+    """The dtype of rewards and network inputs: the observations' own, or float32 for bytes."""
+    return observations.dtype if observations.is_floating_point() else torch.float32
 
 
 def _height_axis(box: spaces.Box) -> int | None:

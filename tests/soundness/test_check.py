@@ -121,7 +121,7 @@ ATTRIBUTES = [
     (
         {"observation_space": spaces.Box(-10, 10, (1,), np.float64)},
         "spaces agree across tasks",
-        r"observation_space must be a flat float32 Box, is Box\(-10\.0, 10\.0, \(1,\), float64",
+        r"must be a flat Box of float32 or uint8, is Box\(-10\.0, 10\.0, \(1,\), float64",
     ),
     (
         {"action_space": spaces.Text(3)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import pytest
 
@@ -24,7 +25,8 @@ OUT_OF_RANGE = [
     ("hidden_sizes", (8, 0), "must be 1 or more, got 0"),
     ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
     ("inner_objective", "ratio", "must be one of log_prob, likelihood_ratio, got 'ratio'"),
-    ("baseline", "net", "must be one of linear, none, got 'net'"),
+    ("baseline", "net", "must be one of auto, linear, projection, none, got 'net'"),
+    ("policy_net", "conv", "must be one of auto, mlp, cnn, got 'conv'"),
 ]  # fmt: skip
 
 
@@ -48,5 +50,5 @@ def test_settings_at_the_ends_of_their_ranges_are_accepted(settings):
 
 def test_every_setting_with_a_range_is_checked():
     checked = {name for name, _, _ in OUT_OF_RANGE}
-    switches = {"first_order", "normalize_advantages", "bootstrap_truncated"}
-    assert checked == set(MAMLTRPOConfig.__dataclass_fields__) - switches
+    switches = {"first_order", "scale_observations", "normalize_advantages", "bootstrap_truncated"}
+    assert checked == {field.name for field in fields(MAMLTRPOConfig)} - switches

@@ -278,7 +278,9 @@ def test_what_a_family_lacks_or_cannot_use_is_said_in_one_sentence():
     ):
         peculiar(spaces.Sequence(spaces.Discrete(2)))
     text = spaces.Dict(image=spaces.Box(0, 1, (2,)), mission=Mission())
-    with pytest.raises(ValueError, match=r"got Dict\(.* select the numeric part in make_env, for"):
+    with pytest.raises(
+        ValueError, match=r"got Dict\(.* use its numeric part with observation_keys ="
+    ):
         peculiar(text)
     with pytest.raises(ValueError, match=r"^actions must be built from Box, Discrete, .* got Text"):
         peculiar(spaces.Discrete(2), spaces.Text(3))
