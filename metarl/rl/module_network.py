@@ -143,7 +143,7 @@ def find_factory(name: str) -> Factory:
         ValueError: if it does not exist or cannot be called.
     """
     module_name, _, attribute = name.partition(":")
-    module = import_module(module_name, asked_by="policy_net")
+    module = import_module(module_name, option="policy_net")
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise ValueError(
