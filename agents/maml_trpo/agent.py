@@ -30,10 +30,10 @@ from metarl.rl.objectives import (
 )
 from metarl.rl.players import PolicyPlayer
 from metarl.rl.policies import make_policy
-from metarl.rl.projection import RandomProjection
 from metarl.rollouts.episodes import Episodes, collect
 from metarl.seeding import torch_generator
 from metarl.tasks.family import TaskFamily
+from metarl.tasks.observation_features import RandomProjection
 from metarl.tasks.spaces import Tasks
 
 from .config import MAMLTRPOConfig

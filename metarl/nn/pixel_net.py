@@ -84,7 +84,8 @@ class PixelNet:
         if height % side or width % side:
             images = functional.pad(images, (0, -width % side, 0, -height % side))
         split = images.unflatten(-1, (-1, side)).unflatten(-3, (-1, side))
-        return split.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
+        patches: Tensor = split.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
+        return patches
 
 
 def _over_maps(bias: Tensor) -> Tensor:

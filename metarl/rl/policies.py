@@ -15,7 +15,7 @@ from metarl.rl.action_heads import ActionHead
 from metarl.rl.distributions import Distribution
 from metarl.rl.networks import Network
 from metarl.rl.policy_nets import make_network
-from metarl.tasks.observation_scaling import ObservationScaling
+from metarl.tasks.observation_features import ObservationScaling
 from metarl.tasks.observations import ImageColumns
 
 __all__ = ["NetworkPolicy", "Policy", "make_policy"]

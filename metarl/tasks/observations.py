@@ -66,7 +66,7 @@ class ImageColumns:
     def image(self, observations: Tensor) -> Tensor:
         """The image [..., C, H, W] of observations [..., O], not scaled."""
         found = observations[..., self.first : self.first + self.size]
-        found = found.unflatten(-1, self.shape)
+        found = torch.unflatten(found, -1, self.shape)
         lead, axes = observations.dim() - 1, range(len(self.shape))
         pixels = (self.height_axis, self.height_axis + 1)
         order = [axis for axis in axes if axis not in pixels] + list(pixels)

@@ -1,8 +1,9 @@
-"""Scaling of observations for networks and baselines, from the bounds of their space."""
+"""Observations as numbers for networks and baselines: scaling by bounds, and random projection."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,9 +12,12 @@ from torch import Tensor
 
 from metarl.tasks.observations import ImageColumns
 
-__all__ = ["ObservationScaling"]
+__all__ = ["ObservationScaling", "RandomProjection"]
 
 _LARGE, _PRACTICALLY_UNBOUNDED = 10.0, 1e6
+_SEED = 0
+_CHUNK_NUMBERS = 2**25
+"""Numbers that are scaled and projected at a time."""
 
 
 class ObservationScaling:
@@ -56,3 +60,45 @@ class ObservationScaling:
             return observations
         offset, factor = (t.to(observations) for t in (self._offset, self._factor))
         return (observations - offset) * factor
+
+
+class RandomProjection:
+    """Observations [..., O] mapped to a few numbers [..., size], which nearly keep their distances.
+
+        z = P s / √O,   P_ij ~ N(0, 1), the same in every run
+
+    A linear fit on z is a fit in a random subspace of all linear functions of the observation. Its
+    cost does not depend on the resolution of images.
+
+    Source: Ghavamzadeh et al. 2010 (LSTD with random projections, NeurIPS), sec. 3.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        scaling: Callable[[Tensor], Tensor] | None = None,
+        *,
+        size: int = 64,
+    ) -> None:
+        """
+        Args:
+            observation_size: O.
+            scaling: s, applied to observations first, such as `ObservationScaling`; None: s is the
+                observation.
+            size: numbers of a projection.
+        """
+        generator = torch.Generator().manual_seed(_SEED)
+        matrix = torch.randn(observation_size, size, generator=generator)
+        self._matrix, self._scaling = matrix / math.sqrt(observation_size), scaling
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """The projections, float32, on the device of the observations."""
+        self._matrix = self._matrix.to(observations.device)
+        rows = observations.flatten(0, -2)
+        parts = rows.split(max(1, _CHUNK_NUMBERS // rows.shape[-1]))
+        projected = torch.cat([self._projected(part) for part in parts])
+        return torch.unflatten(projected, 0, observations.shape[:-1])
+
+    def _projected(self, rows: Tensor) -> Tensor:
+        scaled = rows if self._scaling is None else self._scaling(rows)
+        return scaled.to(self._matrix.dtype) @ self._matrix

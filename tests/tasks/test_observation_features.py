@@ -14,7 +14,8 @@ sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from pixel_families import OBSERVATIONS
 
-from metarl.tasks.observation_scaling import ObservationScaling
+from metarl.tasks import observation_features
+from metarl.tasks.observation_features import ObservationScaling, RandomProjection
 from metarl.tasks.observations import find_images, flat_box
 
 
@@ -67,3 +68,26 @@ def test_numbers_next_to_an_image_keep_their_own_scale():
     first = {name: find_images(space)[0].first for name in space.spaces}["camera"]
     assert torch.equal(scaled[first : first + 784], torch.ones(784))
     assert sorted(torch.cat([scaled[:first], scaled[first + 784 :]]).tolist()) == [-0.5, 0.25]
+
+
+def test_projections_are_linear_nearly_keep_distances_and_are_computed_in_parts(monkeypatch):
+    size = 3 * 30 * 28
+    points = torch.randint(0, 256, (40, 2, size), dtype=torch.uint8)
+    project = RandomProjection(size, scaling_of("image"))
+    found = project(points)
+    assert found.shape == (40, 2, 64)
+    exact = (points.float() / 255).flatten(0, 1)
+    distances = torch.cdist(exact, exact) / size**0.5
+    ratios = torch.cdist(found.flatten(0, 1), found.flatten(0, 1)) / 8 / distances
+    ratios = ratios[~torch.eye(80, dtype=torch.bool)]
+    assert ratios.min() > 0.6
+    assert ratios.max() < 1.5
+    monkeypatch.setattr(observation_features, "_CHUNK_NUMBERS", 7 * size)
+    assert torch.allclose(RandomProjection(size, scaling_of("image"))(points), found, atol=1e-5)
+
+
+def test_a_projection_without_scaling_takes_the_numbers_themselves():
+    project = RandomProjection(4, size=3)
+    rows = torch.eye(4)
+    assert torch.allclose(project(2 * rows), 2 * project(rows))
+    assert not torch.allclose(project(rows)[0], project(rows)[1])
