@@ -29,7 +29,7 @@ __all__ = [
     "reset",
 ]
 
-Row: TypeAlias = NDArray[np.float32]
+Row: TypeAlias = NDArray[Any]  # float32, or uint8 for images of bytes
 Writer: TypeAlias = Callable[[str, Any, Row], None]
 
 _OLD_API = (
@@ -188,7 +188,10 @@ def _writer(leaf: gymnasium.Space[Any]) -> Writer:
         shape = leaf.shape
 
         def write(name: str, value: Any, row: Row) -> None:
-            row[:] = _array(name, value, shape, "biuf").reshape(-1)
+            array = _array(name, value, shape, "biuf")
+            if row.dtype == np.uint8 and array.dtype != np.uint8:
+                array = _bytes(name, array)
+            row[:] = array.reshape(-1)
 
         return write
     if isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete):
@@ -236,6 +239,17 @@ def _array(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> NDArray
         numbers = "numbers" if "f" in kinds else "integers"
         raise EnvResultError(f"{name} must be {numbers}, got {short_repr(value)}")
     return array
+
+
+def _bytes(name: str, array: NDArray[Any]) -> NDArray[np.uint8]:
+    """The numbers as bytes, if they are whole numbers from 0 to 255."""
+    converted = np.clip(array, 0, 255).astype(np.uint8)
+    different = converted != array
+    if different.any():
+        raise EnvResultError(
+            f"{name} must be whole numbers from 0 to 255, got {array[different][0]}"
+        )
+    return converted
 
 
 def _description(value: Any, array: NDArray[Any]) -> str:

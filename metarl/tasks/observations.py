@@ -192,7 +192,7 @@ def _is_numeric(space: gymnasium.Space[Any]) -> bool:
         return False
     try:
         flat = spaces.flatten_space(space) if space.is_np_flattenable else None
-    except NotImplementedError:  # a space that Gymnasium does not know
+    except (NotImplementedError, AttributeError, ValueError):  # no space, or not of numbers
         return False
     return isinstance(flat, spaces.Box) and flat.shape[0] > 0
 

@@ -266,3 +266,12 @@ def test_a_constructor_without_render_mode_works_without_images():
             batch.render(0, 0)
     finally:
         del gymnasium.registry["NoMode-v0"]
+
+
+def test_only_whole_numbers_from_0_to_255_become_bytes():
+    reader, row = ObservationReader(spaces.Box(0, 255, (2,), np.uint8)), np.zeros(2, np.uint8)
+    reader.write(np.array([3.0, 255.0]), row)
+    assert row.tolist() == [3, 255]
+    for value in (-1, 256, 0.5):
+        with pytest.raises(EnvResultError, match=f"numbers from 0 to 255, got {value}"):
+            reader.write(np.array([1, value]), row)
