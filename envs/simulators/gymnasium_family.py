@@ -109,9 +109,15 @@ class GymnasiumFamily(TaskFamily):
         observed = selected_space(env.observation_space, self.observation_keys)
         self.observation_space, self.observation_images = flat_box(observed), find_images(observed)
         self.action_space = _action_space(env.action_space)
+        self._has_images = getattr(env, "render_mode", None) == "rgb_array"
         env.close()
         if not hasattr(self, "horizon"):
             self.horizon = _time_limit(self.env_id)
+
+    @property
+    def can_render(self) -> bool:
+        """Whether `make_env` creates environments with render mode "rgb_array"."""
+        return self._has_images
 
     @abstractmethod
     def apply_task(self, env: gymnasium.Env[Any, Any], task: NDArray[np.float64]) -> None:

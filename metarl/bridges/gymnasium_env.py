@@ -6,11 +6,13 @@ The module also checks options and render modes for the vector environment.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,6 +29,7 @@ __all__ = [
     "check_render_mode",
     "sample_seed",
     "render_metadata",
+    "with_time_limit",
 ]
 
 Observation: TypeAlias = NDArray[np.float32]
@@ -62,12 +65,14 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             render_mode: "rgb_array" if the family can be rendered, or None.
 
         Raises:
-            ValueError: if the split is unknown, the task lies outside the task space, or the
-                family has no such render mode.
+            ValueError: if the split or the render mode is unknown, or the task lies outside the
+                task space.
+            TypeError: if there is a render mode but the family cannot be rendered.
         """
         self.family, self.split = family, split
         self._row = family.sample_tasks(1, split=split, seed=0)[0]  # until the first reset
         self.set_task(task)
+        self._spec: EnvSpec | None = None
         self._batch: BatchEnv = family.make_batch(self._row[None], num_envs=1)
         self.observation_space = copy.deepcopy(family.observation_space)
         self.action_space = copy.deepcopy(
@@ -77,6 +82,15 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self.metadata = render_metadata(family, self._batch)
         self.render_mode = check_render_mode(render_mode, self.metadata, family)
         self._was_reset = self._is_closed = False
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override] # an attribute in Gymnasium
+        """Gymnasium's specification, set by `gymnasium.make`, with the family's horizon."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = with_time_limit(spec, self.family.horizon)
 
     def set_task(self, task: object) -> None:
         """Fix the task from the next reset on; None samples one at each reset.
@@ -183,17 +197,29 @@ def render_metadata(family: TaskFamily, batch: BatchEnv) -> dict[str, Any]:
     }
 
 
+def with_time_limit(spec: EnvSpec | None, horizon: int) -> EnvSpec | None:
+    """Return a specification with a time limit, by default the horizon, for time-aware wrappers.
+
+    An id is registered without one because the horizon depends on the variant.
+    """
+    if spec is None or spec.max_episode_steps is not None:
+        return spec
+    return dataclasses.replace(spec, max_episode_steps=horizon)
+
+
 def check_render_mode(
     render_mode: str | None, metadata: Mapping[str, Any], family: TaskFamily
 ) -> str | None:
     """The render mode, if the family has it.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: if it is unknown.
+        TypeError: if the family has none. Stable-Baselines3 then omits the argument, as for an
+            environment whose constructor does not accept it.
     """
     modes = metadata["render_modes"]
     if render_mode is None or render_mode in modes:
         return render_mode
     if not modes:
-        raise ValueError(f"render_mode must be None, {family.id} cannot render images")
+        raise TypeError(f"render_mode must be None, {family.id} cannot render images")
     raise ValueError(unknown_name("render_mode", render_mode, modes))

@@ -29,7 +29,12 @@ def make_env(family: str, *, variant: str | None = None, **settings: Any) -> Tas
 
 
 def make_vector_env(
-    family: str, num_envs: int, *, variant: str | None = None, **settings: Any
+    family: str,
+    num_envs: int,
+    *,
+    variant: str | None = None,
+    max_episode_steps: int | None = None,
+    **settings: Any,
 ) -> TaskVectorEnv:
     """A vector environment of a family, as `gymnasium.make_vec` creates it.
 
@@ -37,12 +42,19 @@ def make_vector_env(
         family: the family's name.
         num_envs: number of environments.
         variant: variant of the family; required.
+        max_episode_steps: None or the family's horizon, as in the specification of an environment.
         settings: arguments of `TaskVectorEnv`: tasks, split, device, autoreset_mode, render_mode.
 
     Raises:
         ValueError: if the family or the variant is unknown, or a setting does not fit.
     """
-    return TaskVectorEnv(_family(family, variant), num_envs, **settings)
+    made = _family(family, variant)
+    if max_episode_steps not in (None, made.horizon):
+        raise ValueError(
+            f"max_episode_steps must be {made.horizon}, the horizon of {made.id}, got "
+            f"{max_episode_steps}; vectorization_mode='sync' allows others"
+        )
+    return TaskVectorEnv(made, num_envs, **settings)
 
 
 def as_sb3_vec_env(family: TaskFamily | str, num_envs: int, **settings: Any) -> TaskVecEnv:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -18,6 +19,7 @@ from metarl.bridges.gymnasium_env import (
     check_render_mode,
     render_metadata,
     sample_seed,
+    with_time_limit,
 )
 from metarl.seeding import torch_generator
 from metarl.tasks.actions import ActionLayout
@@ -67,6 +69,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
 
         Raises:
             ValueError: if a name is unknown, or the tasks are not n points of the task space.
+            TypeError: if there is a render mode but the family cannot be rendered.
         """
         require_at_least("num_envs", num_envs, 1)
         self.family, self.num_envs, self.split = family, num_envs, split
@@ -75,6 +78,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         self._rows = family.sample_tasks(num_envs, split=split, seed=0)  # until the first reset
         self._kept_rows, self._keeps = self._rows.copy(), np.zeros(num_envs, np.bool_)
         self.set_tasks(tasks)
+        self._spec: EnvSpec | None = None
         self._batch: BatchEnv = family.make_batch(self._rows, num_envs=1, device=self._device)
         self.single_observation_space = family.observation_space
         self.single_action_space = family.action_space
@@ -84,6 +88,15 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         self.metadata = render_metadata(family, self._batch) | {"autoreset_mode": self._mode}
         self.render_mode = check_render_mode(render_mode, self.metadata, family)
         self._ended: Mask | None = None  # which episodes the last step ended; None before reset
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override] # an attribute in Gymnasium
+        """Gymnasium's specification, set by `gymnasium.make_vec`, with the family's horizon."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = with_time_limit(spec, self.family.horizon)
 
     @property
     def task(self) -> Array:

@@ -247,7 +247,7 @@ def test_a_picture_shows_the_present_state():
 
 def test_a_family_without_a_picture_has_no_render_mode():
     assert TaskEnv(Undrawn("maml17")).metadata["render_modes"] == []
-    with pytest.raises(ValueError, match="render_mode must be None, Navigation2D:maml17 cannot r"):
+    with pytest.raises(TypeError, match="render_mode must be None, Navigation2D:maml17 cannot r"):
         TaskEnv(Undrawn("maml17"), render_mode="rgb_array")
     with pytest.raises(ValueError, match="render_mode must be one of rgb_array, got 'human'"):
         TaskEnv(Drawn("maml17"), render_mode="human")
