@@ -141,7 +141,7 @@ class ObservationReader:
     """Writes observations of a space to rows of numbers, as `gymnasium.spaces.flatten` does."""
 
     def __init__(self, space: gymnasium.Space[Any]) -> None:
-        self.size = spaces.flatdim(space)
+        self._space, self.size = space, spaces.flatdim(space)
         self._leaves: list[_Leaf] = []
         start = 0
         for path, leaf in _leaves(space, ()):
@@ -149,6 +149,9 @@ class ObservationReader:
             name = "observations" + "".join(f"[{key!r}]" for key in path)
             self._leaves.append(_Leaf(path, name, _writer(leaf), columns))
             start = columns.stop
+
+    def __reduce__(self) -> tuple[type[ObservationReader], tuple[gymnasium.Space[Any]]]:
+        return ObservationReader, (self._space,)  # the functions that write cannot be pickled
 
     def write(self, observation: Any, row: Row) -> None:
         """Write an observation to a row [size], without broadcasting.

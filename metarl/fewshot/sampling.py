@@ -94,6 +94,8 @@ class TaskSampler:
         """
         config, problem = self.config, learner.problem
         if not isinstance(learner, Transfer):
+            largest = config.train_shape(problem)
+            largest.require_memory(config.meta_batch_size, self.tasks.input_shape)
             self._sample(1, config.train_episodes(problem), config.train_split, device)
         if problem.kind == "classification":
             self._sample(1, config.test_shape(problem), self.validation_split, device)

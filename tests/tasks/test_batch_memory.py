@@ -40,7 +40,7 @@ def test_a_number_of_tasks_is_rejected():
 
 
 def test_nets_are_rejected():
-    with pytest.raises(ValueError, match=r"a net with 1,000,002,000,000 weights needs 4,000 GB of"):
+    with pytest.raises(ValueError, match=r"a net with 1,000,002,000,000 weights needs 8,000 GB of"):
         init_mlp((1, 10**6, 10**6, 1), torch_generator(0))
 
 
