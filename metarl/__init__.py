@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from metarl.parameters import Params
     from metarl.report.build import write_report as report
     from metarl.rl.agent import Agent, Iteration
+    from metarl.rl.deployment import DeployedAgent
     from metarl.rl.registry import register_agent
     from metarl.rollouts.episodes import Episodes, collect
     from metarl.runs.loop import TrainingStopped
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "BatchEnv",
+    "DeployedAgent",
     "Episodes",
     "InnerLoop",
     "Iteration",
@@ -53,6 +55,7 @@ __all__ = [
 _MODULES = {
     "Agent": "rl.agent",
     "BatchEnv": "tasks.family",
+    "DeployedAgent": "rl.deployment",
     "Episodes": "rollouts.episodes",
     "InnerLoop": "bilevel.inner_loop",
     "Iteration": "rl.agent",
