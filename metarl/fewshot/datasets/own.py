@@ -52,8 +52,8 @@ def tensor_tasks(
 
     Args:
         inputs: [points, *input_shape]; uint8 is scaled to 0 … 1, other types become float32.
-        labels: integers in 0 … classes − 1, [points].
-        class_names: one distinct name for each class; None: their numbers.
+        labels: integers [points]: any without `class_names`, otherwise in 0 … classes − 1.
+        class_names: one distinct name for each class; None: the labels that occur.
         split: class names of "train", "validation" (or "val") and "test"; None: a random split.
         validation: fraction of the classes for validation.
         test: fraction of the classes for the test.
@@ -71,8 +71,10 @@ def tensor_tasks(
         raise ValueError(
             f"inputs must be [points, ...] with at least one point, got shape {tuple(inputs.shape)}"
         )
-    if labels.dim() == 1 and class_names is None and not labels.is_floating_point() and len(labels):
-        class_names = [str(index) for index in range(int(labels.max()) + 1)]
+    is_integer = not (labels.is_floating_point() or labels.is_complex())
+    if class_names is None and is_integer and labels.dtype != torch.bool:
+        present, labels = labels.to(torch.int64).unique(return_inverse=True)
+        class_names = [str(number) for number in present.tolist()]
     names = () if class_names is None else tuple(class_names)
     _require_distinct(names)
     flat = inputs.flatten(1)

@@ -106,7 +106,6 @@ def test_two_classes_of_one_name_are_rejected():
             torch.arange(2),
             "inputs must be finite, got NaN or infinity in point 1",
         ),
-        (torch.ones(2, 1), torch.tensor([0, -1]), "labels must be 0 to 0, got -1 at index 1"),
     ],
 )
 def test_tensors_that_cannot_be_are_rejected(inputs, labels, message):
@@ -117,6 +116,33 @@ def test_tensors_that_cannot_be_are_rejected(inputs, labels, message):
 def test_labels_that_are_no_integers_are_rejected():
     with pytest.raises(TypeError, match=r"labels must be integers, got torch.float32"):
         tensor_tasks(torch.ones(2, 1), torch.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64])
+def test_labels_of_another_type_are_rejected(dtype):
+    with pytest.raises(TypeError, match=f"labels must be integers, got {dtype}"):
+        tensor_tasks(torch.ones(2, 1), torch.ones(2, dtype=dtype))
+
+
+def test_labels_may_be_any_integers_and_cost_nothing_by_their_size():
+    """A list with an entry for each number up to the largest label would not fit in memory."""
+    labels = torch.tensor([7, 10**15, -3, 7, 10**15, -3])
+    inputs = torch.arange(6.0).unsqueeze(1)
+    split = {"train": ["7", str(10**15), "-3"]}
+    data = tensor_tasks(inputs, labels, split=split).data("train")
+    assert data.class_names == ("7", str(10**15), "-3")
+    rows = [data.members[s : s + c].tolist() for s, c in zip(data.starts, data.counts, strict=True)]
+    assert rows == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_numbers_without_points_are_no_classes():
+    tasks = tensor_tasks(torch.ones(4, 1), torch.tensor([0, 5, 0, 5]), validation=0, test=0)
+    assert tasks.num_classes("train") == 2
+
+
+def test_a_negative_label_has_no_name():
+    with pytest.raises(ValueError, match="labels must be 0 to 1, got -1 at index 1"):
+        tensor_tasks(torch.ones(2, 1), torch.tensor([0, -1]), class_names=["a", "b"])
 
 
 def test_labels_beyond_the_names_are_rejected():
