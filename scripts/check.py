@@ -14,6 +14,7 @@ from rich.text import Text
 
 from metarl.console import plain_console
 from metarl.envs import FAMILIES, family_ids, make_family
+from metarl.progress import Activity
 from metarl.scripts.command_line import parse, run
 from metarl.soundness.check import Check, iterate_checks
 from metarl.tasks.family import TaskFamily
@@ -60,9 +61,24 @@ def main(arguments: Sequence[str]) -> None:
     """The command `metarl check`."""
     config = parse(CheckConfig, arguments, program="metarl check")
     console = plain_console()
-    families, num_failures = list(map(_make, config.families)), 0
-    if config.all:
-        families, num_failures = _all_families(console)
+    with Activity("importing plug-ins", console, prints_lines=False):
+        failures = FAMILIES.failures if config.all else ()
+        names = family_ids() if config.all else config.families
+    for failure in failures:
+        console.print(f"FAIL {failure}", soft_wrap=True)
+    families, num_failures = [], len(failures)
+    for name in names:
+        try:
+            families.append(_made(name, console))
+        except Exception as error:  # a third-party family can raise anything
+            if len(config.families) == 1:
+                raise
+            is_optional = config.all and isinstance(error, ImportError)
+            start = (
+                f"{name} is skipped:" if is_optional else f"FAIL {name}: {type(error).__name__}:"
+            )
+            console.print(f"{start} {error}", soft_wrap=True)
+            num_failures += not is_optional
     if not families:
         raise ValueError("no family could be checked; see the lines above for the reasons")
     failed = sum(_num_failed(family, config, console) for family in families)
@@ -73,47 +89,22 @@ def main(arguments: Sequence[str]) -> None:
     console.print(f"{len(families)} famil{'ies are' if len(families) > 1 else 'y is'} sound")
 
 
-def _make(name: str) -> TaskFamily:
-    """The family of an id; an unexpected error of its constructor becomes a ValueError."""
-    try:
+def _made(name: str, console: Console) -> TaskFamily:
+    with Activity(f"creating {name}", console):
         return make_family(name)
-    except (ValueError, TypeError, ImportError, OSError):  # one sentence each
-        raise
-    except Exception as error:  # a third-party family may fail in any way
-        raise ValueError(f"{name} cannot be created: {type(error).__name__}: {error}") from error
-
-
-def _all_families(console: Console) -> tuple[list[TaskFamily], int]:
-    """Every registered family that can be created, and the number of failures.
-
-    A family whose optional package is missing is skipped; any other error is a failure, and so is
-    an installed package that cannot be loaded.
-    """
-    families, num_failures = [], len(FAMILIES.failures)
-    for failure in FAMILIES.failures:
-        console.print(f"FAIL {failure}", soft_wrap=True)
-    for name in family_ids():
-        try:
-            families.append(make_family(name))
-        except ImportError as missing:
-            console.print(f"{name} is skipped: {missing}", soft_wrap=True)
-        except Exception as error:  # a third-party family can raise anything
-            console.print(f"FAIL {name}: {type(error).__name__}: {error}", soft_wrap=True)
-            num_failures += 1
-    return families, num_failures
 
 
 def _num_failed(family: TaskFamily, config: CheckConfig, console: Console) -> int:
     """Check one family and print each result at once; the number of failed checks."""
     console.print(family.id, soft_wrap=True)
     failed = 0
-    with console.status("tasks can be sampled") as status:  # shown on a terminal only
+    with Activity("tasks can be sampled", console) as activity:
         for check in iterate_checks(
             family,
             num_tasks=config.num_tasks,
             num_envs=config.num_envs,
             seed=config.seed,
-            starting=status.update,
+            starting=lambda promise: activity(f"testing: {promise}"),
         ):
             _print(console, check)
             failed += check.outcome == "failed"

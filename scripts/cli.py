@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from metarl.progress import Activity
 from metarl.scripts.command_line import choose, run
 
 __all__ = ["dispatch", "main"]
@@ -42,7 +43,9 @@ def dispatch(arguments: Sequence[str]) -> None:
         print(f"metarl {version('metarl-toolkit')}")
         return
     name = choose("command", arguments, _COMMANDS, program="metarl", description=_DESCRIPTION)
-    importlib.import_module(f"metarl.scripts.{name}").main(arguments[1:])
+    with Activity(f"starting metarl {name}", prints_lines=False):
+        command = importlib.import_module(f"metarl.scripts.{name}")
+    command.main(arguments[1:])
 
 
 if __name__ == "__main__":

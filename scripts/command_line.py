@@ -18,6 +18,7 @@ import tyro
 from tyro import _errors as tyro_errors
 
 from metarl.devices import keep_freed_memory
+from metarl.progress import Activity
 from metarl.registry import import_module
 from metarl.scripts.rejected_input import CommandLine, number_constructors, sentence
 from metarl.validation import unknown_name
@@ -117,7 +118,8 @@ def import_named_modules(arguments: Sequence[str]) -> list[str]:
     if names:
         sys.path.insert(0, str(Path.cwd()))
     for name in names:
-        import_module(name, option="--import")
+        with Activity(f"importing {name}", prints_lines=False):
+            import_module(name, option="--import")
     return rest
 
 

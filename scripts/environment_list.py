@@ -15,26 +15,27 @@ from metarl.registry import Entry
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.spaces import TaskSpace
 
-__all__ = ["environments_page", "print_environments"]
+__all__ = ["environment_lines", "environments_page"]
 
 
-def print_environments() -> None:
-    """Print each family with its variants, one line each."""
+def environment_lines() -> list[str]:
+    """Each family with its variants, one line each."""
     width = max(map(len, family_ids()))
-    print("environments")
+    lines = ["environments"]
     for entry in FAMILIES:
-        print(f"  {entry.name}: {entry.description}")
+        lines.append(f"  {entry.name}: {entry.description}")
         try:
             families = _families(entry)
         except ImportError as missing:  # an optional package
-            print(f"    {_span(entry)}: {missing}")
+            lines.append(f"    {_span(entry)}: {missing}")
             continue
         except Exception as error:  # a third-party family can raise anything
             cause = error.__cause__ or error
-            print(f"    {_span(entry)}: cannot be created ({type(cause).__name__}: {cause})")
+            reason = f"{type(cause).__name__}: {cause}"
+            lines.append(f"    {_span(entry)}: cannot be created ({reason})")
             continue
-        for family in families:
-            print(f"    {family.id:{width}}  {family.description}")
+        lines += [f"    {family.id:{width}}  {family.description}" for family in families]
+    return lines
 
 
 def _families(entry: Entry) -> list[TaskFamily]:

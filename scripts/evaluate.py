@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from metarl.console import plain_console
 from metarl.experiments.evaluation import config_type, run_evaluation, write_results
+from metarl.progress import Activity
 from metarl.report.terminal import print_evaluation
 from metarl.scripts.command_line import given_options, parse, run
 
@@ -15,8 +16,10 @@ __all__ = ["main"]
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl evaluate`, for agents and few-shot learners."""
     config = parse(config_type(arguments), arguments, program="metarl evaluate")
-    evaluations = run_evaluation(config, given=given_options(arguments))
     console = plain_console()
+    with Activity("loading the targets", console) as activity:
+        given = given_options(arguments)
+        evaluations = run_evaluation(config, given=given, progress=activity)
     for evaluation in evaluations:
         print_evaluation(console, evaluation)
     for sentence in write_results(config, evaluations):

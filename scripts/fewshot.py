@@ -19,6 +19,7 @@ from metarl.experiments.train_learner import (
 from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.datasets.catalog import DATASETS
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
+from metarl.progress import Activity
 from metarl.report.terminal import print_table
 from metarl.scripts.command_line import choose, given_options, parse, run
 from metarl.scripts.train import exit_if_stopped
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str]) -> None:
     if list(arguments) == ["--list"]:
         _print_list()
         return
-    learners = {entry.name: entry.description for entry in LEARNERS}
+    with Activity("importing plug-ins", prints_lines=False):
+        learners = {entry.name: entry.description for entry in LEARNERS}
     name = choose("learner", arguments, learners, program="metarl fewshot")
     config, settings = _parsed(name, arguments[1:])
     experiment, console = LearnerExperiment(name, config, settings), plain_console()

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from metarl.agents import AGENTS
+from metarl.progress import Activity
 from metarl.rl.registry import REFERENCES
 from metarl.scripts.command_line import parse, run
 
@@ -34,22 +35,28 @@ def main(arguments: Sequence[str]) -> None:
     if config.markdown:
         if config.what != "envs":
             raise ValueError("--markdown needs envs: metarl list envs --markdown")
-        from metarl.scripts.environment_list import environments_page
+        with Activity("creating the environments to describe them", prints_lines=False):
+            from metarl.scripts.environment_list import environments_page
 
-        print(environments_page(), end="")
+            page = environments_page()
+        print(page, end="")
         return
+    with Activity("importing plug-ins", prints_lines=False):
+        agents, references = tuple(AGENTS), tuple(REFERENCES)
     if config.what in ("all", "agents"):
         print("agents")
-        for entry in AGENTS:
+        for entry in agents:
             print(f"  {entry.name:10}  {entry.description}")
     if config.what in ("all", "references"):
         print("references (metarl evaluate RUN --references NAME ...)")
-        for entry in REFERENCES:
+        for entry in references:
             print(f"  {entry.name:19}  {entry.description}")
     if config.what in ("all", "envs"):
-        from metarl.scripts.environment_list import print_environments  # imports torch
+        with Activity("creating the environments to describe them", prints_lines=False):
+            from metarl.scripts.environment_list import environment_lines  # imports torch
 
-        print_environments()
+            lines = environment_lines()
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from metarl.evaluation.evaluator import evaluation_tasks
 from metarl.evaluation.protocol import EvaluationProtocol, preset
 from metarl.evaluation.video import VIDEO_SUFFIXES, resized, side_by_side, write_video
 from metarl.experiments.targets import Targets, load_targets
+from metarl.progress import Activity, Progress, ignore_progress
 from metarl.report.numbers import number_text
 from metarl.report.words import task_text
 from metarl.scripts.command_line import parse, run
@@ -78,12 +79,18 @@ class PlayConfig(Settings):
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl play`."""
     config = parse(PlayConfig, arguments, program="metarl play")
-    videos = play(config)
-    plain_console().print(f"wrote {config.out}: task {_summary(videos)}", soft_wrap=True)
+    console = plain_console()
+    with Activity("loading the agent", console) as activity:
+        videos = play(config, progress=activity)
+    console.print(f"wrote {config.out}: task {_summary(videos)}", soft_wrap=True)
 
 
-def play(config: PlayConfig) -> Videos:
+def play(config: PlayConfig, *, progress: Progress = ignore_progress) -> Videos:
     """Write the video of one task.
+
+    Args:
+        config: the agent, the task and the video.
+        progress: called before each part of the work.
 
     Returns:
         The frames and returns that it shows.
@@ -99,6 +106,7 @@ def play(config: PlayConfig) -> Videos:
     agent = next(iter(targets.agents.values()))
     last = protocol.adaptation_steps
     stages = sorted({0, last}) if config.stage is None else [config.stage]
+    progress(f"playing and rendering episodes of {family.id}")
     videos = record_videos(
         agent,
         family,
@@ -114,6 +122,7 @@ def play(config: PlayConfig) -> Videos:
     if config.width is not None:
         clips = [resized(clip, config.width) for clip in clips]
     frames = side_by_side(clips, _captions(videos))
+    progress(f"writing {config.out}")
     write_video(config.out, frames, frames_per_second=config.frames_per_second)
     return videos
 

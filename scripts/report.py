@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metarl.console import plain_console
+from metarl.progress import Activity
 from metarl.report.build import ReportConfig, report
 from metarl.scripts.command_line import parse, run
 from metarl.storage.files import write_output
@@ -15,10 +16,12 @@ __all__ = ["main"]
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl report`."""
     config = parse(ReportConfig, arguments, program="metarl report")
-    content = report(config).encode()
+    console = plain_console()
+    with Activity("reading runs", console) as activity:
+        content = report(config, progress=activity).encode()
     write_output(config.out, content)
     size = f"{len(content) / 1e6:.1f} MB"
-    plain_console().print(f"wrote {config.out}, {size}; open it in a browser", soft_wrap=True)
+    console.print(f"wrote {config.out}, {size}; open it in a browser", soft_wrap=True)
 
 
 if __name__ == "__main__":

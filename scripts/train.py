@@ -12,6 +12,8 @@ from typing import Any
 import tyro
 
 from metarl.agents import AGENTS
+from metarl.console import plain_console
+from metarl.progress import Activity
 from metarl.scripts.command_line import choose, fail, given_options, parse, run
 
 __all__ = ["exit_if_stopped", "main"]
@@ -19,18 +21,19 @@ __all__ = ["exit_if_stopped", "main"]
 
 def main(arguments: Sequence[str]) -> None:
     """The command `metarl train`."""
-    agents = {entry.name: entry.description for entry in AGENTS}
+    with Activity("importing plug-ins", prints_lines=False):
+        agents = {entry.name: entry.description for entry in AGENTS}
     _train(choose("agent", arguments, agents, program="metarl train"), arguments[1:])
 
 
 def _train(name: str, arguments: Sequence[str]) -> None:
     """Train an agent; imports torch, which listing the agents does not need."""
-    from metarl.console import plain_console
-    from metarl.experiments.train_agent import AgentExperiment, TrainConfig
-    from metarl.experiments.training import train
-    from metarl.rl.registry import load_agent
+    with Activity(f"importing agent {name}", prints_lines=False):
+        from metarl.experiments.train_agent import AgentExperiment, TrainConfig
+        from metarl.experiments.training import train
+        from metarl.rl.registry import load_agent
 
-    config_type: Any = load_agent(name).config_type
+        config_type: Any = load_agent(name).config_type
     options: Any = tyro.conf.OmitArgPrefixes[config_type]  # type: ignore[misc] # known at run time
     whole = dataclasses.make_dataclass(
         "Train",

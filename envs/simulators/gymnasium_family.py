@@ -5,11 +5,12 @@ A family names the environment and sets a task in it; spaces and horizon are the
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import gymnasium
 import numpy as np
@@ -142,6 +143,11 @@ class GymnasiumFamily(TaskFamily):
             tasks: [N, 1, D], on the same device.
         """
         return None
+
+    def in_process(self) -> Self:
+        changed = copy.copy(self)
+        changed.num_workers = 0
+        return changed
 
     def make_batch(
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"

@@ -62,6 +62,13 @@ class WorkerError(RuntimeError):
         self.task, self.env = task, env
         """Indices of the task and environment, if the error occurred in an environment."""
 
+    lost_process = False
+    """Whether a worker died or hung; in this process, the environment would end or block it."""
+
+
+class _LostWorkerError(WorkerError):
+    lost_process = True
+
 
 class InProcessPool:
     """A pool without workers that steps in this process, with bitwise identical results."""
@@ -271,7 +278,7 @@ class WorkerPool:
             index, place = self._where(worker)
             if index == earlier[worker.number] and not worker.connection.poll():
                 worker.process.kill()
-                raise WorkerError(
+                raise _LostWorkerError(
                     f"worker {worker.number} did not answer within {timeout_seconds:g} s while "
                     f"{doing}, {place}",
                     *_task_and_env(self._layout, index),
@@ -281,7 +288,7 @@ class WorkerPool:
         index, place = self._where(worker)
         worker.process.join(_SHUTDOWN_SECONDS)
         hint = _START_HINT if doing == "starting" and index < 0 else ""
-        return WorkerError(
+        return _LostWorkerError(
             f"worker {worker.number} died (exit code {worker.process.exitcode}) while {doing}, "
             f"{place}{hint}",
             *_task_and_env(self._layout, index),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.results import Evaluation, Measured, Scores, episode_name
+from metarl.progress import Progress, ignore_progress
 from metarl.rl.players import AdaptiveAgent, Player
 from metarl.rollouts.actors import random_actor
 from metarl.rollouts.episodes import Actor, Episodes, collect
@@ -32,6 +33,7 @@ def evaluate(
     name: str = "agent",
     references: Mapping[str, Mapping[str, AdaptiveAgent]] | None = None,
     device: torch.device | str = "cpu",
+    progress: Progress = ignore_progress,
 ) -> Evaluation:
     """Adapt agents to tasks and measure their returns at every stage, with random and oracle.
 
@@ -44,6 +46,7 @@ def evaluate(
             on all tasks without adaptation. They are measured at the last stage, and over the
             whole trial if they have a memory.
         device: where the agents compute.
+        progress: called before each agent and reference is measured.
 
     Returns:
         Raw returns of every run, stage, task and episode. The references include random actions
@@ -59,17 +62,28 @@ def evaluate(
         raise ValueError("agents must hold at least one run, got none")
     tasks = evaluation_tasks(family, protocol)
     evaluator = _Evaluator(family, tasks, protocol, torch.device(device))
+    references = references or {}
+    report = _Counted(progress, f" on {protocol.split} tasks of {family.id}")
+    report.total = 2 + len(runs) + sum(map(len, references.values()))
+    report("measuring random actions")
     others = {"random": evaluator.measure_random()}
+    report("measuring the oracle")
     oracle = evaluator.measure_oracle()
     if oracle is not None:
         others["oracle"] = oracle
     totals = {}
-    for kind, group in (references or {}).items():
-        played = [evaluator.measure(agent) for agent in group.values()]
+    for kind, group in references.items():
+        played = [
+            evaluator.measure(agent)
+            for agent in report.each(group.values(), f"measuring reference {kind}")
+        ]
         others[kind] = _stacked([_last(stages) for stages in played])
         if protocol.is_one_trial and all(agent.remembers for agent in group.values()):
             totals[kind] = np.stack([stages.returns[..., 0].sum(0) for stages in played])
     remembers = {agent.remembers for agent in runs.values()}
+    measured = [
+        evaluator.measure(agent) for agent in report.each(runs.values(), f"measuring {name}")
+    ]
     return Evaluation(
         environment=family.id,
         agent=name,
@@ -77,7 +91,7 @@ def evaluate(
         tasks=tasks,
         runs=tuple(runs),
         stages=stage_names(protocol, remembers=remembers == {True}),
-        measured=_stacked([evaluator.measure(agent) for agent in runs.values()]),
+        measured=_stacked(measured),
         references=others,
         iterations=tuple(getattr(agent, "num_iterations", None) for agent in runs.values()),
         totals=totals,
@@ -131,6 +145,23 @@ def play_stages(
             if not protocol.shares_episodes:
                 episodes = collect(env, _actor(player, False), resets)
             player.adapt(episodes.first_envs(protocol.exploration_episodes))
+
+
+class _Counted:
+    """Reports each measurement with the number of measurements before it."""
+
+    def __init__(self, progress: Progress, where: str) -> None:
+        self._progress, self._where, self._done, self.total = progress, where, 0, 0
+
+    def __call__(self, doing: str) -> None:
+        self._progress(f"{doing}{self._where}", self._done, self.total)
+        self._done += 1
+
+    def each(self, agents: Iterable[AdaptiveAgent], doing: str) -> Iterator[AdaptiveAgent]:
+        """The agents, each reported when it is taken."""
+        for agent in agents:
+            self(doing)
+            yield agent
 
 
 class _Evaluator:

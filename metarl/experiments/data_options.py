@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import torch
 
 from metarl.fewshot.data.batches import FewShotTasks
-from metarl.fewshot.datasets.catalog import make_tasks
+from metarl.fewshot.data.files import DataPlace
+from metarl.fewshot.datasets.catalog import tasks_at
+from metarl.progress import Progress, ignore_progress
 from metarl.storage.files import read_json_object
 from metarl.storage.renamed import with_current_options
 
@@ -24,15 +26,25 @@ class DataOptions(NamedTuple):
     options: tuple[str, ...] = ()
     """Options in the form name=value."""
 
-    def make(self, dataset: str, device: torch.device) -> FewShotTasks:
-        """Create the tasks; values of options are parsed as JSON if possible, else used as text."""
+    def make(
+        self, dataset: str, device: torch.device, progress: Progress = ignore_progress
+    ) -> FewShotTasks:
+        """Create the tasks; values of options are parsed as JSON if possible, else used as text.
+
+        Args:
+            dataset: name of the data set.
+            device: device of the data and of the batches.
+            progress: called before data are read, and during downloads.
+        """
+        progress(f"reading data set {dataset}")
         pairs = (option.split("=", 1) for option in self.options)
         options: dict[str, Any] = {name: _value(text) for name, text in pairs}
         for name in ("data_dir", "device"):
             if name in options:
                 option = "--" + name.replace("_", "-")
                 raise ValueError(f"dataset_options must not hold {name}, use {option} instead")
-        return make_tasks(dataset, data_dir=self.data_dir, device=device, **options)
+        where = DataPlace(self.data_dir, device, progress=progress)
+        return tasks_at(dataset, where, options)
 
 
 def stored_data(config: Mapping[str, Any]) -> DataOptions:

@@ -14,6 +14,7 @@ from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import EvaluationProtocol, preset
 from metarl.evaluation.results import Evaluation
 from metarl.experiments.targets import Targets, fixed_agents, load_targets, untrained_agents
+from metarl.progress import Progress, ignore_progress
 from metarl.rl.players import AdaptiveAgent
 from metarl.rl.registry import fitting_references, make_reference
 from metarl.runs.directory import RunDirectory
@@ -101,6 +102,7 @@ def evaluate_agents(
     *,
     given: Collection[str] = (),
     live: Sequence[AdaptiveAgent] = (),
+    progress: Progress = ignore_progress,
 ) -> list[Evaluation]:
     """Load the targets and measure them on each split.
 
@@ -108,13 +110,16 @@ def evaluate_agents(
         config: what to measure and how.
         given: names of the given settings; the preset decides the rest of the protocol.
         live: agents to measure instead of `config.targets`.
+        progress: called before each agent and reference is measured.
 
     Raises:
         ValueError: if a target cannot be used, or a setting does not fit.
     """
     device = resolve_device(config.device)
+    progress("loading the agents")
     targets = load_targets((*config.targets, *live), env=config.env, sb3=config.sb3, device=device)
     protocol = _protocol(config, targets, given)
+    progress("preparing the references")
     references = _references(config, targets, protocol)
     family = targets.family
     splits = (protocol.split, *(() if "split" in given else family.ood_splits))
@@ -126,6 +131,7 @@ def evaluate_agents(
             name=targets.kind,
             references=references,
             device=device,
+            progress=progress,
         )
         for split in dict.fromkeys(splits)
     ]

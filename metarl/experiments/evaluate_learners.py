@@ -9,16 +9,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from metarl.console import plain_console
 from metarl.devices import DeviceName, resolve_device
 from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
 from metarl.experiments.data_options import data_beside
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot
 from metarl.fewshot.learners.catalog import read_learner
 from metarl.fewshot.training import FewShotTraining
+from metarl.progress import Progress, ignore_progress
 from metarl.registry import LEARNER_PREFIX
 from metarl.runs.directory import RunDirectory
-from metarl.runs.progress import measuring
 from metarl.runs.seeds import TrainedRun, expanded, require_one_experiment, run_names
 from metarl.storage.checkpoints import read_header
 from metarl.storage.files import require_output_file
@@ -69,13 +68,17 @@ class EvaluateLearnersConfig(Settings):
 
 
 def evaluate_learners(
-    config: EvaluateLearnersConfig, *, live: Sequence[FewShotTraining] = ()
+    config: EvaluateLearnersConfig,
+    *,
+    live: Sequence[FewShotTraining] = (),
+    progress: Progress = ignore_progress,
 ) -> MeasuredRuns:
     """Load the newest checkpoint of each run and measure them on the same tasks.
 
     Args:
         config: what to measure and how.
         live: learners to measure instead of `config.runs`.
+        progress: called when data are read and tasks measured.
 
     Raises:
         ValueError: if there is no run, a run is not of a few-shot learner, the runs are not of
@@ -83,7 +86,7 @@ def evaluate_learners(
     """
     if live:
         learners = [(_live_name(learner, k, live), learner) for k, learner in enumerate(live)]
-        return MeasuredRuns({name: _measured(learner, config) for name, learner in learners})
+        return MeasuredRuns({name: _measured(one, config, progress) for name, one in learners})
     if not config.runs:
         raise ValueError("run must be given: a directory of one or more runs, or a checkpoint")
     words = [single for path in config.runs for single in expanded(str(path))]
@@ -94,7 +97,10 @@ def evaluate_learners(
     trained = [_trained(checkpoint, read_header(checkpoint)) for checkpoint in checkpoints]
     if len({type(run.settings) for run in trained}) == 1:  # else the learners differ, see below
         require_one_experiment(words, trained)
-    evaluations = (_measured(_loaded(checkpoint, config), config) for checkpoint in checkpoints)
+    evaluations = (
+        _measured(_loaded(checkpoint, config, progress), config, progress)
+        for checkpoint in checkpoints
+    )
     return MeasuredRuns(dict(zip(names, evaluations, strict=True)))
 
 
@@ -122,25 +128,28 @@ def _live_name(learner: FewShotTraining, index: int, learners: Sequence[FewShotT
     return learner.name if len(learners) == 1 else f"{learner.name} {index + 1}"
 
 
-def _loaded(checkpoint: Path, config: EvaluateLearnersConfig) -> FewShotTraining:
+def _loaded(
+    checkpoint: Path, config: EvaluateLearnersConfig, progress: Progress
+) -> FewShotTraining:
     data, header = data_beside(checkpoint), read_header(checkpoint)
     learner = str(header["agent"]).removeprefix(LEARNER_PREFIX)
     device = resolve_device(config.device)
     data = data._replace(data_dir=config.data_dir or data.data_dir)
-    tasks = data.make(str(header["environment"]), device)
+    tasks = data.make(str(header["environment"]), device, progress)
     return FewShotTraining.load(checkpoint, learner, tasks, device=device)
 
 
-def _measured(training: FewShotTraining, config: EvaluateLearnersConfig) -> FewShotEvaluation:
-    with measuring(plain_console(), config.num_tasks) as callback:
-        return evaluate_fewshot(
-            training,
-            num_tasks=config.num_tasks,
-            num_steps=config.steps,
-            split=config.split,
-            ways=config.ways,
-            shots=config.shots,
-            queries=config.queries,
-            seed=config.seed,
-            callback=callback,
-        )
+def _measured(
+    training: FewShotTraining, config: EvaluateLearnersConfig, progress: Progress
+) -> FewShotEvaluation:
+    return evaluate_fewshot(
+        training,
+        num_tasks=config.num_tasks,
+        num_steps=config.steps,
+        split=config.split,
+        ways=config.ways,
+        shots=config.shots,
+        queries=config.queries,
+        seed=config.seed,
+        progress=progress,
+    )

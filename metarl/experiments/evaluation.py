@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from metarl.console import plain_console
 from metarl.evaluation.files import AnyEvaluation, write_evaluations
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.results import Evaluation
@@ -17,6 +18,7 @@ from metarl.fewshot.training import FewShotTraining
 from metarl.plots.adaptation import adaptation_figure
 from metarl.plots.style import figure_png
 from metarl.processes import require_main_process
+from metarl.progress import Activity, Progress, ignore_progress
 from metarl.registry import LEARNER_PREFIX
 from metarl.rl.players import AdaptiveAgent
 from metarl.runs.seeds import SEEDS_FILE, holds_seeds
@@ -40,13 +42,17 @@ _PATHS = ("json", "plot", "data_dir")
 _TARGETS = {EvaluateAgentsConfig: "targets", EvaluateLearnersConfig: "runs"}
 
 
-def evaluate(targets: Target | Sequence[Target], **options: Any) -> list[AnyEvaluation]:
+def evaluate(
+    targets: Target | Sequence[Target], *, progress: bool = True, **options: Any
+) -> list[AnyEvaluation]:
     """Measure agents or few-shot learners, and write the same files as `metarl evaluate`.
 
     Args:
         targets: one target, or several runs of one experiment. A target is the folder of a run, of
             several seeds or of a published run, a checkpoint, or an agent or few-shot learner
             itself; for agents also MODEL.zip of Stable-Baselines3 or "module:attribute".
+        progress: show the progress: a bar on a terminal, otherwise lines on standard error if it
+            takes long.
         options: options of `metarl evaluate`, with underscores, such as `num_tasks=100`,
             `preset="varibad"`, `env="Navigation2D:maml17"` or `json="numbers.json"`. Options that
             are left out have the same defaults as for the command.
@@ -66,34 +72,39 @@ def evaluate(targets: Target | Sequence[Target], **options: Any) -> list[AnyEval
         >>> found.stages
         ('episode 1',)
     """
-    config, evaluations = _measured(targets, options)
+    with Activity("loading the targets", plain_console(quiet=not progress)) as activity:
+        config, evaluations = _measured(targets, options, activity)
     write_results(config, evaluations)
     return evaluations
 
 
-def measure(targets: Target | Sequence[Target], **options: Any) -> list[AnyEvaluation]:
+def measure(
+    targets: Target | Sequence[Target], *, progress: Progress = ignore_progress, **options: Any
+) -> list[AnyEvaluation]:
     """Measure agents or few-shot learners as `evaluate` does, without writing files.
 
     Args:
         targets: as for `evaluate`.
+        progress: called before each part of the work.
         options: as for `evaluate`.
 
     Raises:
         ValueError: if a target cannot be used, or an option is unknown or does not fit.
         TypeError: if a target is of another type.
     """
-    return _measured(targets, options)[1]
+    return _measured(targets, options, progress)[1]
 
 
 def _measured(
-    targets: Target | Sequence[Target], options: Mapping[str, Any]
+    targets: Target | Sequence[Target], options: Mapping[str, Any], progress: Progress
 ) -> tuple[EvaluateConfig, list[AnyEvaluation]]:
     require_main_process("metarl.evaluate")
     words, live = _split(targets)
     is_fewshot = any(isinstance(one, FewShotTraining) for one in live)
     chosen = EvaluateLearnersConfig if is_fewshot else config_type(words)
     config = _config(chosen, words, options)
-    return config, run_evaluation(config, given=options.keys(), live=live)
+    evaluations = run_evaluation(config, given=options.keys(), live=live, progress=progress)
+    return config, evaluations
 
 
 def config_type(words: Iterable[str]) -> type[EvaluateConfig]:
@@ -104,7 +115,11 @@ def config_type(words: Iterable[str]) -> type[EvaluateConfig]:
 
 
 def run_evaluation(
-    config: EvaluateConfig, *, given: Collection[str], live: Sequence[Any] = ()
+    config: EvaluateConfig,
+    *,
+    given: Collection[str],
+    live: Sequence[Any] = (),
+    progress: Progress = ignore_progress,
 ) -> list[AnyEvaluation]:
     """Measure the targets of a configuration, without writing files.
 
@@ -112,13 +127,14 @@ def run_evaluation(
         config: options of agents or of learners.
         given: names of the given options.
         live: agents or learners to measure instead of the targets of `config`.
+        progress: called before each part of the work.
 
     Raises:
         ValueError: if a target cannot be used, or an option does not fit.
     """
     if isinstance(config, EvaluateLearnersConfig):
-        return [evaluate_learners(config, live=live)]
-    return [*evaluate_agents(config, given=given, live=live)]
+        return [evaluate_learners(config, live=live, progress=progress)]
+    return [*evaluate_agents(config, given=given, live=live, progress=progress)]
 
 
 def write_results(config: EvaluateConfig, evaluations: Sequence[AnyEvaluation]) -> list[str]:

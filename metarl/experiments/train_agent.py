@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from metarl.experiments.settings import RunSettings
+from metarl.progress import Progress
 from metarl.rl.agent import Agent
 from metarl.rl.registry import load_agent
 from metarl.runs.directory import RunDirectory
@@ -37,6 +38,7 @@ class AgentTraining:
     axis: str = "time/env_steps"
     higher_is_better: bool = True
     default_log_every: int = 1
+    first_iteration: str = "starting environments and collecting the first episodes"
 
     def __init__(self, name: str, agent: Agent[Any]) -> None:
         self.name, self.agent = name, agent
@@ -124,17 +126,21 @@ class AgentExperiment:
         settings = dataclasses.replace(settings, env=stored.environment, seeds=stored.seeds)
         return dataclasses.replace(self, settings=settings, agent_config=kept)
 
-    def build(self, device: torch.device, given: Collection[str]) -> AgentTraining:
+    def build(
+        self, device: torch.device, given: Collection[str], progress: Progress
+    ) -> AgentTraining:
         """The untrained agent."""
         del given
+        progress(f"creating agent {self.name} and environment {self.settings.env}")
         if self.settings.env is None:
             raise ValueError("--env must be given: a task family and its variant; see metarl list")
         family, seed = make_family(self.settings.env), self.settings.seed
         agent = load_agent(self.name)(family, self.agent_config, seed=seed, device=device)
         return AgentTraining(self.name, agent)
 
-    def load(self, checkpoint: Path, device: torch.device) -> AgentTraining:
+    def load(self, checkpoint: Path, device: torch.device, progress: Progress) -> AgentTraining:
         """The agent of a checkpoint."""
+        del progress
         assert self.settings.env is not None
         family = make_family(self.settings.env)
         agent = load_agent(self.name).load(checkpoint, family, device=device)

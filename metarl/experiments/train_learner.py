@@ -23,11 +23,11 @@ from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot, require_testable
 from metarl.fewshot.learners.catalog import LEARNERS, read_learner
 from metarl.fewshot.training import FewShotTraining
+from metarl.progress import Activity, Progress
 from metarl.registry import LEARNER_PREFIX
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
 from metarl.runs.metrics import read_metrics
-from metarl.runs.progress import measuring
 from metarl.runs.resume import read_run, reject_changes, settled
 from metarl.storage.checkpoints import holds_optimizer, read_header
 from metarl.storage.files import read_json_object
@@ -96,6 +96,10 @@ class LearnerTraining:
     @property
     def default_log_every(self) -> int:
         return 100 if self._is_regression else 50
+
+    @property
+    def first_iteration(self) -> str:
+        return "compiling the meta-gradient" if self.training.is_compiled else "first iterations"
 
     @property
     def score(self) -> str:
@@ -217,13 +221,15 @@ class LearnerExperiment:
         _require_rate(settings, kept)
         return dataclasses.replace(self, name=name, settings=settings, learner_config=kept)
 
-    def build(self, device: torch.device, given: Collection[str]) -> LearnerTraining:
+    def build(
+        self, device: torch.device, given: Collection[str], progress: Progress
+    ) -> LearnerTraining:
         """The untrained learner."""
         settings, config = self.settings, self.learner_config
         require_used(config, given)
         training = FewShotTraining(
             self.name,
-            self._tasks(),
+            self._tasks(progress),
             config,
             seed=settings.seed,
             device=device,
@@ -234,10 +240,14 @@ class LearnerExperiment:
             raise ValueError(f"ways must be left out for {settings.dataset}, which is regression")
         return LearnerTraining(training, self._data)
 
-    def load(self, checkpoint: Path, device: torch.device) -> LearnerTraining:
+    def load(self, checkpoint: Path, device: torch.device, progress: Progress) -> LearnerTraining:
         """The learner of a checkpoint."""
         training = FewShotTraining.load(
-            checkpoint, self.name, self._tasks(), device=device, compile=self.settings.compile
+            checkpoint,
+            self.name,
+            self._tasks(progress),
+            device=device,
+            compile=self.settings.compile,
         )
         return LearnerTraining(training, self._data)
 
@@ -251,22 +261,23 @@ class LearnerExperiment:
 
     def measure(self, trained: LearnerTraining, console: Console) -> FewShotEvaluation:
         """Test the learner on the test tasks, which depend on the seed of the experiment."""
-        with measuring(console, NUM_TEST_TASKS) as callback:
+        with Activity("testing", console) as progress:
             return evaluate_fewshot(
                 trained.training,
                 num_tasks=NUM_TEST_TASKS,
                 num_steps=self.settings.test_steps,
                 queries=self.settings.test_queries,
                 seed=self.settings.seed,
-                callback=callback,
+                progress=progress,
             )
 
     @property
     def _data(self) -> DataOptions:
         return DataOptions(self.settings.data_dir, self.settings.dataset_options)
 
-    def _tasks(self) -> FewShotTasks:
-        return self._data.make(self.settings.dataset, resolve_device(self.settings.device))
+    def _tasks(self, progress: Progress) -> FewShotTasks:
+        device = resolve_device(self.settings.device)
+        return self._data.make(self.settings.dataset, device, progress)
 
 
 def train_and_measure(

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from metarl.devices import resolve_device
 from metarl.experiments.settings import RunSettings
+from metarl.progress import Activity, Progress
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import Trainable, TrainingPlan, finish_complete_run, run_training
 from metarl.runs.metrics import read_metrics
@@ -27,6 +28,10 @@ class Training(Trainable, Protocol):
     @property
     def default_log_every(self) -> int:
         """Iterations between rows of metrics if `log_every` is 0."""
+
+    @property
+    def first_iteration(self) -> str:
+        """What the progress display shows until the first iteration is complete."""
 
     def described(self) -> dict[str, Any]:
         """The resolved settings, as config.json stores them."""
@@ -76,10 +81,10 @@ class Experiment(Protocol[Trained, Result_co]):
             ValueError: if a given setting differs and must not change, or the file is damaged.
         """
 
-    def build(self, device: torch.device, given: Collection[str]) -> Trained:
+    def build(self, device: torch.device, given: Collection[str], progress: Progress) -> Trained:
         """The untrained agent or learner."""
 
-    def load(self, checkpoint: Path, device: torch.device) -> Trained:
+    def load(self, checkpoint: Path, device: torch.device, progress: Progress) -> Trained:
         """The agent or learner of a checkpoint."""
 
     def require_trainable(self, checkpoint: Path) -> None:
@@ -120,7 +125,7 @@ def train(
 def _start(
     experiment: Experiment[Trained, Result_co], given: Collection[str], console: Console
 ) -> tuple[Experiment[Trained, Result_co], Trained]:
-    experiment, trained, described = _new(experiment, given)
+    experiment, trained, described = _new(experiment, given, console)
     directory = RunDirectory.create(experiment.settings.out, described, save=trained.save)
     with directory.writing():
         _run(experiment, trained, directory, console)
@@ -128,12 +133,13 @@ def _start(
 
 
 def _new(
-    experiment: Experiment[Trained, Result_co], given: Collection[str]
+    experiment: Experiment[Trained, Result_co], given: Collection[str], console: Console
 ) -> tuple[Experiment[Trained, Result_co], Trained, dict[str, Any]]:
     """The resolved experiment, the untrained agent or learner, and the content of config.json."""
     experiment = experiment.resolved()
     device = _prepare(experiment.settings)
-    trained = experiment.build(device, given)
+    with Activity("preparing the training", console) as progress:
+        trained = experiment.build(device, given, progress)
     facts = trained.described()
     first = {name: facts.pop(name) for name in ("agent", "environment", "seed")}
     return experiment, trained, {**first, **_loop_settings(experiment, device), **facts}
@@ -153,7 +159,8 @@ def _resume(
     with directory.writing():
         checkpoint = directory.newest_checkpoint()
         device = _prepare(settings)
-        trained = experiment.load(checkpoint, device)
+        with Activity(f"loading {checkpoint}", console) as progress:
+            trained = experiment.load(checkpoint, device, progress)
         done = trained.num_iterations
         if done < settings.iterations:
             experiment.require_trainable(checkpoint)
@@ -210,7 +217,7 @@ def _train_seeds(
             )
         changes = _loop_settings(experiment, _prepare(experiment.settings))
     else:
-        experiment, _, described = _new(experiment, given)
+        experiment, _, described = _new(experiment, given, console)
         create_seeds(out, {**described, "seeds": experiment.settings.seeds})
     whole, results = experiment, {}
 
@@ -248,4 +255,5 @@ def _plan(settings: RunSettings, trained: Training) -> TrainingPlan:
         settings.checkpoint_every,
         log_every=settings.log_every or trained.default_log_every,
         tracker=settings.tracker,
+        first_iteration=trained.first_iteration,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol, cast
 
@@ -25,6 +25,7 @@ from metarl.fewshot.learners.catalog import LEARNERS
 from metarl.fewshot.learners.transfer import Transfer
 from metarl.fewshot.training import FewShotTraining
 from metarl.parameters import Params
+from metarl.progress import Progress, ignore_progress
 from metarl.seeding import torch_generator
 from metarl.validation import NumSteps, check_value, require_at_least, unknown_name
 
@@ -57,7 +58,7 @@ def evaluate_fewshot(
     shots: int | None = None,
     queries: int | None = None,
     seed: int = 0,
-    callback: Callable[[int], None] | None = None,
+    progress: Progress = ignore_progress,
 ) -> FewShotEvaluation:
     """Adapt to unseen tasks, which the seed determines, and measure scores on the query.
 
@@ -72,7 +73,7 @@ def evaluate_fewshot(
         shots: support points per class; None: as in the learner's settings.
         queries: query points per class; None: 15. Curves are measured on a grid.
         seed: seed of the tasks.
-        callback: called after every batch with the number of tasks measured so far.
+        progress: called with the number of tasks measured so far.
 
     Raises:
         ValueError: if a count is out of range, the split has too few classes or points, or the
@@ -103,10 +104,12 @@ def evaluate_fewshot(
         batches = _batches(training, num_tasks, shape, split=split, seed=seed)
     steps = _measured_steps(num_steps) if learner.has_steps else (1,)
     parts: list[NDArray[np.float64]] = []
+    doing, done = f"testing {training.name} on {split} tasks of {tasks.name}", 0
+    progress(doing, done, num_tasks)
     for batch in batches:
         parts.append(_curve(learner, training.evaluation_params, batch, steps))
-        if callback is not None:
-            callback(sum(part.shape[1] for part in parts))
+        done += parts[-1].shape[1]
+        progress(doing, done, num_tasks)
     scores: NDArray[np.float64] = np.concatenate(parts, axis=1)
     protocol: ProtocolFacts = {
         "num_tasks": num_tasks,

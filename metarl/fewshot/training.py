@@ -105,7 +105,8 @@ class FewShotTraining:
             decay_iterations=config.decay_iterations,
             clip=config.clip_gradient,
         )
-        self._is_compiled = compile
+        self.is_compiled = compile
+        """Whether meta-gradients are compiled."""
         self._meta_gradient = self.learner.meta_gradient
         if compile:
             require_compilable(name, self.learner)
@@ -349,7 +350,7 @@ class FewShotTraining:
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are built by the constructor."""
         arguments = (self.name, self.tasks, self.config)
-        keywords = {"seed": self.seed, "device": self.device, "compile": self._is_compiled}
+        keywords = {"seed": self.seed, "device": self.device, "compile": self.is_compiled}
         return _rebuilt, (
             type(self),
             arguments,

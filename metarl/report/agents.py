@@ -9,6 +9,7 @@ from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import adaptation_figure, agent_labels, learning_curves_figure
 from metarl.plots.style import figure_svg
 from metarl.plots.tasks import profile_figure, profile_scores, shown_parameters, task_figure
+from metarl.progress import Progress, ignore_progress
 from metarl.report import words
 from metarl.report.agent_tables import agent_runs, protocol_table, results_note, results_table
 from metarl.report.behavior import behavior_blocks
@@ -20,17 +21,25 @@ from metarl.tasks.registry import make_family
 __all__ = ["agents_part"]
 
 
-def agents_part(agents: Groups[Evaluation], *, behavior: bool, device: DeviceName) -> Part:
+def agents_part(
+    agents: Groups[Evaluation],
+    *,
+    behavior: bool,
+    device: DeviceName,
+    progress: Progress = ignore_progress,
+) -> Part:
     """The part of a page about agents.
 
     Args:
         agents: groups of runs by environment.
         behavior: whether to show the behavior of the agents.
         device: device of the agents.
+        progress: called before each part of the work.
     """
     blocks = agent_runs(agents)
     for environment, groups in agents.items():
-        shown = behavior_blocks(groups, device=device) if behavior else []
+        shown = behavior_blocks(groups, device=device, progress=progress) if behavior else []
+        progress(f"drawing figures of {environment}")
         blocks.append(_environment_section(environment, groups, shown))
     return Part(
         page_title(agents),

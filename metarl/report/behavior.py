@@ -11,6 +11,7 @@ from metarl.evaluation.video import image_bytes, side_by_side, still_image, vide
 from metarl.experiments.targets import load_targets
 from metarl.plots.behavior import best_choice_figure, choices_figure, paths_figure
 from metarl.plots.style import figure_svg
+from metarl.progress import Progress, ignore_progress
 from metarl.report import words
 from metarl.report.numbers import number_text
 from metarl.report.page import Block, Figure, Figures, Heading, Paragraph, Video
@@ -23,10 +24,16 @@ _NUM_TASKS = {"path": 4, "choices": 40, "video": 2}
 _NUM_EPISODES = {"path": 2, "choices": 20, "video": 1}
 
 
-def behavior_blocks(agents: Sequence[RunGroup[Evaluation]], *, device: DeviceName) -> list[Block]:
+def behavior_blocks(
+    agents: Sequence[RunGroup[Evaluation]],
+    *,
+    device: DeviceName,
+    progress: Progress = ignore_progress,
+) -> list[Block]:
     """The behavior of the first run of each agent before and after adaptation."""
     blocks: list[Block] = []
-    for group in agents:
+    for done, group in enumerate(agents):
+        progress(f"recording the behavior of {group.name} in {group.domain}", done, len(agents))
         if len(agents) > 1:
             blocks.append(Heading(4, group.name))
         blocks.append(_agent_behavior(group, device))

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import tyro
 
+from metarl.console import plain_console
 from metarl.devices import DeviceName
+from metarl.progress import Activity, Progress, ignore_progress
 from metarl.report.agents import agents_part
 from metarl.report.fewshot import fewshot_part
 from metarl.report.kinds import AGENT, LEARNER
@@ -49,6 +51,7 @@ def write_report(
     out: str | Path,
     behavior: bool = True,
     device: DeviceName = "auto",
+    progress: bool = True,
 ) -> Path:
     """Write a page about runs, as `metarl report` does.
 
@@ -57,6 +60,8 @@ def write_report(
         out: file for the page; it is replaced if it exists.
         behavior: whether to show the behavior of the agents.
         device: device of the agents.
+        progress: show the progress: a bar on a terminal, otherwise lines on standard error if it
+            takes long.
 
     Returns:
         The file.
@@ -66,21 +71,31 @@ def write_report(
     """
     several = [runs] if isinstance(runs, str | Path) else runs
     config = ReportConfig(tuple(map(Path, several)), Path(out), behavior, device)
-    write_output(config.out, report(config).encode())
+    with Activity("reading runs", plain_console(quiet=not progress)) as activity:
+        page = report(config, progress=activity)
+    write_output(config.out, page.encode())
     return config.out
 
 
-def report(config: ReportConfig) -> str:
+def report(config: ReportConfig, *, progress: Progress = ignore_progress) -> str:
     """The page as HTML.
+
+    Args:
+        config: the runs and what is shown of them.
+        progress: called before each part of the work.
 
     Raises:
         ValueError: if a folder is not a run, or is damaged.
     """
-    groups = read_runs(config.runs, device=config.device)
+    groups = read_runs(config.runs, device=config.device, progress=progress)
     parts = []
     if agents := group_runs(groups, AGENT):
-        parts.append(agents_part(agents, behavior=config.behavior, device=config.device))
+        part = agents_part(
+            agents, behavior=config.behavior, device=config.device, progress=progress
+        )
+        parts.append(part)
     if learners := group_runs(groups, LEARNER):
+        progress("drawing figures of few-shot learners")
         parts.append(fewshot_part(learners))
     versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
     return render_page(parts, footer=f"Written by metarl report with {versions}.")

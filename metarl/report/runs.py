@@ -18,6 +18,7 @@ from metarl.evaluation.files import AnyEvaluation, read_evaluations
 from metarl.evaluation.results import OutdatedEvaluationError
 from metarl.experiments.evaluation import measure
 from metarl.experiments.train_agent import AgentTraining
+from metarl.progress import Progress, ignore_progress
 from metarl.registry import LEARNER_PREFIX
 from metarl.report.kinds import Kind, Origin, Result, kind_of, pool_results
 from metarl.runs.directory import RunDirectory
@@ -79,7 +80,9 @@ class RunGroup(Generic[Result]):
         }
 
 
-def read_runs(paths: Sequence[Path], *, device: DeviceName) -> list[RunGroup[Any]]:
+def read_runs(
+    paths: Sequence[Path], *, device: DeviceName, progress: Progress = ignore_progress
+) -> list[RunGroup[Any]]:
     """A group for each folder; a folder of several seeds contains all of their runs.
 
     Every evaluation*.json in a folder is read. If none is current (an earlier version wrote it, it
@@ -89,13 +92,18 @@ def read_runs(paths: Sequence[Path], *, device: DeviceName) -> list[RunGroup[Any
     Args:
         paths: folders of runs, of several seeds, or published ones; agents and learners mixed.
         device: where runs are measured.
+        progress: called before each run is read or measured.
 
     Raises:
         ValueError: if there is no run, one is given twice, its agent or learner is unknown, or a
             file is damaged.
     """
     require_runs(paths)
-    return [_read_folder(path, device) for path in paths]
+    groups = []
+    for done, path in enumerate(paths):
+        progress(f"reading run {path}", done, len(paths))
+        groups.append(_read_folder(path, device, progress))
+    return groups
 
 
 def require_runs(paths: Sequence[Path]) -> None:
@@ -126,7 +134,7 @@ def group_runs(
     }
 
 
-def _read_folder(path: Path, device: DeviceName) -> RunGroup[Any]:
+def _read_folder(path: Path, device: DeviceName, progress: Progress) -> RunGroup[Any]:
     runs = tuple(_read_run(RunDirectory.open(Path(folder))) for folder in expanded(str(path)))
     config = runs[0].config
     kind = kind_of(config["agent"])
@@ -136,7 +144,7 @@ def _read_folder(path: Path, device: DeviceName) -> RunGroup[Any]:
     unmeasured = RunGroup(kind, algorithm, algorithm, config["environment"], runs, ())
     if stored := _stored_results(unmeasured, path):
         return replace(unmeasured, results=stored)
-    results = _results(unmeasured, measure(path, device=device))
+    results = _results(unmeasured, measure(path, device=device, progress=progress))
     return replace(unmeasured, results=results, measured_now=(str(path),))
 
 

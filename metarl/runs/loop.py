@@ -67,6 +67,8 @@ class TrainingPlan:
     checkpoint_every: int
     log_every: int = 1
     tracker: TrackerName = "tensorboard"
+    first_iteration: str = "first iteration"
+    """What the progress display shows until the first iteration is complete."""
 
     def is_logged(self, iteration: int) -> bool:
         """Whether the metrics of an iteration are logged; the last iteration always is."""
@@ -156,7 +158,10 @@ class _Loop:
         if self._is_due(trainable.num_iterations):
             self._best.offer(trainable.num_iterations)  # a killed process may not have done it
         with TrainingProgress(
-            console, total=plan.iterations, completed=trainable.num_iterations
+            console,
+            total=plan.iterations,
+            completed=trainable.num_iterations,
+            first=plan.first_iteration,
         ) as progress:
             while trainable.num_iterations < plan.iterations and not self._interruption.signal:
                 metrics = self._iterate()

@@ -1,10 +1,9 @@
-"""Progress displays: a bar on a terminal, occasional lines elsewhere."""
+"""Progress of training: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 
@@ -14,11 +13,12 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Column
 
-__all__ = ["TrainingProgress", "measuring"]
+from metarl.progress import Activity
+
+__all__ = ["TrainingProgress"]
 
 _LINES = 20
 
@@ -35,6 +35,7 @@ class TrainingProgress:
         *,
         total: int,
         completed: int = 0,
+        first: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create a display that appears when it is entered as a context manager.
@@ -44,6 +45,7 @@ class TrainingProgress:
                 each 5 % of the iterations, and at the last update.
             total: number of iterations.
             completed: number of iterations before this process.
+            first: the text until the first update.
             clock: returns the time in seconds.
         """
         self._console, self._total, self._clock = console, total, clock
@@ -63,11 +65,14 @@ class TrainingProgress:
             get_time=clock,
         )
         self._task = self._bar.add_task(
-            "training", total=total, completed=completed, text="", left=""
+            "training", total=total, completed=completed, text=first, left=""
         )
+        self._waiting = Activity(first or "training", console)
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
+        if not self._console.is_terminal:
+            self._waiting.__enter__()
         return self
 
     def __exit__(
@@ -77,6 +82,8 @@ class TrainingProgress:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
+        if not self._console.is_terminal:
+            self._waiting.__exit__(kind, error, traceback)
 
     def update(self, done: int, text: str) -> None:
         """Show that `done` iterations are complete, with a text about the last one."""
@@ -84,29 +91,12 @@ class TrainingProgress:
         left = _clock_time(elapsed / max(1, done - self._first) * (self._total - done))
         if self._console.is_terminal:
             self._bar.update(self._task, completed=done, text=text, left=f"{left} left")
-        elif done >= min(self._due, self._total):
+            return
+        self._waiting("training", done, self._total)
+        if done >= min(self._due, self._total):
             self._due = (done // self._every + 1) * self._every
             times = f"{_clock_time(elapsed)} elapsed, {left} left"
             self._console.print(f"iteration {done}/{self._total}: {text}  {times}", soft_wrap=True)
-
-
-@contextmanager
-def measuring(console: Console, num_tasks: int) -> Iterator[Callable[[int], None]]:
-    """Show a temporary bar on a terminal while tasks are evaluated; nothing on other outputs.
-
-    Yields:
-        A function to call with the number of tasks evaluated so far.
-    """
-    columns = (
-        TextColumn("{task.completed}/{task.total} test tasks", markup=False),
-        BarColumn(bar_width=None),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    silent = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=silent, expand=True) as bar:
-        task = bar.add_task("test", total=num_tasks)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _clock_time(seconds: float) -> str:

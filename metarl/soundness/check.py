@@ -40,7 +40,8 @@ def check_family(
 
     Returns:
         One entry for each promise, in a fixed order; a promise is broken if the family raises an
-        error. If tasks cannot be sampled, the only entry is about that.
+        error. If tasks cannot be sampled, the only entry is about that; if an environment ends or
+        blocks its worker process, the entry about worker processes is the last one.
 
     Raises:
         ValueError: if a number is out of range.
@@ -79,7 +80,12 @@ def iterate_checks(
     probe = Probe(family, num_envs, seed, tasks)
     for name, check in PROMISES.items():
         starting(name)
-        yield _test(name, check, probe)
+        try:
+            yield _test(name, check, probe)
+        except Exception as lost:  # in this process, the environment would end or block the check
+            reason = f"{_in_one_line(lost)}; the other promises were not tested"
+            yield Check(name, "failed", reason)
+            return
 
 
 def require_sound(family: TaskFamily, *, seed: int = 0) -> None:
@@ -102,6 +108,8 @@ def _test(name: str, check: Callable[[Probe], str], probe: Probe) -> Check:
     except BrokenPromiseError as counterexample:
         return Check(name, "failed", str(counterexample))
     except Exception as error:  # families may fail in any way; the other checks still run
+        if getattr(error, "lost_process", False):
+            raise
         return Check(name, "failed", _in_one_line(error))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ __all__ = [
     "runs_are_deterministic",
     "single_environment_agrees",
     "tasks_matter",
+    "workers_agree",
 ]
 
 _MANY_ENVS = 100  # per task, for averages
@@ -53,6 +55,17 @@ def runs_are_deterministic(probe: Probe) -> str:
     _require_equal_runs(first, again, "the second run of the same seed")
     _require_equal_runs(first, probe.run(probe.tasks, actions), "a new batch under the same seed")
     return f"three runs of {probe.num_steps} steps, one in a new batch"
+
+
+def workers_agree(probe: Probe) -> str:
+    """Worker processes, if the family starts any, give the same run as a single process."""
+    if probe.original.in_process() is probe.original:
+        raise NotApplicableError("the family starts no worker processes")
+    with closing(probe.original.make_batch(probe.tasks, num_envs=probe.num_envs)) as env:
+        actions = probe.actions(env, probe.num_steps)
+        run = probe.steps(env, actions)
+    _require_equal_runs(probe.run(probe.tasks, actions), run, "worker processes")
+    return f"{probe.num_steps} steps in worker processes, compared with a single process"
 
 
 def environments_are_independent(probe: Probe) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,10 +43,15 @@ def require(condition: bool, counterexample: str) -> None:
 class Probe:
     """A family with tasks, and methods that run it with fixed seeds."""
 
-    family: TaskFamily
+    original: TaskFamily
     num_envs: int  # per task
     seed: int
     tasks: Tasks  # [N, D]
+
+    @cached_property
+    def family(self) -> TaskFamily:
+        """The family without worker processes, which take longer to start than a probe runs."""
+        return self.original.in_process()
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -32,6 +32,7 @@ from metarl.soundness.comparisons import (
     runs_are_deterministic,
     single_environment_agrees,
     tasks_matter,
+    workers_agree,
 )
 from metarl.soundness.probe import BrokenPromiseError, NotApplicableError, Probe, require
 from metarl.soundness.structures import structure_is_true
@@ -286,6 +287,7 @@ def _images_can_be_rendered(probe: Probe) -> str:
 
 PROMISES: dict[str, Callable[[Probe], str]] = {
     "the family describes itself": _describes_itself,
+    "worker processes agree": workers_agree,
     "spaces agree across tasks": _spaces_agree,
     "policies can reach the actions": actions_are_in_reach,
     "a seed determines the tasks": _tasks_follow_the_seed,

@@ -211,6 +211,10 @@ class TaskFamily(ABC):
             ValueError: if a task lies outside the task space.
         """
 
+    def in_process(self) -> TaskFamily:
+        """The same family with batches that start no processes; by default the family itself."""
+        return self
+
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         """Tasks of a split, shape [N, D]; by default uniform over `task_space` for every split."""
         del split

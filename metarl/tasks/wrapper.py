@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar
 
 import gymnasium
@@ -63,6 +64,14 @@ class TaskFamilyWrapper(TaskFamily):
         self, tasks: Tasks, *, num_envs: int, device: torch.device | str = "cpu"
     ) -> BatchEnv:
         return self.family.make_batch(tasks, num_envs=num_envs, device=device)
+
+    def in_process(self) -> TaskFamily:
+        family = self.family.in_process()
+        if family is self.family:
+            return self
+        changed = copy.copy(self)
+        changed.family = family
+        return changed
 
     def check_tasks(self, tasks: object) -> Tasks:
         return self.family.check_tasks(tasks)

@@ -164,8 +164,10 @@ def test_validation_by_parts_is_that_of_all_tasks_at_once(name):
 
 def test_an_evaluation_tells_how_far_it_is():
     training = on_glyphs("protonet", filters=(4, 4))
-    told: list[int] = []
-    evaluate_fewshot(training, num_tasks=60, callback=told.append)
-    assert told == sorted(set(told))
-    assert len(told) > 1
-    assert told[-1] == 60
+    told: list[tuple[str, int, int]] = []
+    evaluate_fewshot(training, num_tasks=60, progress=lambda *news: told.append(news))
+    counts = [done for _, done, _ in told]
+    assert counts == sorted(set(counts))
+    assert len(counts) > 2
+    assert (counts[0], counts[-1]) == (0, 60)
+    assert {news[::2] for news in told} == {("testing protonet on test tasks of glyphs", 60)}

@@ -2,11 +2,13 @@
 
 import io
 import re
+import time
 
 import pytest
 from rich.console import Console
 
-from metarl.runs.progress import TrainingProgress, measuring
+import metarl.progress
+from metarl.runs.progress import TrainingProgress
 
 NEWS = "return -39.0 → -12.8  38,910 steps/s"
 
@@ -87,18 +89,21 @@ def test_updates_that_come_seldom_are_all_shown():
     assert numbers == [*range(100, 1030, 100), 1030]
 
 
-def measured(*, terminal: bool) -> str:
+def test_a_terminal_shows_the_work_before_the_first_iteration():
     file = io.StringIO()
-    console = Console(file=file, width=80, force_terminal=terminal, color_system=None)
-    with measuring(console, 600) as told:
-        told(150)
-        console.file.flush()
-    return file.getvalue()
+    console = Console(file=file, width=100, force_terminal=True, color_system=None)
+    with TrainingProgress(console, total=100, first="starting environments"):
+        pass
+    assert "starting environments" in last_line(file.getvalue())
 
 
-def test_a_terminal_shows_how_many_tasks_have_been_measured():
-    assert "150/600 test tasks" in measured(terminal=True)
-
-
-def test_elsewhere_measuring_is_silent():
-    assert measured(terminal=False) == ""
+def test_other_outputs_name_the_work_before_a_long_first_iteration(monkeypatch, capfd):
+    monkeypatch.setattr(metarl.progress, "_SECONDS_BEFORE_LINE", 0.05)
+    console = Console(file=io.StringIO(), force_terminal=False)
+    with TrainingProgress(console, total=100, first="starting environments") as progress:
+        time.sleep(0.1)
+        progress.update(3, NEWS)
+        time.sleep(0.2)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "starting environments (0 s)"
+    assert lines[-1] == "training, 3 of 100 done (0 s)"

@@ -115,6 +115,23 @@ def test_a_family_that_cannot_be_made_is_a_failure_and_the_others_are_checked(ca
     assert not any("sound" in line for line in lines)
 
 
+def test_of_several_named_families_those_that_can_be_made_are_checked(capsys):
+    register_family("Zero", lambda _: 1 // 0, description="a toy", variants=("a",))
+    lines, code = checked(capsys, "Zero:a Wlak:a Plain:plain")
+    assert code == 1
+    assert lines[0].startswith("FAIL Zero:a: TypeError: the factory of Zero:a failed with Zero")
+    assert lines[1].startswith("FAIL Wlak:a: ValueError: environment must be one of ")
+    assert lines[2] == "Plain:plain"
+    assert "  ok   spaces agree across tasks" in "\n".join(lines)
+
+
+def test_several_families_of_which_none_can_be_made_are_an_error(capsys):
+    register_family("Zero", lambda _: 1 // 0, description="a toy", variants=("a", "b"))
+    with pytest.raises(ValueError, match=r"^no family could be checked"):
+        main(["Zero:a", "Zero:b"])
+    assert capsys.readouterr().out.count("FAIL Zero:") == 2
+
+
 def test_an_installed_package_that_cannot_be_loaded_is_a_failure(capsys, monkeypatch):
     del FAMILIES._entries["WalksAway"]
     failure = PluginFailure("broken-toys", "metarl.families", "SystemExit: 0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ sys.path.append(str(Path(__file__).parents[1] / "support"))
 import broken_families as families
 import sound_families as sound
 import structured_families as structured
+from tiny_environments import Dies
 
+from metarl.envs import make_family
+from metarl.envs.simulators import worker_batch
 from metarl.soundness.check import Check, check_family, require_sound
 from metarl.soundness.promises import PROMISES
 from metarl.tasks.family import TaskFamily
@@ -34,6 +38,9 @@ BROKEN = {
         families.SmallSpace: "observation after .* lies outside Box",
         families.DoubleRewards: r"rewards of step 0 must be torch\.float32",
         families.OneMoreNumber: r"of shape \(4, 3, 1\), got .*\(4, 3, 2\)",
+    },
+    "worker processes agree": {
+        families.OtherInWorkers: "observations differ in worker processes: .*|at time 1 of",
     },
     "policies can reach the actions": {
         families.FarActions: r"action component 0 is in \[9, 11\]",
@@ -193,7 +200,7 @@ def test_a_sound_family_keeps_every_promise_in_a_fixed_order():
     checks = check_family(sound.Walk())
     assert [c.name for c in checks] == list(PROMISES)
     skipped = {c.name for c in checks if c.outcome != "passed"}
-    assert skipped == {"the declared structure is true"}  # it declares none
+    assert skipped == {"the declared structure is true", "worker processes agree"}  # it has none
     tried = {c.name: c.detail for c in checks}
     assert tried["runs are deterministic"] == "three runs of 7 steps, one in a new batch"
     assert tried["splits share no task"] == "200 tasks of each of train, test"
@@ -219,6 +226,7 @@ def test_what_a_family_does_not_promise_is_skipped_with_the_reason():
         "the oracle beats random actions": "the family has no oracle",
         "expected rewards are means": "the family does not provide expected rewards",
         "the declared structure is true": "the family declares no structure",
+        "worker processes agree": "the family starts no worker processes",
         "images can be rendered": "the family renders no images",
     }
     assert failures(sound.Plain()) == {}
@@ -237,6 +245,32 @@ def test_tasks_that_differ_only_far_away_are_told_apart_all_the_same(family, kin
     assert checks["different tasks differ"].outcome == "passed"
     assert checks["different tasks differ"].detail.endswith(
         f"from the next one with {kind} actions"
+    )
+
+
+def test_worker_processes_start_once_for_a_family(monkeypatch):
+    started = []
+    start = worker_batch.WorkerPool.__init__
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> None:
+        started.append(self)
+        start(self, *arguments, **options)
+
+    monkeypatch.setattr(worker_batch.WorkerPool, "__init__", counted)
+    family = make_family("CartPoleMass:rllib")
+    family.num_workers = 2
+    checks = check_family(family)
+    assert len(started) == 1
+    assert not [c for c in checks if c.outcome == "failed"]
+    assert {c.name for c in checks if c.outcome == "passed"} >= {"worker processes agree"}
+
+
+def test_an_environment_that_ends_its_process_ends_the_check_not_the_program():
+    last = check_family(Dies(num_workers=1))[-1]
+    assert last.name == "worker processes agree"
+    assert last.outcome == "failed"
+    assert re.fullmatch(
+        r"_?\w+: worker 0 died \(exit code 7\) .*; the other promises were not tested", last.detail
     )
 
 

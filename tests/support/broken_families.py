@@ -22,6 +22,15 @@ class SmallSpace(Walk):
     observation_space = spaces.Box(-0.1, 0.1, (1,), np.float32)
 
 
+class OtherInWorkers(Walk):
+    """Its worker processes move half as far."""
+
+    stride = 0.5
+
+    def in_process(self) -> Walk:
+        return Walk()
+
+
 class DoubleRewards(Walk):
     def reward(self, states: Tensor, goals: Tensor) -> Tensor:
         return super().reward(states, goals).double()

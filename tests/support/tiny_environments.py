@@ -114,6 +114,13 @@ class Unmakable(Counters):
         return super().make_env(task)
 
 
+class Dies(Counters):
+    """Whose environments end their process at the first reset."""
+
+    def apply_task(self, env, task):  # noqa: ARG002
+        misbehave(DIE)
+
+
 class Near(Navigation2D):
     """Navigation where less than 0.2 from the goal counts as success."""
 

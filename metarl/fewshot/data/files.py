@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from metarl.console import plain_console
+from metarl.progress import Progress, ignore_progress
 from metarl.storage.files import write_atomically
 
 __all__ = [
@@ -55,6 +54,8 @@ class DataPlace:
     """Device of the packed data."""
     download: bool = True
     """Whether missing official files are downloaded."""
+    progress: Progress = ignore_progress
+    """Called during downloads."""
 
     @property
     def folder(self) -> Path:
@@ -108,7 +109,7 @@ def locate_all(name: str, files: Sequence[OfficialFile], place: DataPlace) -> li
         try:
             for file in files:
                 if _existing(file, place) is None:
-                    download(file, place.folder / file.path)
+                    download(file, place.folder / file.path, place.progress)
         except (OSError, ValueError) as error:
             reason = f"the download failed: {error}"
     paths = [_existing(file, place) for file in files]
@@ -142,10 +143,15 @@ def _what_to_fetch(
     )
 
 
-def download(file: OfficialFile, target: Path) -> None:
+def download(file: OfficialFile, target: Path, progress: Progress = ignore_progress) -> None:
     """Download and verify a file; the target appears once it is complete.
 
-    Terminals show the progress. Interrupted connections are retried.
+    Interrupted connections are retried.
+
+    Args:
+        file: the file.
+        target: where it is stored.
+        progress: called with the number of kB that have arrived.
 
     Raises:
         OSError: if it cannot be downloaded, or is larger than allowed.
@@ -161,18 +167,8 @@ def download(file: OfficialFile, target: Path) -> None:
         urls={target.name: file.url},
         retry_if_failed=_RETRIES,
     )
-    console = plain_console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
     try:
-        with bar:
-            folder.fetch(target.name, downloader=lambda url, out, _: _fetch(url, out, file, bar))
+        folder.fetch(target.name, downloader=lambda url, out, _: _fetch(url, out, file, progress))
     except ValueError as error:
         raise ValueError(
             f"{file.url} must have the checksum {file.checksum}, the downloaded file does not"
@@ -182,12 +178,12 @@ def download(file: OfficialFile, target: Path) -> None:
     )  # temporary files are readable by their owner only
 
 
-def _fetch(url: str, output: str, file: OfficialFile, bar: Progress) -> None:
+def _fetch(url: str, output: str, file: OfficialFile, progress: Progress) -> None:
     """Attempt a download once; pooch retries after a `RequestException`."""
     import pooch
     import requests
 
-    meter = _Meter(file, Path(output), bar)
+    meter = _Meter(file, Path(output), progress)
     fetch = pooch.HTTPDownloader(
         progressbar=meter, chunk_size=_CHUNK_BYTES, timeout=_TIMEOUT_SECONDS
     )
@@ -204,11 +200,11 @@ def _fetch(url: str, output: str, file: OfficialFile, bar: Progress) -> None:
 
 
 class _Meter:
-    """Shows pooch's progress, and aborts the download of a file that is too large."""
+    """Reports pooch's progress, and aborts the download of a file that is too large."""
 
-    def __init__(self, file: OfficialFile, output: Path, bar: Progress) -> None:
-        self._file, self._output, self._bar, self._total = file, output, bar, 0
-        self._task = bar.add_task(Path(file.path).name, total=None)
+    def __init__(self, file: OfficialFile, output: Path, progress: Progress) -> None:
+        self._file, self._output, self._progress, self._total = file, output, progress, 0
+        self._report(0)
 
     @property
     def total(self) -> int:
@@ -219,19 +215,23 @@ class _Meter:
     def total(self, size: int) -> None:
         self._check(size)
         self._total = size
-        self._bar.update(self._task, total=size or None)
+        self._report(0)
 
     def update(self, _: int) -> None:
         """Update the count from the file's size; the argument is only an upper bound."""
         received = self._output.stat().st_size
         self._check(received)
-        self._bar.update(self._task, completed=received)
+        self._report(received)
 
     def reset(self) -> None:
         """Do nothing: the counter is the size of the file."""
 
     def close(self) -> None:
-        """Do nothing: the bar stays on the screen."""
+        """Do nothing: the last report remains."""
+
+    def _report(self, received: int) -> None:
+        name = Path(self._file.path).name
+        self._progress(f"downloading {name} (kB)", received // 1000, self._total // 1000)
 
     def _check(self, size: int) -> None:
         if size > self._file.max_bytes:

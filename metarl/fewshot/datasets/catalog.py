@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -14,7 +15,7 @@ from metarl.registry import Entry, Registry
 from metarl.storage.settings import converted
 from metarl.validation import require_at_least, unknown_name
 
-__all__ = ["DATASETS", "make_tasks"]
+__all__ = ["DATASETS", "make_tasks", "tasks_at"]
 
 _FEWSHOT = "metarl.fewshot"
 DATASETS = Registry(
@@ -118,16 +119,24 @@ def make_tasks(
         TypeError: if the data set has no such option.
         ValueError: if there is no such data set, or an option or a file is invalid.
     """
+    return tasks_at(name, DataPlace(data_dir, device, download), options)
+
+
+def tasks_at(name: str, place: DataPlace, options: Mapping[str, Any]) -> FewShotTasks:
+    """The tasks of a data set; see `make_tasks`.
+
+    Args:
+        name: name in `DATASETS`.
+        place: where files are, the device, and how progress is reported.
+        options: keyword arguments of the data set's function or class.
+    """
     make = DATASETS.load(name)
     parameters = inspect.signature(make).parameters
     own = [option for option in parameters if option not in ("place", "device")]
     for option in options:
         if option not in own:
             raise TypeError(unknown_name(f"option of {name}", option, own or ["(none)"]))
-    place: dict[str, Any] = {
-        "place": DataPlace(data_dir, device, download),
-        "device": device,
-    }
+    places: dict[str, Any] = {"place": place, "device": place.device}
     hints = get_type_hints(make)
     options = {
         key: _option(value, hints[key], f"option {key} of {name}") for key, value in options.items()
@@ -135,7 +144,7 @@ def make_tasks(
     for key, value in options.items():
         if key.endswith("_seed"):
             require_at_least(key, value, 0)
-    accepted = {key: value for key, value in place.items() if key in parameters}
+    accepted = {key: value for key, value in places.items() if key in parameters}
     tasks: FewShotTasks = make(**accepted, **options)
     return tasks
 

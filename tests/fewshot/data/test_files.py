@@ -16,16 +16,13 @@ from typing import ClassVar
 
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor
 
-from metarl.fewshot.data import files as downloads
 from metarl.fewshot.data.files import (
     DataPlace,
     OfficialFile,
     cache_dir,
     cached,
-    download,
     locate,
     locate_all,
     read_limited,
@@ -187,14 +184,12 @@ def test_what_could_be_fetched_is_kept_and_not_asked_for(server, tmp_path):
     assert locate_all("letters", files, DataPlace(tmp_path)) == [tmp_path / "a", tmp_path / "b"]
 
 
-def test_a_terminal_sees_progress_and_a_file_does_not(server, tmp_path, monkeypatch):
-    for terminal in (True, False):
-        screen = io.StringIO()
-        console = Console(file=screen, force_terminal=terminal, width=80)
-        monkeypatch.setattr(downloads, "plain_console", lambda console=console, **_: console)
-        download(OfficialFile("set.bin", f"{server}/file"), tmp_path / "set.bin")
-        assert ("set.bin" in screen.getvalue()) == terminal
-        assert ("768.0/768.0 kB" in screen.getvalue()) == terminal
+def test_a_download_reports_its_progress(server, tmp_path):
+    told: list[tuple[str, int, int]] = []
+    place = DataPlace(tmp_path, progress=lambda *news: told.append(news))
+    locate("numbers", OfficialFile("set.bin", f"{server}/file"), place)
+    assert {doing for doing, _, _ in told} == {"downloading set.bin (kB)"}
+    assert told[-1][1:] == (768, 768)
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
