@@ -62,7 +62,7 @@ def environments_page() -> str:
     for entry in FAMILIES:
         lines += [f"## {entry.name}", "", f"{entry.description[0].upper()}{entry.description[1:]}."]
         try:
-            lines += ["", "```", inspect.getdoc(entry.load()) or "", "```", ""]
+            lines += ["", "```text", inspect.getdoc(entry.load()) or "", "```", ""]
             lines += _table(_families(entry))
         except ImportError as missing:
             lines += ["", f"{_span(entry)}. {missing}.", ""]

@@ -1,27 +1,18 @@
-"""The documentation is true: its examples run, its commands are accepted, its links exist."""
+"""The commands on the pages are accepted; links lead somewhere; modules and files exist."""
 
 import contextlib
 import importlib
 import re
 import shlex
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from page_blocks import PAGES, ROOT, blocks, name_of
 
 from metarl.scripts import cli
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GUIDES = ROOT / "docs" / "guides"
 COMMANDS = ("train", "evaluate", "report", "play", "fewshot", "list", "check")
-
-
-def blocks(page: Path, language: str = "") -> list[str]:
-    """The code blocks of a page in a language."""
-    text = page.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def documented_commands() -> list[str]:
@@ -31,7 +22,7 @@ def documented_commands() -> list[str]:
         lines = [
             line
             for block in blocks(page)
-            for line in block.replace("\\\n", " ").splitlines()
+            for line in block.code.replace("\\\n", " ").splitlines()
             if line.startswith("metarl ")
         ]
         inline = re.findall(r"`(metarl [^`]+ --[^`]+)`", page.read_text(encoding="utf-8"))
@@ -65,34 +56,14 @@ def test_a_documented_command_is_accepted(line, monkeypatch, tmp_path):
         cli.dispatch(words)
 
 
-def test_runs_from_python_are_trained_resumed_measured_and_reported(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    for block in blocks(GUIDES / "python.md", "python"):
-        exec(compile(block, "python.md", "exec"), names)
-    assert len(names["run"].metrics()) == 4
-    assert names["actions"].shape == (3, 5, 2)
-    assert {"evaluation.json", "config.json"} <= {p.name for p in Path("runs/navigation").iterdir()}
-    assert Path("navigation.html").is_file()
-    assert names["agent"].num_iterations == 2
-
-
-def test_the_guide_to_extending_shows_the_tested_examples():
-    shown = blocks(GUIDES / "extending.md", "python")
-    files = [
-        ROOT / "scripts" / "examples" / f"my_{name}.py" for name in ("agent", "learner", "family")
-    ]
-    assert shown == [file.read_text(encoding="utf-8") for file in files], "copy the files there"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_links_of_a_page_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_modules_and_files_that_a_page_names_exist(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"`(metarl(?:\.\w+)+)`", text):
