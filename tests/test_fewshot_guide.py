@@ -1,4 +1,4 @@
-"""The few-shot guide: its examples run as they stand, and it leaves out no learner."""
+"""The few-shot guide leaves out no learner, and predictions work as it states."""
 
 import re
 from pathlib import Path
