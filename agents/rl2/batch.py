@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from metarl.rl.distributions import Distribution
+from metarl.rl.packing import MAX_PACKED_FRACTION
 from metarl.rl.returns import generalized_advantages
 from metarl.rollouts.actors import random_actor
 from metarl.rollouts.trials import Trials
@@ -41,13 +42,42 @@ class TrialBatch:
     mask: Tensor  # [T, B] bool
     old: Distribution  # policy that acted, [T, B]
 
+    @property
+    def num_steps(self) -> int:
+        """Number of steps up to the last valid one of any trial."""
+        return 1 + int(self.mask.any(1).nonzero().max())
+
     def rows(self, rows: Tensor) -> TrialBatch:
-        """The batch of some trials; `old` is not indexed, since no update needs a part of it."""
-        chosen: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            chosen[field.name] = value.index_select(1, rows) if torch.is_tensor(value) else value
-        return TrialBatch(**chosen)
+        """Some trials, cut to the longest of them.
+
+        `old` is not indexed, since no update needs a part of it.
+        """
+        chosen = replace(
+            self._changed(lambda part: part.index_select(1, rows)),
+            tasks=self.tasks.index_select(1, rows),
+        )
+        num_steps = chosen.num_steps
+        if num_steps == len(self.mask):
+            return chosen
+        return chosen._changed(lambda part: part[:num_steps])
+
+    def steps(self) -> TrialBatch:
+        """The valid steps as S trials of one step, [1, S], for policies without a memory.
+
+        The batch itself if little or nothing is padding; `old` is not indexed.
+        """
+        steps, trials = self.mask.nonzero(as_tuple=True)
+        if len(steps) > MAX_PACKED_FRACTION * self.mask.numel():
+            return self
+        packed = self._changed(lambda part: part[steps, trials].unsqueeze(0))
+        return replace(packed, tasks=self.tasks[:, trials])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> TrialBatch:
+        """The batch with changed tensors [T, B, ...]."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        del parts["tasks"]
+        tensors = {name: part for name, part in parts.items() if torch.is_tensor(part)}
+        return replace(self, **{name: change(part) for name, part in tensors.items()})
 
 
 def require_expected_rewards(family: TaskFamily) -> None:

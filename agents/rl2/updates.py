@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarl.finite import require_finite_params
+from metarl.nn.memories import MemoryState, NoMemory
 from metarl.optim.optimizer import NamedOptimizer
 from metarl.optim.trust_region import (
     backtracking_line_search,
@@ -90,8 +91,10 @@ def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str
     total: Params = {}
     sums: dict[str, Tensor] = {}
     count = batch.mask.sum()
+    batch = _without_padding(policy, batch)
     state = policy.start(params, batch.mask.shape[1])
-    for times in _bptt_chunks(len(batch.mask), config.backprop_steps):
+    for times in _bptt_chunks(batch.num_steps, config.backprop_steps):
+        batch, state = _running(batch, state, times.start)
         cleared = None if batch.cleared is None else batch.cleared[times]
         with torch.enable_grad():
             inputs = batch.inputs[times]
@@ -130,6 +133,20 @@ def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str
     return total, sums
 
 
+def _without_padding(policy: TrialPolicy, batch: TrialBatch) -> TrialBatch:
+    """The valid steps only if the policy has no memory; the batch itself otherwise."""
+    return batch.steps() if isinstance(policy.memory, NoMemory) else batch
+
+
+def _running(batch: TrialBatch, state: MemoryState, first: int) -> tuple[TrialBatch, MemoryState]:
+    """The trials that have valid steps from `first` on, with their memories."""
+    running = batch.mask[first:].any(0)
+    if bool(running.all()):
+        return batch, state
+    rows = running.nonzero().squeeze(1)
+    return batch.rows(rows), tuple(part[rows] for part in state)
+
+
 def trpo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> Metrics:
     """One trust-region step of the policy, then Adam steps of the critic; changes them in place.
 
@@ -139,13 +156,17 @@ def trpo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator)
     names = [name for name in params if name.startswith("policy.")]
     own = {name: params[name] for name in names}
     start = flatten(own)
+    trials, batch = batch, _without_padding(policy, batch)
+    if batch is not trials:
+        with torch.no_grad():
+            batch = replace(batch, old=_distribution(policy, own, batch))
     with torch.enable_grad():
         loss = _surrogate(policy, own, batch, config)
         gradients = torch.autograd.grad(loss, list(own.values()))
     gradient = flatten(dict(zip(own, gradients, strict=True)))
     step, expected = trust_region_step(
         gradient,
-        _fisher_product(policy, own, batch, config),
+        _fisher_product(policy, own, trials, config),
         max_kl_nats=config.max_kl_nats,
         cg_iterations=config.cg_iterations,
         cg_damping=config.cg_damping,
@@ -171,7 +192,7 @@ def trpo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator)
         with torch.no_grad():
             for name, value in unflatten(found.params, own).items():
                 params[name].copy_(value)
-    value_loss = _fit_values(learner, batch, generator)
+    value_loss = _fit_values(learner, trials, generator)
     require_finite_params("parameter", params, remedy=_REMEDY)
     return {
         "meta/gradient_norm": float(gradient.norm()),
@@ -204,7 +225,7 @@ def _fisher_product(
     """v ↦ F v for the Fisher information F of the policy, mean over a fraction of the trials."""
     count = math.ceil(config.fisher_fraction * batch.mask.shape[1])
     rows = torch.arange(count, device=batch.mask.device)
-    share = batch.rows(rows)
+    share = _without_padding(policy, batch.rows(rows))
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     with torch.enable_grad(), _twice_differentiable():
         distribution = _distribution(policy, leaves, share)
@@ -236,7 +257,7 @@ def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator)
     names = [name for name in params if name.startswith("value.")]
     losses = []
     for rows in _minibatches(batch, config, generator):
-        piece = batch.rows(rows)
+        piece = _without_padding(policy, batch.rows(rows))
         with torch.enable_grad():
             inputs, progress, tasks = piece.inputs, piece.trial_progress, piece.tasks
             values = policy.values(

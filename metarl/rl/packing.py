@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["StepPacking", "step_packing"]
+__all__ = ["MAX_PACKED_FRACTION", "StepPacking", "step_packing"]
 
-_MAX_FRACTION = 0.9
+MAX_PACKED_FRACTION = 0.9
 """Steps are packed if they then take at most this fraction of the entries."""
 
 
@@ -57,7 +57,7 @@ def step_packing(mask: Tensor) -> StepPacking | None:
     flat = mask.flatten(1)
     counts = flat.sum(1)
     most = int(counts.max())
-    if most > _MAX_FRACTION * flat.shape[1] or not bool(counts.all()):
+    if most > MAX_PACKED_FRACTION * flat.shape[1] or not bool(counts.all()):
         return None
     tasks, sources = flat.nonzero(as_tuple=True)
     before = counts.cumsum(0) - counts

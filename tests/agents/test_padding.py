@@ -12,7 +12,7 @@ from maml_agents import batch_of
 from torch import Tensor
 
 import metarl.rl.packing
-from metarl.agents import MAMLTRPO, MAMLTRPOConfig
+from metarl.agents import MAMLTRPO, RL2, MAMLTRPOConfig, RL2Config
 from metarl.bilevel.adaptation import adapt
 from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import PRESETS
@@ -24,6 +24,10 @@ from metarl.scripts.benchmark.short_episodes import ShortEpisodes
 SETTINGS: dict[str, Any] = {
     "meta_batch_size": 3, "num_episodes": 5, "hidden_sizes": (8,), "chunk_size": 2,
     "cg_damping": 0.1, "cg_iterations": 5,  # rounding errors stay small
+}  # fmt: skip
+RL2_SETTINGS: dict[str, Any] = {
+    "meta_batch_size": 4, "num_episodes": 2, "memory_size": 8, "value_hidden_sizes": (4,),
+    "num_epochs": 1, "num_minibatches": 4,
 }  # fmt: skip
 
 
@@ -81,7 +85,7 @@ def test_packed_steps_give_the_update_of_padded_ones(settings, monkeypatch):
     for fraction in (0.9, 0.0):
         learner = maml(**settings)
         support, query, adapted = phases(learner)
-        monkeypatch.setattr(metarl.rl.packing, "_MAX_FRACTION", fraction)
+        monkeypatch.setattr(metarl.rl.packing, "MAX_PACKED_FRACTION", fraction)
         assert (query.packed() is query) == (fraction == 0.0)
         supports = [support] * learner.config.num_inner_steps
         found.append(learner._update(supports, query, adapted))
@@ -116,3 +120,53 @@ def test_evaluations_are_equal_under_any_horizon(preset):
     assert np.array_equal(found[0].measured.returns, found[1].measured.returns)
     for name, other in found[0].references.items():
         assert np.array_equal(other.returns, found[1].references[name].returns)
+
+
+# RL².
+
+
+def rl2(horizon: int, **settings: Any) -> RL2:
+    family = ShortEpisodes(horizon, shortest=1, longest=12)
+    return RL2(family, RL2Config(**(RL2_SETTINGS | settings)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"memory": "transformer"},
+        {"memory": "none", "hidden_sizes": (6,)},
+        {"memory": "none", "optimizer": "trpo", "hidden_sizes": (6,)},
+        {"memory": "lstm", "backprop_steps": 4},
+        {"optimizer": "trpo"},
+    ],
+    ids=str,
+)
+def test_rl2_trains_in_the_same_way_under_any_horizon(settings, monkeypatch):
+    """Apart from numbers that the horizon defines: the time scales of the initial memory, and the
+    progress of the trial that the critic sees."""
+    for module in ("agent", "policy"):
+        monkeypatch.setattr(f"metarl.agents.rl2.{module}.trial_steps", lambda *_: 24)
+    short, long = rl2(12, **settings), rl2(1000, **settings)
+    for _ in range(2):
+        assert untimed(short.iterate()) == untimed(long.iterate())
+    assert all(torch.equal(p, long.params[name]) for name, p in short.params.items())
+
+
+@pytest.mark.parametrize("settings", [{}, {"memory": "lstm", "backprop_steps": 4}], ids=str)
+def test_rows_of_the_memory_follow_the_longest_trial_of_a_minibatch(settings, monkeypatch):
+    lengths: list[int] = []
+    learner = rl2(1000, **settings)
+    plain = type(learner.policy).sequence
+
+    def counting(policy: Any, params: Params, inputs: Tensor, *others: Any) -> Any:
+        lengths.append(inputs.shape[0] * inputs.shape[1])
+        return plain(policy, params, inputs, *others)
+
+    monkeypatch.setattr(type(learner.policy), "sequence", counting)
+    learner.iterate()
+    first, *updates = lengths  # the first computes the values of all trials
+    assert first <= 4 * 24
+    chunked = "backprop_steps" in settings
+    assert sum(updates) < first if chunked else sum(updates) <= first
+    assert sum(updates) >= learner.num_env_steps

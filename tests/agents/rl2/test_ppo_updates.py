@@ -101,6 +101,58 @@ def test_what_does_not_count_has_no_part_in_the_gradient():
         assert torch.equal(gradient, other[name]), name
 
 
+def padded(batch: TrialBatch, more: int) -> TrialBatch:
+    """The batch with further steps of nonsense that are not valid."""
+
+    def longer(part: Tensor) -> Tensor:
+        filling = torch.full((more, *part.shape[1:]), 1, dtype=part.dtype)
+        return torch.cat([part, torch.zeros_like(filling) if part.dtype == torch.bool else filling])
+
+    names = ("inputs", "trial_progress", "actions", "log_probs", "values", "advantages")
+    names += ("returns", "mask")
+    changed = {name: longer(getattr(batch, name)) for name in names}
+    cleared = None if batch.cleared is None else longer(batch.cleared)
+    return replace(batch, cleared=cleared, **changed)
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm", "none"])
+@pytest.mark.parametrize("length", [None, 2])
+def test_padding_has_no_part_in_the_gradient(memory, length):
+    who = learner(memory, backprop_steps=length)
+    batch = batch_for(who, cleared=True)
+    want, terms = _ppo_gradient(who, batch)
+    longer = padded(batch, 14)
+    for given in (longer, longer.rows(torch.arange(BATCH))):
+        gradients, others = _ppo_gradient(who, given)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient, want[name], rtol=0, atol=1e-10, msg=name)
+        for name, term in terms.items():
+            assert float(others[name]) == pytest.approx(float(term), abs=1e-10)
+
+
+def test_some_trials_are_cut_to_the_longest_of_them():
+    batch = batch_for(learner(), cleared=True)
+    assert batch.mask.sum(0).tolist() == [6, 2, 5, 6, 1]
+    some = batch.rows(torch.tensor([4, 1]))
+    assert some.mask.tolist() == [[True, True], [False, True]]
+    assert torch.equal(some.inputs, batch.inputs[:2, [4, 1]])
+    assert torch.equal(some.cleared, batch.cleared[:2, [4, 1]])
+    assert torch.equal(some.tasks, batch.tasks[:, [4, 1]])
+
+
+def test_valid_steps_become_trials_of_one_step():
+    batch = batch_for(learner("none"))
+    steps = batch.steps()
+    assert steps.mask.shape == (1, 20)
+    assert steps.mask.all()
+    places = batch.mask.nonzero().tolist()
+    assert torch.equal(steps.inputs[0], torch.stack([batch.inputs[t, b] for t, b in places]))
+    assert torch.equal(steps.returns[0], torch.stack([batch.returns[t, b] for t, b in places]))
+    assert torch.equal(steps.tasks[0], torch.stack([batch.tasks[0, b] for _, b in places]))
+    full = batch.rows(torch.tensor([0, 3]))
+    assert full.steps() is full
+
+
 # Truncated backpropagation.
 
 

@@ -117,3 +117,19 @@ def test_fitting_the_values_brings_them_nearer_and_leaves_the_policy(monkeypatch
     assert error() < 0.7 * first
     for name, p in who.params.items():
         assert torch.equal(p, before[name]) == name.startswith("policy."), name
+
+
+def test_packed_steps_give_the_update_of_padded_ones(monkeypatch):
+    """Of a policy without a memory, for which 20 of 30 entries are valid steps."""
+    found = []
+    for fraction in (0.0, 0.9):
+        monkeypatch.setattr("metarl.agents.rl2.batch.MAX_PACKED_FRACTION", fraction)
+        who = trpo_learner("none", fisher_fraction=0.6)
+        batch = at_present(who)
+        assert (batch.steps() is batch) == (fraction == 0.0)
+        found.append((trpo_update(who, batch, chance(0)), copied(who.params)))
+    (padded_metrics, padded), (packed_metrics, packed) = found
+    assert packed_metrics["meta/accepted"] == 1
+    assert packed_metrics == pytest.approx(padded_metrics, abs=1e-9)
+    for name, p in padded.items():
+        torch.testing.assert_close(packed[name], p, rtol=0, atol=1e-9, msg=name)
