@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
+from metarl.locations import located
 from metarl.validation import lookup, short_repr, unknown_name
 
 __all__ = ["LEARNER_PREFIX", "Entry", "PluginFailure", "Registry", "import_module"]
@@ -253,4 +254,4 @@ def import_module(name: str, *, option: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the user's own code may fail in any way
-        raise ValueError(f"module {name!r} failed: {type(error).__name__}: {error}") from error
+        raise ValueError(f"module {name!r} failed: {located(error)}") from error

@@ -18,6 +18,7 @@ import tyro
 from tyro import _errors as tyro_errors
 
 from metarl.devices import keep_freed_memory
+from metarl.locations import located, user_place
 from metarl.progress import Activity
 from metarl.registry import import_module
 from metarl.scripts.rejected_input import CommandLine, number_constructors, sentence
@@ -68,7 +69,8 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         if isinstance(error, FloatingPointError):
             fail(str(error), code=1)
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
-            fail(str(error))
+            place = user_place(error)
+            fail(f"{error} ({place})" if place else str(error))
         if isinstance(error, OverflowError):
             fail(f"a number is too large: {_first_line(error)}")
         if _is_out_of_memory(error):
@@ -76,6 +78,8 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
             fail(f"out of memory, use a smaller net or batch: {reason}", code=1)
         if _is_about_an_environment(error):
             fail(f"{_first_line(error)} (METARL_DEBUG=1 shows the traceback)", code=1)
+        if user_place(error):  # a user's own code may fail in any way
+            fail(located(error), code=1)
         raise
     sys.exit(0)
 

@@ -15,12 +15,13 @@ from metarl.console import plain_console
 from metarl.devices import DeviceName, resolve_device
 from metarl.evaluation.behavior import Videos, record_videos
 from metarl.evaluation.evaluator import evaluation_tasks
-from metarl.evaluation.protocol import EvaluationProtocol, preset
+from metarl.evaluation.protocol import EvaluationProtocol, preset, without_adaptation
 from metarl.evaluation.video import VIDEO_SUFFIXES, resized, side_by_side, write_video
 from metarl.experiments.targets import Targets, load_targets
 from metarl.progress import Activity, Progress, ignore_progress
 from metarl.report.numbers import number_text
 from metarl.report.words import task_text
+from metarl.rl.players import can_adapt
 from metarl.scripts.command_line import parse, run
 from metarl.storage.files import require_output_file
 from metarl.tasks.family import TaskFamily
@@ -104,6 +105,8 @@ def play(config: PlayConfig, *, progress: Progress = ignore_progress) -> Videos:
     targets = load_targets([config.target], env=config.env, sb3=config.sb3, device=device)
     family, protocol = targets.family, _protocol(config, targets)
     agent = next(iter(targets.agents.values()))
+    if not can_adapt(agent):
+        protocol = without_adaptation(protocol)
     last = protocol.adaptation_steps
     stages = sorted({0, last}) if config.stage is None else [config.stage]
     progress(f"playing and rendering episodes of {family.id}")

@@ -73,6 +73,7 @@ class SB3Agent:
         self._model = model
         self._row_shape = ActionLayout(family.action_space).row_shape
         self.remembers = self._inputs is not None or _is_recurrent(model)
+        self.adapts = self.remembers
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> SB3Player:
         """A player with a new state."""

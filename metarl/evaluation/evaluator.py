@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.evaluation.protocol import EvaluationProtocol
+from metarl.evaluation.protocol import EvaluationProtocol, without_adaptation
 from metarl.evaluation.results import Evaluation, Measured, Scores, episode_name
 from metarl.progress import Progress, ignore_progress
-from metarl.rl.players import AdaptiveAgent, Player
+from metarl.rl.players import AdaptiveAgent, Player, begin_play, can_adapt
 from metarl.rollouts.actors import random_actor
 from metarl.rollouts.episodes import Actor, Episodes, collect
 from metarl.rollouts.trials import ActorInput, Trials, collect_trials
@@ -49,7 +49,8 @@ def evaluate(
         progress: called before each agent and reference is measured.
 
     Returns:
-        Raw returns of every run, stage, task and episode. The references include random actions
+        Raw returns of every run, stage, task and episode; an agent that does not adapt has the
+        single stage before adaptation. The references include random actions
         and, if the family has one, the oracle.
 
     Raises:
@@ -81,6 +82,10 @@ def evaluate(
         if protocol.is_one_trial and all(agent.remembers for agent in group.values()):
             totals[kind] = np.stack([stages.returns[..., 0].sum(0) for stages in played])
     remembers = {agent.remembers for agent in runs.values()}
+    adapts = any(map(can_adapt, runs.values()))
+    if not adapts:
+        protocol = without_adaptation(protocol)
+        evaluator = _Evaluator(family, tasks, protocol, torch.device(device))
     measured = [
         evaluator.measure(agent) for agent in report.each(runs.values(), f"measuring {name}")
     ]
@@ -90,7 +95,7 @@ def evaluate(
         protocol=protocol,
         tasks=tasks,
         runs=tuple(runs),
-        stages=stage_names(protocol, remembers=remembers == {True}),
+        stages=stage_names(protocol, remembers=remembers == {True}, adapts=adapts),
         measured=_stacked(measured),
         references=others,
         iterations=tuple(getattr(agent, "num_iterations", None) for agent in runs.values()),
@@ -108,9 +113,13 @@ def evaluation_tasks(family: TaskFamily, protocol: EvaluationProtocol) -> Tasks:
     return family.sample_tasks(protocol.num_tasks, split=protocol.split, seed=seed)
 
 
-def stage_names(protocol: EvaluationProtocol, *, remembers: bool) -> tuple[str, ...]:
+def stage_names(
+    protocol: EvaluationProtocol, *, remembers: bool, adapts: bool = True
+) -> tuple[str, ...]:
     """Names of the stages: by episodes for agents with a memory, by steps for others."""
     stages = range(protocol.num_stages)
+    if not adapts:
+        return ("no adaptation",)
     if not remembers:
         return ("before", *(f"after {s} step{'s' if s > 1 else ''}" for s in stages[1:]))
     if protocol.exploration_episodes == protocol.evaluation_episodes == 1:
@@ -137,7 +146,7 @@ def play_stages(
         resets: draws the initial states. On the CPU.
         noise: draws the actions. On the agent's device.
     """
-    player = agent.play(env.num_tasks, env.num_envs, noise)
+    player = begin_play(agent, env.num_tasks, env.num_envs, noise)
     for stage in range(protocol.num_stages):
         episodes = collect(env, _actor(player, protocol.deterministic), resets)
         yield episodes
@@ -224,7 +233,7 @@ class _Evaluator:
         before = self._protocol.episodes_before(stage)
         trials = collect_trials(
             env,
-            agent.play(env.num_tasks, env.num_envs, noise),
+            begin_play(agent, env.num_tasks, env.num_envs, noise),
             resets,
             num_episodes=before + self._protocol.evaluation_episodes,
             num_exploratory=before if self._protocol.deterministic else None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from metarl.validation import Count, NumSteps, Seed, Settings, lookup
 
-__all__ = ["PRESETS", "EvaluationProtocol", "ProtocolFacts", "preset"]
+__all__ = ["PRESETS", "EvaluationProtocol", "ProtocolFacts", "preset", "without_adaptation"]
 
 ProtocolFacts: TypeAlias = dict[str, str | int | float | bool]
 """The facts of a few-shot benchmark that decide its scores, by name; stored with every result."""
@@ -71,9 +71,10 @@ class EvaluationProtocol(Settings):
         scored = "1 episode" if count == 1 else f"{self.reported} of {count} episodes"
         explored = self.exploration_episodes
         per_step = "1 episode" if explored == 1 else f"{explored} episodes"
+        data = f", {per_step} of data per step" if self.adaptation_steps else ""
         return (
-            f"{self.num_tasks} {self.split} tasks, {scored} with {kind} actions, "
-            f"{per_step} of data per step, seed {self.seed}"
+            f"{self.num_tasks} {self.split} tasks, {scored} with {kind} actions{data}, "
+            f"seed {self.seed}"
         )
 
 
@@ -107,6 +108,11 @@ exploration samples actions from the policy. varibad: return of each episode of 
 et al. 2020, arXiv:1910.08348). metaworld: success in 3 episodes after 10 episodes of data (Yu et
 al. 2019, arXiv:1910.10897; `metaworld.evaluation`).
 """
+
+
+def without_adaptation(protocol: EvaluationProtocol) -> EvaluationProtocol:
+    """The protocol with the stage before adaptation only."""
+    return replace(protocol, adaptation_steps=0)
 
 
 def preset(name: str) -> EvaluationProtocol:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metarl.evaluation.evaluator import play_stages, stage_names
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.rl.players import AdaptiveAgent
+from metarl.rl.players import AdaptiveAgent, begin_play, can_adapt
 from metarl.rollouts.episodes import collect
 from metarl.rollouts.trials import collect_trials
 from metarl.seeding import torch_generator
@@ -165,7 +165,8 @@ class RolloutRecorder:
     @property
     def stage_names(self) -> tuple[str, ...]:
         """The names of the recorded stages."""
-        names = stage_names(self.protocol, remembers=self.agent.remembers)
+        remembers, adapts = self.agent.remembers, can_adapt(self.agent)
+        names = stage_names(self.protocol, remembers=remembers, adapts=adapts)
         return tuple(names[stage] for stage in self.stages)
 
     def make_batch(self) -> BatchEnv:
@@ -204,7 +205,7 @@ class RolloutRecorder:
         resets, noise = self._generators()
         collect_trials(
             batch,
-            self.agent.play(env.num_tasks, env.num_envs, noise),
+            begin_play(self.agent, env.num_tasks, env.num_envs, noise),
             resets,
             num_episodes=before + 1,
             num_exploratory=before if self.protocol.deterministic else None,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from metarl.evaluation.protocol import EvaluationProtocol, preset
+from metarl.locations import located
 from metarl.registry import LEARNER_PREFIX, import_module
 from metarl.rl.agent import Agent
 from metarl.rl.players import AdaptiveAgent, as_agent, unadapted
@@ -244,4 +245,4 @@ def _made(word: str, make: Callable[[TaskFamily], Any], family: TaskFamily) -> A
     try:
         return make(family)
     except Exception as error:  # the user's own code may fail in any way
-        raise ValueError(f"{word} failed: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{word} failed: {located(error)}") from error

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from metarl.locations import located
 from metarl.parameters import Params
 from metarl.rl.policies import Policy
 from metarl.rollouts.actors import chosen
@@ -26,6 +27,8 @@ __all__ = [
     "PolicyPlayer",
     "StatelessPlayer",
     "as_agent",
+    "begin_play",
+    "can_adapt",
     "unadapted",
 ]
 
@@ -41,7 +44,11 @@ class Player(TrialActor, Protocol):
 
 
 class AdaptiveAgent(Protocol):
-    """An agent that acts and adapts; the interface that an evaluation uses."""
+    """An agent that acts and adapts; the interface that an evaluation uses.
+
+    An agent that never adapts may have an attribute `adapts`, which is False: it is measured once
+    instead of after each adaptation step.
+    """
 
     @property
     def remembers(self) -> bool:
@@ -59,6 +66,29 @@ class AdaptiveAgent(Protocol):
             num_envs: E, environments of each task; each has a separate memory, if any.
             generator: draws the actions. On the agent's device.
         """
+
+
+def can_adapt(agent: AdaptiveAgent) -> bool:
+    """Whether an agent adapts, by memory or by steps."""
+    return bool(getattr(agent, "adapts", True))
+
+
+def begin_play(
+    agent: AdaptiveAgent, num_tasks: int, num_envs: int, generator: torch.Generator
+) -> Player:
+    """The player of an agent, see `AdaptiveAgent.play`.
+
+    Raises:
+        TypeError: if `play` returns something that cannot act or, without a memory, adapt.
+    """
+    player = agent.play(num_tasks, num_envs, generator)
+    for method in ("act",) if agent.remembers else ("act", "adapt"):
+        if not callable(getattr(player, method, None)):
+            raise TypeError(
+                f"play of {type(agent).__name__} must return a player with a method {method}, "
+                f"got one of type {type(player).__name__}"
+            )
+    return player
 
 
 class AdaptStep(Protocol):
@@ -140,8 +170,14 @@ class _UserPlayer:
 
     def act(self, actor_input: ActorInput) -> Tensor:
         with _named_failures("act"):
-            actions = torch.as_tensor(self._player.act(actor_input.observations))
-        return actions.to(actor_input.observations.device)
+            found = self._player.act(actor_input.observations)
+        try:
+            return torch.as_tensor(found, device=actor_input.observations.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                "act of the agent must return an array or tensor of actions [tasks, envs, ...], "
+                f"got one of type {type(found).__name__}"
+            ) from None
 
     def adapt(self, episodes: Episodes) -> None:
         if hasattr(self._player, "adapt"):
@@ -154,9 +190,7 @@ def _named_failures(method: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a user's own code may fail in any way
-        raise ValueError(
-            f"{method} of the agent failed: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"{method} of the agent failed: {located(error)}") from error
 
 
 class _UserAgent:
@@ -164,6 +198,11 @@ class _UserAgent:
         self._make_player = make_player
 
     remembers = False
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the objects have a method adapt."""
+        return hasattr(self._make_player(1, 1), "adapt")
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
         del generator  # the object has its own randomness
@@ -209,7 +248,7 @@ class _Unadapted:
 
 
 class _UnadaptedAgent:
-    remembers = False
+    remembers = adapts = False
 
     def __init__(self, agent: AdaptiveAgent) -> None:
         self._agent = agent

@@ -190,7 +190,7 @@ def require_env_shape(name: str, given: Tensor, needed: Sequence[int]) -> None:
 
 
 def require_action_shape(env: BatchEnv, actions: Tensor) -> None:
-    """Raise a ValueError unless actions have the shape [N, E, ...] of the action space.
+    """Raise an error unless actions are a tensor with the shape [N, E, ...] of the action space.
 
     Otherwise some environments would broadcast them.
     """
@@ -199,6 +199,10 @@ def require_action_shape(env: BatchEnv, actions: Tensor) -> None:
     shape = space.shape if is_flat else ActionLayout(space).row_shape
     assert shape is not None
     needed = (env.num_tasks, env.num_envs, *shape)
+    if not isinstance(actions, Tensor):
+        raise TypeError(
+            f"actions must be a tensor of shape {list(needed)}, got type {type(actions).__name__}"
+        )
     if actions.shape != torch.Size(needed):
         raise ValueError(f"actions must have shape {list(needed)}, got {list(actions.shape)}")
 

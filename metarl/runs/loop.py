@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
+from metarl.locations import located
 from metarl.runs.directory import RunDirectory
 from metarl.runs.interruption import Interruption
 from metarl.runs.metrics import BestCheckpoint, MetricsLog
@@ -235,9 +236,9 @@ class _Loop:
         number = self._trainable.num_iterations + 1
         cause = str(error)
         if not isinstance(error, FloatingPointError):
-            line, _, traceback = cause.partition("\n")
-            cause = f"iteration {number} failed with {type(error).__name__}: {line}"
-            if traceback:
+            has_traceback = "\n" in cause
+            cause = f"iteration {number} failed with {located(error)}"
+            if has_traceback:
                 cause += " (METARL_DEBUG=1 shows the traceback)"
         return TrainingStopped(f"{cause}; {_resume_hint(self._directory, self._saved)}", 1)
 

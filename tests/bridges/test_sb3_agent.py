@@ -119,9 +119,7 @@ def test_a_model_is_measured_and_learns_nothing(ppo):
         num_tasks=3, exploration_episodes=2, evaluation_episodes=2, adaptation_steps=2
     )
     got = evaluate(SB3Agent(ppo, NAVIGATION), NAVIGATION, protocol)
-    assert got.stages == ("before", "after 1 step", "after 2 steps")
-    means = [got.scores(k).mean() for k in range(3)]
-    assert max(means) - min(means) < 20
+    assert got.stages == ("no adaptation",)
     again = evaluate(SB3Agent(ppo, NAVIGATION), NAVIGATION, protocol)
     np.testing.assert_array_equal(got.measured.returns, again.measured.returns)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,9 @@ from metarl.agents import MAMLTRPO, MAMLTRPOConfig
 from metarl.envs.navigation.goals import Navigation2D
 from metarl.evaluation.evaluator import evaluate, stage_names
 from metarl.evaluation.protocol import PRESETS
-from metarl.rl.players import as_agent
+from metarl.evaluation.results import Evaluation
+from metarl.rl.players import as_agent, unadapted
+from metarl.rollouts.episodes import Episodes
 
 # Agents that adapt between batches of episodes.
 
@@ -85,7 +88,84 @@ def test_an_object_of_a_user_is_measured_too():
 
     got = measured(as_agent(lambda *_: Still()))
     expected = 0.5 * HORIZON * got.tasks
-    np.testing.assert_allclose(returns(got)[2], expected.repeat(NUM_EPISODES, 1))
+    np.testing.assert_allclose(returns(got), expected.repeat(NUM_EPISODES, 1)[None])
+
+
+def test_agents_that_never_adapt_are_measured_once_and_shown_so():
+    class Still:
+        def act(self, observations: Tensor) -> Tensor:
+            return torch.full_like(observations, 0.5)
+
+    class Keen(Still):
+        def adapt(self, episodes: Episodes) -> None:
+            del episodes
+
+    for agent in (as_agent(lambda *_: Still()), unadapted(Diver(noise=1.0))):
+        got = measured(agent)
+        assert got.stages == ("no adaptation",)
+        assert got.protocol.adaptation_steps == 0
+        assert "per step" not in got.protocol.describe()
+        assert Evaluation.from_json(got.to_json()).stages == got.stages
+    assert len(measured(as_agent(lambda *_: Keen())).stages) == 3
+    reference = {"other": {"": Diver(noise=0.0)}}
+    both = evaluate(as_agent(lambda *_: Still()), Slope(), protocol(), references=reference)
+    last = measured(Diver(noise=0.0))
+    np.testing.assert_array_equal(both.references["other"].returns[0], returns(last)[-1])
+
+
+@pytest.mark.parametrize("made", [None, object()])
+def test_an_agent_whose_play_gives_no_player_is_named(made):
+    class Odd:
+        remembers = False
+
+        def play(self, *_: Any) -> Any:
+            return made
+
+    kind = type(made).__name__
+    message = f"^play of Odd must return a player with a method act, got one of type {kind}$"
+    with pytest.raises(TypeError, match=message):
+        measured(Odd())
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (
+            None,
+            r"act of the agent must return an array or tensor .*, got one of type None",
+        ),
+        (
+            "left",
+            r"act of the agent must return an array or tensor .*, got one of type str",
+        ),
+        (np.zeros(3), r"actions must have shape \[\d+, \d+, 1\], got \[3\]"),
+    ],
+)
+def test_actions_of_a_wrong_form_are_named(result, message):
+    class Odd:
+        def act(self, _: Tensor) -> Any:
+            return result
+
+    with pytest.raises((TypeError, ValueError), match=message):
+        measured(as_agent(lambda *_: Odd()))
+
+
+def test_a_player_that_returns_no_tensor_is_named():
+    class Player:
+        def act(self, _: Any) -> Any:
+            return None
+
+        def adapt(self, _: Any) -> None:
+            return None
+
+    class Odd:
+        remembers = False
+
+        def play(self, *_: Any) -> Any:
+            return Player()
+
+    with pytest.raises(TypeError, match=r"actions must be a tensor of shape .*, got type None"):
+        measured(Odd())
 
 
 # Agents that learn while they act.

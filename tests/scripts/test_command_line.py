@@ -404,8 +404,17 @@ def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys
 def test_what_goes_wrong_is_one_line_and_an_exit_code(monkeypatch, capsys, error, code, sentence):
     assert ends_with(raising(error), monkeypatch) == code
     captured = capsys.readouterr()
-    assert captured.err == f"metarl: {sentence}\n"
+    line = rf"metarl: {re.escape(sentence)}( \(test_command_line\.py, line \d+\))?\n"
+    assert re.fullmatch(line, captured.err)
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("error", [KeyError("speed"), ValueError("no speed")])
+def test_an_error_in_the_user_s_own_code_is_one_line_with_its_place(monkeypatch, capsys, error):
+    assert ends_with(raising(error), monkeypatch) in (1, 2)
+    assert re.fullmatch(
+        r"metarl: .*speed.* \(test_command_line\.py, line \d+\)\n", capsys.readouterr().err
+    )
 
 
 def test_a_reader_that_closes_the_pipe_is_no_error(monkeypatch, capsys):
@@ -422,9 +431,11 @@ def test_a_terminal_that_lacks_a_sign_shows_another_instead(monkeypatch):
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+    ours: dict[str, Any] = {"__name__": "metarl.ours"}
+    exec("def broken(_): raise AssertionError('ours')", ours)
     monkeypatch.setattr(sys, "argv", ["go"])
     with pytest.raises(AssertionError, match="ours"):
-        run(raising(AssertionError("ours")))
+        run(ours["broken"])
 
 
 def test_with_metarl_debug_the_traceback_is_shown(monkeypatch):
