@@ -43,7 +43,7 @@ def _families(entry: Entry) -> list[TaskFamily]:
 
 
 def _span(entry: Entry) -> str:
-    """Name the first and the last variant."""
+    """The number of variants, and the first and the last one."""
     first, last = entry.variants[0], entry.variants[-1]
     return f"{len(entry.variants)} variants, {first} … {last}" if first != last else first
 

@@ -142,7 +142,7 @@ def number_constructors(unread: list[tuple[str, str]]) -> ConstructorRegistry:
 
 
 class _OutOfBoundsError(ValueError):
-    """A number that is valid but too large; the message says what was needed."""
+    """A number that is valid but too large; the message states the accepted range."""
 
 
 def _bounded(number: float) -> float:

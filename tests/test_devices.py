@@ -1,6 +1,6 @@
 """Which device a name means, with and without a GPU.
 
-Freed memory is kept: the pages of a large tensor are not asked for again.
+Freed memory is kept: the pages of a large tensor are not requested again.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def test_generators_draw_the_same_numbers_on_every_machine():
     np.testing.assert_allclose(
         numpy_generator(0, "a").random(2), [0.7873107914202967, 0.07312141026885555]
     )
-    drawn = torch.rand(2, generator=torch_generator(0, "a"))
-    torch.testing.assert_close(drawn, torch.tensor([0.1055, 0.0134]), rtol=0, atol=1e-4)
+    sampled = torch.rand(2, generator=torch_generator(0, "a"))
+    torch.testing.assert_close(sampled, torch.tensor([0.1055, 0.0134]), rtol=0, atol=1e-4)
 
 
 def test_seeds_fit_into_63_bits_and_use_them():

@@ -195,7 +195,7 @@ def test_an_open_interval_holds_what_lies_between_its_ends():
         (math.nan, 0, 1, {}, r"\[0, 1\]"),
     ],
 )
-def test_a_number_outside_the_interval_is_refused_with_the_interval(
+def test_a_number_outside_the_interval_is_rejected_with_the_interval(
     value, low, high, ends, interval
 ):
     with pytest.raises(ValueError, match=rf"ratio must lie in {interval}, got {value}$"):

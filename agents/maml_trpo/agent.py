@@ -211,7 +211,7 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         )
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> PolicyPlayer:
-        """Start on tasks of which the agent knows nothing; `adapt` takes one inner step."""
+        """A player for new tasks; its `adapt` takes one inner step."""
         del num_envs  # a task has one policy for all its environments
         return PolicyPlayer(self.policy, self.params, num_tasks, generator, self.adapt_step)
 

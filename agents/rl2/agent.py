@@ -84,7 +84,7 @@ class RL2(Agent[RL2Config]):
 
     @property
     def metrics(self) -> Mapping[str, str]:
-        """Description of each metric; those of the update depend on the optimizer."""
+        """Description of each metric; the metrics of the update depend on the optimizer."""
         return {
             "rollout/support_return": "mean return of the first episode of each trial",
             "rollout/query_return": "mean return of the last episode of each trial",
@@ -104,7 +104,7 @@ class RL2(Agent[RL2Config]):
         return self.config.num_episodes if self.remembers else None
 
     def _iterate(self, tasks: Tasks) -> Iteration:
-        config, key = self.config.at(self.num_iterations), self.num_iterations
+        config, key = self.config.at_iteration(self.num_iterations), self.num_iterations
         noise = torch_generator(self.seed, "actions", key, device=self.device)
         with self._training_envs(tasks, num_envs=1) as env:
             trials = collect_trials(
@@ -131,7 +131,7 @@ class RL2(Agent[RL2Config]):
         )
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> RL2Player:
-        """Start on new tasks with an empty memory for each environment."""
+        """A player for new tasks, with an empty memory for each environment."""
         del num_tasks, num_envs  # the first input has these axes
         return RL2Player(self, generator)
 

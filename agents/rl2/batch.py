@@ -133,6 +133,6 @@ def trial_gae(trials: Trials, rewards: Tensor, values: Tensor, gamma: float, lam
 
 
 def forget_others(inputs: Tensor, cleared: Tensor, observation_size: int) -> Tensor:
-    """Inputs [..., I] with all entries after the observation set to 0 if the memory is cleared."""
+    """Inputs [..., I]; if the memory is cleared, all entries after the observation are 0."""
     later = inputs[..., observation_size:].masked_fill(cleared.unsqueeze(-1), 0)
     return torch.cat([inputs[..., :observation_size], later], dim=-1)

@@ -76,7 +76,8 @@ class RL2Config(Settings):
     gamma: UnitInterval = 0.99
     """Discount per step; it spans the whole trial."""
     final_gamma: float | None = None
-    """Discount after anneal_iterations; 1 − gamma falls geometrically. None: gamma is constant."""
+    """Discount after anneal_iterations; 1 − gamma decreases geometrically. None: gamma is
+    constant."""
     gae_lambda: UnitInterval = 0.95
     """λ of generalized advantage estimation."""
     normalize_observations: bool = False
@@ -87,8 +88,8 @@ class RL2Config(Settings):
     learning_rate: Positive = 7e-4
     """Learning rate of Adam; with trpo, Adam trains only the critic."""
     anneal_iterations: Count | None = None
-    """Iterations in which the learning rate and the entropy bonus fall linearly to 0; None: they
-    are constant."""
+    """Iterations in which the learning rate and the entropy bonus decrease linearly to 0; None:
+    they are constant."""
     num_epochs: NumPasses = 4
     """Passes over the trials per iteration; with trpo, only the critic is trained in them."""
     num_minibatches: Count = 4
@@ -118,7 +119,7 @@ class RL2Config(Settings):
     backtrack_ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.8
     """TRPO: factor on the step size after each failed try of the line search."""
 
-    def at(self, iteration: int) -> RL2Config:
+    def at_iteration(self, iteration: int) -> RL2Config:
         """The settings with the annealed values of one iteration, counted from 0."""
         if self.anneal_iterations is None:
             return self

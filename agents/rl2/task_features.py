@@ -63,7 +63,7 @@ def encode_tasks(space: TaskSpace, tasks: Tasks) -> Tensor:
 
 
 def _from_zero(space: TaskSpace) -> TaskSpace:
-    """The task space with discrete parts that start at 0, as `encode_actions` needs."""
+    """The task space with discrete parts that start at 0, as `encode_actions` requires."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return gymnasium.spaces.Discrete(int(space.n))
     if isinstance(space, gymnasium.spaces.MultiDiscrete):

@@ -103,7 +103,7 @@ class Motion(NamedTuple):
     mass_center: Array  # center of mass of the robot, [3, B, 1]
     positions: Array  # centers of mass, [3, B, bodies]
     axes: Array  # principal axes of inertia, [3 axes, 3 components, B, bodies]
-    velocities: Array  # of the centers of mass, [3, B, bodies]
+    velocities: Array  # velocities of the centers of mass, [3, B, bodies]
     angular_velocities: Array  # [3, B, bodies]
 
 

@@ -1,4 +1,4 @@
-"""Code of a worker process: a shard of the environments and the arrays shared with the batch.
+"""Code of a worker process: a shard of the environments, and the arrays shared with the batch.
 
 Batches without workers run the same code in the calling process. This module uses no tensors or
 randomness; the shared arrays specify which environments to reset or step, with which seeds and
@@ -97,7 +97,7 @@ class TaskSetter(Protocol):
 
 @dataclass(frozen=True)
 class Arrays:
-    """What parent and workers share; B = N·E environments, task by task, in W workers."""
+    """Arrays shared by parent and workers; B = N·E environments, task by task, in W workers."""
 
     tasks: NDArray[np.float64]  # [N, D]
     is_new_task: NDArray[np.bool_]  # [B], whether the task has not been applied yet
@@ -314,7 +314,7 @@ def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> N
         _answer(connection, DONE)
         while (message := _receive(connection)) is not None:
             _answer(connection, DONE + _run_command(shard, message))
-    except BaseException as error:  # an environment may raise anything, SystemExit included
+    except BaseException as error:  # an environment may raise anything, including SystemExit
         _answer(connection, FAILED + describe_error(error).encode())
     finally:
         if shard is not None:

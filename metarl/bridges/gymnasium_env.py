@@ -172,7 +172,7 @@ def _first(observations: Tensor) -> Observation:
 
 
 def sample_seed(rng: np.random.Generator) -> int:
-    """A seed for the episodes that start now; takes one number from the stream."""
+    """Sample a seed for the episodes that start now; uses one number of the stream."""
     return int(rng.integers(2**63 - 1))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.rollouts.actors import chosen
+from metarl.rollouts.actors import select_actions
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trial_inputs import TrialInputs
 from metarl.rollouts.trials import ActorInput
@@ -55,7 +55,7 @@ class SB3Agent:
         """
         if model.action_space != family.action_space:
             raise ValueError(
-                f"the model's actions must be those of {family.id}, {family.action_space}, "
+                f"the model's actions must match {family.id}, {family.action_space}, "
                 f"got {model.action_space}"
             )
         shape = model.observation_space.shape
@@ -66,7 +66,7 @@ class SB3Agent:
             )
             if shape != (self._inputs.size,):
                 raise ValueError(
-                    f"the model's observations must be those of {family.id}, of shape "
+                    f"the model's observations must match {family.id}, of shape "
                     f"{family.observation_space.shape}, or of its trials, of shape "
                     f"({self._inputs.size},), got {shape}"
                 )
@@ -114,7 +114,7 @@ class SB3Player:
             return batch.reshape(*given.shape[:2], *self._row_shape)
 
         self._is_start = False
-        return chosen(actor_input, lambda _: predict(False), lambda _: predict(True))
+        return select_actions(actor_input, lambda _: predict(False), lambda _: predict(True))
 
     def adapt(self, episodes: Episodes) -> None:
         """Do nothing: the model does not learn from recorded episodes."""
@@ -129,7 +129,7 @@ def load_sb3_agent(
         path: file that the model's `save` wrote.
         class_name: class of the model in `stable_baselines3` or `sb3_contrib`, such as "PPO".
         family: family of the environments to act in.
-        device: where the policy is computed.
+        device: device of the policy.
 
     Raises:
         ValueError: if the class is unknown, the file does not hold such a model, or its spaces do

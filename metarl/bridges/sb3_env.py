@@ -1,6 +1,6 @@
 """Environments of a task family for the agents of Stable-Baselines3.
 
-It is an optional dependency, so nothing else in the package imports this module at its top.
+Stable-Baselines3 is an optional dependency, so no other module imports this one at its top.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def as_sb3_vec_env(
             episode.
         split: one of the family's splits, which tasks are sampled from.
         seed: seed of tasks and episodes, 0 or more.
-        device: where the simulator runs, if it is tensor code.
+        device: device of the simulator, if it is tensor code.
         render_mode: "rgb_array" if the family can be rendered, or None.
 
     Raises:
@@ -90,8 +90,8 @@ class TaskVecEnv(VecEnv):
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seed the next reset.
 
-        All environments draw from one stream, seeded by the first of the numbers returned; None
-        draws a seed from the stream itself.
+        All environments share one stream, seeded by the first of the returned numbers; None samples
+        a seed from the stream.
         """
         drawn = int(self._envs.np_random.integers(2**31)) if seed is None else seed
         return super().seed(drawn)
@@ -142,7 +142,7 @@ class TaskVecEnv(VecEnv):
         """Set the task, or None, of the chosen environments from their next episode on.
 
         Raises:
-            AttributeError: if `attr_name` is another than "task".
+            AttributeError: if `attr_name` is not "task".
             ValueError: if the task lies outside the family's `task_space`.
         """
         if attr_name != "task":

@@ -63,7 +63,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
             tasks: fixed tasks, n points of the family's `task_space`; None samples a task for each
                 episode.
             split: one of the family's splits, which tasks are sampled from.
-            device: where the simulator runs, if it is tensor code.
+            device: device of the simulator, if it is tensor code.
             autoreset_mode: a mode of Gymnasium, or its value: "NextStep", "SameStep", "Disabled".
             render_mode: "rgb_array" if the family can be rendered, or None.
 
@@ -132,7 +132,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
 
         Raises:
             ValueError: if an option is unknown or does not fit, or `seed` is not an integer.
-            ResetNeeded: if the first reset is not of all environments.
+            ResetNeeded: if the first reset does not include all environments.
         """
         given = check_options(options, ("reset_mask", "task", "tasks"))
         env_mask = np.ones(self.num_envs, np.bool_)
@@ -140,7 +140,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
             env_mask = _check_mask(given["reset_mask"], self.num_envs)
         rows = self._given_rows(given)
         if self._ended is None and not env_mask.all():
-            raise ResetNeeded("the first reset must be of all environments")
+            raise ResetNeeded("the first reset must include all environments")
         if seed is not None and not isinstance(seed, int):
             raise ValueError(f"seed must be one Python integer, for all environments, got {seed!r}")
         super().reset(seed=seed)
@@ -289,5 +289,5 @@ def _check_mask(mask: object, num_envs: int) -> Mask:
             f"reset_mask must be a bool array of shape ({num_envs},), got {kind} of shape {shape}"
         )
     if not mask.any():
-        raise ValueError("reset_mask must be true for one environment or more, got none")
+        raise ValueError("reset_mask must be true for at least one environment, got none")
     return mask

@@ -83,7 +83,7 @@ def record_behavior(
         tasks: shape [N, D].
         protocol: how the agent adapts; its number of tasks and its split are not used.
         num_episodes: maximum number of episodes of each task that are kept; videos have one.
-        device: where the agent computes.
+        device: device of the agent.
 
     Returns:
         The recording; None if the family's kind is a video and it cannot be rendered.
@@ -122,10 +122,10 @@ def record_videos(
         family: renders its environments.
         tasks: shape [N, D].
         protocol: how the agent adapts; its number of tasks and its split are not used.
-        stages: numbers of the stages, in rising order; 0 is before adaptation.
+        stages: numbers of the stages, in ascending order; 0 is before adaptation.
         max_frames: maximum number of frames after the first one; an episode with more steps is
             rendered every few steps.
-        device: where the agent computes.
+        device: device of the agent.
 
     Returns:
         The videos; None if the family cannot be rendered.

@@ -39,13 +39,13 @@ def evaluate(
 
     Args:
         agents: one agent, or several runs of one agent by name; all get the same tasks.
-        family: where the tasks come from.
+        family: family of the tasks.
         protocol: how the agents adapt and which episodes are scored; None: the preset maml.
         name: name of the agent, for tables.
         references: other agents by name, each as a mapping of its runs, such as a policy trained
             on all tasks without adaptation. They are measured at the last stage, and over the
             whole trial if they have a memory.
-        device: where the agents compute.
+        device: device of the agents.
         progress: called before each agent and reference is measured.
 
     Returns:
@@ -143,8 +143,8 @@ def play_stages(
         agent: an agent without a memory.
         env: the tasks, with `protocol.episodes_together` environments of each.
         protocol: how the agent adapts and which episodes are scored.
-        resets: draws the initial states. On the CPU.
-        noise: draws the actions. On the agent's device.
+        resets: samples the initial states. On the CPU.
+        noise: samples the actions. On the agent's device.
     """
     player = begin_play(agent, env.num_tasks, env.num_envs, noise)
     for stage in range(protocol.num_stages):

@@ -26,7 +26,7 @@ _NEEDED_FACTS = {
     "transductive",
 }  # fmt: skip
 _REMEDY = "measure again with metarl evaluate RUN --json FILE"
-_DECIMALS = 4  # of a task's score in a file
+_DECIMALS = 4  # decimals of a task's score in a file
 Metric = Literal["accuracy", "mse"]
 
 
@@ -96,7 +96,7 @@ class MeasuredRuns:
 
     def __post_init__(self) -> None:
         if not self.evaluations:
-            raise ValueError("evaluations must be of one run or more, got none")
+            raise ValueError("evaluations must hold at least one run, got none")
         (name, first), *others = self.evaluations.items()
         for other, evaluation in others:
             mine, theirs = _identity(first), _identity(evaluation)

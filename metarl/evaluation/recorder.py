@@ -141,7 +141,7 @@ class RolloutRecorder:
     family: TaskFamily
     tasks: Tasks  # [N, D]
     protocol: EvaluationProtocol  # its number of tasks and its split are not used
-    stages: tuple[int, ...]  # in rising order; 0 is before adaptation
+    stages: tuple[int, ...]  # in ascending order; 0 is before adaptation
     num_episodes: int  # maximum number of episodes of each task; the first ones are recorded
     device: torch.device
 

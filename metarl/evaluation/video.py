@@ -41,7 +41,7 @@ _GIF_COLORS, _PALETTE_FRAMES = 64, 8
 
 
 def side_by_side(videos: Sequence[Sequence[Frame]], captions: Sequence[str]) -> list[Frame]:
-    """The frames of several videos of one height side by side, each with a caption above.
+    """The frames of several videos of equal height side by side, each with a caption above.
 
     Args:
         videos: frames [height, width, 3] of each video; a shorter video repeats its last frame.

@@ -48,7 +48,7 @@ class DataOptions(NamedTuple):
 
 
 def stored_data(config: Mapping[str, Any]) -> DataOptions:
-    """The data options in a run's config.json; runs of earlier versions have none.
+    """The data options in a run's config.json, by default none.
 
     Raises:
         ValueError: if the file is damaged.

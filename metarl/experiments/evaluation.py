@@ -1,4 +1,4 @@
-"""Evaluation of agents and few-shot learners, as `metarl evaluate` and `metarl.evaluate` do it."""
+"""Evaluation of agents and few-shot learners: `metarl evaluate` and `metarl.evaluate`."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def load(path: str | Path, *, device: DeviceName = "auto") -> Agent[Any] | FewSh
 
     Args:
         path: folder of a run, whose newest checkpoint is loaded, or a checkpoint.
-        device: where the agent or learner computes.
+        device: device of the agent or learner.
 
     Raises:
         ValueError: if there is no checkpoint, it is damaged, or the folder holds several seeds.

@@ -43,7 +43,7 @@ class RunSettings(Settings):
     """Continue the run in --out with its stored settings, except for options that are given."""
 
     def check_combinations(self) -> None:
-        """Reject seeds of which the last would not fit into 64 bits."""
+        """Reject seeds if the last one would not fit into 64 bits."""
         super().check_combinations()
         if self.seed + self.seeds > 2**63:
             raise ValueError(

@@ -63,7 +63,7 @@ def load_targets(
             Stable-Baselines3, MODEL.zip; module:attribute; or an agent itself.
         env: family and variant to measure the agents in; None: the family of the runs.
         sb3: class of MODEL.zip.
-        device: where the agents compute.
+        device: device of the agents.
 
     Raises:
         ValueError: if a target does not exist or cannot be used, or the targets are different

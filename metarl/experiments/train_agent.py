@@ -17,7 +17,7 @@ from metarl.rl.agent import Agent
 from metarl.rl.registry import load_agent
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
-from metarl.runs.resume import read_run, reject_changes, settled
+from metarl.runs.resume import read_run, reject_changes, with_stored
 from metarl.storage.settings import read_settings
 from metarl.tasks.registry import make_family
 
@@ -60,7 +60,7 @@ class AgentTraining:
     def save(self, path: Path) -> None:
         self.agent.save(path)
 
-    def described(self) -> dict[str, Any]:
+    def stored_facts(self) -> dict[str, Any]:
         return {
             "agent": self.name,
             "environment": self.agent.family.id,
@@ -77,7 +77,7 @@ class AgentTraining:
     def end(self) -> None:
         self.agent.close()
 
-    def farewell(self, directory: RunDirectory) -> str:
+    def final_message(self, directory: RunDirectory) -> str:
         steps = self.agent.num_env_steps
         return f"{steps:,} environment steps; next: metarl evaluate {directory.path}"
 
@@ -100,7 +100,7 @@ class AgentExperiment:
         log_every = ("log_every",) if self.settings.log_every else ()
         return ("device", "iterations", "checkpoint_every", *log_every, "threads", "tracker")
 
-    def at(self, **changes: Any) -> AgentExperiment:
+    def with_settings(self, **changes: Any) -> AgentExperiment:
         """The experiment with some settings replaced."""
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
 
@@ -108,7 +108,7 @@ class AgentExperiment:
         """The experiment itself, since the agent resolves its settings."""
         return self
 
-    def settled(self, file: Path, given: Collection[str]) -> AgentExperiment:
+    def with_stored_settings(self, file: Path, given: Collection[str]) -> AgentExperiment:
         """The experiment with the settings of a stored run; rejects given settings that differ."""
         stored, settings = read_run(file), self.settings
         wanted: dict[str, Any] = {"agent": self.name, "environment": settings.env}
@@ -122,7 +122,7 @@ class AgentExperiment:
             merged = dataclasses.replace(kept, **changed)
             agent = load_agent(self.name)(make_family(stored.environment), merged)
             reject_changes(given, vars(agent.config), vars(kept))
-        settings = settled(settings, stored, {*given} - {"seed"})
+        settings = with_stored(settings, stored, {*given} - {"seed"})
         settings = dataclasses.replace(settings, env=stored.environment, seeds=stored.seeds)
         return dataclasses.replace(self, settings=settings, agent_config=kept)
 

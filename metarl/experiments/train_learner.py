@@ -28,7 +28,7 @@ from metarl.registry import LEARNER_PREFIX
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
 from metarl.runs.metrics import read_metrics
-from metarl.runs.resume import read_run, reject_changes, settled
+from metarl.runs.resume import read_run, reject_changes, with_stored
 from metarl.storage.checkpoints import holds_optimizer, read_header
 from metarl.storage.files import read_json_object
 from metarl.validation import Count, NumSteps
@@ -126,7 +126,7 @@ class LearnerTraining:
     def save(self, path: Path) -> None:
         self.training.save(path)
 
-    def described(self) -> dict[str, Any]:
+    def stored_facts(self) -> dict[str, Any]:
         training, folder = self.training, self._data.data_dir
         return {
             "agent": f"{LEARNER_PREFIX}{training.name}",
@@ -152,7 +152,7 @@ class LearnerTraining:
     def end(self) -> None:
         """Do nothing: there are no environments to free."""
 
-    def farewell(self, directory: RunDirectory) -> str:
+    def final_message(self, directory: RunDirectory) -> str:
         """Return nothing, since the learner is tested next."""
         del directory
         return ""
@@ -178,7 +178,7 @@ class LearnerExperiment:
             "test_steps", "test_queries", "compile",
         )  # fmt: skip
 
-    def at(self, **changes: Any) -> LearnerExperiment:
+    def with_settings(self, **changes: Any) -> LearnerExperiment:
         """The same experiment with other settings."""
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
 
@@ -189,9 +189,9 @@ class LearnerExperiment:
             config = dataclasses.replace(config, decay_iterations=settings.iterations)
         _require_rate(settings, config)
         threads = settings.threads or (1 if config.backbone == "mlp" else torch.get_num_threads())
-        return dataclasses.replace(self, learner_config=config).at(threads=threads)
+        return dataclasses.replace(self, learner_config=config).with_settings(threads=threads)
 
-    def settled(self, file: Path, given: Collection[str]) -> LearnerExperiment:
+    def with_stored_settings(self, file: Path, given: Collection[str]) -> LearnerExperiment:
         """The experiment with the settings of a stored run; rejects given settings that differ."""
         settings, config = self.settings, self.learner_config
         stored, data = read_run(file), stored_data(read_json_object(file))
@@ -212,7 +212,7 @@ class LearnerExperiment:
         options = {"dataset_options": data.options}
         reject_changes(given, {"dataset_options": settings.dataset_options}, options)
         settings = dataclasses.replace(
-            settled(settings, stored, {*given} - {"seed"}),
+            with_stored(settings, stored, {*given} - {"seed"}),
             dataset=stored.environment,
             seeds=stored.seeds,
             data_dir=settings.data_dir or data.data_dir,

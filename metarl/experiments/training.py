@@ -16,7 +16,7 @@ from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import Trainable, TrainingPlan, finish_complete_run, run_training
 from metarl.runs.metrics import read_metrics
 from metarl.runs.resume import note_resume, read_run
-from metarl.runs.seeds import create_seeds, existing_seeds, has_begun, holds_seeds, train_seeds
+from metarl.runs.seeds import create_seeds, existing_seeds, has_started, holds_seeds, train_seeds
 from metarl.runs.tracking import require_tracker
 
 __all__ = ["Experiment", "Training", "train"]
@@ -31,10 +31,10 @@ class Training(Trainable, Protocol):
 
     @property
     def first_iteration(self) -> str:
-        """What the progress display shows until the first iteration is complete."""
+        """The text of the progress display until the first iteration is complete."""
 
-    def described(self) -> dict[str, Any]:
-        """The resolved settings, as config.json stores them."""
+    def stored_facts(self) -> dict[str, Any]:
+        """The resolved settings, in the form that config.json stores."""
 
     def begin(self, directory: RunDirectory, plan: TrainingPlan) -> str:
         """Prepare for the loop; returns the text to print before it."""
@@ -42,7 +42,7 @@ class Training(Trainable, Protocol):
     def end(self) -> None:
         """Free resources that only training needs."""
 
-    def farewell(self, directory: RunDirectory) -> str:
+    def final_message(self, directory: RunDirectory) -> str:
         """The text to print after a complete run, or an empty text."""
 
 
@@ -64,13 +64,13 @@ class Experiment(Protocol[Trained, Result_co]):
     def changeable(self) -> tuple[str, ...]:
         """Names of the settings that a resume may change, in the order of config.json."""
 
-    def at(self, **changes: Any) -> Self:
+    def with_settings(self, **changes: Any) -> Self:
         """The experiment with some settings replaced."""
 
     def resolved(self) -> Self:
         """The experiment with dependent settings filled in; called before `build`."""
 
-    def settled(self, file: Path, given: Collection[str]) -> Self:
+    def with_stored_settings(self, file: Path, given: Collection[str]) -> Self:
         """The experiment with the settings of a stored run.
 
         Args:
@@ -140,7 +140,7 @@ def _new(
     device = _prepare(experiment.settings)
     with Activity("preparing the training", console) as progress:
         trained = experiment.build(device, given, progress)
-    facts = trained.described()
+    facts = trained.stored_facts()
     first = {name: facts.pop(name) for name in ("agent", "environment", "seed")}
     return experiment, trained, {**first, **_loop_settings(experiment, device), **facts}
 
@@ -154,7 +154,7 @@ def _resume(
 ) -> tuple[Experiment[Trained, Result_co], Trained]:
     """Continue a run; a complete run is not changed, or is an error."""
     directory = RunDirectory.open(experiment.settings.out)
-    experiment = experiment.settled(directory.path / "config.json", given)
+    experiment = experiment.with_stored_settings(directory.path / "config.json", given)
     settings = experiment.settings
     with directory.writing():
         checkpoint = directory.newest_checkpoint()
@@ -165,7 +165,7 @@ def _resume(
         if done < settings.iterations:
             experiment.require_trainable(checkpoint)
             read_metrics(directory, required=(trained.score,))  # raises before any change
-            facts = trained.described()
+            facts = trained.stored_facts()
             note_resume(
                 directory,
                 _loop_settings(experiment, device),
@@ -197,7 +197,7 @@ def _run(
         run_training(trained, directory, plan, console)
     finally:
         trained.end()
-    if text := trained.farewell(directory):
+    if text := trained.final_message(directory):
         console.print(text, soft_wrap=True)
 
 
@@ -208,7 +208,7 @@ def _train_seeds(
     out, changes = experiment.settings.out, None
     if experiment.settings.resume:
         file = existing_seeds(out)
-        experiment = experiment.settled(file, given)
+        experiment = experiment.with_stored_settings(file, given)
         planned = read_run(file).iterations
         if experiment.settings.iterations < planned:
             raise ValueError(
@@ -222,8 +222,8 @@ def _train_seeds(
     whole, results = experiment, {}
 
     def train_one(seed: int, path: Path) -> None:
-        one = whole.at(seed=seed, seeds=1, out=path, resume=False)
-        if has_begun(path):
+        one = whole.with_settings(seed=seed, seeds=1, out=path, resume=False)
+        if has_started(path):
             _, trained = _resume(one, {*one.changeable}, console, one_of_several=True)
         else:
             _, trained = _start(one, (), console)

@@ -1,6 +1,6 @@
-"""How results of agents and of few-shot learners are read and pooled.
+"""The differences between results of agents and of few-shot learners: how they are read and pooled.
 
-A result is an evaluation under the name that tables and figures give it: an `Evaluation` of agents,
+A result is an evaluation with its name in tables and figures: an `Evaluation` of agents,
 with stages, or a `FewShotResult` of learners, with adaptation steps.
 """
 
@@ -47,7 +47,8 @@ class Kind(ABC, Generic[Result]):
 
     @abstractmethod
     def result(self, evaluation: AnyEvaluation, config: Mapping[str, Any]) -> Result | None:
-        """An evaluation as a result of the run with this config.json; None: of another one."""
+        """An evaluation as a result of the run with this config.json; None if it is of another
+        run."""
 
     @abstractmethod
     def renamed(self, result: Result, name: str) -> Result:
@@ -133,7 +134,9 @@ class _Learners(Kind[FewShotResult]):
         algorithm, settings = config["agent"].removeprefix(self.prefix), config["agent_config"]
         if not isinstance(evaluation, MeasuredRuns) or evaluation.first.learner != algorithm:
             return None
-        if test_steps := settings.get("num_test_steps"):  # Reptile trains on other minibatches
+        if test_steps := settings.get(
+            "num_test_steps"
+        ):  # Reptile trains on minibatches and is tested without
             return FewShotResult(algorithm, evaluation, int(test_steps), "its own test")
         return FewShotResult(algorithm, evaluation, int(settings.get("num_inner_steps", 1)))
 

@@ -1,4 +1,4 @@
-"""The blocks that a report page consists of, and the page itself.
+"""The blocks of a report page, and the page itself.
 
 Blocks are plain data. The Jinja templates next to this module render them and escape all text, so
 no other module of the package writes HTML.

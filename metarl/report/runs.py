@@ -60,7 +60,7 @@ class RunGroup(Generic[Result]):
     """Environment or data set."""
     runs: tuple[ReportedRun, ...]
     results: tuple[Result, ...]
-    """One for each way in which the runs were measured."""
+    """One result for each protocol by which the runs were measured."""
     measured_now: tuple[str, ...] = ()
     """Folders without a current evaluation file, which were evaluated for this report."""
 
@@ -91,7 +91,7 @@ def read_runs(
 
     Args:
         paths: folders of runs, of several seeds, or published ones; agents and learners mixed.
-        device: where runs are measured.
+        device: device of the measurements.
         progress: called before each run is read or measured.
 
     Raises:
@@ -198,7 +198,7 @@ def _is_current(group: RunGroup[Any], origin: Origin) -> bool:
 
 
 def _same_but_seeds(groups: Sequence[RunGroup[Result]]) -> list[list[RunGroup[Result]]]:
-    """Groups with equal settings; one whose seed is already in a list begins another."""
+    """Groups with equal settings; a repeated seed starts another list."""
     lists: dict[tuple[str, int], list[RunGroup[Result]]] = {}
     for group in groups:
         key = json.dumps([group.domain, group.algorithm, group.settings], sort_keys=True)

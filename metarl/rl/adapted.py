@@ -100,7 +100,7 @@ def predicted(
         agent: the owner of the state.
         inputs: observations of all tasks [N, E, ...], or an `ActorInput`.
         state: the adapted state; None before any data.
-        generator: draws the actions; None takes the mode.
+        generator: samples the actions; None takes the mode.
 
     Raises:
         ValueError: if shapes do not fit, or a memory lacks the previous step.

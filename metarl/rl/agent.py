@@ -85,10 +85,10 @@ class Agent(ABC, Generic[Config]):
         """An untrained agent.
 
         Args:
-            family: where the tasks come from.
+            family: family of the tasks.
             config: settings; None: the defaults. `action_divisor` None becomes the family's value.
             seed: seed of parameters, tasks, initial states and actions.
-            device: where parameters and updates are computed.
+            device: device of parameters and updates.
 
         Raises:
             TypeError: if the class does not define all attributes, or `config` has the wrong type.
@@ -261,8 +261,8 @@ class Agent(ABC, Generic[Config]):
         """A fresh agent with this one's settings and seed.
 
         Args:
-            family: where the tasks come from; None: this agent's family.
-            device: where the new agent computes; None: this agent's device.
+            family: family of the tasks; None: this agent's family.
+            device: device of the new agent; None: this agent's device.
         """
         family, device = family or self.family, device or self.device
         return type(self)(family, self.config, seed=self.seed, device=device)
@@ -306,7 +306,7 @@ class Agent(ABC, Generic[Config]):
                 observations start a new episode. `ActorInput.deterministic` is not used.
             adapted: result of `adapt` or of the previous `predict`; None: before any data.
             deterministic: take the mode of the policy.
-            generator: draws the actions if they are not deterministic. On the agent's device.
+            generator: samples the actions if they are not deterministic. On the agent's device.
 
         Returns:
             Actions [N, E, A], or [N, E] int64, in environment units, and the state to continue

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _METRIC_NAME = re.compile(r"(?!time/)[^/]+/[^/]+")
-"""The group "time" is that of the metrics which `Agent.iterate` adds."""
+"""Group of the metrics that `Agent.iterate` adds; agents must not use it."""
 
 
 class Iteration(NamedTuple):
@@ -111,7 +111,7 @@ def require_metrics(
     for name, description in metrics.items():
         if not isinstance(description, str):
             raise TypeError(
-                f"metrics of agent {agent!r} must describe {name!r} by a text, "
+                f"metrics of agent {agent!r} must describe {name!r} by a string, "
                 f"got {short_repr(description)}"
             )
         if not isinstance(name, str) or not _METRIC_NAME.fullmatch(name):

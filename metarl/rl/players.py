@@ -16,7 +16,7 @@ from torch import Tensor
 from metarl.locations import located
 from metarl.parameters import Params
 from metarl.rl.policies import Policy
-from metarl.rollouts.actors import chosen
+from metarl.rollouts.actors import select_actions
 from metarl.rollouts.episodes import Actor, Episodes
 from metarl.rollouts.trials import ActorInput, TrialActor
 
@@ -64,7 +64,7 @@ class AdaptiveAgent(Protocol):
         Args:
             num_tasks: N.
             num_envs: E, environments of each task; each has a separate memory, if any.
-            generator: draws the actions. On the agent's device.
+            generator: samples the actions. On the agent's device.
         """
 
 
@@ -120,7 +120,7 @@ class PolicyPlayer:
             policy: the policy as a function of its parameters.
             params: initial parameters of all tasks, without a task axis.
             num_tasks: N.
-            generator: draws the actions. On the device of the parameters.
+            generator: samples the actions. On the device of the parameters.
             adapt_step: one adaptation step.
         """
         self.params = {name: p.expand(num_tasks, *p.shape) for name, p in params.items()}
@@ -140,7 +140,7 @@ class PolicyPlayer:
 
     def act(self, actor_input: ActorInput) -> Tensor:
         """Sampled actions, or modes in environments that act deterministically."""
-        return chosen(actor_input, self.actor, self.mode)
+        return select_actions(actor_input, self.actor, self.mode)
 
     def adapt(self, episodes: Episodes) -> None:
         """Take one adaptation step."""

@@ -20,7 +20,7 @@ def checked_state(agent: str, params: object, state: object) -> State:
     Args:
         agent: its name.
         params: its meta-learned parameters.
-        state: everything that the next iteration depends on, by group; `params` is the group
+        state: all tensors that the next iteration depends on, by group; `params` is the group
             "parameters".
 
     Raises:
@@ -42,15 +42,16 @@ def checked_state(agent: str, params: object, state: object) -> State:
 
 
 def copied(state: State) -> State:
-    """The same with tensors of its own."""
+    """The state with copies of its tensors."""
     return {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in state.items()}
 
 
 def require_same_layout(agent: str, before: State, after: State) -> None:
-    """Reject a state whose checkpoint the agent could not read, as its tensors have changed.
+    """Reject a state whose tensors have other names, shapes or types than before.
 
     Raises:
-        TypeError: naming the agent and the first tensor that is new, missing or of another form.
+        TypeError: naming the agent and the first tensor that is new, missing, or of another shape
+            or type.
     """
     forms = [
         {f"{g}/{n}": _form(t) for g, ts in state.items() for n, t in ts.items()}

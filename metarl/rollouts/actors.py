@@ -13,15 +13,15 @@ from metarl.rollouts.trials import ActorInput
 from metarl.tasks.actions import ActionLayout, BoxColumns, ChoiceColumns
 from metarl.tasks.family import BatchEnv
 
-__all__ = ["chosen", "random_actor"]
+__all__ = ["select_actions", "random_actor"]
 
 
-def chosen(
+def select_actions(
     actor_input: ActorInput,
     stochastic: Callable[[Tensor], Tensor],
     deterministic: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """The deterministic action of each environment that requests it, stochastic ones elsewhere."""
+    """Deterministic actions in environments that request them, stochastic ones elsewhere."""
     requested = actor_input.deterministic
     if not bool(requested.any()):
         return stochastic(actor_input.observations)

@@ -28,7 +28,7 @@ Actor: TypeAlias = Callable[[Tensor], Tensor]
 """Observations [tasks, envs, O] ↦ actions [tasks, envs, A] in the environment's units."""
 
 _FIRST_CAPACITY = 64
-"""Times for which memory is reserved at first."""
+"""Number of time steps for which memory is reserved at first."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
 
     Args:
         env: the batch; it is reset first and may be used again afterwards.
-        actor: maps observations to actions; owns its own randomness.
-        generator: draws the initial states. On the CPU.
+        actor: maps observations to actions; it has its own random generator.
+        generator: samples the initial states. On the CPU.
 
     Returns:
         The episodes, on the environment's device.
@@ -213,10 +213,10 @@ def require_finite_rollout(
     """Reject values [N, E, T, ...] if `finite` [N, E, T] is false anywhere.
 
     Args:
-        name: of the values, for the message.
+        name: name of the values, for the message.
         finite: bool, which values are finite or do not count.
         values: the values.
-        time_axis: what the third axis counts, for the message.
+        time_axis: name of the third axis, for the message.
 
     Raises:
         NonFiniteError: with the first such value, its task, environment and step.

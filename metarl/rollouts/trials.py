@@ -112,14 +112,14 @@ def collect_trials(
 ) -> Trials:
     """Run one trial in every environment of a batch.
 
-    An environment whose episode has ended begins its next one immediately, whatever the others do.
-    An environment whose trial has ended waits for the rest: its actor input is zero, and its steps
-    do not count.
+    An environment whose episode has ended begins its next one immediately, regardless of the
+    others. An environment whose trial has ended waits for the rest: its actor input is zero, and
+    its steps do not count.
 
     Args:
         env: the batch; it is reset first and may be used again afterwards.
-        actor: acts from the start of a trial on; owns its memory and its randomness.
-        generator: draws the initial states. On the CPU.
+        actor: acts from the start of a trial; it has its own memory and random generator.
+        generator: samples the initial states. On the CPU.
         num_episodes: K, episodes of each trial.
         num_exploratory: episodes before actions become deterministic; None: they never do.
 
@@ -127,8 +127,8 @@ def collect_trials(
         The trials, on the environment's device.
 
     Raises:
-        NonFiniteError: a ValueError, if an observation or a reward that counts is not finite, the
-            final observation of an episode included.
+        NonFiniteError: a ValueError, if an observation or a reward that counts is not finite,
+            including the final observation of an episode.
         ValueError: if a number is out of range or the environment's tensors have another shape.
     """
     require_at_least("num_episodes", num_episodes, 1)
@@ -138,7 +138,7 @@ def collect_trials(
     actor_input, episode = _start(env, generator, deterministic=scored_from == 0)
     finals = _Finals(actor_input.observations, num_episodes)
     for _ in range(num_episodes * env.horizon):
-        seen = actor_input.observations.clone()  # copies, for a batch may use its tensors again
+        seen = actor_input.observations.clone()  # copies, because a batch may reuse its tensors
         actions = actor.act(actor_input)
         require_action_shape(env, actions)
         step = env.step(actions)

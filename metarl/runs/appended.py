@@ -33,7 +33,7 @@ class AppendedFile:
             raise
 
     def flush(self) -> None:
-        """Do nothing: no record waits in memory."""
+        """Do nothing: records are not buffered."""
 
     def sync(self) -> None:
         """Wait until the records are on the disk."""

@@ -63,10 +63,11 @@ class RunDirectory:
         Args:
             path: the directory.
             config: all settings; versions and the command are added.
-            save: writes a checkpoint of the untrained agent, so that a resume always finds one.
+            save: writes a checkpoint of the untrained agent, so that a run always has one to resume
+            from.
 
         Raises:
-            ValueError: if something is there already.
+            ValueError: if the path exists.
         """
 
         def fill(folder: Path) -> None:
@@ -166,7 +167,7 @@ class RunDirectory:
 
     @property
     def is_published(self) -> bool:
-        """Whether the folder is the published result of a run rather than a run in progress."""
+        """Whether the folder is a published result, not a run that can be trained further."""
         return self.published_checkpoint.is_file() and not self._saved()
 
     def newest_checkpoint(self) -> Path:
@@ -205,7 +206,7 @@ class RunDirectory:
             path.unlink()
 
     def mark_best(self, iteration: int) -> None:
-        """Give the checkpoint of this iteration the second name best.safetensors, in one step."""
+        """Make best.safetensors a second name of this iteration's checkpoint, in one step."""
         source = self.checkpoint_path(iteration)
         temporary = self.path / f".best.safetensors.{os.getpid()}.tmp"
         temporary.unlink(missing_ok=True)

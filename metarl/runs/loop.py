@@ -157,7 +157,7 @@ class _Loop:
     def run(self, console: Console) -> None:
         trainable, plan = self._trainable, self._plan
         if self._is_due(trainable.num_iterations):
-            self._best.offer(trainable.num_iterations)  # a killed process may not have done it
+            self._best.offer(trainable.num_iterations)  # a killed process may have skipped this
         with TrainingProgress(
             console,
             total=plan.iterations,

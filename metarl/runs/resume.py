@@ -16,7 +16,7 @@ from metarl.storage.renamed import with_current_names
 from metarl.storage.settings import read_settings
 from metarl.validation import Count, Seed, Settings, WholeNumber
 
-__all__ = ["StoredRun", "note_resume", "read_run", "reject_changes", "settled"]
+__all__ = ["StoredRun", "note_resume", "read_run", "reject_changes", "with_stored"]
 
 
 _KEPT = (
@@ -65,8 +65,8 @@ def read_run(file: Path) -> StoredRun:
     return dataclasses.replace(run, agent_config=with_current_names(run.agent, run.agent_config))
 
 
-def settled(config: Config, stored: StoredRun, given: Collection[str]) -> Config:
-    """The configuration with the stored settings in place of all that are not given."""
+def with_stored(config: Config, stored: StoredRun, given: Collection[str]) -> Config:
+    """The configuration with stored settings instead of all that are not given."""
     assert dataclasses.is_dataclass(config)
     assert not isinstance(config, type)
     fields = {field.name for field in dataclasses.fields(config)} & set(_KEPT) - set(given)

@@ -20,7 +20,7 @@ __all__ = [
     "create_seeds",
     "existing_seeds",
     "expanded",
-    "has_begun",
+    "has_started",
     "holds_seeds",
     "require_one_experiment",
     "run_names",
@@ -35,7 +35,7 @@ def holds_seeds(path: Path) -> bool:
     return (path / SEEDS_FILE).is_file()
 
 
-def has_begun(path: Path) -> bool:
+def has_started(path: Path) -> bool:
     """Whether the run in a directory has started."""
     return (path / "config.json").is_file()
 
@@ -55,7 +55,7 @@ def expanded(word: str) -> list[str]:
 
 
 class TrainedRun(NamedTuple):
-    """The facts that decide whether runs belong to one experiment."""
+    """The facts that determine whether runs belong to one experiment."""
 
     settings: Any
     num_iterations: int
@@ -105,7 +105,7 @@ def create_seeds(out: Path, described: Mapping[str, Any]) -> None:
         described: the shared settings, including the number of `seeds`.
 
     Raises:
-        ValueError: if something is there already.
+        ValueError: if the path exists.
     """
     content = _content(described)
     create_whole(out, lambda new: write_atomically(new / SEEDS_FILE, content))

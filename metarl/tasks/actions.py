@@ -91,7 +91,7 @@ class ActionLayout:
         self.space = space
         leaves = list(_leaves(space))
         if not any(map(_num_columns, leaves)):
-            raise TypeError(f"action_space must hold one number or choice or more, got {space}")
+            raise TypeError(f"action_space must hold at least one number or choice, got {space}")
         self.parts: tuple[Columns, ...] = _merged([_columns(leaf) for leaf in leaves])
         self.is_discrete = all(isinstance(part, ChoiceColumns) for part in self.parts)
         self.num_columns = sum(_num_columns(leaf) for leaf in leaves)

@@ -73,7 +73,7 @@ class BatchEnv(Protocol):
         """Begin an episode in all environments, or in some.
 
         Args:
-            generator: source of randomness for this reset and the steps after it. On the CPU.
+            generator: random generator for this reset and the steps after it, on the CPU.
             env_mask: bool [N, E], true for environments that begin an episode; None: all. The
                 first reset must include all.
 

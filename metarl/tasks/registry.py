@@ -49,7 +49,7 @@ def register_family(
         ValueError: if a name is taken or invalid, there are no variants, or two have the same name.
         TypeError: if `variants` is a string.
     """
-    gymnasium_id(name)  # raises for invalid names
+    gymnasium_id(name)  # rejects invalid names
     names = _variant_names(name, variants)
     FAMILIES.register(Entry(name, factory, description, names))
     register_gymnasium_id(name)
@@ -60,7 +60,7 @@ def _variant_names(family: str, variants: Sequence[str]) -> tuple[str, ...]:
         raise TypeError(f"variants of {family} must be a sequence of names, got {variants!r}")
     names = tuple(variants)
     if not names:
-        raise ValueError(f"variants of {family} must name one variant or more, got none")
+        raise ValueError(f"variants of {family} must name at least one variant, got none")
     for variant in names:
         if not re.fullmatch(r"[\w.-]+", variant):
             raise ValueError(
@@ -115,7 +115,7 @@ def make_family(family_id: str) -> TaskFamily:
 
 
 def _made(family_id: str, factory: Callable[[str], TaskFamily], variant: str) -> TaskFamily:
-    """The family that a factory returns; an unexpected error of it is named with the family."""
+    """The family that a factory returns; an unexpected error names the family."""
     try:
         return factory(variant)
     except (ValueError, ImportError, OSError, KeyboardInterrupt):

@@ -24,7 +24,7 @@ _COPIED = (
 
 
 class TaskFamilyWrapper(TaskFamily):
-    """A family that behaves as another one, `family`, until a subclass overrides something.
+    """A family that behaves like another one, `family`, except for the overrides of a subclass.
 
     A subclass sets attributes that differ after `super().__init__(family)`, and usually wraps the
     batch:
@@ -81,7 +81,7 @@ class TaskFamilyWrapper(TaskFamily):
 
 
 class BatchEnvWrapper:
-    """A batch that behaves as another one, `batch`, until a subclass overrides something.
+    """A batch that behaves like another one, `batch`, except for the overrides of a subclass.
 
     It has the method `render` if the wrapped batch has one.
     """

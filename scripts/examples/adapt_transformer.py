@@ -1,10 +1,9 @@
 """MAML on a Hugging Face transformer: `python scripts/examples/adapt_transformer.py`.
 
 A small BERT with random weights (nothing is downloaded) is meta-trained with exact second
-derivatives: given one sentence of each of five intents that training has never seen, it adapts to
-classify them in a few gradient steps. The example uses the same core as every agent:
-`functional_module` turns the encoder into a pure function, and `meta_gradient` adapts it to all
-tasks at once. Needs transformers.
+derivatives: given one sentence of each of five unseen intents, it learns to classify them in a few
+gradient steps. The example uses the same core as every agent: `functional_module` turns the encoder
+into a pure function, and `meta_gradient` adapts it to all tasks at once. Needs transformers.
 
 Problems with second derivatives of attention, vectorized over tasks, and their solutions here:
 
@@ -66,7 +65,7 @@ from metarl.validation import Count, Positive, Seed, Settings
 __all__ = ["AdaptTransformerConfig", "SentenceClassifier", "inner_loop", "main", "train"]
 
 _INVENTED = 40  # sentences of each intent
-_TEST_QUERIES = 5  # of each intent
+_TEST_QUERIES = 5  # queries of each intent
 _TASKS_PER_CHUNK = 20
 _REMEDY = "try a smaller inner_lr or meta_lr"
 

@@ -1,4 +1,4 @@
-"""The registry of references, which families each fits, and the script that measures them."""
+"""The registry of references, the families that each supports, and the script for them."""
 
 import importlib
 import json
@@ -52,7 +52,7 @@ FITTING = {
 
 
 @pytest.mark.parametrize("family_id", FITTING)
-def test_each_family_gets_the_references_that_fit(family_id):
+def test_each_family_gets_the_references_that_support_it(family_id):
     assert set(fitting_references(make_family(family_id))) == FITTING[family_id]
 
 
@@ -71,7 +71,7 @@ def test_a_family_of_a_user_gets_the_references_of_the_structure_that_it_declare
     assert set(fitting_references(family())) == OF_USERS[family]
 
 
-def test_spaces_of_a_bandit_are_no_structure():
+def test_the_spaces_of_a_bandit_do_not_imply_its_structure():
     with pytest.raises(
         ValueError, match=r"^UCB1 needs a Bernoulli bandit, but Own:plain declares no structure"
     ):
@@ -81,7 +81,7 @@ def test_spaces_of_a_bandit_are_no_structure():
         make_reference("bayes-optimal", own.OtherBandit())
 
 
-def test_every_reference_takes_the_number_of_episodes_and_checks_it():
+def test_every_reference_checks_the_number_of_episodes():
     for family_id, names in FITTING.items():
         for name in names:
             assert make_reference(name, make_family(family_id), num_episodes=1).remembers
@@ -95,13 +95,13 @@ def test_the_search_of_a_grid_ends_before_goals_beyond_the_horizon():
     assert len(make_reference("grid-search", family).walks) == 1
 
 
-def test_every_reference_fits_some_family_and_remembers():
+def test_every_reference_supports_a_family_and_has_a_memory():
     assert {entry.name for entry in REFERENCES} == set().union(*FITTING.values())
     for agent in fitting_references(make_family("Bandit:n10-k5")).values():
         assert agent.remembers
 
 
-def test_a_reference_that_does_not_fit_says_so():
+def test_a_reference_that_does_not_support_the_family_is_rejected():
     with pytest.raises(ValueError, match="PSRL needs a tabular Markov decision process"):
         make_reference("psrl", make_family("Bandit:n10-k5"))
     with pytest.raises(ValueError, match="did you mean 'ucb1'"):
@@ -114,7 +114,7 @@ def test_a_reference_that_does_not_fit_says_so():
     "family_id",
     ["Bandit:n10-k5", "ElevenArmBandit:wang16", "TabularMDP:rl2", "GridNavigation:varibad"],
 )
-def test_references_play_in_the_evaluation_and_repeat_themselves(family_id):
+def test_references_are_evaluated_reproducibly(family_id):
     family = make_family(family_id)
     protocol = EvaluationProtocol(
         num_tasks=3, adaptation_steps=0, exploration_episodes=1, evaluation_episodes=1
@@ -134,7 +134,7 @@ def script():
     return importlib.import_module("metarl.scripts.publish.references")
 
 
-def test_the_script_measures_every_case_it_names(script):
+def test_the_script_measures_every_case(script):
     cases = list(script.cases())
     assert len({(c.environment, c.num_episodes, c.reference) for c in cases}) == len(cases)
     for case in cases:

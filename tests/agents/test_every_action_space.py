@@ -77,7 +77,7 @@ def test_check_names_unusual_ranges():
 
 
 @every_space
-def test_the_bridges_take_points_of_the_space(name):
+def test_the_bridges_accept_points_of_the_space(name):
     family = OddActions(name)
     env, envs = TaskEnv(family), TaskVectorEnv(family, 3)
     assert env.action_space == SPACES[name]
@@ -103,11 +103,11 @@ def test_untrained_policies_cover_a_box_around_its_center(name, make):
     player = agent.play(20, 20, generator)
     observations = env.reset(generator)
     start = observations.new_zeros(20, 20)
-    drawn = player.act(ActorInput(observations, None, start, start.bool(), start.bool()))
+    sampled = player.act(ActorInput(observations, None, start, start.bool(), start.bool()))
     env.close()
     agent.close()
     (part,) = ActionLayout(family.action_space).parts
-    spread = (drawn.numpy() - part.center) / part.half_width
+    spread = (sampled.numpy() - part.center) / part.half_width
     assert np.abs(spread.mean((0, 1))).max() < 0.2
     assert np.abs(spread.std((0, 1)) - 1).max() < 0.1
 

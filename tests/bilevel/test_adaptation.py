@@ -104,7 +104,7 @@ def test_a_task_does_not_depend_on_the_data_of_another(batching, mode, chunk_siz
 @batchings
 @modes
 @whole_and_chunked
-def test_each_step_may_have_data_of_its_own(batching, mode, chunk_size):
+def test_each_step_may_have_separate_data(batching, mode, chunk_size):
     params, (first, second, query) = mlp_problem(3)
     inner = InnerLoop(mlp_loss, STEP, 2, mode, batching, chunk_size)
     losses, gradient = meta_gradient(params, PerStep([first, second]), query, inner)
@@ -212,7 +212,7 @@ def test_a_parameter_that_needs_no_gradient_adapts_as_well(batching, mode):
 
 @batchings
 @modes
-def test_rates_by_name_step_each_parameter_by_its_own(batching, mode):
+def test_rates_by_name_apply_to_their_parameters(batching, mode):
     params, (support, query) = mlp_problem()
     rates = {name: 0.1 * (k + 1) for k, name in enumerate(params)}
     rates["bias_0"] = torch.tensor(0.7, dtype=torch.float64)
@@ -247,7 +247,7 @@ def test_the_explicit_tape_reaches_the_support_set_and_what_the_loss_closes_over
     assert torch.autograd.gradcheck(lambda s, c, w: moved(s, c, {"w": w}), (scale, weight, leaf))
 
 
-# What is refused.
+# Invalid arguments.
 
 
 @pytest.mark.parametrize(
@@ -321,10 +321,10 @@ def test_task_axes_that_differ_are_rejected(batching):
 @pytest.mark.parametrize("mode", ["unrolled", "recurrence"])
 @pytest.mark.parametrize("batching", ["vmap", "explicit"])
 def test_only_named_parameters_adapt_and_all_get_their_meta_gradient(mode, batching):
-    chance = torch.Generator().manual_seed(0)
-    drawn = torch.randn((2, 3), generator=chance, dtype=torch.float64)
-    params = {"moved": drawn[0], "fixed": drawn[1]}
-    data = torch.randn((2, 4, 3), generator=chance, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    sampled = torch.randn((2, 3), generator=generator, dtype=torch.float64)
+    params = {"moved": sampled[0], "fixed": sampled[1]}
+    data = torch.randn((2, 4, 3), generator=generator, dtype=torch.float64)
 
     def loss(values, points):
         product = (values["moved"] * values["fixed"].tanh()).unsqueeze(-2)

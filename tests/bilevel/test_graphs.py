@@ -44,7 +44,7 @@ def test_an_explicit_unrolled_loop_can_be_differentiated_twice():
     ("mode", "batching"),
     [(m, b) for m in MODES for b in BATCHINGS if b == "vmap" or m == "recurrence"],
 )
-def test_all_other_loops_refuse_a_second_derivative(mode, batching):
+def test_all_other_loops_reject_a_second_derivative(mode, batching):
     params, (support, query) = mlp_problem()
     leaves = {name: p.requires_grad_() for name, p in params.items()}
     adapted = adapt(leaves, support, InnerLoop(mlp_loss, STEP, 1, mode, batching))
@@ -75,7 +75,7 @@ def test_an_inner_step_is_one_step_of_adapt(batching, mode):
 @batchings
 @modes
 @pytest.mark.parametrize("num_steps", [0, 2])
-def test_the_result_has_a_graph_only_if_parameters_ask_for_one(batching, mode, num_steps):
+def test_the_result_has_a_graph_only_if_parameters_require_gradients(batching, mode, num_steps):
     params, (support, _) = mlp_problem()
     inner = InnerLoop(mlp_loss, STEP, num_steps, mode, batching)
     assert not any(p.requires_grad for p in adapt(params, support, inner).values())
@@ -86,7 +86,7 @@ def test_the_result_has_a_graph_only_if_parameters_ask_for_one(batching, mode, n
 @batchings
 @modes
 @pytest.mark.parametrize("num_steps", [0, 2])
-def test_the_result_has_no_graph_where_gradients_are_off(batching, mode, num_steps):
+def test_the_result_has_no_graph_under_no_grad(batching, mode, num_steps):
     params, (support, _) = mlp_problem()
     leaves = {name: p.requires_grad_() for name, p in params.items()}
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_the_result_has_no_graph_where_gradients_are_off(batching, mode, num_ste
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that are alive, and the most there were at once."""
+    """Counts the bytes of all live storages, and their maximum."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The bilevel core with every layer on offer: plain loops, finite differences, the GPU."""
+"""The bilevel core with every supported layer: plain loops, finite differences, the GPU."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +26,7 @@ from metarl.bilevel.meta_gradients import meta_gradient
 from metarl.nn.functional import functional_module
 from metarl.parameters import Params
 
-# Every layer on offer, between layers with parameters so that its second derivative counts.
+# Every supported layer, between layers with parameters so that its second derivative counts.
 
 
 class Recurrent(nn.Module):
@@ -174,7 +174,7 @@ def test_meta_gradient_equals_finite_differences(problem, num_steps):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @modes
-def test_the_gpu_gives_what_the_cpu_gives(mode):
+def test_the_gpu_gives_the_same_results_as_the_cpu(mode):
     for layer in ("tanh", "layer norm", "batch norm 2d"):
         loss, params, support, query = network(layer, "cuda")
         inner = InnerLoop(loss, STEP, 3, mode)

@@ -170,7 +170,7 @@ def test_push_and_pull_are_adjoint(mode):
         torch.testing.assert_close(left, right, rtol=1e-12, atol=0)
 
 
-def test_curvature_counts_only_where_the_mode_asks_for_it():
+def test_curvature_counts_only_in_modes_that_include_it():
     params, batches, v, _ = problem(1)
     exact, first_order = (
         linearize_adaptation(
@@ -196,7 +196,7 @@ def test_zero_steps_leave_parameters_and_vectors_as_they_are():
 @exact_and_first_order
 @pytest.mark.parametrize("rule", [STEP, RULES["loss"]], ids=["stateless", "stateful"])
 @all_or_head
-def test_the_adapted_parameters_are_those_of_adapt(mode, rule, adapted):
+def test_the_adapted_parameters_equal_those_of_adapt(mode, rule, adapted):
     params, batches, *_ = problem(3)
     inner = InnerLoop(mlp_loss, rule, 3, mode, "explicit", adapted=adapted)
     found = linearize_adaptation(params, PerStep(batches), inner).adapted

@@ -1,4 +1,4 @@
-"""One environment as Gymnasium knows it: ids, checkers, tasks, seeds, and their errors."""
+"""One environment with Gymnasium's interface: ids, checkers, tasks, seeds, and their errors."""
 
 import math
 import pickle
@@ -26,8 +26,8 @@ IDS = [
 GOAL = np.array([0.3, 0.4])
 
 
-class Undrawn(Navigation2D):
-    """Navigation without a picture."""
+class WithoutImages(Navigation2D):
+    """Navigation without an image."""
 
     render_state = TensorFamily.render_state
 
@@ -45,14 +45,14 @@ def navigation(**settings) -> TaskEnv:
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.* value is -?infinity")
 @pytest.mark.filterwarnings("ignore:.*recommend using a symmetric and normalized space")
 @pytest.mark.parametrize("family_id", IDS)
-def test_gymnasiums_checker_is_content(family_id):
-    # MuJoCo draws only where there is a display or a driver for it
+def test_the_checker_of_gymnasium_passes(family_id):
+    # MuJoCo renders only with a display or a driver for it
     check_env(make(family_id), skip_render_check=family_id.startswith("HalfCheetah"))
 
 
 @pytest.mark.filterwarnings("ignore:We recommend you to use a symmetric and normalized Box action")
 @pytest.mark.parametrize("family_id", IDS)
-def test_stable_baselines_checker_is_content(family_id):
+def test_the_checker_of_stable_baselines_passes(family_id):
     checker = pytest.importorskip("stable_baselines3.common.env_checker")
     checker.check_env(make(family_id))
 
@@ -81,7 +81,7 @@ def test_an_id_may_name_the_module_to_import():
     env.close()
 
 
-def test_a_step_is_the_familys_in_gymnasiums_types():
+def test_a_step_equals_the_familys_step_in_gymnasiums_types():
     env = navigation(task=GOAL)
     observation, info = env.reset(seed=0)
     assert observation.dtype == np.float32
@@ -109,7 +109,7 @@ def test_an_episode_is_truncated_at_the_familys_horizon():
     assert ends == [(False, False)] * 99 + [(False, True)]
 
 
-def test_success_is_told_where_the_family_defines_it():
+def test_success_is_reported_if_the_family_defines_it():
     env = TaskEnv(Near("maml17"), task=[0.25, 0.0])
     assert list(env.reset(seed=0)[1]) == ["task"]
     first, second = (env.step(np.array([x, 0.0]))[4]["success"] for x in (0.04, 0.02))
@@ -118,7 +118,7 @@ def test_success_is_told_where_the_family_defines_it():
 
 
 @pytest.mark.parametrize("family_id", IDS)
-def test_a_seed_determines_task_and_episode_and_the_stream_goes_on(family_id):
+def test_a_seed_determines_task_and_episode_and_the_stream_continues(family_id):
     def episodes(seed: int) -> list:
         env = make(family_id)
         env.action_space.seed(0)
@@ -153,7 +153,7 @@ def test_the_tasks_to_come_do_not_depend_on_given_ones_or_on_steps():
     np.testing.assert_array_equal(plain.reset()[1]["task"], other.reset()[1]["task"])
 
 
-def test_nothing_comes_from_or_goes_to_the_global_generators():
+def test_global_generators_are_neither_used_nor_changed():
     state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     env = make("HalfCheetahVel:promp")
     env.reset(seed=0)
@@ -163,7 +163,7 @@ def test_nothing_comes_from_or_goes_to_the_global_generators():
     env.close()
 
 
-def test_without_a_task_each_reset_draws_another():
+def test_without_a_fixed_task_each_reset_samples_one():
     env = navigation()
     tasks = np.array([env.reset(seed=0)[1]["task"]] + [env.reset()[1]["task"] for _ in range(200)])
     assert len(np.unique(tasks[:, 0])) == 201
@@ -210,7 +210,7 @@ def test_a_discrete_task_is_one_integer():
     env.close()
 
 
-def test_what_is_told_may_be_changed_without_harm():
+def test_returned_arrays_may_be_modified():
     env = navigation(task=GOAL)
     observation, info = env.reset(seed=0)
     observation += 7
@@ -221,7 +221,7 @@ def test_what_is_told_may_be_changed_without_harm():
     np.testing.assert_array_equal(info["task"], GOAL)
 
 
-def test_a_variant_may_show_the_task():
+def test_a_variant_may_observe_the_task():
     env = make("HalfCheetahVel:promp+task", task=[1.5])
     hidden = make("HalfCheetahVel:promp")
     assert env.observation_space.shape[0] == hidden.observation_space.shape[0] + 1
@@ -234,21 +234,21 @@ def test_a_pickled_spec_keeps_the_task():
     np.testing.assert_array_equal(gymnasium.make(spec).reset()[1]["task"], GOAL)
 
 
-def test_a_picture_shows_the_present_state():
+def test_an_image_shows_the_present_state():
     env = TaskEnv(Drawn("maml17"), render_mode="rgb_array")
     assert env.metadata["render_modes"] == ["rgb_array"]
     env.reset(seed=0)
     env.step(np.array([0.05, 0.0]))
-    picture = env.render()
-    assert picture.shape == (4, 5, 3)
-    assert picture[0, 0, 0] == 105
+    image = env.render()
+    assert image.shape == (4, 5, 3)
+    assert image[0, 0, 0] == 105
     assert TaskEnv(Drawn("maml17")).render() is None
 
 
-def test_a_family_without_a_picture_has_no_render_mode():
-    assert TaskEnv(Undrawn("maml17")).metadata["render_modes"] == []
+def test_a_family_without_an_image_has_no_render_mode():
+    assert TaskEnv(WithoutImages("maml17")).metadata["render_modes"] == []
     with pytest.raises(TypeError, match="render_mode must be None, Navigation2D:maml17 cannot r"):
-        TaskEnv(Undrawn("maml17"), render_mode="rgb_array")
+        TaskEnv(WithoutImages("maml17"), render_mode="rgb_array")
     with pytest.raises(ValueError, match="render_mode must be one of rgb_array, got 'human'"):
         TaskEnv(Drawn("maml17"), render_mode="human")
 
@@ -281,7 +281,7 @@ def test_a_setting_that_does_not_fit_is_rejected(settings, message):
         ({"task": [0.1]}, r"tasks must have shape \[tasks, 2\], got \(1, 1\)"),
     ],
 )
-def test_an_option_that_does_not_fit_is_refused_and_changes_nothing(options, message):
+def test_an_invalid_option_is_rejected_and_changes_nothing(options, message):
     env, other = navigation(), navigation()
     for one in (env, other):
         one.reset(seed=0)
@@ -291,8 +291,8 @@ def test_an_option_that_does_not_fit_is_refused_and_changes_nothing(options, mes
     np.testing.assert_array_equal(env.reset()[1]["task"], other.reset()[1]["task"])
 
 
-def test_a_task_that_the_family_refuses_leaves_the_present_one():
-    """Transitions that do not add up to 1 lie in the space of tasks and are no task."""
+def test_an_invalid_task_is_rejected_and_the_current_one_stays():
+    """Transitions that do not sum to 1 lie in the task space, but are invalid."""
     env = TaskEnv(make_family("TabularMDP:rl2"))
     task = env.reset(seed=0)[1]["task"]
     bad = task.copy()
@@ -308,7 +308,7 @@ def test_a_task_that_the_family_refuses_leaves_the_present_one():
     np.testing.assert_array_equal(env.task, task)
 
 
-def test_each_environment_samples_actions_by_a_seed_of_its_own():
+def test_each_environment_samples_actions_with_a_separate_seed():
     family = make_family("Navigation2D:maml17")
     one, other = TaskEnv(family), TaskEnv(family)
     one.action_space.seed(0)
@@ -334,19 +334,19 @@ def test_a_step_needs_a_reset_first():
         navigation().step(np.zeros(2))
 
 
-def test_closing_twice_does_no_harm():
+def test_closing_twice_does_nothing():
     env = make("HalfCheetahVel:promp")
     env.close()
     env.close()
 
 
 class Mine(Navigation2D):
-    """A family of one's own."""
+    """A family of a user."""
 
     name = "Mine"
 
 
-def test_a_family_of_ones_own_gets_an_id():
+def test_a_family_of_a_user_gets_an_id():
     register_family("Mine", Mine, description="my own", variants=["maml17"])
     try:
         env = gymnasium.make("metarl/Mine-v0", variant="maml17", task=GOAL)
@@ -363,5 +363,5 @@ def test_a_name_that_gymnasium_cannot_read_is_rejected(name):
     assert name not in FAMILIES
 
 
-def test_the_family_itself_is_at_hand():
+def test_the_family_is_an_attribute():
     assert navigation().family.id == make_family("Navigation2D:maml17").id

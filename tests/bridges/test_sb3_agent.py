@@ -1,4 +1,4 @@
-"""Models of Stable-Baselines3 and sb3-contrib as agents: their actions, memory, chance, files."""
+"""Models of Stable-Baselines3 and sb3-contrib as agents: their actions, memory, sampling, files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAVIGATION, BANDIT = make_family("Navigation2D:maml17"), make_family("Bandit:n10
 
 
 def small(**policy: int) -> dict[str, Any]:
-    """Settings of a model, each time anew: Stable-Baselines3 adds to them."""
+    """New settings of a model for every call: Stable-Baselines3 modifies them."""
     return {"policy_kwargs": {"net_arch": [8], **policy}, "device": "cpu", "seed": 0}
 
 
@@ -43,38 +43,38 @@ def ppo() -> PPO:
 
 @pytest.fixture(scope="module")
 def recurrent() -> RecurrentPPO:
-    """Untrained, on trials, with a head that shows what its memory holds."""
+    """An untrained model on trials, whose head depends on its memory."""
     envs = of_family(TrialFamily(NAVIGATION, 3), 2)
     model = RecurrentPPO("MlpLstmPolicy", envs, **small(lstm_hidden_size=6))
     with torch.no_grad():
-        model.policy.action_net.weight.normal_(0, 0.1, generator=chance(1))
+        model.policy.action_net.weight.normal_(0, 0.1, generator=make_generator(1))
     return model
 
 
-def chance(seed: int = 0) -> torch.Generator:
+def make_generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def actor_input(observations: torch.Tensor, deterministic: Any = True, **told: Any) -> ActorInput:
     lead = observations.shape[:2]
-    asked = torch.as_tensor(deterministic).expand(lead)
+    requested = torch.as_tensor(deterministic).expand(lead)
     never = torch.zeros(lead, dtype=torch.bool)
-    first = ActorInput(observations, None, torch.zeros(lead), never, asked)
+    first = ActorInput(observations, None, torch.zeros(lead), never, requested)
     return first._replace(**told)
 
 
 def seen(shape: tuple[int, ...] = (3, 2, 2), seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=chance(seed)) - 0.5
+    return torch.rand(shape, generator=make_generator(seed)) - 0.5
 
 
 # Models without memory.
 
 
-def test_the_most_likely_actions_are_the_models_own(ppo):
+def test_the_most_likely_actions_equal_the_models(ppo):
     agent = SB3Agent(ppo, NAVIGATION)
     assert agent.remembers is False
     observations = seen()
-    got = agent.play(3, 2, chance()).act(actor_input(observations))
+    got = agent.play(3, 2, make_generator()).act(actor_input(observations))
     assert got.shape == (3, 2, 2)
     for n, e in np.ndindex(3, 2):
         expected, _ = ppo.predict(observations[n, e].numpy(), deterministic=True)
@@ -82,35 +82,39 @@ def test_the_most_likely_actions_are_the_models_own(ppo):
     assert len(got.flatten().unique()) == 12
 
 
-def test_drawn_actions_follow_the_generator_and_leave_the_global_one_alone(ppo):
+def test_sampled_actions_follow_the_generator_and_leave_the_global_one_unchanged(ppo):
     agent, observations = SB3Agent(ppo, NAVIGATION), seen()
     state = torch.get_rng_state()
-    first, again, other = (agent.play(3, 2, chance(seed)) for seed in (5, 5, 6))
-    drawn = first.act(actor_input(observations, False))
-    assert torch.equal(drawn, again.act(actor_input(observations, False)))
-    assert not torch.equal(drawn, other.act(actor_input(observations, False)))
-    assert not torch.equal(drawn, first.act(actor_input(observations, False)))
-    assert not torch.equal(drawn, first.act(actor_input(observations, True)))
+    first, again, other = (agent.play(3, 2, make_generator(seed)) for seed in (5, 5, 6))
+    sampled = first.act(actor_input(observations, False))
+    assert torch.equal(sampled, again.act(actor_input(observations, False)))
+    assert not torch.equal(sampled, other.act(actor_input(observations, False)))
+    assert not torch.equal(sampled, first.act(actor_input(observations, False)))
+    assert not torch.equal(sampled, first.act(actor_input(observations, True)))
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_discrete_actions_keep_their_kind():
+def test_discrete_actions_keep_their_type():
     model = PPO("MlpPolicy", as_sb3_vec_env("Bandit:n10-k5", 2), **small())
-    got = SB3Agent(model, BANDIT).play(4, 3, chance()).act(actor_input(torch.zeros(4, 3, 1), False))
+    got = (
+        SB3Agent(model, BANDIT)
+        .play(4, 3, make_generator())
+        .act(actor_input(torch.zeros(4, 3, 1), False))
+    )
     assert got.shape == (4, 3)
     assert got.dtype == torch.int64
     assert len(got.unique()) > 1
 
 
-def test_models_that_learn_off_policy_act_by_their_policy_alone():
+def test_off_policy_models_act_without_exploration_noise():
     sac = SAC("MlpPolicy", as_sb3_vec_env("Navigation2D:maml17", 2), buffer_size=10, **small())
     observations = seen()
-    got = SB3Agent(sac, NAVIGATION).play(3, 2, chance()).act(actor_input(observations))
+    got = SB3Agent(sac, NAVIGATION).play(3, 2, make_generator()).act(actor_input(observations))
     expected, _ = sac.predict(observations.flatten(0, 1).numpy(), deterministic=True)
     np.testing.assert_allclose(got.flatten(0, 1), expected, rtol=1e-5)
     dqn = DQN("MlpPolicy", as_sb3_vec_env("Bandit:n10-k5", 2), buffer_size=10, **small())
     dqn.exploration_rate = 1.0
-    player = SB3Agent(dqn, BANDIT).play(1, 50, chance())
+    player = SB3Agent(dqn, BANDIT).play(1, 50, make_generator())
     assert len(player.act(actor_input(torch.zeros(1, 50, 1), False)).unique()) == 1
 
 
@@ -128,8 +132,8 @@ def test_a_model_is_measured_and_learns_nothing(ppo):
 
 
 def lived_through(player: Any, num_steps: int, deterministic: Any = True) -> list[torch.Tensor]:
-    """Actions of two trials whose inner episodes end at steps of their own."""
-    source, told = chance(3), actor_input(seen((2, 1, 2)), deterministic)
+    """Actions of two trials whose inner episodes end at different steps."""
+    source, told = make_generator(3), actor_input(seen((2, 1, 2)), deterministic)
     actions = []
     for step in range(num_steps):
         actions.append(player.act(told))
@@ -159,22 +163,22 @@ class OwnLoop:
         return torch.as_tensor(actions).unsqueeze(1)
 
 
-def test_the_state_lasts_over_the_ends_of_episodes_and_is_new_in_a_trial(recurrent):
+def test_the_state_persists_across_episodes_and_is_new_in_each_trial(recurrent):
     agent = SB3Agent(recurrent, NAVIGATION)
     assert agent.remembers is True
     expected = lived_through(OwnLoop(recurrent), 9)
     for _ in range(2):  # two plays, each from the start
-        got = lived_through(agent.play(2, 1, chance()), 9)
+        got = lived_through(agent.play(2, 1, make_generator()), 9)
         torch.testing.assert_close(got, expected)
     forgetful = lived_through(OwnLoop(recurrent, forgets=True), 9)
     assert torch.equal(forgetful[0], expected[0])
     assert all(bool((a != b).any()) for a, b in zip(forgetful[1:], expected[1:], strict=True))
 
 
-def test_the_way_actions_are_asked_for_does_not_change_the_memory(recurrent):
+def test_deterministic_actions_do_not_change_the_memory(recurrent):
     agent = SB3Agent(recurrent, NAVIGATION)
-    mixed = lived_through(agent.play(2, 1, chance()), 6, torch.tensor([[True], [False]]))
-    plain = lived_through(agent.play(2, 1, chance()), 6)
+    mixed = lived_through(agent.play(2, 1, make_generator()), 6, torch.tensor([[True], [False]]))
+    plain = lived_through(agent.play(2, 1, make_generator()), 6)
     for one, other in zip(mixed, plain, strict=True):
         torch.testing.assert_close(one[0], other[0])
         assert bool((one[1] != other[1]).any())
@@ -189,32 +193,32 @@ def test_a_recurrent_model_is_measured_episode_by_episode(recurrent):
     assert got.measured.returns.shape == (1, 3, 5, 1)
 
 
-def test_a_recurrent_model_of_single_episodes_is_fed_bare_observations():
+def test_a_recurrent_model_of_single_episodes_gets_plain_observations():
     model = RecurrentPPO(
         "MlpLstmPolicy", as_sb3_vec_env("Navigation2D:maml17", 2), **small(lstm_hidden_size=6)
     )
     agent, observations = SB3Agent(model, NAVIGATION), seen()
     assert agent.remembers is True
     expected, _ = model.predict(observations.flatten(0, 1).numpy(), deterministic=True)
-    got = agent.play(3, 2, chance()).act(actor_input(observations))
+    got = agent.play(3, 2, make_generator()).act(actor_input(observations))
     np.testing.assert_allclose(got.flatten(0, 1), expected, rtol=1e-5)
 
 
-def test_a_plain_model_of_trials_plays_them_in_turn():
-    """It sees the step before, so that its episodes cannot be played side by side."""
+def test_a_feed_forward_model_of_trials_acts_in_episodes_in_sequence():
+    """It observes the previous step, so its episodes cannot run in parallel."""
     model = PPO("MlpPolicy", of_family(TrialFamily(BANDIT, 2), 2), **small())
     assert SB3Agent(model, BANDIT).remembers is True
 
 
-# What does not fit.
+# Invalid arguments.
 
 
 def test_a_model_of_other_spaces_is_rejected(ppo):
-    with pytest.raises(ValueError, match=r"the model's actions must be those of Bandit:n10-k5, Di"):
+    with pytest.raises(ValueError, match=r"the model's actions must match Bandit:n10-k5, Di"):
         SB3Agent(ppo, BANDIT)
     other = PPO("MlpPolicy", as_sb3_vec_env("Navigation2D:maml17+task", 2), **small())
     message = (
-        r"observations must be those of Navigation2D:maml17, of shape \(2,\), or of its trials, "
+        r"observations must match Navigation2D:maml17, of shape \(2,\), or of its trials, "
         r"of shape \(6,\), got \(4,\)"
     )
     with pytest.raises(ValueError, match=message):
@@ -227,7 +231,7 @@ def test_a_model_of_other_spaces_is_rejected(ppo):
 def test_a_saved_model_acts_as_before(ppo, tmp_path):
     ppo.save(tmp_path / "model.zip")
     loaded = load_sb3_agent(tmp_path / "model.zip", "PPO", NAVIGATION)
-    players = [agent.play(3, 2, chance()) for agent in (loaded, SB3Agent(ppo, NAVIGATION))]
+    players = [agent.play(3, 2, make_generator()) for agent in (loaded, SB3Agent(ppo, NAVIGATION))]
     for deterministic in (True, False):
         one, other = (player.act(actor_input(seen(), deterministic)) for player in players)
         assert torch.equal(one, other)
@@ -238,7 +242,7 @@ def test_a_saved_model_of_contrib_is_found_there(recurrent, tmp_path):
     assert load_sb3_agent(tmp_path / "model.zip", "RecurrentPPO", NAVIGATION).remembers
 
 
-def test_files_that_hold_no_such_model_are_rejected(ppo, tmp_path):
+def test_files_without_such_a_model_are_rejected(ppo, tmp_path):
     ppo.save(tmp_path / "model.zip")
     with pytest.raises(ValueError, match=r"sb3 must name a class of stable_baselines3 .*got 'PP0'"):
         load_sb3_agent(tmp_path / "model.zip", "PP0", NAVIGATION)
@@ -254,7 +258,7 @@ def test_files_that_hold_no_such_model_are_rejected(ppo, tmp_path):
 
 
 class Bomb:
-    """What a hostile pickle would run."""
+    """A pickle that would run code."""
 
     def __reduce__(self) -> Any:
         return Path.touch, (Path("exploded"),)

@@ -76,7 +76,7 @@ def test_steps_are_those_of_stable_baselines_own_loop_over_environments():
     assert ends[0] > ends[1] > ends[2] == 2
 
 
-def test_the_end_at_the_goal_is_no_time_limit_and_the_one_at_the_horizon_is():
+def test_only_an_end_at_the_horizon_is_a_time_limit():
     envs = navigation(2, tasks=GOALS[[0, 2]])
     envs.reset()
     _, _, dones, infos = envs.step(np.full((2, 2), 0.1, np.float32))
@@ -90,7 +90,7 @@ def test_the_end_at_the_goal_is_no_time_limit_and_the_one_at_the_horizon_is():
     assert infos[1]["TimeLimit.truncated"] is True
 
 
-def test_success_of_the_last_step_is_told_as_stable_baselines_names_it():
+def test_success_of_the_last_step_has_the_key_of_stable_baselines():
     envs = of_family(Near("maml17"), 2, tasks=GOALS[[0, 2]])
     envs.reset()
     assert envs.step(np.full((2, 2), 0.1, np.float32))[3][0]["is_success"] is True
@@ -99,7 +99,7 @@ def test_success_of_the_last_step_is_told_as_stable_baselines_names_it():
     assert infos[1]["is_success"] is False
 
 
-def test_tasks_are_drawn_for_each_episode_and_told_in_two_places():
+def test_tasks_are_sampled_for_each_episode_and_reported_in_two_places():
     envs = navigation()
     envs.reset()
     first = [info["task"] for info in envs.reset_infos]
@@ -112,7 +112,7 @@ def test_tasks_are_drawn_for_each_episode_and_told_in_two_places():
         assert (first[index] != second[index]).all()
 
 
-def test_infos_are_fresh_objects_every_time():
+def test_infos_are_new_objects_in_every_step():
     envs = navigation(2, tasks=GOALS[[0, 0]])
     envs.reset()
     infos = envs.step(np.zeros((2, 2), np.float32))[3]
@@ -142,7 +142,7 @@ def test_the_seed_determines_everything_and_is_used_once():
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
-def test_attributes_are_each_environments_task_and_what_all_share():
+def test_attributes_are_the_task_of_each_environment_and_shared_attributes():
     envs = navigation(tasks=GOALS)
     envs.reset()
     np.testing.assert_array_equal(envs.get_attr("task", [2, 0]), GOALS[[2, 0]])
@@ -181,7 +181,7 @@ def test_options_give_the_tasks_of_the_next_episode():
     assert (np.array(envs.get_attr("task")) != GOALS).all()
 
 
-def test_what_does_not_fit_is_rejected():
+def test_invalid_arguments_are_rejected():
     envs = navigation()
     with pytest.raises(AttributeError, match=r"only 'task' can be set in an .*, got 'horizon'"):
         envs.set_attr("horizon", 3)
@@ -199,7 +199,7 @@ def test_what_does_not_fit_is_rejected():
         TaskVecEnv(TaskVectorEnv(make_family("Navigation2D:maml17"), 2), seed=0)
 
 
-def test_a_monitor_around_it_counts_right():
+def test_a_monitor_around_it_counts_correctly():
     envs = VecMonitor(navigation(2, tasks=GOALS[[0, 2]]))
     envs.reset()
     for _ in range(100):
@@ -209,12 +209,12 @@ def test_a_monitor_around_it_counts_right():
     np.testing.assert_allclose([info["episode"]["r"] for info in infos], expected, rtol=1e-5)
 
 
-def test_pictures_are_tiled():
+def test_images_are_tiled():
     envs = of_family(Drawn("maml17"), 2, tasks=GOALS[:2], render_mode="rgb_array")
     envs.reset()
-    picture = envs.render()
-    assert picture.shape == (8, 5, 3)
-    assert (picture[0, 0, 1], picture[4, 0, 1]) == (110, 125)
+    image = envs.render()
+    assert image.shape == (8, 5, 3)
+    assert (image[0, 0, 1], image[4, 0, 1]) == (110, 125)
     assert navigation().get_images() == [None] * 3
 
 

@@ -32,7 +32,7 @@ def towards_goals(observations):
 
 
 def assert_equal(ours, theirs):
-    """Bit-equal, of one type and dtype, in dictionaries too."""
+    """Bitwise equal, of one type and dtype, in dictionaries too."""
     assert type(ours) is type(theirs)
     if isinstance(ours, dict):
         assert ours.keys() == theirs.keys()
@@ -49,7 +49,7 @@ def assert_equal(ours, theirs):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_each_autoreset_mode_gives_what_gymnasiums_loop_over_environments_gives(mode):
+def test_each_autoreset_mode_equals_gymnasiums_sync_vector_env(mode):
     family = Near("maml17")
     ours = TaskVectorEnv(family, 4, tasks=GOALS, autoreset_mode=mode)
     theirs = SyncVectorEnv(
@@ -72,7 +72,7 @@ def test_each_autoreset_mode_gives_what_gymnasiums_loop_over_environments_gives(
     assert ends[0] > ends[2] > ends[1] > ends[3] >= 2  # they end at different steps
 
 
-def test_tasks_drawn_anew_are_equal_to_the_loops_when_they_are_given_to_it():
+def test_resampled_tasks_give_the_same_results_as_a_loop_with_these_tasks():
     ours = navigation(autoreset_mode="SameStep")
     theirs = SyncVectorEnv(
         [lambda: TaskEnv(Navigation2D("maml17")) for _ in range(4)], autoreset_mode="SameStep"
@@ -92,7 +92,7 @@ def test_tasks_drawn_anew_are_equal_to_the_loops_when_they_are_given_to_it():
     assert result[3].all() or result[2].any()
 
 
-def test_the_ended_episodes_of_the_same_step_are_told_beside_the_next_ones():
+def test_final_observations_are_reported_in_same_step_mode():
     envs = TaskVectorEnv(Near("maml17"), 2, tasks=GOALS[:2], autoreset_mode="SameStep")
     envs.reset(seed=0)
     envs.set_tasks(GOALS[2:])  # from the next episodes on
@@ -124,7 +124,7 @@ def test_the_next_step_begins_episodes_and_ignores_their_actions():
     assert not (terminated | truncated).any()
 
 
-def test_make_vec_takes_the_batched_environment_by_default():
+def test_make_vec_uses_the_batched_environment_by_default():
     for settings in ({}, {"vectorization_mode": "vector_entry_point"}):
         envs = gymnasium.make_vec("metarl/HalfCheetahVel-v0", 8, variant="promp", **settings)
         assert isinstance(envs, TaskVectorEnv)
@@ -139,7 +139,7 @@ def test_make_vec_takes_the_batched_environment_by_default():
         envs.close()
 
 
-def test_spaces_are_those_of_one_environment_and_their_batch():
+def test_spaces_equal_the_spaces_of_one_environment_and_their_batch():
     envs, family = navigation(3), make_family("Navigation2D:maml17")
     assert envs.single_observation_space == family.observation_space
     assert envs.single_action_space == family.action_space
@@ -147,7 +147,7 @@ def test_spaces_are_those_of_one_environment_and_their_batch():
     assert envs.action_space == batch_space(family.action_space, 3)
 
 
-def test_episode_statistics_of_gymnasium_count_right():
+def test_episode_statistics_of_gymnasium_are_correct():
     envs = gymnasium.wrappers.vector.RecordEpisodeStatistics(navigation(2, tasks=GOALS[2:]))
     envs.reset(seed=0)
     for _ in range(100):
@@ -157,7 +157,7 @@ def test_episode_statistics_of_gymnasium_count_right():
     np.testing.assert_allclose(infos["episode"]["r"], returns, rtol=1e-5)
 
 
-def test_a_seed_determines_tasks_and_episodes_and_the_stream_goes_on():
+def test_a_seed_determines_tasks_and_episodes_and_the_stream_continues():
     def told(seed: int) -> list:
         envs = make_vector_env("HalfCheetahVel", 3, variant="promp")
         results = [envs.reset(seed=seed), envs.step(np.full((3, 6), 0.5)), envs.reset()]
@@ -170,7 +170,7 @@ def test_a_seed_determines_tasks_and_episodes_and_the_stream_goes_on():
     assert repr(first[0]) != repr(first[2])
 
 
-def test_only_environments_whose_episode_begins_get_another_task():
+def test_only_environments_that_start_an_episode_get_another_task():
     envs = navigation(num_envs=6)
     _, infos = envs.reset(seed=0)
     tasks, changed = [infos["task"]], np.zeros(6, int)
@@ -239,7 +239,7 @@ def test_a_reset_of_some_environments_leaves_the_others_where_they_are():
     twin.close()
 
 
-def test_what_is_told_may_be_changed_without_harm():
+def test_returned_arrays_may_be_modified():
     envs, twin = (navigation(tasks=GOALS) for _ in range(2))
     results = [envs.reset(seed=0)]
     twin.reset(seed=0)
@@ -254,11 +254,11 @@ def test_what_is_told_may_be_changed_without_harm():
     assert not any(np.shares_memory(one, other) for one, other in pairwise(kept))
 
 
-def test_pictures_come_one_for_each_environment():
+def test_images_come_one_for_each_environment():
     envs = TaskVectorEnv(Drawn("maml17"), 2, tasks=GOALS[:2], render_mode="rgb_array")
     assert envs.metadata["render_modes"] == ["rgb_array"]
     envs.reset(seed=0)
-    assert [picture[0, 0, 1] for picture in envs.render()] == [110, 125]
+    assert [image[0, 0, 1] for image in envs.render()] == [110, 125]
     assert TaskVectorEnv(Drawn("maml17"), 2).render() is None
 
 
@@ -293,13 +293,13 @@ def test_a_setting_that_does_not_fit_is_rejected(settings, message):
         ({"reset_mask": [True] * 4}, r"reset_mask must be a bool array of shape \(4,\), got list"),
         ({"reset_mask": np.ones(3, bool)}, r"reset_mask must .* got bool of shape \(3,\)"),
         ({"reset_mask": np.ones(4)}, r"reset_mask must .* got float64 of shape \(4,\)"),
-        ({"reset_mask": np.zeros(4, bool)}, "reset_mask must be true for one environment or more"),
+        ({"reset_mask": np.zeros(4, bool)}, "reset_mask must be true for at least one environment"),
         ({"task": [9, 9]}, "tasks must lie in Box"),
         ({"tasks": GOALS[:2]}, "tasks must be 4, one for each environment, got 2"),
         ({"task": [0, 0], "tasks": GOALS}, "reset options must hold 'task' or 'tasks', got both"),
     ],
 )
-def test_an_option_that_does_not_fit_is_refused_and_changes_nothing(options, message):
+def test_an_invalid_option_is_rejected_and_changes_nothing(options, message):
     envs, twin = navigation(), navigation()
     for one in (envs, twin):
         one.reset(seed=0)
@@ -314,15 +314,15 @@ def test_a_seed_for_each_environment_is_rejected():
         navigation().reset(seed=[1, 2, 3, 4])
 
 
-def test_the_first_reset_is_of_all_and_comes_before_the_first_step():
+def test_the_first_reset_includes_all_and_precedes_the_first_step():
     envs = navigation()
     with pytest.raises(ResetNeeded, match="reset must be called before step"):
         envs.step(np.zeros((4, 2)))
-    with pytest.raises(ResetNeeded, match="the first reset must be of all environments"):
+    with pytest.raises(ResetNeeded, match="the first reset must include all environments"):
         envs.reset(options={"reset_mask": np.array([True, False, True, True])})
 
 
-def test_without_autoreset_an_ended_episode_cannot_go_on():
+def test_without_autoreset_an_ended_episode_cannot_be_stepped():
     envs = navigation(tasks=GOALS[[0, 3, 0, 3]], autoreset_mode=AutoresetMode.DISABLED)
     envs.reset(seed=0)
     envs.step(np.full((4, 2), 0.1))

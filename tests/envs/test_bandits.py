@@ -1,4 +1,4 @@
-"""Bandits: what arms pay, exact values of oracle and random play, and independent chance."""
+"""Bandits: rewards of arms, exact values of oracle and random actions, independent randomness."""
 
 import math
 import re
@@ -74,7 +74,7 @@ def test_sizes_are_those_of_the_name(variant):
     assert family.task_space.shape == (arms,)
 
 
-def test_an_arm_pays_one_as_often_as_its_probability_says():
+def test_an_arm_has_reward_one_with_its_probability():
     probabilities = [0.0, 0.07, 0.5, 0.93, 1.0]
     for arm, p in enumerate(probabilities):
         rewards = play(Bandit("n100-k5"), [probabilities], always(arm), num_envs=400).rewards
@@ -89,7 +89,7 @@ def test_each_task_has_its_own_probabilities():
 
 
 @pytest.mark.parametrize("variant", Bandit.variants)
-def test_oracle_and_random_returns_are_the_analytic_ones(variant):
+def test_oracle_and_random_returns_equal_the_analytic_values(variant):
     # The largest of k uniform numbers is k / (k + 1) on average.
     family = Bandit(variant)
     pulls, arms = family.horizon, int(family.action_space.n)
@@ -112,7 +112,7 @@ _PUBLISHED_RANDOM = {
 
 
 @pytest.mark.parametrize("variant", Bandit.variants)
-def test_random_play_earns_what_duan_2016_reports(variant):
+def test_random_actions_have_the_returns_of_duan_2016(variant):
     # Table 1 there: means of 1000 trials, one digit; the difference has twice the variance.
     family = Bandit(variant)
     returns = play(family, family.sample_tasks(1000, split="test", seed=1), "random").returns
@@ -155,13 +155,13 @@ def test_the_finite_variants_train_and_test_on_the_same_tasks():
     for variant, same in (("easy", True), ("hard", True), ("uniform", False)):
         family = DependentBandit(variant)
         assert family.same_tasks_in_splits is same
-        drawn = {split: family.sample_tasks(50, split=split, seed=3) for split in family.splits}
-        assert not np.array_equal(drawn["train"], drawn["test"])  # in an order of their own
+        sampled = {split: family.sample_tasks(50, split=split, seed=3) for split in family.splits}
+        assert not np.array_equal(sampled["train"], sampled["test"])  # in different orders
         if same:
-            assert set(drawn["train"][:, 0]) == set(drawn["test"][:, 0]) == {0.0, 1.0}
+            assert set(sampled["train"][:, 0]) == set(sampled["test"][:, 0]) == {0.0, 1.0}
 
 
-def test_eleven_arms_pay_what_the_source_says():
+def test_eleven_arms_have_the_rewards_of_the_source():
     env = ElevenArmBandit("wang16").make_batch(np.array([[0.0], [6.0], [9.0]]), num_envs=11)
     env.reset(generator())
     every_arm = torch.arange(11).expand(3, -1)
@@ -174,7 +174,7 @@ def test_eleven_arms_pay_what_the_source_says():
     assert best[:, 0].tolist() == [0, 6, 9]
 
 
-def test_one_pull_of_the_informative_arm_tells_the_target():
+def test_one_pull_of_the_informative_arm_reveals_the_target():
     family = ElevenArmBandit("wang16")
     env = family.make_batch(np.arange(10.0)[:, None], num_envs=1)
     env.reset(generator())
@@ -187,13 +187,13 @@ def test_one_pull_of_the_informative_arm_tells_the_target():
     torch.testing.assert_close(play(family, np.arange(10.0)[:, None]).returns, rest + 5)
 
 
-def test_random_pulls_of_eleven_arms_earn_the_analytic_value():
+def test_random_pulls_of_eleven_arms_have_the_analytic_return():
     family = ElevenArmBandit("wang16")
     tasks = family.sample_tasks(4000, seed=0)
     require_mean(play(family, tasks, "random").returns, 5 * (5 + 9 * 1.1 + 0.55) / 11)
 
 
-def test_the_oracle_beats_random_play_in_every_task():
+def test_the_oracle_beats_random_actions_in_every_task():
     family = Bandit("n100-k10")
     tasks = family.sample_tasks(40, seed=5)
     best = play(family, tasks, num_envs=100).returns.mean(1)
@@ -222,14 +222,14 @@ def test_a_seed_means_the_same_episode_and_another_seed_another():
     assert not torch.equal(first, other)
 
 
-def test_environments_draw_their_own_chance():
-    # 20 pulls of one fair arm in two environments or tasks: all alike with probability 2⁻²⁰.
+def test_environments_have_independent_randomness():
+    # 20 pulls of one fair arm in two environments or tasks: all equal with probability 2⁻²⁰.
     env = Bandit("n100-k5").make_batch(np.full((2, 5), 0.5), num_envs=2)
     rewards = rewards_of(env, [torch.zeros(2, 2, dtype=torch.int64)] * 20).reshape(4, 20)
     assert len({tuple(row.tolist()) for row in rewards}) == 4
 
 
-def test_changing_one_task_leaves_the_others_bit_equal():
+def test_changing_one_task_leaves_the_others_bitwise_equal():
     env, actions = batch(), arms(10)
     before = rewards_of(env, actions)
     tasks = Bandit("n10-k5").sample_tasks(3, seed=0)
@@ -245,16 +245,16 @@ def test_a_partial_reset_leaves_the_others_as_they_were():
     where[1, 2] = True
     runs = []
     for mask in (torch.zeros_like(where), where):
-        env, chance = batch(), generator()
-        env.reset(chance)
+        env, rng = batch(), generator()
+        env.reset(rng)
         steps = []
         for t, action in enumerate(arms(14)):
             if t == 4:
-                env.reset(chance, mask)
+                env.reset(rng, mask)
             steps.append(env.step(action))
         runs.append(steps)
     for kept, reset in zip(*runs, strict=True):
-        assert torch.equal(kept.rewards, reset.rewards)  # a bandit has no state but its clock
+        assert torch.equal(kept.rewards, reset.rewards)  # a bandit has no state except the time
         assert torch.equal(kept.truncated[~where], reset.truncated[~where])
     cut = [bool(step.truncated[1, 2]) for step in runs[1]]
     assert cut.index(True) == 13
@@ -277,7 +277,7 @@ def test_nothing_is_observed():
 
 
 @pytest.mark.parametrize("family_id", ["Bandit:n10-k5", "ElevenArmBandit:wang16"])
-def test_arms_that_are_no_indices_are_rejected(family_id):
+def test_arms_that_are_not_indices_are_rejected(family_id):
     family = make_family(family_id)
     env = family.make_batch(family.sample_tasks(3, seed=0), num_envs=4)
     env.reset(generator())
@@ -303,7 +303,7 @@ def test_tasks_outside_the_task_space_are_rejected(family, task):
         family.make_batch([task], num_envs=1)
 
 
-def test_what_an_arm_pays_on_average_is_told_with_each_reward():
+def test_the_expected_reward_of_the_arm_is_returned_with_each_reward():
     family = make_family("Bandit:n10-k5")
     tasks = np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [0.9, 0.8, 0.7, 0.6, 0.0]])
     env = family.make_batch(tasks, num_envs=3)

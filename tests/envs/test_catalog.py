@@ -1,4 +1,4 @@
-"""The catalog: every family that it lists is there and sound, and families of one's own join it."""
+"""The catalog: every listed family exists and is sound, and families of a user can be added."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_every_family_is_sound(family_id):
 
 
 @pytest.mark.parametrize("family_id", IDS)
-def test_every_family_says_what_it_is(family_id):
+def test_every_family_describes_itself(family_id):
     family = made(family_id)
     assert family.id == family_id
     for text in (family.task_description, family.observation_description, family.source):
         assert text == text.strip() != ""
     for text in (family.description, family.warning, *family.splits):
         assert "\n" not in text
-    assert not family.warning.endswith(".")  # a sentence is made of it
+    assert not family.warning.endswith(".")  # it becomes part of a sentence
     assert {"train", "test"} <= set(family.splits)
 
 
@@ -79,7 +79,7 @@ def test_every_variant_is_listed_where_the_family_is_defined_and_in_the_catalog(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_class_itself_refuses_an_unknown_variant(name):
+def test_the_class_rejects_an_unknown_variant(name):
     first = FAMILIES.get(name).variants[0]
     made(f"{name}:{first}")
     wrong = f"{first}x"
@@ -117,12 +117,12 @@ def test_ids_are_all_families_and_variants_in_the_catalog_s_order():
         ("Navigation2D:maml17+", r"only '\+task' may follow a variant, got 'Navigation2D:"),
     ],
 )
-def test_an_id_that_names_nothing_is_answered_with_what_there_is(family_id, message):
+def test_an_unknown_id_is_rejected_with_the_choices(family_id, message):
     with pytest.raises(ValueError, match=message):
         make_family(family_id)
 
 
-# Families of one's own.
+# Families of a user.
 
 
 @pytest.mark.usefixtures("registry")
@@ -135,7 +135,7 @@ def test_a_registered_family_is_made_by_its_id_and_listed():
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_registered_family_may_be_named_by_its_module_or_made_by_a_function():
+def test_a_registered_family_may_be_a_module_attribute_or_a_function():
     register_walk(factory="broken_families:Walk")
     assert type(make_family("Walk:plain")).__name__ == "Walk"
     calls = []
@@ -168,7 +168,7 @@ def walk_with(**changes: object) -> Callable[[str], Walk]:
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_family_that_calls_itself_otherwise_is_rejected():
+def test_a_family_with_another_name_than_the_registered_one_is_rejected():
     register_walk(factory=walk_with(variant="other"))
     message = (
         "the family of Walk:plain calls itself 'Walk:other'; its `name` and `variant` "
@@ -179,7 +179,7 @@ def test_a_family_that_calls_itself_otherwise_is_rejected():
 
 
 @pytest.mark.usefixtures("registry")
-def test_what_is_no_family_is_rejected():
+def test_other_objects_than_families_are_rejected():
     register_walk(factory=str)
     with pytest.raises(TypeError, match=r"^Walk must give a TaskFamily, got str$"):
         make_family("Walk:plain")
@@ -217,7 +217,7 @@ WRONG = [
     ({"name": "My:Walk"}, "name must hold letters, .* only, got 'My:Walk'"),
     ({"name": "My+Walk"}, "name must hold letters, .* only, got 'My[+]Walk'"),
     ({"name": "My Walk"}, "name must hold letters, .* only, got 'My Walk'"),
-    ({"variants": ()}, "variants of Walk must name one variant or more, got none"),
+    ({"variants": ()}, "variants of Walk must name at least one variant, got none"),
     ({"variants": ("a", "b", "a")}, "variants of Walk must differ, got a, b, a"),
     ({"variants": ("a", "b+c")}, "variants of Walk must hold letters, .* only, got 'b[+]c'"),
     ({"variants": ("",)}, "variants of Walk must hold letters, .* only, got ''"),
@@ -227,7 +227,7 @@ WRONG = [
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize(("settings", "message"), WRONG)
-def test_what_cannot_be_registered_is_refused_and_not_there(settings, message):
+def test_invalid_entries_are_not_registered(settings, message):
     before = family_ids()
     with pytest.raises(ValueError, match=f"^{message}"):
         register_walk(**settings)
@@ -235,7 +235,7 @@ def test_what_cannot_be_registered_is_refused_and_not_there(settings, message):
 
 
 @pytest.mark.usefixtures("registry")
-def test_variants_are_not_the_letters_of_a_word():
+def test_variants_must_not_be_a_string():
     message = "^variants of Walk must be a sequence of names, got 'plain'$"
     with pytest.raises(TypeError, match=message):
         register_walk(variants="plain")

@@ -38,8 +38,8 @@ def random_actor(family):
 
     def act(observations: Tensor) -> Tensor:
         lead = observations.shape[:2]
-        drawn = np.array([draw() for _ in range(lead.numel())])
-        return torch.from_numpy(drawn).reshape(*lead, *drawn.shape[1:])
+        sampled = np.array([draw() for _ in range(lead.numel())])
+        return torch.from_numpy(sampled).reshape(*lead, *sampled.shape[1:])
 
     return act
 
@@ -103,7 +103,7 @@ def test_the_masses_of_gymnasium_give_gymnasiums_episodes(family_class, middle, 
         (PendulumMass, [[0.5], [2.0]]),
     ],
 )
-def test_other_masses_move_otherwise(family_class, tasks):
+def test_other_masses_move_differently(family_class, tasks):
     batches = [reset_batch(family_class("rllib"), [task]) for task in tasks]
     (first, start), (second, same_start) = batches
     assert torch.equal(start, same_start)
@@ -112,7 +112,7 @@ def test_other_masses_move_otherwise(family_class, tasks):
     assert not torch.allclose(*steps, rtol=1e-4, atol=0)
 
 
-def test_variants_are_as_their_source_has_them():
+def test_variants_have_the_parameters_of_their_source():
     cart_pole, pendulum = make_family("CartPoleMass:rllib"), make_family("PendulumMass:rllib")
     assert cart_pole.task_space.low.tolist() == [0.5, 0.05]
     assert cart_pole.task_space.high.tolist() == [2.0, 0.2]
@@ -122,19 +122,19 @@ def test_variants_are_as_their_source_has_them():
         CartPoleMass("x")
 
 
-def test_the_oracle_beats_chance_on_every_task(family):
+def test_the_oracle_beats_random_actions_on_every_task(family):
     edges = np.stack([family.task_space.low, family.task_space.high])
     tasks = np.concatenate([edges, family.sample_tasks(10, split="test", seed=0)])
     batch = family.make_batch(tasks, num_envs=2)
     oracle = collect(batch, lambda _: batch.oracle_actions(), generator())
-    chance = collect(batch, random_actor(family), generator())
-    assert (oracle.returns.min(-1).values > chance.returns.max(-1).values).all()
+    random_play = collect(batch, random_actor(family), generator())
+    assert (oracle.returns.min(-1).values > random_play.returns.max(-1).values).all()
     if isinstance(family, CartPoleMass):
         assert (oracle.returns == 500).all()
-        assert chance.returns.mean() < 60
+        assert random_play.returns.mean() < 60
     else:
         assert oracle.returns.mean() > -250
-        assert chance.returns.mean() < -900
+        assert random_play.returns.mean() < -900
         upright = oracle.observations[:, :, -1, 0]
         assert (upright > 0.99).all()
 
@@ -147,7 +147,7 @@ def test_torques_of_the_pendulum_oracle_are_as_computed_by_hand():
     held = -(15 * math.sin(0.05) + 10 * 0.05 - 6 * 0.1) / 3
     assert torque(0.05, -0.1, 1.0) == pytest.approx(held)
     assert torque(0.05, -0.1, 0.5) == pytest.approx(held / 2)
-    assert torque(math.pi, 1.0, 1.0) == 2.0  # hangs: pushed on
+    assert torque(math.pi, 1.0, 1.0) == 2.0  # hanging: energy is added
     assert torque(math.pi, -1.0, 1.0) == -2.0
-    assert torque(math.pi, 7.8, 1.0) == pytest.approx(-2 * (0.5 * 7.8**2 - 30))  # a little fast
+    assert torque(math.pi, 7.8, 1.0) == pytest.approx(-2 * (0.5 * 7.8**2 - 30))  # slightly too fast
     assert torque(0.4, 8.0, 2.0) == -2.0  # clipped

@@ -1,4 +1,4 @@
-"""Random tabular processes: their chance against the task's numbers, oracle values, bad tasks."""
+"""Random tabular MDPs: frequencies against the task's probabilities, oracle values, bad tasks."""
 
 import math
 
@@ -51,7 +51,7 @@ def states_of(episodes: Episodes) -> Tensor:
 def walk() -> Rows:
     """State s leads to s + 1 by action 0; other actions stay.
 
-    Staying by action 1 pays 1 in state 0 and 2.1 in state 2.
+    Staying by action 1 has reward 1 in state 0 and 2.1 in state 2.
     """
     transitions = torch.zeros(10, 5, 10)
     for s in range(10):
@@ -87,7 +87,7 @@ def test_tasks_follow_the_distribution_of_the_source():
     )
 
 
-def test_sampled_tasks_are_tasks_also_after_a_stay_in_float32():
+def test_sampled_tasks_are_valid_after_rounding_to_float32():
     tasks = FAMILY.sample_tasks(2000, split="test", seed=1)
     assert np.array_equal(FAMILY.check_tasks(tasks), tasks)
     FAMILY.check_tasks(tasks.astype(np.float32))
@@ -108,7 +108,7 @@ def test_rewards_have_the_mean_of_their_state_and_action_and_variance_one():
                 assert abs(float(mine.mean())) <= 5 / math.sqrt(len(mine))
 
 
-def test_transitions_are_as_frequent_as_the_task_says():
+def test_transitions_have_the_frequencies_of_the_task():
     tasks = FAMILY.sample_tasks(2, seed=3)
     got = play(tasks, "random", num_envs=6000)
     _, probabilities = numbers(tasks)
@@ -149,7 +149,7 @@ def test_the_state_is_observed_one_hot_and_episodes_start_in_state_zero():
     assert step.observations.sum(-1).tolist() == [[1.0, 1.0]]
 
 
-def test_the_oracle_walks_to_the_better_pay_while_time_allows():
+def test_the_oracle_walks_to_the_higher_reward_while_time_allows():
     # With h steps to go, staying is worth h and walking 2.1 (h − 2), which is more from 4 on.
     env = FAMILY.make_batch(walk(), num_envs=1)
     env.reset(generator())
@@ -173,7 +173,7 @@ def exact_returns(tasks: Rows) -> tuple[Tensor, Tensor]:
     return best, optimal_plan(mean_rewards, mean_transitions, 10).values[:, 0, 0]
 
 
-def test_returns_of_oracle_and_random_play_are_the_exact_ones():
+def test_returns_of_oracle_and_random_actions_equal_the_exact_values():
     tasks = FAMILY.sample_tasks(30, seed=0)
     best, random = exact_returns(tasks)
     assert (best > random + 3).all()
@@ -187,7 +187,7 @@ def test_returns_of_oracle_and_random_play_are_the_exact_ones():
 @pytest.mark.parametrize(
     ("episodes", "published"), [(10, 100.1), (25, 250.2), (50, 499.7), (75, 749.9), (100, 999.4)]
 )
-def test_random_play_earns_what_duan_2016_reports(episodes, published):
+def test_random_actions_have_the_returns_of_duan_2016(episodes, published):
     # Table 2 there: totals over trials, means of 1000 of them; the difference has twice the
     # variance.
     tasks = FAMILY.sample_tasks(1000, split="test", seed=episodes)
@@ -221,14 +221,14 @@ def test_a_seed_means_the_same_episode_and_another_seed_another():
     assert not torch.equal(first, other)
 
 
-def test_environments_of_one_task_draw_their_own_chance():
+def test_environments_of_one_task_have_independent_randomness():
     env = FAMILY.make_batch(np.repeat(FAMILY.sample_tasks(1, seed=0), 2, axis=0), num_envs=5)
     env.reset(generator())
     rewards = env.step(torch.zeros(2, 5, dtype=torch.int64)).rewards
     assert len(rewards.unique()) == 10
 
 
-def test_changing_one_task_leaves_the_others_bit_equal():
+def test_changing_one_task_leaves_the_others_bitwise_equal():
     env = batch()
     before = run(env)
     tasks = FAMILY.sample_tasks(3, seed=0)
@@ -239,17 +239,17 @@ def test_changing_one_task_leaves_the_others_bit_equal():
     assert not torch.equal(before[:, 1, :, 1:], after[:, 1, :, 1:])
 
 
-def test_a_partial_reset_leaves_the_others_bit_equal():
+def test_a_partial_reset_leaves_the_others_bitwise_equal():
     where = torch.zeros(3, 4, dtype=torch.bool)
     where[1, 2] = where[0, 3] = True
     runs = []
     for mask in (torch.zeros_like(where), where):
-        env, chance = batch(), generator()
-        env.reset(chance)
+        env, rng = batch(), generator()
+        env.reset(rng)
         steps = []
         for t, action in enumerate(actions(14)):
             if t == 4:
-                observed = env.reset(chance, mask)
+                observed = env.reset(rng, mask)
             steps.append(env.step(action))
         runs.append(steps)
     assert observed[where].argmax(-1).tolist() == [0, 0]
@@ -267,7 +267,7 @@ def test_an_episode_is_cut_after_ten_steps_and_never_terminates():
     assert not any(step.terminated.any() for step in steps)
 
 
-def test_actions_that_are_no_indices_are_rejected():
+def test_actions_that_are_not_indices_are_rejected():
     env = batch()
     env.reset(generator())
     with pytest.raises(TypeError, match=r"actions must be int64 indices, got torch\.float32"):
@@ -276,7 +276,7 @@ def test_actions_that_are_no_indices_are_rejected():
         env.step(torch.zeros(3, 4, 5, dtype=torch.int64))
 
 
-def test_rows_that_are_no_distributions_are_rejected():
+def test_rows_that_are_not_distributions_are_rejected():
     tasks = FAMILY.sample_tasks(3, seed=0)
     tasks[1, 50 + (4 * 5 + 2) * 10 + 7] += 0.25 - tasks[1, 50 + (4 * 5 + 2) * 10 + 7]
     total = tasks[1, 50 + 22 * 10 : 50 + 23 * 10].sum()

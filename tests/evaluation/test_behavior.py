@@ -25,7 +25,7 @@ GOALS = np.array([[0.3, 0.0], [0.0, -0.2]])
 
 
 class Walker:
-    """Walks to the right, one hundredth a step for each time that it adapted."""
+    """Walks to the right, 0.01 per step for each time that it adapted."""
 
     def __init__(self, *_: int) -> None:
         self.adapted = 0
@@ -219,7 +219,7 @@ def test_numbers_out_of_range_are_rejected():
         paths(num_episodes=0)
 
 
-def test_a_family_whose_behavior_is_a_video_but_has_no_picture_shows_nothing():
+def test_a_family_whose_behavior_is_a_video_but_has_no_image_shows_nothing():
     family = ElevenArmBandit("wang16")
     family.behavior = "video"
     assert record_behavior(Counting(), family, np.array([[3.0]]), PROTOCOL) is None

@@ -68,7 +68,7 @@ def test_exploration_is_drawn_and_evaluation_may_be_deterministic():
     got = measured(agent, deterministic=True)
     expected = HORIZON * got.tasks * np.array([0, -0.25, -0.5])[:, None, None]
     np.testing.assert_allclose(returns(got), expected.repeat(NUM_EPISODES, 2), atol=1e-12)
-    assert agent.asked == 2 * ([True] * HORIZON + [False] * HORIZON) + [True] * HORIZON
+    assert agent.requested == 2 * ([True] * HORIZON + [False] * HORIZON) + [True] * HORIZON
     for episodes in agent.adapted_on:
         assert episodes.returns.std(1).min() > 0.01
 
@@ -201,7 +201,7 @@ def test_a_stage_may_begin_after_more_episodes_than_are_evaluated(deterministic)
         np.testing.assert_allclose(returns(got)[k], expected * episodes, atol=1e-12)
     for k, player in enumerate(agent.players):  # a trial for each stage
         scored = 2 * HORIZON * [deterministic]
-        assert player.asked == [False] * (3 * k * HORIZON) + scored
+        assert player.requested == [False] * (3 * k * HORIZON) + scored
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

@@ -64,5 +64,5 @@ def test_runs_that_are_not_alike_are_rejected(change, message):
 
 
 def test_no_run_is_rejected():
-    with pytest.raises(ValueError, match="evaluations must be of one run or more, got none"):
+    with pytest.raises(ValueError, match="evaluations must hold at least one run, got none"):
         MeasuredRuns({})

@@ -60,7 +60,7 @@ def stratified_ends(scores: np.ndarray, statistic: Any, *, runs: bool) -> np.nda
         if runs:  # every task draws its runs
             columns = [rng.choice(scores[:, m], num_runs) for m in range(num_tasks)]
             sample = np.stack(columns, axis=1)
-        else:  # whole tasks are drawn
+        else:  # whole tasks are sampled
             sample = scores[:, rng.choice(num_tasks, num_tasks)]
         draws.append(statistic(sample))
     return np.quantile(draws, [0.025, 0.975])
@@ -275,7 +275,7 @@ def put(value: object, *keys: Any) -> Any:
         (without("format"), "here must have format 2, got None"),
     ],
 )
-def test_damaged_json_is_refused_in_one_sentence(change, message):
+def test_damaged_json_is_rejected_in_one_sentence(change, message):
     content = copy.deepcopy(by_hand().to_json())
     change(content)
     with pytest.raises(ValueError, match=message):

@@ -57,7 +57,7 @@ def agent_of(run: Path, iteration: int = 2) -> MAMLTRPO:
 
 
 def same_numbers(one: Evaluation, other: Evaluation) -> bool:
-    """Whether the agents' returns are equal to the bit."""
+    """Whether the agents' returns are equal bitwise."""
     return bool(np.array_equal(one.measured.returns, other.measured.returns))
 
 
@@ -224,7 +224,7 @@ def test_beside_another_agent_the_one_from_scratch_has_the_default_settings(tmp_
     np.testing.assert_array_equal(got.returns[0], expected[0, -1])
 
 
-# What is refused.
+# Invalid arguments.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Few-shot runs from the command line: train on pictures, resume, measure, list, mistakes."""
+"""Few-shot runs from the command line: train on images, resume, measure, list, mistakes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_run_tells_accuracy_as_it_goes_and_the_protocol_in_full(protonet):
     assert written["protocol"]["num_tasks"] == 600
 
 
-def test_a_run_on_pictures_resumes_to_the_same_bytes(protonet, tmp_path):
+def test_a_run_on_images_resumes_to_the_same_bytes(protonet, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(protonet, half)
     RunDirectory(half).checkpoint_path(100).unlink()
@@ -197,7 +197,7 @@ def test_measuring_with_impossible_settings_is_rejected(protonet, options, messa
         ),
     ],
 )
-def test_data_that_cannot_be_had_are_refused_before_training(tmp_path, line, message):
+def test_data_that_cannot_be_had_are_rejected_before_training(tmp_path, line, message):
     with pytest.raises(ValueError, match=message):
         metarl(f"{line} --device cpu --tracker none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -208,7 +208,7 @@ def test_other_data_set_options_at_a_resume_are_rejected(protonet):
         metarl("fewshot protonet --resume --dataset-options shake=0.1", protonet)
 
 
-def test_a_test_that_cannot_be_drawn_is_refused_before_training():
+def test_a_test_that_cannot_be_drawn_is_rejected_before_training():
     """The classes of a test have fewer points than an episode needs."""
     points = torch.rand(6 * 8, 4)
     tasks = tensor_tasks(points, torch.arange(6).repeat_interleave(8), validation=1 / 3, test=1 / 3)
@@ -280,7 +280,7 @@ def test_ways_of_the_command_reach_the_tasks(protonet, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["maml", "anil", "boil", "cavia", "imaml", "reptile", "maml++"])
-def test_learners_with_a_head_refuse_other_ways(name):
+def test_learners_with_a_head_reject_other_ways(name):
     settings = recipe(name, "glyphs", filters=(2, 2), ways=3)
     training = FewShotTraining(name, make_tasks("glyphs"), settings)
     message = re.escape(

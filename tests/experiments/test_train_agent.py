@@ -43,7 +43,7 @@ def killed(line: str, out: Path, *, rows: int) -> None:
     [(ROBOT, 2, 3, 3), (SINUSOID, 50, 1, 100)],
     ids=["maml-trpo", "fewshot"],
 )
-def test_a_killed_run_goes_on_to_the_bits_of_one_that_never_stopped(
+def test_a_killed_run_goes_on_bitwises_of_one_that_never_stopped(
     tmp_path, start, every, rows, more
 ):
     killed(f"{start} --iterations 1000000 --checkpoint-every {every}", tmp_path / "k", rows=rows)
@@ -107,7 +107,7 @@ def test_a_setting_that_the_variant_resolves_may_be_repeated(half):
         ({"agent": None}, "agent must be text, got None"),
     ],
 )
-def test_a_config_that_cannot_be_right_is_refused_with_one_sentence(half, change, message):
+def test_a_config_that_cannot_be_right_is_rejected_with_one_sentence(half, change, message):
     run = RunDirectory.open(half)
     run.write_config({**run.config(), **change})
     with pytest.raises(ValueError, match=message) as caught:

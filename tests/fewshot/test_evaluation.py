@@ -135,7 +135,7 @@ def test_a_test_never_takes_more_than_a_few_tasks_through_the_net():
     batch = GLYPHS.sample(100, shape, split="test", generator=generator())
     parts = list(small_parts(batch))
     sizes = [len(part.query.inputs) for part in parts]
-    assert sizes == [37, 37, 26]  # of 27 pictures: no more than 1,000
+    assert sizes == [37, 37, 26]  # of 27 images: no more than 1,000
     whole = torch.cat([part.support.inputs for part in parts])
     assert torch.equal(whole, batch.support.inputs)
     large = FewShotBatch(*(LabeledSet(x.repeat(1, 40, 1, 1, 1), t) for x, t, _ in batch))

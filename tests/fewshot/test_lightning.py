@@ -71,7 +71,7 @@ def fitted(training: FewShotTraining, count: int) -> FewShotTraining:
 
 
 def assert_same(one: FewShotTraining, other: FewShotTraining) -> None:
-    """Counters, parameters, running statistics and the optimizer's moments, to the bit."""
+    """Counters, parameters, running statistics and the optimizer's moments, bitwise."""
     assert one.num_iterations == other.num_iterations
     groups = [
         {
@@ -92,7 +92,7 @@ def assert_same(one: FewShotTraining, other: FewShotTraining) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_steps_under_lightning_equal_iterations_to_the_bit(name):
+def test_steps_under_lightning_equal_iterations_bitwise(name):
     under_lightning = fitted(on_glyphs(name), 4)
     assert_same(under_lightning, iterated(on_glyphs(name), 4))
     untrained = on_glyphs(name)

@@ -44,10 +44,10 @@ def test_inputs_that_do_not_fit_are_rejected(name):
     with pytest.raises(ValueError, match=r"inputs of query must be .* got \[6, 1, 28, 28\]"):
         training.predict(adapted, query._replace(inputs=support.inputs[0]))
     for part, use in ((support, training.adapt), (query, lambda q: training.predict(adapted, q))):
-        spoilt = part.inputs.clone()
-        spoilt[1, 0, 0, 0, 0] = torch.nan
+        spoiled = part.inputs.clone()
+        spoiled[1, 0, 0, 0, 0] = torch.nan
         with pytest.raises(NonFiniteError, match=r"inputs of .* of task 1 must be finite"):
-            use(part._replace(inputs=spoilt))
+            use(part._replace(inputs=spoiled))
 
 
 def test_data_that_are_not_finite_are_named_and_not_the_rates(monkeypatch):
@@ -78,6 +78,6 @@ def test_a_checkpoint_is_of_the_classes_it_was_trained_on(tmp_path: Path):
             FewShotTraining.load(tmp_path / "a", "protonet", other)
 
 
-def test_query_points_of_a_curve_are_refused_before_training():
+def test_query_points_of_a_curve_are_rejected_before_training():
     with pytest.raises(ValueError, match="queries of the test must be left out for sinusoid"):
         require_testable(trained(0), 5)

@@ -1,4 +1,4 @@
-"""Tasks for training and validation: drawn from seed and iteration, of the right classes."""
+"""Tasks for training and validation: sampled from seed and iteration, of the right classes."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def test_every_iteration_of_every_seed_draws_tasks_of_its_own():
 
 
 class Asked(GlyphTasks):
-    """Glyphs that remember which splits were drawn from."""
+    """Glyphs that remember which splits were sampled from."""
 
     def __init__(self) -> None:
         super().__init__()
-        object.__setattr__(self, "asked", set())
+        object.__setattr__(self, "requested", set())
 
     def sample(self, *args: Any, split: str, **others: Any) -> FewShotBatch:
-        self.asked.add(split)  # type: ignore[attr-defined] # set above
+        self.requested.add(split)  # type: ignore[attr-defined] # set above
         return super().sample(*args, split=split, **others)
 
     def sample_points(self, *args: Any, split: str, **others: Any) -> tuple[Tensor, Tensor]:
-        self.asked.add(split)  # type: ignore[attr-defined] # set above
+        self.requested.add(split)  # type: ignore[attr-defined] # set above
         return super().sample_points(*args, split=split, **others)
 
 
@@ -56,7 +56,7 @@ def test_validation_classes_are_trained_on_if_asked_for_and_then_judge_nothing(n
     training = FewShotTraining(name, tasks, config)
     training.iterate()
     assert list(training.validate()) == ["train/accuracy"]
-    assert tasks.asked == {"train+validation", "train"}
+    assert tasks.requested == {"train+validation", "train"}
     training.save(tmp_path / "held")
     again = FewShotTraining.load(tmp_path / "held", name, GLYPHS)
     assert again.config.train_split == "train+validation"

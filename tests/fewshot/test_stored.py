@@ -95,7 +95,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path):
 
 
 @pytest.mark.parametrize("stops", [(0,), (2,), (1, 3)])
-def test_a_learner_that_was_saved_and_loaded_goes_on_as_if_never_stopped(tmp_path: Path, stops):
+def test_a_learner_that_was_saved_and_loaded_continues_as_if_never_stopped(tmp_path: Path, stops):
     straight, resumed = learner(seed=3), learner(seed=3)
     expected = [straight.iterate() for _ in range(5)]
     seen = []
@@ -109,7 +109,7 @@ def test_a_learner_that_was_saved_and_loaded_goes_on_as_if_never_stopped(tmp_pat
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in LEARNERS])
-def test_every_learner_trains_on_pictures_and_resumes_to_the_bit(tmp_path: Path, name):
+def test_every_learner_trains_on_images_and_resumes_bitwise(tmp_path: Path, name):
     schedule: dict[str, Any] = {"schedule": "cosine", "decay_iterations": 10}
     straight, stopped = (on_glyphs(name, seed=4, **schedule) for _ in range(2))
     initial = {key: p.clone() for key, p in straight.params.items()}

@@ -140,7 +140,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_parameters():
         ({"meta_lr": math.inf}, r"meta_lr must lie in \(0, ∞\), got inf"),
         ({"clip_gradient": math.nan}, r"clip_gradient must lie in \(0, ∞\), got nan"),
         ({"hidden_sizes": (8, 0)}, "hidden_sizes must be 1 or more, got 0"),
-        ({"filters": ()}, r"filters must name one block or more, got \(\)"),
+        ({"filters": ()}, r"filters must name at least one block, got \(\)"),
         ({"activation": "sine"}, "activation must be one of relu, tanh, got 'sine'"),
         ({"mode": "second"}, "mode must be .*, got 'second'"),
         ({"optimizer": "adan"}, "optimizer must be one of adam, sgd, got 'adan'"),
@@ -163,7 +163,7 @@ def test_settings_out_of_range_are_rejected(settings, message):
         ("conv", "activation", "tanh"),
     ],
 )
-def test_settings_that_the_net_does_not_read_are_refused_where_they_were_asked_for(
+def test_settings_that_the_net_does_not_read_are_rejected_where_they_were_asked_for(
     backbone, name, value
 ):
     config = MAMLConfig(backbone=backbone, **{name: value})
@@ -199,7 +199,7 @@ def test_settings_of_another_learner_are_rejected():
 # Failures.
 
 
-def test_a_schedule_without_an_end_is_refused_before_anything_is_changed():
+def test_a_schedule_without_an_end_is_rejected_before_anything_is_changed():
     training = on_glyphs("reptile", decay_iterations=None)
     before = {name: p.clone() for name, p in training.params.items()}
     with pytest.raises(

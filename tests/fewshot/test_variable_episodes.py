@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from fewshot_episodes import PICTURES, VECTORS, context, episodes, generator, make_learner, start
+from fewshot_episodes import IMAGES, VECTORS, context, episodes, generator, make_learner, start
 from fewshot_runs import GLYPHS, ON_GLYPHS, TASKS, on_glyphs
 
 from metarl.fewshot import LEARNERS, FewShotTraining, evaluate_fewshot, recipe
@@ -32,19 +32,19 @@ RANGES = EpisodeRanges(ways=(2, 4), shots=(1, 3), queries=2)
 VARYING: dict[str, Any] = {"min_ways": 2, "shots": 3, "train_shots": None, "min_shots": 1}
 
 CASES: list[tuple[str, Problem, dict[str, Any]]] = [
-    *((name, problem, {}) for name in TRAINED for problem in (PICTURES, VECTORS)),
-    *((name, PICTURES, {"batch_norm": "support"}) for name in TRAINED if name != "relation"),
-    *((name, PICTURES, {"batch_norm": "per-step"}) for name in ("maml", "maml++", "boil")),
-    ("maml", PICTURES, {"pooling": "stride", "chunk_size": 2}),
-    ("maml", PICTURES, {"mode": "recurrence", "num_inner_steps": 2}),
-    ("protonet", PICTURES, {"chunk_size": 2}),
-    ("matching", PICTURES, {"full_context": False}),
+    *((name, problem, {}) for name in TRAINED for problem in (IMAGES, VECTORS)),
+    *((name, IMAGES, {"batch_norm": "support"}) for name in TRAINED if name != "relation"),
+    *((name, IMAGES, {"batch_norm": "per-step"}) for name in ("maml", "maml++", "boil")),
+    ("maml", IMAGES, {"pooling": "stride", "chunk_size": 2}),
+    ("maml", IMAGES, {"mode": "recurrence", "num_inner_steps": 2}),
+    ("protonet", IMAGES, {"chunk_size": 2}),
+    ("matching", IMAGES, {"full_context": False}),
 ]
 
 
 def case_id(value: object) -> str:
     if isinstance(value, Problem):
-        return {PICTURES: "pictures", VECTORS: "vectors"}[value._replace(num_outputs=3)]
+        return {IMAGES: "images", VECTORS: "vectors"}[value._replace(num_outputs=3)]
     return "-".join(map(str, value.values())) if isinstance(value, dict) else str(value)
 
 
@@ -100,7 +100,7 @@ def test_losses_and_gradients_of_a_padded_batch_are_those_of_each_task_alone(
 
 @pytest.mark.parametrize(
     ("name", "problem"),
-    [(name, p._replace(num_outputs=4)) for name in NAMES for p in (PICTURES, VECTORS)],
+    [(name, p._replace(num_outputs=4)) for name in NAMES for p in (IMAGES, VECTORS)],
     ids=case_id,
 )
 def test_outputs_of_a_padded_batch_are_those_of_each_task_alone(name, problem):
@@ -123,7 +123,7 @@ def test_outputs_of_a_padded_batch_are_those_of_each_task_alone(name, problem):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_running_statistics_of_a_padded_batch_are_those_of_each_task_alone(name):
-    problem = PICTURES._replace(num_outputs=4)
+    problem = IMAGES._replace(num_outputs=4)
     test_steps = {"num_test_steps": 2} if name == "reptile" else {}
     learner = learner_of(name, problem, batch_norm="running", **test_steps)
     params, batch = start(learner), padded(problem)
@@ -151,7 +151,7 @@ def test_the_same_points_are_drawn_and_the_rest_is_hidden():
 
 
 class Watched(GlyphTasks):
-    """Glyphs that remember which episodes were asked for."""
+    """Glyphs that remember which episodes were requested."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ def test_episodes_vary_in_training_only():
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_every_learner_trains_on_them_and_resumes_to_the_bit(tmp_path: Path, name):
+def test_every_learner_trains_on_them_and_resumes_bitwise(tmp_path: Path, name):
     settings = {**VARYING, "ways": 4, **({"inner_batch": 12} if name == "reptile" else {})}
     straight, stopped, fixed = (
         on_glyphs(name, seed=4, **changes)
@@ -209,7 +209,7 @@ def test_the_command_trains_on_them(tmp_path: Path):
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 
-# What is refused.
+# Invalid arguments.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Few-shot learning, measured: unseen glyphs, three seeds, margins over chance and other nets."""
+"""Few-shot learning, measured: unseen glyphs, three seeds, margins over guessing and other nets."""
 
 from __future__ import annotations
 

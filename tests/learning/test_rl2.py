@@ -90,7 +90,7 @@ def test_ten_pulls_of_five_arms_are_learned_nearly_to_the_optimum(seed):
 
 
 @three_seeds
-def test_what_one_episode_found_out_is_used_in_the_next(seed):
+def test_information_of_one_episode_is_used_in_the_next(seed):
     """Measured: .87 in the third episode, .06 if the memory is cleared, where .08 is the optimum
     of an episode of its own: (1 + ¾ + ½ + ¼ − 2) / 6."""
     settings = {"num_episodes": 3, "meta_batch_size": 1000}
@@ -138,11 +138,11 @@ ACTOR: dict[str, Any] = {
         ("independent", 40, 61, 9),
     ],
 )
-def test_two_arms_are_learned_whether_or_not_they_tell_of_each_other(
+def test_two_arms_are_learned_whether_or_not_they_are_dependent(
     variant, num_iterations, least, margin
 ):
     """Measured on seeds 0, 1 and 2, of 100 pulls: 82 to 88 easy, 73.5 to 73.9 medium, 56.9 to 57.3
-    hard, 72.9 to 74.5 uniform, 63.3 to 64.8 independent. Random pulls and those of a policy without
+    hard, 72.9 to 74.5 uniform, 63.3 to 64.8 independent. Random pulls and a policy without
     memory get 49.4 to 51.1; whoever knows the better arm gets 90, 75, 60, 75 and 66.7."""
     settings = {"memory": "lstm", "memory_size": 32, "meta_batch_size": 200, "gamma": 0.95}
     settings |= {"gae_lambda": 0.9, "learning_rate": 8e-3, "entropy_coefficient": 0.02}
@@ -153,9 +153,9 @@ def test_two_arms_are_learned_whether_or_not_they_tell_of_each_other(
     assert last(remembering) > least
 
 
-def test_the_arm_that_tells_which_of_ten_pays_is_pulled_first():
-    """Measured on seeds 0, 1 and 2: 20.3 to 20.4 of 20.55, where trying fresh arms until one pays
-    earns 11.35 at most; random arms 7.1, without memory 7.4."""
+def test_the_informative_arm_is_pulled_first():
+    """Measured on seeds 0, 1 and 2: 20.3 to 20.4 of 20.55. Trying new arms until the target is
+    found gives 11.35 at most, random arms 7.1, a policy without memory 7.4."""
     settings = {"encoder_sizes": (64,), "gae_lambda": 1.0, "gamma": 1.0, "meta_batch_size": 500}
     settings |= {"learning_rate": 8e-3, "entropy_coefficient": 0.4, "anneal_iterations": 150}
     margins = {"random": 10, "memoryless": 10}
@@ -164,7 +164,7 @@ def test_the_arm_that_tells_which_of_ten_pays_is_pulled_first():
     assert last(remembering) > 18
 
 
-def test_the_goal_of_a_grid_is_found_once_and_gone_back_to():
+def test_the_goal_of_a_grid_is_found_once_and_revisited():
     """Measured on seeds 0, 1 and 2: 2.4 to 2.9 in the first episode and 8.6 to 9.4 in the fourth,
     2.7 to 3.4 if each is forgotten, −.9 without memory, −1.1 at random. A known goal is worth
     11.1."""
@@ -177,7 +177,7 @@ def test_the_goal_of_a_grid_is_found_once_and_gone_back_to():
     assert float(remembering.scores(0).mean()) > float(remembering.reference("random").mean()) + 2.5
 
 
-def test_the_goal_of_a_dark_room_is_found_and_gone_back_to():
+def test_the_goal_of_a_dark_room_is_found_and_revisited():
     """Measured on goals never trained on: 66 to 69 in the third episode, 28 if each is forgotten,
     .7 without memory and at random."""
     settings = {**ACTOR, "num_episodes": 3, "meta_batch_size": 100, "num_epochs": 2}
@@ -204,12 +204,12 @@ CHEETAH = {**ACTOR, "num_episodes": 2, "meta_batch_size": 32, "initial_std": 0.6
 CHEETAH |= {"entropy_coefficient": 0.003, "num_tasks": 40}
 
 
-def test_a_cheetah_finds_out_which_way_to_run():
+def test_a_cheetah_learns_in_which_direction_to_run():
     """Measured on seeds 0, 1 and 2: 98, 67 and 126 in the second episode, random actions −10, −22
     and −7, policies without memory near 0 (−7 on seed 0).
 
     A cleared memory earns as much (99 and 86 in its two episodes, against 79 and 98): a few steps
-    tell the way, so little is lost by finding it out again in each episode of 200.
+    reveal the direction, so little is lost by exploring again in each episode of 200.
     """
     margins = {"random": 40, "memoryless": 40}
     family = make_family("HalfCheetahDir:varibad")
@@ -217,11 +217,11 @@ def test_a_cheetah_finds_out_which_way_to_run():
     assert last(remembering) > 40
 
 
-def test_a_cheetah_begins_to_run_at_the_speed_it_is_paid_for():
+def test_a_cheetah_starts_to_run_at_the_target_speed():
     """Measured on seeds 0, 1 and 2: 124, 116 and 67 above random actions (−382, −356, −350).
 
-    A memory is worth nothing yet after 30 iterations, likely as most targets are still too fast:
-    policies without one earn −285, −271 and −244, those with one −257, −240 and −283.
+    A memory does not help yet after 30 iterations, probably because most targets are still too
+    fast: policies without one have −285, −271 and −244, policies with one −257, −240 and −283.
     """
     family = make_family("HalfCheetahVel:varibad")
     beats_simpler(family, 30, {"random": 40}, seed=0, learning_rate=4e-3, **CHEETAH)

@@ -25,7 +25,7 @@ def test_batch_norm_is_torchs():
     torch.testing.assert_close(first(found), frozen)
 
 
-def test_each_task_is_normalised_by_itself_with_its_own_scale_and_offset():
+def test_each_task_is_normalized_by_itself_with_its_own_scale_and_offset():
     maps, scale, offset = normal(2, 6, 4, 5, 3), normal(2, 3, seed=1), normal(2, 3, seed=2)
     found = normalize(maps, batch_moments(maps), scale, offset)
     for k in range(2):

@@ -102,7 +102,7 @@ def test_derivatives_of_normalized_convolutions_are_finite_differences() -> None
     assert torch.autograd.gradgradcheck(normalized, inputs)
 
 
-def test_pictures_without_any_ink_give_the_offset() -> None:
+def test_images_without_any_ink_give_the_offset() -> None:
     maps, offset = torch.ones(1, 2, 5, 5, 1), torch.tensor([1.0, -2.0])
     kernels = torch.zeros(2, 1, 3, 3)
     kernels[..., 1, 1] = 1.0  # the middle alone, which is one everywhere
@@ -113,7 +113,7 @@ def test_pictures_without_any_ink_give_the_offset() -> None:
 # The net.
 
 
-def drawn(settings: dict[str, Any], own: bool) -> tuple[ConvNet, Params, Tensor]:
+def sampled(settings: dict[str, Any], own: bool) -> tuple[ConvNet, Params, Tensor]:
     """A net, parameters of all tasks or of each, and inputs, in float64."""
     net = ConvNet(SHAPE, 5, FILTERS, **settings)
     lead = (TASKS,) if own else ()
@@ -146,7 +146,7 @@ def by_layers(net: ConvNet, params: Params, inputs: Tensor) -> Tensor:
 @nets
 @owners
 def test_logits_and_gradients_are_those_of_torchs_layers(settings: Any, own: bool) -> None:
-    net, params, inputs = drawn(settings, own)
+    net, params, inputs = sampled(settings, own)
     for p in params.values():
         p.requires_grad_()
     found = net.logits(params, inputs)
@@ -164,7 +164,7 @@ def test_logits_and_gradients_are_those_of_torchs_layers(settings: Any, own: boo
 @nets
 @owners
 def test_kept_statistics_replace_those_of_the_points(settings: Any, own: bool) -> None:
-    net, params, inputs = drawn(settings, own)
+    net, params, inputs = sampled(settings, own)
     lead = (TASKS, 1) if own else (1,)
     for k, channels in enumerate(FILTERS):
         kept = torch.linspace(-1, 1, channels, dtype=torch.float64)
@@ -179,7 +179,7 @@ def test_kept_statistics_replace_those_of_the_points(settings: Any, own: bool) -
 @nets
 @owners
 def test_points_that_do_not_count_leave_the_others_as_they_were(settings: Any, own: bool) -> None:
-    net, params, inputs = drawn(settings, own)
+    net, params, inputs = sampled(settings, own)
     counts = torch.ones(TASKS, POINTS, dtype=torch.bool)
     counts[:, -1] = False
     found = net.features(params, inputs, counts)[:, :-1]
@@ -189,7 +189,7 @@ def test_points_that_do_not_count_leave_the_others_as_they_were(settings: Any, o
 
 @owners
 def test_statistics_are_of_what_each_convolution_gives(own: bool) -> None:
-    net, params, inputs = drawn(NETS["max"], own)
+    net, params, inputs = sampled(NETS["max"], own)
     found = net.statistics(params, inputs)
     assert {name: tuple(p.shape) for name, p in found.items()} == {
         f"running_{kind}_{k}": (TASKS, channels)
@@ -206,6 +206,6 @@ def test_statistics_are_of_what_each_convolution_gives(own: bool) -> None:
     torch.testing.assert_close(kept, net.features(params, inputs))
 
 
-def test_pictures_too_small_for_the_blocks_are_rejected() -> None:
+def test_images_too_small_for_the_blocks_are_rejected() -> None:
     with pytest.raises(ValueError, match="filters must name fewer than 4 blocks for images of 9×8"):
         ConvNet(SHAPE, 5, (3, 3, 3, 3))

@@ -1,4 +1,4 @@
-"""Which modules become pure functions, which are refused, and that the module stays as it was."""
+"""Which modules become pure functions, which are rejected, and that the module is unchanged."""
 
 from collections.abc import Callable
 
@@ -119,7 +119,7 @@ def test_an_embedding_is_adapted_for_several_tasks_at_once():
     torch.testing.assert_close(gradients, 2 * used * params["weight"])
 
 
-def test_a_refused_part_is_named():
+def test_a_rejected_part_is_named():
     with pytest.raises(ValueError, match=r"module part 'body\.1' drops random units"):
         functional_module(nn.ModuleDict({"body": nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))}))
     with pytest.raises(ValueError, match=r"module part 'GRU' is a fused recurrent layer"):
@@ -132,7 +132,7 @@ def test_a_module_without_parameters_is_rejected():
 
 
 @pytest.mark.parametrize("case", PERMITTED)
-def test_permitted_modules_give_what_they_gave_before(case):
+def test_permitted_modules_give_the_same_outputs(case):
     build, shape = PERMITTED[case]
     module = build()
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -27,7 +27,7 @@ def fresh(network: Hypernetwork) -> dict[str, Tensor]:
 
 
 def trained(network: Hypernetwork) -> dict[str, Tensor]:
-    """As if features had come to count."""
+    """Parameters with a dependence on the features, as after training."""
     params = fresh(network)
     return {**params, "weight": 0.5 * randn(*params["weight"].shape, seed=1)}
 
@@ -81,7 +81,7 @@ def test_at_first_the_network_is_an_ordinary_perceptron_whatever_the_features():
     assert (one - other).abs().max() > 0.1
 
 
-def test_the_first_step_already_tells_features_apart():
+def test_the_first_gradient_depends_on_the_features():
     """Zero weights are no dead end: their gradient is not zero."""
     network = Hypernetwork(FEATURES, (3, 5, 2))
     params = {name: p.requires_grad_() for name, p in fresh(network).items()}

@@ -1,4 +1,4 @@
-"""Memories: acting and training agree, forgetting is total, and torch's own modules as oracle."""
+"""Memories: acting equals training, clearing is complete, and torch's modules as reference."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def input_sequence(*, seed: int = 1) -> Tensor:
 
 
 def unsynchronized() -> Tensor:
-    """Cleared at other moments in each trial: never, at the start, twice, in two steps on end."""
+    """Cleared at other steps in each trial: never, at the start, twice, in successive steps."""
     cleared = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     for step, trial in ((0, 1), (2, 2), (5, 2), (3, 3), (4, 3)):
         cleared[step, trial] = True
@@ -79,7 +79,7 @@ def test_a_sequence_is_its_steps(memory, cleared, seed):
 
 @every
 @pytest.mark.parametrize("cut", [1, 3, 6])
-def test_a_sequence_goes_on_where_another_ended(memory, cut):
+def test_a_sequence_continues_from_the_state_of_another(memory, cut):
     params, cleared, inputs = fresh(memory), unsynchronized(), input_sequence()
     whole = memory.sequence(params, inputs, started(memory, params), cleared)
     first, state = memory.sequence(params, inputs[:cut], started(memory, params), cleared[:cut])
@@ -124,7 +124,7 @@ def test_second_derivatives_go_through_both_forms(memory):
 
 
 @every
-def test_a_cleared_trial_is_a_fresh_one_to_the_last_bit(memory):
+def test_a_cleared_trial_is_a_fresh_one_bitwise(memory):
     params = fresh(memory)
     state, inputs = started(memory, params, 5), input_sequence()[0]
     cleared = torch.tensor([True, False, True, False])
@@ -141,7 +141,7 @@ def test_a_cleared_trial_is_a_fresh_one_to_the_last_bit(memory):
 
 
 @gated
-def test_after_a_clearing_nothing_of_before_is_left_and_others_remember(memory):
+def test_clearing_removes_the_past_of_its_trial_only(memory):
     params, cleared = fresh(memory), unsynchronized()
     inputs, changed = input_sequence(), input_sequence()
     changed[0] += 3
@@ -153,7 +153,7 @@ def test_after_a_clearing_nothing_of_before_is_left_and_others_remember(memory):
 
 
 @gated
-def test_what_was_not_finite_can_be_forgotten(memory):
+def test_clearing_removes_values_that_are_not_finite(memory):
     params = fresh(memory)
     broken = tuple(torch.full_like(s, torch.nan) for s in started(memory, params))
     output, _ = memory.step(
@@ -163,7 +163,7 @@ def test_what_was_not_finite_can_be_forgotten(memory):
 
 
 @gated
-def test_clearing_writes_to_no_argument(memory):
+def test_clearing_does_not_modify_arguments(memory):
     params, state, cleared = fresh(memory), started(memory, fresh(memory), 5), unsynchronized()
     before = tuple(s.clone() for s in state)
     memory.step(params, input_sequence()[0], state, cleared[2])
@@ -173,7 +173,7 @@ def test_clearing_writes_to_no_argument(memory):
 
 @gated
 @pytest.mark.parametrize("form", ["step", "sequence"])
-def test_each_trial_of_a_batch_is_the_one_that_runs_alone(memory, form):
+def test_each_trial_of_a_batch_equals_the_trial_alone(memory, form):
     params, cleared, inputs = fresh(memory), unsynchronized(), input_sequence()
     run = memory.sequence if form == "sequence" else lambda *a: stepwise(memory, *a)
     together, end = run(params, inputs, started(memory, params), cleared)
@@ -184,7 +184,7 @@ def test_each_trial_of_a_batch_is_the_one_that_runs_alone(memory, form):
         assert_equal(tuple(s[only] for s in end), last)
 
 
-def test_segments_begin_wherever_something_is_forgotten():
+def test_segments_start_at_every_clearing():
     cleared = torch.tensor([[True, False], [False, False], [True, True], [False, True]])
     assert list(segments(cleared, 4)) == [(0, 2), (2, 3), (3, 4)]
     assert list(segments(None, 4)) == [(0, 4)]
@@ -194,7 +194,7 @@ def test_segments_begin_wherever_something_is_forgotten():
 # What they compute.
 
 
-def test_transitions_are_moments_beside_those_before_them():
+def test_transitions_are_inputs_concatenated_with_the_previous_ones():
     memory, inputs = TransitionMemory(NoMemory(2 * INPUTS), INPUTS), input_sequence()
     state = memory.start({"any": torch.zeros(1, dtype=torch.float64)}, BATCH)
     seen, (last,) = memory.sequence({}, inputs, state, unsynchronized())
@@ -275,7 +275,7 @@ def test_without_a_memory_features_are_the_inputs():
     )
 
 
-# How they begin.
+# Initialization.
 
 
 @gated
@@ -283,7 +283,7 @@ def test_recurrent_weights_are_orthogonal_and_the_others_within_torchs_bound(mem
     params = memory.init(generator(0))
     for block in params["weight_hh"].split(SIZE):
         assert_equal(block @ block.T, torch.eye(SIZE), tolerance=1e-5)
-    outputs = slice(2 * SIZE, None)  # biases of the other gates say how long is remembered
+    outputs = slice(2 * SIZE, None)  # biases of the other gates set the time scales
     for values in (params["weight_ih"], params["bias_ih"][outputs], params["bias_hh"][outputs]):
         assert values.abs().max() <= SIZE**-0.5
         assert values.abs().max() > 0.7 * SIZE**-0.5
@@ -314,7 +314,7 @@ def test_units_forget_within_times_spread_over_the_trial(kind):
     silent = {name: p if "bias" in name else torch.zeros_like(p) for name, p in params.items()}
     state = tuple(torch.full((1, size), 1e6) for _ in memory.start(silent, 1))
     _, after = memory.step(silent, torch.zeros(1, 1), state)
-    kept = after[-1][0] / 1e6  # of the cell, where there is one; 1e6 drowns what is written
+    kept = after[-1][0] / 1e6  # the cell, if there is one; 1e6 dominates what is written
     steps = kept / (1 - kept)
     assert steps.min() >= 0.99
     assert steps.max() <= length

@@ -16,7 +16,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def task_params(num_tasks: int) -> dict[str, Tensor]:
-    """Parameters of their own for every task, biases not zero, float64."""
+    """Separate parameters for every task, nonzero biases, float64."""
     single = [init_mlp(SIZES, generator(seed)) for seed in range(num_tasks)]
     stacked = {name: torch.stack([p[name] for p in single]).double() for name in single[0]}
     noise = generator(99)
@@ -53,7 +53,7 @@ def test_all_tasks_at_once_equal_a_loop_over_tasks(activation):
     torch.testing.assert_close(mlp(params, inputs, function), expected, rtol=1e-12, atol=1e-14)
 
 
-def test_changing_one_task_leaves_the_others_bit_equal():
+def test_changing_one_task_leaves_the_others_bitwise_equal():
     params = task_params(3)
     inputs = torch.randn(3, 6, 3, generator=generator(1), dtype=torch.float64)
     changed = {name: p.clone() for name, p in params.items()}
@@ -99,7 +99,7 @@ def test_initial_parameters_fill_the_interval_of_the_scheme(scheme, weight_bound
         assert abs(values.mean()) <= 5 * bound / math.sqrt(3 * values.numel())
 
 
-def test_weights_are_glorots_unless_asked_otherwise():
+def test_weights_are_glorots_by_default():
     plain, glorot = init_mlp(SIZES, generator()), init_mlp(SIZES, generator(), scheme="glorot")
     assert all(torch.equal(plain[name], glorot[name]) for name in plain)
 

@@ -1,4 +1,4 @@
-"""The transformer: acting with its cache is training without one, and nobody sees the future."""
+"""The transformer: acting with its cache equals training without one, and attention is causal."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def generator(seed: int) -> torch.Generator:
 
 def fresh(memory: Memory = MEMORY, *, dtype: torch.dtype = torch.float64) -> Params:
     """Parameters of which none is 0 or 1, so that each counts."""
-    drawn = memory.init(generator(0))
+    sampled = memory.init(generator(0))
     return {
         name: (p + 0.3 * torch.randn(p.shape, generator=generator(1))).to(dtype)
-        for name, p in drawn.items()
+        for name, p in sampled.items()
     }
 
 
@@ -63,12 +63,12 @@ both = pytest.mark.parametrize("path", [trained, acted])
 clearings = pytest.mark.parametrize("cleared", [None, unsynchronized()], ids=["lasting", "cleared"])
 
 
-# Against a loop written from the formula, one trial, one moment, one head at a time.
+# Against a loop written from the formula, one trial, one time step, one head at a time.
 
 
 def normed(params: Params, x: Tensor, name: str) -> Tensor:
-    centerd = x - x.mean()
-    scaled = centerd / (centerd.square().mean() + 1e-5).sqrt()
+    centered = x - x.mean()
+    scaled = centered / (centered.square().mean() + 1e-5).sqrt()
     return scaled * params[f"{name}_scale"] + params[f"{name}_offset"]
 
 
@@ -109,7 +109,7 @@ def test_features_are_those_of_the_formula(path):
 
 @both
 def test_a_cleared_memory_is_a_fresh_one(path):
-    """Its stretches are trials of their own, positions included."""
+    """Its segments equal separate trials, including positions."""
     params, inputs, cleared = fresh(), input_sequence(), unsynchronized()
     features = path(params, inputs, cleared)
     for trial in range(BATCH):
@@ -131,7 +131,7 @@ def test_acting_is_training(cleared):
 
 
 @clearings
-def test_acting_is_training_where_transitions_are_seen(cleared):
+def test_acting_is_training_with_transitions(cleared):
     memory = TransitionMemory(Transformer(2 * INPUTS, 8, length=STEPS + 2, num_heads=2), INPUTS)
     params, inputs = fresh(memory), input_sequence()
     one, other = (path(params, inputs, cleared, memory) for path in (trained, acted))
@@ -170,13 +170,13 @@ def test_gradients_go_through_the_training_path():
     assert torch.autograd.gradcheck(features, leaves, fast_mode=True)
 
 
-# Who sees what.
+# Visibility.
 
 
 @both
 @clearings
 @pytest.mark.parametrize("changed", range(STEPS))
-def test_a_later_moment_changes_nothing_before_it(path, cleared, changed):
+def test_a_later_step_changes_nothing_before_it(path, cleared, changed):
     params, inputs, other = fresh(), input_sequence(), input_sequence()
     other[changed] += 1
     one, two = path(params, inputs, cleared), path(params, other, cleared)
@@ -185,7 +185,7 @@ def test_a_later_moment_changes_nothing_before_it(path, cleared, changed):
 
 
 @both
-def test_every_moment_is_seen_by_all_later_ones(path):
+def test_every_step_is_visible_to_all_later_ones(path):
     params, inputs, other = fresh(), input_sequence(), input_sequence()
     other[0] += 1
     difference = (path(params, inputs) - path(params, other)).abs().amax(-1)
@@ -193,7 +193,7 @@ def test_every_moment_is_seen_by_all_later_ones(path):
 
 
 @both
-def test_what_was_cleared_is_seen_by_nobody(path):
+def test_cleared_steps_are_not_visible(path):
     params, cleared, inputs, other = fresh(), unsynchronized(), input_sequence(), input_sequence()
     other[:2] += 1
     one, two = path(params, inputs, cleared), path(params, other, cleared)
@@ -204,7 +204,7 @@ def test_what_was_cleared_is_seen_by_nobody(path):
 
 @both
 @clearings
-def test_each_trial_of_a_batch_is_the_one_that_runs_alone(path, cleared):
+def test_each_trial_of_a_batch_equals_the_trial_alone(path, cleared):
     params, inputs = fresh(), input_sequence()
     together = path(params, inputs, cleared)
     for trial in range(BATCH):
@@ -213,7 +213,7 @@ def test_each_trial_of_a_batch_is_the_one_that_runs_alone(path, cleared):
         torch.testing.assert_close(together[:, only], alone, rtol=0, atol=1e-12)
 
 
-# Room.
+# Length.
 
 
 def test_a_trial_that_is_too_long_is_rejected():
@@ -238,7 +238,7 @@ def test_a_sequence_begins_at_the_start_and_nothing_follows_it():
         MEMORY.step(params, inputs[0], ended)
 
 
-def test_heads_that_do_not_divide_the_size_are_rejected():
+def test_a_number_of_heads_that_does_not_divide_the_size_is_rejected():
     message = "num_heads must divide the size 10 of the memory, got 4"
     with pytest.raises(ValueError, match=message):
         Transformer(INPUTS, 10, length=5)
@@ -248,8 +248,8 @@ def test_fresh_parameters_follow_the_generator_and_give_features_of_unit_size():
     memory = Transformer(INPUTS, 64, length=STEPS)
     first, again, other = (memory.init(generator(seed)) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    drawn = [name for name in first if not name.endswith(("_scale", "_offset"))]
-    assert not any(torch.equal(first[name], other[name]) for name in drawn)
+    sampled = [name for name in first if not name.endswith(("_scale", "_offset"))]
+    assert not any(torch.equal(first[name], other[name]) for name in sampled)
     features = trained(first, input_sequence(dtype=torch.float32), None, memory)
     assert memory.output_size == features.shape[-1] == 64
     assert features.square().mean(-1).sub(1).abs().max() < 1e-3

@@ -58,7 +58,7 @@ def test_steps_are_those_of_torch():
 
 
 def test_the_first_step_moves_each_number_by_the_learning_rate():
-    """m̂ / √v̂ is the sign of the gradient: worked out by hand."""
+    """m̂ / √v̂ is the sign of the gradient, computed by hand."""
     mine, before = params(), params()
     adam(mine, 1e-12).step(gradients(0), learning_rate=0.25)
     for name, p in mine.items():

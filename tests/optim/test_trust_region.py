@@ -84,7 +84,7 @@ def test_an_indefinite_matrix_ends_the_search(spectrum):
     assert float(target @ solution) >= 0  # still a direction of descent, or none
 
 
-def test_systems_side_by_side_are_solved_as_each_alone():
+def test_systems_in_a_batch_are_solved_as_each_alone():
     """One ends after a product, one is indefinite, one has nothing to solve."""
     matrices = torch.stack(
         [
@@ -198,14 +198,14 @@ PARAMS, STEP = torch.tensor([1.0, -2.0, 0.1]), torch.tensor([0.8, 0.4, -0.3])
 
 
 class Script:
-    """An evaluation that answers from a list and remembers where it was asked."""
+    """An evaluation that returns values from a list and records its arguments."""
 
     def __init__(self, *answers: tuple[float, float]) -> None:
-        self.answers, self.asked = list(answers), list[Tensor]()
+        self.answers, self.requested = list(answers), list[Tensor]()
 
     def __call__(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        self.asked.append(params)
-        loss, kl = self.answers[len(self.asked) - 1]
+        self.requested.append(params)
+        loss, kl = self.answers[len(self.requested) - 1]
         return torch.tensor(loss), torch.tensor(kl)
 
 
@@ -227,11 +227,11 @@ def test_the_first_good_step_is_taken():
     assert torch.equal(result.params, PARAMS + 0.25 * STEP)
     assert (result.accepted, result.num_evaluations) == (True, 3)
     assert (result.loss, result.kl_nats) == (0.5, 0.25)
-    for asked, share in zip(script.asked, (1, 0.5, 0.25), strict=True):
-        assert torch.equal(asked, PARAMS + share * STEP)
+    for requested, share in zip(script.requested, (1, 0.5, 0.25), strict=True):
+        assert torch.equal(requested, PARAMS + share * STEP)
 
 
-def test_a_good_full_step_costs_one_evaluation():
+def test_a_good_full_step_takes_one_evaluation():
     result = search(Script((0.5, 0.1)), ratio=0.8)
     assert result.num_evaluations == 1
     assert torch.equal(result.params, PARAMS + STEP)
@@ -260,7 +260,7 @@ def test_a_search_without_a_good_step_restores_the_parameters_exactly(loss, kl):
     assert torch.equal(PARAMS, before)
     assert (result.accepted, result.num_evaluations) == (False, 4)
     assert (result.loss, result.kl_nats) == (1.0, 0.0)
-    assert len(script.asked) == 4
+    assert len(script.requested) == 4
 
 
 def test_no_tries_leave_the_parameters():

@@ -29,7 +29,7 @@ def slow_optimum(num_arms: int, horizon: int) -> float:
 
 
 def value_of_policy(num_arms: int, horizon: int) -> float:
-    """What the plan's own choices earn, state by state with fixed places of the arms."""
+    """The return of the plan's choices, state by state with fixed positions of the arms."""
     plan = optimal_bandit_plan(num_arms, horizon)
 
     @functools.cache
@@ -56,22 +56,22 @@ def test_values_agree_with_slow_recursion(arms, horizon):
 
 
 @pytest.mark.parametrize(("arms", "horizon"), [(2, 6), (3, 5), (5, 3)])
-def test_the_policy_earns_the_value(arms, horizon):
+def test_the_return_of_the_policy_is_the_value(arms, horizon):
     expected = optimal_bandit_plan(arms, horizon).value
     assert value_of_policy(arms, horizon) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("arms", "value"), [(5, 6.660), (10, 6.714), (50, 6.714)])
-def test_ten_pulls_are_worth_what_is_known(arms, value):
+def test_ten_pulls_have_the_known_value(arms, value):
     assert optimal_bandit_plan(arms, 10).value == pytest.approx(value, abs=5e-4)
 
 
-def test_arms_that_cannot_all_be_pulled_are_worth_no_more():
+def test_more_arms_than_pulls_do_not_increase_the_value():
     assert optimal_bandit_plan(7, 4).value == optimal_bandit_plan(4, 4).value
     assert optimal_bandit_plan(4, 4).value > optimal_bandit_plan(3, 4).value
 
 
-def test_choices_move_with_the_arms():
+def test_choices_are_permuted_with_the_arms():
     plan = optimal_bandit_plan(3, 6)
     successes, failures = torch.tensor([2, 0, 0]), torch.tensor([0, 1, 0])
     assert int(plan.arms(successes, failures)) == 0
@@ -92,7 +92,7 @@ def test_keys_are_ascending_and_distinct():
 
 
 @pytest.mark.parametrize(("arms", "horizon"), [(5, 100), (50, 500), (2, 500), (2, 8000)])
-def test_too_many_states_are_refused_at_once(arms, horizon):
+def test_too_many_states_are_rejected_at_once(arms, horizon):
     with pytest.raises(ValueError, match=f"num_arms {arms} and horizon {horizon}; use a Gittins"):
         optimal_bandit_plan(arms, horizon)
 
@@ -104,7 +104,7 @@ def test_numbers_out_of_range_are_rejected():
         optimal_bandit_plan(3, 0)
 
 
-def test_one_arm_pays_half_of_the_time():
+def test_the_value_of_one_arm_is_half_of_the_pulls():
     assert optimal_bandit_plan(1, 20).value == pytest.approx(10)
     assert math.isclose(optimal_bandit_plan(6, 1).value, 0.5)
 

@@ -54,7 +54,7 @@ def test_values_and_actions_of_two_states_by_hand():
     assert plan.actions.tolist() == [[1, 0], [0, 0], [0, 0]]  # of equals the first
 
 
-def test_chance_weighs_the_next_values():
+def test_next_values_are_weighted_by_their_probabilities():
     rewards = torch.tensor([[0.0, 0.1], [2.0, 2.0]])
     transitions = torch.tensor([[[0.75, 0.25], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])
     plan = optimal_plan(rewards, transitions, horizon=2)
@@ -85,7 +85,7 @@ def test_no_deterministic_policy_is_better_and_one_is_as_good():
     torch.testing.assert_close(plan.values[0], best)
 
 
-def test_following_the_actions_earns_the_values():
+def test_the_return_of_the_optimal_actions_is_the_value():
     rewards, transitions = random_mdp(seed=2)
     plan = optimal_plan(rewards, transitions, horizon=6)
     everywhere = torch.arange(4)
@@ -95,7 +95,7 @@ def test_following_the_actions_earns_the_values():
         torch.testing.assert_close(plan.values[t], earned)
 
 
-def test_changing_one_process_leaves_the_others_bit_equal():
+def test_changing_one_process_leaves_the_others_bitwise_equal():
     rewards, transitions = random_mdp(3)
     changed = rewards.clone()
     changed[1] += 1
@@ -121,14 +121,14 @@ def random_mdp_optimistic_planning(*lead: int, seed: int = 0) -> tuple[Tensor, T
     return rewards, weights / weights.sum(-1, keepdim=True)
 
 
-def best_in_ball(chances: list[float], values: list[float], slack: float) -> float:
+def best_in_ball(probabilities: list[float], values: list[float], slack: float) -> float:
     """max q · v over distributions with ‖q − p‖₁ ≤ slack, on a fine grid of three outcomes."""
     steps = 200
     best = -np.inf
     for i, j in itertools.product(range(steps + 1), repeat=2):
         if i + j <= steps:
             q = np.array([i, j, steps - i - j]) / steps
-            if np.abs(q - chances).sum() <= slack + 1e-9:
+            if np.abs(q - probabilities).sum() <= slack + 1e-9:
                 best = max(best, float(q @ values))
     return best
 
@@ -157,19 +157,19 @@ def test_no_bonus_and_no_slack_change_nothing():
     torch.testing.assert_close(extended_action_values(rewards, transitions, none, none, 4), plain)
 
 
-def test_a_bonus_is_paid_once_and_one_per_step_for_each_step_left():
+def test_a_bonus_is_added_once_and_the_other_for_each_step_left():
     rewards, transitions = random_mdp_optimistic_planning()
     one, none = torch.ones_like(rewards), torch.zeros_like(rewards)
     plain = action_values(rewards, transitions, 4)
     left = torch.arange(4, 0, -1, dtype=torch.float64).view(4, 1, 1)
-    paid = bonus_action_values(rewards, transitions, one, none, 4)
-    torch.testing.assert_close(paid, plain + left)
+    with_bonus = bonus_action_values(rewards, transitions, one, none, 4)
+    torch.testing.assert_close(with_bonus, plain + left)
     later = bonus_action_values(rewards, transitions, none, one, 4)
     torch.testing.assert_close(later, plain + left * (left - 1) / 2)  # 3 + 2 + 1 at first
 
 
 def test_slack_goes_to_the_best_state_and_comes_from_the_worst_by_hand():
-    # The last step pays 0, 1, 5. P = (.5, .3, .2) with slack .4 becomes (.3, .3, .4).
+    # The rewards of the last step are 0, 1, 5. P = (.5, .3, .2) with slack .4 becomes (.3, .3, .4).
     rewards = torch.tensor([[0.0], [1.0], [5.0]], dtype=torch.float64)
     transitions = torch.tensor([[[0.5, 0.3, 0.2]]] * 3, dtype=torch.float64)
     slack = torch.full((3, 1), 0.4, dtype=torch.float64)
@@ -184,12 +184,12 @@ def test_slack_goes_to_the_best_state_and_comes_from_the_worst_by_hand():
 def test_the_inner_maximum_is_that_of_a_grid_search(slack):
     draw = np.random.default_rng(0)
     for _ in range(3):
-        chances, values = draw.multinomial(200, [0.5, 0.3, 0.2]) / 200, draw.normal(size=3)
+        probabilities, values = draw.multinomial(200, [0.5, 0.3, 0.2]) / 200, draw.normal(size=3)
         rewards = torch.tensor(values).unsqueeze(-1)
-        transitions = torch.tensor(chances).expand(3, 1, 3)
+        transitions = torch.tensor(probabilities).expand(3, 1, 3)
         none = torch.zeros_like(rewards)
         found = extended_action_values(rewards, transitions, none, none + slack, 2)[0] - rewards
-        expected = best_in_ball(chances.tolist(), values.tolist(), slack)
+        expected = best_in_ball(probabilities.tolist(), values.tolist(), slack)
         assert float(found[0, 0]) == pytest.approx(expected, abs=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Conjugate beliefs: counts by hand, moments of draws, and the error messages."""
+"""Conjugate beliefs: counts by hand, moments of samples, and the error messages."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_small_concentrations_give_sparse_distributions(alpha):
     assert (draws.mean(0) - 0.1).abs().max() < 5 * 0.3 / 200  # five standard errors
 
 
-def test_the_prior_is_alike_for_all_pairs():
+def test_the_prior_is_the_same_for_all_pairs():
     belief = MDPPrior(2.0, 0.5, 3.0).posterior((4, 2), 3, 2, "cpu")
     assert belief.reward_means.shape == belief.reward_precisions.shape == (4, 2, 3, 2)
     assert belief.concentrations.shape == (4, 2, 3, 2, 3)
@@ -105,7 +105,7 @@ def test_one_process_does_not_touch_another():
     assert not torch.equal(one.reward_means[1], other.reward_means[1])
 
 
-def test_draws_and_means_of_a_process_are_those_of_the_belief():
+def test_samples_and_means_of_a_process_follow_the_belief():
     belief = MDPPrior(reward_mean=3.0, reward_precision=4.0).posterior((50_000,), 2, 1, "cpu")
     belief.concentrations[..., 0] = 3
     rewards, transitions = sample_mdp(belief, generator())

@@ -1,4 +1,4 @@
-"""Walks that look for a goal: neighbors only, as early as can be, and nothing left behind."""
+"""Walks that search for a goal: moves to neighbors, as early as possible, and complete."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def test_every_step_visits_a_new_cell_of_an_open_grid(size, start, steps):
     assert set(walk) == cells(size)
 
 
-def test_the_grid_of_varibad_is_searched_without_a_lost_step():
+def test_the_grid_of_varibad_is_searched_without_a_wasted_step():
     goals = {(x, y) for x, y in cells(5) if max(x, y) > 1}
     walk = search_path(5, (0, 0), goals, 15)
     assert news(walk, goals) == [False] + [True] * 14  # none is nearer than 2 steps
@@ -47,11 +47,11 @@ def test_all_candidates_are_visited_and_then_the_walk_stays():
     assert (walk[5], walk[10], walk[15]) == ((0, 0), (5, 0), (5, 5))
 
 
-def test_a_walk_with_nothing_to_look_for_stays():
+def test_a_walk_without_candidates_stays():
     assert search_path(3, (1, 1), {(1, 1)}, 4) == ((1, 1),) * 5
 
 
-def test_what_lies_off_the_grid_is_rejected():
+def test_cells_off_the_grid_are_rejected():
     with pytest.raises(ValueError, match=r"the grid of 3 × 3, got \(3, 0\)"):
         search_path(3, (0, 0), {(3, 0)}, 4)
     with pytest.raises(ValueError, match="num_steps must be 1 or more, got 0"):

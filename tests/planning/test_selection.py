@@ -1,4 +1,4 @@
-"""Choosing by scores: ties at random, and exploration as often as it should be."""
+"""Choosing by scores: ties at random, and exploration with its probability."""
 
 import torch
 
@@ -14,7 +14,7 @@ def test_the_highest_score_is_chosen():
     assert random_argmax(scores, generator()).tolist() == [2, 1]
 
 
-def test_of_equal_scores_each_is_chosen_as_often():
+def test_equal_scores_are_chosen_equally_often():
     scores = torch.tensor([2.0, 7.0, 7.0, 7.0]).expand(30_000, 4)
     counts = random_argmax(scores, generator()).bincount(minlength=4)
     assert counts[0] == 0
@@ -28,7 +28,7 @@ def test_infinite_scores_can_be_highest_or_lowest():
     assert chosen[1] in (0, 1)
 
 
-def test_exploration_replaces_as_many_as_it_should():
+def test_exploration_replaces_a_fraction_epsilon():
     choices = torch.full((40_000,), 2)
     explored = explore(choices, 4, 0.2, generator())
     # one in four of the replaced keep their choice
@@ -36,7 +36,7 @@ def test_exploration_replaces_as_many_as_it_should():
     assert explored.unique().tolist() == [0, 1, 2, 3]
 
 
-def test_without_exploration_no_number_is_drawn():
+def test_without_exploration_no_random_number_is_used():
     draw = generator()
     before = draw.get_state()
     choices = torch.tensor([3, 1])

@@ -186,9 +186,9 @@ def test_of_several_agents_only_the_return_after_adaptation_is_drawn():
 def test_long_runs_are_thinned_but_keep_their_ends():
     steps = list(range(1, 1002))
     figure = learning_figure(rows(steps, steps, steps), "")
-    drawn = line(figure, "after adaptation").get_xdata()
-    assert len(drawn) <= 201
-    assert (drawn[0], drawn[-1]) == (1, 1001)
+    sampled = line(figure, "after adaptation").get_xdata()
+    assert len(sampled) <= 201
+    assert (sampled[0], sampled[-1]) == (1, 1001)
 
 
 @pytest.mark.parametrize("agents", [{}, {"slider": []}, {"slider": [[]]}])

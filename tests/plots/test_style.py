@@ -18,7 +18,7 @@ from metarl.plots.style import (
 )
 
 
-def drawn(label: str = "curve") -> str:
+def sampled(label: str = "curve") -> str:
     with styled():
         figure = new_figure()
         (axes,) = figure.axes
@@ -39,13 +39,13 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_the_svg_is_well_formed_and_the_same_each_time():
-    root = ElementTree.fromstring(drawn())
+    root = ElementTree.fromstring(sampled())
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert drawn() == drawn()
+    assert sampled() == sampled()
 
 
 def test_text_and_lines_take_the_colors_of_the_page_and_data_keep_theirs():
-    svg = drawn()
+    svg = sampled()
     assert "prefers-color-scheme:dark" in svg
     style, rest = svg.split("</style>", 1)
     assert INK in style

@@ -24,11 +24,11 @@ WIDTHS = [1280, 400]
 
 @dataclass
 class Visit:
-    """A page that is open, and what it said and asked for while it loaded."""
+    """A page that is open, and its console messages and requests while it loaded."""
 
     page: Any
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def browser() -> Iterator[Any]:
 def visit(browser: Any, report: Path, width: int = 1280, **preferences: Any) -> Visit:
     context = browser.new_context(viewport={"width": width, "height": 900}, **preferences)
     opened = Visit(context.new_page())
-    opened.page.on("console", lambda message: opened.said.append(message.text))
-    opened.page.on("pageerror", lambda error: opened.said.append(str(error)))
-    opened.page.on("request", lambda request: opened.asked.append(request.url))
+    opened.page.on("console", lambda message: opened.messages.append(message.text))
+    opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
+    opened.page.on("request", lambda request: opened.requests.append(request.url))
     opened.page.goto(report.as_uri())
     return opened
 
@@ -66,12 +66,12 @@ def visit(browser: Any, report: Path, width: int = 1280, **preferences: Any) -> 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_loads_without_errors_and_asks_for_nothing_else(browser, report, width):
     opened = visit(browser, report, width)
-    assert opened.said == []
-    assert [url for url in opened.asked if not url.startswith("data:")] == [report.as_uri()]
+    assert opened.messages == []
+    assert [url for url in opened.requests if not url.startswith("data:")] == [report.as_uri()]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_picture_is_there_and_within_the_page(browser, report, width):
+def test_every_image_is_there_and_within_the_page(browser, report, width):
     page = visit(browser, report, width).page
     images = page.evaluate(
         "[...document.images].map(i => [i.naturalWidth, i.clientWidth, i.alt.length, "
@@ -137,11 +137,11 @@ def test_the_video_stands_still_for_users_who_prefer_reduced_motion(browser, rep
 
 def test_closing_the_video_hides_it(browser, report):
     page = visit(browser, report).page
-    picture = page.locator(".moving img")
-    assert picture.is_visible()
+    image = page.locator(".moving img")
+    assert image.is_visible()
     page.locator("summary").focus()
     page.keyboard.press("Enter")
-    assert not picture.is_visible()
+    assert not image.is_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

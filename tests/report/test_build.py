@@ -61,8 +61,8 @@ def test_statistics_are_those_of_the_evaluation(runs, content):
             assert f"maml-trpo, {name}" in text
         assert " ".join(interval_text(shown.gain(1), signed=True)) in text
         assert " ".join(interval_text(shown.estimate(shown.reference("random")))) in text
-        chance = shown.improvement(1)
-        assert f"{chance.value:.0%} {chance.low:.0%} … {chance.high:.0%}" in text
+        probability = shown.improvement(1)
+        assert f"{probability.value:.0%} {probability.low:.0%} … {probability.high:.0%}" in text
 
 
 def test_runs_commands_and_the_whole_protocol_are_told(runs, content):
@@ -87,7 +87,7 @@ def test_headings_are_in_order(content):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_every_picture_is_in_the_page_and_tells_its_numbers(content):
+def test_every_image_is_in_the_page_and_tells_its_numbers(content):
     images = Reader(content).all("img")
     assert len(images) == 11  # four of each environment, ways, and two of choices
     for image in images:
@@ -106,7 +106,7 @@ def test_behavior_can_be_left_out_and_the_page_is_the_same_each_time(runs, tmp_p
         assert report(runs[0], out=tmp_path / "report.html", options=option) == short
 
 
-def test_a_family_with_pictures_is_shown_in_videos(runs, tmp_path, monkeypatch):
+def test_a_family_with_images_is_shown_in_videos(runs, tmp_path, monkeypatch):
     def set_video_spaces(family, reach):
         original(family, reach)
         family.behavior = "video"

@@ -178,7 +178,7 @@ def test_the_page_has_the_frame_of_all_reports(content):
     assert "How 5 few-shot runs learned" in text_of(content)
 
 
-def test_every_picture_tells_its_numbers(content):
+def test_every_image_tells_its_numbers(content):
     texts = [str(image["alt"]) for image in Reader(content).all("img")]
     assert [re.match(r"Line chart of (.*?)(?:,| by)", text)[1] for text in texts] == [
         "mean squared error on training tasks",
@@ -323,7 +323,7 @@ def test_the_same_run_twice_is_rejected(runs, tmp_path):
         report(runs.seeds, runs.seeds / "seed_1", out=tmp_path / "report.html")
 
 
-def test_a_run_of_no_learner_is_refused_with_the_nearest(runs, tmp_path):
+def test_a_run_of_no_learner_is_rejected_with_the_nearest(runs, tmp_path):
     strange = copied(runs.maml, tmp_path / "strange")
     config = json.loads((strange / "config.json").read_text())
     (strange / "config.json").write_text(json.dumps({**config, "agent": "fewshot-mamll"}))
@@ -364,7 +364,7 @@ def test_steps_that_diverged_are_told_as_such(runs, tmp_path):
     assert any("10: diverged on 2 of 600 tasks" in str(image["alt"]) for image in read.all("img"))
 
 
-def test_the_picture_of_steps_holds_the_means_of_all_learners():
+def test_the_image_of_steps_holds_the_means_of_all_learners():
     stepping = made([[0.2, 0.2, 0.2], [0.6, 0.7, 0.8]], metric="accuracy")
     level = made([[0.1, 0.5, 0.9]], metric="accuracy")
     first = replace(level.measured.first, steps=(1,))  # without inner steps
@@ -376,7 +376,7 @@ def test_the_picture_of_steps_holds_the_means_of_all_learners():
     assert (axes.get_yscale(), axes.get_ylabel()) == ("linear", "accuracy, %")
 
 
-def test_errors_without_bound_leave_a_logarithmic_picture():
+def test_errors_without_bound_leave_a_logarithmic_image():
     result = made([[4.0, 4.0, 4.0], [1.0, 1.0, 1.0], [1e9, 1e9, 1e9], [np.nan, 1.0, 1.0]])
     (axes,) = steps_figure({"maml": result}, "title").axes
     assert axes.get_yscale() == "log"

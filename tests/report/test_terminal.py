@@ -24,12 +24,12 @@ def made(num_runs: int, *, success: bool = False, others: Iterable[tuple[str, in
     """Random numbers of a kind."""
     rng = np.random.default_rng(0)
 
-    def drawn(*shape: int) -> Measured:
+    def sampled(*shape: int) -> Measured:
         reached = rng.integers(2, size=shape).astype(float) if success else None
         return Measured(rng.normal(-50, 20, shape), reached)
 
-    references = {"random": drawn(1, 3, 2), "oracle": drawn(1, 3, 2)}
-    references |= {name: drawn(count, 3, 2) for name, count in others}
+    references = {"random": sampled(1, 3, 2), "oracle": sampled(1, 3, 2)}
+    references |= {name: sampled(count, 3, 2) for name, count in others}
     return Evaluation(
         environment="Slope:one",
         agent="slider",
@@ -37,7 +37,7 @@ def made(num_runs: int, *, success: bool = False, others: Iterable[tuple[str, in
         tasks=np.zeros((3, 1)),
         runs=tuple(f"run {r}" for r in range(num_runs)),
         stages=("before", "after 1 step", "after 2 steps"),
-        measured=drawn(num_runs, 3, 3, 2),
+        measured=sampled(num_runs, 3, 3, 2),
         references=references,
     )
 
@@ -51,7 +51,7 @@ def printed(evaluation: Evaluation) -> list[str]:
 
 
 def numbers(row: str, name: str) -> list[str]:
-    """Of a table's row, but for a share in per cent."""
+    """Of a table's row, but for a share in percent."""
     assert row.startswith(f"{name} ")
     return re.findall(r"(?<=\s)-?[\d.]+(?=\s|$)", row.removeprefix(name))
 

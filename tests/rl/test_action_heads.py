@@ -176,8 +176,8 @@ def test_choices_begin_where_the_space_does():
     for index in range(3):
         taken = torch.full((4,), 5 + index)
         assert torch.equal(distribution.log_prob(taken), log_probs[:, index])
-    drawn = distribution.sample(torch.Generator().manual_seed(0))
-    assert ((drawn >= 5) & (drawn < 8)).all()
+    sampled = distribution.sample(torch.Generator().manual_seed(0))
+    assert ((sampled >= 5) & (sampled < 8)).all()
 
 
 @pytest.mark.parametrize("name", ["initial_std", "min_std", "action_divisor"])

@@ -196,7 +196,7 @@ def test_a_number_of_steps_that_is_not_a_count_is_rejected(monkeypatch):
         ({"metrics": None}, "agent 'tiny' must declare its metrics, such as .*, got none"),
         ({"metrics": {"/x": "x"}}, "metrics of agent 'tiny' must be named group/name.*'/x'"),
         ({"metrics": {3: "x"}}, "metrics of agent 'tiny' must be named group/name.*got 3"),
-        ({"metrics": {"a/b": 3}}, "metrics of agent 'tiny' must describe 'a/b' by a text, got 3"),
+        ({"metrics": {"a/b": 3}}, "metrics of agent 'tiny' must describe 'a/b' by a string, got 3"),
         ({"name": None}, "name of Changed must be a string, such as name = 'my-agent', got none"),
         ({"config_type": dict}, "config_type of Changed must be a dataclass with a field meta_bat"),
     ],

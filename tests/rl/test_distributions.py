@@ -247,6 +247,6 @@ def test_draw_is_the_sample_or_the_mode_where_all_want_the_same(make):
     everywhere = torch.ones(2, 3, dtype=torch.bool)
     sample = distribution.sample(generator(5))
     assert torch.equal(sample_or_mode(distribution, ~everywhere, generator(5)), sample)
-    chance = generator(5)
-    assert torch.equal(sample_or_mode(distribution, everywhere, chance), distribution.mode())
-    assert torch.equal(distribution.sample(chance), sample)  # the modes drew nothing
+    source = generator(5)
+    assert torch.equal(sample_or_mode(distribution, everywhere, source), distribution.mode())
+    assert torch.equal(distribution.sample(source), sample)  # the modes drew nothing

@@ -14,8 +14,8 @@ CPU = torch.device("cpu")
 
 def stream() -> Tensor:
     """Numbers of unlike means and deviations; float64, [40, 3]."""
-    drawn = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return drawn * torch.tensor([1.0, 100.0, 1e-3]) + torch.tensor([-3.0, 0.0, 5.0])
+    sampled = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return sampled * torch.tensor([1.0, 100.0, 1e-3]) + torch.tensor([-3.0, 0.0, 5.0])
 
 
 def seen(pieces: list[Tensor]) -> RunningMoments:
@@ -80,6 +80,6 @@ def test_before_anything_was_seen_normalizing_changes_nothing():
     torch.testing.assert_close(RunningMoments.empty(3, CPU).normalized(values), values)
 
 
-def test_a_constant_is_normalised_to_zero():
+def test_a_constant_is_normalized_to_zero():
     moments = seen([torch.full((10, 3), 4.0)])
     assert moments.normalized(torch.full((1, 3), 4.0)).tolist() == [[0, 0, 0]]

@@ -1,4 +1,4 @@
-"""Players: who acts by what it is asked, who learns when, and actions drawn at random."""
+"""Players: who acts by what it is requested, who learns when, and actions sampled at random."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import Tensor
 from metarl.envs.navigation.goals import Navigation2D
 from metarl.parameters import Params
 from metarl.rl.players import PolicyPlayer, StatelessPlayer, as_agent, unadapted
-from metarl.rollouts.actors import chosen, random_actor
+from metarl.rollouts.actors import random_actor, select_actions
 from metarl.rollouts.episodes import Episodes, collect
 from metarl.rollouts.trials import ActorInput
 
 
-def chance(seed: int = 0) -> torch.Generator:
+def make_generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -28,16 +28,16 @@ def actor_input(observations: Tensor, deterministic: list[list[bool]] | None = N
     """The first actor_input of a trial."""
     lead = observations.shape[:2]
     never = torch.zeros(lead, dtype=torch.bool)
-    asked = never if deterministic is None else torch.tensor(deterministic)
-    return ActorInput(observations, None, torch.zeros(lead), never, asked)
+    requested = never if deterministic is None else torch.tensor(deterministic)
+    return ActorInput(observations, None, torch.zeros(lead), never, requested)
 
 
 def some_episodes(num_tasks: int = 2, num_envs: int = 3) -> Episodes:
     env = Navigation2D("maml17").make_batch(np.zeros((num_tasks, 2)), num_envs=num_envs)
-    return collect(env, lambda o: torch.zeros(*o.shape[:2], 2), chance())
+    return collect(env, lambda o: torch.zeros(*o.shape[:2], 2), make_generator())
 
 
-# The most likely action where it is asked for.
+# The most likely action where it is requested.
 
 
 def constant(value: float):
@@ -45,29 +45,29 @@ def constant(value: float):
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("requested", "expected"),
     [
         ([[False, False]], [[[1, 1], [1, 1]]]),
         ([[True, True]], [[[2, 2], [2, 2]]]),
         ([[False, True]], [[[1, 1], [2, 2]]]),
     ],
 )
-def test_each_environment_acts_as_it_is_asked_to(asked, expected):
-    got = chosen(actor_input(torch.zeros(1, 2, 4), asked), constant(1), constant(2))
+def test_each_environment_acts_as_it_is_asked_to(requested, expected):
+    got = select_actions(actor_input(torch.zeros(1, 2, 4), requested), constant(1), constant(2))
     assert got.tolist() == expected
 
 
 def test_discrete_actions_are_chosen_the_same_way():
-    drawn, best = (lambda o, a=a: torch.full(o.shape[:2], a) for a in (3, 5))
-    got = chosen(actor_input(torch.zeros(1, 3, 4), [[True, False, True]]), drawn, best)
+    sampled, best = (lambda o, a=a: torch.full(o.shape[:2], a) for a in (3, 5))
+    got = select_actions(actor_input(torch.zeros(1, 3, 4), [[True, False, True]]), sampled, best)
     assert got.tolist() == [[5, 3, 5]]
 
 
 def test_nothing_is_drawn_where_all_are_to_act_deterministically():
     def never(_: Tensor) -> Tensor:
-        raise AssertionError("an action was drawn")
+        raise AssertionError("an action was sampled")
 
-    got = chosen(actor_input(torch.zeros(1, 2, 4), [[True, True]]), never, constant(2))
+    got = select_actions(actor_input(torch.zeros(1, 2, 4), [[True, True]]), never, constant(2))
     assert got.tolist() == [[[2, 2], [2, 2]]]
 
 
@@ -108,23 +108,23 @@ class Climber:
 def test_a_policy_player_acts_with_the_parameters_of_each_task():
     policy, episodes = Climber(), some_episodes()
     start = {"height": torch.tensor(7.0)}
-    player = PolicyPlayer(policy, start, 2, chance(), policy.adapt_step)
+    player = PolicyPlayer(policy, start, 2, make_generator(), policy.adapt_step)
     observations = torch.zeros(2, 3, 5)
-    asked = [[True] * 3] * 2
+    requested = [[True] * 3] * 2
     for step in range(3):
-        drawn = player.act(actor_input(observations))
-        best = player.act(actor_input(observations, asked))
+        sampled = player.act(actor_input(observations))
+        best = player.act(actor_input(observations, requested))
         expected = 7 + step * episodes.returns.mean(1)
         assert torch.equal(best, expected.view(2, 1, 1).expand(2, 3, 1))
-        assert torch.equal(drawn, best + 100)
-        assert torch.equal(player.actor(observations), drawn)
+        assert torch.equal(sampled, best + 100)
+        assert torch.equal(player.actor(observations), sampled)
         player.adapt(episodes)
     assert policy.steps == [0, 1, 2]
 
 
 def test_a_stateless_player_never_learns():
     player = StatelessPlayer(lambda o: 2 * o)
-    observations = torch.rand(2, 3, 5, generator=chance())
+    observations = torch.rand(2, 3, 5, generator=make_generator())
     player.adapt(some_episodes())
     assert torch.equal(player.act(actor_input(observations)), 2 * observations)
 
@@ -154,19 +154,19 @@ def test_an_object_of_a_user_acts_and_adapts():
 
     agent = as_agent(make)
     assert agent.remembers is False
-    player = agent.play(2, 3, chance())
+    player = agent.play(2, 3, make_generator())
     assert made[0].size == (2, 3)
-    observations = torch.rand(2, 3, 2, generator=chance())
+    observations = torch.rand(2, 3, 2, generator=make_generator())
     assert torch.equal(player.act(actor_input(observations)), observations)
     player.adapt(some_episodes())
     assert torch.equal(player.act(actor_input(observations)), observations + 2)
-    other = agent.play(2, 3, chance())  # another set of tasks, of which it knows nothing
+    other = agent.play(2, 3, make_generator())  # another set of tasks, of which it knows nothing
     assert torch.equal(other.act(actor_input(observations)), observations)
 
 
 def test_an_object_that_only_acts_is_left_alone():
     agent = as_agent(lambda *_: SimpleNamespace(act=lambda o: o))
-    player = agent.play(2, 3, chance())
+    player = agent.play(2, 3, make_generator())
     player.adapt(some_episodes())
     assert player.act(actor_input(torch.ones(2, 3, 1))).tolist() == [[[1]] * 3] * 2
 
@@ -177,14 +177,14 @@ def test_what_cannot_act_is_rejected(made):
     kind = type(made).__name__
     message = rf"agent must make a player with a method act\(observations\), got one of type {kind}"
     with pytest.raises(TypeError, match=message):
-        agent.play(2, 3, chance())
+        agent.play(2, 3, make_generator())
 
 
 # The random policy.
 
 
 def random_actions(space: Any, *, num_tasks: int = 2, num_envs: int = 10_000) -> Tensor:
-    actor = random_actor(SimpleNamespace(action_space=space), chance())
+    actor = random_actor(SimpleNamespace(action_space=space), make_generator())
     return actor(torch.zeros(num_tasks, num_envs, 7))
 
 
@@ -224,17 +224,19 @@ def test_random_multi_discrete_actions_are_uniform_in_each_component_and_indepen
 def test_random_actions_are_drawn_anew_and_follow_the_generator():
     env = SimpleNamespace(action_space=spaces.Box(-1, 1, (2,)))
     observations = torch.zeros(2, 3, 1)
-    actor = random_actor(env, chance(3))
+    actor = random_actor(env, make_generator(3))
     first, second = actor(observations), actor(observations)
     assert not torch.isin(first, second).any()
-    again = random_actor(env, chance(3))
+    again = random_actor(env, make_generator(3))
     assert torch.equal(again(observations), first)
 
 
 def test_numbers_without_bounds_are_drawn_as_gymnasium_draws_them():
     bounds = [[-np.inf, -np.inf, 2.0, -1.0], [np.inf, 1.0, np.inf, 3.0]]
-    drawn = random_actions(spaces.Box(*np.array(bounds, np.float32)), num_envs=4000).flatten(0, -2)
-    normal, below, above, uniform = drawn.double().T
+    sampled = random_actions(spaces.Box(*np.array(bounds, np.float32)), num_envs=4000).flatten(
+        0, -2
+    )
+    normal, below, above, uniform = sampled.double().T
     assert (float(normal.mean()), float(normal.std())) == pytest.approx((0, 1), abs=0.06)
     assert float(normal.abs().max()) > 2.5
     for excess in (1 - below, above - 2):
@@ -248,11 +250,11 @@ def test_parts_of_a_dict_are_drawn_side_by_side():
     space = spaces.Dict(
         a=spaces.Discrete(3, start=1), b=spaces.Box(0, 5, (2,), np.int64), c=spaces.MultiBinary(1)
     )
-    drawn = random_actions(space, num_envs=500).flatten(0, -2)
-    assert drawn.dtype == torch.float32
-    assert drawn[:, 0].unique().tolist() == [1, 2, 3]
-    assert drawn[:, 1].unique().tolist() == [0, 1, 2, 3, 4, 5]
-    assert drawn[:, 3].unique().tolist() == [0, 1]
+    sampled = random_actions(space, num_envs=500).flatten(0, -2)
+    assert sampled.dtype == torch.float32
+    assert sampled[:, 0].unique().tolist() == [1, 2, 3]
+    assert sampled[:, 1].unique().tolist() == [0, 1, 2, 3, 4, 5]
+    assert sampled[:, 3].unique().tolist() == [0, 1]
 
 
 def test_a_space_that_has_no_rows_is_rejected():
@@ -266,8 +268,8 @@ def test_a_space_that_has_no_rows_is_rejected():
 
 def test_an_unadapted_agent_acts_as_it_does_before_adaptation():
     agent = as_agent(Follower)
-    player = unadapted(agent).play(2, 3, chance())
-    observations = torch.rand(2, 3, 2, generator=chance())
+    player = unadapted(agent).play(2, 3, make_generator())
+    observations = torch.rand(2, 3, 2, generator=make_generator())
     player.adapt(some_episodes())
     assert torch.equal(player.act(actor_input(observations)), observations)
 
@@ -288,7 +290,7 @@ class Failing:
 
 
 def test_what_a_user_s_code_raises_is_told_with_its_method():
-    player = as_agent(lambda *_: Failing()).play(2, 3, chance())
+    player = as_agent(lambda *_: Failing()).play(2, 3, make_generator())
     with pytest.raises(ValueError, match="act of the agent failed: KeyError: 'speed'"):
         player.act(actor_input(torch.ones(2, 3, 1)))
     with pytest.raises(ValueError, match="adapt of the agent failed: IndexError: no episode 7"):

@@ -68,7 +68,7 @@ def test_one_observation_after_the_other_gives_what_the_batch_gives(policy, midd
 
 
 @both
-def test_changing_one_task_leaves_the_others_bit_equal(policy):
+def test_changing_one_task_leaves_the_others_bitwise_equal(policy):
     params, observations = stacked(policy, 3), randn(3, 5, 3, seed=7)
     changed = {name: p.clone() for name, p in params.items()}
     for p in changed.values():
@@ -197,6 +197,6 @@ def test_make_policy_takes_a_categorical_for_discrete_actions():
         ),
     ],
 )
-def test_make_policy_refuses_other_spaces(observation_space, action_space, message):
+def test_make_policy_rejects_other_spaces(observation_space, action_space, message):
     with pytest.raises(TypeError, match=message):
         make(observation_space, action_space)

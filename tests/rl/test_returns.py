@@ -122,7 +122,7 @@ def test_observations_count_no_further_than_ten():
     )
 
 
-def test_changing_one_task_leaves_the_others_bit_equal():
+def test_changing_one_task_leaves_the_others_bitwise_equal():
     before, after, other = random_batch(), random_batch(), random_batch(seed=1)
     for mine, theirs in zip(after, other, strict=True):
         mine[1] = theirs[1]
@@ -277,7 +277,7 @@ def test_a_single_step_needs_no_recursion():
         assert got.tolist() == [expected]
 
 
-def test_changing_one_lane_leaves_the_others_bit_equal():
+def test_changing_one_lane_leaves_the_others_bitwise_equal():
     before, after = random_batch_returns(), random_batch_returns()
     other = random_batch_returns(seed=1)
     for name in after:
@@ -317,7 +317,7 @@ def test_no_argument_is_written_to():
         (flags(0, 0, 0), float("nan"), r"gamma must lie in \[0, 1\], got nan"),
     ],
 )
-def test_returns_refuse_what_does_not_fit(ends, gamma, message):
+def test_returns_reject_what_does_not_fit(ends, gamma, message):
     with pytest.raises(ValueError, match=message):
         discounted_returns(real(1, 2, 3), ends, gamma)
 
@@ -337,7 +337,7 @@ def test_returns_refuse_what_does_not_fit(ends, gamma, message):
         ({"next_values": real(1)}, "next_values must have the shape of rewards"),
     ],
 )
-def test_advantages_refuse_what_does_not_fit(change, message):
+def test_advantages_reject_what_does_not_fit(change, message):
     arguments = {
         "rewards": real(1, 2, 3), "values": real(1, 2, 3, 4), "terminated": flags(0, 0, 0),
         "truncated": flags(0, 0, 0), "gamma": 0.9, "gae_lambda": 0.9,

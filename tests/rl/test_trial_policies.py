@@ -31,12 +31,12 @@ memories = pytest.mark.parametrize("memory", MEMORIES)
 heads = pytest.mark.parametrize("hypernetwork", [False, True], ids=["mlp", "hypernetwork"])
 
 
-def chance(seed: int) -> torch.Generator:
+def make_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def randn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=chance(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=make_generator(seed), dtype=torch.float64)
 
 
 def policy(memory: str = "gru", **settings: Any) -> TrialPolicy:
@@ -49,8 +49,8 @@ def policy(memory: str = "gru", **settings: Any) -> TrialPolicy:
 
 def fresh(made: TrialPolicy) -> Params:
     """Parameters of which none is 0, so that each counts."""
-    drawn = made.init(chance(0))
-    return {k: p.double() + 0.3 * randn(*p.shape, seed=9) for k, p in drawn.items()}
+    sampled = made.init(make_generator(0))
+    return {k: p.double() + 0.3 * randn(*p.shape, seed=9) for k, p in sampled.items()}
 
 
 INPUT, KNOWN = randn(STEPS, BATCH, INPUTS, seed=1), randn(STEPS, BATCH, TOLD, seed=2)
@@ -151,7 +151,7 @@ def test_values_that_are_told_nothing_need_nothing():
 
 @memories
 @heads
-def test_each_trial_of_a_batch_is_the_one_that_runs_alone(memory, hypernetwork):
+def test_each_trial_of_a_batch_equals_the_trial_alone(memory, hypernetwork):
     made = policy(memory, hypernetwork=hypernetwork, separate_value=True)
     params = fresh(made)
 
@@ -171,13 +171,13 @@ def test_each_trial_of_a_batch_is_the_one_that_runs_alone(memory, hypernetwork):
 
 def test_the_first_policy_is_nearly_uniform_and_that_of_a_box_nearly_centerd():
     made = policy(encoder_sizes=())
-    params = made.init(chance(0))
+    params = made.init(make_generator(0))
     start = made.start(params, BATCH)
     distribution, _, _ = made.sequence(params, INPUT.float(), start)
     probs = distribution.outputs[0].softmax(-1)
     assert 0 < (probs - 0.25).abs().max() < 0.01
     box = TrialPolicy(INPUTS, OBSERVATION, GRU(INPUTS, 8), ActionHead(BOX, initial_std=0.5))
-    params = box.init(chance(0))
+    params = box.init(make_generator(0))
     distribution, _, _ = box.sequence(params, INPUT.float(), box.start(params, BATCH))
     mean, log_std = distribution.outputs
     assert 0 < mean.abs().max() < 0.02
@@ -187,7 +187,7 @@ def test_the_first_policy_is_nearly_uniform_and_that_of_a_box_nearly_centerd():
 
 def test_fresh_parameters_follow_the_generator_and_are_named_by_their_part():
     made = policy(separate_value=True)
-    first, again, other = (made.init(chance(seed)) for seed in (0, 0, 1))
+    first, again, other = (made.init(make_generator(seed)) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["value.memory.weight_ih"], other["value.memory.weight_ih"])
     assert not torch.equal(first["value.memory.weight_ih"], first["policy.memory.weight_ih"])

@@ -171,13 +171,13 @@ def test_observations_and_rewards_of_another_shape_are_rejected(name, shapes):
 def test_an_observation_that_is_not_finite_names_where_it_came_from(monkeypatch):
     observe = Countdown._observations
 
-    def spoilt(env: Countdown) -> Tensor:
+    def spoiled(env: Countdown) -> Tensor:
         observations = observe(env)
         if env.time == 4:
             observations[1, 0, 2] = float("-inf")
         return observations
 
-    monkeypatch.setattr(Countdown, "_observations", spoilt)
+    monkeypatch.setattr(Countdown, "_observations", spoiled)
     message = "observations must be finite, got -inf from task 1, environment 0, step 4"
     with pytest.raises(ValueError, match=f"^{message}$"):
         episodes()

@@ -20,7 +20,7 @@ from metarl.rollouts.trials import ActorInput, collect_trials
 from metarl.soundness.check import require_sound
 
 
-def chance(seed: int = 0) -> torch.Generator:
+def make_generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -46,8 +46,12 @@ def test_an_episode_is_the_trial_that_the_trial_loop_collects():
     """Both end episodes at goals, out of step; what is fed is what the trial's inputs give."""
     inner = Navigation2D("maml17")
     tasks = np.array([[0.4, 0.4], [-0.4, 0.4], [0.0, -0.4]])
-    trials = collect_trials(inner.make_batch(tasks, num_envs=3), Walker(), chance(), num_episodes=3)
-    episodes = collect(TrialFamily(inner, 3).make_batch(tasks, num_envs=3), Walker(), chance())
+    trials = collect_trials(
+        inner.make_batch(tasks, num_envs=3), Walker(), make_generator(), num_episodes=3
+    )
+    episodes = collect(
+        TrialFamily(inner, 3).make_batch(tasks, num_envs=3), Walker(), make_generator()
+    )
     steps = trials.mask.shape[-1]
     counts = trials.mask.sum(-1)
     assert len(counts.unique()) > 3
@@ -65,7 +69,7 @@ def test_an_episode_is_the_trial_that_the_trial_loop_collects():
 
 def test_discrete_actions_are_told_one_hot():
     env = TrialFamily(Bandit("n10-k5"), 2).make_batch(np.full((2, 5), 1.0), num_envs=1)
-    first = env.reset(chance())
+    first = env.reset(make_generator())
     assert first.tolist() == [[[0] * 8]] * 2
     told = env.step(torch.tensor([[3], [0]])).observations
     assert told.tolist() == [[[0, 0, 0, 0, 1, 0, 1, 0]], [[0, 1, 0, 0, 0, 0, 1, 0]]]
@@ -80,7 +84,7 @@ def test_a_trial_terminates_with_its_last_episode():
     family = TrialFamily(Bandit("n10-k5"), 2)
     assert family.horizon == 20
     env = family.make_batch(family.sample_tasks(3, seed=0), num_envs=2)
-    env.reset(chance())
+    env.reset(make_generator())
     ends = [env.step(torch.zeros(3, 2, dtype=torch.int64)) for _ in range(22)]
     assert [bool(step.terminated.all()) for step in ends] == [False] * 19 + [True] * 3
     assert [bool(step.terminated.any()) for step in ends] == [False] * 19 + [True] * 3
@@ -90,10 +94,10 @@ def test_a_trial_terminates_with_its_last_episode():
 def test_a_trial_begun_anew_knows_nothing_of_the_one_before_and_the_others_go_on():
     family = TrialFamily(Bandit("n10-k5"), 2)
     env = family.make_batch(np.ones((1, 5)), num_envs=2)
-    env.reset(chance())
+    env.reset(make_generator())
     for _ in range(12):
         last = env.step(torch.tensor([[2, 4]]))
-    again = env.reset(chance(1), torch.tensor([[True, False]]))
+    again = env.reset(make_generator(1), torch.tensor([[True, False]]))
     assert again[0, 0].tolist() == [0] * 8
     assert torch.equal(again[0, 1], last.observations[0, 1])
     ends = [env.step(torch.tensor([[2, 4]])).terminated[0].tolist() for _ in range(20)]
@@ -136,11 +140,11 @@ def test_a_trial_family_describes_itself():
 
 def test_a_trial_is_drawn_as_its_episodes_are():
     inner = make_family("PointRobot:pearl")
-    pictures = []
+    images = []
     for family in (inner, TrialFamily(inner, 2)):
         env = TaskEnv(family, render_mode="rgb_array")
         env.reset(seed=0)
         env.step(np.array([0.05, -0.02], np.float32))
-        pictures.append(env.render())
-    np.testing.assert_array_equal(*pictures)
+        images.append(env.render())
+    np.testing.assert_array_equal(*images)
     assert not TrialFamily(make_family("Bandit:n10-k5"), 2).can_render

@@ -24,7 +24,7 @@ SPACES = {
 all_spaces = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
 
-def chance(seed: int) -> torch.Generator:
+def make_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -37,11 +37,11 @@ def drawn_actions(space: gymnasium.Space[Any]) -> Tensor:
 def trials(space: gymnasium.Space[Any]) -> Trials:
     """Trials whose every number is another, with ends out of step."""
     actions = drawn_actions(space)
-    ends = torch.rand(N, E, T, generator=chance(1)) < 0.4
+    ends = torch.rand(N, E, T, generator=make_generator(1)) < 0.4
     return Trials(
-        observations=torch.randn(N, E, T, 2, generator=chance(2)),
+        observations=torch.randn(N, E, T, 2, generator=make_generator(2)),
         actions=actions,
-        rewards=torch.randn(N, E, T, generator=chance(3)),
+        rewards=torch.randn(N, E, T, generator=make_generator(3)),
         episode_ends=ends,
         mask=torch.ones_like(ends),
         final_observations=torch.zeros(N, E, T, 2),

@@ -82,12 +82,14 @@ class Recorder:
         return self.actions[-1]
 
 
-def chance() -> torch.Generator:
+def make_generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
 def collected(env: Steps, actor: Recorder | None = None, num_episodes: int = 2, **k) -> Trials:
-    return collect_trials(env, actor or Recorder(), chance(), num_episodes=num_episodes, **k)
+    return collect_trials(
+        env, actor or Recorder(), make_generator(), num_episodes=num_episodes, **k
+    )
 
 
 def counting(actor_input: ActorInput, step: int) -> Tensor:
@@ -197,7 +199,7 @@ def test_a_family_gives_every_trial_what_it_gives_it_alone():
 
     def run(rows: np.ndarray) -> Trials:
         env = family.make_batch(rows, num_envs=1)
-        return collect_trials(env, Recorder(walk), chance(), num_episodes=3)
+        return collect_trials(env, Recorder(walk), make_generator(), num_episodes=3)
 
     together = run(tasks)
     for n in range(5):
@@ -280,13 +282,15 @@ def test_no_deterministic_actions_are_asked_for_unless_episodes_are_told_apart()
 def test_actions_become_deterministic_in_each_environment_with_its_own_episodes(num_exploratory):
     actor = Recorder()
     trials = collected(Steps(), actor, num_episodes=3, num_exploratory=num_exploratory)
-    asked = torch.stack([actor_input.deterministic for actor_input in actor.actor_inputs], dim=2)
+    requested = torch.stack(
+        [actor_input.deterministic for actor_input in actor.actor_inputs], dim=2
+    )
     expected = trials.episode_indices >= num_exploratory
-    assert torch.equal(asked[trials.mask], expected[trials.mask])
-    assert bool(asked[trials.mask].any()) == (num_exploratory < 3)
+    assert torch.equal(requested[trials.mask], expected[trials.mask])
+    assert bool(requested[trials.mask].any()) == (num_exploratory < 3)
 
 
-# What is refused.
+# Invalid arguments.
 
 
 def test_numbers_out_of_range_are_rejected():
@@ -310,7 +314,7 @@ def test_tensors_of_another_shape_are_rejected(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["rewards", "observations"])
-def test_numbers_that_are_not_finite_are_refused_with_their_place(monkeypatch, name):
+def test_numbers_that_are_not_finite_are_rejected_with_their_place(monkeypatch, name):
     step, observe = Steps.step, Steps.observe
     rewards, observations = torch.zeros(2, 3), torch.zeros(2, 3, 1)
     {"rewards": rewards, "observations": observations}[name][1, 1] = torch.nan

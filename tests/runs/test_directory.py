@@ -223,7 +223,7 @@ def test_the_newest_checkpoint_is_the_one_with_the_most_iterations(run, iteratio
     assert run.newest_checkpoint() == run.checkpoint_path(max(iterations))
 
 
-def test_a_damaged_newest_checkpoint_is_refused_and_the_newest_good_one_named(run):
+def test_a_damaged_newest_checkpoint_is_rejected_and_the_newest_good_one_named(run):
     add_checkpoints(run, 10, 20, 30, 40)
     for iteration in (30, 40):
         path = run.checkpoint_path(iteration)

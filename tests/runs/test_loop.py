@@ -148,15 +148,15 @@ def test_an_environment_that_fails_ends_training_and_what_was_good_is_saved(
 ):
     broken_step(monkeypatch, break_it, at=3)
     out = tmp_path / "run"
-    code, said = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 50", out, capsys)
+    code, output = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 50", out, capsys)
     run = RunDirectory.open(out)
     assert code == 1
-    assert words in said
-    assert f"the last checkpoint is {run.checkpoint_path(2)}, and --resume continues" in said
-    assert said.count("\n") == 1
+    assert words in output
+    assert f"the last checkpoint is {run.checkpoint_path(2)}, and --resume continues" in output
+    assert output.count("\n") == 1
     assert run.newest_checkpoint() == run.checkpoint_path(2)
     if break_it in (nan_reward, nan_state):
-        assert "; task 1 is [" in said
+        assert "; task 1 is [" in output
 
 
 def test_parameters_that_are_not_finite_are_not_saved(tmp_path, monkeypatch, capsys):
@@ -170,9 +170,9 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(MAMLTRPO, "iterate", break_parameters)
     out = tmp_path / "run"
-    code, said = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 2", out, capsys)
+    code, output = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 2", out, capsys)
     assert code == 1
-    assert "iteration 4: parameter bias_0 must be finite" in said
+    assert "iteration 4: parameter bias_0 must be finite" in output
     run = RunDirectory.open(out)
     assert run.newest_checkpoint() == run.checkpoint_path(2)
 
@@ -200,11 +200,11 @@ def test_a_full_disk_ends_in_a_sentence_and_the_last_checkpoint_is_whole(
     monkeypatch.setattr(MAMLTRPO, "save", save_on_a_full_disk)
     monkeypatch.setattr(os, "fsync", fsync)
     out = tmp_path / "run"
-    code, said = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 2", out, capsys)
+    code, output = stopped(f"{ROBOT} --iterations 6 --checkpoint-every 2", out, capsys)
     monkeypatch.undo()
     run = RunDirectory.open(out)
     assert code == 1
-    assert said == (
+    assert output == (
         f"metarl: {run.checkpoint_path(4)} could not be written after iteration 4: No space left "
         "on device; "
         f"the last checkpoint is {run.checkpoint_path(2)}, and --resume continues from it\n"
@@ -224,7 +224,7 @@ def test_two_processes_in_one_run_are_rejected(half):
     assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
 
 
-def test_a_damaged_checkpoint_is_refused_and_training_goes_on_from_the_one_named(half, robot):
+def test_a_damaged_checkpoint_is_rejected_and_training_goes_on_from_the_one_named(half, robot):
     run = RunDirectory.open(half)
     damaged, good = run.checkpoint_path(4), run.checkpoint_path(2)
     damaged.write_bytes(damaged.read_bytes()[:-8])
@@ -292,9 +292,9 @@ def test_a_metric_that_ranks_checkpoints_must_be_returned(tmp_path, monkeypatch,
         return {name: value for name, value in iterate(agent).items() if name != score}
 
     monkeypatch.setattr(MAMLTRPO, "iterate", without_score)
-    code, said = stopped(f"{ROBOT} --iterations 6", tmp_path / "run", capsys)
+    code, output = stopped(f"{ROBOT} --iterations 6", tmp_path / "run", capsys)
     assert code == 1
     assert (
         "metarl: iteration 1 must return the metric 'rollout/query_return', it returned roll"
-        in said
+        in output
     )

@@ -102,7 +102,7 @@ def test_a_damaged_seed_does_not_keep_the_others_waiting(seeds):
     assert turns == [2, 3, 4]
 
 
-def test_what_all_seeds_refuse_alike_is_said_once(seeds):
+def test_what_all_seeds_reject_alike_is_said_once(seeds):
     def train_one(seed, path):  # noqa: ARG001 - nothing is written
         raise ValueError("shots must be 1 or more, got 0")
 

@@ -90,8 +90,8 @@ def test_tensorboard_draws_numbers_and_forgets_lost_work(tmp_path):
     tracker.close()
     board = EventAccumulator(str(tmp_path))
     board.Reload()
-    drawn = [(event.step, event.value) for event in board.Scalars("meta/kl_nats")]
-    assert drawn == [(100, 1.0), (200, 2.0)]
+    sampled = [(event.step, event.value) for event in board.Scalars("meta/kl_nats")]
+    assert sampled == [(100, 1.0), (200, 2.0)]
 
 
 def test_nowhere_leaves_nothing(tmp_path):

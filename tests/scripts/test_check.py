@@ -1,4 +1,4 @@
-"""`metarl check`: what it prints, how it ends, and a family of one's own from end to end."""
+"""`metarl check`: what it prints, how it ends, and a family of a user from end to end."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_a_mistake_is_one_sentence(line, message):
     assert "\n" not in str(caught.value)
 
 
-# A module of one's own, as a person writes it.
+# A module of a user, as a person writes it.
 
 MY_MODULE = '''
 import numpy as np
@@ -257,7 +257,7 @@ def metarl(line: str) -> None:
     dispatch(import_named_modules(line.split()))
 
 
-def test_a_family_of_one_s_own_is_checked_and_listed(my_module, capsys):
+def test_a_family_of_a_user_is_checked_and_listed(my_module, capsys):
     metarl(f"--import {my_module} check Lever:short Lever:long")
     assert capsys.readouterr().out.endswith("2 families are sound\n")
     metarl("list envs")
@@ -266,7 +266,7 @@ def test_a_family_of_one_s_own_is_checked_and_listed(my_module, capsys):
     assert f"Lever:short {text}" in lines
 
 
-def test_a_family_of_one_s_own_is_trained_on_resumed_and_evaluated(my_module, tmp_path, capsys):
+def test_a_family_of_a_user_is_trained_on_resumed_and_evaluated(my_module, tmp_path, capsys):
     metarl(f"{TRAIN} --import {my_module}")
     metarl("train maml-trpo --resume --iterations 2 --device cpu --out run")
     run = RunDirectory.open(tmp_path / "run")
@@ -285,7 +285,7 @@ def test_without_its_module_a_run_says_that_the_family_is_unknown(my_module, tmp
     assert (tmp_path / "run").exists()
 
 
-def test_gymnasium_makes_a_family_of_one_s_own(my_module):
+def test_gymnasium_makes_a_family_of_a_user(my_module):
     import_named_modules(["--import", my_module])
     assert make_family("Lever:long+task").observation_space.shape == (2,)
     env = gymnasium.make("metarl/Lever-v0", variant="short")

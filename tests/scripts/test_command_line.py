@@ -136,7 +136,7 @@ def test_a_setting_that_no_command_line_can_express_is_one_sentence(capsys):
         ("--zzz", "--zzz; --help lists the options"),
     ],
 )
-def test_an_unknown_option_is_refused_with_the_nearest_one(given, hint):
+def test_an_unknown_option_is_rejected_with_the_nearest_one(given, hint):
     assert sentence_of(f"--out a {given}") == f"there is no option {hint}"
 
 
@@ -155,7 +155,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_one(given, hint):
         ("--out a --no-num-tasks", ["--no-num-tasks"]),
     ],
 )
-def test_a_wrong_value_is_refused_by_naming_the_option_and_the_value(line, words):
+def test_a_wrong_value_is_rejected_by_naming_the_option_and_the_value(line, words):
     sentence = sentence_of(line)
     assert [word for word in words if word not in sentence] == []
 
@@ -188,7 +188,7 @@ def test_an_option_that_must_be_given_is_named():
     assert sentence_of("--num-tasks 2") == sentence_of("") == expected
 
 
-def test_a_value_out_of_range_is_refused_in_the_words_of_the_configuration():
+def test_a_value_out_of_range_is_rejected_in_the_words_of_the_configuration():
     assert sentence_of("--out a --num-tasks 0") == "num_tasks must be 1 or more, got 0"
 
 
@@ -239,13 +239,13 @@ def test_without_a_name_the_names_and_descriptions_are_listed(capsys, arguments)
     assert re.search(r"maml +gradient steps.*my-rl2 +a \[bold\]memory\[/\] :fire:", text)
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_one():
+def test_an_unknown_name_is_rejected_with_the_nearest_one():
     message = "agent must be one of maml, my_rl2, got 'mamml'; did you mean 'maml'"
     with pytest.raises(ValueError, match=message):
         choose("agent", ["mamml"], AGENTS, program="metarl go")
 
 
-# Modules of one's own.
+# Modules of a user.
 
 
 @pytest.fixture

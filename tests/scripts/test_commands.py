@@ -82,11 +82,11 @@ def test_training_logs_every_iteration(run):
 def test_training_logs_the_same_for_tensorboard_against_environment_steps(run):
     board = EventAccumulator(str(run.path))
     board.Reload()
-    drawn = [(event.step, event.value) for event in board.Scalars("rollout/query_return")]
+    sampled = [(event.step, event.value) for event in board.Scalars("rollout/query_return")]
     rows = read_metrics(run)
-    assert [step for step, _ in drawn] == [row["time/env_steps"] for row in rows]
+    assert [step for step, _ in sampled] == [row["time/env_steps"] for row in rows]
     expected = [row["rollout/query_return"] for row in rows]
-    assert [value for _, value in drawn] == pytest.approx(expected, rel=1e-6)
+    assert [value for _, value in sampled] == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_newest_checkpoints_are_kept_and_the_last_is_of_the_end(run):
@@ -151,7 +151,7 @@ def test_a_resumed_run_may_repeat_its_own_settings_and_go_further(run, copy):
         ("--iterations 6", "iterations must be more than 6, the number in .*, got 6"),
     ],
 )
-def test_resuming_with_other_settings_is_refused_and_changes_nothing(copy, options, message):
+def test_resuming_with_other_settings_is_rejected_and_changes_nothing(copy, options, message):
     before = {path: path.read_bytes() for path in copy.path.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=message):
         metarl(f"train maml-trpo --resume --device cpu --out OUT {options}", copy.path)

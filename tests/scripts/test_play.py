@@ -28,10 +28,10 @@ def test_a_task_is_shown_before_and_after_side_by_side(reported: Reported, tmp_p
     with Image.open(out) as image:
         assert image.n_frames == 5  # 20 steps, every fifth, and the start
         assert image.size == (240 + 8 + 240, 28 + 240)
-    said = capsys.readouterr().out
-    assert said.startswith(f"wrote {out}: task (")
-    assert "; before: return −" in said
-    assert "; after 3 steps: return −" in said
+    output = capsys.readouterr().out
+    assert output.startswith(f"wrote {out}: task (")
+    assert "; before: return −" in output
+    assert "; after 3 steps: return −" in output
 
 
 def test_the_images_of_the_stages_can_be_smaller(reported: Reported, tmp_path):
@@ -50,8 +50,8 @@ def test_a_video_can_be_of_one_stage_and_of_a_given_task(reported: Reported, tmp
     rows, columns = np.nonzero(red)  # the goal, in a square from −2 to 2
     assert columns.mean() == pytest.approx(240 * (-0.5 + 2) / 4, abs=2)
     assert rows.mean() == pytest.approx(240 * (2 - 0.25) / 4, abs=2)
-    said = capsys.readouterr().out
-    assert "task (−0.5, 0.25); after 1 step: return" in said
+    output = capsys.readouterr().out
+    assert "task (−0.5, 0.25); after 1 step: return" in output
 
 
 @pytest.mark.parametrize("index", [0, 2, 45])

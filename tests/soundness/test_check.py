@@ -97,7 +97,7 @@ BROKEN = {
         families.ExpectsTooMuch: "task 0 differ from expected_rewards by -0.[45].* on average over",
     },
     "images can be rendered": {
-        families.StillPicture: "the image stayed the same for 7 steps",
+        families.StillImage: "the image stayed the same for 7 steps",
         families.GrayImage: r"uint8 \[height, width, 3\], is uint8 of shape \(8,",
     },
 }
@@ -232,7 +232,7 @@ def test_what_a_family_does_not_promise_is_skipped_with_the_reason():
     assert failures(sound.Plain()) == {}
 
 
-def test_a_picture_that_this_machine_cannot_draw_is_skipped():
+def test_an_image_that_this_machine_cannot_draw_is_skipped():
     check = check_family(sound.CannotDraw())[-1]
     assert check == Check("images can be rendered", "skipped", "no screen here")
 

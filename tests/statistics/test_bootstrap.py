@@ -34,7 +34,7 @@ def difference(x, y):
 
 
 def resamples_over_runs(scores):
-    """Every matrix whose columns hold runs of the same task, drawn with replacement."""
+    """Every matrix whose columns hold runs of the same task, sampled with replacement."""
     columns = [
         itertools.product(column, repeat=len(scores)) for column in zip(*scores, strict=True)
     ]
@@ -43,7 +43,7 @@ def resamples_over_runs(scores):
 
 
 def resamples_over_tasks(*matrices):
-    """Every tuple of matrices with the same columns drawn with replacement."""
+    """Every tuple of matrices with the same columns sampled with replacement."""
     num_tasks = len(matrices[0][0])
     for picks in itertools.product(range(num_tasks), repeat=num_tasks):
         yield tuple(np.array(matrix)[:, picks] for matrix in matrices)

@@ -97,7 +97,7 @@ def test_what_is_no_vector_of_finite_thresholds_is_rejected(thresholds):
         performance_profiles({"ours": SCORES}, thresholds)
 
 
-def test_wrong_scores_are_refused_by_the_algorithms_name():
+def test_wrong_scores_are_rejected_by_the_algorithms_name():
     with pytest.raises(ValueError, match="scores must hold at least one algorithm, got none"):
         performance_profiles({}, [0.5])
     message = "scores of 'theirs' must be finite, got nan in run 0, task 1"

@@ -66,7 +66,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     return load_checkpoint(path, agent="maml-trpo", environment="Navigation2D:maml17")
 
 
-def test_tensors_come_back_to_the_last_bit(path):
+def test_tensors_come_back_bitwise(path):
     loaded, _ = load(path)
     assert set(loaded) == set(tensors())
     for name, value in tensors().items():
@@ -254,7 +254,7 @@ class Trap:
         return os.mkdir, (str(self.folder),)
 
 
-def test_a_pickle_is_refused_without_running_what_it_holds(path, tmp_path):
+def test_a_pickle_is_rejected_without_running_what_it_holds(path, tmp_path):
     trap = Trap(tmp_path / "sprung")
     for write in (pickle.dump, torch.save):
         with path.open("wb") as file:

@@ -62,7 +62,7 @@ def test_what_is_not_stored_takes_its_default():
         ({"name": 10**80}, r"x: name must be text, got 10{56}\.\.\."),
     ],
 )
-def test_what_does_not_fit_is_rejected(change, message):
+def test_invalid_arguments_are_rejected(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         read_settings(Example, {"name": "n", **change}, source="x")
 

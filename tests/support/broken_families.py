@@ -1,5 +1,5 @@
 """A family for every way to break a promise, each with one fault."""
-# ruff: noqa: ARG002 - families leave some of what they are told unused
+# ruff: noqa: ARG002 - families do not use all arguments
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DoubleRewards(Walk):
 
 
 class ExpectsTooMuch(Walk):
-    """Rewards are noisy, and said to be a little higher than they are."""
+    """Rewards are noisy, and declared to be a little higher than they are."""
 
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator
@@ -271,7 +271,7 @@ class WalksAway(Walk):
         return -super().best_actions(states, parameters, time)
 
 
-class StillPicture(Walk):
+class StillImage(Walk):
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
@@ -286,7 +286,7 @@ class GrayImage(Walk):
 
 
 class Pearl(Walk):
-    """The tasks of pearl: the global generator is seeded with a constant and drawn from."""
+    """The tasks of pearl: the global generator is seeded with a constant and sampled from."""
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         np.random.seed(1337)  # noqa: NPY002

@@ -15,7 +15,7 @@ from metarl.fewshot.learners.catalog import LEARNERS
 from metarl.parameters import Params
 
 WAYS = 3
-PICTURES = Problem("classification", (1, 16, 16), WAYS, 4)
+IMAGES = Problem("classification", (1, 16, 16), WAYS, 4)
 VECTORS = Problem("classification", (5,), WAYS, 4)
 CURVES = Problem("regression", (1,), 1)
 

@@ -94,9 +94,9 @@ class SlopeBatch:
 
 
 class Diver:
-    """Acts with its state, one number a task; every adaptation step lowers it by .25.
+    """Acts with its state, one number per task; every adaptation step lowers it by .25.
 
-    Noise is the observation and a drawn number; acting deterministically is without.
+    Noise is the observation and a sampled number; acting deterministically is without.
     """
 
     remembers = False
@@ -105,7 +105,7 @@ class Diver:
         self.noise = noise
         self.adapted_on: list[Episodes] = []
         self.steps: list[int] = []
-        self.asked: list[bool] = []
+        self.requested: list[bool] = []
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> PolicyPlayer:
         self.num_envs = num_envs
@@ -132,13 +132,13 @@ class _Dive(NamedTuple):
     observations: Tensor
 
     def mode(self) -> Tensor:
-        self.diver.asked.append(True)
+        self.diver.requested.append(True)
         return self.state + torch.zeros_like(self.observations)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        self.diver.asked.append(False)
-        drawn = torch.randn(self.observations.shape, generator=generator, dtype=torch.float64)
-        noise = self.diver.noise * (drawn + self.observations)
+        self.diver.requested.append(False)
+        sampled = torch.randn(self.observations.shape, generator=generator, dtype=torch.float64)
+        noise = self.diver.noise * (sampled + self.observations)
         return self.state + noise + torch.zeros_like(self.observations)
 
 
@@ -160,20 +160,20 @@ class SinkerPlayer:
     def __init__(self, agent: Sinker, shape: tuple[int, int], generator: torch.Generator) -> None:
         self._agent, self._generator = agent, generator
         self.lived = torch.zeros(shape, dtype=torch.float64)
-        self.asked: list[bool] = []
+        self.requested: list[bool] = []
 
     def act(self, actor_input: ActorInput) -> Tensor:
         self.lived = self.lived + actor_input.episode_ended
-        self.asked.append(bool(actor_input.deterministic.all()))
-        assert self.asked[-1] == bool(actor_input.deterministic.any())
+        self.requested.append(bool(actor_input.deterministic.all()))
+        assert self.requested[-1] == bool(actor_input.deterministic.any())
         shape = actor_input.observations.shape
-        drawn = torch.randn(shape, generator=self._generator, dtype=torch.float64)
-        noise = self._agent.noise * (drawn + actor_input.observations)
+        sampled = torch.randn(shape, generator=self._generator, dtype=torch.float64)
+        noise = self._agent.noise * (sampled + actor_input.observations)
         keep = ~actor_input.deterministic.unsqueeze(-1)
         return -0.25 * self.lived.unsqueeze(-1) + noise * keep
 
     def adapt(self, _: Episodes) -> None:
-        raise AssertionError("an agent that remembers is never asked to adapt")
+        raise AssertionError("an agent with a memory does not adapt")
 
 
 def protocol(**settings: object) -> EvaluationProtocol:

@@ -35,7 +35,7 @@ def expanded(params: Params) -> Params:
 
 
 def batch_of(policy: Policy, params: Params, seed: int, *, masked: bool = False) -> PolicyBatch:
-    """Actions drawn by the policy; masked batches count 8, 5 and 1 states of the three tasks."""
+    """Actions sampled by the policy; masked batches count 8, 5 and 1 states of the three tasks."""
     generator = torch.Generator().manual_seed(seed)
     shape = (NUM_TASKS, NUM_ENVS, NUM_STEPS)
     observations = torch.randn(*shape, 2, generator=generator, dtype=torch.float64)

@@ -60,7 +60,7 @@ def agent(*, family: TaskFamily = LOCK, seed: int = 0, **settings: Any) -> RL2:
     return RL2(family, RL2Config(**{**SMALL, **settings}), seed=seed)
 
 
-def chance(seed: int = 0) -> torch.Generator:
+def make_generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -68,7 +68,7 @@ def shaken(learner: RL2) -> RL2:
     """With parameters far from the first ones, so that the policy is no longer uniform."""
     with torch.no_grad():
         for k, p in enumerate(learner.params.values()):
-            p.add_(torch.randn(p.shape, generator=chance(k)), alpha=0.3)
+            p.add_(torch.randn(p.shape, generator=make_generator(k)), alpha=0.3)
     return learner
 
 
@@ -101,9 +101,9 @@ def lived(learner: RL2, *, num_tasks: int = 4, num_envs: int = 1, **settings: An
     """Trials of the learner as it is."""
     tasks = learner.family.sample_tasks(num_tasks, seed=7)
     env = learner.family.make_batch(tasks, num_envs=num_envs)
-    player = learner.play(num_tasks, num_envs, chance(1))
+    player = learner.play(num_tasks, num_envs, make_generator(1))
     settings.setdefault("num_episodes", learner.config.num_episodes)
-    return collect_trials(env, player, chance(2), **settings)
+    return collect_trials(env, player, make_generator(2), **settings)
 
 
 def actor_inputs(trials: Trials) -> Iterator[ActorInput]:

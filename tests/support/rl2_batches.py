@@ -28,15 +28,15 @@ MEMORIES: dict[str, Memory] = {
 SMALL: dict[str, Any] = {"meta_batch_size": BATCH, "num_minibatches": 2, "num_epochs": 2}
 
 
-def chance(seed: int) -> torch.Generator:
+def make_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def randn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=chance(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=make_generator(seed), dtype=torch.float64)
 
 
-def learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Learner:
+def make_learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Learner:
     config = RL2Config(**{**SMALL, **settings})
     policy = TrialPolicy(
         INPUTS,
@@ -49,28 +49,28 @@ def learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Le
         progress_size=1,
         task_size=2,
     )
-    drawn = policy.init(chance(0))
+    sampled = policy.init(make_generator(0))
     params = {
         name: (p.double() + 0.2 * randn(*p.shape, seed=1)).requires_grad_()
-        for name, p in drawn.items()
+        for name, p in sampled.items()
     }
     return Learner(
         policy, params, NamedOptimizer(params, rate=config.learning_rate, epsilon=1e-5), config
     )
 
 
-def batch_for(who: Learner, *, cleared: bool = False, moved: float = 0.3) -> TrialBatch:
+def batch_for(learner: Learner, *, cleared: bool = False, moved: float = 0.3) -> TrialBatch:
     """Trials that a policy near the present one has acted in; they end out of step."""
     inputs = randn(STEPS, BATCH, INPUTS, seed=2)
     told, tasks = randn(STEPS, BATCH, 1, seed=3), randn(1, BATCH, 2, seed=9)
     mask = torch.arange(STEPS).unsqueeze(1) < torch.tensor([6, 2, 5, 6, 1])
     forgets = (randn(STEPS, BATCH, seed=4) > 0.8) if cleared else None
-    acting = {k: p.detach() + moved * randn(*p.shape, seed=5) for k, p in who.params.items()}
-    start = who.policy.start(acting, BATCH)
+    acting = {k: p.detach() + moved * randn(*p.shape, seed=5) for k, p in learner.params.items()}
+    start = learner.policy.start(acting, BATCH)
     with torch.no_grad():
-        old, features, _ = who.policy.sequence(acting, inputs, start, forgets)
-        values = who.policy.values(acting, inputs, features, told, tasks=tasks, cleared=forgets)
-    actions = old.sample(chance(6))
+        old, features, _ = learner.policy.sequence(acting, inputs, start, forgets)
+        values = learner.policy.values(acting, inputs, features, told, tasks=tasks, cleared=forgets)
+    actions = old.sample(make_generator(6))
     return TrialBatch(
         inputs=inputs,
         trial_progress=told,
@@ -86,9 +86,9 @@ def batch_for(who: Learner, *, cleared: bool = False, moved: float = 0.3) -> Tri
     )
 
 
-def at_present(who: Learner, **settings: Any) -> TrialBatch:
+def at_present(learner: Learner, **settings: Any) -> TrialBatch:
     """Trials of the present policy, as TRPO needs them."""
-    return batch_for(who, moved=0.0, **settings)
+    return batch_for(learner, moved=0.0, **settings)
 
 
 def copied(params: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,5 @@
 """Sound families: one that keeps every promise, others that promise less or hide their tasks."""
-# ruff: noqa: ARG002 - families leave some of what they are told unused
+# ruff: noqa: ARG002 - families do not use all arguments
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class Walk(TensorFamily):
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
-        picture = np.zeros((8, 200, 3), np.uint8)
-        picture[:, int(100 + 10 * state[0])] = 255
-        return picture
+        image = np.zeros((8, 200, 3), np.uint8)
+        image[:, int(100 + 10 * state[0])] = 255
+        return image
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         return uniform_tasks(self.task_space, num_tasks, rng)
@@ -83,7 +83,7 @@ class OwnBatch(Walk):
 
 
 class Plain(Walk):
-    """No oracle, no picture, and the same tasks in both splits."""
+    """No oracle, no image, and the same tasks in both splits."""
 
     name = "Plain"
     same_tasks_in_splits = True

@@ -132,7 +132,7 @@ class Near(Navigation2D):
 
 
 class Drawn(Navigation2D):
-    """Navigation with a picture whose red tells the position, its green the goal: 100 (1 + x)."""
+    """Navigation with an image whose red tells the position, its green the goal: 100 (1 + x)."""
 
     def render_state(self, state, task):
         red, green = (round(100 * (1 + float(point[0]))) for point in (state, task))

@@ -137,7 +137,7 @@ def test_rows_of_a_discrete_space_are_indices():
 @pytest.mark.parametrize("space", [spaces.Box(-1, 1, (0,)), spaces.Dict({}), spaces.Tuple(())])
 def test_empty_spaces_are_rejected(space: gymnasium.Space):
     with pytest.raises(
-        TypeError, match="action_space must hold one number or choice or more, got "
+        TypeError, match="action_space must hold at least one number or choice, got "
     ):
         encoded_size(space)
 

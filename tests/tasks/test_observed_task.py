@@ -107,15 +107,15 @@ def test_only_task_may_follow_a_variant():
         make_family("Navigation2D:maml17+goal")
 
 
-def test_pictures_are_the_family_s_own():
+def test_images_are_the_family_s_own():
     family = make_family("Navigation2D:maml17")
     tasks = family.sample_tasks(2, seed=0)
     told, plain = ObservedTaskFamily(family), family
     batches = [one.make_batch(tasks, num_envs=1) for one in (told, plain)]
     for batch in batches:
         batch.reset(torch.Generator().manual_seed(0))
-    pictures = [batch.render(1, 0) for batch in batches]
-    np.testing.assert_array_equal(*pictures)
+    images = [batch.render(1, 0) for batch in batches]
+    np.testing.assert_array_equal(*images)
     assert told.can_render
     without = make_family("Bandit:n10-k5")
     assert not ObservedTaskFamily(without).can_render

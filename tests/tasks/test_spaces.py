@@ -91,7 +91,7 @@ def test_the_first_row_outside_is_shown(space, bad):
 
 
 @pytest.mark.parametrize("tasks", [[0.0, 2.0], [[0.0]], [[[0.0, 2.0]]], np.zeros((0, 2)), 1.0])
-def test_rows_of_another_shape_are_refused_with_theirs(tasks):
+def test_rows_of_another_shape_are_rejected_with_theirs(tasks):
     shape = re.escape(str(np.shape(tasks)))
     with pytest.raises(ValueError, match=rf"tasks must have shape \[tasks, 2\], got {shape}"):
         check_rows(BOX, tasks)

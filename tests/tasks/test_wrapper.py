@@ -49,8 +49,8 @@ def test_a_wrapper_has_all_public_values_of_its_family_but_the_structure(family_
         assert getattr(wrapper, attribute) == getattr(family, attribute)
     assert wrapper.structure is None
     for split in family.splits:
-        drawn, own = (f.sample_tasks(5, split=split, seed=3) for f in (wrapper, family))
-        assert np.array_equal(drawn, own)
+        sampled, own = (f.sample_tasks(5, split=split, seed=3) for f in (wrapper, family))
+        assert np.array_equal(sampled, own)
 
 
 def test_a_wrapped_family_of_a_user_is_sound_and_gives_half():
@@ -81,7 +81,7 @@ def test_wrappers_of_wrappers_draw_what_the_innermost_draws(family_id):
     batch.close()
 
 
-def test_a_batch_without_pictures_is_wrapped_without_them():
+def test_a_batch_without_images_is_wrapped_without_them():
     class Blind:
         num_tasks = num_envs = horizon = 1
         observation_space = action_space = None

@@ -89,7 +89,7 @@ class FewShotSettings(Settings):
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
         if not self.filters:
-            raise ValueError("filters must name one block or more, got ()")
+            raise ValueError("filters must name at least one block, got ()")
         if self.backbone == "mlp" and self.batch_norm == "per-step":
             raise ValueError(
                 "batch_norm must be batch with backbone mlp, which has no batch norm to learn for "

@@ -27,7 +27,7 @@ def test_adapting_on_a_list_equals_adapting_step_by_step():
 @pytest.mark.parametrize(
     ("trained_for", "expected"), [(0, [1, 0.25, 0.25]), (1, [1, 0.25, 0.25]), (2, [1, 1, 0.25])]
 )
-def test_steps_beyond_those_trained_for_are_shorter(trained_for, expected):
+def test_later_steps_than_in_training_are_shorter(trained_for, expected):
     learner = agent(num_inner_steps=trained_for, later_lr_factor=0.25)
     state = unadapted(learner)
     episodes = episodes_of(learner, state)
@@ -64,7 +64,7 @@ def test_both_inner_objectives_take_the_same_first_step():
     torch.testing.assert_close(first, other, rtol=1e-5, atol=1e-6)
 
 
-def test_the_predictions_of_each_task_are_those_of_its_parameters():
+def test_the_predictions_of_each_task_follow_from_its_parameters():
     learner = agent()
     episodes = episodes_of(learner, unadapted(learner))
     params = learner.adapt_step(unadapted(learner), episodes)
@@ -80,14 +80,14 @@ def test_the_predictions_of_each_task_are_those_of_its_parameters():
     assert not torch.allclose(actions, learner.predict(observations)[0])
 
 
-def test_drawn_actions_follow_the_generator_and_scatter_around_the_mode():
+def test_sampled_actions_follow_the_generator_and_scatter_around_the_mode():
     learner, observations = agent(initial_std=0.3), torch.zeros(1, 4000, 2)
 
-    def drawn(seed: int) -> Tensor:
+    def sampled(seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return learner.predict(observations, deterministic=False, generator=generator)[0]
 
-    first, again, other = drawn(0), drawn(0), drawn(1)
+    first, again, other = sampled(0), sampled(0), sampled(1)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     noise = (first - learner.predict(observations)[0])[0]

@@ -53,7 +53,7 @@ def phases(monkeypatch) -> list[Episodes]:
     return seen
 
 
-# One update, checked task by task against what the public functions and torch say.
+# One update, checked task by task against the public functions and torch.
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -97,7 +97,7 @@ def test_the_metrics_of_an_iteration_follow_from_its_episodes(phases):
     assert learner.num_iterations == 2
 
 
-def test_a_failed_line_search_leaves_the_parameters_and_says_so(monkeypatch):
+def test_a_failed_line_search_leaves_the_parameters_and_is_reported(monkeypatch):
     def uphill(gradient: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         return 0.1 * gradient, 0.1 * gradient @ gradient
 
@@ -113,7 +113,7 @@ def test_a_failed_line_search_leaves_the_parameters_and_says_so(monkeypatch):
 
 
 class Overflowing(Navigation2D):
-    """Rewards are finite, their sum over an episode is not."""
+    """Rewards are finite, but their sum over an episode is not."""
 
     def make_batch(self, *arguments: Any, **settings: Any) -> TensorBatch:
         env = super().make_batch(*arguments, **settings)
@@ -170,7 +170,7 @@ def test_environments_are_kept_until_an_iteration_fails_or_the_agent_is_closed(m
 # Whole runs.
 
 
-def test_the_same_seed_gives_the_same_run_to_the_last_bit():
+def test_the_same_seed_gives_the_same_run_bitwise():
     first, again = agent(), agent()
     assert history(first, 3) == history(again, 3)
     assert equal(first.params, again.params)
@@ -181,8 +181,8 @@ def test_another_seed_gives_other_parameters():
     assert not torch.equal(first.params["weight_0"], other.params["weight_0"])
 
 
-class Remembering(Navigation2D):
-    """Remembers the tasks it was asked for."""
+class RecordsTasks(Navigation2D):
+    """Records the tasks for which environments were created."""
 
     def check_tasks(self, tasks: object) -> Tasks:
         rows = super().check_tasks(tasks)
@@ -190,19 +190,19 @@ class Remembering(Navigation2D):
         return rows
 
 
-def test_every_iteration_of_every_seed_draws_tasks_and_noise_of_its_own(phases):
-    families = [Remembering("maml17"), Remembering("maml17")]
+def test_every_iteration_of_every_seed_samples_different_tasks_and_noise(phases):
+    families = [RecordsTasks("maml17"), RecordsTasks("maml17")]
     for seed, family in enumerate(families):
         agent(seed=seed, family=family).learn(2)
     goals = np.concatenate([tasks for family in families for tasks in family.tasks])
     assert len(np.unique(goals)) == 2 * 2 * 3 * 2  # seeds, iterations, tasks, coordinates
-    # The first action of each episode answers the same observation: its noise tells them apart.
+    # The first observation of each episode is the same, so the first actions differ by noise only.
     first_actions = torch.stack([episodes.actions[:, :, 0] for episodes in phases])
     for one, other in itertools.combinations(first_actions, 2):
         assert (one - other).abs().max() > 1
 
 
-def test_a_run_that_was_saved_and_loaded_goes_on_as_if_never_stopped(tmp_path: Path):
+def test_a_run_that_was_saved_and_loaded_continues_as_if_never_stopped(tmp_path: Path):
     straight, stopped = agent(seed=3), agent(seed=3)
     expected = history(straight, 4)
     seen = history(stopped, 2)
@@ -250,18 +250,18 @@ def test_dropping_second_derivatives_changes_the_step():
     assert not torch.allclose(second_order.params["weight_0"], first_order.params["weight_0"])
 
 
-def test_the_size_of_chunks_changes_nothing_but_rounding():
+def test_the_chunk_size_changes_rounding_only():
     whole, chunked = trained(1, chunk_size=None), trained(1, chunk_size=2)
     torch.testing.assert_close(whole.params, chunked.params, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
-def test_the_step_is_accepted_with_all_and_with_half_of_the_states_in_the_fisher_matrix(fraction):
+def test_a_step_is_accepted_with_all_or_half_of_the_states_in_the_fisher_matrix(fraction):
     accepted = [m["meta/accepted"] for m in history(agent(fisher_fraction=fraction), 3)]
     assert accepted == [1, 1, 1]
 
 
-def test_the_share_of_states_in_the_fisher_matrix_changes_the_step():
+def test_the_fraction_of_states_in_the_fisher_matrix_changes_the_step():
     whole, half = trained(1, fisher_fraction=1.0), trained(1, fisher_fraction=0.5)
     assert not torch.allclose(whole.params["weight_0"], half.params["weight_0"])
 
@@ -270,8 +270,8 @@ def test_the_share_of_states_in_the_fisher_matrix_changes_the_step():
 @pytest.mark.gpu
 def test_an_iteration_on_the_gpu_agrees_with_the_cpu(monkeypatch):
     def sample(distribution: DiagonalGaussian, _: torch.Generator) -> Tensor:
-        drawn = torch.randn(distribution.mean.shape, generator=noise)
-        return distribution.mean + drawn.to(distribution.mean) * distribution.log_std.exp()
+        sampled = torch.randn(distribution.mean.shape, generator=noise)
+        return distribution.mean + sampled.to(distribution.mean) * distribution.log_std.exp()
 
     monkeypatch.setattr(DiagonalGaussian, "sample", sample)  # the same numbers on both devices
     learners, seen = [], []
@@ -309,7 +309,7 @@ def test_the_checkpoint_of_another_family_is_rejected(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("given", "resolved"), [(None, 4.0), (2.0, 2.0)])
-def test_the_action_divisor_is_the_variants_unless_it_is_given(tmp_path: Path, given, resolved):
+def test_the_default_action_divisor_is_the_one_of_the_variant(tmp_path: Path, given, resolved):
     scaled = Navigation2D("maml17")
     scaled.action_scale = 4.0
     learner, plain = agent(family=scaled, action_divisor=given), agent(action_divisor=1.0)
@@ -340,7 +340,7 @@ def test_a_copy_continues_bitwise(family, copied, monkeypatch):
 # The evaluator.
 
 
-def test_adapting_to_the_episodes_of_an_evaluation_is_what_its_player_does():
+def test_adapt_equals_the_adaptation_of_an_evaluation():
     learner = trained(1)
     player = learner.play(3, 4, torch.Generator().manual_seed(0))
     never = torch.zeros(3, 4, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Bayes-optimal bandit players: they earn their value, and Wang's regrets are met."""
+"""Bayes-optimal bandit agents: their returns equal their value and the regrets of Wang et al."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from metarl.rollouts.trials import collect_trials
 
 
 @pytest.mark.parametrize(("variant", "value"), [("n10-k5", 6.660), ("n10-k10", 6.714)])
-def test_ten_pulls_earn_the_exact_optimum(variant, value):
+def test_ten_pulls_have_the_exact_optimal_return(variant, value):
     family = make_family(f"Bandit:{variant}")
     agent = IndependentOptimum(family)
     assert agent.value == pytest.approx(value, abs=5e-4)
@@ -24,7 +24,7 @@ def test_ten_pulls_earn_the_exact_optimum(variant, value):
     assert abs(mean - value) <= 3 * error
 
 
-def test_the_optimum_earns_more_than_every_rule_on_the_same_tasks():
+def test_the_optimum_has_a_higher_return_than_every_rule_on_the_same_tasks():
     family = make_family("Bandit:n10-k5")
     best = play(IndependentOptimum(family), family, 20_000).rewards.sum(-1)
     for rule in (Greedy, ThompsonSampling):
@@ -36,19 +36,19 @@ def test_mirrored_arms_are_judged_by_both():
     agent = MirroredOptimum(make_family("DependentBandit:uniform"))
     assert arms_after(agent, [(0, 1.0)]).tolist() == [0]
     assert arms_after(agent, [(0, 0.0)]).tolist() == [1]
-    # a failure of arm 1 speaks for arm 0 as a success of arm 0 does
+    # a failure of arm 1 is the same evidence as a success of arm 0
     assert arms_after(agent, [(0, 1.0), (1, 1.0), (1, 1.0)]).tolist() == [1]
     assert arms_after(agent, [(0, 0.0), (1, 0.0), (1, 0.0)]).tolist() == [0]
 
 
-def test_mirrored_arms_alike_in_evidence_are_pulled_as_often():
+def test_mirrored_arms_with_equal_evidence_are_pulled_equally_often():
     agent = MirroredOptimum(make_family("DependentBandit:easy"))
     arms = arms_after(agent, [(0, 1.0), (1, 1.0)], copies=4000)
     assert abs(float(arms.float().mean()) - 0.5) < 0.04
 
 
 def regret(agent, family, num_tasks: int) -> tuple[float, float]:
-    """Expected loss of 100 pulls, the noise of the rewards left out, and its standard error."""
+    """Expected regret of 100 pulls, without the noise of the rewards, and its standard error."""
     tasks = torch.from_numpy(family.sample_tasks(num_tasks, split="test", seed=4))
     chances = family.prepare(tasks)
     arms = play(agent, family, num_tasks, seed=4).actions[:, 0]
@@ -67,7 +67,7 @@ WANG = {
 
 @pytest.mark.parametrize("column", range(4))
 @pytest.mark.parametrize("variant", WANG)
-def test_regrets_of_two_arms_are_those_computed(variant, column):
+def test_regrets_of_two_arms_equal_the_computed_ones(variant, column):
     family = make_family(f"DependentBandit:{variant}")
     agent = (
         lambda: bayes_optimal(family),
@@ -85,7 +85,7 @@ def test_the_optimum_of_two_independent_arms_has_the_regret_exactly():
     assert 200 / 3 - value == pytest.approx(1.748, abs=5e-4)
 
 
-def test_eleven_arms_are_solved_with_one_look():
+def test_eleven_arms_are_solved_with_one_informative_pull():
     family = make_family("ElevenArmBandit:wang16")
     tasks = torch.arange(10, dtype=torch.float64).unsqueeze(-1).numpy()
     env = family.make_batch(tasks, num_envs=2)

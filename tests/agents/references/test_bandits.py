@@ -44,14 +44,14 @@ def test_pulls_are_counted_for_the_arm_that_was_pulled():
     assert arms_after(Greedy(BANDIT), [(0, 0.0)]).tolist() == [1]
 
 
-def test_greedy_takes_the_first_of_equals_or_any():
+def test_greedy_breaks_ties_by_order_or_at_random():
     # arm 0: mean 2 / 4; arm 1: fresh
     assert Greedy(PAIR).choose(counts([1, 0], [1, 0]), generator()).item() == 0
     often = frequencies(Greedy(PAIR, random_ties=True), [1, 0], [1, 0])
     assert often[0] == pytest.approx(0.5, abs=0.02)
 
 
-def test_epsilon_greedy_explores_as_often_as_it_should():
+def test_epsilon_greedy_explores_with_probability_epsilon():
     often = frequencies(EpsilonGreedy(BANDIT, epsilon=0.3), [0, 0, 2, 0, 0], [1, 1, 0, 1, 1])
     assert often == pytest.approx([0.06, 0.06, 0.76, 0.06, 0.06], abs=0.01)
     always = frequencies(EpsilonGreedy(BANDIT, epsilon=0.0), [0, 0, 2, 0, 0], [1, 1, 0, 1, 1])
@@ -72,7 +72,7 @@ def test_ucb1_of_auer_pulls_every_arm_once_first():
     assert trials.actions[:, 0, :5].tolist() == [[0, 1, 2, 3, 4]] * 20
 
 
-def test_thompson_sampling_pulls_an_arm_as_often_as_it_is_the_best():
+def test_thompson_sampling_pulls_an_arm_with_the_probability_that_it_is_best():
     # P(p_1 > p_2) for Beta(2, 1) against Beta(1, 1) is ∫ 2p · p dp = 2/3
     often = frequencies(ThompsonSampling(PAIR), [1, 0], [0, 0])
     assert often[0] == pytest.approx(2 / 3, abs=0.02)
@@ -86,8 +86,8 @@ def test_one_sample_of_the_optimistic_variant_is_thompson_sampling():
     assert often[0] == pytest.approx(1 / 6, abs=0.02)
 
 
-def test_the_likeliest_of_many_samples_is_near_the_mode():
-    # the mode of Beta(4, 3) is .6, that of Beta(2, 2) is .5
+def test_the_most_likely_of_many_samples_is_near_the_mode():
+    # the modes of Beta(4, 3) and Beta(2, 2) are .6 and .5
     few, many = (
         frequencies(OptimisticThompsonSampling(PAIR, num_samples=m), [3, 1], [2, 1], 4000)[0]
         for m in (1, 200)
@@ -96,12 +96,12 @@ def test_the_likeliest_of_many_samples_is_near_the_mode():
     assert many > 0.85
 
 
-def test_flat_beliefs_leave_the_likeliest_sample_to_chance():
+def test_with_flat_beliefs_the_most_likely_sample_is_random():
     often = frequencies(OptimisticThompsonSampling(PAIR, num_samples=7), [0, 0], [0, 0])
     assert often[0] == pytest.approx(0.5, abs=0.02)
 
 
-def test_the_discounted_index_prefers_what_it_can_learn_from():
+def test_the_discounted_index_prefers_uncertain_arms():
     # Beta(2, 2) has index .6346 at γ = .9, Beta(1, 1) .7029, Beta(3, 1) .8452
     gittins = Gittins(PAIR, discount=0.9)
     assert gittins.choose(counts([1, 0], [1, 0]), generator()).item() == 1
@@ -112,7 +112,7 @@ def test_the_discounted_index_prefers_what_it_can_learn_from():
 
 def test_the_finite_index_is_greedy_at_the_last_pull():
     finite = FiniteHorizonGittins(BANDIT)
-    # arm 0: mean 4/7 of five; the fresh ones: ½, but they may turn out well
+    # arm 0: mean 4/7 after five pulls; untried arms: mean ½, but worth exploring
     early, late = counts([3, 0, 0, 0, 0], [2, 0, 0, 0, 0]), counts([3, 0, 0, 0, 0], [2, 0, 0, 0, 4])
     assert (early.total, late.total) == (5, 9)
     assert finite.choose(early, generator()).item() == 1
@@ -132,9 +132,9 @@ def play_tasks(agent, tasks):
 
 
 @pytest.mark.parametrize("kind", [Greedy, UCB1, Gittins, FiniteHorizonGittins])
-def test_each_environment_is_played_as_if_alone(kind):
+def test_each_environment_is_independent_of_the_others(kind):
     tasks = BANDIT.sample_tasks(3, seed=0)
-    # arms that pay always or never, so that chance is the same alone
+    # arms that always or never give reward, so rewards do not depend on the random stream
     sure = (tasks > 0.6).astype(float)
     together = play_tasks(kind(BANDIT), sure)
     for row in range(3):
@@ -167,7 +167,7 @@ TABLE = [
     for rule, published in zip(RULES, row, strict=True)
 ]
 # Of the source's grid 0, .1, …, 1 the best: none for 10 and 100 pulls, where its column is that of
-# greedy but for noise (6.41 with .1 and five arms, 20,000 tasks), and .1 for 500 pulls (388, 410
+# greedy up to noise (6.41 with .1 and five arms, 20,000 tasks), and .1 for 500 pulls (388, 410
 # and 416; 384, 402 and 404 with 0). One ε = .02 for all is within 1.5 standard errors everywhere.
 EPSILON = {10: 0.0, 100: 0.0, 500: 0.1}
 
@@ -175,7 +175,7 @@ EPSILON = {10: 0.0, 100: 0.0, 500: 0.1}
 def require_published(variant: str, rule: str, published: float, num_tasks: int) -> None:
     family = make_family(f"Bandit:{variant}")
     tuned = {"epsilon": EPSILON[family.horizon]} if rule == "epsilon-greedy" else {}
-    if rule == "ots" and family.action_space.n == 50:  # so many draws take too long
+    if rule == "ots" and family.action_space.n == 50:  # sampling takes too long for more pulls
         num_tasks //= 5
     returns = play(RULES[rule](family, **tuned), family, num_tasks, seed=3).rewards.sum(-1)
     mean, error = mean_and_error(returns)
@@ -187,7 +187,7 @@ def require_published(variant: str, rule: str, published: float, num_tasks: int)
 @pytest.mark.parametrize(
     ("variant", "rule", "published"), [row for row in TABLE if row[0][:4] == "n10-"]
 )
-def test_ten_pulls_earn_what_is_published(variant, rule, published):
+def test_ten_pulls_have_the_published_returns(variant, rule, published):
     require_published(variant, rule, published, 2000)
 
 
@@ -195,17 +195,17 @@ def test_ten_pulls_earn_what_is_published(variant, rule, published):
 @pytest.mark.parametrize(
     ("variant", "rule", "published"), [row for row in TABLE if row[0][:4] != "n10-"]
 )
-def test_more_pulls_earn_what_is_published(variant, rule, published):
+def test_more_pulls_have_the_published_returns(variant, rule, published):
     require_published(variant, rule, published, 1000)
 
 
-def test_what_is_no_bernoulli_bandit_is_rejected():
+def test_other_families_than_bernoulli_bandits_are_rejected():
     for family_id in ("ElevenArmBandit:wang16", "TabularMDP:rl2", "Navigation2D:maml17"):
         with pytest.raises(ValueError, match=f"UCB1 needs a Bernoulli bandit, .*{family_id}"):
             UCB1(make_family(family_id))
 
 
-def test_a_trial_longer_than_told_is_rejected():
+def test_a_longer_trial_than_specified_is_rejected():
     with pytest.raises(ValueError, match="num_episodes must match the trial: greedy was"):
         play(Greedy(BANDIT), BANDIT, 2, num_episodes=2)
     assert play(Greedy(BANDIT, num_episodes=2), BANDIT, 2, num_episodes=2).num_steps == 40

@@ -29,7 +29,7 @@ MDP = make_family("TabularMDP:rl2")
 
 
 class Recorder(MDPBaseline):
-    """Keeps the beliefs it is asked to plan from; in episode i it takes action i."""
+    """Records the beliefs that it plans from; in episode i it takes action i."""
 
     title = "recorder"
 
@@ -47,7 +47,7 @@ class Recorder(MDPBaseline):
 
 
 def certain(belief: MDPPosterior, reward: float, state: int, action: int) -> MDPPosterior:
-    """A belief that is sure of one pair's mean reward, and of 0 elsewhere."""
+    """A belief that is certain of one pair's mean reward, and of 0 elsewhere."""
     means = torch.zeros_like(belief.reward_means)
     means[..., state, action] = reward
     return belief._replace(reward_means=means, reward_precisions=torch.full_like(means, 1e12))
@@ -61,7 +61,7 @@ def first_episode(copies: int = 1) -> Tensor:
     return torch.zeros(1, copies, dtype=torch.int64)
 
 
-def test_beliefs_count_what_a_trial_went_through():
+def test_beliefs_count_the_transitions_of_a_trial():
     recorder = Recorder()
     trials = play(recorder, MDP, 6, num_episodes=3)
     assert [int(e[0, 0]) for e in recorder.episodes] == [0, 1, 2]
@@ -76,7 +76,7 @@ def test_beliefs_count_what_a_trial_went_through():
                 mean = (1 + float(rewards[task, here].sum())) / (1 + n)
                 assert float(last.reward_precisions[task, 0, s, a]) == 1 + n
                 assert float(last.reward_means[task, 0, s, a]) == pytest.approx(mean, abs=1e-5)
-    # of ten steps nine lead to a state that is seen
+    # nine of ten steps lead to an observed state
     assert (last.concentrations.sum((1, 2, 3, 4)) == 500 + 2 * 9).all()
     arrivals = last.concentrations[:, 0] - 1
     for task in range(6):
@@ -84,14 +84,14 @@ def test_beliefs_count_what_a_trial_went_through():
             assert arrivals[task, states[task, t], actions[task, t], states[task, t + 1]] >= 1
 
 
-def test_plans_are_made_once_an_episode_and_followed():
+def test_a_plan_is_computed_once_per_episode_and_followed():
     recorder = Recorder()
     trials = play(recorder, MDP, 2, num_episodes=4)
     assert len(recorder.beliefs) == 4
     assert trials.actions[0, 0].view(4, 10).unique(dim=1).flatten().tolist() == [0, 1, 2, 3]
 
 
-def test_environments_whose_episodes_end_apart_keep_their_own_plan_and_time():
+def test_environments_whose_episodes_end_at_different_times_have_separate_plans():
     recorder = Recorder()
     player = recorder.play(1, 2, generator())
     nothing, never = torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.bool)
@@ -116,7 +116,7 @@ def test_the_time_within_an_episode_chooses_the_row_of_the_plan():
     assert trials.actions[0, 0].tolist() == [0, 1, 2, 3, 4] * 4
 
 
-def test_psrl_plans_for_what_it_is_sure_of():
+def test_psrl_plans_for_a_certain_belief():
     reference = PSRL(MDP)
     belief = certain(prior_belief(reference), 2.0, state=3, action=4)
     values = reference.plan(belief, first_episode(), generator())
@@ -124,7 +124,7 @@ def test_psrl_plans_for_what_it_is_sure_of():
     assert values[0, 0, 0, 3].argmax() == 4
 
 
-def test_psrl_draws_as_the_belief_spreads():
+def test_psrl_samples_spread_as_the_belief_does():
     reference = PSRL(MDP, prior=MDPPrior(reward_mean=3.0, reward_precision=4.0))
     belief = prior_belief(reference, copies=2000)
     last = reference.plan(belief, first_episode(2000), generator())[..., -1, :, :]
@@ -152,7 +152,7 @@ def test_ucrl2_widens_the_rewards_by_the_formula():
     assert float(last[2, 1]) == pytest.approx(0.5 * math.sqrt(4 * level / 9), rel=1e-3)
 
 
-def test_ucrl2_hopes_to_arrive_where_it_pays_by_the_formula():
+def test_ucrl2_is_optimistic_about_transitions_by_the_formula():
     reference = UCRL2(MDP, scaling=0.01)
     belief = certain(prior_belief(reference), 1000.0, state=7, action=0)
     belief.concentrations[..., 0] += 400  # from everywhere to state 0, seen 400 times
@@ -162,10 +162,10 @@ def test_ucrl2_hopes_to_arrive_where_it_pays_by_the_formula():
     assert float(values[-2, 1, 3]) == pytest.approx(slack / 2 * 1000, rel=0.01)
 
 
-def test_beb_pays_by_the_formula():
+def test_beb_adds_the_bonus_of_the_formula():
     reference = BEB(MDP, scaling=0.01)
     values = reference.plan(prior_belief(reference), first_episode(), generator())[0, 0]
-    # τ = 1, Σ α = 10, T = 10: 1 / 2 at the last step, 1 · 2 · .01 · 1000 / 11 more at that before
+    # τ = 1, Σ α = 10, T = 10: 1 / 2 at the last step, 2 · .01 · 1000 / 11 more at the step before
     assert float(values[-1, 0, 0]) == pytest.approx(0.5)
     assert float(values[-2, 0, 0]) == pytest.approx(0.5 + 0.5 + 20 / 11)
     assert float(values[-3, 0, 0]) == pytest.approx(1.5 + 3 * 20 / 11)
@@ -183,8 +183,8 @@ def test_greedy_planning_follows_the_data_alone():
     torch.testing.assert_close(values[0, 0], expected)
 
 
-def test_epsilon_greedy_planning_explores_as_often_as_it_should():
-    # greedy planning repeats the first action that paid; here every action pays alike at first
+def test_epsilon_greedy_planning_explores_with_probability_epsilon():
+    # greedy planning repeats the first rewarded action; here all rewards are equal at first
     plain = play(EpsilonGreedyPlanning(MDP, epsilon=1.0), MDP, 200).actions
     counts = plain.flatten().bincount(minlength=5)
     assert (counts - 400).abs().max() < 90  # 5 standard deviations
@@ -232,7 +232,7 @@ def require_published(num_episodes: int, name: str, published: float, num_tasks:
 @pytest.mark.parametrize(
     ("num_episodes", "name", "published"), [row for row in TABLE if row[0] <= 25]
 )
-def test_few_episodes_earn_what_is_published(num_episodes, name, published):
+def test_few_episodes_have_the_published_returns(num_episodes, name, published):
     require_published(num_episodes, name, published, 150 if name == "optimistic-psrl" else 600)
 
 
@@ -240,11 +240,11 @@ def test_few_episodes_earn_what_is_published(num_episodes, name, published):
 @pytest.mark.parametrize(
     ("num_episodes", "name", "published"), [row for row in TABLE if row[0] > 25]
 )
-def test_many_episodes_earn_what_is_published(num_episodes, name, published):
+def test_many_episodes_have_the_published_returns(num_episodes, name, published):
     require_published(num_episodes, name, published, 200)
 
 
-def test_the_true_prior_is_worth_much_to_those_who_plan_by_the_mean():
+def test_the_true_prior_helps_algorithms_that_plan_by_the_mean():
     num_tasks = 500
     returns = {
         name: play(reference, MDP, num_tasks, num_episodes=10).rewards.sum(-1)
@@ -261,7 +261,7 @@ def test_the_true_prior_is_worth_much_to_those_who_plan_by_the_mean():
     assert gain > 3 * error
 
 
-def test_what_is_no_tabular_process_is_rejected():
+def test_other_families_than_tabular_mdps_are_rejected():
     for family_id in ("Bandit:n10-k5", "GridNavigation:varibad", "Navigation2D:maml17"):
         with pytest.raises(ValueError, match=f"UCRL2 needs a tabular .*, .*{family_id}"):
             UCRL2(make_family(family_id))

@@ -15,11 +15,11 @@ from rl2_agents import (
     SMALL,
     agent,
     cases,
-    chance,
     equal,
     everything,
     history,
     lived,
+    make_generator,
     shaken,
     stepwise,
     variants,
@@ -53,8 +53,8 @@ def phases(monkeypatch) -> list[Trials]:
 
 
 @cases
-def test_the_policy_that_learns_is_the_one_that_acted(phases, family, settings):
-    """Log-probabilities of the training path are those of the acting path, ends out of step."""
+def test_the_training_path_equals_the_acting_path(phases, family, settings):
+    """Both paths give the same log-probabilities, with episodes that end at different times."""
     learner = agent(family=family, **settings).learn(2)
     trials = lived(shaken(learner))
     tasks = family.sample_tasks(4, seed=7)
@@ -73,7 +73,9 @@ def test_the_policy_that_learns_is_the_one_that_acted(phases, family, settings):
 
 
 @cases
-def test_an_iteration_moves_the_policy_and_its_metrics_are_of_its_trials(phases, family, settings):
+def test_an_iteration_changes_the_policy_and_its_metrics_describe_its_trials(
+    phases, family, settings
+):
     learner = agent(family=family, **settings)
     before = everything(learner)
     metrics = learner.iterate()
@@ -91,7 +93,7 @@ def test_an_iteration_moves_the_policy_and_its_metrics_are_of_its_trials(phases,
 
 
 @cases
-def test_a_run_that_was_saved_and_loaded_goes_on_as_if_never_stopped(tmp_path, family, settings):
+def test_a_run_that_was_saved_and_loaded_continues_as_if_never_stopped(tmp_path, family, settings):
     straight, stopped = (agent(family=family, seed=3, **settings) for _ in range(2))
     expected = history(straight, 6)
     seen = history(stopped, 3)
@@ -111,17 +113,17 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
     assert equal(everything(first), everything(again))
 
 
-def test_every_iteration_draws_tasks_and_noise_of_its_own(phases, monkeypatch):
-    drawn = []
+def test_every_iteration_samples_different_tasks_and_noise(phases, monkeypatch):
+    sampled = []
     sample = ROBOT.sample_tasks
 
     def remember(*arguments: Any, **settings: Any) -> Any:
-        drawn.append(sample(*arguments, **settings))
-        return drawn[-1]
+        sampled.append(sample(*arguments, **settings))
+        return sampled[-1]
 
     monkeypatch.setattr(ROBOT, "sample_tasks", remember)
     agent(family=ROBOT).learn(2)
-    assert not np.array_equal(*drawn)
+    assert not np.array_equal(*sampled)
     first, second = (trials.actions[:, :, 0] for trials in phases)
     assert (first - second).abs().min() > 0
 
@@ -139,30 +141,30 @@ def test_a_callback_sees_each_iteration_and_may_end_training():
     assert seen == [1, 2]
 
 
-class Spoilt(Lock):
-    """What it pays in its second batch of steps is not a number."""
+class Spoiled(Lock):
+    """Its rewards are NaN in the second batch of steps."""
 
-    spoilt = False
+    spoiled = False
 
     def transition(self, states: Tensor, *others: Any) -> Any:
         made = super().transition(states, *others)
-        if self.spoilt:
+        if self.spoiled:
             made.rewards[1] = torch.nan
         return made
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "trpo"}], ids=["ppo", "trpo"])
 def test_a_reward_that_is_not_finite_stops_training_and_leaves_the_agent(settings):
-    learner, untroubled = (agent(family=Spoilt(), **settings) for _ in range(2))
+    learner, untroubled = (agent(family=Spoiled(), **settings) for _ in range(2))
     learner.learn(1)
     before = everything(learner)
-    learner.family.spoilt = True
+    learner.family.spoiled = True
     message = r"iteration 2: rewards must be finite, got nan from task 1.*; task 1 is \[\d"
     with pytest.raises(FloatingPointError, match=message):
         learner.learn(1)
     assert equal(everything(learner), before)
     assert learner.num_iterations == 1
-    learner.family.spoilt = False
+    learner.family.spoiled = False
     assert [*history(learner, 2)] == history(untroubled, 3)[1:]
     assert equal(everything(learner), everything(untroubled))
 
@@ -207,9 +209,9 @@ def test_environments_are_kept_until_the_agent_is_closed(monkeypatch):
 # Normalising and annealing.
 
 
-def test_statistics_are_those_of_the_iterations_before(phases):
+def test_statistics_are_from_earlier_iterations(phases):
     learner = agent(normalize_observations=True, family=ROBOT)
-    inputs = torch.randn(4, 6, generator=chance())
+    inputs = torch.randn(4, 6, generator=make_generator())
     torch.testing.assert_close(learner._normalizer.normalized(inputs), inputs)  # nothing seen yet
     learner.learn(2)
     seen = torch.cat([learner.inputs.encode_trials(t)[t.mask] for t in phases]).double().numpy()
@@ -222,7 +224,7 @@ def test_statistics_are_those_of_the_iterations_before(phases):
     assert torch.equal(shown[:, [2, 3, 5]], inputs[:, [2, 3, 5]])
 
 
-def test_rewards_are_learnt_from_in_units_of_the_deviation_of_returns(phases):
+def test_rewards_are_divided_by_the_standard_deviation_of_returns(phases):
     learner = agent(gamma=0.9, normalize_rewards=True)
     learner.learn(2)
     returns = []
@@ -237,7 +239,7 @@ def test_rewards_are_learnt_from_in_units_of_the_deviation_of_returns(phases):
 
 
 def pulled(*, num_trials: int = 4000, **settings: Any) -> tuple[RL2, Trials]:
-    """An agent of bandits that learns from what is summed up to the end, and trials of it."""
+    """An agent on bandits that learns from undiscounted returns, and trials of it."""
     learner = shaken(
         agent(
             family=Bandit("n10-k5"), gamma=1.0, gae_lambda=1.0, num_episodes=1,
@@ -247,7 +249,7 @@ def pulled(*, num_trials: int = 4000, **settings: Any) -> tuple[RL2, Trials]:
     return learner, lived(learner, num_tasks=num_trials)
 
 
-def test_means_of_rewards_are_learnt_from_if_wanted():
+def test_training_uses_expected_rewards_if_requested():
     for wanted in (True, False):
         learner, trials = pulled(num_trials=3, use_expected_rewards=wanted)
         batch = learner._process(trials, learner.family.sample_tasks(3, seed=7), learner.config)[0]
@@ -257,7 +259,7 @@ def test_means_of_rewards_are_learnt_from_if_wanted():
         torch.testing.assert_close(batch.returns, sums, rtol=1e-4, atol=1e-5)
 
 
-def test_means_of_rewards_give_the_same_gradient_on_average_with_less_noise():
+def test_expected_rewards_give_the_same_mean_gradient_with_less_noise():
     """Σ_t ∇ log π(a_t) R_t by a shift of all logits: means agree, deviations do not."""
     learner, trials = pulled()
     inputs = learner._policy_inputs(
@@ -269,14 +271,14 @@ def test_means_of_rewards_give_the_same_gradient_on_average_with_less_noise():
     chosen = trials.actions.flatten(0, 1).T
     scores = torch.nn.functional.one_hot(chosen, 5) - logits.softmax(-1)  # [T, B, arms]
     products = {}
-    for name, rewards in (("drawn", trials.rewards), ("means", trials.expected_rewards)):
+    for name, rewards in (("sampled", trials.rewards), ("means", trials.expected_rewards)):
         assert rewards is not None
         to_come = rewards.flatten(0, 1).flip(-1).cumsum(-1).flip(-1).T
         products[name] = (scores * (to_come - to_come.mean(1, keepdim=True)).unsqueeze(-1)).sum(0)
-    difference = products["drawn"] - products["means"]
+    difference = products["sampled"] - products["means"]
     error = difference.std(0) / 4000**0.5
     assert (difference.mean(0).abs() < 4 * error).all()
-    assert (products["means"].var(0) < 0.9 * products["drawn"].var(0)).all()
+    assert (products["means"].var(0) < 0.9 * products["sampled"].var(0)).all()
 
 
 def test_expected_rewards_need_a_family_that_provides_them():
@@ -285,7 +287,7 @@ def test_expected_rewards_need_a_family_that_provides_them():
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "trpo"}, {"memory": "transformer"}])
-def test_what_comes_after_a_trials_end_may_be_anything(settings, monkeypatch):
+def test_values_after_the_end_of_a_trial_are_ignored(settings, monkeypatch):
     step = TensorBatch.step
     over: dict[int, Tensor] = {}
 
@@ -300,16 +302,16 @@ def test_what_comes_after_a_trials_end_may_be_anything(settings, monkeypatch):
 
     monkeypatch.setattr(TensorBatch, "step", broken)
     metrics = agent(num_episodes=2, **settings).iterate()
-    assert any(bool((ends > 2).any()) for ends in over.values())  # some did wait
+    assert any(bool((ends > 2).any()) for ends in over.values())  # some trials did wait
     assert all(math.isfinite(value) for value in metrics.values())
 
 
-def test_a_number_of_iterations_that_is_none_is_rejected():
+def test_an_invalid_number_of_iterations_is_rejected():
     with pytest.raises(ValueError, match="num_iterations must be 0 or more, got -1"):
         agent().learn(-1)
 
 
-def test_training_discounts_as_far_as_annealed(monkeypatch):
+def test_training_uses_the_annealed_discount(monkeypatch):
     seen = []
 
     def spy(trials, rewards, values, gamma, lam):
@@ -322,7 +324,7 @@ def test_training_discounts_as_far_as_annealed(monkeypatch):
 
 
 @pytest.mark.parametrize("sees", [False, True])
-def test_the_critic_sees_the_time_and_if_privileged_the_task(sees):
+def test_the_critic_observes_the_time_and_if_privileged_the_task(sees):
     learner = agent(privileged_critic=sees)
     trials, tasks = lived(learner), LOCK.sample_tasks(4, seed=7)
     batch = learner._process(trials, tasks, learner.config)[0]
@@ -339,7 +341,7 @@ def test_the_critic_sees_the_time_and_if_privileged_the_task(sees):
 
 
 def test_an_error_in_the_middle_of_an_update_leaves_the_agent_as_it_was(monkeypatch):
-    """The third minibatch of the second iteration finds no memory."""
+    """The third minibatch of the second iteration runs out of memory."""
     learner = agent(num_minibatches=2, num_epochs=2).learn(1)
     before = everything(learner)
     steps, take = [], torch.optim.Adam.step
@@ -378,15 +380,15 @@ def interrupted(_: Trials) -> int:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.gpu
 @variants
-def test_the_gpu_acts_as_the_cpu_does_and_trains(settings, monkeypatch):
+def test_an_agent_acts_the_same_on_the_gpu_and_trains_there(settings, monkeypatch):
     def sample(distribution: Categorical, _: torch.Generator) -> Tensor:
-        drawn = torch.rand(distribution.logits.shape, generator=noise).to(distribution.logits)
-        return (-torch.log1p(-drawn) / distribution.logits.exp()).argmin(-1)
+        sampled = torch.rand(distribution.logits.shape, generator=noise).to(distribution.logits)
+        return (-torch.log1p(-sampled) / distribution.logits.exp()).argmin(-1)
 
     monkeypatch.setattr(Categorical, "sample", sample)  # the same numbers on both devices
     seen = []
     for device in ("cpu", "cuda"):
-        noise = chance()
+        noise = make_generator()
         learner = RL2(LOCK, RL2Config(**{**SMALL, **settings}), device=device)
         seen.append(learner.iterate())
         assert learner.iterate()["time/env_steps"] == learner.num_env_steps

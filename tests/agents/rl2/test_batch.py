@@ -1,4 +1,4 @@
-"""Trials as data: advantages across episodes, forgetting, tasks as numbers."""
+"""Training batches of trials: advantages across episodes, rows, cleared memories."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ def by_definition(whole: Trials, lam: float) -> Tensor:
 
 
 @pytest.mark.parametrize("lam", [0.0, LAMBDA, 1.0])
-def test_advantages_are_those_of_the_definition_across_the_trial(lam):
+def test_advantages_follow_their_definition_across_the_trial(lam):
     whole = trials()
     mask = time_first(whole.mask)
     got = advantages(whole, lam=lam)
     torch.testing.assert_close(got[mask], by_definition(whole, lam)[mask], rtol=0, atol=1e-12)
 
 
-def test_the_end_of_an_episode_cuts_nothing():
+def test_advantages_continue_across_episode_ends():
     assert torch.equal(advantages(trials()), advantages(trials(inner_ends=False)))
 
 
-def test_what_comes_after_the_trial_does_not_count():
+def test_steps_after_the_trial_do_not_count():
     whole, values = trials(), VALUES.clone()
     mask = time_first(whole.mask)
     values[~mask] = 1e6
@@ -91,7 +91,7 @@ def test_with_lambda_one_advantages_are_returns_of_the_trial_minus_values():
     torch.testing.assert_close(got[mask], (returns - VALUES)[mask], rtol=0, atol=1e-12)
 
 
-def test_each_trial_keeps_its_advantages_whatever_the_others_do():
+def test_the_advantages_of_a_trial_do_not_depend_on_other_trials():
     whole, other = trials(), trials()
     other.rewards[1, 2] += 5
     other.mask[1, 2, 3:] = True
@@ -128,7 +128,7 @@ def batch() -> TrialBatch:
     )
 
 
-def test_rows_are_whole_trials_in_the_order_asked_for():
+def test_rows_are_whole_trials_in_the_given_order():
     whole = batch()
     rows = torch.tensor([4, 0])
     some = whole.rows(rows)
@@ -138,7 +138,7 @@ def test_rows_are_whole_trials_in_the_order_asked_for():
     assert some.old is whole.old
 
 
-def test_where_the_memory_is_cleared_goes_with_the_rows():
+def test_the_mask_of_cleared_memories_is_indexed_with_the_rows():
     cleared = batch().mask
     whole = replace(batch(), cleared=cleared)
     assert torch.equal(whole.rows(torch.tensor([3])).cleared, cleared[:, 3:4])
@@ -147,7 +147,7 @@ def test_where_the_memory_is_cleared_goes_with_the_rows():
 # Forgetting.
 
 
-def test_what_is_forgotten_is_all_but_the_observation():
+def test_a_cleared_memory_keeps_the_observation_only():
     inputs = torch.arange(1.0, 13.0).view(3, 4)
     cleared = torch.tensor([False, True, False])
     kept = forget_others(inputs, cleared, 1)

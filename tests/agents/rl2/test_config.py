@@ -1,4 +1,4 @@
-"""Settings of RL²: every range, and what does not go together."""
+"""Settings of RL²: every range, and invalid combinations."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_settings_out_of_range_are_rejected(name, value, message):
         ),
     ],
 )
-def test_settings_that_do_not_go_together_are_rejected(settings, message):
+def test_invalid_combinations_of_settings_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         RL2Config(**settings)
 
@@ -117,16 +117,16 @@ def test_every_setting_with_a_range_is_checked():
 
 def test_learning_rate_and_entropy_fall_to_zero_when_annealed():
     config = RL2Config(learning_rate=1e-2, anneal_iterations=4, entropy_coefficient=0.2)
-    found = [config.at(done) for done in range(6)]
+    found = [config.at_iteration(done) for done in range(6)]
     rates = [now.learning_rate for now in found]
     assert rates == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3, 0, 0], abs=1e-9)
     entropies = [now.entropy_coefficient for now in found]
     assert entropies == pytest.approx([0.2, 0.15, 0.1, 0.05, 0, 0])
     assert {now.gamma for now in found} == {config.gamma}
-    assert RL2Config().at(100) == RL2Config()
+    assert RL2Config().at_iteration(100) == RL2Config()
 
 
-def test_the_discount_reaches_further_when_it_is_annealed():
+def test_the_annealed_discount_increases():
     config = RL2Config(gamma=0.9, final_gamma=0.999, anneal_iterations=4)
-    horizons = [1 / (1 - config.at(done).gamma) for done in range(6)]
+    horizons = [1 / (1 - config.at_iteration(done).gamma) for done in range(6)]
     assert horizons == pytest.approx([10, 10**1.5, 100, 10**2.5, 1000, 1000])

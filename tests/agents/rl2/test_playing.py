@@ -1,4 +1,4 @@
-"""RL² from outside, at play: memory across episodes, prediction, files."""
+"""RL² from outside, when acting: memory across episodes, prediction, files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rl2_agents import (
     actor_inputs,
     agent,
     cases,
-    chance,
     equal,
     everything,
     few,
     history,
     lived,
+    make_generator,
     shaken,
     stepwise,
     variants,
@@ -42,7 +42,7 @@ from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 
 
 @variants
-def test_the_memory_lasts_over_the_ends_of_episodes_unless_it_is_cleared(settings):
+def test_the_memory_persists_across_episodes_unless_it_is_cleared(settings):
     learner = shaken(agent(**settings))
     trials = lived(learner)
     altered = lived(learner)
@@ -64,7 +64,7 @@ def test_the_memory_lasts_over_the_ends_of_episodes_unless_it_is_cleared(setting
 
 
 @pytest.mark.parametrize("memory", ["gru", "lstm", "transformer"])
-def test_a_memory_cleared_at_an_episodes_end_is_that_of_a_new_trial(memory):
+def test_a_memory_cleared_at_an_episode_end_equals_one_of_a_new_trial(memory):
     learner = shaken(
         agent(clear_each_episode=True, memory=memory, normalize_observations=True).learn(1)
     )
@@ -87,7 +87,7 @@ def test_every_trial_begins_with_a_new_memory(settings):
 def test_players_do_not_share_a_memory(settings):
     learner = shaken(agent(**settings))
     alone = lived(learner, num_exploratory=0)
-    busy, other = learner.play(4, 1, chance(1)), learner.play(4, 1, chance(1))
+    busy, other = learner.play(4, 1, make_generator(1)), learner.play(4, 1, make_generator(1))
     acted = []
     for actor_input, noise in zip(actor_inputs(alone), actor_inputs(lived(learner)), strict=False):
         wanted = actor_input._replace(deterministic=torch.ones_like(actor_input.deterministic))
@@ -101,14 +101,14 @@ def test_players_do_not_share_a_memory(settings):
 
 @variants
 @pytest.mark.parametrize("family", [LOCK, GridNavigation("varibad")], ids=["lock", "grid"])
-def test_each_environment_lives_its_trial_as_if_alone(family, settings):
+def test_each_environment_is_independent_of_the_others_in_a_trial(family, settings):
     learner = shaken(agent(family=family, **settings))
     tasks = family.sample_tasks(3, seed=7)
 
     def run(rows: Any, num_envs: int) -> Trials:
         env = family.make_batch(rows, num_envs=num_envs)
-        player = learner.play(len(rows), num_envs, chance())
-        return collect_trials(env, player, chance(), num_episodes=2, num_exploratory=0)
+        player = learner.play(len(rows), num_envs, make_generator())
+        return collect_trials(env, player, make_generator(), num_episodes=2, num_exploratory=0)
 
     together = run(tasks, 2)
     for n, e in np.ndindex(3, 2):
@@ -125,10 +125,10 @@ def test_each_environment_lives_its_trial_as_if_alone(family, settings):
 
 @cases
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_predicting_with_its_state_is_playing(family, settings, deterministic):
+def test_predicting_with_the_state_equals_acting(family, settings, deterministic):
     learner = shaken(agent(family=family, **settings))
     played = lived(learner, num_exploratory=0 if deterministic else None)
-    generator, state, predicted = chance(1), None, []
+    generator, state, predicted = make_generator(1), None, []
     for actor_input in actor_inputs(played):
         actions, state = learner.predict(
             actor_input, state, deterministic=deterministic, generator=generator
@@ -139,7 +139,7 @@ def test_predicting_with_its_state_is_playing(family, settings, deterministic):
     assert torch.equal(together[played.mask], played.actions[played.mask])
 
 
-def test_a_moment_or_a_memory_that_does_not_fit_is_rejected():
+def test_inputs_or_memories_that_do_not_fit_are_rejected():
     learner = agent(family=ROBOT)
     first = next(actor_inputs(lived(learner)))
     for size in (1, 5):
@@ -158,32 +158,32 @@ def test_a_moment_or_a_memory_that_does_not_fit_is_rejected():
         other.predict(first, state)
 
 
-def test_observations_in_double_precision_are_taken():
+def test_observations_in_double_precision_are_accepted():
     learner = shaken(agent(family=ROBOT))
     first = next(actor_inputs(lived(learner)))
     double = first._replace(observations=first.observations.double())
     assert torch.equal(learner.predict(first)[0], learner.predict(double)[0])
 
 
-def test_a_player_takes_the_mode_where_it_is_wanted_only():
+def test_a_player_takes_the_mode_only_in_environments_that_request_it():
     learner = shaken(agent(family=ROBOT))
     trials = lived(learner)
     actor_input = next(actor_inputs(trials))
     wanted = torch.tensor([[True], [False], [True], [False]])
-    acted = RL2Player(learner, chance(1)).act(actor_input._replace(deterministic=wanted))
+    acted = RL2Player(learner, make_generator(1)).act(actor_input._replace(deterministic=wanted))
     mode, _ = learner.predict(actor_input)
-    drawn, _ = learner.predict(actor_input, deterministic=False, generator=chance(1))
-    assert torch.equal(acted, torch.where(wanted.unsqueeze(-1), mode, drawn))
-    assert (mode - drawn).abs().min() > 0
+    sampled, _ = learner.predict(actor_input, deterministic=False, generator=make_generator(1))
+    assert torch.equal(acted, torch.where(wanted.unsqueeze(-1), mode, sampled))
+    assert (mode - sampled).abs().min() > 0
 
 
-def test_drawing_without_a_generator_is_rejected():
+def test_sampling_without_a_generator_is_rejected():
     actor_input = next(actor_inputs(lived(agent())))
     with pytest.raises(ValueError, match=r"generator must be given .*deterministic=False"):
         agent().predict(actor_input, deterministic=False)
 
 
-def test_without_a_memory_the_observation_is_all_there_is():
+def test_without_a_memory_the_policy_observes_nothing_else():
     learner = shaken(agent(memory="none", family=ROBOT))
     assert not learner.remembers
     assert agent().remembers
@@ -193,7 +193,7 @@ def test_without_a_memory_the_observation_is_all_there_is():
 
 
 @pytest.mark.parametrize(("given", "resolved"), [(None, 10.0), (2.0, 2.0)])
-def test_the_action_divisor_is_the_variants_unless_it_is_given(tmp_path: Path, given, resolved):
+def test_the_default_action_divisor_is_the_one_of_the_variant(tmp_path: Path, given, resolved):
     learner, plain = (
         agent(family=ROBOT, action_divisor=given),
         agent(family=ROBOT, action_divisor=1.0),
@@ -208,7 +208,7 @@ def test_the_action_divisor_is_the_variants_unless_it_is_given(tmp_path: Path, g
 
 
 @pytest.mark.parametrize("memory", ["gru", "none"])
-def test_the_evaluator_measures_it_episode_by_episode(memory):
+def test_the_evaluator_measures_episode_by_episode(memory):
     learner = shaken(agent(memory=memory))
     protocol = EvaluationProtocol(
         num_tasks=5, exploration_episodes=1, adaptation_steps=2, evaluation_episodes=1
@@ -249,15 +249,15 @@ def test_a_checkpoint_that_does_not_fit_its_settings_is_rejected(tmp_path: Path)
         RL2.load(tmp_path / "agent", LOCK)
 
 
-# What does not fit.
+# Invalid arguments.
 
 
-def test_heads_that_do_not_divide_the_size_are_rejected():
+def test_a_number_of_heads_that_does_not_divide_the_size_is_rejected():
     with pytest.raises(ValueError, match="num_heads must divide the size 8 of the memory, got 3"):
         agent(memory="transformer", num_heads=3)
 
 
-def test_more_episodes_than_a_transformer_was_made_for_are_rejected():
+def test_trials_longer_than_the_transformer_supports_are_rejected():
     learner = agent(memory="transformer", family=make_family("GridNavigation:varibad"))
     with pytest.raises(ValueError, match=r"trial must have at most 30 steps.* got 31"):
         lived(learner, num_episodes=3)
@@ -289,7 +289,7 @@ def as_episodes(trials: Trials, number: int, horizon: int) -> Episodes:
 
 
 @cases
-def test_adapting_to_recorded_episodes_is_acting_in_them(family, settings):
+def test_adapting_to_recorded_episodes_equals_acting_in_them(family, settings):
     """Deterministic third episodes, after two that were recorded from the evaluator's player."""
     learner = shaken(agent(family=family, **(settings | {"num_episodes": 3})))
     played = lived(learner, num_exploratory=2)
@@ -319,7 +319,7 @@ def test_adapting_to_recorded_episodes_is_acting_in_them(family, settings):
         )
 
 
-def test_what_was_recorded_changes_the_actions_and_states_can_be_used_again():
+def test_recorded_data_change_the_actions_and_states_can_be_reused():
     learner = shaken(agent(family=ROBOT))
     played = lived(learner)
     state = learner.adapt(as_episodes(played, 0, ROBOT.horizon))

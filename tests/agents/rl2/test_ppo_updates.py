@@ -15,8 +15,8 @@ from rl2_batches import (
     STEPS,
     at_present,
     batch_for,
-    chance,
-    learner,
+    make_generator,
+    make_learner,
     randn,
 )
 from torch import Tensor
@@ -34,13 +34,13 @@ from metarl.rl.trial_policies import TrialPolicy
 # PPO.
 
 
-def ppo_loss(who: Learner, batch: TrialBatch, params: dict[str, Tensor]) -> Tensor:
-    """PPO's loss, trial by trial and step by step as the papers write it."""
-    config, total = who.config, torch.zeros((), dtype=torch.float64)
-    start = who.policy.start(params, BATCH)
-    new, features, _ = who.policy.sequence(params, batch.inputs, start, batch.cleared)
+def ppo_loss(learner: Learner, batch: TrialBatch, params: dict[str, Tensor]) -> Tensor:
+    """PPO's loss, trial by trial and step by step as in the papers."""
+    config, total = learner.config, torch.zeros((), dtype=torch.float64)
+    start = learner.policy.start(params, BATCH)
+    new, features, _ = learner.policy.sequence(params, batch.inputs, start, batch.cleared)
     given = {"tasks": batch.tasks, "cleared": batch.cleared}
-    values = who.policy.values(params, batch.inputs, features, batch.trial_progress, **given)
+    values = learner.policy.values(params, batch.inputs, features, batch.trial_progress, **given)
     log_probs, entropies = new.log_prob(batch.actions), new.entropy()
     for t, b in batch.mask.nonzero().tolist():
         ratio = math.e ** (log_probs[t, b] - batch.log_probs[t, b])
@@ -60,13 +60,13 @@ def ppo_loss(who: Learner, batch: TrialBatch, params: dict[str, Tensor]) -> Tens
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("value_clip", [None, 0.1])
-def test_the_ppo_gradient_is_that_of_the_loss(memory, space, value_clip):
-    who = learner(memory, space, value_clip=value_clip, value_coefficient=0.7, clip=0.02)
-    batch = batch_for(who, cleared=True, moved=0.05)
-    gradients, terms = _ppo_gradient(who, batch)
-    loss = ppo_loss(who, batch, who.params)
-    expected = torch.autograd.grad(loss, list(who.params.values()))
-    for (name, p), wanted in zip(who.params.items(), expected, strict=True):
+def test_the_ppo_gradient_equals_autograd_of_the_loss(memory, space, value_clip):
+    learner = make_learner(memory, space, value_clip=value_clip, value_coefficient=0.7, clip=0.02)
+    batch = batch_for(learner, cleared=True, moved=0.05)
+    gradients, terms = _ppo_gradient(learner, batch)
+    loss = ppo_loss(learner, batch, learner.params)
+    expected = torch.autograd.grad(loss, list(learner.params.values()))
+    for (name, p), wanted in zip(learner.params.items(), expected, strict=True):
         torch.testing.assert_close(gradients[name], wanted, rtol=0, atol=1e-12, msg=name)
         assert wanted.shape == p.shape
     total = terms["policy_loss"] + 0.7 * terms["value_loss"] - 0.01 * terms["entropy_nats"]
@@ -75,28 +75,30 @@ def test_the_ppo_gradient_is_that_of_the_loss(memory, space, value_clip):
 
 
 def test_the_ppo_gradient_agrees_with_finite_differences_of_the_loss():
-    who = learner(value_clip=0.1, clip=0.1)
-    batch = batch_for(who, cleared=True)
-    gradients, _ = _ppo_gradient(who, batch)
+    learner = make_learner(value_clip=0.1, clip=0.1)
+    batch = batch_for(learner, cleared=True)
+    gradients, _ = _ppo_gradient(learner, batch)
     for seed in range(3):
-        along = {k: randn(*p.shape, seed=20 + seed) for k, p in who.params.items()}
+        along = {k: randn(*p.shape, seed=20 + seed) for k, p in learner.params.items()}
         slope = sum(float((gradients[k] * along[k]).sum()) for k in along)
         ahead, behind = (
-            ppo_loss(who, batch, {k: p.detach() + h * along[k] for k, p in who.params.items()})
+            ppo_loss(
+                learner, batch, {k: p.detach() + h * along[k] for k, p in learner.params.items()}
+            )
             for h in (1e-6, -1e-6)
         )
         assert float(ahead - behind) / 2e-6 == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
-def test_what_does_not_count_has_no_part_in_the_gradient():
-    who = learner()
-    batch = batch_for(who)
-    gradients, _ = _ppo_gradient(who, batch)
+def test_masked_steps_do_not_affect_the_gradient():
+    learner = make_learner()
+    batch = batch_for(learner)
+    gradients, _ = _ppo_gradient(learner, batch)
     changed = {
         name: torch.where(batch.mask, getattr(batch, name), 50.0)
         for name in ("advantages", "returns", "values", "log_probs")
     }
-    other, _ = _ppo_gradient(who, replace(batch, **changed))
+    other, _ = _ppo_gradient(learner, replace(batch, **changed))
     for name, gradient in gradients.items():
         assert torch.equal(gradient, other[name]), name
 
@@ -159,7 +161,7 @@ def test_valid_steps_become_trials_of_one_step():
 @pytest.mark.parametrize("memory", ["gru", "lstm", "none"])
 @pytest.mark.parametrize("length", [STEPS, STEPS + 3])
 def test_chunks_as_long_as_the_trial_do_not_truncate(memory, length):
-    whole, cut = learner(memory), learner(memory, backprop_steps=length)
+    whole, cut = make_learner(memory), make_learner(memory, backprop_steps=length)
     batch = batch_for(whole, cleared=True)
     (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
     assert all(torch.equal(gradients[name], others[name]) for name in whole.params)
@@ -168,7 +170,7 @@ def test_chunks_as_long_as_the_trial_do_not_truncate(memory, length):
 
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
 def test_chunks_change_the_gradient_but_not_the_loss(memory):
-    whole, cut = learner(memory), learner(memory, backprop_steps=2)
+    whole, cut = make_learner(memory), make_learner(memory, backprop_steps=2)
     batch = batch_for(whole, cleared=True)
     (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
     for name, term in terms.items():
@@ -180,12 +182,12 @@ def test_chunks_change_the_gradient_but_not_the_loss(memory):
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
 @pytest.mark.parametrize("length", [2, 4])
 def test_no_gradient_crosses_a_cut(memory, length):
-    """What one stretch adds is what the trial gives if memories before it are constants."""
-    who = learner(memory, backprop_steps=length)
-    batch = batch_for(who)
-    gradients, _ = _ppo_gradient(who, batch)
-    plain = learner(memory)
-    total = {name: torch.zeros_like(p) for name, p in who.params.items()}
+    """The gradient of a chunk is the trial's gradient if earlier memories are constants."""
+    learner = make_learner(memory, backprop_steps=length)
+    batch = batch_for(learner)
+    gradients, _ = _ppo_gradient(learner, batch)
+    plain = make_learner(memory)
+    total = {name: torch.zeros_like(p) for name, p in learner.params.items()}
     for first in range(0, STEPS, length):
         times = slice(first, first + length)
         mask = torch.zeros_like(batch.mask)
@@ -221,9 +223,9 @@ class _FrozenBefore:
 # Whole updates by PPO.
 
 
-def test_every_pass_takes_each_trial_once_in_an_order_of_its_own():
-    who = learner(num_epochs=3, num_minibatches=2)
-    pieces = list(_minibatches(batch_for(who), who.config, chance(0)))
+def test_every_pass_takes_each_trial_once_in_a_different_order():
+    learner = make_learner(num_epochs=3, num_minibatches=2)
+    pieces = list(_minibatches(batch_for(learner), learner.config, make_generator(0)))
     assert [len(rows) for rows in pieces] == [3, 2] * 3
     orders = [torch.cat(pieces[k : k + 2]) for k in (0, 2, 4)]
     assert all(sorted(order.tolist()) == list(range(BATCH)) for order in orders)
@@ -231,12 +233,12 @@ def test_every_pass_takes_each_trial_once_in_an_order_of_its_own():
 
 
 def test_an_update_is_a_step_of_adam_for_each_minibatch():
-    who, by_hand = learner(max_gradient_norm=0.05), learner(max_gradient_norm=0.05)
-    batch = batch_for(who)
-    metrics = ppo_update(who, batch, chance(0))
+    learner, by_hand = make_learner(max_gradient_norm=0.05), make_learner(max_gradient_norm=0.05)
+    batch = batch_for(learner)
+    metrics = ppo_update(learner, batch, make_generator(0))
     params = list(by_hand.params.values())
-    reference = torch.optim.Adam(params, lr=who.config.learning_rate, eps=1e-5)
-    norms, rows_seen = [], list(_minibatches(batch, who.config, chance(0)))
+    reference = torch.optim.Adam(params, lr=learner.config.learning_rate, eps=1e-5)
+    norms, rows_seen = [], list(_minibatches(batch, learner.config, make_generator(0)))
     for rows in rows_seen:
         gradients, _ = _ppo_gradient(by_hand, batch.rows(rows))
         for name, p in by_hand.params.items():
@@ -244,21 +246,23 @@ def test_an_update_is_a_step_of_adam_for_each_minibatch():
         norms.append(float(torch.nn.utils.clip_grad_norm_(params, 0.05)))
         reference.step()
     assert len(rows_seen) == 4
-    assert min(norms) > 0.05  # each was shortened
+    assert min(norms) > 0.05  # each was clipped
     for name, p in by_hand.params.items():
-        torch.testing.assert_close(who.params[name], p, rtol=0, atol=1e-8, msg=name)
+        torch.testing.assert_close(learner.params[name], p, rtol=0, atol=1e-8, msg=name)
     assert metrics["meta/gradient_norm"] == pytest.approx(sum(norms) / 4, rel=1e-6)
 
 
-def test_updates_move_what_went_well_up_and_the_values_towards_the_returns():
-    who = learner(entropy_coefficient=0.0, learning_rate=1e-2, num_epochs=20, num_minibatches=1)
-    batch = at_present(who)
-    before = ppo_loss(who, batch, who.params).item()
-    ppo_update(who, batch, chance(0))
-    assert ppo_loss(who, batch, who.params).item() < before - 0.05
+def test_updates_raise_the_surrogate_and_move_the_values_towards_the_returns():
+    learner = make_learner(
+        entropy_coefficient=0.0, learning_rate=1e-2, num_epochs=20, num_minibatches=1
+    )
+    batch = at_present(learner)
+    before = ppo_loss(learner, batch, learner.params).item()
+    ppo_update(learner, batch, make_generator(0))
+    assert ppo_loss(learner, batch, learner.params).item() < before - 0.05
 
 
-def test_only_long_gradients_are_clipped():
+def test_only_large_gradients_are_clipped():
     gradients = {"a": torch.tensor([3.0]), "b": torch.tensor([0.0, -4.0])}
     assert float(_clip_grad_norm(gradients, 10.0)) == pytest.approx(5)
     assert gradients["a"].tolist() == [3]
@@ -268,9 +272,9 @@ def test_only_long_gradients_are_clipped():
 
 
 def test_parameters_that_are_not_finite_stop_an_update():
-    who = learner()
-    batch = batch_for(who)
+    learner = make_learner()
+    batch = batch_for(learner)
     batch.advantages[0, 0] = math.nan
     message = "parameter .* must be finite; try a smaller learning_rate, or normalize_rewards"
     with pytest.raises(FloatingPointError, match=message):
-        ppo_update(who, batch, chance(0))
+        ppo_update(learner, batch, make_generator(0))

@@ -1,4 +1,4 @@
-"""Tasks as numbers for a network: their units, and mean 0 and deviation 1 over training tasks."""
+"""Encoded tasks: their units, and mean 0 and deviation 1 over training tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BOX = spaces.Box(np.array([-2.0, 0.0, 3.0]), np.array([2.0, 10.0, 3.0]), dtype=n
     ],
     ids=["box", "discrete", "multi-discrete", "discrete from 4", "multi-discrete from 1 and 5"],
 )
-def test_tasks_become_numbers_of_the_size_of_one(space, tasks, numbers):
+def test_tasks_are_encoded_as_numbers_of_magnitude_one(space, tasks, numbers):
     got = encode_tasks(space, np.array(tasks, dtype=np.float64))
     assert got.dtype == torch.float32
     assert got.tolist() == numbers
@@ -50,7 +50,7 @@ def test_the_sample_depends_on_the_seed_alone():
     assert not torch.equal(first, other)
 
 
-def test_tasks_that_training_never_saw_stay_near():
+def test_unseen_tasks_have_encodings_of_the_same_magnitude():
     family = DarkRoom("dpt")
     rows = TaskEncoder(family, seed=0, device=CPU)(family.sample_tasks(50, split="test", seed=1))
     assert rows.abs().max() <= 10

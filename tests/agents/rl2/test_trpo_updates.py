@@ -7,34 +7,43 @@ from typing import Any
 
 import pytest
 import torch
-from rl2_batches import BATCH, MEMORIES, SPACES, at_present, chance, copied, learner, randn
+from rl2_batches import (
+    BATCH,
+    MEMORIES,
+    SPACES,
+    at_present,
+    copied,
+    make_generator,
+    make_learner,
+    randn,
+)
 from torch import Tensor
 
 from metarl.agents.rl2.updates import Learner, _fisher_product, trpo_update
 from metarl.parameters import flatten, unflatten
 
 
-def trpo_learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Learner:
-    return learner(memory, space, optimizer="trpo", **settings)
+def make_trpo_learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Learner:
+    return make_learner(memory, space, optimizer="trpo", **settings)
 
 
-def of_policy(who: Learner) -> dict[str, Tensor]:
-    return {name: p for name, p in who.params.items() if name.startswith("policy.")}
+def of_policy(learner: Learner) -> dict[str, Tensor]:
+    return {name: p for name, p in learner.params.items() if name.startswith("policy.")}
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("space", SPACES)
 def test_the_fisher_product_is_the_second_derivative_of_the_mean_kl(memory, space):
-    who = trpo_learner(memory, space, fisher_fraction=1.0)
-    batch, own = at_present(who, cleared=True), of_policy(who)
+    learner = make_trpo_learner(memory, space, fisher_fraction=1.0)
+    batch, own = at_present(learner, cleared=True), of_policy(learner)
 
     def mean_kl(vector: Tensor) -> Tensor:
         params = unflatten(vector, own)
-        start = who.policy.start(params, BATCH)
-        new, _, _ = who.policy.sequence(params, batch.inputs, start, batch.cleared)
+        start = learner.policy.start(params, BATCH)
+        new, _, _ = learner.policy.sequence(params, batch.inputs, start, batch.cleared)
         return new.kl_from(batch.old)[batch.mask].mean()
 
-    product = _fisher_product(who.policy, own, batch, who.config)
+    product = _fisher_product(learner.policy, own, batch, learner.config)
     point = flatten(copied(own))
     for seed in (10, 11):
         vector = randn(len(point), seed=seed)
@@ -54,25 +63,25 @@ def _second_derivative(function: Any, point: Tensor, vector: Tensor) -> Tensor:
     return (gradient(point + h * vector) - gradient(point - h * vector)) / (2 * h)
 
 
-def test_a_share_of_the_trials_gives_the_product_of_those_trials():
-    who = trpo_learner(fisher_fraction=0.5)  # 3 of 5
-    batch, own = at_present(who), of_policy(who)
+def test_a_fraction_of_the_trials_gives_the_product_of_those_trials():
+    learner = make_trpo_learner(fisher_fraction=0.5)  # 3 of 5
+    batch, own = at_present(learner), of_policy(learner)
     vector = randn(sum(p.numel() for p in own.values()), seed=10)
-    some = replace(who.config, fisher_fraction=1.0)
+    some = replace(learner.config, fisher_fraction=1.0)
     first = batch.rows(torch.arange(3))
-    expected = _fisher_product(who.policy, own, first, some)(vector)
-    got = _fisher_product(who.policy, own, batch, who.config)(vector)
+    expected = _fisher_product(learner.policy, own, first, some)(vector)
+    got = _fisher_product(learner.policy, own, batch, learner.config)(vector)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_a_trust_region_step_raises_the_surrogate_within_the_bound(space):
-    who = trpo_learner("gru", space, fisher_fraction=1.0, entropy_coefficient=0.0)
-    batch = at_present(who)
-    metrics = trpo_update(who, batch, chance(0))
-    start = who.policy.start(who.params, BATCH)
+    learner = make_trpo_learner("gru", space, fisher_fraction=1.0, entropy_coefficient=0.0)
+    batch = at_present(learner)
+    metrics = trpo_update(learner, batch, make_generator(0))
+    start = learner.policy.start(learner.params, BATCH)
     with torch.no_grad():
-        new, _, _ = who.policy.sequence(who.params, batch.inputs, start)
+        new, _, _ = learner.policy.sequence(learner.params, batch.inputs, start)
     ratios = torch.exp(new.log_prob(batch.actions) - batch.log_probs)
     gain = float(((ratios - 1) * batch.advantages)[batch.mask].mean())
     kl = float(new.kl_from(batch.old)[batch.mask].mean())
@@ -80,42 +89,42 @@ def test_a_trust_region_step_raises_the_surrogate_within_the_bound(space):
     assert gain == pytest.approx(metrics["meta/improvement"], abs=1e-10)
     assert kl == pytest.approx(metrics["meta/kl_nats"], abs=1e-10)
     assert metrics["meta/expected_improvement"] > gain > 1e-2
-    assert 0.2 * who.config.max_kl_nats < kl <= who.config.max_kl_nats
+    assert 0.2 * learner.config.max_kl_nats < kl <= learner.config.max_kl_nats
 
 
-def test_a_failed_line_search_leaves_the_policy_to_the_last_bit(monkeypatch):
+def test_a_failed_line_search_leaves_the_policy_bitwise(monkeypatch):
     def uphill(gradient: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         return 0.1 * gradient, 0.1 * gradient @ gradient
 
     monkeypatch.setattr("metarl.agents.rl2.updates.trust_region_step", uphill)
-    who = trpo_learner(line_search_steps=4)
-    before = copied(who.params)
-    metrics = trpo_update(who, at_present(who), chance(0))
+    learner = make_trpo_learner(line_search_steps=4)
+    before = copied(learner.params)
+    metrics = trpo_update(learner, at_present(learner), make_generator(0))
     assert metrics["meta/accepted"] == metrics["meta/kl_nats"] == metrics["meta/improvement"] == 0
     assert metrics["meta/line_search_steps"] == 4
-    for name, p in who.params.items():
+    for name, p in learner.params.items():
         assert torch.equal(p, before[name]) == name.startswith("policy."), name
 
 
-def test_fitting_the_values_brings_them_nearer_and_leaves_the_policy(monkeypatch):
+def test_fitting_the_values_reduces_their_error_and_leaves_the_policy(monkeypatch):
     monkeypatch.setattr(
         "metarl.agents.rl2.updates.trust_region_step",
         lambda gradient, *_, **__: (torch.zeros_like(gradient), gradient.sum() * 0),
     )
-    who = trpo_learner(num_epochs=30, learning_rate=1e-2)
-    batch, before = at_present(who), copied(who.params)
+    learner = make_trpo_learner(num_epochs=30, learning_rate=1e-2)
+    batch, before = at_present(learner), copied(learner.params)
 
     def error() -> float:
         with torch.no_grad():
-            values = who.policy.values(
-                who.params, batch.inputs, batch.inputs, batch.trial_progress, tasks=batch.tasks
+            values = learner.policy.values(
+                learner.params, batch.inputs, batch.inputs, batch.trial_progress, tasks=batch.tasks
             )
         return float((values - batch.returns)[batch.mask].square().mean())
 
     first = error()
-    trpo_update(who, batch, chance(0))
+    trpo_update(learner, batch, make_generator(0))
     assert error() < 0.7 * first
-    for name, p in who.params.items():
+    for name, p in learner.params.items():
         assert torch.equal(p, before[name]) == name.startswith("policy."), name
 
 

@@ -50,14 +50,16 @@ def walk(batch: MujocoFamilyBatch, steps: int) -> Iterator[tuple[Array, Array, T
         yield qpos, qvel, actions.view(6, 8), observations.view(6, -1)
 
 
-def test_every_control_step_is_the_one_gymnasium_takes_from_the_same_state(batch):
+def test_every_control_step_equals_gymnasiums_from_the_same_state(batch):
     reference = gymnasium.make("Ant-v5").unwrapped
     reference.reset(seed=0)
     data, in_contact = reference.data, 0
     for qpos, qvel, actions, _ in walk(batch, 40):
         for i in (0, 4):
             reference.set_state(qpos[i], qvel[i])
-            data.qacc_warmstart[:] = 0  # of the constraint solver: the batch starts it cold
+            data.qacc_warmstart[:] = (
+                0  # the constraint solver's tolerance: the batch has no warm start
+            )
             reference.step(actions[i].numpy())
             in_contact += data.ncon > 0
             np.testing.assert_allclose(batch.physics.qpos[i], data.qpos, rtol=0, atol=1e-8)
@@ -115,7 +117,7 @@ def test_every_variant_observes_what_its_source_does(family):
     }
     size = sizes[family.variant]
     if family.name == "AntGoal" and size != 125:
-        size = 113  # the torso's place too
+        size = 113  # also the torso's position
     made = family.make_batch(family.sample_tasks(1, seed=0), num_envs=2)
     observations = made.reset(generator()).view(2, -1)
     for _ in range(20):  # down to the ground
@@ -135,7 +137,7 @@ def test_every_variant_observes_what_its_source_does(family):
 
 
 def reward(family: MujocoFamily, task: list[float], end=(0.3, 0.4), way=(0.1, 0.05)) -> float:
-    """Of a control step along `way` that ends at `end`; ‖a‖² = 1.25, Σ clip(cfrc_ext)² = 2.5."""
+    """Reward of a step along `way` that ends at `end`; ‖a‖² = 1.25, Σ clip(cfrc_ext)² = 2.5."""
     qpos = np.zeros((1, 15))
     qpos[0, :2] = end
     before = qpos.copy()
@@ -158,7 +160,7 @@ COSTS = {  # 0.0005 · 2.5 and the control cost of 1.25
 
 
 @pytest.mark.parametrize("variant", AntVel.variants)
-def test_velocity_pays_one_and_a_bit_less_the_distance_from_the_target(variant):
+def test_the_velocity_reward_decreases_with_the_distance_from_the_target(variant):
     family = AntVel(variant)  # v = 0.1 m / 0.05 s = 2 m/s
     assert reward(family, [2.0]) == pytest.approx(1.05 - COSTS["small"])
     assert reward(family, [0.5]) == pytest.approx(1.05 - 1.5 - COSTS["small"])
@@ -182,7 +184,7 @@ def test_other_directions_are_angles(variant):
     assert reward(family, [7 * np.pi / 4]) == pytest.approx(np.sqrt(0.5) + rest)
 
 
-def test_the_faulty_variant_keeps_its_fault_and_warns():
+def test_the_faulty_variant_keeps_its_fault_and_has_a_warning():
     """Trap: cos and sin of ±1.0 put "forward" and "backward" at ±57°."""
     family, rest = AntDir("varibad"), 1 - COSTS["large"]
     assert reward(family, [1]) == pytest.approx(2 * np.cos(1) + np.sin(1) + rest)
@@ -193,7 +195,7 @@ def test_the_faulty_variant_keeps_its_fault_and_warns():
 
 
 @pytest.mark.parametrize("variant", AntGoal.variants)
-def test_goals_pay_minus_the_distance_along_the_axes(variant):
+def test_the_goal_reward_is_minus_the_taxicab_distance(variant):
     family = AntGoal(variant)
     dense = variant in ("maml17", "pytorch-maml-rl")
     rest = 4.05 - COSTS["small"] if dense else -COSTS["goal"]
@@ -201,7 +203,7 @@ def test_goals_pay_minus_the_distance_along_the_axes(variant):
     assert reward(family, [0.3, 0.4]) == pytest.approx(rest)
 
 
-def test_the_sparse_goal_of_hyperx_pays_within_a_radius():
+def test_the_sparse_goal_of_hyperx_is_rewarded_within_a_radius():
     family = AntGoalSparse("hyperx")
     assert reward(family, [0.3, 1.1]) == pytest.approx(1 - 0.7 - COSTS["sparse"])
     assert reward(family, [0.3, 1.2]) == pytest.approx(-0.75 - COSTS["sparse"])
@@ -214,7 +216,7 @@ def test_the_sparse_goal_of_metacure_subtracts_the_costs_twice_near_the_goal():
     assert reward(family, [0.3, 1.1]) == pytest.approx(-COSTS["goal"])  # −0.7 − costs < −0.8
 
 
-def test_success_is_what_hyperx_counts():
+def test_success_is_defined_as_in_hyperx():
     family = AntGoalSparse("hyperx")
     made = family.make_batch(np.array([[0.0, 0.0], [2.0, 0.0]]), num_envs=2)
     made.reset(generator())
@@ -229,7 +231,7 @@ def test_success_is_what_hyperx_counts():
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.id)
-def test_episodes_end_by_height_where_the_source_ends_them(family):
+def test_episodes_end_by_height_in_the_variants_of_sources_that_do_so(family):
     heights = np.array([-0.01, 0.01, 0.19, 0.21, 0.99, 1.01])
     qpos = np.zeros((6, 15))
     qpos[:, 2] = heights

@@ -85,7 +85,7 @@ def random_actions(env: MujocoFamilyBatch, source: torch.Generator, scale: float
     return scale * (2 * uniform - 1)
 
 
-def test_every_control_step_is_the_one_gymnasium_takes_from_the_same_state(make):
+def test_every_control_step_equals_gymnasiums_from_the_same_state(make):
     env, source = make([1.0], num_envs=8), generator(1)
     reference = gymnasium.make("HalfCheetah-v5").unwrapped
     reference.reset(seed=0)
@@ -187,20 +187,20 @@ def test_the_test_velocities_of_ldm_lie_between_its_training_velocities():
     assert family.ood_splits == ("test",)
 
 
-def moved_by(family, metres: float, x: float, task: float) -> float:
-    """The reward of a control step over so many metres that ends at x, under ‖a‖² = 1.25."""
+def moved_by(family, meters: float, x: float, task: float) -> float:
+    """The reward of a control step over so many meters that ends at x, under ‖a‖² = 1.25."""
     qpos = np.zeros((1, 9))
     qpos[0, 0] = x
     controls = np.array([[0.5, -1.0, 0, 0, 0, 0]])
     nothing = np.zeros((1, 0))
-    before = qpos - np.eye(9)[:1] * metres
+    before = qpos - np.eye(9)[:1] * meters
     tasks = np.array([[task]])
     moves = ControlStep(qpos, np.zeros((1, 9)), nothing, tasks, controls, before, nothing)
     return float(family.reward(moves)[0])
 
 
 @pytest.mark.parametrize("variant", HalfCheetahDir.variants)
-def test_running_the_asked_way_pays_its_velocity(variant):
+def test_running_in_the_right_direction_is_rewarded_by_the_velocity(variant):
     family = HalfCheetahDir(variant)
     assert moved_by(family, 0.1, x=0.1, task=1) == pytest.approx(2 - 0.0625)
     assert moved_by(family, 0.1, x=0.1, task=0) == pytest.approx(-2 - 0.0625)
@@ -212,7 +212,7 @@ def test_the_two_directions_of_pearl_come_in_turn():
 
 
 @pytest.mark.parametrize(("variant", "gate"), [("hyperx", 5.0), ("hyper", 10.0)])
-def test_sparse_running_pays_from_the_gate_on_in_both_directions(variant, gate):
+def test_sparse_running_is_rewarded_beyond_the_minimum_distance(variant, gate):
     family = HalfCheetahDirSparse(variant)
     assert moved_by(family, 0.1, x=gate - 0.01, task=1) == pytest.approx(-0.0625)
     assert moved_by(family, 0.1, x=gate, task=1) == pytest.approx(2 - 0.0625)
@@ -265,7 +265,7 @@ def episode(env: MujocoFamilyBatch, seed: int) -> tuple[Tensor, Tensor]:
     return torch.stack(steps, 2), torch.stack(rewards, 2)
 
 
-def test_the_seed_decides_everything_whatever_ran_before(make):
+def test_the_seed_determines_everything_whatever_ran_before(make):
     used, fresh = make([0.5, 1.5], 3), make([0.5, 1.5], 3)
     other = episode(used, seed=1)
     first, second = episode(used, seed=2), episode(fresh, seed=2)
@@ -274,7 +274,7 @@ def test_the_seed_decides_everything_whatever_ran_before(make):
     assert not torch.equal(first[0], other[0])
 
 
-def test_changing_one_task_leaves_the_others_bit_equal(make):
+def test_changing_one_task_leaves_the_others_bitwise_equal(make):
     before = episode(make([0.5, 1.0, 1.5], 2), seed=1)
     after = episode(make([0.5, 1.9, 1.5], 2), seed=1)
     assert torch.equal(before[0], after[0])  # the physics does not know the task
@@ -282,7 +282,7 @@ def test_changing_one_task_leaves_the_others_bit_equal(make):
     assert not torch.equal(before[1][1], after[1][1])
 
 
-def test_changing_one_environment_leaves_the_others_bit_equal(make_physics):
+def test_changing_one_environment_leaves_the_others_bitwise_equal(make_physics):
     plain, changed = make_physics(), make_physics()
     qpos, qvel = plain.qpos.copy(), plain.qvel.copy()
     qvel[2] += 0.5
@@ -293,7 +293,7 @@ def test_changing_one_environment_leaves_the_others_bit_equal(make_physics):
     assert not np.array_equal(one[:, 2], two[:, 2])
 
 
-def test_the_number_of_threads_changes_no_bit(make_physics):
+def test_the_number_of_threads_does_not_change_results(make_physics):
     one, two = run(make_physics(num_threads=1)), run(make_physics(num_threads=2))
     assert np.array_equal(one, two)
     assert abs(one[-1] - one[0]).max() > 0.1
@@ -323,7 +323,7 @@ def heavier(factor: float) -> mujoco.MjModel:
     return model
 
 
-def test_every_environment_may_have_a_model_of_its_own(make_physics):
+def test_every_environment_may_have_a_separate_model(make_physics):
     models = [heavier(1.0), heavier(3.0), heavier(1.0), heavier(1.5), heavier(1.0), heavier(1.0)]
     shared, own = run(make_physics()), run(make_physics(models))
     same = [0, 2, 4, 5]
@@ -351,7 +351,7 @@ def fields(structure: object) -> dict[str, object]:
     return found
 
 
-def test_the_model_is_gymnasiums_to_the_last_bit():
+def test_the_model_is_gymnasiums_bitwise():
     file = resources.files("gymnasium").joinpath("envs", "mujoco", "assets", "half_cheetah.xml")
     ours, theirs = gymnasium_model("half_cheetah.xml"), mujoco.MjModel.from_xml_path(str(file))
     compared = 0
@@ -363,7 +363,7 @@ def test_the_model_is_gymnasiums_to_the_last_bit():
             np.testing.assert_array_equal(one[name], value, err_msg=f"{part}.{name}")
         compared += len(two)
     assert compared > 300
-    assert ours.body_mass.sum() == pytest.approx(14)  # what `settotalmass` asks for
+    assert ours.body_mass.sum() == pytest.approx(14)  # the mass of `settotalmass`
     assert (ours.nq, ours.nv, ours.nu) == (9, 9, 6)
     assert ours.opt.timestep == 0.01
 

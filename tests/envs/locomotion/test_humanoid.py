@@ -35,7 +35,7 @@ def random_actions(steps: int) -> torch.Tensor:
     return 0.8 * torch.rand(steps, 2, 2, 17, generator=source, dtype=torch.float64) - 0.4
 
 
-def test_every_control_step_is_the_one_gymnasium_takes_from_the_same_state(batch):
+def test_every_control_step_equals_gymnasiums_from_the_same_state(batch):
     reference = gymnasium.make("Humanoid-v5").unwrapped
     reference.reset(seed=0)
     data, in_contact = reference.data, 0
@@ -44,7 +44,9 @@ def test_every_control_step_is_the_one_gymnasium_takes_from_the_same_state(batch
         batch.step(actions)
         for i in (0, 3):
             reference.set_state(qpos[i], qvel[i])
-            data.qacc_warmstart[:] = 0  # of the constraint solver: the batch starts it cold
+            data.qacc_warmstart[:] = (
+                0  # the constraint solver's tolerance: the batch has no warm start
+            )
             reference.step(actions.view(4, 17)[i].numpy())
             in_contact += data.ncon > 0
             np.testing.assert_allclose(batch.physics.qpos[i], data.qpos, rtol=0, atol=1e-8)
@@ -72,15 +74,15 @@ def test_observation_and_reward_are_what_mujoco_computes_in_the_observed_state(b
             center = center_of_mass(model, data.qpos)
             way = (center - centers[i]) @ [np.cos(2.0 * (i > 1)), np.sin(2.0 * (i > 1)), 0]
             impact = min(0.5e-6 * np.square(data.cfrc_ext).sum(), 10)
-            paid = 0.25 * way / 0.003 + 5 - 0.1 * float(action @ action) - impact
-            assert float(step.rewards.view(4)[i]) == pytest.approx(paid, abs=1e-5)
+            reward = 0.25 * way / 0.003 + 5 - 0.1 * float(action @ action) - impact
+            assert float(step.rewards.view(4)[i]) == pytest.approx(reward, abs=1e-5)
             centers[i] = center
             impacts.append(impact)
     assert max(impacts) > 1
 
 
 def center_of_mass(model: mujoco.MjModel, qpos: Array) -> Array:
-    """As the sources write it: the bodies' centers, weighted by mass."""
+    """The bodies' centers, weighted by mass, as in the sources."""
     data = mujoco.MjData(model)
     data.qpos[:] = qpos
     mujoco.mj_kinematics(model, data)
@@ -89,7 +91,7 @@ def center_of_mass(model: mujoco.MjModel, qpos: Array) -> Array:
 
 
 def test_the_reward_is_the_hand_computed_one():
-    """A way of (3, 4) mm, ‖a‖² = 0.2, and contact forces with squares of 10⁶ or 10⁹."""
+    """A displacement of (3, 4) mm, ‖a‖² = 0.2, and contact forces with squares of 10⁶ or 10⁹."""
     family = HumanoidDir("promp")
     sensed, before = np.zeros((4, 311)), np.zeros((4, 311))
     sensed[:, :2] = 0.103, -0.196

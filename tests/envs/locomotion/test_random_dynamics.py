@@ -48,7 +48,7 @@ def make() -> Iterator[Callable[..., MujocoFamilyBatch]]:
 
 
 def run(batch: MujocoFamilyBatch, steps: int = 15) -> Tensor:
-    """Observations of random steps, all environments alike, [N, E, T, O]."""
+    """Observations of random steps, the same in all environments, [N, E, T, O]."""
     size = batch.action_space.shape[0]
     source = torch.Generator().manual_seed(1)
     actions = 2 * torch.rand(steps, 1, 1, size, generator=source) - 1
@@ -112,8 +112,8 @@ def test_each_exponent_scales_one_number_in_mujocos_order():
 
 
 @every_family
-def test_what_follows_from_masses_and_damping_is_derived_anew(family):
-    """Trap: old code wrote masses and left the derived numbers as they were."""
+def test_constants_that_depend_on_masses_and_damping_are_recomputed(family):
+    """Trap: old code modified masses and left the derived constants unchanged."""
     model = scaled(family, np.full(family.task_space.shape, 3.0))
     factor = 1.5**3
     np.testing.assert_allclose(model.body_subtreemass, family.model.body_subtreemass * factor)
@@ -174,9 +174,7 @@ def test_setting_tasks_changes_the_dynamics_of_their_environments_only(make, fam
     [(FAMILIES[0], "Walker2d-v5"), (FAMILIES[1], "Hopper-v5")],
     ids=["walker", "hopper"],
 )
-def test_every_control_step_is_the_one_gymnasium_takes_with_the_scaled_model(
-    make, family, reference
-):
+def test_every_control_step_equals_gymnasiums_with_the_scaled_model(make, family, reference):
     file = {"Walker2d-v5": "walker2d.xml", "Hopper-v5": "hopper.xml"}[reference]
     path = resources.files("gymnasium") / "envs" / "mujoco" / "assets" / file
     env = gymnasium.make(reference, xml_file=str(path), frame_skip=4).unwrapped
@@ -197,14 +195,16 @@ def test_every_control_step_is_the_one_gymnasium_takes_with_the_scaled_model(
         rewards = batch.step(actions).rewards
         for i in range(2):
             env.set_state(qpos[i], qvel[i])
-            env.data.qacc_warmstart[:] = 0  # of the constraint solver: the batch starts it cold
+            env.data.qacc_warmstart[:] = (
+                0  # the constraint solver's tolerance: the batch has no warm start
+            )
             env.step(actions[0, i].numpy())
             in_contact += env.data.ncon > 0
             np.testing.assert_allclose(batch.physics.qpos[i], env.data.qpos, rtol=0, atol=1e-8)
             np.testing.assert_allclose(batch.physics.qvel[i], env.data.qvel, rtol=0, atol=1e-8)
             velocity = (env.data.qpos[0] - qpos[i, 0]) / 0.016
-            paid = velocity + 1 - 0.001 * float(actions[0, i] @ actions[0, i])
-            assert float(rewards[0, i]) == pytest.approx(paid, abs=1e-5)
+            reward = velocity + 1 - 0.001 * float(actions[0, i] @ actions[0, i])
+            assert float(rewards[0, i]) == pytest.approx(reward, abs=1e-5)
     env.close()
     assert in_contact > 20
 
@@ -252,7 +252,7 @@ def test_the_variant_carries_its_published_numbers(family):
     assert (family.body.reset_noise, family.body.velocity_noise) == (0.005, "uniform")
 
 
-def test_models_are_made_at_once_and_shared_by_the_environments_of_a_task(make):
+def test_models_are_created_quickly_and_shared_by_the_environments_of_a_task(make):
     family = Walker2DRandParams("pearl")
     batch = make(family, family.sample_tasks(2, seed=0), 3)
     models = batch.physics.models
@@ -263,7 +263,7 @@ def test_models_are_made_at_once_and_shared_by_the_environments_of_a_task(make):
     assert time.perf_counter() - started < 5  # about 1 ms a model; the machine may be busy
 
 
-def test_a_copy_of_a_model_owns_its_numbers():
+def test_a_copy_of_a_model_is_independent():
     model = Walker2DRandParams("pearl").model
     copied = copy.copy(model)
     copied.body_mass[1] += 1

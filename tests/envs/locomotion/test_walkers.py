@@ -29,7 +29,7 @@ def _log_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     ],
     ids=["walker", "swimmer"],
 )
-def test_every_control_step_is_the_one_gymnasium_takes_from_the_same_state(family, reference):
+def test_every_control_step_equals_gymnasiums_from_the_same_state(family, reference):
     env = gymnasium.make(
         reference["id"],
         xml_file=str(ASSETS / reference["file"]),
@@ -46,7 +46,9 @@ def test_every_control_step_is_the_one_gymnasium_takes_from_the_same_state(famil
         batch.step(actions)
         for i in range(3):
             env.set_state(qpos[i], qvel[i])
-            env.data.qacc_warmstart[:] = 0  # of the constraint solver: the batch starts it cold
+            env.data.qacc_warmstart[:] = (
+                0  # the constraint solver's tolerance: the batch has no warm start
+            )
             env.step(actions[0, i].numpy())
             in_contact += env.data.ncon > 0
             np.testing.assert_allclose(batch.physics.qpos[i], env.data.qpos, rtol=0, atol=1e-8)
@@ -59,7 +61,7 @@ def test_every_control_step_is_the_one_gymnasium_takes_from_the_same_state(famil
 
 
 def reward(family: MujocoFamily, task: float, way: float) -> float:
-    """Of a control step over `way` metres, under ‖a‖² = 1.25."""
+    """Reward of a control step over `way` meters, under ‖a‖² = 1.25."""
     controls = np.zeros((1, family.action_space.shape[0]))
     controls[0, :2] = 0.5, -1.0
     qpos, nothing = np.zeros((1, 9)), np.zeros((1, 0))
@@ -68,21 +70,21 @@ def reward(family: MujocoFamily, task: float, way: float) -> float:
     return float(family.reward(moves)[0])
 
 
-def test_walking_at_the_target_velocity_pays_fifteen():
+def test_walking_at_the_target_velocity_has_reward_fifteen():
     family = Walker2DVel("promp")  # 0.032 m in 0.016 s are 2 m/s
     assert reward(family, 2.0, way=0.032) == pytest.approx(15 - 0.00125)
     assert reward(family, 5.0, way=0.032) == pytest.approx(12 - 0.00125)
     assert reward(family, 0.5, way=0.032) == pytest.approx(13.5 - 0.00125)
 
 
-def test_walking_the_asked_way_pays_its_velocity():
+def test_walking_in_the_right_direction_is_rewarded_by_the_velocity():
     family = Walker2DDir("promp")
     assert reward(family, 1, way=0.032) == pytest.approx(3 - 0.00125)
     assert reward(family, 0, way=0.032) == pytest.approx(-1 - 0.00125)
 
 
-def test_missing_the_target_costs_the_swimmer():
-    """Trap: ProMP's code pays +|v − v*|. 0.006 m in 0.04 s are 0.15 m/s."""
+def test_the_swimmers_reward_decreases_with_the_distance_from_the_target():
+    """Trap: ProMP's code has reward +|v − v*|. 0.006 m in 0.04 s are 0.15 m/s."""
     family = SwimmerVel("promp")
     assert reward(family, 0.15, way=0.006) == pytest.approx(-0.000125)
     assert reward(family, 0.2, way=0.006) == pytest.approx(-0.05 - 0.000125)
@@ -121,7 +123,7 @@ def test_the_variants_carry_their_published_numbers(family, size, low, high):
     assert tasks.max() == pytest.approx(high, rel=0.02)
 
 
-def test_observations_leave_out_the_place_and_clip_the_velocities_of_the_walker():
+def test_observations_omit_the_position_and_clip_the_velocities_of_the_walker():
     nothing = np.zeros((1, 0))
     qpos, qvel = np.arange(9.0)[None], np.array([[1.0, -2, 3, 10, -10, 11, -12.5, 0, 0.5]])
     walker = Walker2DVel("promp").observe(States(qpos, qvel, nothing, nothing, nothing))

@@ -70,14 +70,14 @@ def goals_of(made: MetaWorld, split: str) -> Rows:
 
 
 def assert_same_goals(ours: Rows, tasks: list[Any]) -> None:
-    """The goals of Meta-World's own tasks, to the bit."""
+    """The goals of Meta-World's own tasks, bitwise."""
     theirs = [(task.env_name, pickle.loads(task.data)["rand_vec"]) for task in tasks]
     assert [f"{name}-v3" for name, _ in ours] == [name for name, _ in theirs]
     for (_, a), (_, b) in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_without_the_package_one_sentence_says_what_to_install(monkeypatch) -> None:
+def test_without_the_package_the_error_names_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "metaworld", None)
     with pytest.raises(
         ImportError,
@@ -87,7 +87,7 @@ def test_without_the_package_one_sentence_says_what_to_install(monkeypatch) -> N
         MetaWorld("ml10")
 
 
-def test_an_unknown_variant_is_refused_with_the_nearest() -> None:
+def test_an_unknown_variant_is_rejected_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"variant of MetaWorld must .* got 'ml1-reech'; did you "):
         MetaWorld("ml1-reech")
 
@@ -104,7 +104,7 @@ class TestGoals:
 
         assert sorted(f"{name}-v3" for name in TASK_NAMES) == sorted(ALL_V3_ENVIRONMENTS)
 
-    def test_goals_of_ml1_are_those_of_the_package(self) -> None:
+    def test_goals_of_ml1_equal_the_packages(self) -> None:
         import metaworld
 
         reach, benchmark = family("ml1-reach"), metaworld.ML1("reach-v3", seed=0)
@@ -112,7 +112,7 @@ class TestGoals:
         assert_same_goals(goals_of(reach, "test"), benchmark.test_tasks)
 
     @pytest.mark.usefixtures("no_hand_motion")
-    def test_goals_of_ml10_are_those_of_the_package(self, ml10) -> None:
+    def test_goals_of_ml10_equal_the_packages(self, ml10) -> None:
         import metaworld
 
         benchmark = metaworld.ML10(seed=0)
@@ -122,7 +122,7 @@ class TestGoals:
     @pytest.mark.slow
     @pytest.mark.usefixtures("no_hand_motion")
     @pytest.mark.parametrize("name", ["ML25", "ML45"])  # all tasks are in ML45
-    def test_goals_of_larger_benchmarks_are_those_of_the_package(self, name) -> None:
+    def test_goals_of_larger_benchmarks_equal_the_packages(self, name) -> None:
         import metaworld
 
         ours, benchmark = family(name.lower()), getattr(metaworld, name)(seed=0)
@@ -145,22 +145,22 @@ class TestGoals:
     def test_ml1_warns_of_the_package_s_own_id(self) -> None:
         assert "Meta-World/ML1-train uses the test goals" in family("ml1-push").warning
 
-    def test_a_sample_takes_every_section_and_goal_once_before_one_again(self, ml10) -> None:
-        drawn = ml10.sample_tasks(2 * 500, seed=3)
-        for part in (drawn[:500], drawn[500:]):
+    def test_a_sample_contains_every_section_and_goal_before_one_is_repeated(self, ml10) -> None:
+        sampled = ml10.sample_tasks(2 * 500, seed=3)
+        for part in (sampled[:500], sampled[500:]):
             assert set(Counter(map(tuple, part)).values()) == {1}
         for start in range(0, 1000, 10):
-            assert sorted(drawn[start : start + 10, 0]) == list(range(10))
+            assert sorted(sampled[start : start + 10, 0]) == list(range(10))
         assert sorted(set(ml10.sample_tasks(7, split="test", seed=3)[:, 0])) == [10, 11, 12, 13, 14]
 
 
 def actions(steps: int, num_tasks: int = 1, num_envs: int = 1) -> Tensor:
-    drawn = torch.rand(steps, num_tasks, num_envs, 4, generator=generator(1))
-    return 2 * drawn - 1
+    sampled = torch.rand(steps, num_tasks, num_envs, 4, generator=generator(1))
+    return 2 * sampled - 1
 
 
 def rollout(env: Any, task: str, steps: int = 40) -> list[Any]:
-    """What an environment gives under the scripted policy with noise."""
+    """Results of an environment under the scripted policy with noise."""
     from metaworld.policies import ENV_POLICY_MAP
 
     policy = ENV_POLICY_MAP[f"{task}-v3"]()
@@ -180,8 +180,8 @@ def rollout(env: Any, task: str, steps: int = 40) -> list[Any]:
 @pytest.mark.parametrize(
     "name", [n if n in SOME_TASKS else pytest.param(n, marks=pytest.mark.slow) for n in TASK_NAMES]
 )
-def test_environments_give_the_package_s_numbers_to_the_bit(name, reward) -> None:
-    """The package's own class, new, against ours, new and in use."""
+def test_environments_give_the_package_s_numbers_bitwise(name, reward) -> None:
+    """The package's class, new, against ours, new and used."""
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     made = family(f"ml1-{name}")
@@ -243,7 +243,7 @@ def run(batch: Any, steps: int = 12) -> Tensor:
 
 @needs_metaworld
 class TestBatch:
-    def test_the_goal_is_posed_but_not_observed(self, make) -> None:
+    def test_the_goal_is_set_but_not_observed(self, make) -> None:
         reach = family("ml1-reach")
         rows = [[0, 0], [1, 0]]
         batch = make(reach, rows)
@@ -283,7 +283,7 @@ class TestBatch:
             assert solved.all() if guided else not solved.any()
             assert (reward > 9.9).all() if guided else (reward < 5).all()
 
-    def test_oracles_solve_tasks_that_differ_in_what_a_goal_is(self, make) -> None:
+    def test_oracles_solve_tasks_with_different_kinds_of_goals(self, make) -> None:
         names = ("drawer-close", "sweep-into", "window-open")
         ml45 = family("ml45")
         sections = [section.task_name for section in ml45._sections]
@@ -319,7 +319,7 @@ class TestBatch:
         make(ml10, [[section, goal] for section in range(10) for goal in (0, 1)])
         assert _compiled.cache_info().misses == 10
 
-    def test_where_nothing_can_be_drawn_a_sentence_says_why(self, make, monkeypatch) -> None:
+    def test_an_error_states_why_nothing_can_be_rendered(self, make, monkeypatch) -> None:
         batch = make(family("ml1-reach"), [[0, 0]])
         batch.reset(generator())
 
@@ -337,7 +337,7 @@ class TestBatch:
 
 
 @needs_metaworld
-def test_the_goals_leave_global_generators_alone() -> None:
+def test_sampling_goals_does_not_use_global_generators() -> None:
     before = np.random.get_state()[1].tolist()  # noqa: NPY002 - it must not be used
     with closing(family("ml1-push").make_batch(np.zeros((1, 2)), num_envs=1)) as batch:
         batch.reset(generator())

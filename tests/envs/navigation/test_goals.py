@@ -40,7 +40,7 @@ def random_walk(seed: int = 0):
     return lambda positions: 0.2 * torch.rand(positions.shape, generator=generator) - 0.1
 
 
-def test_the_reward_is_minus_the_distance_to_the_goal_where_the_step_leads():
+def test_the_reward_is_minus_the_distance_to_the_goal_after_the_step():
     env = batch((0.3, 0.4))
     for action, position, distance in (
         ((0.0, 0.0), (0.0, 0.0), 0.5),
@@ -93,7 +93,7 @@ def test_every_episode_starts_at_the_origin():
         env.step(torch.ones(2, 3, 2))
 
 
-def test_observations_handed_out_are_not_changed_by_later_steps():
+def test_returned_observations_are_not_changed_by_later_steps():
     env = FAMILY.make_batch([[0.3, 0.4]], num_envs=1)
     start = env.reset(torch.Generator())
     first = env.step(move(0.1, 0.0)).observations
@@ -103,7 +103,7 @@ def test_observations_handed_out_are_not_changed_by_later_steps():
     torch.testing.assert_close(first, move(0.1, 0.0))
 
 
-def test_the_oracle_earns_the_hand_computed_return():
+def test_the_oracle_has_the_hand_computed_return():
     # (0, 0) → (.1, −.1) → (.2, −.2) → (.25, −.3) → (.25, −.4) → (.25, −.5), the goal
     goals = [(0.25, -0.5)]
     got = run_oracle(FAMILY, goals)
@@ -123,7 +123,7 @@ def test_the_oracle_beats_a_random_walk_on_every_task():
     assert oracle.terminated.any(-1).all()
 
 
-def test_the_oracle_knows_its_tasks_and_states_apart():
+def test_the_oracle_uses_the_task_and_state_of_each_environment():
     env = FAMILY.make_batch([[0.5, -0.5], [0.03, 0.0]], num_envs=2)
     env.reset(torch.Generator())
     expected = torch.tensor([[[0.1, -0.1]] * 2, [[0.03, 0.0]] * 2])
@@ -134,7 +134,7 @@ def test_the_oracle_knows_its_tasks_and_states_apart():
 
 
 @pytest.mark.parametrize("family", [FAMILY, ROBOT], ids=lambda family: family.id)
-def test_a_reset_of_some_environments_leaves_the_others_bit_equal(family):
+def test_a_reset_of_some_environments_leaves_the_others_bitwise_equal(family):
     goals = family.sample_tasks(2, seed=0)
     where = torch.tensor([[True, False, False], [False, False, True]])
     steps = []
@@ -164,7 +164,7 @@ def test_a_reset_of_some_environments_restarts_their_clocks_alone():
     assert env.step(torch.zeros(1, 2, 2)).truncated.tolist() == [[False, True]]
 
 
-def test_a_picture_shows_the_agent_where_it_is():
+def test_an_image_shows_the_agent_where_it_is():
     env = batch((0.3, 0.4))
     before = env.render(0, 0)
     assert before.shape == (240, 240, 3)
@@ -183,7 +183,7 @@ def test_the_point_robot_starts_anywhere_in_the_square_of_the_goals():
     assert starts.mean(dim=(0, 1)).abs().max() < 0.05
 
 
-def test_the_point_robot_is_paid_minus_its_distance_and_never_ends_early():
+def test_the_reward_of_the_point_robot_is_minus_its_distance_and_it_never_ends_early():
     env = ROBOT.make_batch([[0.6, -0.8]], num_envs=1)
     start = env.reset(torch.Generator().manual_seed(0))
     step = env.step(move(0.5, -0.05))
@@ -196,7 +196,7 @@ def test_the_point_robot_is_paid_minus_its_distance_and_never_ends_early():
     assert got.mask.sum(-1).eq(20).all()
 
 
-def test_the_oracle_of_the_point_robot_earns_the_return_computed_from_its_start():
+def test_the_oracle_of_the_point_robot_has_the_return_computed_from_its_start():
     goals = np.array([[0.6, -0.8], [-1.0, 0.3]])
     got = run_oracle(ROBOT, goals, num_envs=3)
     for (task, env), earned in np.ndenumerate(got.returns.numpy()):
@@ -208,14 +208,14 @@ def test_the_oracle_of_the_point_robot_earns_the_return_computed_from_its_start(
 
 
 @pytest.mark.parametrize(("family", "scale"), [(FAMILY, 1.0), (ROBOT, 10.0)])
-def test_a_family_states_its_numbers(family, scale):
+def test_each_variant_has_its_published_parameters(family, scale):
     assert family.action_scale == scale
     assert family.horizon == {1.0: 100, 10.0: 20}[scale]
     assert family.task_space.high.tolist() == {1.0: [0.5, 0.5], 10.0: [1.0, 1.0]}[scale]
     assert (family.splits, family.same_tasks_in_splits) == (("train", "test"), False)
 
 
-def test_changing_one_task_leaves_the_others_bit_equal():
+def test_changing_one_task_leaves_the_others_bitwise_equal():
     goals = FAMILY.sample_tasks(3, seed=0)
     changed = goals.copy()
     changed[1] = [-0.2, 0.45]
@@ -224,7 +224,7 @@ def test_changing_one_task_leaves_the_others_bit_equal():
     assert not torch.equal(before.rewards[1], after.rewards[1])
 
 
-def test_changing_the_actions_of_one_environment_leaves_the_others_bit_equal():
+def test_changing_the_actions_of_one_environment_leaves_the_others_bitwise_equal():
     def other_in_one_lane(positions: Tensor) -> Tensor:
         actions = walk(positions)
         actions[1, 0] *= -1

@@ -50,7 +50,7 @@ def test_each_action_moves_as_documented_and_stops_at_the_edges(family):
             assert led == [min(max(x + dx, 0), last), min(max(y + dy, 0), last)]
 
 
-def test_grid_navigation_pays_1_on_the_goal_and_minus_a_tenth_elsewhere():
+def test_grid_navigation_has_reward_1_on_the_goal_and_minus_a_tenth_elsewhere():
     env = GRID.make_batch([[0]], num_envs=2)  # the goal is (0, 2)
     assert not env.reset(torch.Generator()).any()
     up, stay, right = 1, 0, 2
@@ -71,14 +71,14 @@ def test_goals_of_grid_navigation_are_all_cells_off_the_starts_block():
         GRID.check_tasks([[21]])
 
 
-def test_the_oracle_of_grid_navigation_earns_the_published_ceiling():
+def test_the_oracle_of_grid_navigation_has_the_published_maximum_return():
     got = run_oracle(GRID, np.arange(21.0)[:, None])
     away = np.array([x + y for x in range(5) for y in range(5) if x > 1 or y > 1])
     np.testing.assert_allclose(got.returns[:, 0], (16 - away) - 0.1 * (away - 1), rtol=1e-5)
     assert got.returns.mean() == pytest.approx(11.0714, abs=1e-4)
 
 
-def test_the_oracle_of_the_dark_room_earns_the_published_ceiling():
+def test_the_oracle_of_the_dark_room_has_the_published_maximum_return():
     got = run_oracle(DPT, np.arange(100.0)[:, None])
     away = np.array([x + y for x in range(10) for y in range(10)])
     assert got.returns[:, 0].tolist() == (101 - np.maximum(away, 1)).tolist()
@@ -92,7 +92,7 @@ def test_the_oracle_of_the_smaller_dark_room_starts_at_its_center():
     assert got.returns[:, 0].tolist() == (21 - np.maximum(away, 1)).tolist()
 
 
-def test_a_dark_room_pays_every_step_that_leads_to_the_goal():
+def test_a_dark_room_rewards_every_step_that_leads_to_the_goal():
     env = DPT.make_batch([[12]], num_envs=3)  # (1, 2)
     assert not env.reset(torch.Generator()).any()
     rewards = [
@@ -108,7 +108,7 @@ def test_a_dark_room_pays_every_step_that_leads_to_the_goal():
     assert rewards == [[0, 0, 0], [0, 0, 0], [1, 1, 1], [1, 0, 0], [1, 1, 1]]
 
 
-def test_a_key_pays_once_then_the_door_once():
+def test_a_key_is_rewarded_once_then_the_door_once():
     key, door = 9 * 4 + 5, 9 * 4 + 4
     found = placed(DOOR, [key, door], 4, 4, 0, 0)
     assert float(found(STAY).rewards) == 0  # no key yet
@@ -124,13 +124,13 @@ def test_a_key_pays_once_then_the_door_once():
     assert opened.terminated is None
 
 
-def test_key_and_door_in_one_cell_pay_at_once():
+def test_key_and_door_in_one_cell_are_rewarded_together():
     got = placed(DOOR, [30, 30], 3, 4, 0, 0)(DOWN)  # 30 is (3, 3)
     assert float(got.rewards) == 2
     assert got.states[0, 0].tolist() == [3, 3, 1, 1]
 
 
-def test_the_oracle_finds_key_and_door_on_a_shortest_way_from_every_start():
+def test_the_oracle_finds_key_and_door_on_a_shortest_path_from_every_start():
     tasks = np.concatenate([[[0, 80], [80, 0], [40, 40]], DOOR.sample_tasks(20, seed=0)])
     got = run_oracle(DOOR, tasks, num_envs=20)
     assert (got.returns == 2).all()
@@ -143,7 +143,7 @@ def test_the_oracle_finds_key_and_door_on_a_shortest_way_from_every_start():
         assert last + 1 == to_key + abs(key - door).sum()
 
 
-def test_what_was_found_is_not_observed_and_starts_are_everywhere():
+def test_found_objects_are_not_observed_and_starts_are_uniform():
     env = DOOR.make_batch([[0, 1]], num_envs=3000)
     starts = env.reset(torch.Generator().manual_seed(0))
     assert starts.shape == (1, 3000, 2)
@@ -162,7 +162,7 @@ def test_a_new_episode_has_no_key():
         assert earned == 2
 
 
-def test_the_dark_room_keeps_the_goals_for_the_test_that_its_source_keeps():
+def test_the_dark_room_holds_out_the_same_test_goals_as_its_source():
     train = np.unique(DPT.sample_tasks(80, split="train", seed=0))
     test = np.unique(DPT.sample_tasks(20, split="test", seed=0))
     kept = [9, 12, 21, 25, 36, 37, 39, 44, 46, 47, 58, 64, 65, 67, 70, 81, 83, 87, 88, 96]
@@ -171,16 +171,16 @@ def test_the_dark_room_keeps_the_goals_for_the_test_that_its_source_keeps():
     assert not DPT.same_tasks_in_splits
 
 
-def test_the_other_grids_draw_all_tasks_in_both_splits():
+def test_the_other_grids_sample_all_tasks_in_both_splits():
     for split in ("train", "test"):
         assert set(AD.sample_tasks(1000, split=split, seed=0)[:, 0]) == set(range(81))
-        drawn = DOOR.sample_tasks(1000, split=split, seed=0)
-        assert [set(column) for column in drawn.T] == [set(range(81))] * 2
+        sampled = DOOR.sample_tasks(1000, split=split, seed=0)
+        assert [set(column) for column in sampled.T] == [set(range(81))] * 2
     assert all(family.same_tasks_in_splits for family in (GRID, AD, DOOR))
 
 
 @every_family
-def test_each_family_states_its_numbers_and_is_cut_at_its_horizon(family):
+def test_each_family_has_its_published_parameters_and_is_truncated_at_its_horizon(family):
     horizon = {GRID: 15, DPT: 100, AD: 20, DOOR: 50}[family]
     assert family.horizon == horizon
     assert family.action_space.n == 5
@@ -191,7 +191,7 @@ def test_each_family_states_its_numbers_and_is_cut_at_its_horizon(family):
 
 
 @every_family
-def test_a_reset_of_some_environments_leaves_the_others_bit_equal(family):
+def test_a_reset_of_some_environments_leaves_the_others_bitwise_equal(family):
     where = torch.tensor([[True, False, False], [False, False, True]])
     generator = torch.Generator().manual_seed(3)
     actions = [torch.randint(5, (2, 3), generator=generator) for _ in range(10)]
@@ -202,7 +202,7 @@ def test_a_reset_of_some_environments_leaves_the_others_bit_equal(family):
 
 
 @every_family
-def test_pictures_show_the_step_that_was_made(family):
+def test_images_show_the_state_after_the_step(family):
     env = family.make_batch(family.sample_tasks(2, seed=0), num_envs=1)
     env.reset(torch.Generator().manual_seed(0))
     before = env.render(0, 0)
@@ -211,13 +211,13 @@ def test_pictures_show_the_step_that_was_made(family):
     assert not np.array_equal(before, env.render(0, 0))
 
 
-def test_the_key_is_drawn_until_it_is_found():
+def test_the_key_is_rendered_until_it_is_found():
     task = np.array([0.0, 80.0])
     hidden, held = (DOOR.render_state(np.array([4.0, 4.0, key, 0.0]), task) for key in (0, 1))
     assert not np.array_equal(hidden, held)
 
 
-def test_actions_that_are_no_indices_are_rejected():
+def test_actions_that_are_not_indices_are_rejected():
     env = GRID.make_batch([[0]], num_envs=2)
     env.reset(torch.Generator())
     with pytest.raises(TypeError, match=r"actions must be int64 indices, got torch\.float32"):

@@ -1,4 +1,4 @@
-"""Sparse, corner and windy points: rewards by hand at each edge, oracles exact, tasks by split."""
+"""Sparse, corner and windy points: rewards by hand at boundaries, exact oracles, tasks by split."""
 
 import math
 import re
@@ -35,13 +35,13 @@ def transition(family, position, action, task):
     ("variant", "horizon", "scale"),
     [("pearl", 20, 10.0), ("varibad", 100, 10.0), ("borel", 60, 10.0), ("metacure", 32, 10.0)],
 )
-def test_each_sparse_variant_states_its_numbers(variant, horizon, scale):
+def test_each_sparse_variant_has_its_published_parameters(variant, horizon, scale):
     family = SPARSE[variant]
     assert (family.horizon, family.action_scale) == (horizon, scale)
     assert not family.same_tasks_in_splits
 
 
-def test_the_other_families_state_their_numbers():
+def test_the_other_families_have_their_published_parameters():
     assert (CORNERS.horizon, CORNERS.action_scale, CORNERS.same_tasks_in_splits) == (100, 50, True)
     for family in WINDY.values():
         assert (family.horizon, family.action_scale) == (75, 10)
@@ -49,7 +49,7 @@ def test_the_other_families_state_their_numbers():
 
 
 @pytest.mark.parametrize(
-    ("variant", "distance", "paid"),
+    ("variant", "distance", "reward"),
     [
         ("pearl", 0.0, 1.0),
         ("pearl", 0.19, 0.81),
@@ -63,12 +63,12 @@ def test_the_other_families_state_their_numbers():
         ("borel", 0.21, 0.0),
     ],
 )
-def test_a_sparse_point_is_paid_within_the_radius_where_the_step_leads(variant, distance, paid):
+def test_a_sparse_point_is_rewarded_within_the_radius_after_the_step(variant, distance, reward):
     angle = 2.0
     goal = np.array([math.cos(angle), math.sin(angle)])
     aim = goal + distance * np.array([0.8, -0.6])
     got = transition(SPARSE[variant], aim - [0.04, -0.09], (0.04, -0.09), [angle])
-    assert float(got.rewards) == pytest.approx(paid, abs=1e-5)
+    assert float(got.rewards) == pytest.approx(reward, abs=1e-5)
     torch.testing.assert_close(got.states, point(*aim.tolist()))
     assert got.terminated is None
 
@@ -96,7 +96,7 @@ def test_only_borel_starts_off_the_origin_anywhere_in_its_rectangle():
 
 
 @pytest.mark.parametrize("variant", ["pearl", "varibad", "metacure"])
-def test_the_oracle_of_a_sparse_point_earns_the_return_computed_by_hand(variant):
+def test_the_oracle_of_a_sparse_point_has_the_return_computed_by_hand(variant):
     family = SPARSE[variant]
     radius = 0.3 if variant == "metacure" else 0.2
     angles = [0.0, 0.7, math.pi / 2, math.pi]
@@ -107,8 +107,8 @@ def test_the_oracle_of_a_sparse_point_earns_the_return_computed_by_hand(variant)
             math.hypot(max(dx - 0.1 * t, 0), max(dy - 0.1 * t, 0))
             for t in range(1, family.horizon + 1)
         ]
-        paid = [1 - d for d in away if d <= radius + 1e-6]
-        assert earned == pytest.approx(sum(paid), abs=1e-3)
+        rewards = [1 - d for d in away if d <= radius + 1e-6]
+        assert earned == pytest.approx(sum(rewards), abs=1e-3)
     assert not got.terminated.any()
 
 
@@ -127,7 +127,7 @@ def test_the_oracle_of_a_sparse_point_earns_the_return_computed_by_hand(variant)
         ),
     ],
 )
-def test_fixed_angles_are_split_as_the_source_splits_them(variant, num_train, test_steps):
+def test_fixed_angles_are_split_as_in_the_source(variant, num_train, test_steps):
     family, last = SPARSE[variant], num_train + 19
     train = np.unique(family.sample_tasks(num_train, split="train", seed=0))
     test = np.unique(family.sample_tasks(20, split="test", seed=0))
@@ -150,10 +150,15 @@ def test_an_angle_beyond_the_half_circle_is_rejected():
 
 
 @pytest.mark.parametrize(
-    ("position", "action", "corner", "paid"),
+    ("position", "action", "corner", "reward"),
     [
         ((1.0, 1.0), (0.2, 0.2), 3, 0.2 * math.sqrt(2)),
-        ((1.0, 1.0), (-0.2, -0.2), 3, -0.2 * math.sqrt(2)),  # away costs where nearing pays
+        (
+            (1.0, 1.0),
+            (-0.2, -0.2),
+            3,
+            -0.2 * math.sqrt(2),
+        ),  # moving away costs as much as moving closer gives
         ((1.0, 1.0), (0.1, 0.0), 3, math.sqrt(2) - math.sqrt(1.81)),
         ((1.0, 1.0), (0.2, 0.2), 0, 0.0),  # another corner is nearer
         ((1.0, 1.0), (0.2, 0.2), 1, 0.0),
@@ -161,14 +166,14 @@ def test_an_angle_beyond_the_half_circle_is_rejected():
         ((1.0, -1.0), (0.2, 0.0), 1, math.sqrt(2) - math.sqrt(1.64)),
         ((0.2, 0.2), (0.05, 0.0), 3, 0.0),  # ‖s'‖₁ = .45
         ((0.2, 0.2), (0.12, 0.0), 3, math.hypot(1.8, 1.8) - math.hypot(1.68, 1.8)),
-        ((0.4, 0.2), (-0.2, 0.0), 3, 0.0),  # back into the unpaid zone, for nothing
+        ((0.4, 0.2), (-0.2, 0.0), 3, 0.0),  # back into the unrewarded zone, at no cost
     ],
 )
-def test_a_corner_pays_progress_in_its_own_quadrant_and_far_from_the_start(
-    position, action, corner, paid
+def test_a_corner_rewards_progress_in_its_quadrant_and_far_from_the_start(
+    position, action, corner, reward
 ):
     got = transition(CORNERS, position, action, [corner])
-    assert float(got.rewards) == pytest.approx(paid, abs=1e-6)
+    assert float(got.rewards) == pytest.approx(reward, abs=1e-6)
     assert got.terminated is None
 
 
@@ -179,16 +184,16 @@ def test_corner_episodes_start_in_a_small_square():
     assert starts.amax((0, 1)).tolist() == pytest.approx([0.2, 0.2], abs=0.002)
 
 
-def test_all_four_corners_are_drawn_in_both_splits():
+def test_all_four_corners_are_sampled_in_both_splits():
     for split in ("train", "test"):
-        drawn = CORNERS.sample_tasks(400, split=split, seed=0)
-        assert set(drawn[:, 0]) == {0, 1, 2, 3}
-        assert min(np.unique(drawn, return_counts=True)[1]) > 70
+        sampled = CORNERS.sample_tasks(400, split=split, seed=0)
+        assert set(sampled[:, 0]) == {0, 1, 2, 3}
+        assert min(np.unique(sampled, return_counts=True)[1]) > 70
     with pytest.raises(ValueError, match=r"tasks must lie in Discrete\(4\), got \[4\.0\]"):
         CORNERS.check_tasks([[4]])
 
 
-def test_the_oracle_of_the_corners_earns_53_or_54_full_steps():
+def test_the_oracle_of_the_corners_is_rewarded_for_53_or_54_full_steps():
     got = run_oracle(CORNERS, [[0], [1], [2], [3]], num_envs=100)
     signs = torch.tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]).unsqueeze(1)
     one_step_away = (got.observations[:, :, 0] * signs >= 0).all(-1)
@@ -198,7 +203,7 @@ def test_the_oracle_of_the_corners_earns_53_or_54_full_steps():
     assert not one_step_away.all()
 
 
-def test_walking_straight_to_the_corner_earns_what_the_warning_says():
+def test_walking_straight_to_the_corner_has_the_return_of_the_warning():
     env = CORNERS.make_batch([[3]], num_envs=500)
     got = collect(
         env, lambda position: (2 - position).clamp(-0.2, 0.2), torch.Generator().manual_seed(0)
@@ -226,16 +231,17 @@ def test_the_wind_is_added_to_the_clipped_step(action, wind, position):
 
 
 @pytest.mark.parametrize(
-    ("offset", "paid"), [((0.0, 0.0), 1), ((0.02, -0.02), 1), ((0.0, 0.031), 0), ((0.025, 0.02), 0)]
+    ("offset", "reward"),
+    [((0.0, 0.0), 1), ((0.02, -0.02), 1), ((0.0, 0.031), 0), ((0.025, 0.02), 0)],
 )
-def test_a_windy_point_is_paid_1_within_three_hundredths_of_the_goal(offset, paid):
+def test_a_windy_point_has_reward_1_within_three_hundredths_of_the_goal(offset, reward):
     start = (offset[0] - 0.01, 1 + offset[1] - 0.02)
     got = transition(WINDY["pomdp"], start, (0.05, -0.03), (-0.04, 0.05))
-    assert float(got.rewards) == paid
+    assert float(got.rewards) == reward
 
 
 @pytest.mark.parametrize(
-    ("wind", "first_paid"),
+    ("wind", "first_rewarded"),
     [
         ((0.0, 0.0), 10),  # .1 a step
         ((0.08, 0.08), 6),  # .18 a step: 6 to reach .97
@@ -243,13 +249,15 @@ def test_a_windy_point_is_paid_1_within_three_hundredths_of_the_goal(offset, pai
         ((0.05, -0.05), 20),
     ],
 )
-def test_the_oracle_reaches_the_windy_goal_as_soon_as_possible_and_stays(wind, first_paid):
+def test_the_oracle_reaches_the_windy_goal_as_soon_as_possible_and_stays(wind, first_rewarded):
     got = run_oracle(WINDY["borel"], [wind])
-    assert got.rewards[0, 0].tolist() == [0.0] * (first_paid - 1) + [1.0] * (76 - first_paid)
+    assert got.rewards[0, 0].tolist() == [0.0] * (first_rewarded - 1) + [1.0] * (
+        76 - first_rewarded
+    )
     assert got.num_steps == 75
 
 
-def test_fixed_winds_are_split_as_the_source_lists_them():
+def test_fixed_winds_are_split_as_in_the_source():
     family = WINDY["pomdp"]
     train = np.unique(family.sample_tasks(40, split="train", seed=0), axis=0)
     test = np.unique(family.sample_tasks(20, split="test", seed=0), axis=0)
@@ -275,7 +283,7 @@ def test_episodes_are_cut_at_the_horizon_and_end_in_no_other_way(family):
 
 
 @every_family
-def test_a_reset_of_some_environments_leaves_the_others_bit_equal(family):
+def test_a_reset_of_some_environments_leaves_the_others_bitwise_equal(family):
     where = torch.tensor([[True, False, False], [False, False, True]])
     generator = torch.Generator().manual_seed(3)
     actions = [0.2 * torch.rand(2, 3, 2, generator=generator) - 0.1 for _ in range(6)]
@@ -286,18 +294,18 @@ def test_a_reset_of_some_environments_leaves_the_others_bit_equal(family):
 
 
 @every_family
-def test_pictures_show_the_step_that_was_made(family):
+def test_images_show_the_state_after_the_step(family):
     env = family.make_batch(family.sample_tasks(2, seed=0), num_envs=2)
     env.reset(torch.Generator().manual_seed(0))
     before = [env.render(task, 1) for task in (0, 1)]
     env.step(torch.tensor([[[0.0, 0.0], [0.1, 0.1]], [[0.0, 0.0], [-0.1, 0.1]]]))
-    for task, picture in enumerate(before):
-        assert picture.shape == (240, 240, 3)
-        assert not np.array_equal(picture, env.render(task, 1))
+    for task, image in enumerate(before):
+        assert image.shape == (240, 240, 3)
+        assert not np.array_equal(image, env.render(task, 1))
 
 
 @pytest.mark.parametrize("kind", [SparsePointRobot, CornerPoint, WindyPoint])
-def test_an_unknown_variant_is_refused_with_the_nearest(kind):
+def test_an_unknown_variant_is_rejected_with_the_nearest(kind):
     near = kind.variants[-1]
     message = f"variant of {kind.name} must be one of {', '.join(kind.variants)}, got '{near}x'"
     with pytest.raises(ValueError, match=re.escape(f"{message}; did you mean {near!r}?")):

@@ -1,4 +1,4 @@
-"""Families on Gymnasium environments: what is taken from the environment, and what is refused."""
+"""Families on Gymnasium environments: what is taken from the environment, and errors."""
 
 import pickle
 import subprocess
@@ -31,15 +31,15 @@ class Masses(GymnasiumFamily):
 
 
 class Mission(gymnasium.Space):
-    """Text of a kind that Gymnasium cannot flatten, as MiniGrid has it."""
+    """A text space that Gymnasium cannot flatten, as in MiniGrid."""
 
     @property
     def is_np_flattenable(self) -> bool:
         return True
 
 
-class Peculiar(gymnasium.Env):
-    """An environment of any spaces, which shows and gives what its spaces' samples are."""
+class AnySpaces(gymnasium.Env):
+    """An environment with any spaces, whose observations are samples of its space."""
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
@@ -59,13 +59,13 @@ class Peculiar(gymnasium.Env):
         return self.shown[-1], float(np.sum(action)), False, False, {}
 
 
-def peculiar(seen: gymnasium.Space, done: gymnasium.Space | None = None) -> GymnasiumFamily:
+def any_spaces(seen: gymnasium.Space, done: gymnasium.Space | None = None) -> GymnasiumFamily:
     class Family(Masses):
         horizon = 3
 
         def make_env(self, task):
             del task
-            self.made = [*getattr(self, "made", []), Peculiar(seen, done)]
+            self.made = [*getattr(self, "made", []), AnySpaces(seen, done)]
             return self.made[-1]
 
         def apply_task(self, env, task):
@@ -78,7 +78,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_spaces_and_horizon_are_the_environments():
+def test_spaces_and_horizon_are_taken_from_the_environment():
     family, env = Masses("narrow"), gymnasium.make("Pendulum-v1")
     assert family.observation_space == env.observation_space
     assert family.action_space == env.action_space
@@ -96,7 +96,7 @@ def test_tasks_are_uniform_over_the_task_space_and_reproducible():
     assert not np.array_equal(tasks, family.sample_tasks(2000, split="test", seed=3))
 
 
-def test_episodes_are_those_of_gymnasium_made_with_all_its_wrappers():
+def test_episodes_equal_those_of_gymnasium_make_with_all_wrappers():
     family = Masses("wide")
     batch = family.make_batch([[0.7], [3.0]], num_envs=1)
     now = batch.reset(generator())
@@ -125,7 +125,7 @@ def test_actions_are_clipped_to_the_action_space():
     assert torch.equal(far.rewards, edge.rewards)
 
 
-def test_wrappers_beyond_gymnasiums_own_stay_and_its_own_are_left_away():
+def test_other_wrappers_than_gymnasiums_defaults_are_kept():
     spec = gymnasium.spec("Pendulum-v1")
     wrapper = gymnasium.wrappers.ClipReward(gymnasium.make("Pendulum-v1"), -1.0, 1.0).spec
     gymnasium.register(
@@ -171,8 +171,8 @@ def test_a_horizon_set_by_the_family_replaces_the_environments_limit():
     ],
     ids=lambda space: type(space).__name__,
 )
-def test_observations_of_any_fixed_size_are_flattened_and_what_is_discrete_is_one_hot(space):
-    family = peculiar(space)
+def test_observations_of_any_fixed_size_are_flattened_with_one_hot_discrete_parts(space):
+    family = any_spaces(space)
     assert family.observation_space.dtype == np.float32
     batch = family.make_batch([[1.0]], num_envs=1)
     seen = [batch.reset(generator()), batch.step(torch.ones(1, 1)).observations]
@@ -183,8 +183,8 @@ def test_observations_of_any_fixed_size_are_flattened_and_what_is_discrete_is_on
         assert family.observation_space.contains(tensor[0, 0].numpy())
 
 
-def test_discrete_actions_reach_the_environment_as_they_are():
-    family = peculiar(spaces.Box(-1, 1, (2,), np.float32))
+def test_discrete_actions_reach_the_environment_unchanged():
+    family = any_spaces(spaces.Box(-1, 1, (2,), np.float32))
     batch = family.make_batch([[1.0]], num_envs=2)
     batch.reset(generator())
     assert batch.step(torch.tensor([[1, 3]])).rewards.tolist() == [[1, 3]]
@@ -192,7 +192,7 @@ def test_discrete_actions_reach_the_environment_as_they_are():
 
 
 def test_an_environment_that_keeps_its_action_keeps_it_unchanged():
-    family = peculiar(spaces.Box(-1, 1, (2,)), spaces.Box(-5, 5, (2,)))
+    family = any_spaces(spaces.Box(-1, 1, (2,)), spaces.Box(-5, 5, (2,)))
     batch = family.make_batch([[1.0]], num_envs=1)
     batch.reset(generator())
     batch.step(torch.tensor([[[1.0, 2.0]]]))
@@ -209,8 +209,8 @@ def test_the_family_survives_pickling():
     assert torch.equal(first, second)
 
 
-def test_without_a_picture_the_reason_is_given(monkeypatch):
-    batch = peculiar(spaces.Discrete(2)).make_batch([[1.0]], num_envs=1)
+def test_the_error_states_why_there_is_no_image(monkeypatch):
+    batch = any_spaces(spaces.Discrete(2)).make_batch([[1.0]], num_envs=1)
     batch.reset(generator())
     with pytest.raises(
         NotImplementedError, match="Masses:wide cannot render images: its environment"
@@ -223,10 +223,10 @@ def test_without_a_picture_the_reason_is_given(monkeypatch):
         NotImplementedError, match=r"cannot render images: .*pygame is not installed"
     ):
         batch.render(0, 0)
-    batch.step(torch.zeros(1, 1, 1))  # the batch lives on
+    batch.step(torch.zeros(1, 1, 1))  # the batch still works
 
 
-def test_it_has_no_oracle_unless_the_family_gives_one():
+def test_it_has_no_oracle_unless_the_family_defines_one():
     batch = Masses("wide").make_batch([[1.0]], num_envs=1)
     with pytest.raises(RuntimeError, match="must be reset"):
         batch.oracle_actions()
@@ -245,7 +245,7 @@ def bare_family(*, without: str, **parts: Any) -> type[GymnasiumFamily]:
     return type("Bare", (GymnasiumFamily,), kept | parts)
 
 
-def test_what_a_family_lacks_or_cannot_use_is_said_in_one_sentence():
+def test_missing_or_invalid_attributes_of_a_family_are_one_sentence():
     class Unfinished(GymnasiumFamily):
         name, variants, env_id = "Unfinished", ("a",), "Pendulum-v1"
         task_description = "a mass"
@@ -276,22 +276,22 @@ def test_what_a_family_lacks_or_cannot_use_is_said_in_one_sentence():
     with pytest.raises(
         ValueError, match="observation_space must flatten to a fixed number of numbers, got"
     ):
-        peculiar(spaces.Sequence(spaces.Discrete(2)))
+        any_spaces(spaces.Sequence(spaces.Discrete(2)))
     text = spaces.Dict(image=spaces.Box(0, 1, (2,)), mission=Mission())
     with pytest.raises(
         ValueError, match=r"got Dict\(.* use its numeric part with observation_keys ="
     ):
-        peculiar(text)
+        any_spaces(text)
     with pytest.raises(ValueError, match=r"^actions must be built from Box, Discrete, .* got Text"):
-        peculiar(spaces.Discrete(2), spaces.Text(3))
+        any_spaces(spaces.Discrete(2), spaces.Text(3))
 
 
 def test_environments_of_other_observations_than_the_familys_are_rejected():
-    family = peculiar(spaces.Discrete(2))
+    family = any_spaces(spaces.Discrete(2))
     family.observation_space = spaces.Box(0, 1, (3,), np.float32)
     with pytest.raises(RuntimeError, match="observations of all tasks must have 3 numbers, got 2"):
         family.make_batch([[1.0]], num_envs=1)
-    family = peculiar(spaces.Box(-1, 1, (2,)))
+    family = any_spaces(spaces.Box(-1, 1, (2,)))
     batch = family.make_batch([[1.0]], num_envs=1)
     env = family.made[-1]
     env.observation_space.sample = lambda: np.zeros(1)  # would be spread over both numbers

@@ -1,4 +1,4 @@
-"""What every MuJoCo family's batch promises: resets, divergence, tasks, chance, pictures."""
+"""The contract of every MuJoCo family's batch: resets, divergence, tasks, randomness, images."""
 
 import copy
 import os
@@ -70,7 +70,7 @@ def run(batch: MujocoFamilyBatch, steps: int = 5, seed: int = 1) -> Tensor:
 
 
 @every_robot
-def test_a_partial_reset_leaves_the_others_bit_equal(make, family_id):
+def test_a_partial_reset_leaves_the_others_bitwise_equal(make, family_id):
     plain, partly = make(family_id), make(family_id)
     run(plain)
     last = run(partly)[:, :, -1, :-3]
@@ -98,7 +98,7 @@ def test_a_partial_reset_restarts_the_clock_of_its_episodes_only(make):
 
 
 @every_robot
-def test_a_seed_decides_everything(make, family_id):
+def test_a_seed_determines_everything(make, family_id):
     used, fresh = make(family_id), make(family_id)
     run(used, seed=3)
     used.reset(generator(4))
@@ -110,7 +110,7 @@ def test_a_seed_decides_everything(make, family_id):
 
 
 @every_robot
-def test_the_number_of_threads_changes_no_bit(make, family_id, monkeypatch):
+def test_the_number_of_threads_does_not_change_results(make, family_id, monkeypatch):
     runs = []
     for cores in (1, 2):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
@@ -121,7 +121,7 @@ def test_the_number_of_threads_changes_no_bit(make, family_id, monkeypatch):
 
 @every_robot
 @pytest.mark.parametrize("speed", [1e9, 1e12])  # of which MuJoCo sees the acceleration, the speed
-def test_physics_that_diverge_end_their_environment_with_nothing(make, family_id, speed):
+def test_diverging_physics_terminate_their_environment_with_reward_0(make, family_id, speed):
     plain, broken = make(family_id), make(family_id)
     qpos, qvel = broken.physics.qpos.copy(), broken.physics.qvel.copy()
     qvel[2] = speed
@@ -136,7 +136,7 @@ def test_physics_that_diverge_end_their_environment_with_nothing(make, family_id
 
 
 @every_robot
-def test_the_first_reset_must_be_of_all(make, family_id):
+def test_the_first_reset_must_include_all(make, family_id):
     batch = make(family_id, reset=False)
     message = "the batch must be reset before its first step"
     with pytest.raises(RuntimeError, match=message):
@@ -167,7 +167,7 @@ def test_setting_tasks_changes_the_reward_and_not_the_physics(make):
     assert (abs(one[..., 27] - two[..., 27]) > 1e-3).any()
 
 
-def test_handed_out_tensors_are_never_written_to_again(make):
+def test_returned_tensors_are_never_modified(make):
     batch = make("AntDir:promp")
     first = batch.reset(generator())
     step = batch.step(torch.ones(2, 2, 8))
@@ -210,7 +210,7 @@ for family_id in sys.argv[1:]:
 
 
 def draw(backend: str, *family_ids: str) -> subprocess.CompletedProcess[str]:
-    """Draws in a process of its own: MuJoCo chooses how to draw when it is imported."""
+    """Render in a separate process: MuJoCo selects its backend when it is imported."""
     return subprocess.run(
         [sys.executable, "-c", _DRAW, *family_ids],
         env={**os.environ, "MUJOCO_GL": backend},
@@ -221,25 +221,25 @@ def draw(backend: str, *family_ids: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_pictures_show_every_robot_wherever_it_is():
+def test_images_show_every_robot_wherever_it_is():
     done = draw("egl", *(i for i in IDS if i != "Walker2DRandParams:pearl"))
     if "MuJoCo cannot render off screen here" in done.stderr or "EGL" in done.stderr:
         pytest.skip("MuJoCo cannot render on this machine")
     assert done.returncode == 0, done.stderr
 
 
-def test_a_machine_that_cannot_draw_says_what_helps():
+def test_a_machine_that_cannot_render_names_the_remedy():
     done = draw("disable", "SwimmerVel:promp")
     assert done.returncode == 1
     assert "MuJoCo cannot render off screen here" in done.stderr
     assert "it needs the libraries libegl1, libgl1 and libgles2" in done.stderr
 
 
-# What would go wrong without a word.
+# Silent failures.
 
 
 def test_actions_that_are_not_finite_are_rejected(make):
-    """MuJoCo would end the episode, and at a reward of 0, the best that a cheetah can have."""
+    """MuJoCo would end the episode with reward 0, the highest that a cheetah can have."""
     batch = make("HalfCheetahVel:pearl")
     actions = torch.zeros(2, 2, 6)
     actions[1, 0, 3] = np.nan

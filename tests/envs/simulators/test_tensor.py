@@ -1,5 +1,5 @@
 """Tensor families: what the batch does around a family's functions."""
-# ruff: noqa: ARG002 - the family leaves some of what it is told unused
+# ruff: noqa: ARG002 - the family does not use all arguments
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,16 +19,16 @@ TASKS = np.array([[1.0, 10.0], [2.0, 20.0]])
 
 
 class Prepared(NamedTuple):
-    """Of each task, what it adds and what it pays."""
+    """Of each task, the number it adds and the factor of its reward."""
 
     added: Tensor  # [N, 1, 1]
-    paid: Tensor  # [N, 1]
+    factor: Tensor  # [N, 1]
 
 
 class Sums(TensorFamily):
-    """Adds action, task and noise to a number that starts at random; pays for the number.
+    """Adds action, task and noise to a number that starts at random; rewards the number.
 
-    An episode terminates where the number is above 100, and is cut after 4 steps.
+    An episode terminates if the number is above 100, and is truncated after 4 steps.
     """
 
     name: ClassVar[str] = "Sums"
@@ -58,7 +58,7 @@ class Sums(TensorFamily):
         noise = self.noise * torch.rand(states.shape, generator=generator)
         moved = states + actions + parameters.added + noise
         over = (moved > 100).squeeze(-1) if self.ends else None
-        return Transition(moved, parameters.paid * moved.squeeze(-1), over)
+        return Transition(moved, parameters.factor * moved.squeeze(-1), over)
 
     def best_actions(self, states: Tensor, parameters: Prepared, time: Tensor) -> Tensor:
         return states + parameters.added + 1000 * time.unsqueeze(-1)
@@ -94,7 +94,7 @@ def test_a_batch_has_the_family_s_spaces_and_horizon():
     assert isinstance(batch, RendersBatch)
 
 
-def test_a_step_leads_where_the_transition_says():
+def test_a_step_returns_the_result_of_the_transition():
     batch = Sums().make_batch(TASKS, num_envs=3)
     start = batch.reset(generator())
     step = batch.step(constant(0.5))
@@ -106,14 +106,14 @@ def test_a_step_leads_where_the_transition_says():
     assert step.success is None
 
 
-def test_actions_reach_the_transition_as_the_agent_gave_them():
+def test_actions_reach_the_transition_unchanged():
     batch = Sums().make_batch(TASKS, num_envs=3)
     start = batch.reset(generator())
-    step = batch.step(constant(7.0))  # beyond the action space: the family clips, or not
+    step = batch.step(constant(7.0))  # beyond the action space: clipping is left to the family
     torch.testing.assert_close(step.observations[0], start[0] + 8)
 
 
-def test_episodes_terminate_where_the_transition_says_and_are_cut_at_the_horizon():
+def test_episodes_terminate_by_the_transition_and_are_truncated_at_the_horizon():
     batch = begun()
     actions = constant(0.0)
     actions[1, 2] = 60.0
@@ -125,7 +125,7 @@ def test_episodes_terminate_where_the_transition_says_and_are_cut_at_the_horizon
     assert [bool(step.truncated.any()) for step in ends] == [False, False, False, True, True]
 
 
-def test_without_a_word_on_the_end_no_episode_terminates():
+def test_without_terminations_no_episode_terminates():
     batch = begun(Sums(ends=False))
     step = batch.step(constant(1000.0))
     assert step.terminated.shape == (2, 3)
@@ -133,7 +133,7 @@ def test_without_a_word_on_the_end_no_episode_terminates():
     assert not step.terminated.any()
 
 
-def test_a_reset_of_some_begins_theirs_and_leaves_the_others_with_their_clocks():
+def test_a_partial_reset_starts_episodes_and_keeps_the_clocks_of_the_others():
     batch = begun()
     before = batch.step(constant(0.0)).observations
     where = torch.tensor([[True, False, False], [False, True, False]])
@@ -145,7 +145,7 @@ def test_a_reset_of_some_begins_theirs_and_leaves_the_others_with_their_clocks()
     assert cut[3].all()
 
 
-def test_all_chance_comes_from_the_generator_of_the_last_reset():
+def test_all_randomness_comes_from_the_generator_of_the_last_reset():
     family = Sums(noise=1.0)
     first, second = (family.make_batch(TASKS, num_envs=3) for _ in range(2))
     runs = []
@@ -180,7 +180,7 @@ def test_by_default_parameters_are_the_tasks_broadcast_over_environments():
     assert parameters.tolist() == [[[1, 10]], [[2, 20]]]
 
 
-def test_the_batch_keeps_tasks_of_its_own():
+def test_the_batch_copies_its_tasks():
     tasks = TASKS.copy()
     batch = Sums().make_batch(tasks, num_envs=1)
     tasks[:] = 50
@@ -189,20 +189,20 @@ def test_the_batch_keeps_tasks_of_its_own():
     assert batch.render(1, 0)[0, 0, 1:].tolist() == [2, 20]
 
 
-def test_the_oracle_sees_states_parameters_and_each_clock():
+def test_the_oracle_gets_states_parameters_and_times():
     batch = begun()
     state = batch.step(constant(0.0)).observations
     batch.reset(generator(), torch.tensor([[True, False, False], [False, False, False]]))
     actions = batch.oracle_actions()
     torch.testing.assert_close(actions[1], state[1] + 2 + 1000)
-    assert 1 <= float(actions[0, 0]) <= 2  # its clock is at 0 again
+    assert 1 <= float(actions[0, 0]) <= 2  # its time is 0 again
 
 
 class Silent(Sums):
     best_actions, render_state = TensorFamily.best_actions, TensorFamily.render_state
 
 
-def test_a_family_may_have_neither_oracle_nor_picture():
+def test_a_family_may_have_neither_oracle_nor_image():
     batch = begun(Silent())
     assert batch.oracle_actions() is None
     assert not Silent().can_render
@@ -211,13 +211,13 @@ def test_a_family_may_have_neither_oracle_nor_picture():
         batch.render(0, 0)
 
 
-def test_a_picture_is_of_one_environment_and_its_task():
+def test_an_image_is_of_one_environment_and_its_task():
     batch = begun()
     state = batch.step(constant(0.0)).observations
     for task, env in ((0, 2), (1, 1)):
-        picture = batch.render(task, env)
+        image = batch.render(task, env)
         expected = [state[task, env, 0].double().item(), *TASKS[task]]
-        assert picture[0, 0].tolist() == expected
+        assert image[0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_picture_is_of_one_environment_and_its_task():
         lambda batch: batch.reset(generator(), torch.ones(2, 3, dtype=torch.bool)),
     ],
 )
-def test_before_the_first_reset_of_all_nothing_can_be_done(use):
+def test_a_step_before_the_first_reset_of_all_is_rejected(use):
     with pytest.raises(RuntimeError, match="the batch must be reset before its first step"):
         use(Sums().make_batch(TASKS, num_envs=3))
 
@@ -245,13 +245,13 @@ def test_sizes_and_tasks_that_do_not_fit_are_rejected():
         batch.set_tasks(TASKS[:1])
     with pytest.raises(ValueError, match=r"tasks must lie in Box.*got \[-1\.0, 0\.0\]"):
         batch.set_tasks([[0.0, 0.0], [-1.0, 0.0]])
-    start = batch.reset(generator())  # refused tasks changed nothing
+    start = batch.reset(generator())  # rejected tasks changed nothing
     torch.testing.assert_close(batch.step(constant(0.0)).observations[1], start[1] + 2)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_another_device_chance_comes_from_the_generator_all_the_same():
+def test_on_another_device_randomness_also_comes_from_the_generator():
     from metarl.envs import make_family
 
     runs = []
@@ -264,7 +264,7 @@ def test_on_another_device_chance_comes_from_the_generator_all_the_same():
     assert not torch.isin(runs[0], runs[2]).any()
 
 
-# What is handed out belongs to who gets it.
+# Returned tensors belong to the caller.
 
 
 class Bare(Sums):
@@ -275,7 +275,7 @@ class Bare(Sums):
 
 
 @pytest.mark.parametrize("spoils", [False, True])
-def test_what_was_handed_out_may_be_written_to(spoils):
+def test_returned_tensors_may_be_modified(spoils):
     batch = Bare(ends=False).make_batch(TASKS, num_envs=3)
     observations, seen = batch.reset(torch.Generator().manual_seed(0)), []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Worker processes: the same bits for any number of them, and nothing left behind in any case."""
+"""Worker processes: identical results for any number of them, and complete cleanup."""
 
 import gc
 import math
@@ -94,7 +94,7 @@ def assert_equal(left: Episodes, right: Episodes) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3])
-def test_episodes_are_bit_equal_for_any_number_of_workers(workers, num_workers):
+def test_episodes_are_bitwise_equal_for_any_number_of_workers(workers, num_workers):
     few, none = workers(num_workers), workers(0)
     assert (few.num_workers, none.num_workers) == (num_workers, 0)
     assert len(pids_of(few)) == num_workers
@@ -102,7 +102,9 @@ def test_episodes_are_bit_equal_for_any_number_of_workers(workers, num_workers):
         episodes = [collect(batch, random_actor(seed), generator(seed)) for batch in (few, none)]
         assert_equal(*episodes)
     starts = episodes[0].observations[:, :, 0, 2].flatten()
-    assert len(starts.unique()) == 6  # no two environments draw the same, within a worker or not
+    assert (
+        len(starts.unique()) == 6
+    )  # all environments have different random numbers, within a worker or not
 
 
 def test_another_seed_gives_other_episodes(workers):
@@ -129,7 +131,7 @@ def test_each_environment_knows_its_task_and_the_steps_are_as_computed_by_hand(
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_partial_reset_leaves_the_other_environments_bit_equal(workers, num_workers):
+def test_a_partial_reset_leaves_the_other_environments_bitwise_equal(workers, num_workers):
     batch, where = workers(num_workers), torch.zeros(3, 2, dtype=torch.bool)
     where[0, 1] = where[2, 0] = True
     runs = []
@@ -151,8 +153,8 @@ def test_a_partial_reset_leaves_the_other_environments_bit_equal(workers, num_wo
     assert torch.equal(last_broken.truncated, ~where)
 
 
-def test_an_ended_environment_rests_until_it_is_reset(workers):
-    batch = workers(0)  # the environments refuse to be stepped after their end
+def test_an_ended_environment_is_not_stepped_until_it_is_reset(workers):
+    batch = workers(0)  # the environments raise if they are stepped after their end
     batch.reset(generator())
     for _ in range(5):
         last = batch.step(zeros_but(0, 0, 1))
@@ -175,7 +177,7 @@ def test_an_environment_that_ends_itself_before_the_horizon_is_truncated():
     assert ends == [False] * 5 + [True] * 3
 
 
-def test_what_is_handed_out_is_not_changed_by_later_steps(workers):
+def test_returned_tensors_are_not_changed_by_later_steps(workers):
     batch = workers(2)
     start = batch.reset(generator())
     step = batch.step(zeros_but(0, 0, 1))
@@ -187,9 +189,7 @@ def test_what_is_handed_out_is_not_changed_by_later_steps(workers):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_other_tasks_are_posed_at_the_next_reset_and_in_environments_of_their_kind(
-    workers, num_workers
-):
+def test_other_tasks_are_set_at_the_next_reset_in_environments_of_their_kind(workers, num_workers):
     batch, changed = workers(num_workers), TASKS[[1, 0, 2]].copy()
     batch.reset(generator())
     before = batch.render(2, 0)[0, 1, 0]
@@ -222,16 +222,16 @@ def test_workers_compute_on_one_thread_and_leave_interrupts_to_the_parent(worker
     assert os.environ.get("OMP_NUM_THREADS") == before
 
 
-def test_no_more_workers_than_environments_and_none_for_a_few(monkeypatch):
+def test_the_number_of_workers_is_limited_and_0_for_few_environments(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
-    asked = [(None, 7), (None, 8), (None, 100), (9, 3), (2, 100), (0, 100)]
-    assert [_num_workers(*each, object()) for each in asked] == [0, 4, 4, 3, 2, 0]
+    requested = [(None, 7), (None, 8), (None, 100), (9, 3), (2, 100), (0, 100)]
+    assert [_num_workers(*each, object()) for each in requested] == [0, 4, 4, 3, 2, 0]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert _num_workers(None, 100, object()) == 0
 
 
-def test_a_worker_of_someone_else_s_pool_starts_no_processes():
-    """Python forbids it to."""
+def test_a_daemon_process_starts_no_workers():
+    """Python does not allow it."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply_async(count_workers, (TASKS,)).get(timeout=60) == 0
 
@@ -256,7 +256,7 @@ def test_an_environment_that_raises_is_named_with_its_traceback(workers, left_be
         batch.reset(generator())
 
 
-def test_a_worker_that_hangs_is_found_and_all_are_ended(workers, left_behind):
+def test_a_worker_that_hangs_is_detected_and_all_are_ended(workers, left_behind):
     batch = workers(2)
     batch.reset(generator())
     pids = pids_of(batch)
@@ -300,7 +300,7 @@ def test_an_environment_cannot_end_the_program(workers):
         batch.step(zeros_but(0, 1, EXIT))
 
 
-def test_an_environment_that_cannot_be_made_is_named():
+def test_an_environment_that_cannot_be_created_is_named():
     with pytest.raises(
         WorkerError, match=r"(?s)while starting, in .*no license for this"
     ) as raised:
@@ -308,7 +308,7 @@ def test_an_environment_that_cannot_be_made_is_named():
     assert (raised.value.task, raised.value.env) == (0, 0)
 
 
-def test_a_batch_that_is_dropped_takes_its_workers_with_it(left_behind):
+def test_the_workers_of_a_deleted_batch_end(left_behind):
     batch = Counters(num_workers=1).make_batch(TASKS, num_envs=1)
     batch.reset(generator())
     pids = pids_of(batch)
@@ -359,7 +359,7 @@ def start_program() -> subprocess.Popen[str]:
     )
 
 
-def test_wrong_calls_are_refused_with_one_sentence():
+def test_invalid_calls_are_rejected_with_one_sentence():
     class Local(Counters):
         """Not importable by a worker."""
 

@@ -1,4 +1,4 @@
-"""Episodes from packed classes: what is drawn, from where, how evenly, and what is refused."""
+"""Episodes from packed classes: what is sampled, from where, how evenly, and what is refused."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def numbered_tasks(**settings: Any) -> ClassTasks:
     )
 
 
-def pictures() -> Tensor:
-    """Four classes of three 3×3 pictures, all 36 · 3 pixels different."""
+def images() -> Tensor:
+    """Four classes of three 3×3 images, all 36 · 3 pixels different."""
     return torch.arange(108, dtype=torch.uint8).view(12, 9)
 
 
-def picture_tasks(rotations: Any) -> ClassTasks:
+def image_tasks(rotations: Any) -> ClassTasks:
     data = data_of_labels(
-        pictures(),
+        images(),
         torch.arange(4).repeat_interleave(3),
         list("abcd"),
         encoding="uint8",
         input_shape=(1, 3, 3),
     )
     return ClassTasks(
-        "pictures",
+        "images",
         {"train": lambda: data},
         input_shape=(1, 3, 3),
         protocol={},
@@ -80,8 +80,8 @@ def test_an_episode_has_different_classes_and_different_points_ordered_by_class(
         assert len(set(classes.tolist())) == 3
         assert batch.support.inputs[task, :, 0].equal(classes.repeat_interleave(2))
         assert batch.query.inputs[task, :, 0].equal(classes.repeat_interleave(3))
-        drawn = torch.cat([batch.support.inputs[task], batch.query.inputs[task]])
-        assert len({tuple(point) for point in drawn.tolist()}) == 15
+        sampled = torch.cat([batch.support.inputs[task], batch.query.inputs[task]])
+        assert len({tuple(point) for point in sampled.tolist()}) == 15
 
 
 def test_every_class_and_every_point_of_a_class_is_drawn_equally_often():
@@ -180,8 +180,8 @@ def test_the_size_of_joined_splits_is_known_without_loading_what_is_slow():
 @pytest.mark.parametrize("rotations", ["drawn", "classes"])
 def test_a_class_is_turned_as_a_whole_by_all_four_quarter_turns(rotations):
     shape = EpisodeShape(ways=2, shots=1, queries=2)
-    batch = picture_tasks(rotations).sample(400, shape, split="train", generator=generator())
-    originals = (pictures().float() / 255).view(12, 3, 3)
+    batch = image_tasks(rotations).sample(400, shape, split="train", generator=generator())
+    originals = (images().float() / 255).view(12, 3, 3)
     turned = torch.stack([originals.rot90(k, (1, 2)) for k in range(4)])  # [4, 12, 3, 3]
     seen = set()
     for task in range(400):
@@ -189,8 +189,8 @@ def test_a_class_is_turned_as_a_whole_by_all_four_quarter_turns(rotations):
             found = set()
             mine = (batch.support.targets[task] == way, batch.query.targets[task] == way)
             for part, rows in zip(batch, mine, strict=True):
-                for picture in part.inputs[task][rows]:
-                    equal = (turned == picture[0]).flatten(2).all(2).nonzero()
+                for image in part.inputs[task][rows]:
+                    equal = (turned == image[0]).flatten(2).all(2).nonzero()
                     assert len(equal) == 1
                     turn, row = equal[0].tolist()
                     found.add((turn, row // 3))
@@ -202,16 +202,16 @@ def test_a_class_is_turned_as_a_whole_by_all_four_quarter_turns(rotations):
 def test_only_where_turns_are_classes_does_a_character_meet_itself():
     shape = EpisodeShape(ways=4, shots=1, queries=1)
     for rotations, may_meet in (("none", False), ("drawn", False), ("classes", True)):
-        tasks = picture_tasks(rotations)
+        tasks = image_tasks(rotations)
         batch = tasks.sample(100, shape, split="train", generator=generator())
         letters = (batch.support.inputs.flatten(2).amin(2) * 255).round().long() // 27
         met = any(len(set(task.tolist())) < 4 for task in letters)
         assert met == may_meet
-    assert picture_tasks("classes").num_classes("train") == 16
+    assert image_tasks("classes").num_classes("train") == 16
 
 
 def test_rotations_are_part_of_the_protocol():
-    assert picture_tasks("drawn").protocol == {"rotations": "drawn"}
+    assert image_tasks("drawn").protocol == {"rotations": "drawn"}
     assert numbered_tasks().protocol == {"split": "by hand", "rotations": "none"}
 
 
@@ -289,7 +289,7 @@ def test_variable_episodes_count_what_was_drawn_and_hide_the_rest():
     assert abs(float(torch.corrcoef(torch.stack([ways, shots]).float())[0, 1])) < 0.1
 
 
-# What is refused.
+# Invalid arguments.
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_counts_below_one_are_rejected():
 
 def test_rotations_that_cannot_be_are_rejected():
     with pytest.raises(ValueError, match="rotations must be one of none, drawn, classes"):
-        picture_tasks("turned")
+        image_tasks("turned")
     with pytest.raises(ValueError, match=r"rotations need square images .* got inputs \(2,\)"):
         numbered_tasks(rotations="drawn")
 

@@ -205,7 +205,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
 
 
 class Maker:
-    """Counts how often it was asked."""
+    """Counts how often it was requested."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -218,7 +218,7 @@ class Maker:
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setenv("METARL_CACHE_DIR", str(tmp_path / "cache"))
-    (tmp_path / "set.zip").write_bytes(b"pictures")
+    (tmp_path / "set.zip").write_bytes(b"images")
     return tmp_path / "set.zip"
 
 
@@ -240,7 +240,7 @@ def test_other_settings_and_a_changed_source_are_made_anew(source):
     cached("set", [source], "28", make)
     cached("set", [source], "32", make)
     assert make.calls == 2
-    source.write_bytes(b"more pictures")
+    source.write_bytes(b"more images")
     cached("set", [source], "28", make)
     assert make.calls == 3
     os.utime(source, ns=(1, 1))

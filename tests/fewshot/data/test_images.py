@@ -1,4 +1,4 @@
-"""Pictures from folders and zip files: order, channels, and files that cannot be read."""
+"""Images from folders and zip files: order, channels, and files that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def picture(shade: int) -> np.ndarray:
+def image(shade: int) -> np.ndarray:
     """2×2 RGB: pixel (row, column), channel c holds shade + 6·row + 3·column + c."""
     return (shade + np.arange(12).reshape(2, 2, 3)).astype(np.uint8)
 
 
 FILES = {
-    "b/2.png": png(picture(40)),
-    "a/10.png": png(picture(20)),
-    "a/1.PNG": png(picture(0)),
-    "a/notes.txt": b"no picture",
+    "b/2.png": png(image(40)),
+    "a/10.png": png(image(20)),
+    "a/1.PNG": png(image(0)),
+    "a/notes.txt": b"no image",
     "a/.hidden.png": b"",
     "__MACOSX/a/1.png": b"",
 }
@@ -52,7 +52,7 @@ def source(request, tmp_path: Path) -> Path:
     return tmp_path / "set.zip"
 
 
-def test_pictures_are_found_sorted_and_nothing_else_is(source):
+def test_images_are_found_sorted_and_nothing_else_is(source):
     with ImageFiles(source) as files:
         assert files.names == ["a/1.PNG", "a/10.png", "b/2.png"]
 
@@ -65,7 +65,7 @@ def test_channels_come_before_rows(source):
     assert pixels[0].tolist() == (40 + pixels[1]).tolist()
 
 
-def test_many_pictures_come_in_the_order_of_their_names(tmp_path):
+def test_many_images_come_in_the_order_of_their_names(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for shade in range(200):
             archive.writestr(f"{shade:03}.png", png(np.full((2, 2), shade, np.uint8)))
@@ -74,7 +74,7 @@ def test_many_pictures_come_in_the_order_of_their_names(tmp_path):
     assert pixels[:, 0].tolist() == list(range(199, -1, -1))
 
 
-def test_pictures_are_converted_before_they_are_resized(tmp_path):
+def test_images_are_converted_before_they_are_resized(tmp_path):
     pixels = np.zeros((4, 4), bool)
     pixels[:, ::2] = True
     (tmp_path / "x.png").write_bytes(png(pixels))
@@ -88,13 +88,13 @@ def test_pictures_are_converted_before_they_are_resized(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"no picture", "unknown image format"),
+        (b"no image", "unknown image format"),
         (b"", "unknown image format"),
         (FILES["b/2.png"][:50], ".*truncated.*"),
     ],
     ids=["text", "empty", "truncated"],
 )
-def test_a_picture_that_cannot_be_read_is_named(tmp_path, content, reason):
+def test_an_image_that_cannot_be_read_is_named(tmp_path, content, reason):
     (tmp_path / "good.png").write_bytes(FILES["b/2.png"])
     (tmp_path / "worse.png").write_bytes(content)
     message = rf"image worse.png of .* cannot be read \({reason}\); remove or replace it"
@@ -102,7 +102,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path, content, reason):
         read_images(files, files.names, resized(2, "RGB", NEAREST))
 
 
-def test_what_holds_no_pictures_is_rejected(tmp_path):
+def test_what_holds_no_images_is_rejected(tmp_path):
     (tmp_path / "set.zip").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"set.zip must be a folder or a zip file"):
         ImageFiles(tmp_path / "set.zip")
@@ -135,7 +135,7 @@ def archive_with(path: Path, content: bytes, **entry: int) -> Path:
     ids=["encrypted", "deflate64"],
 )
 def test_an_archive_that_cannot_be_decompressed_is_one_sentence(tmp_path, entry, reason):
-    source = archive_with(tmp_path / "set.zip", png(picture(0)), **entry)
+    source = archive_with(tmp_path / "set.zip", png(image(0)), **entry)
     message = rf"^image a/1.png of {source} cannot be read \(.*{reason}.*; extract the archive"
     with ImageFiles(source) as files, pytest.raises(ValueError, match=message) as caught:
         read_images(files, files.names, resized(2, "RGB", NEAREST))
@@ -156,7 +156,7 @@ def test_an_image_of_many_zeros_is_not_decompressed_to_its_end(tmp_path):
 
 
 def test_links_in_a_circle_are_left_out(tmp_path):
-    (tmp_path / "1.png").write_bytes(png(picture(0)))
+    (tmp_path / "1.png").write_bytes(png(image(0)))
     (tmp_path / "2.png").symlink_to("2.png")
     (tmp_path / "again").symlink_to(tmp_path)
     with ImageFiles(tmp_path) as files:

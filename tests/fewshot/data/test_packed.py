@@ -39,14 +39,14 @@ def test_a_text_without_features_stays_zero():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_quarter_turns_are_those_of_rot90(channels):
-    pictures = torch.rand(2, channels, 4, 4)
+    images = torch.rand(2, channels, 4, 4)
     table = quarter_turns((channels, 4, 4), "cpu")
     for k in range(4):
-        turned = decode(pictures.flatten(1), "float32", table[k]).view_as(pictures)
-        assert turned.equal(pictures.rot90(k, (2, 3)))
+        turned = decode(images.flatten(1), "float32", table[k]).view_as(images)
+        assert turned.equal(images.rot90(k, (2, 3)))
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 2, 3), (4, 4)])
-def test_only_square_pictures_can_be_turned(shape):
+def test_only_square_images_can_be_turned(shape):
     with pytest.raises(ValueError, match="rotations need square images"):
         quarter_turns(shape, "cpu")

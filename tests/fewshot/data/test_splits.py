@@ -72,7 +72,7 @@ def test_a_list_with_unknown_or_repeated_classes_is_rejected():
         listed_split(NAMES, {"train": ["class a"], "test": ["class a"]})
 
 
-def test_splits_have_their_short_names_and_others_are_refused_with_the_nearest():
+def test_splits_have_their_short_names_and_others_are_rejected_with_the_nearest():
     assert [split_named(name) for name in ("TRAIN", "val", "Valid", "Validation", "dev")] == [
         "train", "validation", "validation", "validation", None,
     ]  # fmt: skip
@@ -84,7 +84,7 @@ def test_splits_have_their_short_names_and_others_are_refused_with_the_nearest()
         listed_split(NAMES, {"val": NAMES[:2], "validation": NAMES[2:]})
 
 
-def test_a_negative_seed_is_refused_by_the_name_that_makers_give_it():
+def test_a_negative_seed_is_rejected_by_the_name_that_makers_give_it():
     with pytest.raises(ValueError, match=r"^split_seed must be 0 or more, got -1"):
         seeded_split(NAMES, (6, 1, 3), -1)
 

@@ -64,7 +64,7 @@ def test_options_reach_the_data_set(tmp_path: Path):
     assert tasks.input_shape == (1, 5, 5)
 
 
-def test_unknown_names_and_options_are_refused_with_the_nearest():
+def test_unknown_names_and_options_are_rejected_with_the_nearest():
     with pytest.raises(ValueError, match=r"dataset must be one of .* did you mean 'omniglot'"):
         make_tasks("omniglott")
     with pytest.raises(TypeError, match=r"option of glyphs must be one of .* mean 'glyph_seed'"):
@@ -78,7 +78,7 @@ def test_unknown_names_and_options_are_refused_with_the_nearest():
 
 
 @pytest.mark.parametrize(("name", "option"), [("glyphs", "glyph_seed"), ("clinc150", "split_seed")])
-def test_a_negative_seed_is_refused_by_the_name_of_its_option(name, option, tmp_path):
+def test_a_negative_seed_is_rejected_by_the_name_of_its_option(name, option, tmp_path):
     with pytest.raises(ValueError, match=f"^{option} must be 0 or more, got -1"):
         make_tasks(name, data_dir=tmp_path, download=False, **{option: -1})
 

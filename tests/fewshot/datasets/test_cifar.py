@@ -30,9 +30,9 @@ def write(folder: Path, file: str, content: object) -> None:
 
 
 def write_set(folder: Path) -> None:
-    """Six pictures a class, five of them to train; class i is in superclass i // 5.
+    """Six images a class, five of them to train; class i is in superclass i // 5.
 
-    The pixels are i in red, the number of the picture in green, and 7 in blue.
+    The pixels are i in red, the number of the image in green, and 7 in blue.
     """
     names = {
         b"fine_label_names": [name.encode() for name in FINE],
@@ -74,7 +74,7 @@ def test_fc100_is_split_by_superclass(place):
         assert found == set(superclasses)
 
 
-def test_all_pictures_are_used_and_channels_are_in_order(place):
+def test_all_images_are_used_and_channels_are_in_order(place):
     tasks = cifar_fs_tasks(place)
     generator = torch.Generator().manual_seed(0)
     batch = tasks.sample(9, EpisodeShape(5, 1, 5), split="test", generator=generator)

@@ -1,4 +1,4 @@
-"""Harmonic tasks by their definition: two sines an octave apart, and how they are drawn."""
+"""Harmonic tasks by their definition: two sines an octave apart, and how they are sampled."""
 
 import math
 

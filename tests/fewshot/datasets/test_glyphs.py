@@ -22,40 +22,40 @@ def strokes(*controls: list[tuple[float, float]]) -> torch.Tensor:
 
 def test_a_straight_stroke_inks_its_row_and_the_rows_beside_it():
     line = strokes([(0.25, 0.5), (0.5, 0.5), (0.75, 0.5)])
-    picture = render_strokes(line, torch.tensor([[True]]), 20)[0]
-    assert picture.shape == (20, 20)
-    assert bool((picture[9:11, 6:14] == 1).all())
-    assert float(picture[:7].max()) == 0
-    assert float(picture[13:].max()) == 0
-    assert float(picture[:, :3].max()) == 0
+    image = render_strokes(line, torch.tensor([[True]]), 20)[0]
+    assert image.shape == (20, 20)
+    assert bool((image[9:11, 6:14] == 1).all())
+    assert float(image[:7].max()) == 0
+    assert float(image[13:].max()) == 0
+    assert float(image[:, :3].max()) == 0
 
 
 def test_x_runs_along_columns_and_y_along_rows():
     dot = strokes([(0.8, 0.2)] * 3)
-    picture = render_strokes(dot, torch.tensor([[True]]), 10)[0]
+    image = render_strokes(dot, torch.tensor([[True]]), 10)[0]
     places = torch.arange(10) + 0.5
-    assert float(picture.sum(0) @ places / picture.sum()) == pytest.approx(8, abs=0.05)
-    assert float(picture.sum(1) @ places / picture.sum()) == pytest.approx(2, abs=0.05)
+    assert float(image.sum(0) @ places / image.sum()) == pytest.approx(8, abs=0.05)
+    assert float(image.sum(1) @ places / image.sum()) == pytest.approx(2, abs=0.05)
 
 
 def test_a_curve_passes_through_its_ends_and_not_through_its_handle():
     """At t = ½ a quadratic Bézier curve is at ¼ c₀ + ½ c₁ + ¼ c₂."""
     bend = strokes([(0.1, 0.9), (0.5, 0.1), (0.9, 0.9)])
-    picture = render_strokes(bend, torch.tensor([[True]]), 40)[0]
-    assert float(picture[35:37, 3:5].max()) > 0.4
-    assert float(picture[19:21, 19:21].max()) > 0.4
-    assert float(picture[:16].max()) == 0
+    image = render_strokes(bend, torch.tensor([[True]]), 40)[0]
+    assert float(image[35:37, 3:5].max()) > 0.4
+    assert float(image[19:21, 19:21].max()) > 0.4
+    assert float(image[:16].max()) == 0
 
 
 def test_strokes_that_are_not_inked_and_ink_beyond_the_border_leave_nothing():
     pair = strokes([(0.2, 0.2)] * 3, [(0.8, 0.8)] * 3)
-    picture = render_strokes(pair, torch.tensor([[True, False]]), 20)[0]
-    assert float(picture[10:, 10:].max()) == 0
+    image = render_strokes(pair, torch.tensor([[True, False]]), 20)[0]
+    assert float(image[10:, 10:].max()) == 0
     outside = strokes([(1.5, 0.5), (2.0, 3.0), (-1.0, 1.5)])
     assert float(render_strokes(outside, torch.tensor([[True]]), 20).max()) == 0
 
 
-def test_pictures_do_not_depend_on_each_other():
+def test_images_do_not_depend_on_each_other():
     controls = torch.rand((3, 2, 3, 2), generator=generator())
     inked = torch.tensor([[True, True], [True, False], [True, True]])
     together = render_strokes(controls, inked, 28)
@@ -102,7 +102,7 @@ def test_without_shake_and_distortion_all_examples_are_the_class_itself():
 def test_splits_share_no_class():
     tasks = GlyphTasks(shake=0.0, distortion=0.0)
     seen = [
-        {picture.numpy().tobytes() for picture in tasks.sample_points(
+        {image.numpy().tobytes() for image in tasks.sample_points(
             3000, split=split, generator=generator())[0]}
         for split in tasks.splits
     ]  # fmt: skip
@@ -116,8 +116,8 @@ def test_splits_share_no_class():
 def test_glyphs_depend_on_their_seed_and_episodes_on_the_generator():
     shape = EpisodeShape(2, 1, 1)
     first, again, other_glyphs, other_episodes = (
-        GlyphTasks(glyph_seed=seed).sample(2, shape, split="train", generator=generator(drawn))
-        for seed, drawn in ((0, 0), (0, 0), (1, 0), (0, 1))
+        GlyphTasks(glyph_seed=seed).sample(2, shape, split="train", generator=generator(sampled))
+        for seed, sampled in ((0, 0), (0, 0), (1, 0), (0, 1))
     )
     assert first.query.inputs.equal(again.query.inputs)
     assert not first.query.inputs.equal(other_glyphs.query.inputs)
@@ -146,11 +146,11 @@ def test_settings_out_of_range_are_rejected():
 def test_splits_joined_by_a_plus_have_the_glyphs_of_both():
     tasks = GlyphTasks(shake=0.0, distortion=0.0)
     assert tasks.num_classes("test+validation") == 500
-    pictures, labels = tasks.sample_points(40, split="test+validation", generator=generator())
+    images, labels = tasks.sample_points(40, split="test+validation", generator=generator())
     assert {bool(label < 400) for label in labels} == {True, False}
     for split, first, last in (("test", 0, 400), ("validation", 400, 500)):
         shape = EpisodeShape(last - first, 1, 1)
         episode = tasks.sample(1, shape, split=split, generator=generator()).support.inputs[0]
-        for picture, label in zip(pictures, labels.tolist(), strict=True):
-            is_here = bool((episode == picture).flatten(1).all(1).any())
+        for image, label in zip(images, labels.tolist(), strict=True):
+            is_here = bool((episode == image).flatten(1).all(1).any())
             assert is_here == (first <= label < last)

@@ -17,11 +17,11 @@ from metarl.fewshot.datasets import mini_imagenet
 from metarl.fewshot.datasets.mini_imagenet import mini_imagenet_tasks
 
 CLASSES = {"train": ["n01", "n02", "n03"], "val": ["n04", "n05"], "test": ["n06", "n07"]}
-PICTURES = 4
+IMAGES = 4
 
 
 def photograph(label: str, number: int) -> Image.Image:
-    """One plain color: red names the class, green the picture, blue is 200."""
+    """One plain color: red names the class, green the image, blue is 200."""
     pixels = np.empty((84, 84, 3), np.uint8)
     pixels[:] = (10 * int(label[1:]), number, 200)
     return Image.fromarray(pixels)
@@ -29,7 +29,7 @@ def photograph(label: str, number: int) -> Image.Image:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch) -> DataPlace:
-    monkeypatch.setattr(mini_imagenet, "_IMAGES", PICTURES)
+    monkeypatch.setattr(mini_imagenet, "_IMAGES", IMAGES)
     sizes = {"train": ("train", 3), "validation": ("val", 2), "test": ("test", 2)}
     monkeypatch.setattr(mini_imagenet, "_SPLITS", sizes)
     folder = tmp_path / "mini-imagenet"
@@ -37,7 +37,7 @@ def place(tmp_path: Path, monkeypatch) -> DataPlace:
     for part, labels in CLASSES.items():
         with zipfile.ZipFile(folder / f"{part}.zip", "w") as archive:
             for label in labels:
-                for number in range(PICTURES):
+                for number in range(IMAGES):
                     stream = io.BytesIO()
                     photograph(label, number).save(stream, "PNG")
                     archive.writestr(f"{label}/{number}.png", stream.getvalue())
@@ -58,10 +58,10 @@ def colors(place: DataPlace, split: str) -> torch.Tensor:
     ("split", "reds"), [("train", {10, 20, 30}), ("validation", {40, 50}), ("test", {60, 70})]
 )
 def test_each_split_has_its_own_classes_and_colors_in_order(place, split, reds):
-    drawn = colors(place, split)
-    assert set(drawn[..., 0].flatten().tolist()) == reds
-    assert set(drawn[..., 1].flatten().tolist()) == set(range(PICTURES))
-    assert set(drawn[..., 2].flatten().tolist()) == {200}
+    sampled = colors(place, split)
+    assert set(sampled[..., 0].flatten().tolist()) == reds
+    assert set(sampled[..., 1].flatten().tolist()) == set(range(IMAGES))
+    assert set(sampled[..., 2].flatten().tolist()) == {200}
 
 
 def test_folders_serve_as_zip_files_do(place, tmp_path):
@@ -81,7 +81,7 @@ def test_a_split_with_other_counts_is_rejected(place, tmp_path):
         tasks.data("validation")
 
 
-def test_classes_are_counted_without_decoding_a_picture(place, monkeypatch):
+def test_classes_are_counted_without_decoding_an_image(place, monkeypatch):
     def never(*_: object) -> None:
         raise AssertionError
 

@@ -61,17 +61,17 @@ def place(tmp_path: Path, monkeypatch) -> DataPlace:
     return DataPlace(tmp_path, download=False)
 
 
-def pictures(tasks: ClassTasks, split: str, name: str) -> torch.Tensor:
-    """The 20 drawings of a character as they are drawn, unturned. [20, 28, 28]"""
+def images(tasks: ClassTasks, split: str, name: str) -> torch.Tensor:
+    """The 20 drawings of a character as they are sampled, unturned. [20, 28, 28]"""
     data = tasks.data(split)
     index = data.class_names.index(name)
     rows = data.members[data.starts[index] :][:20]
     return decode(data.points[rows], data.encoding).view(20, 28, 28)
 
 
-def test_nearest_is_what_pillow_makes_of_a_binary_picture_whatever_the_filter(place):
+def test_nearest_is_what_pillow_makes_of_a_binary_image_whatever_the_filter(place):
     tasks = vinyals_omniglot_tasks(place)
-    found = pictures(tasks, "validation", "Greek/character04")
+    found = images(tasks, "validation", "Greek/character04")
     for number in range(1, 21):
         official = drawing("Greek/4", number)
         smoothed = np.asarray(official.resize((28, 28), Image.Resampling.LANCZOS))
@@ -83,7 +83,7 @@ def test_nearest_is_what_pillow_makes_of_a_binary_picture_whatever_the_filter(pl
 def test_antialiased_is_gray_with_ink_one(place):
     tasks = antialiased_omniglot_tasks(place)
     split = next(s for s in tasks.splits if "Korean/character02" in tasks.data(s).class_names)
-    found = pictures(tasks, split, "Korean/character02")
+    found = images(tasks, split, "Korean/character02")
     official = drawing("Korean/2", 7).convert("L").resize((28, 28), Image.Resampling.LANCZOS)
     torch.testing.assert_close(found[6], 1 - torch.from_numpy(np.asarray(official) / 255).float())
     assert len(found.unique()) > 20

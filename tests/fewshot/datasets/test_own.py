@@ -32,8 +32,8 @@ def test_labeled_tensors_become_episodes_of_the_same_values():
     assert [tasks.num_classes(split) for split in tasks.splits] == [6, 2, 2]
     batch = tasks.sample(50, SHAPE, split="train", generator=generator())
     assert batch.query.inputs.shape == (50, 4, 2, 1)
-    drawn = batch.query.inputs.view(-1, 2)
-    assert bool((drawn[:, 1] % 10 == drawn[:, 0]).all())
+    sampled = batch.query.inputs.view(-1, 2)
+    assert bool((sampled[:, 1] % 10 == sampled[:, 0]).all())
     assert tasks.protocol["split"] == "random, seed 0: 6 train, 2 validation, 2 test"
 
 
@@ -154,7 +154,7 @@ def test_labels_beyond_the_names_are_rejected():
 
 
 def write_classes(folder: Path, names: list[str]) -> Path:
-    """Four 6×4 pictures a class; red is the class, in the order of the names."""
+    """Four 6×4 images a class; red is the class, in the order of the names."""
     for index, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for number in range(4):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from fewshot_episodes import (
     CURVES,
-    PICTURES,
+    IMAGES,
     VECTORS,
     context,
     episodes,
@@ -290,11 +290,11 @@ def test_minibatches_go_through_the_support_in_shuffled_passes():
     inputs = torch.arange(12.0).view(2, 6, 1)
     support = LabeledSet(inputs, inputs.squeeze(-1).long())
     steps = minibatches(support, 6, 4, generator())
-    drawn = torch.cat([targets for _, targets in steps.batches], 1)
+    sampled = torch.cat([targets for _, targets in steps.batches], 1)
     for row in range(2):
-        for one_pass in drawn[row].split(6):
+        for one_pass in sampled[row].split(6):
             assert sorted(one_pass.tolist()) == list(range(6 * row, 6 * row + 6))
-    assert not torch.equal(drawn[0] + 6, drawn[1])
+    assert not torch.equal(sampled[0] + 6, sampled[1])
     for points, targets in steps.batches:
         assert torch.equal(points.squeeze(-1).long(), targets)
 
@@ -333,8 +333,8 @@ def test_a_transferred_head_is_at_the_minimum_of_its_loss():
 
 
 def test_every_step_has_scales_and_offsets_of_its_own():
-    learner: Any = make_learner("maml++", PICTURES, num_inner_steps=3, batch_norm="per-step")
-    params, batch = start(learner), episodes(PICTURES)
+    learner: Any = make_learner("maml++", IMAGES, num_inner_steps=3, batch_norm="per-step")
+    params, batch = start(learner), episodes(IMAGES)
     _, grads = learner.meta_gradient(params, batch, context())
     for name in ("scale_0", "offset_0", "scale_1", "offset_1"):
         assert grads[name].shape[0] == 4
@@ -352,9 +352,9 @@ def test_every_step_has_scales_and_offsets_of_its_own():
 
 def test_running_statistics_of_cavia_are_those_of_a_context_of_zero():
     learner: Any = make_learner(
-        "cavia", PICTURES, batch_norm="running", num_context=2, filters=(3, 3, 3, 3)
+        "cavia", IMAGES, batch_norm="running", num_context=2, filters=(3, 3, 3, 3)
     )
-    params, batch = start(learner), episodes(PICTURES)
+    params, batch = start(learner), episodes(IMAGES)
     assert params["film_bias"].abs().max() > 0
     found = learner.statistics(params, batch)
     inputs = torch.cat([batch.support.inputs, batch.query.inputs], 1)

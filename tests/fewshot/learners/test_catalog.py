@@ -9,7 +9,7 @@ import pytest
 import torch
 from fewshot_episodes import (
     CURVES,
-    PICTURES,
+    IMAGES,
     VECTORS,
     context,
     episodes,
@@ -40,27 +40,27 @@ NORMS = {
 """Learners whose meta_gradient is the gradient of their meta_loss, and batch norms they take."""
 
 CASES: list[tuple[str, Problem, dict[str, Any]]] = [
-    *((name, PICTURES, {"batch_norm": norm}) for name, norms in NORMS.items() for norm in norms),
+    *((name, IMAGES, {"batch_norm": norm}) for name, norms in NORMS.items() for norm in norms),
     *((name, VECTORS, {}) for name in NORMS),
     *((name, CURVES, {}) for name in ("maml", "meta-sgd", "maml++", "anil", "cavia", "r2d2")),
-    ("maml", PICTURES, {"mode": "recurrence", "num_inner_steps": 2}),
-    ("maml", PICTURES, {"pooling": "stride", "num_inner_steps": 2, "chunk_size": 2}),
-    ("anil", PICTURES, {"num_inner_steps": 3, "inner_lr": 0.3}),
-    ("cavia", PICTURES, {"num_inner_steps": 3, "num_context": 2}),
-    ("matching", PICTURES, {"full_context": False}),
+    ("maml", IMAGES, {"mode": "recurrence", "num_inner_steps": 2}),
+    ("maml", IMAGES, {"pooling": "stride", "num_inner_steps": 2, "chunk_size": 2}),
+    ("anil", IMAGES, {"num_inner_steps": 3, "inner_lr": 0.3}),
+    ("cavia", IMAGES, {"num_inner_steps": 3, "num_context": 2}),
+    ("matching", IMAGES, {"full_context": False}),
 ]
 
 
 def case_id(value: object) -> str:
     if isinstance(value, Problem):
-        return {PICTURES: "pictures", VECTORS: "vectors", CURVES: "curves"}[value]
+        return {IMAGES: "images", VECTORS: "vectors", CURVES: "curves"}[value]
     return "-".join(map(str, value.values())) if isinstance(value, dict) else str(value)
 
 
 cases = pytest.mark.parametrize(("name", "problem", "settings"), CASES, ids=case_id)
 all_learners = pytest.mark.parametrize(
     ("name", "problem"),
-    [(name, problem) for name in NAMES for problem in (PICTURES, VECTORS)],
+    [(name, problem) for name in NAMES for problem in (IMAGES, VECTORS)],
     ids=case_id,
 )
 
@@ -126,9 +126,9 @@ def unbatched_loss(learner: Any, params: Params, batch: FewShotBatch) -> Tensor:
 @pytest.mark.parametrize("pooling", ["max", "stride"])
 def test_maml_of_a_convolutional_net_is_the_papers_loop(mode, pooling):
     learner = make_learner(
-        "maml", PICTURES, mode=mode, pooling=pooling, num_inner_steps=3, inner_lr=0.4
+        "maml", IMAGES, mode=mode, pooling=pooling, num_inner_steps=3, inner_lr=0.4
     )
-    params, batch = start(learner), episodes(PICTURES)
+    params, batch = start(learner), episodes(IMAGES)
     _, grads = learner.meta_gradient(params, batch, context())
     leaves = {name: p.requires_grad_() for name, p in start(learner).items()}
     wanted = torch.autograd.grad(unbatched_loss(learner, leaves, batch), list(leaves.values()))
@@ -172,7 +172,7 @@ def padded(points: LabeledSet, extra: int) -> LabeledSet:
 
 @pytest.mark.parametrize(
     ("name", "problem", "settings"),
-    [case for case in CASES if case[0] != "transfer"] + [("imaml", PICTURES, {})],
+    [case for case in CASES if case[0] != "transfer"] + [("imaml", IMAGES, {})],
     ids=case_id,
 )
 def test_points_that_do_not_count_change_nothing(name, problem, settings):
@@ -201,7 +201,7 @@ def more_ways(batch: FewShotBatch) -> FewShotBatch:
     return FewShotBatch(*parts)
 
 
-@pytest.mark.parametrize("problem", [PICTURES, VECTORS], ids=case_id)
+@pytest.mark.parametrize("problem", [IMAGES, VECTORS], ids=case_id)
 @pytest.mark.parametrize("name", ["protonet", "r2d2", "matching", "relation", "siamese"])
 def test_classes_that_a_task_lacks_change_nothing(name, problem):
     learner = make_learner(name, problem)
@@ -219,9 +219,9 @@ def test_classes_that_a_task_lacks_change_nothing(name, problem):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "transfer"])
 def test_tasks_by_chunks_give_the_gradient_of_all(name):
-    whole, chunked = (make_learner(name, PICTURES, chunk_size=size) for size in (None, 2))
-    params, batch = start(whole), episodes(PICTURES)
-    if name == "reptile":  # its minibatches are drawn for all tasks at once
+    whole, chunked = (make_learner(name, IMAGES, chunk_size=size) for size in (None, 2))
+    params, batch = start(whole), episodes(IMAGES)
+    if name == "reptile":  # its minibatches are sampled for all tasks at once
         pytest.skip("minibatches differ")
     losses, grads = whole.meta_gradient(params, batch, context())
     found, others = chunked.meta_gradient(params, batch, context())
@@ -233,7 +233,7 @@ def test_tasks_by_chunks_give_the_gradient_of_all(name):
 def test_a_chunk_is_all_that_goes_through_the_net(monkeypatch):
     seen = []
     for name in ("anil", "cavia", "protonet", "imaml"):
-        learner: Any = make_learner(name, PICTURES, chunk_size=1)
+        learner: Any = make_learner(name, IMAGES, chunk_size=1)
         features = learner.backbone.features
 
         def counted(params: Params, inputs: Tensor, *rest: Any, run: Any = features) -> Tensor:
@@ -241,14 +241,14 @@ def test_a_chunk_is_all_that_goes_through_the_net(monkeypatch):
             return run(params, inputs, *rest)
 
         monkeypatch.setattr(type(learner.backbone), "features", staticmethod(counted))
-        learner.meta_gradient(start(learner), episodes(PICTURES), context())
+        learner.meta_gradient(start(learner), episodes(IMAGES), context())
         monkeypatch.undo()
     assert set(seen) == {1}
 
 
 def test_masked_points_leave_what_transfer_predicts_as_it_is():
-    learner = make_learner("transfer", PICTURES)
-    params, batch = start(learner), episodes(PICTURES)
+    learner = make_learner("transfer", IMAGES)
+    params, batch = start(learner), episodes(IMAGES)
     logits, same = (
         learner.predict(learner.adapt(params, support), batch.query.inputs)
         for support in (batch.support, padded(batch.support, 2))
@@ -261,8 +261,8 @@ def test_masked_points_leave_what_transfer_predicts_as_it_is():
 
 def predictions(name: str, norm: str, *, rows: slice) -> Tensor:
     """Outputs for the first query point, when it comes with others."""
-    learner = make_learner(name, PICTURES, batch_norm=norm)
-    params, batch = start(learner), episodes(PICTURES, queries=3)
+    learner = make_learner(name, IMAGES, batch_norm=norm)
+    params, batch = start(learner), episodes(IMAGES, queries=3)
     if norm == "running":
         running = learner.statistics(params, batch)
         assert running
@@ -280,15 +280,15 @@ def test_what_is_called_transductive_is(name, norm):
     together = predictions(name, norm, rows=slice(0, 6))
     alone = predictions(name, norm, rows=slice(0, 1))
     is_transductive = not torch.allclose(together, alone, rtol=1e-6)
-    facts = make_learner(name, PICTURES, batch_norm=norm).facts()
+    facts = make_learner(name, IMAGES, batch_norm=norm).facts()
     assert is_transductive == facts["transductive"] == (norm == "batch")
     assert str(facts["batch_norm"]).startswith(norm)
 
 
 @pytest.mark.parametrize("name", ["maml", "protonet", "relation"])
 def test_running_statistics_are_those_of_the_activations(name):
-    learner = make_learner(name, PICTURES, batch_norm="running", filters=(3,))
-    params, batch = start(learner), episodes(PICTURES)
+    learner = make_learner(name, IMAGES, batch_norm="running", filters=(3,))
+    params, batch = start(learner), episodes(IMAGES)
     found = learner.statistics(params, batch)
     both = [
         torch.nn.functional.conv2d(part.inputs.flatten(0, 1), params["weight_0"], padding=1)
@@ -310,8 +310,8 @@ def test_running_statistics_are_those_of_the_activations(name):
 
 def test_no_statistics_are_kept_unless_they_are_asked_for():
     for name in NAMES:
-        learner = make_learner(name, PICTURES)
-        assert learner.statistics(start(learner), episodes(PICTURES)) == {}
+        learner = make_learner(name, IMAGES)
+        assert learner.statistics(start(learner), episodes(IMAGES)) == {}
 
 
 # Adaptation.
@@ -320,8 +320,8 @@ def test_no_statistics_are_kept_unless_they_are_asked_for():
 @pytest.mark.parametrize("name", [n for n in NAMES if LEARNERS.load(n).has_steps])
 def test_the_trajectory_leads_to_what_adapt_gives(name):
     settings: dict[str, Any] = {"num_test_steps": 2} if name == "reptile" else {}
-    learner: Any = make_learner(name, PICTURES, num_inner_steps=2, **settings)
-    params, batch = start(learner), episodes(PICTURES)
+    learner: Any = make_learner(name, IMAGES, num_inner_steps=2, **settings)
+    params, batch = start(learner), episodes(IMAGES)
     found = list(learner.trajectory(params, batch.support, 3))
     assert len(found) == 4
     with torch.no_grad():
@@ -361,24 +361,24 @@ def test_adaptation_fits_the_support(name, problem):
     [
         ("protonet", CURVES, {}, "learner protonet needs a classification data set, got"),
         ("maml", VECTORS, {"backbone": "conv"}, r"backbone conv needs images .*\(5,\); use mlp"),
-        ("maml", PICTURES, {"train_ways": 9}, r"train_ways must equal ways \(3\): .*, got 9"),
-        ("anil", PICTURES, {"batch_norm": "per-step"}, "batch_norm must be batch, support or"),
-        ("imaml", PICTURES, {"batch_norm": "per-step"}, "only maml and its variants have"),
+        ("maml", IMAGES, {"train_ways": 9}, r"train_ways must equal ways \(3\): .*, got 9"),
+        ("anil", IMAGES, {"batch_norm": "per-step"}, "batch_norm must be batch, support or"),
+        ("imaml", IMAGES, {"batch_norm": "per-step"}, "only maml and its variants have"),
         ("maml", VECTORS, {"batch_norm": "per-step"}, "must be batch with backbone mlp, which has"),
         ("transfer", VECTORS, {"train_ways": 4}, "train_ways must be left out for transfer, whi"),
         ("transfer", VECTORS, {"train_shots": 4}, "train_shots must be left out for transfer, w"),
         ("transfer", VECTORS, {"chunk_size": 4}, "chunk_size must be left out for transfer, whi"),
-        ("relation", PICTURES, {"batch_norm": "support"}, "batch_norm must be batch or running"),
-        ("maml", PICTURES, {"batch_norm": "bach"}, "got 'bach'; did you mean 'batch'"),
-        ("maml", PICTURES, {"filters": (4,) * 5}, "which pooling reduces to nothing"),
-        ("siamese", PICTURES, {"margin": 0.0}, r"margin must lie in \(0, ∞\), got 0"),
-        ("cavia", PICTURES, {"num_context": 0}, "num_context must be 1 or more, got 0"),
-        ("transfer", PICTURES, {"head_decay": 1.0}, r"head_decay must lie in \[0, 0.5\], got 1.0"),
-        ("relation", PICTURES, {"pooling": "stride"}, "pooling must be max for relation networks"),
-        ("imaml", PICTURES, {"regularization": -1.0}, r"regularization must lie in \(0, ∞\)"),
-        ("reptile", PICTURES, {"inner_batch": 0}, "inner_batch must be 1 or more, got 0"),
-        ("anil", PICTURES, {"mode": "recurrence"}, "mode must be one of unrolled, first_order"),
-        ("transfer", PICTURES._replace(num_train_classes=0), {}, "needs a data set with num_cl"),
+        ("relation", IMAGES, {"batch_norm": "support"}, "batch_norm must be batch or running"),
+        ("maml", IMAGES, {"batch_norm": "bach"}, "got 'bach'; did you mean 'batch'"),
+        ("maml", IMAGES, {"filters": (4,) * 5}, "which pooling reduces to nothing"),
+        ("siamese", IMAGES, {"margin": 0.0}, r"margin must lie in \(0, ∞\), got 0"),
+        ("cavia", IMAGES, {"num_context": 0}, "num_context must be 1 or more, got 0"),
+        ("transfer", IMAGES, {"head_decay": 1.0}, r"head_decay must lie in \[0, 0.5\], got 1.0"),
+        ("relation", IMAGES, {"pooling": "stride"}, "pooling must be max for relation networks"),
+        ("imaml", IMAGES, {"regularization": -1.0}, r"regularization must lie in \(0, ∞\)"),
+        ("reptile", IMAGES, {"inner_batch": 0}, "inner_batch must be 1 or more, got 0"),
+        ("anil", IMAGES, {"mode": "recurrence"}, "mode must be one of unrolled, first_order"),
+        ("transfer", IMAGES._replace(num_train_classes=0), {}, "needs a data set with num_cl"),
     ],
 )
 def test_what_cannot_work_is_rejected(name, problem, settings, message):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fewshot_episodes import PICTURES, VECTORS, episodes, generator, make_learner, normal, start
+from fewshot_episodes import IMAGES, VECTORS, episodes, generator, make_learner, normal, start
 from torch.nn import functional
 
 from metarl.fewshot.contract.metric import Embedded, membership, squared_distances
@@ -58,8 +58,8 @@ def test_a_class_without_support_is_never_chosen():
     assert torch.isfinite(logits.log_softmax(-1)[..., 0]).all()
 
 
-def test_first_distances_do_not_grow_with_the_picture():
-    """1600 features of 84×84 pictures, 64 of 28×28; each would add to the distance otherwise."""
+def test_first_distances_do_not_grow_with_the_image():
+    """1600 features of 84×84 images, 64 of 28×28; each would add to the distance otherwise."""
     distances = []
     for side in (28, 84):
         problem = Problem("classification", (1, side, side), 3)
@@ -172,8 +172,8 @@ def test_relations_score_each_pair_by_itself():
 
 
 def test_the_relation_loss_is_the_squared_error_of_all_scores():
-    learner: Any = make_learner("relation", PICTURES)
-    params, batch = start(learner), episodes(PICTURES)
+    learner: Any = make_learner("relation", IMAGES)
+    params, batch = start(learner), episodes(IMAGES)
     scores = learner.predict(learner.adapt(params, batch.support), batch.query.inputs)
     wanted = functional.one_hot(batch.query.targets, 3).double()
     expected = (scores - wanted).square().mean((1, 2))

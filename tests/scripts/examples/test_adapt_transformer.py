@@ -39,20 +39,20 @@ TASKS, SENTENCES = 3, 6
 def classifier(config: AdaptTransformerConfig = TINY) -> SentenceClassifier:
     """In float64, its head moved off its zeros."""
     module = SentenceClassifier(config).double()
-    chance = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        module.head.weight.normal_(generator=chance)
+        module.head.weight.normal_(generator=generator)
     return module
 
 
 def episodes() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Sentences of one to five words behind the first token, as floats, and their intents."""
-    chance = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(2)
 
     def draw() -> tuple[Tensor, Tensor]:
         shape = (TASKS, SENTENCES, TINY.length)
-        tokens = torch.randint(2, TINY.vocabulary, shape, generator=chance)
-        counts = torch.randint(2, TINY.length + 1, shape[:2], generator=chance)
+        tokens = torch.randint(2, TINY.vocabulary, shape, generator=generator)
+        counts = torch.randint(2, TINY.length + 1, shape[:2], generator=generator)
         tokens[torch.arange(TINY.length) >= counts.unsqueeze(-1)] = 0
         tokens[..., 0] = 1
         return tokens.double(), torch.arange(3).repeat(2).expand(TASKS, -1)
@@ -205,11 +205,11 @@ def test_it_learns_intents_that_it_has_not_seen():
 
 def test_the_command_prints_accuracy_before_and_after(capsys: pytest.CaptureFixture[str]):
     main(OPTIONS.split())
-    said = capsys.readouterr().out
-    assert "iteration 2/2: query loss" in said
-    assert "3 tasks of unseen intents, 3-way 1-shot (random guessing: 33.3%)" in said
-    assert re.search(r"before adaptation +\d+\.\d%  \(-?\d+\.\d% … \d+\.\d%\)", said)
-    assert re.search(r"after 3 steps +\d+\.\d%", said)
+    output = capsys.readouterr().out
+    assert "iteration 2/2: query loss" in output
+    assert "3 tasks of unseen intents, 3-way 1-shot (random guessing: 33.3%)" in output
+    assert re.search(r"before adaptation +\d+\.\d%  \(-?\d+\.\d% … \d+\.\d%\)", output)
+    assert re.search(r"after 3 steps +\d+\.\d%", output)
 
 
 def test_the_command_reads_clinc150(tmp_path, capsys: pytest.CaptureFixture[str]):

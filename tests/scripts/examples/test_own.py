@@ -1,4 +1,4 @@
-"""The examples of an agent, a learner and a family of one's own, used in three ways.
+"""The examples of an agent, a learner and a family of a user, used in three ways.
 
 Each file is used as a module that a command imports, as an installed plug-in, and as the source of
 `python -c`, the way a notebook runs it.

@@ -51,7 +51,7 @@ def test_the_command_says_what_a_model_needs(out):
         dispatch(["evaluate", model, "--env", "Bandit:n10-k5"])
     with pytest.raises(ValueError, match=r"--env must be given to measure .*model\.zip: a family"):
         dispatch(["evaluate", model, "--sb3", "RecurrentPPO"])
-    with pytest.raises(ValueError, match="the model's actions must be those of Bandit:n10-k10"):
+    with pytest.raises(ValueError, match="the model's actions must match Bandit:n10-k10"):
         dispatch(["evaluate", model, "--sb3", "RecurrentPPO", "--env", "Bandit:n10-k10"])
 
 

@@ -183,7 +183,7 @@ def test_results_of_agents_and_few_shot_runs_are_kept_apart(protonet, tmp_path):
     assert "## Few-shot learning" not in table(tmp_path / "none")
 
 
-def test_evaluations_that_do_not_belong_are_refused_and_nothing_is_written(
+def test_evaluations_that_do_not_belong_are_rejected_and_nothing_is_written(
     protonet, maml, tmp_path
 ):
     cases = [
