@@ -119,7 +119,7 @@ def agent_image(folder: Path) -> tuple[bytes, str, str]:
     targets = load_targets([str(folder)])
     family, (agent,) = targets.family, targets.agents.values()
     protocol = read_evaluations(folder / "evaluation.json", Evaluation)[0].protocol
-    kind = family.behaviour
+    kind = family.behavior
     tasks = evaluation_tasks(family, protocol)[: _NUM_TASKS[kind]]
     if kind == "video":
         stages = sorted({0, protocol.adaptation_steps})

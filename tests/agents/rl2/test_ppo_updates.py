@@ -120,12 +120,12 @@ def padded(batch: TrialBatch, more: int) -> TrialBatch:
 @pytest.mark.parametrize("memory", ["gru", "lstm", "none"])
 @pytest.mark.parametrize("length", [None, 2])
 def test_padding_has_no_part_in_the_gradient(memory, length):
-    who = learner(memory, backprop_steps=length)
-    batch = batch_for(who, cleared=True)
-    want, terms = _ppo_gradient(who, batch)
+    learner = make_learner(memory, backprop_steps=length)
+    batch = batch_for(learner, cleared=True)
+    want, terms = _ppo_gradient(learner, batch)
     longer = padded(batch, 14)
     for given in (longer, longer.rows(torch.arange(BATCH))):
-        gradients, others = _ppo_gradient(who, given)
+        gradients, others = _ppo_gradient(learner, given)
         for name, gradient in gradients.items():
             torch.testing.assert_close(gradient, want[name], rtol=0, atol=1e-10, msg=name)
         for name, term in terms.items():
@@ -133,7 +133,7 @@ def test_padding_has_no_part_in_the_gradient(memory, length):
 
 
 def test_some_trials_are_cut_to_the_longest_of_them():
-    batch = batch_for(learner(), cleared=True)
+    batch = batch_for(make_learner(), cleared=True)
     assert batch.mask.sum(0).tolist() == [6, 2, 5, 6, 1]
     some = batch.rows(torch.tensor([4, 1]))
     assert some.mask.tolist() == [[True, True], [False, True]]
@@ -143,7 +143,7 @@ def test_some_trials_are_cut_to_the_longest_of_them():
 
 
 def test_valid_steps_become_trials_of_one_step():
-    batch = batch_for(learner("none"))
+    batch = batch_for(make_learner("none"))
     steps = batch.steps()
     assert steps.mask.shape == (1, 20)
     assert steps.mask.all()

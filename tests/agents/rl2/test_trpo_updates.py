@@ -129,14 +129,14 @@ def test_fitting_the_values_reduces_their_error_and_leaves_the_policy(monkeypatc
 
 
 def test_packed_steps_give_the_update_of_padded_ones(monkeypatch):
-    """Of a policy without a memory, for which 20 of 30 entries are valid steps."""
+    """A policy without a memory; 20 of 30 entries are valid steps."""
     found = []
     for fraction in (0.0, 0.9):
         monkeypatch.setattr("metarl.agents.rl2.batch.MAX_PACKED_FRACTION", fraction)
-        who = trpo_learner("none", fisher_fraction=0.6)
-        batch = at_present(who)
+        learner = make_trpo_learner("none", fisher_fraction=0.6)
+        batch = at_present(learner)
         assert (batch.steps() is batch) == (fraction == 0.0)
-        found.append((trpo_update(who, batch, chance(0)), copied(who.params)))
+        found.append((trpo_update(learner, batch, make_generator(0)), copied(learner.params)))
     (padded_metrics, padded), (packed_metrics, packed) = found
     assert packed_metrics["meta/accepted"] == 1
     assert packed_metrics == pytest.approx(padded_metrics, abs=1e-9)
