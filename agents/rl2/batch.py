@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.rl.distributions import Distribution
-from metarl.rl.packing import MAX_PACKED_FRACTION
+from metarl.rl.masked import MAX_PACKED_FRACTION
 from metarl.rl.returns import generalized_advantages
 from metarl.rollouts.actors import random_actor
 from metarl.rollouts.trials import Trials

@@ -17,8 +17,12 @@ from metarl.bilevel.linearized import LinearizedAdaptation
 from metarl.optim.trust_region import gauss_newton_product
 from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.distributions import Distribution
-from metarl.rl.masked import mean_over_states, standardized_by_task, state_weights
-from metarl.rl.packing import step_packing
+from metarl.rl.masked import (
+    mean_over_states,
+    standardized_by_task,
+    state_weights,
+    step_packing,
+)
 from metarl.rl.policies import Policy
 from metarl.rl.returns import discounted_returns, generalized_advantages, linear_feature_values
 from metarl.rollouts.episodes import Episodes

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from metarl.rl.packing import step_packing
+from metarl.rl.masked import step_packing
 from metarl.validation import require_between
 
 __all__ = ["discounted_returns", "generalized_advantages", "linear_feature_values"]

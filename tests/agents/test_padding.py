@@ -11,7 +11,7 @@ import torch
 from maml_agents import batch_of
 from torch import Tensor
 
-import metarl.rl.packing
+import metarl.rl.masked
 from metarl.agents import MAMLTRPO, RL2, MAMLTRPOConfig, RL2Config
 from metarl.bilevel.adaptation import adapt
 from metarl.evaluation.evaluator import evaluate
@@ -85,7 +85,7 @@ def test_packed_steps_give_the_update_of_padded_ones(settings, monkeypatch):
     for fraction in (0.9, 0.0):
         learner = maml(**settings)
         support, query, adapted = phases(learner)
-        monkeypatch.setattr(metarl.rl.packing, "MAX_PACKED_FRACTION", fraction)
+        monkeypatch.setattr(metarl.rl.masked, "MAX_PACKED_FRACTION", fraction)
         assert (query.packed() is query) == (fraction == 0.0)
         supports = [support] * learner.config.num_inner_steps
         found.append(learner._update(supports, query, adapted))

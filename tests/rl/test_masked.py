@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.rl.packing import step_packing
+from metarl.rl.masked import step_packing
 
 LENGTHS = torch.tensor([[2, 1], [1, 4], [1, 1]])  # [tasks, envs]
 
