@@ -1,4 +1,4 @@
-"""Settings of the whole test run, and the runs that several test files begin with."""
+"""Settings of the whole test run, and runs that several test files share."""
 
 import shutil
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parent / "support"))  # where test files find what they share
+sys.path.append(str(Path(__file__).parent / "support"))  # folder of shared modules
 
 from reported_runs import Reported, make_reported
 from short_runs import CONFIG, ROBOT, metarl
@@ -17,13 +17,13 @@ from metarl.runs.directory import RunDirectory
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """The nets of the tests are too small to gain from more threads, and lose on a busy machine."""
+    """The networks of the tests are too small to be faster with more threads."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    """A run that has only begun."""
+    """A run that has just started."""
     return RunDirectory.create(tmp_path / "run", CONFIG)
 
 
@@ -37,7 +37,7 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def half(robot: Path, tmp_path: Path) -> Path:
-    """A copy of that run as a kill in its fifth iteration would have left it."""
+    """A copy of that run as it was when killed in its fifth iteration."""
     out = tmp_path / "half"
     shutil.copytree(robot, out)
     RunDirectory(out).checkpoint_path(6).unlink()
@@ -46,5 +46,5 @@ def half(robot: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
-    """A walker's run, a bandit's, and the report of both. Tests read them only."""
+    """A run on a robot, a run on a bandit, and the report of both. Tests read them only."""
     return make_reported(tmp_path_factory.mktemp("reported"))

@@ -1,4 +1,4 @@
-"""Text is printed as it is."""
+"""Text is printed literally."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_progress_prints_text_as_it_is(monkeypatch):
 
 
 @pytest.mark.parametrize("folder", ["metarl", "envs", "agents", "scripts"])
-def test_every_console_is_made_in_one_place(folder):
+def test_every_console_is_created_in_one_place(folder):
     own = ROOT / "metarl" / "console.py"
     made = [
         f"{path}:{node.lineno}"

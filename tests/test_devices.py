@@ -1,6 +1,6 @@
-"""Which device a name means, with and without a GPU.
+"""The device of a name, with and without a GPU.
 
-Freed memory is kept: the pages of a large tensor are not requested again.
+Freed memory is kept: the pages of a large tensor are not requested from the system again.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from metarl.devices import keep_freed_memory, require_memory, resolve_device, us
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """Says whether torch finds a GPU."""
+    """Sets whether torch finds a GPU."""
     return lambda found: monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
 
 
 @pytest.mark.parametrize(("found", "expected"), [(True, "cuda"), (False, "cpu")])
-def test_auto_is_the_gpu_where_there_is_one(cuda, found, expected):
+def test_auto_is_the_gpu_if_there_is_one(cuda, found, expected):
     cuda(found)
     assert resolve_device("auto") == torch.device(expected)
 
@@ -34,7 +34,7 @@ def test_cpu_is_the_cpu_with_and_without_a_gpu(cuda, found):
     assert resolve_device("cpu") == torch.device("cpu")
 
 
-def test_cuda_is_the_gpu_or_refused_never_replaced(cuda):
+def test_cuda_is_the_gpu_or_an_error(cuda):
     cuda(True)
     assert resolve_device("cuda") == torch.device("cuda")
     cuda(False)
@@ -49,7 +49,7 @@ def test_an_unknown_name_is_rejected(name):
         resolve_device(name)
 
 
-def test_where_the_system_does_not_tell_all_cores_are_usable(monkeypatch):
+def test_all_cores_are_usable_if_the_system_does_not_provide_the_number(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 4, 5}, raising=False)
     assert usable_cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
@@ -76,17 +76,17 @@ def page_faults(mode: str) -> int:
         [sys.executable, "-c", _COUNT, mode], capture_output=True, text=True, check=False
     )
     if "not this C library" in done.stderr:
-        pytest.skip("only glibc keeps memory when it is told to")
+        pytest.skip("only glibc supports keeping memory")
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are Linux's")
-def test_a_large_tensor_takes_the_pages_of_one_before_it():
+def test_a_large_tensor_reuses_the_pages_of_a_freed_one():
     assert page_faults("kept") < page_faults("given back") / 20
 
 
-def test_other_systems_are_left_alone(monkeypatch):
+def test_other_systems_are_not_changed(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()
 

@@ -1,4 +1,4 @@
-"""Who may import whom: scripts → {agents, envs} → core, and nothing in the other direction."""
+"""The direction of imports: scripts → {agents, envs} → core."""
 
 import ast
 from pathlib import Path
@@ -29,7 +29,7 @@ def violations(source: str, package: str) -> list[str]:
     for name, level in imports(ast.parse(source), package):
         target = next((other for other in LAYERS if is_within(name, other)), None)
         if name.split(".")[0] in ("envs", "agents", "scripts"):
-            found.append(f"{name}: not installed under this name, say metarl.{name}")
+            found.append(f"{name}: not installed under this name, use metarl.{name}")
         elif target in FORBIDDEN[layer]:
             found.append(f"{name}: {layer} must not import {target}")
         elif layer in LAYERS[:2] and target == layer and not level:
@@ -77,8 +77,8 @@ def test_all_four_folders_are_read():
         ("metarl.envs", "from metarl.envs import base", "siblings are imported relatively"),
         ("metarl.agents", "from ..tasks import Step", "the core is imported absolutely"),
         ("metarl.agents", "from .. import tasks", "the core is imported absolutely"),
-        ("metarl.scripts", "from envs import make_family", "say metarl.envs.make_family"),
-        ("metarl", "import agents.maml_trpo", "say metarl.agents.maml_trpo"),
+        ("metarl.scripts", "from envs import make_family", "use metarl.envs.make_family"),
+        ("metarl", "import agents.maml_trpo", "use metarl.agents.maml_trpo"),
     ],
 )
 def test_a_made_up_violation_is_found(package, source, complaint):
@@ -96,7 +96,7 @@ def test_a_made_up_violation_is_found(package, source, complaint):
         ("metarl.scripts", "import metarl.envs, metarl.agents\nfrom metarl.scripts import cli"),
     ],
 )
-def test_what_is_allowed_is_not_complained_of(package, source):
+def test_allowed_imports_are_no_violations(package, source):
     assert violations(source, package) == []
 
 

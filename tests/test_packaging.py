@@ -1,4 +1,4 @@
-"""What is installed: pyproject.toml, Makefile and constraints agree with the source tree."""
+"""Installed files: pyproject.toml, Makefile and constraints agree with the source tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_listed_packages_are_those_of_the_source_tree():
     assert sorted(SETUPTOOLS["packages"]) == packages()
 
 
-def test_what_only_the_repository_needs_is_not_installed():
+def test_files_that_only_the_repository_needs_are_not_installed():
     parts = {part for name in SETUPTOOLS["packages"] for part in name.split(".")}
     assert parts & {"benchmark", "faults", "publish", "website", "examples", "tests"} == set()
 

@@ -15,11 +15,11 @@ def params() -> dict[str, Tensor]:
     }
 
 
-def test_entries_stand_in_the_order_of_the_names_row_by_row():
+def test_entries_are_in_the_order_of_the_names_row_by_row():
     assert flatten(params()).tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9]
 
 
-def test_back_and_forth_is_the_identity():
+def test_flatten_and_unflatten_are_inverse():
     original = params()
     restored = unflatten(flatten(original), original)
     assert list(restored) == list(original)

@@ -10,7 +10,7 @@ sys.path.append(str(Path(__file__).parent / "support"))
 
 from wheel_files import packages
 
-# Other libraries are imported before, as they choose between systems by `sys.platform`.
+# Other libraries are imported before, because they select the system by `sys.platform`.
 IMPORT_AS_ON_WINDOWS = """
 import builtins, importlib, os, pkgutil, signal, sys
 import filelock, gymnasium, jinja2, lightning, matplotlib.pyplot, mujoco, pooch, pydantic

@@ -1,4 +1,4 @@
-"""The public names of `metarl`: each exists, and is what type checkers believe it to be."""
+"""The public names of `metarl`: each exists, and equals the object that type checkers see."""
 
 import ast
 from importlib import import_module

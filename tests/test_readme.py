@@ -1,4 +1,4 @@
-"""The README's Python examples run as they stand, and its own family is sound."""
+"""The README's Python examples run unchanged, and its family is sound."""
 
 import re
 import sys

@@ -26,19 +26,19 @@ def test_an_entry_is_found_by_its_name_and_loaded():
     assert registry.load("Fraction") is fractions.Fraction
 
 
-def test_nothing_is_imported_before_it_is_asked_for():
+def test_nothing_is_imported_before_it_is_loaded():
     registry = Registry("thing", (MISSING,))
     assert registry.get("Missing") is MISSING
     with pytest.raises(ModuleNotFoundError, match="no_such_module_of_ours"):
         registry.load("Missing")
 
 
-def test_the_thing_itself_may_be_registered():
+def test_an_object_may_be_registered():
     registry = Registry("thing", (Entry("Fraction", fractions.Fraction, "a ratio"),))
     assert registry.load("Fraction") is fractions.Fraction
 
 
-def test_what_a_module_does_not_hold_is_named():
+def test_a_missing_attribute_of_a_module_is_named():
     registry = Registry("thing", (Entry("Thing", "fractions:Fractoin", "misspelt"),))
     with pytest.raises(ImportError, match=r"^Thing: module 'fractions' has no 'Fractoin'$"):
         registry.load("Thing")
@@ -57,7 +57,7 @@ def test_registries_do_not_share_entries():
 
 
 @pytest.mark.parametrize("ask", ["get", "load"])
-def test_an_unknown_name_is_answered_with_the_nearest(ask):
+def test_an_unknown_name_is_rejected_with_the_nearest(ask):
     registry = Registry("thing", (MISSING, FRACTION))
     message = "thing must be one of Missing, Fraction, got 'fractoin'; did you mean 'Fraction'"
     with pytest.raises(ValueError, match=message):
@@ -143,7 +143,7 @@ def test_entries_of_installed_packages_are_loaded_once_at_the_first_lookup(insta
     assert plugin.num_loads == 1
 
 
-def test_built_in_entries_come_first_and_a_package_that_takes_their_name_is_blamed(
+def test_built_in_entries_come_first_and_a_package_that_takes_their_name_is_reported(
     installed, caplog
 ):
     things = Registry("thing", group=GROUP)
@@ -158,7 +158,7 @@ def test_built_in_entries_come_first_and_a_package_that_takes_their_name_is_blam
     ]
 
 
-def test_a_script_that_takes_a_built_in_name_is_told_at_once(installed):
+def test_registering_a_built_in_name_is_an_error(installed):
     things = Registry("thing", group=GROUP)
     installed.append(Plugin("metarl-toolkit", lambda: things.register(TAKEN), "metarl.things"))
     with pytest.raises(ValueError, match="thing 'Fraction' is registered already"):
@@ -174,7 +174,7 @@ def test_a_script_that_takes_a_built_in_name_is_told_at_once(installed):
         (lambda: __import__("no_such_module_of_ours"), "ModuleNotFoundError: No module named"),
     ],
 )
-def test_a_broken_package_is_reported_in_one_line_and_leaves_the_others(
+def test_a_broken_package_is_reported_in_one_line_and_the_others_are_loaded(
     installed, caplog, run, reason
 ):
     things, parts = Registry("thing", (TAKEN,), group=GROUP), Registry("part", group=GROUP)

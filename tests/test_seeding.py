@@ -22,7 +22,7 @@ def test_seeds_are_the_same_on_every_machine(arguments, expected):
     assert derive_seed(*arguments) == expected
 
 
-def test_generators_draw_the_same_numbers_on_every_machine():
+def test_generators_give_the_same_numbers_on_every_machine():
     np.testing.assert_allclose(
         numpy_generator(0, "a").random(2), [0.7873107914202967, 0.07312141026885555]
     )
@@ -49,7 +49,7 @@ def test_different_seeds_names_and_counters_give_different_seeds():
         ((0, "a", 3), (0, 3, "a")),  # order counts
         ((0, "ab"), (0, "a", "b")),
         ((1, "a", 1), (0, "a", 1)),
-        ((0, "a"), (0, "a", 0)),  # a counter that starts at zero is a key of its own
+        ((0, "a"), (0, "a", 0)),  # a counter that starts at zero is a separate key
         ((0,), (0, 0, 0)),
         ((2**32 + 5, "a"), (5, 1, "a")),  # a large number is one part, not two
         ((5, 2**32 + 7), (5, 7, 1)),
@@ -68,7 +68,7 @@ def test_generators_of_one_key_agree_and_of_two_keys_differ():
     assert not np.array_equal(arrays[0], arrays[2])
 
 
-def test_the_global_generators_are_left_alone():
+def test_the_global_generators_are_not_changed():
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     torch.rand(3, generator=torch_generator(0, "a"))
     numpy_generator(0, "a").random(3)
@@ -81,7 +81,7 @@ def test_a_negative_seed_is_rejected():
         derive_seed(-1, "a")
 
 
-def test_a_seed_may_be_a_numpy_integer_but_no_fraction():
+def test_a_seed_may_be_a_numpy_integer_but_not_a_fraction():
     assert derive_seed(np.int64(5), "a") == derive_seed(5, "a")
     with pytest.raises(ValueError, match=r"seed must be a whole number, 0 or more, got 1.5"):
         derive_seed(1.5, "a")

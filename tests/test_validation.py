@@ -1,4 +1,4 @@
-"""Range checks: what passes, what fails, and with which words.
+"""Range checks: valid values, invalid values, and messages.
 
 The sentence about an unknown name.
 """
@@ -87,7 +87,7 @@ def test_settings_that_fit_are_kept_as_given(change):
         ({"flag": np.bool_(True)}, {"flag": True}),
     ],
 )
-def test_numbers_and_arrays_of_other_libraries_become_what_files_can_hold(change, kept):
+def test_numbers_and_arrays_of_other_libraries_become_python_numbers(change, kept):
     settings = Example(**change)
     assert {name: getattr(settings, name) for name in kept} == kept
     assert json.loads(json.dumps(asdict(settings)))["count"] == settings.count
@@ -96,14 +96,14 @@ def test_numbers_and_arrays_of_other_libraries_become_what_files_can_hold(change
 @pytest.mark.parametrize(
     ("value", "error"), [(None, TypeError), (3, TypeError), ("", ValueError), ("a\0b", ValueError)]
 )
-def test_what_is_no_path_is_rejected(value, error):
+def test_invalid_paths_are_rejected(value, error):
     with pytest.raises(error, match=r"^out must be a path"):
         as_path("out", value)
     assert as_path("out", "a b") == Path("a b")
 
 
 @pytest.mark.parametrize("name", [None, 3, ["maml"]])
-def test_a_name_that_is_no_text_is_unknown(name):
+def test_a_name_that_is_not_a_string_is_unknown(name):
     assert unknown_name("agent", name, ["a"]) == f"agent must be one of a, got {name!r}"
 
 
@@ -166,7 +166,7 @@ def test_a_count_below_the_bound_is_rejected():
 
 
 @pytest.mark.parametrize("value", [2.5, 3.0, True, "3", None])
-def test_a_count_that_is_no_whole_number_is_rejected(value):
+def test_a_count_that_is_not_a_whole_number_is_rejected(value):
     with pytest.raises(ValueError, match=f"num_tasks must be a whole number, 2 or .*got {value!r}"):
         require_at_least("num_tasks", value, 2)
 
@@ -221,7 +221,7 @@ def test_the_nearest_choice_is_suggested_whatever_the_case(typed, meant):
     assert sentence.endswith(f"got {typed!r}; did you mean {meant!r}?")
 
 
-def test_nothing_is_suggested_where_nothing_is_near():
+def test_nothing_is_suggested_if_nothing_is_near():
     assert "did you mean" not in unknown_name("split", "walrus", ["train", "test"])
 
 
@@ -230,7 +230,7 @@ def test_choices_may_come_from_an_iterator_that_is_read_once():
     assert sentence == "split must be one of train, test, got 'tran'; did you mean 'train'?"
 
 
-def test_a_known_name_gives_what_it_names():
+def test_lookup_returns_the_choice_of_a_name():
     assert lookup("variant", "far", {"near": 1, "far": 2}) == 2
 
 

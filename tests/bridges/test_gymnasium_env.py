@@ -122,12 +122,12 @@ def test_a_seed_determines_task_and_episode_and_the_stream_continues(family_id):
     def episodes(seed: int) -> list:
         env = make(family_id)
         env.action_space.seed(0)
-        told = []
+        results = []
         for index in range(3):
             observation, info = env.reset(seed=seed if index == 0 else None)
-            told.append((observation, info["task"], env.step(env.action_space.sample())[:2]))
+            results.append((observation, info["task"], env.step(env.action_space.sample())[:2]))
         env.close()
-        return told
+        return results
 
     first = episodes(5)
     for one, again in zip(first, episodes(5), strict=True):
@@ -297,14 +297,14 @@ def test_an_invalid_task_is_rejected_and_the_current_one_stays():
     task = env.reset(seed=0)[1]["task"]
     bad = task.copy()
     bad[50:60] = 0.5
-    for refused in (
+    for rejected_call in (
         lambda: env.reset(options={"task": bad}),
         lambda: env.reset(options={"task": bad}),  # and again
         lambda: env.set_task(bad),
         lambda: TaskEnv(make_family("TabularMDP:rl2"), task=bad),
     ):
         with pytest.raises(ValueError, match="sum to 1"):
-            refused()
+            rejected_call()
     np.testing.assert_array_equal(env.task, task)
 
 

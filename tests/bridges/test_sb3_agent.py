@@ -55,12 +55,14 @@ def make_generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def actor_input(observations: torch.Tensor, deterministic: Any = True, **told: Any) -> ActorInput:
+def actor_input(
+    observations: torch.Tensor, deterministic: Any = True, **current: Any
+) -> ActorInput:
     lead = observations.shape[:2]
     requested = torch.as_tensor(deterministic).expand(lead)
     never = torch.zeros(lead, dtype=torch.bool)
     first = ActorInput(observations, None, torch.zeros(lead), never, requested)
-    return first._replace(**told)
+    return first._replace(**current)
 
 
 def seen(shape: tuple[int, ...] = (3, 2, 2), seed: int = 0) -> torch.Tensor:
@@ -131,13 +133,13 @@ def test_a_model_is_measured_and_learns_nothing(ppo):
 # Models with a memory.
 
 
-def lived_through(player: Any, num_steps: int, deterministic: Any = True) -> list[torch.Tensor]:
+def run_trials(player: Any, num_steps: int, deterministic: Any = True) -> list[torch.Tensor]:
     """Actions of two trials whose inner episodes end at different steps."""
-    source, told = make_generator(3), actor_input(seen((2, 1, 2)), deterministic)
+    source, current = make_generator(3), actor_input(seen((2, 1, 2)), deterministic)
     actions = []
     for step in range(num_steps):
-        actions.append(player.act(told))
-        told = actor_input(
+        actions.append(player.act(current))
+        current = actor_input(
             torch.rand(2, 1, 2, generator=source) - 0.5,
             deterministic,
             previous_actions=torch.full((2, 1, 2), 0.1 * step),
@@ -156,9 +158,9 @@ class OwnLoop:
             NAVIGATION.observation_space, NAVIGATION.action_space, NAVIGATION.action_scale
         )
 
-    def act(self, told: ActorInput) -> torch.Tensor:
+    def act(self, current: ActorInput) -> torch.Tensor:
         starts = np.full(2, self.state is None or self.forgets)
-        fed = self.inputs.encode(told).flatten(0, 1).numpy()
+        fed = self.inputs.encode(current).flatten(0, 1).numpy()
         actions, self.state = self.model.predict(fed, self.state, starts, deterministic=True)
         return torch.as_tensor(actions).unsqueeze(1)
 
@@ -166,19 +168,19 @@ class OwnLoop:
 def test_the_state_persists_across_episodes_and_is_new_in_each_trial(recurrent):
     agent = SB3Agent(recurrent, NAVIGATION)
     assert agent.remembers is True
-    expected = lived_through(OwnLoop(recurrent), 9)
+    expected = run_trials(OwnLoop(recurrent), 9)
     for _ in range(2):  # two plays, each from the start
-        got = lived_through(agent.play(2, 1, make_generator()), 9)
+        got = run_trials(agent.play(2, 1, make_generator()), 9)
         torch.testing.assert_close(got, expected)
-    forgetful = lived_through(OwnLoop(recurrent, forgets=True), 9)
+    forgetful = run_trials(OwnLoop(recurrent, forgets=True), 9)
     assert torch.equal(forgetful[0], expected[0])
     assert all(bool((a != b).any()) for a, b in zip(forgetful[1:], expected[1:], strict=True))
 
 
 def test_deterministic_actions_do_not_change_the_memory(recurrent):
     agent = SB3Agent(recurrent, NAVIGATION)
-    mixed = lived_through(agent.play(2, 1, make_generator()), 6, torch.tensor([[True], [False]]))
-    plain = lived_through(agent.play(2, 1, make_generator()), 6)
+    mixed = run_trials(agent.play(2, 1, make_generator()), 6, torch.tensor([[True], [False]]))
+    plain = run_trials(agent.play(2, 1, make_generator()), 6)
     for one, other in zip(mixed, plain, strict=True):
         torch.testing.assert_close(one[0], other[0])
         assert bool((one[1] != other[1]).any())

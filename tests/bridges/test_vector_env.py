@@ -158,13 +158,13 @@ def test_episode_statistics_of_gymnasium_are_correct():
 
 
 def test_a_seed_determines_tasks_and_episodes_and_the_stream_continues():
-    def told(seed: int) -> list:
+    def results_of(seed: int) -> list:
         envs = make_vector_env("HalfCheetahVel", 3, variant="promp")
         results = [envs.reset(seed=seed), envs.step(np.full((3, 6), 0.5)), envs.reset()]
         envs.close()
         return results
 
-    first, again, other = told(4), told(4), told(5)
+    first, again, other = results_of(4), results_of(4), results_of(5)
     assert repr(first) == repr(again)
     assert repr(first[0]) != repr(other[0])
     assert repr(first[0]) != repr(first[2])

@@ -215,7 +215,7 @@ def rewards_of(env: TensorBatch, actions: list[Tensor], seed: int = 0) -> Tensor
     return torch.stack([env.step(action).rewards for action in actions], -1)
 
 
-def test_a_seed_means_the_same_episode_and_another_seed_another():
+def test_a_seed_gives_the_same_episode_and_another_seed_another():
     actions = arms(10)
     first, again, other = (rewards_of(batch(), actions, seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
@@ -309,5 +309,5 @@ def test_the_expected_reward_of_the_arm_is_returned_with_each_reward():
     env = family.make_batch(tasks, num_envs=3)
     env.reset(generator())
     step = env.step(torch.tensor([[0, 1, 4], [4, 3, 0]]))
-    told = torch.tensor([[0.1, 0.2, 0.5], [0.0, 0.6, 0.9]])
-    torch.testing.assert_close(step.expected_rewards, told)
+    means = torch.tensor([[0.1, 0.2, 0.5], [0.0, 0.6, 0.9]])
+    torch.testing.assert_close(step.expected_rewards, means)

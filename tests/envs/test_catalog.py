@@ -32,7 +32,7 @@ def made(family_id: str) -> TaskFamily:
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test registers is gone after it."""
+    """Restores the registry after the test."""
     monkeypatch.setattr(FAMILIES, "_entries", dict(FAMILIES._entries))
     before = set(gymnasium.registry)
     yield

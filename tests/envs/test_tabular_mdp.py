@@ -215,7 +215,7 @@ def run(env: TensorBatch, steps: int = 10, seed: int = 0) -> Tensor:
     return torch.stack([torch.cat([s.rewards.unsqueeze(-1), s.observations], -1) for s in taken])
 
 
-def test_a_seed_means_the_same_episode_and_another_seed_another():
+def test_a_seed_gives_the_same_episode_and_another_seed_another():
     first, again, other = (run(batch(), seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -281,9 +281,9 @@ def test_rows_that_are_not_distributions_are_rejected():
     tasks[1, 50 + (4 * 5 + 2) * 10 + 7] += 0.25 - tasks[1, 50 + (4 * 5 + 2) * 10 + 7]
     total = tasks[1, 50 + 22 * 10 : 50 + 23 * 10].sum()
     sentence = f"sum to 1, got {total:g} in task 1, state 4, action 2"
-    for refuse in (FAMILY.check_tasks, lambda rows: FAMILY.make_batch(rows, num_envs=1)):
+    for use in (FAMILY.check_tasks, lambda rows: FAMILY.make_batch(rows, num_envs=1)):
         with pytest.raises(ValueError, match=sentence):
-            refuse(tasks)
+            use(tasks)
 
 
 def test_numbers_outside_the_task_space_are_rejected():

@@ -65,7 +65,7 @@ def paths(family=None, tasks=GOALS, protocol=PROTOCOL, **options: Any) -> Paths:
     return shown
 
 
-def test_ways_are_recorded_before_and_after_all_steps():
+def test_paths_are_recorded_before_and_after_all_steps():
     shown = paths(num_episodes=2)
     assert shown.stages == ("before", "after 2 steps")
     assert shown.places.shape == (2, 2, 2, 101, 2)
@@ -99,21 +99,21 @@ def test_the_oracle_goes_to_the_goal():
         assert way[~np.isnan(way[:, 0])][-1] == pytest.approx(goal, abs=1e-6)
 
 
-def test_where_starts_are_drawn_the_oracle_starts_where_the_agent_does_before_adaptation():
+def test_the_oracle_has_the_random_start_of_the_agent_before_adaptation():
     shown = paths(PointRobot("pearl"))
     assert shown.oracle is not None
     np.testing.assert_array_equal(shown.oracle[:, :, 0], shown.places[0, :, :, 0])
     assert (shown.places[0, :, :, 0] != shown.places[1, :, :, 0]).all()
 
 
-def test_episodes_measured_apart_from_the_data_are_those_recorded():
+def test_separate_evaluation_episodes_are_recorded():
     apart = replace(PROTOCOL, evaluation_episodes=2, deterministic=True)
     shown = paths(protocol=apart)
     assert shown.places.shape[2] == 2  # no more episodes than are measured
     np.testing.assert_allclose(shown.places[1, 1, :, 1, 0], 0.02, rtol=1e-5)
 
 
-def test_what_is_recorded_is_what_an_evaluation_plays():
+def test_recorded_episodes_equal_those_of_an_evaluation():
     family = Navigation2D("maml17")
     tasks = evaluation_tasks(family, PROTOCOL)
     shown = record_behavior(as_agent(Walker), family, tasks, PROTOCOL)
@@ -128,7 +128,7 @@ def test_without_adaptation_there_is_one_stage():
     assert shown.places.shape[0] == 1
 
 
-def test_cells_are_ways_on_a_grid():
+def test_paths_on_a_grid_are_cells():
     protocol = replace(PROTOCOL, exploration_episodes=1)
     shown = record_behavior(Counting(), DarkRoom("ad"), np.array([[80.0]]), protocol)
     assert isinstance(shown, Paths)
@@ -145,7 +145,7 @@ def choices(family, tasks, protocol=PROTOCOL, **options: Any) -> Choices:
     return shown
 
 
-def test_choices_of_an_agent_with_memory_are_those_of_the_episode_that_counts():
+def test_choices_of_an_agent_with_a_memory_are_from_the_scored_episode():
     shown = choices(ElevenArmBandit("wang16"), [[3.0], [6.0]], num_episodes=4)
     assert shown.chosen.shape == (2, 2, 4, 5)
     assert (shown.chosen[0] == 0).all()
@@ -166,7 +166,7 @@ def test_without_an_oracle_there_is_no_best_choice():
     assert choices(Unknown("easy"), [[1.0]], protocol).best is None
 
 
-def test_a_family_that_observes_no_place_cannot_show_paths():
+def test_a_family_that_does_not_observe_positions_cannot_show_paths():
     family = DependentBandit("easy")
     family.behavior = "path"
     with pytest.raises(ValueError, match="must observe a position in the plane for its paths"):
@@ -207,7 +207,7 @@ def test_a_video_can_be_of_one_stage():
 
 
 @pytest.mark.parametrize("stages", [(), (3,), (-1, 0)])
-def test_a_stage_that_is_none_is_rejected(stages):
+def test_an_invalid_stage_is_rejected(stages):
     with pytest.raises(ValueError, match=r"stages must be numbers from 0 to 2, got \["):
         videos(stages=stages)
 
@@ -219,13 +219,13 @@ def test_numbers_out_of_range_are_rejected():
         paths(num_episodes=0)
 
 
-def test_a_family_whose_behavior_is_a_video_but_has_no_image_shows_nothing():
+def test_a_family_with_videos_that_cannot_be_rendered_has_no_recording():
     family = ElevenArmBandit("wang16")
     family.behavior = "video"
     assert record_behavior(Counting(), family, np.array([[3.0]]), PROTOCOL) is None
 
 
-def test_the_families_say_what_is_worth_a_look():
+def test_the_families_declare_their_kind_of_recording():
     kinds: dict[str, set[str]] = {}
     for family_id in family_ids():
         name = family_id.split(":")[0]

@@ -34,7 +34,7 @@ from metarl.rollouts.episodes import Episodes
 # Agents that adapt between batches of episodes.
 
 
-def test_the_return_after_each_step_is_that_of_the_policy_after_it():
+def test_the_return_after_each_step_belongs_to_the_adapted_policy():
     got = measured(Diver(), adaptation_steps=3)
     assert returns(got).shape == (4, NUM_TASKS, NUM_EPISODES)
     for k, row in enumerate(returns(got)):
@@ -42,7 +42,7 @@ def test_the_return_after_each_step_is_that_of_the_policy_after_it():
         np.testing.assert_allclose(row, expected.repeat(NUM_EPISODES, 1), atol=1e-12)
 
 
-def test_the_episodes_of_a_stage_are_the_data_of_the_next_where_they_are_alike():
+def test_evaluation_episodes_are_the_next_data_if_they_are_collected_identically():
     agent = Diver(noise=1.0)
     got = measured(agent)
     assert agent.steps == [0, 1]  # nothing is adapted on the last ones
@@ -52,7 +52,7 @@ def test_the_episodes_of_a_stage_are_the_data_of_the_next_where_they_are_alike()
 
 
 @pytest.mark.parametrize(("exploration", "evaluation"), [(2, 5), (5, 2)])
-def test_else_the_data_are_episodes_of_their_own(exploration, evaluation):
+def test_otherwise_the_data_are_separate_episodes(exploration, evaluation):
     agent = Diver(noise=1.0)
     settings = {"exploration_episodes": exploration, "evaluation_episodes": evaluation}
     got = measured(agent, **settings)
@@ -63,7 +63,7 @@ def test_else_the_data_are_episodes_of_their_own(exploration, evaluation):
         assert not np.isin(row, episodes.returns.numpy()).any()
 
 
-def test_exploration_is_drawn_and_evaluation_may_be_deterministic():
+def test_exploration_is_sampled_and_evaluation_may_be_deterministic():
     agent = Diver(noise=1.0)
     got = measured(agent, deterministic=True)
     expected = HORIZON * got.tasks * np.array([0, -0.25, -0.5])[:, None, None]
@@ -81,7 +81,7 @@ def test_without_steps_the_agent_is_measured_and_never_adapted():
     np.testing.assert_array_equal(returns(got)[0], returns(measured(Diver(noise=1.0)))[0])
 
 
-def test_an_object_of_a_user_is_measured_too():
+def test_an_object_of_a_user_is_measured():
     class Still:
         def act(self, observations: Tensor) -> Tensor:
             return torch.full_like(observations, 0.5)
@@ -175,7 +175,7 @@ def test_the_stages_of_a_memory_are_its_episodes_in_turn():
     agent = Sinker()
     got = measured(agent, exploration_episodes=1, evaluation_episodes=1, adaptation_steps=3)
     assert got.stages == ("episode 1", "episode 2", "episode 3", "episode 4")
-    assert len(agent.players) == 1  # one trial tells all
+    assert len(agent.players) == 1  # a single trial has all stages
     assert agent.players[0].lived.tolist() == [[3]] * NUM_TASKS
     expected = HORIZON * got.tasks * -0.25
     for k, row in enumerate(returns(got)):
@@ -205,7 +205,7 @@ def test_a_stage_may_begin_after_more_episodes_than_are_evaluated(deterministic)
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_as_many_evaluated_as_explored_share_a_trial_only_if_drawn_alike(deterministic):
+def test_evaluation_and_exploration_share_a_trial_only_if_collected_identically(deterministic):
     agent = Sinker(noise=0.1)
     measured(agent, deterministic=deterministic)
     assert len(agent.players) == (3 if deterministic else 1)
@@ -267,7 +267,7 @@ def test_the_oracle_row_is_the_best_return_of_each_task():
     )
 
 
-def test_the_oracle_is_asked_in_every_state(monkeypatch):
+def test_the_oracle_acts_in_every_state(monkeypatch):
     monkeypatch.setattr(SlopeBatch, "flip", True)
     got = measured(Diver())
     np.testing.assert_allclose(got.reference("oracle")[0], HORIZON * np.abs(got.tasks[:, 0]))
@@ -277,7 +277,7 @@ def test_a_family_without_an_oracle_has_no_oracle_row():
     assert list(measured(Diver(), Slope(has_oracle=False)).references) == ["random"]
 
 
-def test_the_random_row_is_that_of_actions_uniform_over_the_action_space():
+def test_random_actions_are_uniform_over_the_action_space():
     got = measured(Diver(), num_tasks=500, evaluation_episodes=4)
     deviations = np.abs(got.tasks[:, 0]) * math.sqrt(HORIZON / 3 / 4)  # Var U(−1, 1) = 1/3
     standardized = got.reference("random")[0] / deviations
@@ -285,7 +285,7 @@ def test_the_random_row_is_that_of_actions_uniform_over_the_action_space():
     assert standardized.std() == pytest.approx(1, abs=5 / math.sqrt(2 * 500))
 
 
-def test_other_agents_are_measured_beside_it_after_the_last_stage():
+def test_other_agents_are_measured_at_the_last_stage():
     others = {"two": {"a": Diver(), "b": Diver()}, "memory": {"c": Sinker()}}
     settings = protocol(exploration_episodes=1, evaluation_episodes=1)
     got = evaluate(Diver(), Slope(), settings, references=others)
@@ -306,12 +306,12 @@ def test_episodes_of_a_reference_with_a_memory_are_added_up():
     assert not apart.totals
 
 
-# Chance.
+# Randomness.
 
 
-def test_all_runs_and_references_meet_the_same_tasks_and_chance():
-    alike = {"a": Diver(1.0), "b": Diver(1.0), "c": Diver(0.5)}
-    got = evaluate(alike, Slope(), protocol(), references={"d": {"d": Diver(1.0)}})
+def test_all_runs_and_references_have_the_same_tasks_and_random_numbers():
+    agents = {"a": Diver(1.0), "b": Diver(1.0), "c": Diver(0.5)}
+    got = evaluate(agents, Slope(), protocol(), references={"d": {"d": Diver(1.0)}})
     assert got.runs == ("a", "b", "c")
     first, second, third = got.measured.returns
     np.testing.assert_array_equal(first, second)
@@ -333,7 +333,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(agent):
         assert not np.isin(mine, yours).any()
 
 
-def test_the_statistics_are_those_of_the_raw_returns_by_sums_written_out():
+def test_statistics_equal_sums_over_the_raw_returns():
     """Two runs of a trained agent at three stages of six tasks."""
     family = Navigation2D("maml17")
     config = MAMLTRPOConfig(meta_batch_size=3, num_episodes=4, hidden_sizes=(8,))
@@ -357,8 +357,8 @@ def test_the_statistics_are_those_of_the_raw_returns_by_sums_written_out():
         assert stage["mean"]["low"] == pytest.approx(low, abs=slack)
         assert stage["mean"]["high"] == pytest.approx(high, abs=slack)
     oracle = np.array(content["references"]["oracle"]["returns"])
-    told = content["statistics"]["return"]["references"]["oracle"]["value"]
-    assert told == pytest.approx(oracle.mean())
+    stored = content["statistics"]["return"]["references"]["oracle"]["value"]
+    assert stored == pytest.approx(oracle.mean())
 
 
 # Ends and errors.
@@ -376,14 +376,14 @@ def test_environments_are_closed_even_if_the_agent_fails(monkeypatch, name):
     assert all(batch.closed for batch in family.batches)
 
 
-def test_what_cannot_be_measured_is_rejected():
+def test_invalid_evaluations_are_rejected():
     with pytest.raises(ValueError, match="split must be one of train, test, got 'tets'; did you"):
         measured(Diver(), split="tets")
     with pytest.raises(ValueError, match="agents must hold at least one run, got none"):
         evaluate({}, Slope())
 
 
-def test_the_evaluation_remembers_how_it_was_made():
+def test_the_evaluation_records_its_protocol():
     got = evaluate(Diver(), Slope(), protocol(seed=5), name="diver")
     assert (got.environment, got.agent, got.runs) == ("Slope:one", "diver", ("diver",))
     assert got.protocol == protocol(seed=5)

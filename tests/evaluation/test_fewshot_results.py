@@ -22,7 +22,7 @@ FIRST = FewShotEvaluation(
 SECOND = dataclasses.replace(FIRST, scores=np.array([[0.1, 0.1, 0.1], [0.5, 0.7, 0.3]]))
 
 
-def test_a_single_run_is_what_it_was_with_its_name():
+def test_a_single_run_is_unchanged_except_for_its_name():
     measured = MeasuredRuns({"run": FIRST})
     assert measured.to_json() == {**FIRST.to_json(), "runs": ["run"]}
     assert list(measured.to_json()) == ["learner", "dataset", "runs", "protocol", "steps"]
@@ -30,7 +30,7 @@ def test_a_single_run_is_what_it_was_with_its_name():
         assert found == pytest.approx(normal_interval(row))
 
 
-def test_several_runs_keep_every_score_and_say_what_the_interval_is_over():
+def test_several_runs_keep_every_score_and_describe_the_interval():
     measured = MeasuredRuns({"seed_0": FIRST, "seed_1": SECOND})
     assert measured.scores.shape == (2, 2, 3)
     content = json.loads(json.dumps(measured.to_json()))
@@ -58,7 +58,7 @@ def test_several_runs_keep_every_score_and_say_what_the_interval_is_over():
         ({"steps": (0, 2)}, r"steps is \(0, 1\) in a and \(0, 2\) in b"),
     ],
 )
-def test_runs_that_are_not_alike_are_rejected(change, message):
+def test_runs_of_different_protocols_are_rejected(change, message):
     with pytest.raises(ValueError, match=f"one experiment and one protocol, {message}"):
         MeasuredRuns({"a": FIRST, "b": dataclasses.replace(SECOND, **change)})
 

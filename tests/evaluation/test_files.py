@@ -71,7 +71,7 @@ def test_a_diverged_row_has_no_interval_after_reading(tmp_path):
     assert np.isnan(read.scores[0, 0, 1])
 
 
-def test_the_other_kind_is_rejected(tmp_path):
+def test_an_evaluation_of_the_other_kind_is_rejected(tmp_path):
     agents, learners = RESULTS / "Bandit-n10-k5" / "rl2" / "evaluation.json", tmp_path / "a.json"
     write_evaluations(learners, [learner()])
     with pytest.raises(ValueError, match=r"a\.json must hold an evaluation of agents, it holds"):
@@ -80,7 +80,7 @@ def test_the_other_kind_is_rejected(tmp_path):
         read_evaluations(agents, MeasuredRuns)
 
 
-def test_what_does_not_fit_into_one_file_is_rejected(tmp_path):
+def test_evaluations_that_do_not_belong_in_one_file_are_rejected(tmp_path):
     (agent,) = read_evaluations(RESULTS / "Bandit-n10-k5" / "rl2" / "evaluation.json")
     for evaluations in ([], [learner(), learner()], [agent, learner()]):
         with pytest.raises(ValueError, match="one or more of agents, or a single one of few"):

@@ -1,4 +1,4 @@
-"""The protocol of an evaluation: what its numbers imply, its presets, what is refused."""
+"""The protocol of an evaluation: derived numbers, presets, and errors."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from metarl.evaluation.protocol import PRESETS, EvaluationProtocol, preset
 
 
-def test_the_presets_are_those_of_the_literature():
+def test_the_presets_follow_the_literature():
     """maml: 1 to 3 steps on 20 episodes; pearl: last of 3; varibad: each episode in turn."""
     described = {name: one.describe() for name, one in PRESETS.items()}
     assert described == {
@@ -24,7 +24,7 @@ def test_the_presets_are_those_of_the_literature():
     assert stages == {"maml": 4, "pearl": 2, "varibad": 2, "metaworld": 2}
 
 
-def test_a_preset_is_known_by_its_name():
+def test_a_preset_is_found_by_its_name():
     assert preset("pearl") is PRESETS["pearl"]
     assert preset("maml") == EvaluationProtocol()
     with pytest.raises(ValueError, match=r"preset must be one of maml, .* did you mean 'pearl'\?"):
@@ -32,7 +32,7 @@ def test_a_preset_is_known_by_its_name():
 
 
 @pytest.mark.parametrize(("name", "shares"), [("maml", True), ("varibad", True), ("pearl", False)])
-def test_episodes_serve_twice_where_as_many_are_evaluated_as_explored_in_the_same_way(name, shares):
+def test_episodes_are_shared_if_evaluation_and_exploration_are_identical(name, shares):
     protocol = preset(name)
     assert protocol.shares_episodes is shares
     assert not replace(protocol, deterministic=True).shares_episodes
@@ -42,12 +42,12 @@ def test_episodes_serve_twice_where_as_many_are_evaluated_as_explored_in_the_sam
                    deterministic=False).shares_episodes  # fmt: skip
 
 
-def test_episodes_before_a_stage_are_those_of_all_steps_before_it():
+def test_episodes_before_a_stage_include_all_earlier_steps():
     protocol = EvaluationProtocol(exploration_episodes=7, adaptation_steps=2)
     assert [protocol.episodes_before(s) for s in range(protocol.num_stages)] == [0, 7, 14]
 
 
-def test_the_description_says_what_counts():
+def test_the_description_states_the_scored_episodes():
     protocol = EvaluationProtocol(
         num_tasks=3, split="train", evaluation_episodes=4, reported="last", seed=8
     )

@@ -1,4 +1,4 @@
-"""A recorded batch reports what happens, where and when, and changes nothing."""
+"""A recorded batch reports states and steps with their indices, and changes nothing."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_each_environment_counts_its_own_episodes_and_steps():
         assert np.allclose(place, [0.01 * time, 0], atol=1e-6)
 
 
-def test_actions_and_rewards_belong_to_the_state_they_came_from():
+def test_actions_and_rewards_have_the_index_of_their_state():
     diary, _ = recorded({0: 0})
     assert [key[3] for key in diary.done if key[1] == 0] == list(range(5))
     for (_, task, _, time), (action, reward) in diary.done.items():

@@ -1,4 +1,4 @@
-"""What an evaluation says of known returns, beside sums done by hand and plain NumPy; and JSON."""
+"""Statistics of known returns against hand-computed sums and plain NumPy; and JSON."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def stratified_ends(scores: np.ndarray, statistic: Any, *, runs: bool) -> np.nda
     rng, draws = np.random.default_rng(123), []
     num_runs, num_tasks = scores.shape
     for _ in range(4000):
-        if runs:  # every task draws its runs
+        if runs:  # each task resamples its runs
             columns = [rng.choice(scores[:, m], num_runs) for m in range(num_tasks)]
             sample = np.stack(columns, axis=1)
         else:  # whole tasks are sampled
@@ -84,7 +84,7 @@ def test_the_reported_number_is_the_mean_of_the_episodes_or_the_last():
     np.testing.assert_array_equal(last.reference("random"), [[-19, -29, -39]])
 
 
-def test_success_is_reported_as_returns_are():
+def test_success_is_reported_like_returns():
     made = by_hand(success=True)
     assert made.metrics == ("return", "success")
     expected = (MEANS[:, 2, :, None] + APART > -4).mean(-1)
@@ -101,7 +101,7 @@ def test_a_family_without_success_has_the_return_only():
 # Statistics.
 
 
-def test_means_are_those_of_all_runs_and_tasks():
+def test_means_are_over_all_runs_and_tasks():
     made = by_hand()
     assert [made.estimate(made.scores(k)).value for k in range(3)] == pytest.approx([-10, -4, -2])
     # the middle 4 of 6: of −6 −5 −4 −4 −3 −2 and of −5 −4 −2 −1 0 0
@@ -110,7 +110,7 @@ def test_means_are_those_of_all_runs_and_tasks():
 
 
 @pytest.mark.parametrize("num_runs", [1, 2])
-def test_intervals_are_those_of_a_bootstrap_written_from_its_definition(num_runs):
+def test_intervals_equal_a_bootstrap_written_from_its_definition(num_runs):
     rng = np.random.default_rng(0)
     returns = rng.normal(size=(5 * num_runs - 4, 3, 3, 2)) * [[1.0], [2.0], [3.0]]
     made = by_hand(num_runs=1)
@@ -147,7 +147,7 @@ def test_the_probability_of_improvement_is_counted_in_pairs_of_runs():
     assert mixed.improvement(1).value == pytest.approx((0.25 + 1 + 1) / 3)
 
 
-def test_the_gap_closed_is_the_share_of_the_way_to_the_oracle():
+def test_the_gap_closed_is_a_fraction_of_the_gap_to_the_oracle():
     made = by_hand(oracle=[0.0, -1.0, 1.0])
     assert [made.gap_closed(k) for k in range(3)] == pytest.approx([0, 0.6, 0.8])
     assert by_hand(oracle=[5.0, 5.0, 5.0]).gap_closed(1) == pytest.approx(6 / 15)
@@ -195,10 +195,10 @@ def test_the_statistics_in_json_follow_from_the_returns_in_it():
     content = by_hand(oracle=[0.0, -1.0, 1.0], success=True).to_json()
     made = Evaluation.from_json(content)
     for metric in ("return", "success"):
-        told = content["statistics"][metric]
+        stored = content["statistics"][metric]
         key = "returns" if metric == "return" else "success"
         raw = np.array(content["measured"][key]).mean(-1)
-        for k, stage in enumerate(told["stages"]):
+        for k, stage in enumerate(stored["stages"]):
             scores = raw[:, k]
             assert stage["stage"] == made.stages[k]
             assert stage["episodes_before"] == 2 * k

@@ -22,7 +22,7 @@ def video(length: int, *, height: int = 20, width: int = 30) -> list[np.ndarray]
     return [np.full((height, width, 3), 40 * k, np.uint8) for k in range(length)]
 
 
-def test_videos_stand_side_by_side_and_the_shorter_waits_at_its_end():
+def test_videos_are_side_by_side_and_the_shorter_repeats_its_last_frame():
     frames = side_by_side([video(2), video(4)], ["left", "right"])
     assert len(frames) == 4
     assert {frame.shape for frame in frames} == {(28 + 20, 30 + 8 + 30, 3)}
@@ -115,14 +115,14 @@ def test_an_image_reads_back():
         assert (image.format, image.size) == ("WEBP", (30, 20))
 
 
-def test_a_video_of_nothing_or_of_another_kind_is_rejected():
+def test_an_empty_video_or_an_unknown_suffix_is_rejected():
     with pytest.raises(ValueError, match="a video must have a frame and a positive speed, got 0"):
         video_bytes([], suffix=".gif", frames_per_second=10)
     with pytest.raises(ValueError, match=r"suffix must be one of .gif, .webp, .png, got '.avi'"):
         video_bytes(video(1), suffix=".avi", frames_per_second=10)
 
 
-def test_the_suffix_says_how_a_video_is_written(tmp_path):
+def test_the_suffix_selects_the_format(tmp_path):
     write_video(tmp_path / "video.gif", video(3), frames_per_second=5)
     assert (tmp_path / "video.gif").read_bytes().startswith(b"GIF89a")
 
@@ -133,7 +133,7 @@ def test_mp4_is_written_where_its_package_is_installed(tmp_path):
     assert (tmp_path / "video.mp4").read_bytes()[4:8] == b"ftyp"
 
 
-def test_without_its_package_mp4_names_what_is_missing(tmp_path, monkeypatch):
+def test_without_its_package_mp4_names_the_missing_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(ImportError, match="MP4 needs the package imageio-ffmpeg; install it, or"):
         write_video(tmp_path / "video.mp4", video(1), frames_per_second=5)

@@ -64,7 +64,7 @@ def same_numbers(one: Evaluation, other: Evaluation) -> bool:
 # What is measured.
 
 
-def test_a_run_is_measured_as_the_evaluator_does_it(run, capsys):
+def test_a_run_is_measured_as_by_the_evaluator(run, capsys):
     metarl(EVALUATE, run)
     got = read(run / "evaluation.json")
     expected = evaluate({"seed_3": agent_of(run)}, FAMILY, PROTOCOL, name="maml-trpo")
@@ -85,7 +85,7 @@ def test_the_seeds_of_a_directory_are_runs_of_one_agent(seeds):
     assert list(seeds.glob("seed_*/evaluation.json")) == []
 
 
-def test_several_targets_are_runs_and_write_where_they_are_told_to(run, seeds, tmp_path, capsys):
+def test_several_targets_are_runs_and_write_to_the_given_file(run, seeds, tmp_path, capsys):
     metarl(f"evaluate OUT OUT {SMALL} --seed 9 --device cpu", seeds / "seed_4", run)
     assert "wrote" not in capsys.readouterr().out
     assert not list(seeds.rglob("evaluation.json"))
@@ -133,7 +133,7 @@ def test_another_environment_with_the_same_spaces_can_be_given(tmp_path):
 # By which protocol.
 
 
-def test_options_take_the_place_of_a_presets_numbers(run):
+def test_options_replace_the_numbers_of_a_preset(run):
     metarl("evaluate OUT --preset pearl --num-tasks 3 --device cpu", run)
     assert read(run / "evaluation.json").protocol == replace(preset("pearl"), num_tasks=3)
     metarl("evaluate OUT --preset pearl --num-tasks 2 --no-deterministic --device cpu", run)
@@ -149,7 +149,7 @@ def test_every_preset_measures_a_run(run, name):
     assert same_numbers(got, evaluate(agent_of(run), FAMILY, got.protocol))
 
 
-def test_without_a_preset_it_is_that_of_maml(run):
+def test_the_default_preset_is_maml(run):
     metarl("evaluate OUT --num-tasks 2 --adaptation-steps 1 --device cpu", run)
     expected = replace(preset("maml"), num_tasks=2, adaptation_steps=1)
     assert read(run / "evaluation.json").protocol == expected
@@ -165,7 +165,7 @@ def test_an_agent_that_remembers_is_measured_episode_by_episode(tmp_path, monkey
 
 @pytest.mark.parametrize("num_episodes", [1, 3])
 def test_a_trained_memory_is_measured_on_all_episodes_of_its_trials(tmp_path, num_episodes):
-    """A transformer has no room for more."""
+    """A transformer does not support longer trials."""
     out = tmp_path / "run"
     settings = "--memory transformer --memory-size 8 --meta-batch-size 4 --iterations 1"
     where = "--env Bandit:n10-k5 --device cpu --tracker none --out OUT"
@@ -205,7 +205,7 @@ def test_a_policy_for_all_tasks_is_measured_without_adaptation(run, seeds):
         )
 
 
-def test_a_policy_from_scratch_is_the_untrained_one_adapted_alike(run):
+def test_a_policy_from_scratch_is_the_untrained_one_adapted_identically(run):
     metarl(f"{EVALUATE} --scratch", run)
     got = read(run / "evaluation.json")
     trained = agent_of(run)
@@ -215,7 +215,7 @@ def test_a_policy_from_scratch_is_the_untrained_one_adapted_alike(run):
     assert not np.array_equal(expected, got.measured.returns)
 
 
-def test_beside_another_agent_the_one_from_scratch_has_the_default_settings(tmp_path, monkeypatch):
+def test_next_to_another_agent_the_policy_from_scratch_has_default_settings(tmp_path, monkeypatch):
     write_module(tmp_path, monkeypatch, "still")
     line = f"evaluate still:Still --env Navigation2D:maml17 {SMALL} --seed 9 --device cpu"
     metarl(f"{line} --scratch --json OUT", tmp_path / "a")
@@ -248,12 +248,12 @@ def test_beside_another_agent_the_one_from_scratch_has_the_default_settings(tmp_
         ("--multi-task nowhere", "target must be .*, there is nothing at nowhere"),
     ],
 )
-def test_settings_that_do_not_fit_are_rejected(trained, options, message):
+def test_invalid_settings_are_rejected(trained, options, message):
     with pytest.raises(ValueError, match=message):
         metarl(f"evaluate OUT {options}", trained / "seed_3")
 
 
-def test_what_is_no_run_is_rejected(tmp_path):
+def test_other_paths_than_runs_are_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"target must be a directory, a .* nothing at"):
         metarl("evaluate OUT", tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"run must be a directory with a config\.json"):
@@ -276,7 +276,7 @@ def test_what_is_no_run_is_rejected(tmp_path):
         metarl("evaluate OUT", tmp_path / "seeds")
 
 
-def test_without_a_target_it_is_said_what_is_missing():
+def test_a_missing_target_is_reported():
     with pytest.raises(ValueError, match="target must be given; metarl evaluate --help describes"):
         metarl("evaluate")
 
@@ -298,7 +298,7 @@ def test_one_run_given_twice_is_rejected(run, seeds):
         metarl("evaluate OUT OUT", seeds, run)
 
 
-def test_a_memory_is_no_policy_for_all_tasks(tmp_path, monkeypatch):
+def test_an_agent_with_a_memory_cannot_be_the_policy_for_all_tasks(tmp_path, monkeypatch):
     write_module(tmp_path, monkeypatch, "own")
     with pytest.raises(ValueError, match="agent must not have a memory: an agent with a memory"):
         metarl("evaluate own:Sweeping --env Bandit:n10-k5 --multi-task own:Sweeping")
@@ -336,7 +336,7 @@ def test_runs_of_several_experiments_are_rejected(run, tmp_path):
         metarl("evaluate OUT OUT", run, tmp_path / "again")
 
 
-def test_a_few_shot_run_is_no_agent_to_be_played(tmp_path):
+def test_a_few_shot_run_cannot_be_played(tmp_path):
     metarl("fewshot maml --iterations 1 --tracker none --device cpu --out OUT", tmp_path / "run")
     with pytest.raises(ValueError, match=r"target must be of an agent, .*'fewshot-maml', a few-sh"):
         metarl("play OUT --out film.gif", tmp_path / "run")

@@ -53,7 +53,7 @@ def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_run_tells_accuracy_as_it_goes_and_the_protocol_in_full(protonet):
+def test_a_run_prints_accuracy_during_training_and_the_full_protocol(protonet):
     rows = read_metrics(RunDirectory.open(protonet))
     assert [row["iteration"] for row in rows] == [50, 100]
     assert all(0 < row["validation/accuracy"] < 1 for row in rows)
@@ -80,7 +80,7 @@ def test_a_run_on_images_resumes_to_the_same_bytes(protonet, tmp_path):
     assert written[0] == written[1]
 
 
-def test_measuring_a_run_prints_and_writes_what_the_function_finds(protonet, tmp_path, capsys):
+def test_measuring_a_run_prints_and_writes_the_results_of_the_function(protonet, tmp_path, capsys):
     file = tmp_path / "found.json"
     options = f"--num-tasks 20 --queries 3 --seed 7 --device cpu --json {file}"
     evaluate_command([str(protonet), *options.split()])
@@ -197,7 +197,7 @@ def test_measuring_with_impossible_settings_is_rejected(protonet, options, messa
         ),
     ],
 )
-def test_data_that_cannot_be_had_are_rejected_before_training(tmp_path, line, message):
+def test_unavailable_data_are_rejected_before_training(tmp_path, line, message):
     with pytest.raises(ValueError, match=message):
         metarl(f"{line} --device cpu --tracker none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -208,7 +208,7 @@ def test_other_data_set_options_at_a_resume_are_rejected(protonet):
         metarl("fewshot protonet --resume --dataset-options shake=0.1", protonet)
 
 
-def test_a_test_that_cannot_be_drawn_is_rejected_before_training():
+def test_a_test_that_cannot_be_sampled_is_rejected_before_training():
     """The classes of a test have fewer points than an episode needs."""
     points = torch.rand(6 * 8, 4)
     tasks = tensor_tasks(points, torch.arange(6).repeat_interleave(8), validation=1 / 3, test=1 / 3)
@@ -219,7 +219,7 @@ def test_a_test_that_cannot_be_drawn_is_rejected_before_training():
     require_testable(training, 7)
 
 
-def test_reptile_is_measured_by_as_many_steps_as_its_own_test():
+def test_reptile_is_measured_with_the_number_of_test_steps_in_its_settings():
     training = FewShotTraining(
         "reptile",
         make_tasks("sinusoid"),
@@ -238,7 +238,7 @@ def test_reptile_is_measured_by_as_many_steps_as_its_own_test():
         ({"ways": 5}, "ways must be left out for sinusoid, which is regression"),
     ],
 )
-def test_what_a_curve_cannot_be_measured_by_is_rejected(settings, message):
+def test_options_that_do_not_apply_to_curves_are_rejected(settings, message):
     config = recipe("maml", "sinusoid", hidden_sizes=(4,))
     training = FewShotTraining("maml", make_tasks("sinusoid"), config)
     with pytest.raises(ValueError, match=message):

@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Path:
     return directory.path
 
 
-def test_python_measures_and_writes_what_the_command_does(run):
+def test_python_gives_the_same_results_and_files_as_the_command(run):
     metarl(f"evaluate OUT {SMALL} --device cpu", run)
     written = (run / "evaluation.json").read_bytes()
     (run / "evaluation.json").unlink()
@@ -53,7 +53,7 @@ def test_python_measures_and_writes_what_the_command_does(run):
     assert (protocol.num_tasks, protocol.exploration_episodes) == (2, 2)  # the rest is the preset's
 
 
-def test_options_reach_where_the_commands_do(run, tmp_path):
+def test_options_have_the_same_effect_as_in_the_command(run, tmp_path):
     command, python = tmp_path / "a.json", tmp_path / "b.json"
     metarl(f"evaluate OUT {SMALL} --device cpu --scratch --json OUT --plot OUT", run, command,
            tmp_path / "a.png")  # fmt: skip
@@ -132,7 +132,7 @@ def test_mistakes_are_described(target, options, error, message):
         evaluate(target, **options)
 
 
-def test_the_kind_of_a_run_decides_the_options_of_the_command(tmp_path):
+def test_the_kind_of_a_run_determines_the_options_of_the_command(tmp_path):
     described = {"agent": "fewshot-maml", "environment": "sinusoid", "seed": 0, "agent_config": {}}
     RunDirectory.create(tmp_path / "run", described)
     save_checkpoint(tmp_path / "a.safetensors", {"a/b": torch.zeros(1)}, {"agent": "fewshot-maml"})

@@ -95,7 +95,7 @@ def test_runs_of_two_experiments_or_named_twice_are_not_one_evaluation(seeds, tm
 def test_several_seeds_are_resumed_as_a_whole(seeds, tmp_path):
     out = tmp_path / "seeds"
     shutil.copytree(seeds, out)
-    shutil.rmtree(out / "seed_3")  # not begun
+    shutil.rmtree(out / "seed_3")  # not started
     RunDirectory(out / "seed_2").checkpoint_path(100).unlink()  # not finished
     (out / "evaluation.json").unlink()
     metarl("fewshot maml --resume", out)
@@ -104,7 +104,7 @@ def test_several_seeds_are_resumed_as_a_whole(seeds, tmp_path):
     assert (out / "evaluation.json").read_bytes() == (seeds / "evaluation.json").read_bytes()
 
 
-def test_what_is_given_at_a_resume_holds_for_all_seeds_and_is_kept(seeds, tmp_path):
+def test_options_of_a_resume_apply_to_all_seeds_and_are_stored(seeds, tmp_path):
     out = tmp_path / "seeds"
     shutil.copytree(seeds, out)
     metarl("fewshot maml --resume --iterations 110 --test-steps 2 --log-every 5", out)

@@ -42,7 +42,7 @@ def test_evaluating_a_published_folder_leaves_it_as_it_is(published):
     assert content(published) == before
 
 
-def test_a_published_agent_is_told_where_its_numbers_can_go(tmp_path, capsys):
+def test_results_of_a_published_agent_need_a_file_option(tmp_path, capsys):
     metarl("evaluate OUT --num-tasks 3 --device cpu", AGENT)
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
@@ -58,7 +58,7 @@ def test_a_published_agent_is_told_where_its_numbers_can_go(tmp_path, capsys):
     assert measured.measured.returns.tolist() == alone.measured.returns.tolist()
 
 
-def test_a_published_folder_is_reported_with_what_was_published(published, tmp_path):
+def test_a_published_folder_is_reported_with_its_published_results(published, tmp_path):
     before = content(published)
     page = report(ReportConfig((published,), out=tmp_path / "a.html", behavior=False))
     assert "as metarl evaluate does by itself" not in page

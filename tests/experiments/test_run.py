@@ -68,7 +68,7 @@ def test_python_and_the_command_write_the_same_folder(tmp_path, name, arguments,
 
 
 @both
-def test_each_resumes_the_run_of_the_other(tmp_path, name, arguments, line):
+def test_python_and_the_command_resume_each_others_runs(tmp_path, name, arguments, line):
     toolkit.train(name, out=tmp_path / "python", iterations=2, checkpoint_every=2, **arguments)
     metarl(f"{RESUME[name]} --iterations 6", tmp_path / "python")
     metarl(f"{line} --iterations 2", tmp_path / "command")
@@ -170,8 +170,8 @@ class Unregistered(PointRobot):
     name = "Unregistered"
 
 
-class Disguised(PointRobot):
-    """Calls itself PointRobot and has other tasks."""
+class SameNameOtherTasks(PointRobot):
+    """Has the name of PointRobot and other tasks."""
 
     def _sample_tasks(self, num_tasks, split, rng):
         return super()._sample_tasks(num_tasks, split, rng) / 2
@@ -184,10 +184,13 @@ class Disguised(PointRobot):
             Unregistered("pearl"),
             "env 'Unregistered:pearl' must be a registered family; register it",
         ),
-        (Disguised("pearl"), "env must equal the registered family 'PointRobot:pearl'; register"),
+        (
+            SameNameOtherTasks("pearl"),
+            "env must equal the registered family 'PointRobot:pearl'; register",
+        ),
     ],
 )
-def test_a_family_that_could_not_be_made_again_is_rejected(tmp_path, family, message):
+def test_a_family_that_a_resume_could_not_create_is_rejected(tmp_path, family, message):
     with pytest.raises(ValueError, match=message):
         toolkit.train("maml-trpo", **AGENT, env=family, out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
@@ -204,7 +207,7 @@ class Elsewhere(SinusoidTasks):
         (SinusoidTasks((1.0, 2.0)), "dataset must equal the registered data set 'sinusoid'; pass"),
     ],
 )
-def test_data_that_could_not_be_made_again_are_rejected(tmp_path, tasks, message):
+def test_data_that_a_resume_could_not_create_are_rejected(tmp_path, tasks, message):
     with pytest.raises(ValueError, match=message):
         toolkit.train("maml", **LEARNER, dataset=tasks, out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
@@ -248,7 +251,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(tmp_path, name, arg
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_path_that_is_none_is_rejected():
+def test_an_invalid_path_is_rejected():
     for call in (toolkit.load, toolkit.Run, lambda path: toolkit.train("maml", out=path)):
         with pytest.raises(TypeError, match=r"must be a path, got None"):
             call(None)
@@ -278,7 +281,7 @@ metarl.train("maml-trpo", env=f"Mine:{Mine.variants[0]}", out=sys.argv[1], progr
 """
 
 
-def test_a_script_that_its_workers_import_says_how_to_guard_it(tmp_path):
+def test_the_error_of_a_script_imported_by_workers_states_the_remedy(tmp_path):
     script, out = tmp_path / "script.py", tmp_path / "run"
     script.write_text(UNGUARDED)
     done = subprocess.run(
@@ -289,7 +292,7 @@ def test_a_script_that_its_workers_import_says_how_to_guard_it(tmp_path):
     assert RunDirectory.open(out).newest_checkpoint().is_file()
 
 
-def test_what_must_not_change_is_rejected_on_a_resume(half):
+def test_settings_that_must_not_change_are_rejected_on_a_resume(half):
     with pytest.raises(ValueError, match=r"gamma of the run to resume is 0\.99, got 0\.5"):
         toolkit.train("maml-trpo", out=half, resume=True, gamma=0.5)
     with pytest.raises(ValueError, match="agent of the run to resume is 'maml-trpo', got 'rl2'"):

@@ -30,7 +30,7 @@ def test_an_object_of_a_user_is_measured(tmp_path, monkeypatch, attribute):
         ("a/b:thing", "target must be the name of a module, as in an import statement, got 'a/b'"),
     ],
 )
-def test_what_is_no_agent_is_rejected(tmp_path, monkeypatch, target, message):
+def test_other_objects_than_agents_are_rejected(tmp_path, monkeypatch, target, message):
     write_module(tmp_path, monkeypatch, "own")
     with pytest.raises(ValueError, match=message):
         metarl(f"evaluate {target} --env Navigation2D:maml17")

@@ -43,9 +43,7 @@ def killed(line: str, out: Path, *, rows: int) -> None:
     [(ROBOT, 2, 3, 3), (SINUSOID, 50, 1, 100)],
     ids=["maml-trpo", "fewshot"],
 )
-def test_a_killed_run_goes_on_bitwises_of_one_that_never_stopped(
-    tmp_path, start, every, rows, more
-):
+def test_a_killed_run_resumes_bitwise_identically(tmp_path, start, every, rows, more):
     killed(f"{start} --iterations 1000000 --checkpoint-every {every}", tmp_path / "k", rows=rows)
     run = RunDirectory.open(tmp_path / "k")
     done = int(read_metrics(run)[-1]["iteration"])
@@ -71,7 +69,7 @@ def test_a_run_is_resumed_with_its_own_settings(half, robot):
     assert [entry["iteration"] for entry in config["resumed"]] == [4]
 
 
-def test_what_is_given_at_a_resume_holds_and_is_kept(half):
+def test_options_of_a_resume_apply_and_are_stored(half):
     metarl("train maml-trpo --resume --iterations 7 --checkpoint-every 3", half)
     run = RunDirectory.open(half)
     assert run.newest_checkpoint() == run.checkpoint_path(7)
@@ -107,7 +105,7 @@ def test_a_setting_that_the_variant_resolves_may_be_repeated(half):
         ({"agent": None}, "agent must be text, got None"),
     ],
 )
-def test_a_config_that_cannot_be_right_is_rejected_with_one_sentence(half, change, message):
+def test_an_invalid_config_is_rejected_with_one_sentence(half, change, message):
     run = RunDirectory.open(half)
     run.write_config({**run.config(), **change})
     with pytest.raises(ValueError, match=message) as caught:
@@ -116,7 +114,7 @@ def test_a_config_that_cannot_be_right_is_rejected_with_one_sentence(half, chang
 
 
 @pytest.mark.parametrize("name", ["agent", "environment", "seed", "agent_config"])
-def test_a_config_that_lacks_what_decides_the_run_is_rejected(half, name):
+def test_a_config_without_required_entries_is_rejected(half, name):
     file = half / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     del config[name]
@@ -135,7 +133,7 @@ def test_a_config_of_an_earlier_version_is_completed_by_defaults(half):
     assert run.newest_checkpoint() == run.checkpoint_path(5)
 
 
-def test_a_run_of_a_version_with_fewer_settings_goes_on(half):
+def test_a_run_of_a_version_with_fewer_settings_resumes(half):
     run = RunDirectory.open(half)
     config, path = run.config(), run.newest_checkpoint()
     tensors, header = load_checkpoint(path, agent="maml-trpo", environment=config["environment"])
@@ -150,7 +148,7 @@ def test_a_run_of_a_version_with_fewer_settings_goes_on(half):
         run.newest_checkpoint()
 
 
-def test_a_run_of_a_version_with_other_names_of_settings_goes_on(tmp_path):
+def test_a_run_of_a_version_with_other_names_of_settings_resumes(tmp_path):
     start = (
         "train rl2 --env GridNavigation:varibad --meta-batch-size 2 --num-episodes 2 --hidden-sizes"
         " 4 --memory-size 4 --num-minibatches 2 --device cpu --threads 1 --tracker none"
@@ -186,7 +184,7 @@ def test_the_options_of_a_line_are_known_by_name(line, names):
 # A complete run.
 
 
-def test_a_complete_run_is_tidied_and_says_so(robot, tmp_path):
+def test_the_best_checkpoint_of_a_complete_run_is_marked_with_a_message(robot, tmp_path):
     shutil.copytree(robot, tmp_path / "run")
     run = RunDirectory.open(tmp_path / "run")
     run.best_checkpoint.unlink()  # as if killed before
@@ -212,7 +210,7 @@ def test_several_seeds_are_resumed_as_a_whole(tmp_path):
     out = tmp_path / "runs"
     metarl(f"{ROBOT} --seeds 3 --iterations 2", out)
     straight = {seed: fingerprint(out / f"seed_{seed}") for seed in (3, 4, 5)}
-    shutil.rmtree(out / "seed_5")  # not begun
+    shutil.rmtree(out / "seed_5")  # not started
     RunDirectory(out / "seed_4").checkpoint_path(2).unlink()  # not finished
     metarl("train maml-trpo --resume", out)
     for seed, wanted in straight.items():

@@ -41,7 +41,7 @@ def test_a_few_shot_run_of_an_earlier_version_cannot_be_trained_on(tmp_path):
         metarl("fewshot maml --resume --iterations 4", tmp_path / "run")
 
 
-def test_a_few_shot_run_of_a_version_with_another_name_of_the_learner_goes_on(tmp_path):
+def test_a_few_shot_run_of_a_version_with_another_name_of_the_learner_resumes(tmp_path):
     """First-order MAML was the learner maml with a mode."""
     start = SINUSOID.replace("maml", "fomaml")
     metarl(f"{start} --iterations 100 --seeds 2", tmp_path / "runs")
@@ -70,7 +70,7 @@ def test_a_few_shot_run_of_a_version_with_another_name_of_the_learner_goes_on(tm
         metarl("fewshot maml --resume", run.path)
 
 
-def test_a_rate_that_has_come_down_cannot_be_trained_on(tmp_path):
+def test_training_after_the_end_of_the_schedule_is_rejected(tmp_path):
     metarl(f"{SINUSOID} --iterations 2 --schedule linear", tmp_path / "run")
     assert RunDirectory.open(tmp_path / "run").config()["agent_config"]["decay_iterations"] == 2
     before = (tmp_path / "run" / "config.json").read_bytes()
@@ -100,6 +100,6 @@ def test_fewer_iterations_than_planned_are_rejected_for_several_seeds(tmp_path):
         metarl("fewshot maml --resume --iterations 2", tmp_path / "runs")
 
 
-def test_the_run_of_an_agent_is_not_one_of_a_learner(half):
+def test_the_run_of_an_agent_cannot_be_resumed_as_a_learner(half):
     with pytest.raises(ValueError, match="agent of the run to resume is 'maml-trpo', got 'fewsh"):
         metarl("fewshot maml --resume", half)

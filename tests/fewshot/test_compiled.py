@@ -1,4 +1,4 @@
-"""One program for a learner's meta-gradient: the same numbers, and who may have one."""
+"""One program for a learner's meta-gradient: the same numbers, and the supported learners."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def require_equal(one: tuple[Tensor, Params], other: tuple[Tensor, Params]) -> N
 
 @pytest.mark.slow  # compiles for several seconds
 @pytest.mark.parametrize("masked", [False, True], ids=["all points", "some points"])
-def test_a_program_gives_what_the_learner_gives(masked: bool) -> None:
+def test_a_program_gives_the_results_of_the_learner(masked: bool) -> None:
     learner = make_learner("maml", CURVES, **ONE_STEP)
     program, params = CompiledMetaGradient(learner), start(learner)
     for num_tasks, seed in ((3, 1), (3, 2), (2, 3)):  # other numbers, then another shape

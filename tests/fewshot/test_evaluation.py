@@ -49,7 +49,7 @@ def test_the_curve_leaves_the_learner_as_it_was():
     assert all(torch.equal(p, before[name]) for name, p in training.params.items())
 
 
-def test_long_adaptations_are_measured_at_the_steps_that_are_named():
+def test_long_adaptations_are_measured_at_the_documented_steps():
     training = trained(3, inner_lr=1e-3)
     evaluation = evaluate_fewshot(training, num_tasks=4, num_steps=23)
     assert evaluation.steps == (*range(11), 20, 23)
@@ -81,7 +81,7 @@ def test_the_evaluation_is_that_of_its_tasks():
     assert (mean, high - mean, mean - low) == pytest.approx((evaluation.scores.mean(), half, half))
 
 
-def test_the_evaluation_says_what_decided_it():
+def test_the_evaluation_records_the_facts_that_affect_it():
     training = on_glyphs("maml", batch_norm="support")
     training.iterate()
     written = evaluate_fewshot(training, num_tasks=3, num_steps=2, queries=4).to_json()
@@ -108,7 +108,7 @@ def test_one_task_has_no_interval():
         normal_interval([math.nan])
 
 
-def test_steps_that_diverge_have_no_mean_and_hide_nothing_before_them():
+def test_diverged_steps_have_no_mean_and_earlier_steps_keep_theirs():
     """The more steps of a rate far too large, the fewer errors float32 can hold."""
     training = trained(1, inner_lr=30.0)
     evaluation = evaluate_fewshot(training, num_tasks=5, num_steps=40)
@@ -124,7 +124,7 @@ def test_steps_that_diverge_have_no_mean_and_hide_nothing_before_them():
         assert None in (scores["b"] if isinstance(scores, dict) else scores)
 
 
-def test_a_prediction_that_is_no_number_is_wrong():
+def test_a_nan_prediction_counts_as_wrong():
     outputs = torch.tensor([[[2.0, 1.0], [math.nan, 5.0], [math.nan, math.nan], [0.0, math.inf]]])
     assert accuracies(outputs, torch.tensor([[0, 0, 0, 1]])).tolist() == [0.5]
 
@@ -162,12 +162,12 @@ def test_validation_by_parts_is_that_of_all_tasks_at_once(name):
     assert training.validate() == {"validation/accuracy": pytest.approx(share, abs=2e-3)}
 
 
-def test_an_evaluation_tells_how_far_it_is():
+def test_an_evaluation_reports_its_progress():
     training = on_glyphs("protonet", filters=(4, 4))
-    told: list[tuple[str, int, int]] = []
-    evaluate_fewshot(training, num_tasks=60, progress=lambda *news: told.append(news))
-    counts = [done for _, done, _ in told]
+    calls: list[tuple[str, int, int]] = []
+    evaluate_fewshot(training, num_tasks=60, progress=lambda *news: calls.append(news))
+    counts = [done for _, done, _ in calls]
     assert counts == sorted(set(counts))
     assert len(counts) > 2
     assert (counts[0], counts[-1]) == (0, 60)
-    assert {news[::2] for news in told} == {("testing protonet on test tasks of glyphs", 60)}
+    assert {news[::2] for news in calls} == {("testing protonet on test tasks of glyphs", 60)}

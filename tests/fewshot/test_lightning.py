@@ -55,7 +55,7 @@ def iterated(training: FewShotTraining, count: int) -> FewShotTraining:
 
 
 def trainer(max_steps: int, *callbacks: Callback, **settings: Any) -> Trainer:
-    """One that writes nothing but what it is told to."""
+    """A trainer that writes nothing by default."""
     quiet: dict[str, Any] = {
         "accelerator": "cpu", "logger": False, "enable_progress_bar": False,
         "enable_model_summary": False, "enable_checkpointing": False, "limit_val_batches": 0,
@@ -106,7 +106,7 @@ def test_regression_schedules_and_clipping_are_those_of_the_settings(settings):
     assert_same(fitted(on_curves(**settings), 4), iterated(on_curves(**settings), 4))
 
 
-def test_a_learner_that_has_been_trained_goes_on_with_its_moments():
+def test_a_trained_learner_continues_with_its_moments():
     training = fitted(fitted(iterated(on_curves(), 2), 2), 1)
     assert_same(iterated(training, 2), iterated(on_curves(), 7))
 
@@ -114,11 +114,11 @@ def test_a_learner_that_has_been_trained_goes_on_with_its_moments():
 # Checkpoints.
 
 
-# Lightning says so of every folder that a run is resumed in.
+# Lightning warns about every folder in which a run is resumed.
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
 @pytest.mark.parametrize("stopped_after", [2, 3, 4])  # epochs end after 3 and 6
 @pytest.mark.parametrize("name", ["maml", "protonet", "reptile"])
-def test_a_run_resumed_from_a_lightning_checkpoint_goes_on_to_the_same_bit(
+def test_a_run_resumed_from_a_lightning_checkpoint_continues_bitwise(
     name, stopped_after, tmp_path: Path
 ):
     saving = ModelCheckpoint(tmp_path, every_n_train_steps=stopped_after, save_top_k=-1)
@@ -143,7 +143,7 @@ def test_the_module_of_a_checkpoint_is_evaluated_as_the_one_that_was_trained(tmp
     assert second.protocol["iterations"] == 3
 
 
-def test_metarl_s_own_checkpoint_of_a_learner_trained_by_lightning_goes_on(tmp_path: Path):
+def test_a_metarl_checkpoint_of_a_learner_trained_by_lightning_continues(tmp_path: Path):
     training = fitted(on_curves(), 3)
     training.save(tmp_path / "own")
     loaded = FewShotTraining.load(tmp_path / "own", "maml", CURVES)
@@ -166,7 +166,7 @@ def test_the_checkpoint_of_another_learner_or_other_settings_is_rejected(tmp_pat
         other.on_load_checkpoint({"state_dict": {}})
 
 
-# What callbacks, loggers and users see.
+# Callbacks, loggers and users.
 
 
 def test_parameters_and_statistics_are_the_module_s_own_and_it_moves_with_the_learner():
@@ -258,7 +258,7 @@ def test_a_trainer_s_own_clipping_bounds_the_norm_of_the_meta_gradient():
     assert norms[1] > 0.1
 
 
-# What cannot be.
+# Invalid settings.
 
 
 def test_a_loss_that_is_not_finite_ends_training_and_leaves_the_parameters():
@@ -276,7 +276,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_leaves_the_parameters():
         ({"accumulate_grad_batches": 2}, "accumulate_grad_batches .* must be 1 .*meta_batch_size"),
     ],
 )
-def test_what_would_change_the_numbers_is_rejected(settings, message):
+def test_trainer_settings_that_would_change_results_are_rejected(settings, message):
     training = on_curves()
     with pytest.raises(ValueError, match=message):
         trainer(1, **settings).fit(FewShotModule(training))

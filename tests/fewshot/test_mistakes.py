@@ -22,7 +22,7 @@ def glyphs() -> FewShotBatch:
 
 
 @pytest.mark.parametrize("name", ["maml", "protonet"])
-def test_labels_that_are_no_classes_of_the_episode_are_rejected(name):
+def test_labels_that_are_not_classes_of_the_episode_are_rejected(name):
     training, support = on_glyphs(name), glyphs().support
     for label in (-1, 3):
         wrong = support._replace(targets=support.targets.clone().fill_(label))
@@ -65,7 +65,7 @@ def points(num_classes: int, **settings: object) -> ClassTasks:
     return tensor_tasks(inputs, labels, **settings)  # type: ignore[arg-type] # its own
 
 
-def test_a_checkpoint_is_of_the_classes_it_was_trained_on(tmp_path: Path):
+def test_a_checkpoint_is_rejected_with_other_classes(tmp_path: Path):
     """Other classes in the folder are another split: test classes may have been trained on."""
     config = recipe("protonet", "own", ways=2, shots=1, queries=2, train_ways=2)
     FewShotTraining("protonet", points(12), config).save(tmp_path / "a")

@@ -23,7 +23,7 @@ from metarl.fewshot import (
 from metarl.fewshot.datasets.glyphs import GlyphTasks
 
 
-def test_every_iteration_of_every_seed_draws_tasks_of_its_own():
+def test_every_iteration_of_every_seed_samples_different_tasks():
     tasks: Any = Recorded()
     for seed in (0, 1):
         training = learner(tasks=tasks, seed=seed)
@@ -33,8 +33,8 @@ def test_every_iteration_of_every_seed_draws_tasks_of_its_own():
     assert inputs.unique().numel() == inputs.numel()
 
 
-class Asked(GlyphTasks):
-    """Glyphs that remember which splits were sampled from."""
+class RecordsSplits(GlyphTasks):
+    """Glyphs that record the splits that are sampled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ class Asked(GlyphTasks):
 
 
 @pytest.mark.parametrize("name", ["protonet", "transfer"])
-def test_validation_classes_are_trained_on_if_asked_for_and_then_judge_nothing(name, tmp_path):
-    tasks: Any = Asked()
+def test_requested_validation_classes_are_trained_on_and_not_used_for_selection(name, tmp_path):
+    tasks: Any = RecordsSplits()
     config = recipe(name, "glyphs", **ON_GLYPHS, train_split="train+validation")
     training = FewShotTraining(name, tasks, config)
     training.iterate()
@@ -64,7 +64,7 @@ def test_validation_classes_are_trained_on_if_asked_for_and_then_judge_nothing(n
     assert (protocol["split"], protocol["train_split"]) == ("test", "train+validation")
 
 
-def test_validation_classes_cannot_be_trained_on_where_there_are_none():
+def test_training_on_missing_validation_classes_is_rejected():
     with pytest.raises(ValueError, match="train_split must be train for sinusoid, which has no"):
         learner(train_split="train+validation")
     with pytest.raises(ValueError, match=r"train_split must be one of .*, got 'all'"):

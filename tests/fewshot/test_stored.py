@@ -27,7 +27,7 @@ from metarl.fewshot import (
 from metarl.storage.checkpoints import load_checkpoint, save_checkpoint
 
 
-def test_what_is_saved_and_loaded_predicts_the_same(tmp_path: Path):
+def test_a_saved_and_loaded_learner_predicts_the_same(tmp_path: Path):
     training = trained(3, activation="tanh", hidden_sizes=(8, 4))
     training.save(tmp_path / "maml")
     loaded = FewShotTraining.load(tmp_path / "maml", "maml", TASKS)
@@ -95,7 +95,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path):
 
 
 @pytest.mark.parametrize("stops", [(0,), (2,), (1, 3)])
-def test_a_learner_that_was_saved_and_loaded_continues_as_if_never_stopped(tmp_path: Path, stops):
+def test_a_saved_and_loaded_learner_continues_as_if_never_stopped(tmp_path: Path, stops):
     straight, resumed = learner(seed=3), learner(seed=3)
     expected = [straight.iterate() for _ in range(5)]
     seen = []

@@ -163,9 +163,7 @@ def test_settings_out_of_range_are_rejected(settings, message):
         ("conv", "activation", "tanh"),
     ],
 )
-def test_settings_that_the_net_does_not_read_are_rejected_where_they_were_asked_for(
-    backbone, name, value
-):
+def test_given_settings_that_the_net_does_not_use_are_rejected(backbone, name, value):
     config = MAMLConfig(backbone=backbone, **{name: value})
     require_used(config, {"backbone", "shots"})
     require_used(MAMLConfig(backbone=backbone), {"backbone", name})
@@ -176,7 +174,7 @@ def test_settings_that_the_net_does_not_read_are_rejected_where_they_were_asked_
         require_used(config, {"backbone", name})
 
 
-def test_settings_of_published_runs_and_of_all_recipes_are_taken():
+def test_settings_of_published_runs_and_of_all_recipes_are_accepted():
     files = sorted(RESULTS.glob("fewshot/*/*/config.json"))
     assert len(files) > 20
     for file in files:
@@ -213,11 +211,11 @@ def test_a_schedule_without_an_end_is_rejected_before_anything_is_changed():
 # The contract.
 
 
-def test_learning_stops_after_as_many_iterations_or_when_the_callback_says_so():
+def test_learning_stops_after_the_given_iterations_or_by_the_callback():
     training, seen = learner(), []
 
-    def note(who: FewShotTraining, metrics: dict[str, float]) -> bool:
-        assert who is training
+    def note(learner: FewShotTraining, metrics: dict[str, float]) -> bool:
+        assert learner is training
         seen.append(metrics)
         return len(seen) < 3
 

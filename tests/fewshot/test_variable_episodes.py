@@ -56,7 +56,7 @@ cases = pytest.mark.parametrize(
 
 
 def learner_of(name: str, problem: Problem, **settings: Any) -> FewShotLearner:
-    """Of at most four ways; Reptile takes the whole support at every step."""
+    """A learner of at most four ways; Reptile uses the whole support at every step."""
     whole = {"inner_batch": 12} if name == "reptile" else {}
     return make_learner(name, problem, **{"ways": 4, **whole, **settings})
 
@@ -72,7 +72,7 @@ def padded(problem: Problem) -> FewShotBatch:
 
 
 def alone(batch: FewShotBatch, row: int) -> FewShotBatch:
-    """A task by itself, of the points that count."""
+    """A single task with the points that count."""
     parts = []
     for inputs, targets, mask in batch:
         assert mask is not None
@@ -81,7 +81,7 @@ def alone(batch: FewShotBatch, row: int) -> FewShotBatch:
     return FewShotBatch(*parts)
 
 
-# What learners make of them.
+# Learners.
 
 
 @cases
@@ -134,10 +134,10 @@ def test_running_statistics_of_a_padded_batch_are_those_of_each_task_alone(name)
         torch.testing.assert_close(torch.stack([one[key] for one in each]).mean(0), values)
 
 
-# Drawing them.
+# Sampling.
 
 
-def test_the_same_points_are_drawn_and_the_rest_is_hidden():
+def test_the_same_points_are_sampled_and_the_rest_is_masked():
     batch = GLYPHS.sample_variable(40, RANGES, split="train", generator=generator(3))
     whole = GLYPHS.sample(40, RANGES.largest, split="train", generator=generator(3))
     for part, full, points in ((batch.support, whole.support, 12), (batch.query, whole.query, 8)):
@@ -150,8 +150,8 @@ def test_the_same_points_are_drawn_and_the_rest_is_hidden():
     assert not isinstance(TASKS, VariableTasks)
 
 
-class Watched(GlyphTasks):
-    """Glyphs that remember which episodes were requested."""
+class RecordsEpisodes(GlyphTasks):
+    """Glyphs that record the requested episodes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Watched(GlyphTasks):
 
 
 def test_episodes_vary_in_training_only():
-    tasks: Any = Watched()
+    tasks: Any = RecordsEpisodes()
     changes: dict[str, Any] = {**ON_GLYPHS, "train_ways": 5, "queries": 2, "min_ways": 2}
     training = FewShotTraining("protonet", tasks, recipe("protonet", "glyphs", **changes))
     training.iterate()
@@ -227,7 +227,7 @@ def test_the_command_trains_on_them(tmp_path: Path):
         ("reptile", {"min_ways": 2}, "inner_batch must be 30 or more, the whole support set, if"),
     ],
 )
-def test_episodes_that_cannot_vary_so_are_rejected(name, changes, message):
+def test_invalid_ranges_of_episodes_are_rejected(name, changes, message):
     with pytest.raises(ValueError, match=message):
         on_glyphs(name, **changes)
 

@@ -25,7 +25,7 @@ def measured(training: FewShotTraining) -> NDArray[np.float64]:
 
 @three_seeds
 def test_prototypes_of_unseen_glyphs_are_learned(seed):
-    """Measured with one seed: 81 % after, 52 % before training; chance is 20 %."""
+    """Measured with one seed: 81 % after, 52 % before training; guessing gives 20 %."""
     config = recipe("protonet", "glyphs", filters=(16,) * 4, train_ways=15, decay_iterations=300)
     training = FewShotTraining("protonet", GLYPHS, config, seed=seed)
     untrained = measured(training)[-1]

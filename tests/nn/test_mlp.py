@@ -104,7 +104,7 @@ def test_weights_are_glorots_by_default():
     assert all(torch.equal(plain[name], glorot[name]) for name in plain)
 
 
-def test_the_generator_alone_decides_the_initial_parameters():
+def test_the_generator_alone_determines_the_initial_parameters():
     first, second, other = (init_mlp(SIZES, generator(seed)) for seed in (3, 3, 4))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["weight_0"], other["weight_0"])

@@ -115,9 +115,9 @@ def test_shapes_that_do_not_fit_are_rejected():
 
 
 def random_mdp_optimistic_planning(*lead: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    rewards = torch.randn(*lead, 4, 3, generator=draw, dtype=torch.float64)
-    weights = torch.rand(*lead, 4, 3, 4, generator=draw, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(seed)
+    rewards = torch.randn(*lead, 4, 3, generator=rng, dtype=torch.float64)
+    weights = torch.rand(*lead, 4, 3, 4, generator=rng, dtype=torch.float64)
     return rewards, weights / weights.sum(-1, keepdim=True)
 
 
@@ -182,9 +182,9 @@ def test_slack_goes_to_the_best_state_and_comes_from_the_worst_by_hand():
 
 @pytest.mark.parametrize("slack", [0.1, 0.5, 1.0, 1.7])
 def test_the_inner_maximum_is_that_of_a_grid_search(slack):
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(3):
-        probabilities, values = draw.multinomial(200, [0.5, 0.3, 0.2]) / 200, draw.normal(size=3)
+        probabilities, values = rng.multinomial(200, [0.5, 0.3, 0.2]) / 200, rng.normal(size=3)
         rewards = torch.tensor(values).unsqueeze(-1)
         transitions = torch.tensor(probabilities).expand(3, 1, 3)
         none = torch.zeros_like(rewards)

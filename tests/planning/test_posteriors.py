@@ -67,12 +67,12 @@ def test_beliefs_follow_from_the_data_by_hand():
 
 def test_beliefs_agree_with_counts_of_many_transitions():
     steps, envs = 40, 3
-    draw = generator(1)
-    states = torch.randint(4, (steps, envs), generator=draw)
-    actions = torch.randint(2, (steps, envs), generator=draw)
-    arrivals = torch.randint(4, (steps, envs), generator=draw)
-    continues = torch.rand(steps, envs, generator=draw) < 0.7
-    rewards = torch.randn(steps, envs, generator=draw)
+    rng = generator(1)
+    states = torch.randint(4, (steps, envs), generator=rng)
+    actions = torch.randint(2, (steps, envs), generator=rng)
+    arrivals = torch.randint(4, (steps, envs), generator=rng)
+    continues = torch.rand(steps, envs, generator=rng) < 0.7
+    rewards = torch.randn(steps, envs, generator=rng)
     belief = MDPPrior().posterior((envs,), 4, 2, "cpu")
     for t in range(steps):
         belief = observed(

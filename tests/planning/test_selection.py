@@ -37,8 +37,8 @@ def test_exploration_replaces_a_fraction_epsilon():
 
 
 def test_without_exploration_no_random_number_is_used():
-    draw = generator()
-    before = draw.get_state()
+    rng = generator()
+    before = rng.get_state()
     choices = torch.tensor([3, 1])
-    assert explore(choices, 4, 0.0, draw) is choices
-    assert torch.equal(before, draw.get_state())
+    assert explore(choices, 4, 0.0, rng) is choices
+    assert torch.equal(before, rng.get_state())

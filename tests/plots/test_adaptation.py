@@ -51,7 +51,7 @@ def band(figure: Figure, index: int, at: float) -> tuple[float, float]:
     return heights.min(), heights.max()
 
 
-def test_the_mean_of_each_stage_is_drawn_with_its_interval():
+def test_the_mean_of_each_stage_is_plotted_with_its_interval():
     shown = evaluation()
     figure = adaptation_figure([shown])
     assert line(figure, "slider").get_xydata() == pytest.approx(
@@ -70,7 +70,7 @@ def test_random_and_oracle_are_horizontal_lines_at_their_means():
     assert labels(figure) == ["random", "oracle", "slider"]
 
 
-def test_without_an_oracle_no_oracle_is_drawn():
+def test_without_an_oracle_no_oracle_is_plotted():
     assert labels(adaptation_figure([evaluation(oracle=None)])) == ["random", "slider"]
 
 
@@ -104,7 +104,7 @@ def test_steps_and_episodes_are_compared_by_the_episodes_seen_before():
         assert line(figure, name).get_xdata().tolist() == [0, 2, 4]
 
 
-def test_success_has_a_figure_of_its_own():
+def test_success_has_a_separate_figure():
     figure = adaptation_figure([evaluation(success=True)], "success")
     assert axes_of(figure).get_ylabel() == "share of successes"
     assert line(figure, "slider").get_ydata() == pytest.approx([1 / 3, 2 / 3, 1])
@@ -127,7 +127,7 @@ def test_evaluations_of_no_or_several_environments_are_rejected():
         adaptation_figure([])
 
 
-def test_labels_say_as_much_as_tells_evaluations_apart():
+def test_labels_distinguish_evaluations():
     one = evaluation()
     assert list(agent_labels([one])) == ["slider"]
     assert list(agent_labels([one, evaluation(split="far")])) == [
@@ -144,7 +144,7 @@ def test_labels_say_as_much_as_tells_evaluations_apart():
     ]
 
 
-def test_the_learning_figure_draws_both_returns_against_environment_steps():
+def test_the_learning_figure_plots_both_returns_against_environment_steps():
     figure = learning_figure(METRICS, "MAML-TRPO")
     assert line(figure, "before adaptation").get_xydata().tolist() == [[400, -9], [700, -7]]
     assert line(figure, "after adaptation").get_xydata().tolist() == [[400, -8], [700, -3.5]]
@@ -159,7 +159,7 @@ def test_the_learning_figure_draws_both_returns_against_environment_steps():
     [(-16, ["first episode", "last episode"]), (-8, ["the episode"])],
     ids=["several episodes", "one"],
 )
-def test_with_a_memory_episodes_are_drawn(trial, expected):
+def test_with_a_memory_episodes_are_plotted(trial, expected):
     remembering = [
         {**row, "rollout/trial_return": trial} for row in rows([1, 2], [-9, -9], [-8, -8])
     ]
@@ -176,7 +176,7 @@ def test_seeds_are_one_curve_up_to_the_shortest_with_a_band_over_them():
     assert band(figure, 1, 200) == pytest.approx((3, 7))  # the ends of two seeds
 
 
-def test_of_several_agents_only_the_return_after_adaptation_is_drawn():
+def test_of_several_agents_only_the_return_after_adaptation_is_plotted():
     figure = learning_curves_figure({"slider": [METRICS], "jumper": [METRICS, METRICS]})
     assert labels(figure) == ["slider", "jumper"]
     assert line(figure, "slider").get_ydata().tolist() == [-8, -3.5]
@@ -192,7 +192,7 @@ def test_long_runs_are_thinned_but_keep_their_ends():
 
 
 @pytest.mark.parametrize("agents", [{}, {"slider": []}, {"slider": [[]]}])
-def test_curves_of_nothing_are_rejected(agents):
+def test_empty_curves_are_rejected(agents):
     with pytest.raises(
         ValueError, match="each agent must have at least one run, and each run metrics"
     ):

@@ -9,7 +9,7 @@ from metarl.plots.behavior import best_choice_figure, best_share, choices_figure
 NAN = np.nan
 
 
-def two_ways(*, is_grid: bool = False, oracle: bool = True) -> Paths:
+def two_paths(*, is_grid: bool = False, oracle: bool = True) -> Paths:
     """Two stages, one task, one episode of at most two steps."""
     places = np.array([[[[[0, 0], [1, 0], [NAN, NAN]]]], [[[[0, 0], [0, 1], [2, 1]]]]])
     ways = np.array([[[[0.0, 0.0], [2.0, 2.0], [NAN, NAN]]]])
@@ -22,8 +22,8 @@ def lines(axes, label: str) -> list[np.ndarray]:
     return [line.get_xydata() for line in axes.lines if line.get_label() == label]
 
 
-def test_each_stage_has_its_way_and_the_title_tells_the_returns():
-    (axes,) = paths_figure(two_ways()).axes
+def test_each_stage_has_its_path_and_the_title_states_the_returns():
+    (axes,) = paths_figure(two_paths()).axes
     (before,), (after,) = lines(axes, "before"), lines(axes, "after 1 step")
     assert before[:2].tolist() == [[0, 0], [1, 0]]
     assert np.isnan(before[2]).all()
@@ -33,24 +33,24 @@ def test_each_stage_has_its_way_and_the_title_tells_the_returns():
 
 
 def test_the_oracle_ends_at_a_star():
-    (axes,) = paths_figure(two_ways()).axes
+    (axes,) = paths_figure(two_paths()).axes
     assert lines(axes, "oracle")[0].tolist() == [[0, 0], [2, 2]]
     (star,) = (line for line in axes.lines if line.get_marker() == "*")
     assert star.get_xydata().tolist() == [[2, 2]]
-    (axes,) = paths_figure(two_ways(oracle=False)).axes
+    (axes,) = paths_figure(two_paths(oracle=False)).axes
     assert not any(line.get_marker() == "*" for line in axes.lines)
 
 
-def test_all_that_is_drawn_lies_within_the_axes():
-    (axes,) = paths_figure(two_ways()).axes
+def test_everything_lies_within_the_axes():
+    (axes,) = paths_figure(two_paths()).axes
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     assert left < 0 < right - 2
     assert low < 0 < high - 2
     assert right - left == pytest.approx(high - low)
 
 
-def test_on_a_grid_ways_lie_aside_of_each_other_within_their_cells():
-    (axes,) = paths_figure(two_ways(is_grid=True)).axes
+def test_on_a_grid_paths_are_shifted_within_their_cells():
+    (axes,) = paths_figure(two_paths(is_grid=True)).axes
     before, after = lines(axes, "before")[0], lines(axes, "after 1 step")[0]
     assert before[0].tolist() != after[0].tolist()
     for way, cells in ((before[:2], [[0, 0], [1, 0]]), (after, [[0, 0], [0, 1], [2, 1]])):
@@ -60,7 +60,7 @@ def test_on_a_grid_ways_lie_aside_of_each_other_within_their_cells():
 
 
 def test_each_task_has_a_panel():
-    one = two_ways()
+    one = two_paths()
     assert one.oracle is not None
     three = one._replace(
         tasks=np.zeros((3, 2)),
@@ -91,13 +91,13 @@ def test_the_share_of_best_choices_is_over_tasks_and_episodes_still_running():
     assert shares == pytest.approx(np.array([[1 / 4, 2 / 3, 2 / 3], [1, 1, 1]]))
 
 
-def test_where_all_episodes_have_ended_there_is_no_share():
+def test_after_all_episodes_have_ended_there_is_no_share():
     ended = some_choices()
     ended.chosen[..., 2] = -1
     assert np.isnan(best_share(ended)[:, 2]).all()
 
 
-def test_the_share_of_best_choices_is_drawn_beside_that_of_chance():
+def test_the_share_of_best_choices_is_plotted_with_the_random_one():
     (axes,) = best_choice_figure(some_choices()).axes
     assert lines(axes, "before")[0] == pytest.approx(np.array([[1, 0.25], [2, 2 / 3], [3, 2 / 3]]))
     assert lines(axes, "random")[0][:, 1] == pytest.approx([1 / 3, 1 / 3])
@@ -108,7 +108,7 @@ def test_without_an_oracle_there_is_no_best_choice():
         best_choice_figure(some_choices(best=False))
 
 
-def test_frequencies_of_choices_are_drawn_for_each_task_and_stage():
+def test_frequencies_of_choices_are_plotted_for_each_task_and_stage():
     figure = choices_figure(some_choices())
     panels = [axes for axes in figure.axes if axes.images]
     assert len(panels) == 4

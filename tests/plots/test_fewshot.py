@@ -12,7 +12,7 @@ def rows(key: str, *values: float) -> list[dict[str, float]]:
     return [{"time/iterations": 50 * (k + 1), key: value} for k, value in enumerate(values)]
 
 
-def test_accuracy_is_drawn_in_per_cent_with_a_line_for_each_seed():
+def test_accuracy_is_plotted_in_percent_with_a_line_for_each_seed():
     seeds = {
         "seed 0": rows("validation/accuracy", 0.5, 0.75),
         "seed 1": rows("validation/accuracy", 0.25, 0.5, 1.0),
@@ -38,6 +38,6 @@ def test_error_has_a_logarithmic_axis_and_one_seed_no_legend():
 
 
 @pytest.mark.parametrize("seeds", [{}, {"a": []}, {"a": rows("rollout/query_return", 1.0)}])
-def test_what_has_no_metrics_of_a_few_shot_learner_is_rejected(seeds):
+def test_other_metrics_than_those_of_few_shot_learners_are_rejected(seeds):
     with pytest.raises(ValueError, match="each seed must have at least one row of metrics"):
         fewshot_learning_figure(seeds, "")

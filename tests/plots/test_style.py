@@ -1,4 +1,4 @@
-"""Figures as SVG that follows the page into the dark, in colors that can be told apart."""
+"""Figures as SVG with a dark mode, in distinguishable colors."""
 
 from xml.etree import ElementTree
 
@@ -44,7 +44,7 @@ def test_the_svg_is_well_formed_and_the_same_each_time():
     assert sampled() == sampled()
 
 
-def test_text_and_lines_take_the_colors_of_the_page_and_data_keep_theirs():
+def test_text_and_lines_follow_the_dark_mode_and_data_keep_their_colors():
     svg = sampled()
     assert "prefers-color-scheme:dark" in svg
     style, rest = svg.split("</style>", 1)
@@ -57,11 +57,11 @@ def test_text_and_lines_take_the_colors_of_the_page_and_data_keep_theirs():
 
 @pytest.mark.parametrize("color", PALETTE)
 @pytest.mark.parametrize("paper", ["#ffffff", "#f6f7f9", "#121316", "#1b1d21"])
-def test_every_color_stands_out_from_light_and_dark_paper(color, paper):
+def test_every_color_has_contrast_on_white_and_black(color, paper):
     assert contrast(color, paper) >= 3
 
 
-def test_no_color_has_to_be_told_apart():
+def test_lines_differ_by_style_and_marker_as_well():
     assert len(set(STYLES)) == len(STYLES) >= len(set(PALETTE)) == len(PALETTE)
 
 
@@ -69,6 +69,6 @@ def test_numbers_have_a_true_minus_sign():
     assert [shown_number(value) for value in (-0.12345, 1234.5, 0)] == ["−0.123", "1.23e+03", "0"]
 
 
-def test_a_spread_is_never_of_no_width():
+def test_a_spread_is_never_empty():
     assert spread([2.0, 2.0]) == (1.5, 2.5)
     assert spread([0.0, 10.0]) == (-0.5, 10.5)

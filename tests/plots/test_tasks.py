@@ -38,7 +38,7 @@ def test_without_adaptation_there_is_one_point_a_task():
     assert [line.get_label() for line in axes.lines] == ["before"]
 
 
-def test_of_many_parameters_those_are_shown_that_go_with_the_return():
+def test_of_many_parameters_the_most_correlated_with_the_return_are_shown():
     rng = np.random.default_rng(0)
     tasks, returns = rng.normal(size=(200, 9)), rng.normal(size=200)
     wanted = (1, 4, 5, 8)
@@ -48,7 +48,7 @@ def test_of_many_parameters_those_are_shown_that_go_with_the_return():
     assert shown_parameters(tasks[:, :4], returns) == [0, 1, 2, 3]
 
 
-def test_the_profile_of_one_agent_is_that_before_and_after():
+def test_the_profile_of_one_agent_is_before_and_after_adaptation():
     figure = profile_figure([evaluation()])
     (axes,) = figure.axes
     (after, before) = axes.lines
@@ -71,6 +71,6 @@ def test_several_agents_are_compared_after_adaptation():
     assert [line.get_label() for line in axes.lines] == ["slider", "jumper"]
 
 
-def test_a_profile_of_nothing_is_rejected():
+def test_an_empty_profile_is_rejected():
     with pytest.raises(ValueError, match="evaluations must have at least one entry, got none"):
         profile_figure([])

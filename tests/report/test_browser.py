@@ -1,4 +1,4 @@
-"""A report in a real browser: it loads whole, fits, and can be used with the keyboard."""
+"""A report in a real browser: it loads, fits the window, and works with the keyboard."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def visit(browser: Any, report: Path, width: int = 1280, **preferences: Any) -> 
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_page_loads_without_errors_and_asks_for_nothing_else(browser, report, width):
+def test_the_page_loads_without_errors_and_other_requests(browser, report, width):
     opened = visit(browser, report, width)
     assert opened.messages == []
     assert [url for url in opened.requests if not url.startswith("data:")] == [report.as_uri()]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_image_is_there_and_within_the_page(browser, report, width):
+def test_every_image_is_loaded_and_within_the_page(browser, report, width):
     page = visit(browser, report, width).page
     images = page.evaluate(
         "[...document.images].map(i => [i.naturalWidth, i.clientWidth, i.alt.length, "
@@ -91,7 +91,7 @@ def test_the_page_does_not_scroll_sideways(browser, report, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_wide_tables_scroll_in_boxes_of_their_own(browser, report):
+def test_wide_tables_scroll_in_separate_boxes(browser, report):
     page = visit(browser, report, 400).page
     boxes = page.evaluate(
         "[...document.querySelectorAll('.scroll')].map(b => [b.scrollWidth, b.clientWidth])"
@@ -145,7 +145,7 @@ def test_closing_the_video_hides_it(browser, report):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_the_page_in_the_light_and_in_the_dark(browser, report, scheme):
+def test_text_has_contrast_in_light_and_dark_mode(browser, report, scheme):
     page = visit(browser, report, color_scheme=scheme).page
     for selector in ("p.note", "figcaption", "td", "a:not(.skip)", ".interval"):
         color, paper = page.evaluate(
@@ -159,7 +159,7 @@ def test_text_stands_out_from_the_page_in_the_light_and_in_the_dark(browser, rep
 
 
 def contrast(one: str, other: str) -> float:
-    """Of two colors "rgb(…)", by WCAG 2."""
+    """Contrast of two colors "rgb(…)" by WCAG 2."""
     low, high = sorted(luminance(color) for color in (one, other))
     return (high + 0.05) / (low + 0.05)
 

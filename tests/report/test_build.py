@@ -1,4 +1,4 @@
-"""The command `metarl report`: a page that tells what the runs' files hold."""
+"""The command `metarl report`: a page with the content of the runs' files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from metarl.scripts.cli import dispatch
 
 @pytest.fixture
 def runs(reported: Reported) -> tuple[Path, Path]:
-    """A point that walks, and a bandit."""
+    """A run on a point robot and a run on a bandit."""
     return reported.robot, reported.bandit
 
 
@@ -65,7 +65,7 @@ def test_statistics_are_those_of_the_evaluation(runs, content):
         assert f"{probability.value:.0%} {probability.low:.0%} … {probability.high:.0%}" in text
 
 
-def test_runs_commands_and_the_whole_protocol_are_told(runs, content):
+def test_runs_commands_and_the_whole_protocol_are_shown(runs, content):
     text = text_of(content)
     for path in runs:
         assert str(path) in text
@@ -87,9 +87,9 @@ def test_headings_are_in_order(content):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_every_image_is_in_the_page_and_tells_its_numbers(content):
+def test_every_image_is_in_the_page_and_describes_its_numbers(content):
     images = Reader(content).all("img")
-    assert len(images) == 11  # four of each environment, ways, and two of choices
+    assert len(images) == 11  # four of each environment, one of paths, and two of choices
     for image in images:
         assert str(image["src"]).startswith("data:image/svg+xml;base64,")
         assert re.search(r"\d", str(image["alt"]))
@@ -119,7 +119,7 @@ def test_a_family_with_images_is_shown_in_videos(runs, tmp_path, monkeypatch):
     assert re.match(r"Video of task 1 \(.*\): before, return −", str(videos[0]["alt"]))
 
 
-def test_where_nothing_can_be_shown_the_page_says_why(runs, tmp_path, monkeypatch):
+def test_the_page_states_why_behavior_is_not_shown(runs, tmp_path, monkeypatch):
     def load(*_, **__):
         raise RuntimeError("MuJoCo cannot render off screen here")
 
@@ -128,7 +128,7 @@ def test_where_nothing_can_be_shown_the_page_says_why(runs, tmp_path, monkeypatc
     assert "Behavior is not shown: MuJoCo cannot render off screen here." in text
 
 
-def test_splits_outside_the_distribution_have_tables_of_their_own(runs, tmp_path):
+def test_splits_outside_the_distribution_have_separate_tables(runs, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(runs[0], path)
     shown = measured(path)
@@ -142,7 +142,7 @@ def test_splits_outside_the_distribution_have_tables_of_their_own(runs, tmp_path
     ]
 
 
-def test_agents_that_were_measured_differently_are_said_to_be(runs, tmp_path):
+def test_the_page_states_that_protocols_differ(runs, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(runs[0], other)
     shown = measured(other)

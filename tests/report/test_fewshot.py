@@ -1,4 +1,4 @@
-"""The report of few-shot runs: what it reads, pools and measures, and what the page tells."""
+"""The report of few-shot runs: reading, pooling and measuring runs, and the content of the page."""
 
 from __future__ import annotations
 
@@ -96,17 +96,17 @@ def made(
     scores: Any, *, metric: Any = "mse", runs: tuple[str, ...] = ("a",), **protocol: Any
 ) -> FewShotResult:
     """A result of steps 0 … from scores [steps, tasks], the same for every run."""
-    told = {
+    facts = {
         "num_tasks": 3, "split": "test", "ways": 5, "shots": 1, "query": "15 per class", "seed": 0,
         "interval": "± of one run", **protocol,
     }  # fmt: skip
     rows = np.asarray(scores, dtype=np.float64)
-    one = FewShotEvaluation("maml", "glyphs", metric, tuple(range(len(rows))), rows, told)
+    one = FewShotEvaluation("maml", "glyphs", metric, tuple(range(len(rows))), rows, facts)
     measured = MeasuredRuns(dict.fromkeys(runs, one))
     return FewShotResult("maml", measured)
 
 
-def test_scores_after_every_number_of_steps_are_those_of_the_evaluation(runs, content):
+def test_scores_after_every_number_of_steps_equal_the_evaluation(runs, content):
     text = text_of(content)
     for path, metric, scale, digits in (
         (runs.maml, "mse", 1, 3),
@@ -122,7 +122,7 @@ def test_scores_after_every_number_of_steps_are_those_of_the_evaluation(runs, co
     assert "After each number of adaptation steps: mean squared error" in text
 
 
-def test_ways_shots_tasks_runs_and_batch_norm_stand_beside_the_score(runs, content):
+def test_ways_shots_tasks_runs_and_batch_norm_are_next_to_the_score(runs, content):
     protocol = stored(runs.protonet)["protocol"]
     text = text_of(content)
     assert "protonet 3-way 1-shot, test 15 per class 600 × 1 none" in text
@@ -133,7 +133,7 @@ def test_ways_shots_tasks_runs_and_batch_norm_stand_beside_the_score(runs, conte
     assert published in text
 
 
-def test_the_protocol_is_told_in_full(runs, content):
+def test_the_whole_protocol_is_shown(runs, content):
     text = text_of(content)
     for path in (runs.maml, runs.seeds, runs.reptile, runs.protonet):
         for name, fact in stored(path)["protocol"].items():
@@ -144,7 +144,7 @@ def test_the_protocol_is_told_in_full(runs, content):
             assert str(fact) in text
 
 
-def test_a_fact_of_training_that_the_evaluation_does_not_repeat_is_told_too(runs, tmp_path):
+def test_a_fact_of_training_that_the_evaluation_omits_is_shown(runs, tmp_path):
     path = copied(runs.protonet, tmp_path / "other")
     config = json.loads((path / "config.json").read_text())
     config["protocol"]["split"] = "as it was then"
@@ -152,7 +152,7 @@ def test_a_fact_of_training_that_the_evaluation_does_not_repeat_is_told_too(runs
     assert "training: split as it was then" in text_of(report(path, out=tmp_path / "page.html"))
 
 
-def test_runs_commands_versions_and_settings_are_told(runs, content):
+def test_runs_commands_versions_and_settings_are_shown(runs, content):
     text = text_of(content)
     for path in (runs.maml, runs.seeds / "seed_1", runs.seeds / "seed_2", runs.protonet):
         config = json.loads((path / "config.json").read_text())
@@ -178,7 +178,7 @@ def test_the_page_has_the_frame_of_all_reports(content):
     assert "How 5 few-shot runs learned" in text_of(content)
 
 
-def test_every_image_tells_its_numbers(content):
+def test_every_image_describes_its_numbers(content):
     texts = [str(image["alt"]) for image in Reader(content).all("img")]
     assert [re.match(r"Line chart of (.*?)(?:,| by)", text)[1] for text in texts] == [
         "mean squared error on training tasks",
@@ -191,7 +191,7 @@ def test_every_image_tells_its_numbers(content):
     assert re.search(r"seed 2: from [\d.]+ to [\d.]+ after 2 iterations", texts[2])
 
 
-def test_several_seeds_are_pooled_as_the_command_evaluate_does(runs):
+def test_several_seeds_are_pooled_as_in_metarl_evaluate(runs):
     ((learner,),) = read(runs.seeds).values()
     (result,) = learner.results
     measured = evaluate_learners(EvaluateLearnersConfig(runs=(runs.seeds,), seed=1, device="cpu"))
@@ -202,7 +202,7 @@ def test_several_seeds_are_pooled_as_the_command_evaluate_does(runs):
     np.testing.assert_allclose(result.measured.scores, measured.scores, rtol=0, atol=5.1e-5)
 
 
-def test_runs_of_other_directories_are_pooled_where_tasks_are_the_same(runs):
+def test_runs_of_other_directories_are_pooled_if_tasks_are_the_same(runs):
     singles = [runs.seeds / "seed_1", runs.seeds / "seed_2"]  # without evaluation.json
     ((learner,),) = read(*singles).values()
     (result,) = learner.results
@@ -229,7 +229,7 @@ def test_a_name_that_two_runs_share_is_numbered(runs, tmp_path):
     assert learner.results[0].measured.runs == ("maml", "maml (2)")
 
 
-def test_learners_of_one_name_are_told_apart_by_their_settings(runs, tmp_path):
+def test_learners_of_one_name_are_distinguished_by_their_settings(runs, tmp_path):
     other = train(f"{SINUSOID} --inner-lr 0.5", tmp_path / "other")
     ((first, second),) = read(runs.maml, other).values()
     assert (first.name, second.name) == ("maml (inner_lr 0.01)", "maml (inner_lr 0.5)")
@@ -239,7 +239,7 @@ def test_learners_of_one_name_are_told_apart_by_their_settings(runs, tmp_path):
     assert names == ["maml (iterations 2)", "maml (iterations 3)"]
 
 
-def test_a_run_that_is_not_measured_is_measured_and_the_page_says_so(runs, tmp_path):
+def test_a_run_without_an_evaluation_is_measured_with_a_note(runs, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(runs.protonet, bare)
     (bare / "evaluation.json").unlink()
@@ -256,12 +256,12 @@ def test_a_run_that_is_not_measured_is_measured_and_the_page_says_so(runs, tmp_p
         {"learner": "fomaml"},
         {"dataset": "harmonic"},
         {"protocol": {"iterations": 1}},
-        {"protocol": {"transductive": None}},  # an earlier version did not say
+        {"protocol": {"transductive": None}},  # an earlier version did not store it
         {"runs": None},
     ],
     ids=["learner", "dataset", "length", "earlier", "much earlier"],
 )
-def test_an_evaluation_of_others_or_of_before_is_not_the_run_s(runs, tmp_path, change):
+def test_evaluations_of_other_or_earlier_runs_are_not_used(runs, tmp_path, change):
     content = {**stored(runs.maml), **change}
     if "protocol" in change:
         content["protocol"] = {**stored(runs.maml)["protocol"], **change["protocol"]}
@@ -272,11 +272,11 @@ def test_an_evaluation_of_others_or_of_before_is_not_the_run_s(runs, tmp_path, c
     (path / "evaluation.json").write_text(json.dumps(kept))
     ((learner,),) = read(path).values()
     assert learner.measured_now == (str(path),)
-    ((told,),) = read(copied(runs.maml, tmp_path / "same")).values()
-    assert told.measured_now == ()
+    ((facts,),) = read(copied(runs.maml, tmp_path / "same")).values()
+    assert facts.measured_now == ()
 
 
-def test_all_evaluations_beside_a_run_are_read_the_test_first_and_none_twice(runs, tmp_path):
+def test_all_evaluations_in_a_folder_are_read_once_the_test_split_first(runs, tmp_path):
     path = copied(runs.protonet, tmp_path / "run")
     options = "--ways 5 --num-tasks 20 --device cpu --json"
     dispatch(["evaluate", str(path), *options.split(), str(path / "evaluation-5way.json")])
@@ -323,7 +323,7 @@ def test_the_same_run_twice_is_rejected(runs, tmp_path):
         report(runs.seeds, runs.seeds / "seed_1", out=tmp_path / "report.html")
 
 
-def test_a_run_of_no_learner_is_rejected_with_the_nearest(runs, tmp_path):
+def test_a_run_of_an_unknown_learner_is_rejected_with_the_nearest(runs, tmp_path):
     strange = copied(runs.maml, tmp_path / "strange")
     config = json.loads((strange / "config.json").read_text())
     (strange / "config.json").write_text(json.dumps({**config, "agent": "fewshot-mamll"}))
@@ -353,7 +353,7 @@ def test_a_damaged_evaluation_is_rejected(runs, tmp_path, change):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_steps_that_diverged_are_told_as_such(runs, tmp_path):
+def test_diverged_steps_are_shown_as_such(runs, tmp_path):
     content = stored(runs.maml)
     content["steps"][-1] |= {"mse": None}
     content["steps"][-1]["scores"][:2] = [None, None]
@@ -364,7 +364,7 @@ def test_steps_that_diverged_are_told_as_such(runs, tmp_path):
     assert any("10: diverged on 2 of 600 tasks" in str(image["alt"]) for image in read.all("img"))
 
 
-def test_the_image_of_steps_holds_the_means_of_all_learners():
+def test_the_figure_of_steps_shows_the_means_of_all_learners():
     stepping = made([[0.2, 0.2, 0.2], [0.6, 0.7, 0.8]], metric="accuracy")
     level = made([[0.1, 0.5, 0.9]], metric="accuracy")
     first = replace(level.measured.first, steps=(1,))  # without inner steps
@@ -376,7 +376,7 @@ def test_the_image_of_steps_holds_the_means_of_all_learners():
     assert (axes.get_yscale(), axes.get_ylabel()) == ("linear", "accuracy, %")
 
 
-def test_errors_without_bound_leave_a_logarithmic_image():
+def test_diverging_errors_leave_the_figure():
     result = made([[4.0, 4.0, 4.0], [1.0, 1.0, 1.0], [1e9, 1e9, 1e9], [np.nan, 1.0, 1.0]])
     (axes,) = steps_figure({"maml": result}, "title").axes
     assert axes.get_yscale() == "log"

@@ -1,4 +1,4 @@
-"""Numbers are told with the decimals they deserve and a true minus sign."""
+"""Numbers have suitable decimals and a true minus sign."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from metarl.statistics.bootstrap import Estimate
     ("value", "largest", "text"),
     [(-7.246, None, "−7.25"), (38.04, None, "38.0"), (-431.97, None, "−432"), (0.5, 200, "0")],
 )
-def test_numbers_have_the_decimals_they_deserve(value, largest, text):
+def test_numbers_have_suitable_decimals(value, largest, text):
     assert number_text(value, largest=largest) == text
 
 

@@ -70,7 +70,7 @@ def test_a_page_has_landmarks_a_language_and_a_way_past_the_links():
     assert {"href": "#a"} in read.all("a")
 
 
-def test_a_page_runs_no_script_and_asks_for_nothing():
+def test_a_page_has_no_script_and_loads_nothing():
     content = render()
     read = Reader(content)
     assert not read.all("script")

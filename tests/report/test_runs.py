@@ -1,4 +1,4 @@
-"""Which runs a report is of, and which of them are one agent."""
+"""The runs of a report, and their groups."""
 
 import json
 import shutil
@@ -66,13 +66,13 @@ def test_a_directory_of_several_seeds_stands_for_all_of_them(runs):
     assert measured.runs == ("seed_3", "seed_4")
 
 
-def test_agents_of_one_name_are_told_apart_by_their_settings(runs):
+def test_agents_of_one_name_are_distinguished_by_their_settings(runs):
     ((first, second),) = read(runs["one"], runs["other"]).values()
     assert (first.name, second.name) == ("maml-trpo (gamma 0.99)", "maml-trpo (gamma 0.5)")
     assert [e.agent for e in second.results] == ["maml-trpo (gamma 0.5)"]
 
 
-def test_a_run_that_is_not_measured_is_measured_as_the_command_evaluate_does(runs, tmp_path):
+def test_a_run_without_an_evaluation_is_measured_as_by_metarl_evaluate(runs, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(runs["one"], bare)
     (bare / "evaluation.json").write_text(json.dumps({"steps": []}))  # of an earlier version
@@ -101,7 +101,7 @@ def test_no_run_and_the_same_run_twice_are_rejected(runs):
         read(runs["seeds"], runs["seeds"] / "seed_3")
 
 
-def test_a_run_of_no_agent_is_rejected(runs, tmp_path):
+def test_a_run_of_an_unknown_agent_is_rejected(runs, tmp_path):
     strange = tmp_path / "strange"
     shutil.copytree(runs["one"], strange)
     config = json.loads((strange / "config.json").read_text())
@@ -112,7 +112,7 @@ def test_a_run_of_no_agent_is_rejected(runs, tmp_path):
         read(strange)
 
 
-def test_runs_are_pooled_where_tasks_and_protocol_are_the_same():
+def test_runs_are_pooled_if_tasks_and_protocol_are_the_same():
     first, second = evaluation(runs=("a",), success=True), evaluation(runs=("b",), success=True)
     (pooled,) = pool_results(AGENT, [first, second])
     assert pooled.runs == ("a", "b")
@@ -132,11 +132,11 @@ def test_runs_are_pooled_where_tasks_and_protocol_are_the_same():
     ],
     ids=["split", "agent", "stages", "tasks", "success"],
 )
-def test_what_was_measured_otherwise_stays_apart(other):
+def test_runs_measured_by_other_protocols_are_not_pooled(other):
     assert len(pool_results(AGENT, [evaluation(), other])) == 2
 
 
-def test_each_split_is_pooled_for_itself(runs, tmp_path):
+def test_each_split_is_pooled_separately(runs, tmp_path):
     paths = []
     for name in ("one", "two"):
         path = tmp_path / name
@@ -152,8 +152,8 @@ def test_each_split_is_pooled_for_itself(runs, tmp_path):
     ]
 
 
-def test_an_evaluation_of_another_environment_or_time_is_not_the_run_s(runs, tmp_path):
-    def measured_anew(change) -> bool:
+def test_evaluations_of_another_environment_or_checkpoint_are_not_used(runs, tmp_path):
+    def is_measured_again(change) -> bool:
         stale = tmp_path / "stale"
         shutil.copytree(runs["one"], stale, dirs_exist_ok=True)
         (stored,) = read_evaluations(stale / "evaluation.json")
@@ -161,11 +161,11 @@ def test_an_evaluation_of_another_environment_or_time_is_not_the_run_s(runs, tmp
         ((agent,),) = read(stale).values()
         return agent.measured_now == (str(stale),)
 
-    assert not measured_anew({})
-    assert not measured_anew({"iterations": ()})  # of a version that did not say
-    assert measured_anew({"iterations": (1000,)})
-    assert measured_anew({"environment": "PointRobot:promp"})
-    assert measured_anew({"agent": "rl2"})
+    assert not is_measured_again({})
+    assert not is_measured_again({"iterations": ()})  # of a version that did not store it
+    assert is_measured_again({"iterations": (1000,)})
+    assert is_measured_again({"environment": "PointRobot:promp"})
+    assert is_measured_again({"agent": "rl2"})
 
 
 def test_every_evaluation_file_of_a_folder_is_read_and_none_twice(runs, tmp_path):
@@ -193,7 +193,7 @@ def test_a_checkpoint_is_rejected(runs):
         read(file)
 
 
-def test_a_seed_that_comes_twice_or_was_trained_longer_is_no_other_seed(runs, tmp_path):
+def test_repeated_or_longer_trained_seeds_form_another_group(runs, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(runs["one"], again)
     ((first, second),) = read(runs["one"], again).values()

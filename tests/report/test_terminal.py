@@ -51,7 +51,7 @@ def printed(evaluation: Evaluation) -> list[str]:
 
 
 def numbers(row: str, name: str) -> list[str]:
-    """Of a table's row, but for a share in percent."""
+    """The numbers of a table's row, except a share in percent."""
     assert row.startswith(f"{name} ")
     return re.findall(r"(?<=\s)-?[\d.]+(?=\s|$)", row.removeprefix(name))
 
@@ -63,7 +63,7 @@ def assert_shows(shown: list[str], values: Iterable[float]) -> None:
         assert float(text) == pytest.approx(value, abs=0.501 * 10**-decimals)
 
 
-def test_a_table_shows_every_stage_beside_random_and_oracle():
+def test_a_table_shows_every_stage_with_random_and_oracle():
     got = made(1)
     *lines, meaning = printed(got)
     title, rows = " ".join(lines[:2]), lines[-5:]
@@ -81,7 +81,7 @@ def test_a_table_shows_every_stage_beside_random_and_oracle():
 
 
 def of_trials(got: Evaluation, **settings: object) -> Evaluation:
-    """The same numbers as those of three episodes of a trial."""
+    """The same numbers as three episodes of a trial."""
     protocol = {"exploration_episodes": 1, "evaluation_episodes": 1, "deterministic": False}
     return replace(
         got,
@@ -92,7 +92,7 @@ def of_trials(got: Evaluation, **settings: object) -> Evaluation:
     )
 
 
-def test_of_several_runs_each_is_shown_by_itself():
+def test_the_return_of_each_run_is_shown():
     got = made(3)
     label, numbers_shown = printed(got)[-2].rsplit(": ", 1)
     assert label == f"return of each run, {got.stages[-1]}"
@@ -117,7 +117,7 @@ def test_the_episodes_of_a_trial_are_also_added_up(num_runs):
     )
 
 
-def test_episodes_of_references_are_added_up_beside_it():
+def test_episodes_of_references_are_also_added_up():
     got = of_trials(made(1))
     got = replace(got, totals={"slider": got.measured.returns.sum((1, 3)) - 1000})
     row = printed(got)[-3]
@@ -131,13 +131,13 @@ def test_episodes_of_references_are_added_up_beside_it():
     [made(1), of_trials(made(1), deterministic=True), of_trials(made(1), exploration_episodes=2)],
     ids=["steps", "measured apart", "more data than is measured"],
 )
-def test_what_is_no_trial_is_not_added_up(got):
+def test_separate_episodes_are_not_added_up(got):
     assert got.trial_returns is None
     assert not any(line.startswith("all episodes") for line in printed(got))
     assert "all_episodes" not in got.to_json()["statistics"]["return"]
 
 
-def test_the_share_of_the_gap_is_shown_where_there_is_one():
+def test_the_closed_gap_is_shown_if_there_is_a_gap():
     got = made(1)
     got.references["oracle"].returns[:] = 0
     rows = printed(got)[-5:-1]
@@ -146,7 +146,7 @@ def test_the_share_of_the_gap_is_shown_where_there_is_one():
     assert not printed(got)[-3].endswith("%")
 
 
-def test_success_is_a_table_of_its_own_in_per_cent():
+def test_success_has_a_separate_table_in_percent():
     got = made(1, success=True)
     lines = printed(got)
     assert sum("success %" in line for line in lines) == 1
@@ -182,7 +182,7 @@ def test_a_reference_without_success_is_in_the_first_table_only():
         ),
     ],
 )
-def test_it_is_said_what_intervals_are_over(num_runs, others, meaning):
+def test_the_meaning_of_intervals_is_stated(num_runs, others, meaning):
     got = made(num_runs, others=others)
     lines = printed(got)
     assert lines[-1] == f"{meaning} IQM: mean of the middle half of runs and tasks."

@@ -1,4 +1,4 @@
-"""Numbers and sentences of a report say what the figures show."""
+"""Numbers and sentences of a report that describe its figures."""
 
 import numpy as np
 from shown_evaluations import RETURNS, evaluation
@@ -7,16 +7,16 @@ from metarl.evaluation.behavior import Choices, Paths, Videos
 from metarl.report import words
 
 
-def test_shares_are_per_cent():
+def test_shares_are_percent():
     assert [words.share_text(share) for share in (None, 0.5, -0.25)] == ["", "50%", "−25%"]
 
 
-def test_a_task_is_told_by_its_first_numbers():
+def test_a_task_is_described_by_its_first_numbers():
     assert words.task_text([-0.5, 2.0]) == "(−0.5, 2)"
     assert words.task_text(np.arange(9.0)) == "(0, 1, 2, 3, …)"
 
 
-def test_the_finding_tells_returns_before_and_after_and_the_way_to_the_oracle():
+def test_the_finding_states_returns_before_and_after_and_the_closed_gap():
     text = words.finding(evaluation(returns=[[-4.5] * 3, [-2.5] * 3], oracle=-0.5))
     assert text == (
         "slider on Slope:one: return −4.50 (−4.50 to −4.50) before adaptation, "
@@ -26,7 +26,7 @@ def test_the_finding_tells_returns_before_and_after_and_the_way_to_the_oracle():
     assert text == "slider on Slope:one: return −4.50 (−4.50 to −4.50) without adaptation."
 
 
-def test_the_adaptation_text_tells_every_number_of_the_figure():
+def test_the_adaptation_text_has_every_number_of_the_figure():
     flat = evaluation(returns=[[-4.0] * 3, [-1.0] * 3], success=True)
     text = words.adaptation_text([flat], "return")
     assert "slider: before −4.00 (−4.00 to −4.00); after 1 step −1.00 (−1.00 to −1.00)." in text
@@ -37,7 +37,7 @@ def test_the_adaptation_text_tells_every_number_of_the_figure():
     assert "oracle: 1.00" in text
 
 
-def test_the_learning_text_tells_where_curves_begin_and_end():
+def test_the_learning_text_has_both_ends_of_curves():
     first, second = (
         [
             {"time/env_steps": t, "rollout/support_return": b, "rollout/query_return": a}
@@ -51,7 +51,7 @@ def test_the_learning_text_tells_where_curves_begin_and_end():
     )
 
 
-def test_the_learning_text_ends_where_the_shortest_run_does():
+def test_the_learning_text_ends_with_the_shortest_run():
     long, short = (
         [
             {"time/env_steps": t, "rollout/support_return": t, "rollout/query_return": t}
@@ -64,19 +64,19 @@ def test_the_learning_text_ends_where_the_shortest_run_does():
     )
 
 
-def test_the_text_of_tasks_counts_those_that_got_better():
+def test_the_text_of_tasks_counts_improved_tasks():
     text = words.tasks_text(evaluation(returns=[[-4.0, -2.0, -3.0], [-1.0, -2.5, 0.0]]))
     assert "before: from −4.00 to −2.00. after 1 step: from −2.50 to 0.00" in text
     assert text.endswith("higher on 2 of 3 tasks.")
     assert words.tasks_text(evaluation(returns=RETURNS[:1])).endswith("from −11.0 to −4.00.")
 
 
-def test_the_text_of_a_profile_tells_quartiles():
+def test_the_text_of_a_profile_has_quartiles():
     text = words.profile_text({"slider": np.arange(5.0)[None]})
     assert text.endswith("half of all returns above 2.00, 1.00 to 3.00 the middle half.")
 
 
-def test_the_text_of_ways_tells_each_tasks_returns():
+def test_the_text_of_paths_has_the_returns_of_each_task():
     paths = Paths(
         np.array([[0.25, -1.0]]),
         ("before", "after 1 step"),
@@ -90,7 +90,7 @@ def test_the_text_of_ways_tells_each_tasks_returns():
     )
 
 
-def test_the_text_of_choices_tells_how_they_begin_and_end():
+def test_the_text_of_choices_has_the_first_and_last_agreement():
     chosen = np.array([[[[0, 1, 1], [0, 1, -1]]], [[[1, 1, 1], [0, 1, -1]]]])
     choices = Choices(
         np.zeros((1, 1)),

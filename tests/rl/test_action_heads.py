@@ -1,4 +1,4 @@
-"""Action heads: which distribution a network's outputs stand for."""
+"""Action heads: the distribution that a network's outputs define."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_continuous_outputs_are_means_and_the_deviation_ignores_them():
 
 
 @pytest.mark.parametrize("log_std", [-9.0, 0.3])
-def test_scale_and_bound_are_those_of_the_gaussian_policy(log_std):
+def test_divisor_and_bound_apply_to_the_gaussian_policy(log_std):
     policy = gaussian_policy(2, 3, hidden_sizes=(), min_std=0.1, action_divisor=4.0)
     params = policy.init(torch.Generator().manual_seed(1))
     params["log_std"] = torch.full((3,), log_std)
@@ -83,7 +83,7 @@ MIXED = spaces.Dict(
 
 
 def mixed(seed: int = 0) -> JointDistribution:
-    """Outputs and deviations in float64 that no two entries share. [2, 5, ...]"""
+    """Outputs and deviations in float64, all entries different. [2, 5, ...]"""
     generator = torch.Generator().manual_seed(seed)
     head = ActionHead(MIXED)
     assert (head.size, head.init(CPU)["log_std"].shape) == (9, (2,))
@@ -169,7 +169,7 @@ def test_a_box_from_minus_1_to_1_leaves_outputs_and_deviations_as_they_are():
         assert torch.equal(one, other)
 
 
-def test_choices_begin_where_the_space_does():
+def test_choices_start_at_the_start_of_the_space():
     distribution = ActionHead(spaces.Discrete(3, start=5)).distribution(outputs(4, 3))
     assert torch.equal(distribution.mode(), outputs(4, 3).argmax(-1) + 5)
     log_probs = torch.log_softmax(outputs(4, 3), -1)

@@ -89,7 +89,7 @@ def test_a_callback_sees_each_iteration_and_can_stop():
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no luck"), KeyboardInterrupt(), MemoryError()])
-def test_whatever_stops_an_iteration_leaves_the_one_before(error):
+def test_an_iteration_that_fails_is_undone_whatever_the_error(error):
     agent, other = tiny().learn(1), tiny().learn(1)
     before, steps = state(agent), agent.num_env_steps
     agent.fail = error
@@ -113,7 +113,7 @@ def test_a_number_that_is_not_finite_names_the_iteration():
         agent.iterate()
 
 
-def test_environments_are_kept_until_closed_and_follow_the_number_wanted(monkeypatch):
+def test_environments_are_kept_until_closed_or_the_number_changes(monkeypatch):
     agent = tiny()
     made: list[int] = []
     make = agent.family.make_batch
@@ -201,7 +201,7 @@ def test_a_number_of_steps_that_is_not_a_count_is_rejected(monkeypatch):
         ({"config_type": dict}, "config_type of Changed must be a dataclass with a field meta_bat"),
     ],
 )  # fmt: skip
-def test_a_declaration_that_commands_cannot_use_is_rejected(changed, message):
+def test_an_invalid_declaration_is_rejected(changed, message):
     with pytest.raises(TypeError, match=message):
         type("Changed", (TinyAgent,), changed)(Navigation2D("maml17"))
 
@@ -322,7 +322,7 @@ def test_settings_cannot_be_replaced():
     assert agent.config.step_size == 0.1
 
 
-def test_the_action_divisor_of_the_variant_is_taken_where_none_is_given():
+def test_the_default_action_divisor_is_the_one_of_the_variant():
     assert tiny().config.action_divisor == Navigation2D("maml17").action_scale
     assert tiny(action_divisor=3.0).config.action_divisor == 3.0
 
@@ -382,7 +382,7 @@ def test_the_checkpoint_of_another_agent_or_family_is_rejected(tmp_path: Path):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
-def test_copies_continue_bitwise_and_by_themselves(copied):
+def test_copies_continue_bitwise_and_independently(copied):
     agent, straight = tiny(seed=2).learn(2), tiny(seed=2).learn(2)
     other = copied(agent)
     before = state(agent)
@@ -404,7 +404,7 @@ def test_an_untrained_agent_has_the_same_settings_and_has_learned_nothing():
 # Acting with recorded data.
 
 
-def test_an_agent_adapts_by_each_batch_and_acts_by_what_it_knows():
+def test_an_agent_adapts_to_each_batch_and_acts_with_the_result():
     agent = tiny()
     batches = [episodes_of(agent.family, seed=k) for k in range(2)]
     observations = torch.zeros(2, 3, 2)
@@ -419,7 +419,7 @@ def test_an_agent_adapts_by_each_batch_and_acts_by_what_it_knows():
     torch.testing.assert_close(one, start + batches[0].returns.mean(1).view(2, 1, 1))
 
 
-def test_predictions_are_drawn_from_the_generator_given():
+def test_predictions_are_sampled_with_the_given_generator():
     agent, observations = tiny(), np.zeros((2, 3, 2))
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 1, 2)]
     first, again, other = (

@@ -133,7 +133,7 @@ def test_categorical_samples_have_the_frequencies_of_the_distribution():
     assert ((frequencies - probs).abs() < 5 * (probs * (1 - probs) / count).sqrt()).all()
 
 
-def test_no_draw_of_the_uniform_noise_chooses_what_is_impossible(monkeypatch):
+def test_no_value_of_the_uniform_noise_selects_an_impossible_action(monkeypatch):
     """torch.rand is exactly 0 once in 2²⁴ numbers."""
     monkeypatch.setattr(
         torch, "rand", lambda shape, **kinds: torch.zeros(shape, dtype=kinds["dtype"])
@@ -143,7 +143,7 @@ def test_no_draw_of_the_uniform_noise_chooses_what_is_impossible(monkeypatch):
         assert Categorical(logits).sample(generator()) == 1
 
 
-def test_categorical_samples_of_neighboring_lanes_are_independent():
+def test_categorical_samples_of_neighboring_entries_are_independent():
     pairs = Categorical(torch.zeros(40_000, 2, 2)).sample(generator()).double() - 0.5
     assert 4 * pairs.prod(-1).mean().abs() < 5 / math.sqrt(40_000)
 
@@ -229,11 +229,11 @@ def test_the_mode_of_several_choices_is_that_of_each():
     assert MultiCategorical(logits, (2, 3)).mode().tolist() == [[1, 0], [0, 1]]
 
 
-# Drawn here, most likely there.
+# Samples or modes.
 
 
 @every
-def test_draw_takes_the_mode_where_it_is_wanted_and_a_sample_elsewhere(make):
+def test_sample_or_mode_takes_the_mode_where_requested_and_samples_elsewhere(make):
     distribution = make(0)
     wanted = torch.tensor([[True, False, False], [False, True, False]])
     actions = sample_or_mode(distribution, wanted, generator(5))
@@ -242,11 +242,11 @@ def test_draw_takes_the_mode_where_it_is_wanted_and_a_sample_elsewhere(make):
 
 
 @every
-def test_draw_is_the_sample_or_the_mode_where_all_want_the_same(make):
+def test_sample_or_mode_is_either_if_all_request_the_same(make):
     distribution = make(0)
     everywhere = torch.ones(2, 3, dtype=torch.bool)
     sample = distribution.sample(generator(5))
     assert torch.equal(sample_or_mode(distribution, ~everywhere, generator(5)), sample)
     source = generator(5)
     assert torch.equal(sample_or_mode(distribution, everywhere, source), distribution.mode())
-    assert torch.equal(distribution.sample(source), sample)  # the modes drew nothing
+    assert torch.equal(distribution.sample(source), sample)  # the modes used no random numbers

@@ -31,7 +31,7 @@ from metarl.rl.policies import NetworkPolicy, Policy
 
 
 def moved_parameters(params: Params) -> Params:
-    """Parameters of their own for each task."""
+    """Separate parameters for each task."""
     generator = torch.Generator().manual_seed(9)
     return {
         name: p + 0.2 * torch.randn(p.shape, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Running moments: those of everything seen, in whatever pieces it came."""
+"""Running moments: the moments of all data, however they are split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def stream() -> Tensor:
-    """Numbers of unlike means and deviations; float64, [40, 3]."""
+    """Numbers with different means and deviations; float64, [40, 3]."""
     sampled = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return sampled * torch.tensor([1.0, 100.0, 1e-3]) + torch.tensor([-3.0, 0.0, 5.0])
 
@@ -30,7 +30,7 @@ def seen(pieces: list[Tensor]) -> RunningMoments:
     [[40], [1] * 40, [1, 39], [39, 1], [7, 0, 13, 20], [0, 40]],
     ids=lambda sizes: "+".join(map(str, sizes[:4])),
 )
-def test_moments_are_numpys_of_all_pieces_together(sizes):
+def test_moments_equal_numpys_on_all_pieces(sizes):
     moments = seen(list(stream().split(sizes)))
     assert float(moments.count) == 40
     np.testing.assert_allclose(moments.mean, stream().numpy().mean(0), rtol=1e-12)
@@ -61,7 +61,7 @@ def test_normalized_values_have_mean_zero_and_deviation_one():
     moments = seen([stream()])
     scaled = moments.normalized(stream())
     torch.testing.assert_close(scaled.mean(0), torch.zeros(3).double(), rtol=0, atol=1e-9)
-    expected = (moments.variance / (moments.variance + 1e-8)).sqrt()  # 1 but for tiny ones
+    expected = (moments.variance / (moments.variance + 1e-8)).sqrt()  # 1 except for tiny deviations
     torch.testing.assert_close(scaled.std(0, correction=0), expected)
     assert expected[:2].sub(1).abs().max() < 1e-6
 
@@ -75,7 +75,7 @@ def test_normalized_values_keep_dtype_and_leading_axes_and_stay_within_the_clip(
     assert torch.equal(moments.normalized(-values, clip=2.5), torch.full((2, 5, 3), -2.5))
 
 
-def test_before_anything_was_seen_normalizing_changes_nothing():
+def test_before_any_data_normalizing_changes_nothing():
     values = torch.tensor([[0.5, -2.0, 9.0]])
     torch.testing.assert_close(RunningMoments.empty(3, CPU).normalized(values), values)
 

@@ -1,6 +1,6 @@
 """Losses and batches of policy gradients, by hand and by loops.
 
-PPO's losses against numbers worked out by hand, on both sides of every bound.
+PPO's losses against numbers computed by hand, on both sides of every bound.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from metarl.rollouts.episodes import Episodes
 # Losses.
 
 
-def test_the_losses_of_a_biased_coin_are_those_computed_by_hand():
+def test_the_losses_of_a_biased_coin_equal_hand_computed_values():
     policy = categorical_policy(1, 2, hidden_sizes=())
     params = {
         "weight_0": torch.zeros(1, 2, 1, dtype=torch.float64),
@@ -60,7 +60,7 @@ def test_the_losses_of_a_biased_coin_are_those_computed_by_hand():
     assert ratio_loss(policy)(params, batch).tolist() == pytest.approx([ratio], rel=1e-12)
 
 
-def test_the_losses_of_a_normal_distribution_are_those_computed_by_hand():
+def test_the_losses_of_a_normal_distribution_equal_hand_computed_values():
     policy = gaussian_policy(1, 1, hidden_sizes=())
     params = {
         "weight_0": torch.tensor([[[2.0]]]),  # mean 2 s
@@ -250,7 +250,7 @@ def test_advantages_without_a_baseline_are_discounted_returns(bootstrap_truncate
 
 
 @pytest.mark.parametrize("bootstrap_truncated", [False, True])
-def test_advantages_follow_their_definition_and_count_a_cut_state_only_if_asked(
+def test_advantages_follow_their_definition_and_bootstrap_truncation_only_if_requested(
     bootstrap_truncated,
 ):
     batch, episodes = batch_from_episodes(
@@ -364,7 +364,7 @@ def test_the_mean_is_over_what_counts():
     assert float(masked_mean(values, mask)) == 3
 
 
-def test_what_does_not_count_has_no_gradient():
+def test_masked_steps_have_no_gradient():
     values = numbers(1.0, 2.0, math.inf).requires_grad_()
     mask = torch.tensor([True, True, False])
     (gradient,) = torch.autograd.grad(masked_mean(values, mask), values)

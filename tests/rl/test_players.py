@@ -1,4 +1,4 @@
-"""Players: who acts by what it is requested, who learns when, and actions sampled at random."""
+"""Players: deterministic and sampled actions, adaptation, and random actions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_generator(seed: int = 0) -> torch.Generator:
 
 
 def actor_input(observations: Tensor, deterministic: list[list[bool]] | None = None) -> ActorInput:
-    """The first actor_input of a trial."""
+    """The first input of a trial."""
     lead = observations.shape[:2]
     never = torch.zeros(lead, dtype=torch.bool)
     requested = never if deterministic is None else torch.tensor(deterministic)
@@ -37,7 +37,7 @@ def some_episodes(num_tasks: int = 2, num_envs: int = 3) -> Episodes:
     return collect(env, lambda o: torch.zeros(*o.shape[:2], 2), make_generator())
 
 
-# The most likely action where it is requested.
+# Deterministic actions in environments that request them.
 
 
 def constant(value: float):
@@ -52,7 +52,7 @@ def constant(value: float):
         ([[False, True]], [[[1, 1], [2, 2]]]),
     ],
 )
-def test_each_environment_acts_as_it_is_asked_to(requested, expected):
+def test_each_environment_acts_as_requested(requested, expected):
     got = select_actions(actor_input(torch.zeros(1, 2, 4), requested), constant(1), constant(2))
     assert got.tolist() == expected
 
@@ -63,7 +63,7 @@ def test_discrete_actions_are_chosen_the_same_way():
     assert got.tolist() == [[5, 3, 5]]
 
 
-def test_nothing_is_drawn_where_all_are_to_act_deterministically():
+def test_nothing_is_sampled_if_all_act_deterministically():
     def never(_: Tensor) -> Tensor:
         raise AssertionError("an action was sampled")
 
@@ -75,7 +75,7 @@ def test_nothing_is_drawn_where_all_are_to_act_deterministically():
 
 
 class Climb(NamedTuple):
-    """Distributions whose mode is a number for each task, and whose draws are 100 more."""
+    """Distributions whose mode is a number for each task, and whose samples are 100 more."""
 
     state: Tensor
     observations: Tensor
@@ -133,7 +133,7 @@ def test_a_stateless_player_never_learns():
 
 
 class Follower:
-    """Goes to where the observations say; remembers how often it was adapted."""
+    """Acts with the observations; counts its adaptations."""
 
     def __init__(self, num_tasks: int, num_envs: int) -> None:
         self.size, self.num_adapted = (num_tasks, num_envs), 0
@@ -160,11 +160,11 @@ def test_an_object_of_a_user_acts_and_adapts():
     assert torch.equal(player.act(actor_input(observations)), observations)
     player.adapt(some_episodes())
     assert torch.equal(player.act(actor_input(observations)), observations + 2)
-    other = agent.play(2, 3, make_generator())  # another set of tasks, of which it knows nothing
+    other = agent.play(2, 3, make_generator())  # another set of tasks, without any data
     assert torch.equal(other.act(actor_input(observations)), observations)
 
 
-def test_an_object_that_only_acts_is_left_alone():
+def test_an_object_without_adapt_is_not_adapted():
     agent = as_agent(lambda *_: SimpleNamespace(act=lambda o: o))
     player = agent.play(2, 3, make_generator())
     player.adapt(some_episodes())
@@ -172,7 +172,7 @@ def test_an_object_that_only_acts_is_left_alone():
 
 
 @pytest.mark.parametrize("made", [object(), SimpleNamespace(act=3), None])
-def test_what_cannot_act_is_rejected(made):
+def test_objects_without_act_are_rejected(made):
     agent = as_agent(lambda *_: made)
     kind = type(made).__name__
     message = rf"agent must make a player with a method act\(observations\), got one of type {kind}"
@@ -221,7 +221,7 @@ def test_random_multi_discrete_actions_are_uniform_in_each_component_and_indepen
     assert (counts - expected).abs().max() < 5 * math.sqrt(expected * 5 / 6)
 
 
-def test_random_actions_are_drawn_anew_and_follow_the_generator():
+def test_random_actions_differ_between_calls_and_follow_the_generator():
     env = SimpleNamespace(action_space=spaces.Box(-1, 1, (2,)))
     observations = torch.zeros(2, 3, 1)
     actor = random_actor(env, make_generator(3))
@@ -231,7 +231,7 @@ def test_random_actions_are_drawn_anew_and_follow_the_generator():
     assert torch.equal(again(observations), first)
 
 
-def test_numbers_without_bounds_are_drawn_as_gymnasium_draws_them():
+def test_numbers_without_bounds_are_sampled_as_in_gymnasium():
     bounds = [[-np.inf, -np.inf, 2.0, -1.0], [np.inf, 1.0, np.inf, 3.0]]
     sampled = random_actions(spaces.Box(*np.array(bounds, np.float32)), num_envs=4000).flatten(
         0, -2
@@ -246,7 +246,7 @@ def test_numbers_without_bounds_are_drawn_as_gymnasium_draws_them():
     assert float(uniform.mean()) == pytest.approx(1, abs=0.08)
 
 
-def test_parts_of_a_dict_are_drawn_side_by_side():
+def test_parts_of_a_dict_are_sampled_independently():
     space = spaces.Dict(
         a=spaces.Discrete(3, start=1), b=spaces.Box(0, 5, (2,), np.int64), c=spaces.MultiBinary(1)
     )
@@ -274,13 +274,13 @@ def test_an_unadapted_agent_acts_as_it_does_before_adaptation():
     assert torch.equal(player.act(actor_input(observations)), observations)
 
 
-def test_an_agent_that_remembers_cannot_be_kept_from_learning():
+def test_an_agent_with_a_memory_cannot_be_unadapted():
     with pytest.raises(ValueError, match="agent must not have a memory: an agent with a memory"):
         unadapted(SimpleNamespace(remembers=True))
 
 
 class Failing:
-    """Looks for something that is not there."""
+    """Raises errors."""
 
     def act(self, _: Tensor) -> Tensor:
         return {}["speed"]
@@ -289,7 +289,7 @@ class Failing:
         raise IndexError("no episode 7")
 
 
-def test_what_a_user_s_code_raises_is_told_with_its_method():
+def test_an_error_of_a_user_s_code_names_its_method():
     player = as_agent(lambda *_: Failing()).play(2, 3, make_generator())
     with pytest.raises(ValueError, match="act of the agent failed: KeyError: 'speed'"):
         player.act(actor_input(torch.ones(2, 3, 1)))

@@ -31,7 +31,7 @@ def randn(*shape: int, seed: int) -> Tensor:
 
 
 def params_of(policy: NetworkPolicy, seed: int = 0) -> dict[str, Tensor]:
-    """Initial parameters, shaken so that no two tasks and no two entries agree. float64."""
+    """Initial parameters plus noise, so that all tasks and entries differ. float64."""
     initial = policy.init(generator(seed))
     return {
         name: p.double() + 0.2 * randn(*p.shape, seed=1000 * seed + k)
@@ -103,7 +103,7 @@ def test_action_divisor_leaves_ratios_and_divergences_as_they_were():
 
 
 @pytest.mark.parametrize("action_divisor", [1.0, 10.0])
-def test_the_initial_standard_deviation_is_the_one_asked_for(action_divisor):
+def test_the_initial_standard_deviation_is_the_given_one(action_divisor):
     policy = with_head(initial_std=0.3, action_divisor=action_divisor)
     distribution = policy.distribution(policy.init(generator()), torch.zeros(5, 3))
     expected = torch.full((1, 2), 0.3 / action_divisor)
@@ -120,7 +120,7 @@ def test_the_standard_deviation_never_falls_below_the_minimum():
 
 
 @both
-def test_the_generator_alone_decides_the_initial_parameters(policy):
+def test_the_generator_alone_determines_the_initial_parameters(policy):
     first, second, other = (policy.init(generator(seed)) for seed in (3, 3, 4))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["weight_0"], other["weight_0"])
@@ -158,7 +158,7 @@ def make(observation_space: spaces.Space, action_space: spaces.Space):
     )  # fmt: skip
 
 
-def test_make_policy_takes_a_gaussian_for_boxes():
+def test_make_policy_uses_a_gaussian_for_boxes():
     policy = make(spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)))
     assert policy == gaussian_policy(
         3, 2, (8,), "tanh", initial_std=0.5, min_std=0.1, action_divisor=2.0
@@ -168,7 +168,7 @@ def test_make_policy_takes_a_gaussian_for_boxes():
     assert distribution.mean.shape == (5, 2)
 
 
-def test_make_policy_takes_a_categorical_for_discrete_actions():
+def test_make_policy_uses_a_categorical_for_discrete_actions():
     policy = make(spaces.Box(-1, 1, (3,)), spaces.Discrete(4))
     assert policy.network.sizes == (3, 8, 4)
     distribution = policy.distribution(policy.init(generator()), torch.zeros(5, 3))

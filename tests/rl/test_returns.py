@@ -25,7 +25,7 @@ def random_batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def features(observations: np.ndarray) -> np.ndarray:
-    """φ of one episode, row by row as the formula says. [T + 1, 2] ↦ [T + 1, 8]."""
+    """φ of one episode, row by row by the formula. [T + 1, 2] ↦ [T + 1, 8]."""
     rows = []
     for t, state in enumerate(observations):
         s = [min(max(number, -10.0), 10.0) for number in state]
@@ -112,7 +112,7 @@ def test_steps_in_the_middle_of_an_episode_can_be_fitted():
     torch.testing.assert_close(got[:, :, :-1][mask], exact[mask], rtol=0, atol=1e-4)
 
 
-def test_observations_count_no_further_than_ten():
+def test_observations_are_clipped_at_ten():
     observations, returns, mask = random_batch()
     clipped = observations.clamp(-10, 10)
     assert not torch.equal(clipped, observations)
@@ -217,7 +217,7 @@ def test_advantages_are_the_hand_computed_ones(terminated, truncated, expected):
     torch.testing.assert_close(got, real(*expected))
 
 
-def test_next_values_replace_the_value_a_new_episode_would_lend_to_the_old_one():
+def test_next_values_replace_the_value_of_the_next_episode():
     got = generalized_advantages(
         real(1, 2, 3), real(0.5, 1, -1, 4), flags(0, 0, 0), flags(0, 1, 0),
         gamma=0.5, gae_lambda=0.5, next_values=real(1, 2, 4),
@@ -277,7 +277,7 @@ def test_a_single_step_needs_no_recursion():
         assert got.tolist() == [expected]
 
 
-def test_changing_one_lane_leaves_the_others_bitwise_equal():
+def test_changing_one_environment_leaves_the_others_bitwise_equal():
     before, after = random_batch_returns(), random_batch_returns()
     other = random_batch_returns(seed=1)
     for name in after:
@@ -301,7 +301,7 @@ def test_results_have_the_dtype_of_the_rewards(dtype):
     assert generalized_advantages(**batch, gamma=GAMMA, gae_lambda=LAMBDA).dtype == dtype
 
 
-def test_no_argument_is_written_to():
+def test_arguments_are_not_modified():
     batch, untouched = random_batch_returns(), random_batch_returns()
     discounted_returns(batch["rewards"], batch["terminated"], GAMMA)
     generalized_advantages(**batch, gamma=GAMMA, gae_lambda=LAMBDA)
@@ -317,7 +317,7 @@ def test_no_argument_is_written_to():
         (flags(0, 0, 0), float("nan"), r"gamma must lie in \[0, 1\], got nan"),
     ],
 )
-def test_returns_reject_what_does_not_fit(ends, gamma, message):
+def test_returns_reject_invalid_arguments(ends, gamma, message):
     with pytest.raises(ValueError, match=message):
         discounted_returns(real(1, 2, 3), ends, gamma)
 
@@ -337,7 +337,7 @@ def test_returns_reject_what_does_not_fit(ends, gamma, message):
         ({"next_values": real(1)}, "next_values must have the shape of rewards"),
     ],
 )
-def test_advantages_reject_what_does_not_fit(change, message):
+def test_advantages_reject_invalid_arguments(change, message):
     arguments = {
         "rewards": real(1, 2, 3), "values": real(1, 2, 3, 4), "terminated": flags(0, 0, 0),
         "truncated": flags(0, 0, 0), "gamma": 0.9, "gae_lambda": 0.9,

@@ -1,4 +1,4 @@
-"""Policies with a memory: acting is training, and each part does its own work."""
+"""Policies with a memory: acting equals training, and each part has its effect."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_policy_is_encoder_memory_and_head_in_a_row(hypernetwork):
     ).relu()
     encoded = functional.linear(
         hidden, params["policy.encoder.weight_1"], params["policy.encoder.bias_1"]
-    ).relu()  # the last layer's too: a memory follows
+    ).relu()  # also the last layer's, since a memory follows
     expected, _ = made.memory.sequence(
         part(params, "policy.memory"), encoded, made.start(params, BATCH)
     )
@@ -104,7 +104,7 @@ def test_a_policy_is_encoder_memory_and_head_in_a_row(hypernetwork):
 @pytest.mark.parametrize("separate", [False, True], ids=["one memory", "two memories"])
 @pytest.mark.parametrize("hidden_sizes", [(), (3,), (3, 2)], ids=["linear", "one", "two"])
 @pytest.mark.parametrize("task_size", [0, TASK])
-def test_values_follow_from_a_memory_and_what_they_are_told(separate, hidden_sizes, task_size):
+def test_values_depend_on_the_memory_progress_and_task(separate, hidden_sizes, task_size):
     made = policy(separate_value=separate, value_hidden_sizes=hidden_sizes, task_size=task_size)
     tasks = TASKS[..., :task_size]
     params = fresh(made)
@@ -130,7 +130,7 @@ def parts_with_gradient(made: TrialPolicy, of: str) -> set[str]:
     return {".".join(name.split(".")[:2]) for name, g in pairs if g is not None and g.any()}
 
 
-def test_values_of_their_own_leave_the_policy_alone_and_shared_ones_do_not():
+def test_a_separate_critic_does_not_affect_the_policy_and_a_shared_one_does():
     trunk = {"policy.encoder", "policy.memory"}
     for separate in (False, True):
         made = policy(separate_value=separate)
@@ -140,7 +140,7 @@ def test_values_of_their_own_leave_the_policy_alone_and_shared_ones_do_not():
     assert parts_with_gradient(policy(separate_value=True), "values") == own
 
 
-def test_values_that_are_told_nothing_need_nothing():
+def test_values_need_no_progress_or_task_by_default():
     made = policy(progress_size=0, task_size=0)
     params = fresh(made)
     _, features, _ = made.sequence(params, INPUT, made.start(params, BATCH))
@@ -169,7 +169,7 @@ def test_each_trial_of_a_batch_equals_the_trial_alone(memory, hypernetwork):
             torch.testing.assert_close(whole[:, trial : trial + 1], alone, rtol=0, atol=1e-12)
 
 
-def test_the_first_policy_is_nearly_uniform_and_that_of_a_box_nearly_centerd():
+def test_the_initial_policy_is_nearly_uniform_and_for_a_box_nearly_centered():
     made = policy(encoder_sizes=())
     params = made.init(make_generator(0))
     start = made.start(params, BATCH)

@@ -18,7 +18,7 @@ TERMINATED = torch.tensor([[True, True], [False, True]])  # the last one is cut 
 
 
 class Countdown:
-    """Observes (task, env, time); pays 100 task + 10 env + time, and nonsense after the end."""
+    """Observes (task, env, time); reward 100 task + 10 env + time, arbitrary after the end."""
 
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
     num_tasks, num_envs, horizon = 2, 2, 5
@@ -67,7 +67,7 @@ class Countdown:
 
 
 def actor(observations: Tensor) -> Tensor:
-    """An action that tells which observation it answers: 100 task + 10 env + time."""
+    """An action that encodes its observation: 100 task + 10 env + time."""
     return (observations * torch.tensor([100.0, 10.0, 1.0])).sum(-1, keepdim=True)
 
 
@@ -75,7 +75,7 @@ def episodes(env: Countdown | None = None) -> Episodes:
     return collect(env or Countdown(), actor, torch.Generator())
 
 
-def test_the_mask_is_true_up_to_and_with_the_last_step_of_each_episode():
+def test_the_mask_is_true_until_and_including_the_last_step_of_each_episode():
     assert episodes().mask.tolist() == [
         [[True, False, False, False, False], [True, True, True, False, False]],
         [[True, True, True, True, True], [True, True, False, False, False]],
@@ -89,19 +89,19 @@ def test_rewards_follow_their_actions_and_are_zero_after_the_end():
     ]
 
 
-def test_each_episode_ends_once_and_the_kinds_of_end_stay_apart():
+def test_each_episode_ends_once_by_termination_or_truncation():
     got = episodes()
     assert got.terminated.nonzero().tolist() == [[0, 0, 0], [0, 1, 2], [1, 1, 1]]
     assert got.truncated.nonzero().tolist() == [[1, 0, 4]]
 
 
-def test_returns_and_counts_leave_out_what_comes_after_the_end():
+def test_returns_and_counts_exclude_steps_after_the_end():
     got = episodes()
     assert got.returns.tolist() == [[1, 36], [515, 223]]
     assert got.num_steps == 11
 
 
-def test_the_observation_at_t_is_acted_on_at_t_and_the_next_one_follows():
+def test_the_action_at_t_follows_the_observation_at_t():
     got = episodes()
     assert got.observations.shape == (2, 2, 6, 3)
     assert got.observations[..., 2].tolist() == [[[0, 1, 2, 3, 4, 5]] * 2] * 2
@@ -111,7 +111,7 @@ def test_the_observation_at_t_is_acted_on_at_t_and_the_next_one_follows():
     assert torch.equal(got.actions, expected)
 
 
-def test_the_environment_gets_the_generator_and_the_very_actions():
+def test_the_environment_gets_the_generator_and_the_actions_of_the_actor():
     env, generator = Countdown(), torch.Generator()
     got = collect(env, actor, generator)
     assert env.reset_with == [generator]
@@ -119,7 +119,7 @@ def test_the_environment_gets_the_generator_and_the_very_actions():
 
 
 @pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), 1e6])
-def test_what_comes_after_an_end_does_not_matter(nonsense):
+def test_steps_after_the_end_have_no_effect(nonsense):
     clean, got = episodes(Countdown(nonsense=0.0)), episodes(Countdown(nonsense))
     assert torch.equal(got.rewards, clean.rewards)
     assert torch.equal(got.returns, clean.returns)
@@ -168,7 +168,7 @@ def test_observations_and_rewards_of_another_shape_are_rejected(name, shapes):
         episodes(Misshapen(name))
 
 
-def test_an_observation_that_is_not_finite_names_where_it_came_from(monkeypatch):
+def test_an_observation_that_is_not_finite_names_its_environment(monkeypatch):
     observe = Countdown._observations
 
     def spoiled(env: Countdown) -> Tensor:
@@ -220,7 +220,7 @@ def advanced(env: Countdown) -> Step:
     return Step(env._observations(), torch.zeros(2, 2), never, never)
 
 
-def test_rewards_that_would_be_spread_over_environments_are_rejected(monkeypatch):
+def test_rewards_that_would_be_broadcast_over_environments_are_rejected(monkeypatch):
     step = Countdown.step
 
     def one_reward_per_task(env: Countdown, actions: Tensor) -> Step:
@@ -233,7 +233,7 @@ def test_rewards_that_would_be_spread_over_environments_are_rejected(monkeypatch
         episodes(Countdown())
 
 
-def test_a_batch_may_be_collected_from_again():
+def test_a_batch_may_be_used_again():
     env = Countdown()
     first, second = episodes(env), episodes(env)
     assert torch.equal(first.rewards, second.rewards)

@@ -1,4 +1,4 @@
-"""What each step of a trial led to, also at the ends of episodes, for every kind of family."""
+"""The observation after each step of a trial, also at episode ends, for every kind of family."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUM_TASKS, NUM_ENVS, NUM_EPISODES = 2, 3, 3
 
 
 class RandomTrialActor:
-    """Acts at random, whatever it is shown."""
+    """Acts at random."""
 
     def __init__(self, env: BatchEnv) -> None:
         self._act = random_actor(env, torch.Generator().manual_seed(1))
@@ -60,7 +60,7 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES)
-def test_each_step_is_followed_by_what_the_environment_gave_before_any_reset(make):
+def test_next_observations_are_those_before_any_reset(make):
     with recorded_trials(make()) as (trials, led_to):
         following = trials.next_observations
         assert following.shape == trials.observations.shape

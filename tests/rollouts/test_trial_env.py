@@ -1,4 +1,4 @@
-"""Trials as episodes: against the loop that collects trials, and in the hands of others."""
+"""Trials as episodes: against the loop that collects trials, and with other interfaces."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Walker:
 
 
 def test_an_episode_is_the_trial_that_the_trial_loop_collects():
-    """Both end episodes at goals, out of step; what is fed is what the trial's inputs give."""
+    """Episodes end at goals at different times; observations equal the encoded trial inputs."""
     inner = Navigation2D("maml17")
     tasks = np.array([[0.4, 0.4], [-0.4, 0.4], [0.0, -0.4]])
     trials = collect_trials(
@@ -67,12 +67,12 @@ def test_an_episode_is_the_trial_that_the_trial_loop_collects():
     assert torch.equal(fed[trials.mask], inputs[trials.mask])
 
 
-def test_discrete_actions_are_told_one_hot():
+def test_discrete_actions_are_observed_one_hot():
     env = TrialFamily(Bandit("n10-k5"), 2).make_batch(np.full((2, 5), 1.0), num_envs=1)
     first = env.reset(make_generator())
     assert first.tolist() == [[[0] * 8]] * 2
-    told = env.step(torch.tensor([[3], [0]])).observations
-    assert told.tolist() == [[[0, 0, 0, 0, 1, 0, 1, 0]], [[0, 1, 0, 0, 0, 0, 1, 0]]]
+    observed = env.step(torch.tensor([[3], [0]])).observations
+    assert observed.tolist() == [[[0, 0, 0, 0, 1, 0, 1, 0]], [[0, 1, 0, 0, 0, 0, 1, 0]]]
     for _ in range(9):
         step = env.step(torch.tensor([[3], [0]]))
     assert step.observations[..., -1].tolist() == [[1], [1]]  # an episode ended
@@ -91,7 +91,7 @@ def test_a_trial_terminates_with_its_last_episode():
     assert not any(bool(step.truncated.any()) for step in ends)
 
 
-def test_a_trial_begun_anew_knows_nothing_of_the_one_before_and_the_others_go_on():
+def test_a_partial_reset_starts_new_trials_and_the_others_continue():
     family = TrialFamily(Bandit("n10-k5"), 2)
     env = family.make_batch(np.ones((1, 5)), num_envs=2)
     env.reset(make_generator())
@@ -114,7 +114,7 @@ def test_trials_are_a_sound_family(family):
     require_sound(TrialFamily(family, 2))
 
 
-def test_the_faces_of_a_family_are_there_for_trials():
+def test_the_bridges_of_a_family_work_for_trials():
     family = TrialFamily(Bandit("n10-k5"), 2)
     env = TaskEnv(family)
     observation, info = env.reset(seed=3)
@@ -126,7 +126,7 @@ def test_the_faces_of_a_family_are_there_for_trials():
     assert envs.reset(seed=0)[0].shape == (3, 8)
 
 
-def test_what_cannot_be_a_trial_is_rejected():
+def test_invalid_trials_are_rejected():
     with pytest.raises(ValueError, match="num_episodes must be 1 or more, got 0"):
         TrialFamily(Bandit("n10-k5"), 0)
 
@@ -138,7 +138,7 @@ def test_a_trial_family_describes_itself():
     assert family.action_scale == make_family("HalfCheetahVel:promp").action_scale
 
 
-def test_a_trial_is_drawn_as_its_episodes_are():
+def test_a_trial_is_rendered_like_its_episodes():
     inner = make_family("PointRobot:pearl")
     images = []
     for family in (inner, TrialFamily(inner, 2)):

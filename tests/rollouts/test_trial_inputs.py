@@ -1,4 +1,4 @@
-"""What a memory is fed: every number in its place, while acting as while training."""
+"""The inputs of a memory: every number in its place, when acting and when training."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def make_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def drawn_actions(space: gymnasium.Space[Any]) -> Tensor:
+def sampled_actions(space: gymnasium.Space[Any]) -> Tensor:
     space.seed(0)
     rows = np.stack([space.sample() for _ in range(N * E * T)])
     return torch.as_tensor(rows).view(N, E, T, *rows.shape[1:])
 
 
 def trials(space: gymnasium.Space[Any]) -> Trials:
-    """Trials whose every number is another, with ends out of step."""
-    actions = drawn_actions(space)
+    """Trials in which all numbers differ, with episodes that end at different times."""
+    actions = sampled_actions(space)
     ends = torch.rand(N, E, T, generator=make_generator(1)) < 0.4
     return Trials(
         observations=torch.randn(N, E, T, 2, generator=make_generator(2)),
@@ -50,7 +50,7 @@ def trials(space: gymnasium.Space[Any]) -> Trials:
 
 
 def actor_inputs(whole: Trials) -> list[ActorInput]:
-    """What the agent of these trials was told."""
+    """The inputs of the agent in these trials."""
     never = torch.zeros(N, E, dtype=torch.bool)
     first = ActorInput(whole.observations[:, :, 0], None, torch.zeros(N, E), never, never)
     later = [
@@ -67,7 +67,7 @@ def actor_inputs(whole: Trials) -> list[ActorInput]:
 
 
 @all_spaces
-def test_moment_by_moment_and_whole_trials_are_encoded_alike(space):
+def test_single_steps_and_whole_trials_are_encoded_identically(space):
     inputs, whole = TrialInputs(OBSERVATIONS, space), trials(space)
     one_by_one = torch.stack(
         [inputs.encode(actor_input) for actor_input in actor_inputs(whole)], dim=2
@@ -79,14 +79,14 @@ def test_moment_by_moment_and_whole_trials_are_encoded_alike(space):
 
 
 @all_spaces
-def test_the_start_of_a_trial_knows_the_observation_alone(space):
+def test_the_first_input_of_a_trial_has_the_observation_only(space):
     inputs, whole = TrialInputs(OBSERVATIONS, space), trials(space)
     first = inputs.encode_trials(whole)[:, :, 0]
     assert torch.equal(first[..., :2], whole.observations[:, :, 0])
     assert not first[..., 2:].any()
 
 
-def told(space: gymnasium.Space[Any], action: Any, *, ended: bool) -> list[float]:
+def encoded(space: gymnasium.Space[Any], action: Any, *, ended: bool) -> list[float]:
     actor_input = ActorInput(
         observations=torch.tensor([[[0.25, -7.0]]]),
         previous_actions=torch.as_tensor(action).view(1, 1, *np.shape(action)),
@@ -107,12 +107,12 @@ def told(space: gymnasium.Space[Any], action: Any, *, ended: bool) -> list[float
     ids=SPACES,
 )
 @pytest.mark.parametrize("ended", [False, True])
-def test_observation_action_reward_and_end_stand_in_this_order(space, action, numbers, ended):
-    assert told(space, action, ended=ended) == [0.25, -7, *numbers, -1.5, float(ended)]
+def test_observation_action_reward_and_end_are_in_this_order(space, action, numbers, ended):
+    assert encoded(space, action, ended=ended) == [0.25, -7, *numbers, -1.5, float(ended)]
 
 
 @all_spaces
-def test_the_last_action_and_reward_of_a_trial_are_told_to_nobody(space):
+def test_the_last_action_and_reward_of_a_trial_are_not_in_any_input(space):
     inputs, whole = TrialInputs(OBSERVATIONS, space), trials(space)
     before = inputs.encode_trials(whole)
     whole.rewards[..., -1] += 1
@@ -121,7 +121,7 @@ def test_the_last_action_and_reward_of_a_trial_are_told_to_nobody(space):
     assert torch.equal(inputs.encode_trials(whole), before)
 
 
-def test_encoding_writes_to_no_argument():
+def test_encoding_does_not_modify_arguments():
     space = SPACES["discrete"]
     whole, untouched = trials(space), trials(space)
     TrialInputs(OBSERVATIONS, space).encode_trials(whole)
@@ -132,7 +132,7 @@ def test_encoding_writes_to_no_argument():
 @pytest.mark.parametrize(
     "space", [spaces.Discrete(3), spaces.Box(0, 1, (2, 2), np.float32)], ids=str
 )
-def test_observations_that_are_no_flat_box_are_rejected(space):
+def test_other_observations_than_a_flat_box_are_rejected(space):
     with pytest.raises(TypeError, match="observation_space must be a flat Box, got "):
         TrialInputs(space, SPACES["discrete"])
 

@@ -1,4 +1,4 @@
-"""Trials: whose step is whose, ends that are not in step, what an agent is told, and when."""
+"""Trials: steps of each episode, ends at different times, and the inputs of the agent."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ HORIZON = 5
 
 
 class Steps:
-    """Task and environment (n, e) has episodes of 1 + (n + 2 e) % 5 steps; nothing is chance.
+    """Environment (n, e) has episodes of 1 + (n + 2 e) % 5 steps; nothing is random.
 
-    Observes [10 n + e, episodes begun, steps taken in this one]; pays 1 and the action.
-    Tensors that it hands out are used again at the next step.
+    Observes [10 n + e, episodes started, steps in this one]; the reward is 1 plus the action.
+    Returned tensors are reused in the next step.
     """
 
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
@@ -66,7 +66,7 @@ class Steps:
 
 
 class Recorder:
-    """Acts by a rule and keeps all it was told."""
+    """Acts by a rule and records its inputs."""
 
     def __init__(self, rule: Callable[[ActorInput, int], Tensor] | None = None) -> None:
         self.rule = rule or (
@@ -93,7 +93,7 @@ def collected(env: Steps, actor: Recorder | None = None, num_episodes: int = 2, 
 
 
 def counting(actor_input: ActorInput, step: int) -> Tensor:
-    """Actions that tell environment and step apart."""
+    """Actions that differ between environments and steps."""
     return (actor_input.observations[..., 0].long() + step) % 7
 
 
@@ -127,7 +127,7 @@ def test_an_episode_succeeds_at_any_of_its_steps():
     assert by_hand().episode_success.tolist() == [[[True, False]]]
 
 
-def test_expected_rewards_are_kept_up_to_the_end_where_the_family_tells_them():
+def test_expected_rewards_are_stored_if_the_family_provides_them():
     env = Steps()
     assert collected(env).expected_rewards is None
     env.tells_means = True
@@ -147,7 +147,7 @@ def test_without_success_in_the_family_there_is_none():
 # Collecting, with ends out of step.
 
 
-def test_episodes_follow_one_another_in_each_environment_whatever_the_others_do():
+def test_the_episodes_of_each_environment_are_independent_of_the_others():
     env = Steps()
     trials = collected(env, num_episodes=2)
     assert env.lengths.tolist() == [[1, 3, 5], [2, 4, 1]]
@@ -169,7 +169,7 @@ def test_episodes_follow_one_another_in_each_environment_whatever_the_others_do(
         assert trials.episode_returns[n, e].tolist() == [length, length]
 
 
-def test_each_trial_is_the_one_that_runs_alone():
+def test_each_trial_equals_the_trial_alone():
     together = collected(Steps(3, 4, has_success=True), Recorder(counting), num_episodes=3)
     for n, e in np.ndindex(3, 4):
         env = Steps(3, 4, has_success=True)
@@ -189,7 +189,7 @@ def test_each_trial_is_the_one_that_runs_alone():
         assert torch.equal(together.episode_success[n, e], alone.episode_success[0, 0])
 
 
-def test_a_family_gives_every_trial_what_it_gives_it_alone():
+def test_each_trial_on_a_family_equals_the_trial_alone():
     """Goals of a grid, found at different times; the walker goes over the cells in a fixed way."""
     family = GridNavigation("varibad")
     tasks = family.sample_tasks(5, seed=0)
@@ -208,7 +208,7 @@ def test_a_family_gives_every_trial_what_it_gives_it_alone():
             assert torch.equal(getattr(together, name)[n], getattr(alone, name)[0]), name
 
 
-def test_only_who_ended_and_has_episodes_left_is_reset():
+def test_only_ended_environments_with_episodes_left_are_reset():
     env = Steps(1, 2)  # one step; three steps
     trials = collected(env, num_episodes=2)
     assert [where.tolist() for where in env.resets] == [
@@ -219,7 +219,7 @@ def test_only_who_ended_and_has_episodes_left_is_reset():
     assert trials.mask.shape[-1] == 6
 
 
-def test_what_waiting_environments_give_does_not_count():
+def test_steps_of_waiting_environments_do_not_count():
     env = Steps(1, 2)
     actor = Recorder(lambda actor_input, _: torch.full_like(actor_input.previous_rewards, 4).long())
     trials = collected(env, actor, num_episodes=1)
@@ -242,10 +242,10 @@ def test_a_trial_ends_with_its_last_episode_and_no_step_later():
     assert trials.mask.shape == (1, 1, 4)
 
 
-# What the actor is told.
+# Inputs of the actor.
 
 
-def test_the_actor_sees_what_it_did_and_got_and_whether_that_was_an_end():
+def test_the_actor_gets_its_previous_action_reward_and_episode_end():
     actor = Recorder(counting)
     trials = collected(Steps(), actor)
     first, *later = actor.actor_inputs
@@ -272,7 +272,7 @@ def test_actions_are_stored_as_they_were_taken():
     assert torch.equal(trials.actions, torch.stack(actor.actions, dim=2))
 
 
-def test_no_deterministic_actions_are_asked_for_unless_episodes_are_told_apart():
+def test_by_default_no_deterministic_actions_are_requested():
     actor = Recorder()
     collected(Steps(), actor, num_episodes=3)
     assert not any(bool(actor_input.deterministic.any()) for actor_input in actor.actor_inputs)
@@ -314,7 +314,7 @@ def test_tensors_of_another_shape_are_rejected(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["rewards", "observations"])
-def test_numbers_that_are_not_finite_are_rejected_with_their_place(monkeypatch, name):
+def test_numbers_that_are_not_finite_are_rejected_with_their_indices(monkeypatch, name):
     step, observe = Steps.step, Steps.observe
     rewards, observations = torch.zeros(2, 3), torch.zeros(2, 3, 1)
     {"rewards": rewards, "observations": observations}[name][1, 1] = torch.nan
@@ -327,7 +327,7 @@ def test_numbers_that_are_not_finite_are_rejected_with_their_place(monkeypatch, 
         collected(Steps())
 
 
-def test_numbers_of_waiting_environments_may_be_anything(monkeypatch):
+def test_numbers_of_waiting_environments_are_not_checked(monkeypatch):
     step = Steps.step
 
     def broken(self: Steps, actions: Tensor) -> Step:

@@ -1,4 +1,4 @@
-"""Files that grow by whole records."""
+"""Files to which whole records are appended."""
 
 import pytest
 from short_runs import room_in_files
@@ -6,7 +6,7 @@ from short_runs import room_in_files
 from metarl.runs.appended import AppendedFile
 
 
-def test_records_follow_what_the_file_holds(tmp_path):
+def test_records_are_appended_to_the_content(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"one ")
     file = AppendedFile(path)
@@ -17,7 +17,7 @@ def test_records_follow_what_the_file_holds(tmp_path):
     file.close()
 
 
-def test_a_record_that_does_not_fit_leaves_nothing_and_the_error_names_the_file(tmp_path):
+def test_a_record_that_does_not_fit_is_undone_and_the_error_names_the_file(tmp_path):
     file = AppendedFile(tmp_path / "file")
     file.write(b"good")
     with room_in_files(8), pytest.raises(OSError, match="File too large") as caught:

@@ -37,7 +37,7 @@ def write(
 
 
 def events(run: RunDirectory, name: str) -> list[tuple[int, float]]:
-    """What TensorBoard draws: (x, y)."""
+    """The points that TensorBoard shows: (x, y)."""
     board = EventAccumulator(str(run.path))
     board.Reload()
     return [(event.step, event.value) for event in board.Scalars(name)]
@@ -68,7 +68,7 @@ def test_a_command_is_kept_without_the_folder_of_its_program(tmp_path, monkeypat
     assert run.config()["resumed"][0]["command"] == ["metarl", "train", "--resume"]
 
 
-def test_the_versions_are_those_of_what_decides_a_number():
+def test_versions_include_all_libraries_that_affect_results():
     versions = library_versions()
     assert versions["python"] == platform.python_version()
     assert versions["torch"] == metadata.version("torch")
@@ -76,7 +76,7 @@ def test_the_versions_are_those_of_what_decides_a_number():
 
 
 @pytest.mark.parametrize("kind", ["run", "empty folder", "file"])
-def test_what_exists_is_never_overwritten(tmp_path, kind):
+def test_existing_directories_are_never_overwritten(tmp_path, kind):
     path = tmp_path / "out"
     if kind == "run":
         RunDirectory.create(path, CONFIG)
@@ -98,7 +98,7 @@ def test_a_new_run_can_hold_the_checkpoint_of_the_untrained_agent(tmp_path):
     assert run.checkpoint_path(0).read_bytes() == b"new"
 
 
-def test_a_run_that_cannot_be_made_whole_is_not_made_at_all(tmp_path):
+def test_a_run_is_created_completely_or_not_at_all(tmp_path):
     def save(path: Path) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -108,7 +108,7 @@ def test_a_run_that_cannot_be_made_whole_is_not_made_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_of_a_new_run_is_swept_up_and_what_a_living_one_makes_is_not(
+def test_partial_runs_of_killed_processes_are_removed_and_of_live_ones_kept(
     tmp_path,
 ):
     for name in (".run.1.new", ".run.2.new"):
@@ -118,7 +118,7 @@ def test_what_a_killed_process_left_of_a_new_run_is_swept_up_and_what_a_living_o
     assert {path.name for path in tmp_path.iterdir()} == {"run", ".run.2.new"}
 
 
-def test_of_two_that_make_the_same_directory_the_second_is_rejected(tmp_path):
+def test_a_directory_that_another_process_created_first_is_rejected(tmp_path):
     def fill(folder: Path) -> None:
         (folder / "mine").touch()
         if not (tmp_path / "run").exists():
@@ -131,7 +131,7 @@ def test_of_two_that_make_the_same_directory_the_second_is_rejected(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_folders_above_a_new_run_are_made(tmp_path):
+def test_parent_folders_of_a_new_run_are_created(tmp_path):
     run = RunDirectory.create(tmp_path / "a" / "b", CONFIG)
     assert RunDirectory.open(tmp_path / "a" / "b").config() == run.config()
 
@@ -160,13 +160,13 @@ def test_a_damaged_config_is_named(run, content):
         ({"agent_config": [1]}, r"'agent_config' must be an object, got \[1\]"),
     ],
 )
-def test_a_config_that_does_not_say_what_was_trained_is_rejected(run, change, message):
+def test_a_config_without_the_agent_is_rejected(run, change, message):
     run.write_config({**CONFIG, **change})
     with pytest.raises(ValueError, match=rf"config\.json is damaged: {message}"):
         run.config()
 
 
-def test_a_config_that_is_no_object_is_rejected(run):
+def test_a_config_that_is_not_an_object_is_rejected(run):
     (run.path / "config.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(ValueError, match=r"config\.json is damaged: it must hold a JSON object"):
         run.config()
@@ -188,7 +188,7 @@ def hold(path: Path, held: Any, release: Any) -> None:
         release.wait(30)
 
 
-def test_a_run_is_held_by_one_process_and_free_again_when_that_is_killed(run):
+def test_a_run_is_locked_by_one_process_until_it_is_killed(run):
     context = multiprocessing.get_context("fork")
     held, release = context.Event(), context.Event()
     process = context.Process(target=hold, args=(run.path, held, release))
@@ -205,7 +205,7 @@ def test_a_run_is_held_by_one_process_and_free_again_when_that_is_killed(run):
         pass
 
 
-def test_what_a_killed_process_left_half_written_is_swept_up(run):
+def test_partial_files_of_a_killed_process_are_removed(run):
     for path in (run.path / ".config.json.7.tmp", run.checkpoints / ".iteration_000010.7.tmp"):
         path.touch()
     (run.path / "notes.tmp").touch()
@@ -223,7 +223,7 @@ def test_the_newest_checkpoint_is_the_one_with_the_most_iterations(run, iteratio
     assert run.newest_checkpoint() == run.checkpoint_path(max(iterations))
 
 
-def test_a_damaged_newest_checkpoint_is_rejected_and_the_newest_good_one_named(run):
+def test_a_damaged_newest_checkpoint_is_rejected_and_the_newest_intact_one_named(run):
     add_checkpoints(run, 10, 20, 30, 40)
     for iteration in (30, 40):
         path = run.checkpoint_path(iteration)
@@ -236,7 +236,7 @@ def test_a_damaged_newest_checkpoint_is_rejected_and_the_newest_good_one_named(r
         run.newest_checkpoint()
 
 
-def test_without_a_good_checkpoint_none_is_named(run):
+def test_without_an_intact_checkpoint_none_is_named(run):
     run.checkpoint_path(10).touch()
     with pytest.raises(
         ValueError, match=r"is damaged or not .*; there is no earlier intact checkpoint"
@@ -267,7 +267,7 @@ def test_a_checkpoint_in_the_place_of_another_is_rejected(run, counters):
         run.newest_checkpoint()
 
 
-def test_a_run_without_a_checkpoint_says_so(run):
+def test_a_run_without_a_checkpoint_is_reported(run):
     (run.checkpoints / "notes.txt").touch()
     (run.checkpoints / "iteration_x.safetensors").touch()
     with pytest.raises(ValueError, match=f"run {run.path} has no checkpoint yet"):
@@ -327,20 +327,20 @@ def test_a_half_written_last_line_is_left_out_and_overwritten(run):
     assert [line["iteration"] for line in read_metrics(run)] == [1, 2, 3]
 
 
-def test_tensorboard_draws_every_metric_against_environment_steps(run):
+def test_tensorboard_shows_every_metric_against_environment_steps(run):
     write(run, 1, 2, 4)
     assert events(run, "meta/kl_nats") == [(100, 0.125), (200, 0.25), (400, 0.5)]
     assert events(run, "time/env_steps") == [(100, 100), (200, 200), (400, 400)]
 
 
-def test_tensorboard_can_draw_against_another_metric(run):
+def test_tensorboard_can_use_another_metric_as_x_axis(run):
     log = MetricsLog(run, axis="time/iterations")
     log.write(5, {"meta/query_mse": 0.5, "time/iterations": 7})
     log.close()
     assert events(run, "meta/query_mse") == [(7, 0.5)]
 
 
-def test_tensorboard_forgets_what_a_resumed_run_drops(run):
+def test_tensorboard_omits_rows_that_a_resumed_run_deletes(run):
     write(run, 1, 2, 3, 4)
     (first,) = run.path.glob("events*")
     first.rename(run.path / "events.out.tfevents.0000000001.earlier")  # TensorBoard reads by name
@@ -348,7 +348,7 @@ def test_tensorboard_forgets_what_a_resumed_run_drops(run):
     assert events(run, "meta/kl_nats") == [(100, 0.125), (200, 0.25), (300, 8.0)]
 
 
-def test_a_full_disk_leaves_no_half_row(run):
+def test_a_full_disk_leaves_no_partial_row(run):
     log, file = MetricsLog(run, tracker="none"), run.path / "metrics.jsonl"
     log.write(1, row(1))
     with room_in_files(file.stat().st_size + 10), pytest.raises(OSError, match="File too large"):

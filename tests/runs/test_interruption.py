@@ -1,4 +1,4 @@
-"""Signals: the first is noted, the second interrupts, and all is as before afterwards."""
+"""Signals: the first is recorded, the second interrupts, and handlers are restored."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ both = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signa
 
 @pytest.fixture(autouse=True)
 def usual_handlers() -> Iterator[None]:
-    """As a program has them that was started at a terminal, whatever the test run has."""
+    """The handlers of a program at a terminal, whatever handlers the test run has."""
     usual: dict[int, Any] = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
@@ -27,7 +27,7 @@ def usual_handlers() -> Iterator[None]:
 
 
 @both
-def test_the_first_signal_is_noted_and_interrupts_nothing(number, code, capfd):
+def test_the_first_signal_is_recorded_and_interrupts_nothing(number, code, capfd):
     with Interruption() as interruption:
         assert interruption.signal is None
         os.kill(os.getpid(), number)

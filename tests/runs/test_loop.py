@@ -24,7 +24,7 @@ from metarl.scripts.faults.kills import fingerprint
 
 
 def stopped(line: str, out: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Exit code and last words of a command that ends before its time."""
+    """Exit code and message of a command that ends early."""
     with pytest.raises(SystemExit) as stop:
         metarl(line, out)
     code = stop.value.code
@@ -90,7 +90,7 @@ def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
 
 
 def broken_step(monkeypatch: pytest.MonkeyPatch, break_it: Callable[[Any], Any], at: int) -> None:
-    """PointRobot's steps go through `break_it` from the iteration `at` on."""
+    """Apply `break_it` to PointRobot's steps from iteration `at` on."""
     transition, starts, resets = PointRobot.transition, PointRobot.initial_states, []
 
     def initial_states(family: PointRobot, *arguments: Any) -> torch.Tensor:
@@ -143,7 +143,7 @@ def leaving(_: Any) -> Any:
         (leaving, "iteration 3 failed with SystemExit: 0 (test_loop.py, line"),
     ],
 )
-def test_an_environment_that_fails_ends_training_and_what_was_good_is_saved(
+def test_an_environment_that_fails_ends_training_and_the_last_good_state_is_saved(
     tmp_path, monkeypatch, capsys, break_it, words
 ):
     broken_step(monkeypatch, break_it, at=3)
@@ -185,7 +185,7 @@ def test_with_debugging_the_cause_is_shown(tmp_path, monkeypatch):
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_a_full_disk_ends_in_a_sentence_and_the_last_checkpoint_is_whole(
+def test_a_full_disk_ends_in_a_sentence_and_the_last_checkpoint_is_intact(
     tmp_path, monkeypatch, capsys, robot
 ):
     fsync, save = os.fsync, MAMLTRPO.save
@@ -224,7 +224,7 @@ def test_two_processes_in_one_run_are_rejected(half):
     assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before
 
 
-def test_a_damaged_checkpoint_is_rejected_and_training_goes_on_from_the_one_named(half, robot):
+def test_a_damaged_checkpoint_is_rejected_and_training_continues_from_the_named_one(half, robot):
     run = RunDirectory.open(half)
     damaged, good = run.checkpoint_path(4), run.checkpoint_path(2)
     damaged.write_bytes(damaged.read_bytes()[:-8])
@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint_is_rejected_and_training_goes_on_from_the_one_name
 
 def test_a_pipe_that_is_closed_does_not_end_training(tmp_path, monkeypatch):
     def closed(self: TrainingProgress, done: int, news: str) -> None:  # noqa: ARG001
-        raise SystemExit(1)  # what rich makes of it
+        raise SystemExit(1)  # as rich raises it
 
     monkeypatch.setattr(TrainingProgress, "update", closed)
     metarl(f"{ROBOT} --iterations 2", tmp_path / "run")
@@ -248,7 +248,7 @@ def test_a_pipe_that_is_closed_does_not_end_training(tmp_path, monkeypatch):
 @pytest.mark.parametrize("tracker", ["tensorboard", "none"])
 @pytest.mark.parametrize("start", [ROBOT, SINUSOID], ids=["maml-trpo", "fewshot"])
 def test_a_disk_that_fills_up_ends_in_one_sentence_that_names_the_file(tmp_path, start, tracker):
-    """In a process of its own, so that a thread's traceback would be seen."""
+    """In a separate process, so that a thread's traceback would be seen."""
     code = (
         "import os, resource, sys\n"
         "from metarl.runs.metrics import MetricsLog\n"

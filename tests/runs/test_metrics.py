@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is kept as its best."""
+"""Selection of the best checkpoint of a run."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def best_iteration(run: RunDirectory) -> int:
     return int(read_header(run.best_checkpoint)["counters"]["num_iterations"])
 
 
-def test_the_best_checkpoint_is_that_with_the_best_mean_since_the_one_before(run):
+def test_the_best_checkpoint_has_the_best_mean_since_the_previous_one(run):
     scored(run, {1: 0.0, 2: 9.0, 3: 5.0, 4: 5.0, 5: 0.0, 6: 9.5, 7: 1.0, 8: 1.0, 9: 2.0, 10: 1.0})
     assert best_iteration(run) == 4  # means 4.5, 5, 4.75, 1, 1.5
     assert not run.checkpoint_path(4).exists()
@@ -52,7 +52,7 @@ def test_without_hard_links_the_best_checkpoint_is_a_copy(run, monkeypatch):
 
 
 @pytest.mark.parametrize(("later", "best"), [(4.0, 2), (6.0, 6)])
-def test_a_resumed_run_knows_what_the_best_was(run, later, best):
+def test_a_resumed_run_continues_the_comparison(run, later, best):
     scored(run, {1: 5.0, 2: 5.0, 3: 0.0, 4: 1.0, 5: 100.0})
     scored(run, {5: later, 6: later}, resumed_at=4)
     assert best_iteration(run) == best

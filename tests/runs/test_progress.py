@@ -1,4 +1,4 @@
-"""What a training run tells of its progress, on a terminal and elsewhere."""
+"""The progress display of a training run, on a terminal and elsewhere."""
 
 import io
 import re
@@ -24,7 +24,7 @@ class Clock:
 
 
 def shown(*, terminal: bool, width: int = 80, total: int = 100, completed: int = 0, updates):
-    """What stands on a console of fixed width after updates (seconds since the start, done)."""
+    """The content of a console of fixed width after updates (seconds since the start, done)."""
     file, clock = io.StringIO(), Clock()
     console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
     with TrainingProgress(console, total=total, completed=completed, clock=clock) as progress:
@@ -59,7 +59,7 @@ def test_other_outputs_get_lines_with_iteration_text_and_times():
     assert text == f"iteration 5/100: {NEWS}  0:00:07 elapsed, 0:02:13 left\n"
 
 
-def test_elsewhere_the_first_the_last_and_every_twentieth_part_have_a_line():
+def test_elsewhere_the_first_the_last_and_every_5_percent_have_a_line():
     text = shown(terminal=False, total=50, updates=[(k, k) for k in range(1, 51)])
     numbers = [int(line.split("/")[0].split()[1]) for line in text.splitlines()]
     assert numbers == [1, *range(2, 51, 2)]
@@ -71,16 +71,16 @@ def test_a_short_run_has_a_line_for_each_iteration():
     assert [line[:13] for line in text.splitlines()] == [f"iteration {k}/3" for k in (1, 2, 3)]
 
 
-def test_a_resumed_run_is_timed_from_where_it_went_on():
+def test_a_resumed_run_is_timed_from_the_resume():
     text = shown(terminal=False, completed=80, updates=[(10, 85)])
     assert text.endswith("0:00:10 elapsed, 0:00:30 left\n")  # 5 took 10 seconds, 15 are left
 
 
-def test_elsewhere_nothing_is_drawn():
+def test_elsewhere_there_is_no_bar():
     assert shown(terminal=False, updates=[]) == ""
 
 
-def test_updates_that_come_seldom_are_all_shown():
+def test_rare_updates_are_all_shown():
     """Twentieth parts of 1030 fall between them."""
     text = shown(
         terminal=False, total=1030, updates=[(k, k) for k in (*range(100, 1030, 100), 1030)]

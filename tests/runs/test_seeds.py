@@ -1,4 +1,4 @@
-"""Directories of several seeds: what they hold, what their runs are called, who goes on."""
+"""Directories of several seeds: content, names of runs, and errors of single seeds."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def seeds(tmp_path):
     return tmp_path / "seeds"
 
 
-def test_a_directory_stands_for_its_runs_in_the_order_of_their_seeds(seeds):
+def test_a_directory_expands_to_its_runs_in_the_order_of_their_seeds(seeds):
     with pytest.raises(ValueError, match="has no seed that has started"):
         expanded(str(seeds))
     for seed in (10, 9):
         (seeds / f"seed_{seed}").mkdir()
         (seeds / f"seed_{seed}" / "config.json").touch()
-    (seeds / "seed_8").mkdir()  # not begun
+    (seeds / "seed_8").mkdir()  # not started
     assert expanded(str(seeds)) == [str(seeds / "seed_9"), str(seeds / "seed_10")]
     assert expanded(str(seeds / "seed_9")) == [str(seeds / "seed_9")]
 
 
-def test_names_are_paths_without_what_they_share(seeds, tmp_path):
+def test_names_are_paths_relative_to_the_common_folder(seeds, tmp_path):
     (tmp_path / "other" / "seed_1").mkdir(parents=True)
     (seeds / "seed_1").mkdir()
     both = [str(seeds / "seed_1"), str(tmp_path / "other" / "seed_1")]
@@ -44,7 +44,7 @@ def test_names_are_paths_without_what_they_share(seeds, tmp_path):
     assert run_names(["module:agent"]) == ["module:agent"]
 
 
-def test_each_seed_has_its_turn_and_those_that_stopped_are_named_at_the_end(seeds):
+def test_each_seed_is_trained_and_stopped_ones_are_named_at_the_end(seeds):
     turns = []
 
     def train_one(seed, path):
@@ -70,7 +70,7 @@ def test_a_signal_ends_all_of_them(seeds):
     assert turns == [2]
 
 
-def test_changes_are_kept_and_the_directory_is_held_meanwhile(seeds):
+def test_changes_are_stored_and_the_directory_is_locked(seeds):
     def train_one(seed, path):  # noqa: ARG001 - looks at the directory only
         content = json.loads((seeds / "seeds.json").read_text(encoding="utf-8"))
         assert content == {"seed": 2, "iterations": 7}
@@ -80,7 +80,7 @@ def test_changes_are_kept_and_the_directory_is_held_meanwhile(seeds):
     train_seeds(seeds, [2], train_one, changes={"iterations": 7})
 
 
-def test_what_is_no_directory_of_seeds_is_rejected(seeds, tmp_path):
+def test_other_directories_than_several_seeds_are_rejected(seeds, tmp_path):
     assert existing_seeds(seeds) == seeds / "seeds.json"
     assert not holds_seeds(tmp_path)
     with pytest.raises(ValueError, match=r"have several seeds, but there is no .*; omit --seeds"):
@@ -89,7 +89,7 @@ def test_what_is_no_directory_of_seeds_is_rejected(seeds, tmp_path):
         create_seeds(seeds, {})
 
 
-def test_a_damaged_seed_does_not_keep_the_others_waiting(seeds):
+def test_a_damaged_seed_does_not_stop_the_others(seeds):
     turns = []
 
     def train_one(seed, path):  # noqa: ARG001 - nothing is written
@@ -102,7 +102,7 @@ def test_a_damaged_seed_does_not_keep_the_others_waiting(seeds):
     assert turns == [2, 3, 4]
 
 
-def test_what_all_seeds_reject_alike_is_said_once(seeds):
+def test_an_error_of_all_seeds_is_shown_once(seeds):
     def train_one(seed, path):  # noqa: ARG001 - nothing is written
         raise ValueError("shots must be 1 or more, got 0")
 

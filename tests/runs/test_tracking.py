@@ -17,7 +17,7 @@ CONFIG = {"agent": "maml-trpo", "seed": 3}
 
 
 class FakeRun:
-    """Remembers what a tracker's run was told."""
+    """Records the calls of a tracker's run."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings, self.logged, self.finished = settings, [], False
@@ -32,7 +32,7 @@ class FakeRun:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
-    """The runs that stand-ins for both packages begin."""
+    """The runs that fakes of both packages start."""
     begun: list[FakeRun] = []
 
     def init(**settings: Any) -> FakeRun:
@@ -49,16 +49,20 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_a_service_gets_every_number_at_its_step_and_is_finished(runs, tmp_path, name):
+def test_a_tracker_gets_every_number_at_its_step_and_is_finished(runs, tmp_path, name):
     tracker = open_tracker(name, tmp_path / "cheetah", config=CONFIG, first_step=5)
     tracker.log({"meta/kl_nats": 0.5}, 100)
     tracker.log({"meta/kl_nats": 0.25}, 200)
     tracker.close()
     assert runs[0].logged == [(100, {"meta/kl_nats": 0.5}), (200, {"meta/kl_nats": 0.25})]
     assert runs[0].finished
-    told = runs[0].settings
-    assert (told["project"], told["name"], told["config"]) == ("metarl", "cheetah", CONFIG)
-    assert told["resume"] == "allow"
+    settings = runs[0].settings
+    assert (settings["project"], settings["name"], settings["config"]) == (
+        "metarl",
+        "cheetah",
+        CONFIG,
+    )
+    assert settings["resume"] == "allow"
 
 
 def test_the_same_directory_is_the_same_run_of_weights_and_biases(runs, tmp_path):
@@ -78,7 +82,7 @@ def test_the_project_can_be_named_in_the_environment(runs, tmp_path, monkeypatch
     assert runs[0].settings["project"] == "mine"
 
 
-def test_tensorboard_draws_numbers_and_forgets_lost_work(tmp_path):
+def test_tensorboard_shows_numbers_and_omits_deleted_rows(tmp_path):
     tracker = open_tracker("tensorboard", tmp_path, config=CONFIG)
     for step in (100, 200, 300):
         tracker.log({"meta/kl_nats": 1.0}, step)
@@ -94,7 +98,7 @@ def test_tensorboard_draws_numbers_and_forgets_lost_work(tmp_path):
     assert sampled == [(100, 1.0), (200, 2.0)]
 
 
-def test_nowhere_leaves_nothing(tmp_path):
+def test_no_tracker_writes_nothing(tmp_path):
     tracker = open_tracker("none", tmp_path, config=CONFIG)
     tracker.log({"meta/kl_nats": 1.0}, 1)
     tracker.close()
@@ -111,7 +115,7 @@ def test_a_missing_package_is_named_with_the_remedy(tmp_path, monkeypatch, name)
         require_tracker(name)
 
 
-def test_trackers_without_a_package_of_their_own_need_none():
+def test_trackers_without_a_separate_package_need_none():
     require_tracker("tensorboard")
     require_tracker("none")
 

@@ -1,4 +1,4 @@
-"""`metarl check`: what it prints, how it ends, and a family of a user from end to end."""
+"""`metarl check`: output, exit codes, and a family of a user from end to end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from metarl.storage.checkpoints import read_header
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The catalog holds three toys; what a test registers is gone after it."""
+    """A catalog of three toy families, restored after the test."""
     monkeypatch.setattr(FAMILIES, "_entries", {})
     before = set(gymnasium.registry)
     for toy in (Walk, Plain, WalksAway):
@@ -48,7 +48,7 @@ def checked(capsys: pytest.CaptureFixture[str], line: str) -> tuple[list[str], i
     return capsys.readouterr().out.splitlines(), code
 
 
-def test_each_promise_of_a_sound_family_is_a_line_that_says_what_was_tried(capsys):
+def test_each_promise_of_a_sound_family_is_a_line_with_the_tested_cases(capsys):
     lines, code = checked(capsys, "Walk:plain")
     assert code == 0
     assert lines[0] == "Walk:plain"
@@ -58,7 +58,7 @@ def test_each_promise_of_a_sound_family_is_a_line_that_says_what_was_tried(capsy
     assert lines[-1] == "1 family is sound"
 
 
-def test_what_a_family_does_not_promise_is_marked(capsys):
+def test_promises_that_do_not_apply_are_marked(capsys):
     lines, code = checked(capsys, "Plain:plain")
     assert code == 0
     assert "  –    the oracle beats random actions: the family has no oracle" in lines
@@ -84,7 +84,7 @@ def test_sizes_and_the_seed_reach_the_check(capsys):
     assert "  ok   spaces agree across tasks: 7 random steps of 2 tasks × 5" in lines
 
 
-def test_all_checks_every_family_and_says_which_it_leaves_out(capsys):
+def test_all_checks_every_family_and_names_skipped_ones(capsys):
     del FAMILIES._entries["WalksAway"]
     FAMILIES.register(Entry("Gone", "no_such_module_of_ours:Gone", "not there", ("a",)))
     lines, code = checked(capsys, "--all")
@@ -102,7 +102,7 @@ def test_a_check_of_nothing_is_not_a_success(capsys):
     assert capsys.readouterr().out.startswith("Gone:a is skipped: ")
 
 
-def test_a_family_that_cannot_be_made_is_a_failure_and_the_others_are_checked(capsys):
+def test_a_family_that_cannot_be_created_is_a_failure_and_the_others_are_checked(capsys):
     FAMILIES._entries.clear()
     register_family("Plain", Plain, description="a toy", variants=("plain",))
     register_family("Zero", lambda _: 1 // 0, description="a toy", variants=("a",))
@@ -141,7 +141,7 @@ def test_an_installed_package_that_cannot_be_loaded_is_a_failure(capsys, monkeyp
     assert lines[0].startswith("FAIL package 'broken-toys' could not be loaded (SystemExit: 0)")
 
 
-def test_each_promise_is_announced_before_it_is_tried_and_shown_when_it_is_known():
+def test_each_promise_is_shown_before_its_test_and_its_result_at_once():
     announced: list[str] = []
     for number, check in enumerate(iterate_checks(Plain("plain"), starting=announced.append)):
         assert announced == list(PROMISES)[: number + 1]
@@ -158,7 +158,7 @@ def test_an_error_of_many_lines_is_shown_by_its_first():
     assert check.detail == "RuntimeError: too large"
 
 
-def test_a_family_that_lacks_what_it_must_say_is_checked_all_the_same(capsys):
+def test_a_family_without_required_attributes_is_checked(capsys):
     del FAMILIES._entries["Walk"]
     register_family("Walk", lambda _: Nameless(), description="a toy", variants=("plain",))
     lines, code = checked(capsys, "Walk:plain")
@@ -195,7 +195,7 @@ def test_a_mistake_is_one_sentence(line, message):
     assert "\n" not in str(caught.value)
 
 
-# A module of a user, as a person writes it.
+# A module of a user.
 
 MY_MODULE = '''
 import numpy as np
@@ -207,7 +207,7 @@ from metarl.tasks.family import uniform_tasks
 
 
 class Lever(TensorFamily):
-    """A lever pays for being where the task wants it."""
+    """A lever is rewarded for being near the task's position."""
 
     name = "Lever"
     variants = ("short", "long")
@@ -238,7 +238,7 @@ register_family("Lever", Lever, description="a lever", variants=Lever.variants)
 
 @pytest.fixture
 def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module in the working directory, imported by no one yet."""
+    """A module in the working directory that is not imported yet."""
     (tmp_path / "my_levers.py").write_text(MY_MODULE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -277,7 +277,7 @@ def test_a_family_of_a_user_is_trained_on_resumed_and_evaluated(my_module, tmp_p
     assert "Lever:short, maml-trpo: 2 test tasks, mean of 2 episodes" in capsys.readouterr().out
 
 
-def test_without_its_module_a_run_says_that_the_family_is_unknown(my_module, tmp_path):
+def test_without_its_module_the_family_of_a_run_is_unknown(my_module, tmp_path):
     metarl(f"{TRAIN} --import {my_module}")
     del FAMILIES._entries["Lever"]  # as in another process
     with pytest.raises(ValueError, match=r"environment must be one of .*, got 'Lever'"):
@@ -285,7 +285,7 @@ def test_without_its_module_a_run_says_that_the_family_is_unknown(my_module, tmp
     assert (tmp_path / "run").exists()
 
 
-def test_gymnasium_makes_a_family_of_a_user(my_module):
+def test_gymnasium_creates_a_family_of_a_user(my_module):
     import_named_modules(["--import", my_module])
     assert make_family("Lever:long+task").observation_space.shape == (2,)
     env = gymnasium.make("metarl/Lever-v0", variant="short")

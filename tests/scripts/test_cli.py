@@ -103,7 +103,7 @@ def subprocess_of(*command: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_module_named_on_the_command_line_must_be_there():
+def test_a_module_named_on_the_command_line_must_exist():
     ended = subprocess_of(Path(sys.executable).with_name("metarl"), "list", "--import", "no_such")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (

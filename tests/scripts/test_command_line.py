@@ -35,16 +35,16 @@ class Settings:
     """Settings of a run."""
 
     out: Path
-    """Where it goes."""
+    """Output folder."""
     net: tyro.conf.OmitArgPrefixes[Net] = field(default_factory=Net)
     num_tasks: int = 3
     """Tasks."""
     limit: int | None = None
     """A bound."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where it is computed."""
+    """Device."""
     resume: bool = False
-    """Go on."""
+    """Continue."""
 
     def __post_init__(self) -> None:
         require_at_least("num_tasks", self.num_tasks, 1)
@@ -68,7 +68,7 @@ def test_options_become_fields_with_underscores_or_dashes():
     assert parsed(line) == Settings(Path("a/b"), Net((8, 16), 0.25), 7, 2, "cuda", True)
 
 
-def test_what_is_left_out_keeps_its_default():
+def test_omitted_options_keep_their_defaults():
     assert parsed("--out a") == Settings(Path("a"))
     assert parsed("--out a --no-resume --limit None") == Settings(Path("a"))
 
@@ -174,7 +174,7 @@ TOO_LARGE = [
 
 
 @pytest.mark.parametrize(("given", "message"), TOO_LARGE, ids=[m[:40] for _, m in TOO_LARGE])
-def test_a_number_that_no_computer_word_holds_is_rejected(given, message):
+def test_a_number_of_more_than_64_bits_is_rejected(given, message):
     assert sentence_of(f"--out a {given}").startswith(message)
 
 
@@ -183,12 +183,12 @@ def test_the_largest_number_of_64_bits_is_read():
     assert parsed("--out a --rate 1e300").net.rate == 1e300
 
 
-def test_an_option_that_must_be_given_is_named():
+def test_a_missing_required_option_is_named():
     expected = "--out must be given; metarl go --help lists the options"
     assert sentence_of("--num-tasks 2") == sentence_of("") == expected
 
 
-def test_a_value_out_of_range_is_rejected_in_the_words_of_the_configuration():
+def test_a_value_out_of_range_is_rejected_with_the_message_of_the_configuration():
     assert sentence_of("--out a --num-tasks 0") == "num_tasks must be 1 or more, got 0"
 
 
@@ -219,13 +219,13 @@ def test_every_mistake_is_one_line_without_a_frame(monkeypatch, line, encoding, 
     assert terminal.buffer.getvalue() == b""  # the caller prints it
 
 
-# A name that comes first.
+# Subcommands.
 
 AGENTS = {"maml": "gradient steps", "my_rl2": "a [bold]memory[/] :fire:"}
 
 
 @pytest.mark.parametrize("word", ["my_rl2", "my-rl2"])
-def test_the_first_word_is_chosen_among_the_names(word):
+def test_the_first_word_selects_a_subcommand(word):
     assert choose("agent", [word, "--seed", "1"], AGENTS, program="metarl go") == "my_rl2"
 
 
@@ -250,7 +250,7 @@ def test_an_unknown_name_is_rejected_with_the_nearest_one():
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Writes a module into the working directory; it is forgotten after the test."""
+    """Writes a module into the working directory; it is unloaded after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
@@ -283,7 +283,7 @@ def test_several_modules_are_imported_in_order_and_packages_too(write):
     assert sys.modules["mine_b"].ORDER == ["mine_b", "part"]
 
 
-def test_without_a_module_nothing_is_imported_nor_looked_for_elsewhere():
+def test_without_a_module_nothing_is_imported():
     path = list(sys.path)
     assert import_named_modules(["go", "--imports", "x"]) == ["go", "--imports", "x"]
     assert sys.path == path
@@ -350,7 +350,7 @@ def raising(error: BaseException) -> Any:
     return main
 
 
-def test_a_script_does_not_see_the_modules_that_are_imported_for_it(monkeypatch, write):
+def test_a_script_does_not_get_the_import_options(monkeypatch, write):
     write("mine_c", "SEEN = True")
     seen: list[str] = []
     monkeypatch.setattr(sys, "argv", ["go", "--import", "mine_c", "--fast"])
@@ -401,7 +401,7 @@ def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
-def test_what_goes_wrong_is_one_line_and_an_exit_code(monkeypatch, capsys, error, code, sentence):
+def test_an_error_is_one_line_and_an_exit_code(monkeypatch, capsys, error, code, sentence):
     assert ends_with(raising(error), monkeypatch) == code
     captured = capsys.readouterr()
     line = rf"metarl: {re.escape(sentence)}( \(test_command_line\.py, line \d+\))?\n"
@@ -422,7 +422,7 @@ def test_a_reader_that_closes_the_pipe_is_no_error(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_that_lacks_a_sign_shows_another_instead(monkeypatch):
+def test_characters_that_a_terminal_cannot_encode_are_replaced(monkeypatch):
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr(sys, "stdout", terminal)
     assert ends_with(lambda _: print("reward −distance"), monkeypatch) == 0
@@ -430,7 +430,7 @@ def test_a_terminal_that_lacks_a_sign_shows_another_instead(monkeypatch):
     assert terminal.buffer.getvalue() == b"reward ?distance\n"
 
 
-def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+def test_internal_errors_keep_their_traceback(monkeypatch):
     ours: dict[str, Any] = {"__name__": "metarl.ours"}
     exec("def broken(_): raise AssertionError('ours')", ours)
     monkeypatch.setattr(sys, "argv", ["go"])
@@ -445,7 +445,7 @@ def test_with_metarl_debug_the_traceback_is_shown(monkeypatch):
         run(raising(ValueError("seed must be 0 or more, got -1")))
 
 
-def test_failing_prints_one_line_and_exits(capsys):
+def test_fail_prints_one_line_and_exits(capsys):
     with pytest.raises(SystemExit, match=r"^3$"):
         fail("no", code=3)
     assert capsys.readouterr().err == "metarl: no\n"

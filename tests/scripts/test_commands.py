@@ -1,4 +1,4 @@
-"""Commands as a person runs them: train, resume, few-shot learning."""
+"""Commands as a user runs them: train, resume, few-shot learning."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 @pytest.fixture
 def copy(run: RunDirectory, tmp_path: Path) -> RunDirectory:
-    """A copy of that run, as a crash in its seventh iteration would have left it."""
+    """A copy of that run as it was after a crash in its seventh iteration."""
     shutil.copytree(run.path, tmp_path / "copy")
     stopped = RunDirectory.open(tmp_path / "copy")
     stopped.checkpoint_path(7).unlink()
@@ -47,7 +47,7 @@ def copy(run: RunDirectory, tmp_path: Path) -> RunDirectory:
 
 
 def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Without what a clock measured."""
+    """Metrics without times."""
     return [
         {k: v for k, v in row.items() if not k.startswith("time/") or k == "time/env_steps"}
         for row in rows
@@ -57,7 +57,7 @@ def untimed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
 # Training.
 
 
-def test_training_writes_what_decides_the_run(run):
+def test_training_writes_the_resolved_configuration(run):
     config = run.config()
     named = {key: config[key] for key in ("agent", "environment", "seed", "device")}
     expected = {"agent": "maml-trpo", "environment": "Navigation2D:maml17"}
@@ -89,7 +89,7 @@ def test_training_logs_the_same_for_tensorboard_against_environment_steps(run):
     assert [value for _, value in sampled] == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_newest_checkpoints_are_kept_and_the_last_is_of_the_end(run):
+def test_the_newest_checkpoints_are_kept_including_the_last_iteration(run):
     assert {path.name for path in run.checkpoints.iterdir()} == {
         run.checkpoint_path(iteration).name for iteration in (4, 6, 7)
     }
@@ -98,7 +98,7 @@ def test_the_newest_checkpoints_are_kept_and_the_last_is_of_the_end(run):
     assert header["counters"]["num_env_steps"] == read_metrics(run)[-1]["time/env_steps"]
 
 
-def test_training_says_what_it_does_and_what_comes_next(capsys, tmp_path):
+def test_training_prints_its_settings_and_the_next_command(capsys, tmp_path):
     metarl(f"{NAVIGATION} --iterations 2 --out OUT", tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Navigation2D:maml17: goal U(−0.5, 0.5)²; 100 steps; ")
@@ -125,14 +125,14 @@ def test_a_directory_that_exists_is_rejected(run):
 # Resuming.
 
 
-def test_a_resumed_run_ends_as_if_it_had_never_stopped(run, copy):
+def test_a_resumed_run_ends_bitwise_identically(run, copy):
     metarl("train maml-trpo --resume --iterations 7 --device cpu --out OUT", copy.path)
     final = [one.checkpoint_path(7).read_bytes() for one in (copy, run)]
     assert final[0] == final[1]
     assert untimed(read_metrics(copy)) == untimed(read_metrics(run))
 
 
-def test_a_resumed_run_may_repeat_its_own_settings_and_go_further(run, copy):
+def test_a_resumed_run_may_repeat_its_settings_and_train_longer(run, copy):
     metarl(f"{NAVIGATION} --resume --iterations 8 --out OUT", copy.path)
     rows = untimed(read_metrics(copy))
     assert rows[:7] == untimed(read_metrics(run))
@@ -159,7 +159,7 @@ def test_resuming_with_other_settings_is_rejected_and_changes_nothing(copy, opti
     assert after == before
 
 
-def test_resuming_what_is_no_run_is_rejected(tmp_path):
+def test_resuming_other_directories_than_runs_is_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"run must be a directory with a config\.json"):
         metarl("train maml-trpo --resume --out OUT", tmp_path / "nowhere")
 

@@ -74,7 +74,7 @@ def test_every_agent_and_environment_is_named_once(capsys):
     assert len(names) > 80
 
 
-def test_agents_and_environments_are_listed_apart_if_asked(capsys):
+def test_agents_and_environments_can_be_listed_separately(capsys):
     agents, environments = listed(capsys, "agents"), listed(capsys, "envs")
     references = listed(capsys, "references")
     assert agents[0] == "agents"
@@ -86,7 +86,7 @@ def test_agents_and_environments_are_listed_apart_if_asked(capsys):
 
 
 @pytest.mark.usefixtures("only")
-def test_a_family_is_listed_with_each_variant_and_what_is_missing_is_said(capsys):
+def test_a_family_is_listed_with_each_variant_or_its_missing_package(capsys):
     lines = listed(capsys, "envs")
     assert lines[1] == "  Gone: not there"
     reason = "Gone needs a module that is not installed: "
@@ -165,7 +165,7 @@ def sections(page: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def test_the_page_in_the_repository_is_the_registry_s():
+def test_the_page_in_the_repository_is_current():
     kept, now = PAGE.read_text(encoding="utf-8"), environments_page()
     assert kept.partition("\n## ")[0] == now.partition("\n## ")[0]
     assert list(sections(kept)) == list(sections(now)) == [entry.name for entry in FAMILIES]

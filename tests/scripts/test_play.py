@@ -62,8 +62,8 @@ def test_a_task_of_a_split_is_one_that_an_evaluation_measures_on(
     family, protocol = make_family("PointRobot:pearl"), preset("maml")
     many = type(protocol)(**{**vars(protocol), "split": "train", "num_tasks": 46})
     first, second = evaluation_tasks(family, many)[index]
-    told = f"task ({first:.3g}, {second:.3g})".replace("-", "−")
-    assert told in capsys.readouterr().out
+    text = f"task ({first:.3g}, {second:.3g})".replace("-", "−")
+    assert text in capsys.readouterr().out
 
 
 def test_a_family_that_cannot_render_is_an_error(reported: Reported, tmp_path):
@@ -72,7 +72,9 @@ def test_a_family_that_cannot_render_is_an_error(reported: Reported, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_environment_that_cannot_be_drawn_says_so(reported: Reported, tmp_path, monkeypatch):
+def test_an_environment_that_cannot_be_rendered_is_an_error(
+    reported: Reported, tmp_path, monkeypatch
+):
     def render(*_: object) -> None:
         raise NotImplementedError("PointRobot:pearl cannot render images: pygame is notalled")
 
@@ -82,7 +84,7 @@ def test_an_environment_that_cannot_be_drawn_says_so(reported: Reported, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_an_old_clip_survives_a_new_one_that_fails(reported: Reported, tmp_path, monkeypatch):
+def test_an_old_video_is_kept_if_a_new_one_fails(reported: Reported, tmp_path, monkeypatch):
     out = tmp_path / "clip.gif"
     out.write_bytes(b"old")
 

@@ -1,4 +1,4 @@
-"""Every promise of a task family, broken on purpose: the check finds it and shows it."""
+"""Every promise of a task family, broken on purpose: the check reports it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def failures(family: TaskFamily, **sizes: int) -> dict[str, str]:
     return {c.name: c.detail for c in check_family(family, **sizes) if c.outcome == "failed"}
 
 
-# Families with one fault each, of which one promise tells.
+# Families with one fault each, which exactly one promise detects.
 
 
 BROKEN = {
@@ -46,13 +46,13 @@ BROKEN = {
         families.FarActions: r"action component 0 is in \[9, 11\]",
     },
     "a seed determines the tasks": {
-        families.DeafToTheSeed: "seeds 0 and 1 of split train gave the same",
+        families.IgnoresTheSeed: "seeds 0 and 1 of split train gave the same",
     },
     "global generators are not used": {
         families.SeedsTheGlobalGenerator: "generator of NumPy was used",
     },
     "splits share no task": {
-        families.DeafToTheSplit: r"splits train and test share task \[-?0\.\d+\]",
+        families.IgnoresTheSplit: r"splits train and test share task \[-?0\.\d+\]",
     },
     "invalid tasks are rejected": {
         families.TakesAnyTask: r"task \[2\.0\] did not raise a ValueError",
@@ -65,22 +65,22 @@ BROKEN = {
     },
     "resets do not leak": {
         families.Forgetful: "a run with a reset of no environment at time 3",
-        families.Stubborn: "a run in which all environments reset",
+        families.IncompleteReset: "a run in which all environments reset",
     },
     "a single environment agrees": {
-        families.LonelyIsFaster: "in the last environment of 4 tasks × 3",
+        families.FasterAlone: "in the last environment of 4 tasks × 3",
         families.Squeezed: r"shapes of rewards at time 1 .*\(\) and \(1, 1\)",
     },
     "different tasks differ": {
         families.ContextNeverArrives: "no two of 12 tasks differed in observation",
     },
     "pickling keeps the tasks": {
-        families.LosesItsStride: "differ in the unpickled family's run: ",
+        families.LosesItsStepSize: "differ in the unpickled family's run: ",
         families.LosesItsTasks: "the unpickled family samples different tasks",
         families.Unpicklable: "(?i)(pickl|local object)",
     },
     "other tasks can be set": {
-        families.DeafToTasks: "differ in a used batch in which the tasks were set",
+        families.IgnoresNewTasks: "differ in a used batch in which the tasks were set",
     },
     "episodes end at the horizon": {
         families.Late: "is 7 steps old and was not truncated at horizon 7",
@@ -150,7 +150,7 @@ def test_an_attribute_that_does_not_fit_is_named(changes, promise, counterexampl
     assert re.search(counterexample, failures(family)[promise])
 
 
-def test_an_episode_that_is_cut_early_is_found():
+def test_an_episode_that_is_truncated_early_is_found():
     family = sound.Walk()
     batch = family.make_batch(family.sample_tasks(2, seed=0), num_envs=2)
     batch.horizon = 6  # the family's is 7
@@ -174,9 +174,12 @@ def test_every_promise_has_a_family_that_breaks_it():
 FAULTS = [
     (families.Pearl, {"global generators are not used", "a seed determines the tasks"}),
     (families.Pearl, {"splits share no task"}),
-    (families.WorkersDraw, {"global generators are not used", "runs are deterministic"}),
+    (families.BatchSamplesTasks, {"global generators are not used", "runs are deterministic"}),
     (families.ResetsAll, {"resets do not leak", "episodes end at the horizon"}),
-    (families.StepsDrawGlobally, {"global generators are not used", "runs are deterministic"}),
+    (
+        families.StepsUseTheGlobalGenerator,
+        {"global generators are not used", "runs are deterministic"},
+    ),
     (families.Counts, {"runs are deterministic", "environments are independent"}),
 ]
 
@@ -188,12 +191,12 @@ def test_faults_of_published_code_are_found(family, promises):
     assert promises <= set(failures(family()))
 
 
-def test_a_reset_of_all_where_some_were_meant_is_shown():
+def test_a_partial_reset_that_resets_all_is_found():
     shown = failures(families.ResetsAll())["resets do not leak"]
     assert shown == "a reset at time 3 changed other environments"
 
 
-# What a sound family is told.
+# Results for a sound family.
 
 
 def test_a_sound_family_keeps_every_promise_in_a_fixed_order():
@@ -209,7 +212,7 @@ def test_a_sound_family_keeps_every_promise_in_a_fixed_order():
     assert tried["the oracle beats random actions"].startswith("mean return -")
 
 
-def test_a_family_without_chance_is_compared_with_a_larger_batch():
+def test_a_deterministic_family_is_compared_with_a_larger_batch():
     family = sound.Walk()
     family.start_width = 0.0
     checks = {c.name: c for c in check_family(family)}
@@ -219,7 +222,7 @@ def test_a_family_without_chance_is_compared_with_a_larger_batch():
     )
 
 
-def test_what_a_family_does_not_promise_is_skipped_with_the_reason():
+def test_promises_that_do_not_apply_are_skipped_with_the_reason():
     skipped = {c.name: c.detail for c in check_family(sound.Plain()) if c.outcome == "skipped"}
     assert skipped == {
         "splits share no task": "the source trains and tests on the same tasks",
@@ -232,15 +235,15 @@ def test_what_a_family_does_not_promise_is_skipped_with_the_reason():
     assert failures(sound.Plain()) == {}
 
 
-def test_an_image_that_this_machine_cannot_draw_is_skipped():
-    check = check_family(sound.CannotDraw())[-1]
+def test_an_image_that_this_machine_cannot_render_is_skipped():
+    check = check_family(sound.CannotRender())[-1]
     assert check == Check("images can be rendered", "skipped", "no screen here")
 
 
 @pytest.mark.parametrize(
     ("family", "kind"), [(sound.OracleGate, "oracle"), (sound.SwingGate, "sinusoidal")]
 )
-def test_tasks_that_differ_only_far_away_are_told_apart_all_the_same(family, kind):
+def test_tasks_that_differ_only_far_from_the_start_are_distinguished(family, kind):
     checks = {c.name: c for c in check_family(family(), seed=1)}
     assert checks["different tasks differ"].outcome == "passed"
     assert checks["different tasks differ"].detail.endswith(
@@ -274,14 +277,14 @@ def test_an_environment_that_ends_its_process_ends_the_check_not_the_program():
     )
 
 
-def test_a_family_of_one_task_is_no_family():
+def test_a_family_of_one_task_is_not_sound():
     assert (
         failures(families.OneTask())["different tasks differ"]
         == "12 sampled tasks were all the same"
     )
 
 
-def test_the_check_leaves_the_caller_s_chance_as_it_was():
+def test_the_check_does_not_change_global_generators():
     np.random.seed(5)  # noqa: NPY002
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     check_family(sound.Walk())
@@ -292,14 +295,14 @@ def test_the_check_leaves_the_caller_s_chance_as_it_was():
 # Errors of the family's own, and of the caller's.
 
 
-def test_a_family_that_draws_no_tasks_is_told_so_and_nothing_else():
+def test_a_family_that_cannot_sample_tasks_has_no_other_results():
     detail = "ValueError: split must be one of easy, hard, got 'train'"
     assert check_family(families.NoTrainSplit()) == [
         Check("tasks can be sampled", "failed", detail)
     ]
 
 
-def test_an_error_of_the_family_s_own_is_a_broken_promise_and_the_others_are_tried():
+def test_an_error_of_the_family_is_a_broken_promise_and_the_others_are_tested():
     checks = {c.name: c for c in check_family(families.Raises())}
     assert len(checks) == len(PROMISES)
     broken = checks["the oracle beats random actions"]
@@ -327,7 +330,7 @@ def test_other_sizes_and_seeds_find_the_same(num_tasks, num_envs, seed):
     assert list(failures(families.Crowded(), **sizes)) == ["environments are independent"]
 
 
-def test_requiring_soundness_passes_a_sound_family_and_names_what_is_broken():
+def test_require_sound_accepts_a_sound_family_and_names_broken_promises():
     require_sound(sound.Walk())
     require_sound(sound.Plain())
     both = families.WalksAway()

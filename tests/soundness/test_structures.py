@@ -39,7 +39,7 @@ BUILT_IN = [
 
 
 @pytest.mark.parametrize("family_id", BUILT_IN)
-def test_what_built_in_families_declare_is_true(family_id):
+def test_declarations_of_built_in_families_are_true(family_id):
     for seed in range(5):
         assert "random steps of 4 tasks" in tried(make_family(family_id), seed)
 
@@ -48,22 +48,22 @@ def test_what_built_in_families_declare_is_true(family_id):
     "family",
     [families.OwnBandit(), families.MirroredBandit(), families.OtherBandit(), families.SmallGrid()],
 )
-def test_what_families_of_a_user_declare_is_true(family):
+def test_declarations_of_families_of_a_user_are_true(family):
     for seed in range(5):
         tried(family, seed)
 
 
 FALSE = {
     families.NotABandit: r"action_space must be Discrete\(3\), is Box",
-    families.TiredBandit: "late in an episode and .* otherwise",
-    families.GrudgingBandit: "(late in an episode|after many rewards) and .* otherwise",
+    families.DecayingBandit: "late in an episode and .* otherwise",
+    families.SatiatedBandit: "(late in an episode|after many rewards) and .* otherwise",
     families.SwappedBandit: "the reward of arm . in task . is .*, but .* in the structure",
-    families.SeenBandit: "observations of a bandit must be constant",
+    families.ObservedBandit: "observations of a bandit must be constant",
     families.LargeRewards: "rewards of a Bernoulli bandit must be 0 or 1",
     families.NotMirrored: "the sum of both arms of task . is .*, but 1 in the structure",
     families.NotInformative: r"action_space must be Discrete\(3\)",
     families.NotTabular: r"task_space must have shape \(4,\), has \(2,\)",
-    families.UnpaidGrid: "rewards must be above 0 on the goal's cell and only there",
+    families.UnrewardedGrid: "rewards must be above 0 on the goal's cell and only there",
     families.OtherGoals: "rewards must be above 0 on the goal's cell and only there",
     families.TurnedGrid: "a move leads to another cell",
     families.MovedStart: r"episodes must start at \(0, 0\)",
@@ -77,7 +77,7 @@ def test_a_false_declaration_is_shown(family, message):
         tried(made)
 
 
-def test_a_family_without_a_structure_promises_none():
+def test_a_family_without_a_structure_is_skipped():
     with pytest.raises(NotApplicableError, match="declares no structure"):
         tried(Walk())
 
@@ -90,7 +90,7 @@ def test_a_wrong_informative_arm_is_shown():
 
 
 class ShuffledTransitions(type(make_family("TabularMDP:rl2"))):
-    """Pairs have the transitions of other pairs than the task states."""
+    """Pairs have the transitions of other pairs than in the task."""
 
     def prepare(self, tasks):
         return super().prepare(torch.cat([tasks[:, :50], tasks[:, 50:].roll(100, dims=1)], dim=1))

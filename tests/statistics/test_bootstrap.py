@@ -50,7 +50,7 @@ def resamples_over_tasks(*matrices):
 
 
 def assert_same_distribution(draws, exact):
-    """No share differs by more than five standard deviations."""
+    """No frequency differs by more than five standard deviations."""
     expected, got = (Counter(np.round(values, 9).tolist()) for values in (exact, draws))
     assert len(expected) > 5
     assert set(got) <= set(expected)
@@ -61,7 +61,7 @@ def assert_same_distribution(draws, exact):
 
 
 @pytest.mark.parametrize("statistic", [mean_score, median_score, interquartile_mean])
-def test_runs_are_drawn_anew_for_each_task(statistic):
+def test_runs_are_resampled_independently_for_each_task(statistic):
     exact = [float(statistic(resample)) for resample in resamples_over_runs(X)]
     assert len(exact) == 3**6
     assert_same_distribution(bootstrap_draws(statistic, X, num_resamples=50_000), exact)
@@ -70,7 +70,7 @@ def test_runs_are_drawn_anew_for_each_task(statistic):
 @pytest.mark.parametrize(
     ("statistic", "x", "y"), [(probability_of_improvement, X, Y), (difference, Y, Z)]
 )
-def test_runs_of_two_matrices_are_drawn_independently(statistic, x, y):
+def test_runs_of_two_matrices_are_resampled_independently(statistic, x, y):
     pairs = itertools.product(resamples_over_runs(x), resamples_over_runs(y))
     exact = [float(statistic(*pair)) for pair in pairs]
     assert len(exact) == len(x) ** (2 * len(x)) * len(y) ** (2 * len(y))
@@ -78,14 +78,14 @@ def test_runs_of_two_matrices_are_drawn_independently(statistic, x, y):
 
 
 @pytest.mark.parametrize("statistic", [mean_score, interquartile_mean])
-def test_of_a_single_run_the_tasks_are_drawn(statistic):
+def test_the_tasks_of_a_single_run_are_resampled(statistic):
     exact = [float(statistic(resample)) for (resample,) in resamples_over_tasks(ONE_RUN)]
     assert_same_distribution(bootstrap_draws(statistic, ONE_RUN, num_resamples=50_000), exact)
     assert stratified_bootstrap(statistic, ONE_RUN).resampled == "tasks"
     assert stratified_bootstrap(statistic, X).resampled == "runs"
 
 
-def test_the_same_tasks_are_drawn_in_both_matrices_where_one_has_a_single_run():
+def test_the_same_tasks_are_resampled_in_both_matrices_if_one_has_a_single_run():
     other = [[0.3, -3.0, 1.0, 5.0], [0.1, 2.0, 1.0, 6.0]]
     assert resampled_unit(other, ONE_RUN) == resampled_unit(ONE_RUN, other) == "tasks"
     exact = [
@@ -112,7 +112,7 @@ def test_a_single_run_has_the_interval_of_the_mean_of_its_tasks():
     assert there.high - there.low > 0.5
 
 
-def test_the_interval_over_runs_covers_the_true_mean_as_often_as_it_says():
+def test_the_interval_over_runs_has_its_stated_coverage():
     # Of 20 runs of 5 tasks, unequal but known; the bootstrap's variance is 19/20 of the unbiased
     # one, so P(|t| < z √(19/20)) with some 95 degrees of freedom, a little over 0.94.
     true = np.array([0.0, 5.0, -3.0, 1.0, 2.0])
@@ -124,7 +124,7 @@ def test_the_interval_over_runs_covers_the_true_mean_as_often_as_it_says():
     assert hits / 1000 == pytest.approx(0.94, abs=4 * np.sqrt(0.94 * 0.06 / 1000))
 
 
-def test_the_seed_decides_the_interval_and_nothing_else_does():
+def test_the_seed_alone_determines_the_interval():
     first = stratified_bootstrap(mean_score, X, seed=1, num_resamples=200)
     np.random.seed(5)  # noqa: NPY002 - the global generator must not matter
     state = np.random.get_state()[1].tolist()  # noqa: NPY002
@@ -158,12 +158,12 @@ def test_a_matrix_larger_than_a_chunk_is_resampled_one_by_one(monkeypatch):
     assert bootstrap_draws(mean_score, X, num_resamples=3).shape == (3,)
 
 
-def test_equal_scores_and_a_single_score_have_an_interval_of_no_width():
+def test_equal_scores_and_a_single_score_have_an_interval_of_width_0():
     assert stratified_bootstrap(mean_score, [[2.5] * 3] * 4) == Estimate(2.5, 2.5, 2.5, "runs")
     assert stratified_bootstrap(mean_score, [[-1.5]]) == Estimate(-1.5, -1.5, -1.5, "tasks")
 
 
-def test_scores_are_left_as_they_were():
+def test_scores_are_not_modified():
     scores = np.array(X)
     stratified_bootstrap(interquartile_mean, scores)
     assert scores.tolist() == X
@@ -190,12 +190,12 @@ def test_scores_are_left_as_they_were():
     ],
     ids=str,
 )
-def test_what_is_no_matrix_of_finite_scores_is_rejected(scores, message):
+def test_other_arguments_than_matrices_of_finite_scores_are_rejected(scores, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         stratified_bootstrap(mean_score, scores)
 
 
-def test_matrices_of_other_tasks_and_no_matrix_are_rejected():
+def test_matrices_of_different_tasks_and_no_matrix_are_rejected():
     message = re.escape("scores must cover the same tasks in every matrix, got [2, 4] tasks")
     with pytest.raises(ValueError, match=message):
         stratified_bootstrap(probability_of_improvement, X, ONE_RUN)

@@ -11,7 +11,7 @@ SCORES = [[0.0, 1.0, 2.0], [0.5, 1.0, -2.0]]
 THRESHOLDS = [-3.0, -2.0, 0.0, 0.25, 0.5, 1.0, 2.0]
 
 
-def test_a_score_counts_where_it_is_above_the_threshold_not_at_it():
+def test_a_score_counts_if_it_is_above_the_threshold_not_at_it():
     sixths = np.array([6, 5, 4, 4, 3, 1, 0])
     assert score_profile(SCORES, THRESHOLDS) == pytest.approx(sixths / 6)
 
@@ -56,7 +56,7 @@ def test_a_wider_confidence_gives_a_wider_band():
     assert (wide.high > narrow.high).all()
 
 
-def test_the_average_profile_is_asked_for():
+def test_the_average_profile_is_an_option():
     made = performance_profiles({"ours": SCORES}, THRESHOLDS, average_runs=True)["ours"]
     assert made.fractions == pytest.approx(np.array([3, 3, 2, 1, 1, 0, 0]) / 3)
 
@@ -71,7 +71,7 @@ def test_the_band_of_a_single_run_is_over_tasks():
     assert (narrow.low[0], narrow.high[0]) == (0.25, 0.75)
 
 
-def test_the_seed_decides_the_bands_and_other_algorithms_do_not():
+def test_the_seed_determines_the_bands_and_other_algorithms_do_not():
     rng = np.random.default_rng(2)
     scores = {"ours": rng.normal(size=(5, 7)), "theirs": rng.normal(size=(3, 7))}
     both = performance_profiles(scores, [0.1], seed=1, num_resamples=300)
@@ -91,13 +91,13 @@ def test_the_seed_decides_the_bands_and_other_algorithms_do_not():
 @pytest.mark.parametrize(
     "thresholds", [[], 0.5, [[0.5]], [0.1, float("nan")], [float("inf")]], ids=str
 )
-def test_what_is_no_vector_of_finite_thresholds_is_rejected(thresholds):
+def test_other_thresholds_than_vectors_of_finite_numbers_are_rejected(thresholds):
     message = f"thresholds must be a non-empty vector of finite numbers, got {thresholds!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
         performance_profiles({"ours": SCORES}, thresholds)
 
 
-def test_wrong_scores_are_rejected_by_the_algorithms_name():
+def test_wrong_scores_are_rejected_with_the_algorithms_name():
     with pytest.raises(ValueError, match="scores must hold at least one algorithm, got none"):
         performance_profiles({}, [0.5])
     message = "scores of 'theirs' must be finite, got nan in run 0, task 1"
@@ -105,7 +105,7 @@ def test_wrong_scores_are_rejected_by_the_algorithms_name():
         performance_profiles({"ours": SCORES, "theirs": [[0.0, float("nan")]]}, [0.5])
 
 
-def test_wrong_numbers_of_the_bootstrap_are_rejected():
+def test_invalid_settings_of_the_bootstrap_are_rejected():
     with pytest.raises(ValueError, match="num_resamples must be 1 or more, got 0"):
         performance_profiles({"ours": SCORES}, [0.5], num_resamples=0)
     with pytest.raises(ValueError, match=r"confidence must be between 0 and 1, .* got 1.5"):

@@ -1,7 +1,8 @@
 """Statistics and intervals against numbers that rliable 1.2.0 printed.
 
 It ran with arch 7.2.0, SciPy 1.17.1, NumPy 2.4.6 and pandas 2.3.3, on X, Y and THRESHOLDS as below
-(as arrays). It is no dependency of the tests: the arch it asks for does not import with pandas 3.
+(as arrays). It is not a dependency of the tests, because the version of arch that it requires does
+not import with pandas 3.
 
     from rliable import library, metrics
 
@@ -80,7 +81,7 @@ def assert_an_end(end, draws, probability, num_reference):
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_estimates_are_those_of_rliable(name):
+def test_estimates_equal_those_of_rliable(name):
     statistic, matrices, value, _, _ = REFERENCE[name]
     assert stratified_bootstrap(statistic, *matrices, num_resamples=10).value == pytest.approx(
         value, abs=1e-8
@@ -88,7 +89,7 @@ def test_estimates_are_those_of_rliable(name):
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_intervals_are_those_of_rliable_up_to_chance(name):
+def test_intervals_equal_those_of_rliable_up_to_sampling_error(name):
     statistic, matrices, _, low, high = REFERENCE[name]
     draws = bootstrap_draws(statistic, *matrices, num_resamples=50_000)
     assert_an_end(low, draws, 0.025, num_reference=20_000)
@@ -96,7 +97,7 @@ def test_intervals_are_those_of_rliable_up_to_chance(name):
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_profiles_are_those_of_rliable(name):
+def test_profiles_equal_those_of_rliable(name):
     statistic, fractions, low, high = PROFILES[name]
     average_runs = statistic is average_score_profile
     made = performance_profiles({"X": X}, THRESHOLDS, average_runs=average_runs)["X"]

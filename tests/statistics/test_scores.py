@@ -40,8 +40,8 @@ def test_the_ends_are_the_quantiles_of_all_possible_resamples(confidence):
 
 
 @pytest.mark.parametrize(("confidence", "expected"), [(0.95, 0.94), (0.5, 0.49)])
-def test_the_interval_holds_the_true_mean_as_often_as_it_says(confidence, expected):
-    # Of n = 40 normal values it covers P(|T₃₉| < z √(39/40)), a little less than it says.
+def test_the_interval_has_its_stated_coverage(confidence, expected):
+    # Of n = 40 normal values it covers P(|T₃₉| < z √(39/40)), slightly less than stated.
     samples = np.random.default_rng(0).normal(3.0, 2.0, (2000, 40))
     hits = 0
     for seed, sample in enumerate(samples):
@@ -55,7 +55,7 @@ def test_scaling_and_shifting_the_values_does_so_to_the_interval():
     plain = mean_interval(SKEWED)
     moved = mean_interval([100 - 3 * value for value in SKEWED])
     assert moved.mean == pytest.approx(100 - 3 * plain.mean)
-    assert moved.low == pytest.approx(100 - 3 * plain.high, rel=1e-3)  # other picks at this end
+    assert moved.low == pytest.approx(100 - 3 * plain.high, rel=1e-3)  # other resamples at this end
     assert moved.high == pytest.approx(100 - 3 * plain.low, rel=1e-3)
 
 
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
 @pytest.mark.parametrize(
     "values", [[], [[1.0, 2.0]], 3.0, [1.0, float("nan")], [float("inf")]], ids=str
 )
-def test_what_is_no_vector_of_finite_numbers_is_rejected(values):
+def test_other_arguments_than_vectors_of_finite_numbers_are_rejected(values):
     message = f"values must be a non-empty vector of finite numbers, got {values!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
         mean_interval(values)
@@ -155,7 +155,7 @@ def test_a_stack_gives_the_probability_of_each_pair_of_matrices():
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-def test_statistics_of_no_matrix_of_finite_scores_are_rejected(statistic):
+def test_statistics_of_other_arguments_than_finite_matrices_are_rejected(statistic):
     with pytest.raises(ValueError, match=r"scores must be a matrix \[runs, tasks\], got shape"):
         statistic([1.0, 2.0])
     with pytest.raises(ValueError, match=r"scores must have at least one run .* shape \(0, 2\)"):
@@ -189,7 +189,7 @@ def test_the_crossed_interval_of_one_run_is_over_its_tasks():
     assert crossed_interval([[3.0]]) == (3.0, 3.0, 3.0)
 
 
-def test_the_crossed_interval_holds_the_true_mean_at_least_as_often_as_it_says():
+def test_the_crossed_interval_has_at_least_its_stated_coverage():
     rng = np.random.default_rng(1)
     hits, trials = 0, 1000
     for _ in range(trials):
@@ -207,6 +207,6 @@ def test_the_crossed_interval_holds_the_true_mean_at_least_as_often_as_it_says()
         ([[np.nan]], "scores must be finite"),
     ],
 )
-def test_a_crossed_interval_of_no_matrix_is_rejected(scores, message):
+def test_a_crossed_interval_needs_a_matrix(scores, message):
     with pytest.raises(ValueError, match=message):
         crossed_interval(scores)

@@ -1,6 +1,6 @@
-"""Checkpoints: what is saved comes back, and nothing else is taken for one.
+"""Checkpoints: saved data are loaded unchanged, and other files are rejected.
 
-Checkpoints without the optimizer: they predict the same, and say that they cannot train on.
+Checkpoints without the optimizer: they predict the same, and training from them is rejected.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     return load_checkpoint(path, agent="maml-trpo", environment="Navigation2D:maml17")
 
 
-def test_tensors_come_back_bitwise(path):
+def test_tensors_are_loaded_bitwise(path):
     loaded, _ = load(path)
     assert set(loaded) == set(tensors())
     for name, value in tensors().items():
@@ -74,7 +74,7 @@ def test_tensors_come_back_bitwise(path):
         assert torch.equal(loaded[name], value)
 
 
-def test_the_header_comes_back_with_the_format_version(path):
+def test_the_header_is_loaded_with_the_format_version(path):
     expected = {"format_version": FORMAT_VERSION, **HEADER, "versions": library_versions()}
     assert load(path)[1] == expected
     assert read_header(path) == expected
@@ -116,7 +116,7 @@ def test_a_truncated_file_is_rejected(path, kept):
         load(path)
 
 
-def test_every_flipped_bit_and_every_cut_is_found(path):
+def test_every_flipped_bit_and_every_truncation_is_detected(path):
     content = path.read_bytes()
     load(path)
     rng = random.Random(0)
@@ -162,14 +162,14 @@ def test_a_loaded_header_can_be_saved_again(path, tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["seed", "config", "counters"])
-def test_a_header_without_what_an_agent_needs_is_rejected(path, missing):
+def test_a_header_without_required_entries_is_rejected(path, missing):
     save_checkpoint(path, tensors(), {k: v for k, v in HEADER.items() if k != missing})
     with pytest.raises(ValueError, match=f"has no {missing}, so it cannot be used"):
         load(path)
 
 
 @pytest.mark.parametrize("count", [None, -1, True, 2.5, "3"])
-def test_a_counter_that_is_no_count_is_rejected(path, count):
+def test_an_invalid_counter_is_rejected(path, count):
     header = {"counters": {"num_iterations": count}}
     with pytest.raises(
         ValueError, match=f"have a whole number num_iterations in counters, got {count!r}"
@@ -230,7 +230,7 @@ def test_a_file_of_garbage_is_rejected(path, content):
 @pytest.mark.parametrize(
     "metadata", [None, {"other": "{}"}, {"metarl": "no json"}, {"metarl": "[1]"}]
 )
-def test_a_safetensors_file_of_someone_else_is_rejected(path, metadata):
+def test_a_safetensors_file_of_another_program_is_rejected(path, metadata):
     path.write_bytes(save(tensors(), metadata=metadata))
     with pytest.raises(ValueError, match=DAMAGED):
         load(path)
@@ -245,7 +245,7 @@ def test_another_format_version_is_rejected(path, metadata):
 
 
 class Trap:
-    """Unpickling this leaves a folder behind."""
+    """Unpickling this creates a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -254,7 +254,7 @@ class Trap:
         return os.mkdir, (str(self.folder),)
 
 
-def test_a_pickle_is_rejected_without_running_what_it_holds(path, tmp_path):
+def test_a_pickle_is_rejected_without_running_its_code(path, tmp_path):
     trap = Trap(tmp_path / "sprung")
     for write in (pickle.dump, torch.save):
         with path.open("wb") as file:
@@ -278,7 +278,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(path, monkeypat
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_new_file_appears_whole_and_last(path, monkeypatch):
+def test_the_new_file_appears_complete_and_last(path, monkeypatch):
     before, seen = path.read_bytes(), []
     replace = Path.replace
 
@@ -333,7 +333,7 @@ def test_a_small_checkpoint_predicts_the_same_and_is_a_third_of_the_size(trained
     assert (expected == found).all()
 
 
-def test_a_checkpoint_that_lost_its_optimizer_without_saying_so_is_rejected(trained, tmp_path):
+def test_an_unmarked_checkpoint_without_an_optimizer_is_rejected(trained, tmp_path):
     path = tmp_path / "whole.safetensors"
     trained.save(path)
     tensors, header = load_checkpoint(path, agent="fewshot-protonet", environment="glyphs")

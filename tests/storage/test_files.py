@@ -34,7 +34,7 @@ def holder(tmp_path: Path):
     process.stdout.close()
 
 
-def test_a_directory_has_one_holder_until_that_is_killed(tmp_path, holder):
+def test_a_directory_has_one_holder_until_it_is_killed(tmp_path, holder):
     message = f"^run {tmp_path} is being written by another process; wait until that has ended"
     with pytest.raises(ValueError, match=message), locked(tmp_path):
         pass

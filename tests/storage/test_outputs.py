@@ -1,4 +1,4 @@
-"""Where commands may write, and how: regular files, links, pipes, devices, a run's own files."""
+"""Output files of commands: regular files, links, pipes, devices, and files of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_regular_file_is_made_and_replaced(tmp_path):
+def test_a_regular_file_is_created_and_replaced(tmp_path):
     path = tmp_path / "a.json"
     for content in (b"first", b"second"):
         require_output_file("json", path)
@@ -46,7 +46,7 @@ def test_the_old_content_survives_a_write_that_fails(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_link_is_followed_and_stays(tmp_path, exists):
+def test_a_link_is_followed_and_kept(tmp_path, exists):
     target, link, outer = (tmp_path / name for name in ("target", "link", "outer"))
     if exists:
         target.write_bytes(b"old")
@@ -59,7 +59,7 @@ def test_a_link_is_followed_and_stays(tmp_path, exists):
     assert outer.is_symlink()
 
 
-def test_a_pipe_is_written_to_and_stays(tmp_path):
+def test_a_pipe_is_written_to_and_kept(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     received: list[bytes] = []
@@ -105,7 +105,7 @@ def test_other_files_of_a_run_and_such_names_elsewhere_are_allowed(run, tmp_path
         require_output_file("out", tmp_path / name)
 
 
-def test_a_place_where_no_file_can_be_is_rejected(tmp_path):
+def test_an_impossible_path_is_rejected(tmp_path):
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere" / "a.json")
     for path in (tmp_path, tmp_path / "nowhere" / "a.json", tmp_path / "broken"):
         with pytest.raises(ValueError, match="plot must be a file in a directory that exists"):

@@ -1,4 +1,4 @@
-"""Settings read back from JSON: what fits comes back, everything else is one sentence."""
+"""Settings read from JSON: valid ones are unchanged, everything else is one sentence."""
 
 import json
 import math
@@ -30,12 +30,12 @@ class Example(Settings):
 @pytest.mark.parametrize(
     "config", [MAMLTRPOConfig(), MAMLTRPOConfig(chunk_size=None), MAMLConfig()]
 )
-def test_what_an_agent_stores_comes_back(config):
+def test_stored_settings_of_an_agent_are_read_unchanged(config):
     stored = json.loads(json.dumps(asdict(config)))
     assert read_settings(type(config), stored, source="x") == config
 
 
-def test_what_is_not_stored_takes_its_default():
+def test_missing_settings_take_their_defaults():
     stored = {"name": "n", "sizes": [], "limit": 3, "rate": 2}
     assert read_settings(Example, stored, source="x") == Example("n", sizes=(), limit=3, rate=2)
 
@@ -68,17 +68,17 @@ def test_invalid_arguments_are_rejected(change, message):
 
 
 @pytest.mark.parametrize("stored", [None, [], "x", 3, math.nan])
-def test_what_is_no_object_is_rejected(stored):
+def test_other_values_than_objects_are_rejected(stored):
     with pytest.raises(ValueError, match="x must be a JSON object, got"):
         read_settings(Example, stored, source="x")
 
 
-def test_what_has_no_default_must_be_there():
+def test_settings_without_a_default_are_required():
     with pytest.raises(ValueError, match="x lacks 'name'"):
         read_settings(Example, {}, source="x")
 
 
-def test_other_keys_can_be_passed_over():
+def test_other_keys_can_be_ignored():
     assert (
         read_settings(Example, {"name": "n", "z": 1}, source="x", others_allowed=True).name == "n"
     )
@@ -95,5 +95,5 @@ def test_other_keys_can_be_passed_over():
         (3, {"a": 3}, False),
     ],
 )
-def test_settings_agree_where_one_version_knows_more_of_them(one, other, expected):
+def test_settings_agree_if_one_version_has_more_of_them(one, other, expected):
     assert settings_agree(one, other) is expected

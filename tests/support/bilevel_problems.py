@@ -1,4 +1,4 @@
-"""A perceptron's problem for the bilevel core, and the oracle: a plain loop over tasks."""
+"""A perceptron problem for the bilevel core, and the reference: a plain loop over tasks."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ one_and_three_steps = pytest.mark.parametrize("num_steps", [1, 3])
 whole_and_chunked = pytest.mark.parametrize("chunk_size", [None, 2])
 
 
-# The oracle: one task after another, ordinary autograd, no `vmap`.
+# The reference: one task after another, ordinary autograd, no `vmap`.
 
 
 def task_of(batch: Batch, task: int | slice) -> Batch:
@@ -72,7 +72,7 @@ def relative_distance(one: Params, other: Params) -> float:
     return float(differences.norm() / torch.cat([p.flatten() for p in one.values()]).norm())
 
 
-# A perceptron, whose loss serves one task, and all tasks along an explicit axis.
+# A perceptron whose loss handles one task, or all tasks along an explicit axis.
 
 
 def mlp_loss(params: Params, batch: Batch) -> Tensor:

@@ -68,20 +68,20 @@ class OneMoreNumber(Walk):
         return states
 
 
-class DeafToTheSeed(Walk):
+class IgnoresTheSeed(Walk):
     def sample_tasks(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
         return super().sample_tasks(num_tasks, split=split, seed=0)
 
 
 class SeedsTheGlobalGenerator(Walk):
-    """Its own tasks are right: the fault is what happens to everybody else's numbers."""
+    """Its tasks are correct, but it changes the random numbers of other code."""
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         np.random.seed(1337)  # noqa: NPY002
         return super()._sample_tasks(num_tasks, split, rng)
 
 
-class DeafToTheSplit(Walk):
+class IgnoresTheSplit(Walk):
     def sample_tasks(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
         return self._sample_tasks(num_tasks, split, numpy_generator(seed, "tasks"))
 
@@ -115,7 +115,7 @@ class Warm(OwnBatch):
 
 
 class Crowded(Walk):
-    """All are pushed by what all do together."""
+    """All environments are pushed by the actions of all."""
 
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator
@@ -124,15 +124,15 @@ class Crowded(Walk):
         return super().transition(states, pushed, parameters, generator)
 
 
-class PaysForTime(OwnBatch):
-    """What a step pays depends on a count that is not observed."""
+class RewardDependsOnTime(OwnBatch):
+    """The reward of a step depends on a count that is not observed."""
 
     def reward(self, states: Tensor, goals: Tensor) -> Tensor:
         return super().reward(states, goals) - 0.01 * states[..., 1]
 
 
 class ForgetfulBatch(TensorBatch):
-    """A reset of some environments forgets the hidden count of all."""
+    """A partial reset clears the hidden count of all environments."""
 
     def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         observations = super().reset(generator, env_mask)
@@ -140,12 +140,12 @@ class ForgetfulBatch(TensorBatch):
         return observations
 
 
-class Forgetful(PaysForTime):
+class Forgetful(RewardDependsOnTime):
     batch = ForgetfulBatch
 
 
-class StubbornBatch(TensorBatch):
-    """A reset of some environments leaves their hidden count as it was."""
+class IncompleteResetBatch(TensorBatch):
+    """A partial reset does not clear the hidden count."""
 
     def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         before = self._states
@@ -155,12 +155,12 @@ class StubbornBatch(TensorBatch):
         return observations
 
 
-class Stubborn(PaysForTime):
-    batch = StubbornBatch
+class IncompleteReset(RewardDependsOnTime):
+    batch = IncompleteResetBatch
 
 
-class LonelyIsFaster(Walk):
-    """Starts at 0, so that one environment alone must walk as one of many does."""
+class FasterAlone(Walk):
+    """Starts at 0; a single environment moves faster than one of many."""
 
     start_width = 0.0
 
@@ -172,7 +172,7 @@ class LonelyIsFaster(Walk):
 
 
 class Squeezed(Walk):
-    """Loses its axes where there is one task or one environment."""
+    """Loses its axes if there is one task or one environment."""
 
     def reward(self, states: Tensor, goals: Tensor) -> Tensor:
         return -(states[..., :1] - goals).abs().squeeze()
@@ -186,8 +186,8 @@ class ContextNeverArrives(Walk):
         return (-states[..., :1]).clamp(-REACH, REACH)
 
 
-class LosesItsStride(Walk):
-    """Unpickled, it is as its class was made, not as it is."""
+class LosesItsStepSize(Walk):
+    """After unpickling it has the defaults of its class."""
 
     def __init__(self) -> None:
         self.stride = 0.5
@@ -215,7 +215,7 @@ class Unpicklable(Walk):
         self.listeners = [lambda: None]
 
 
-class DeafBatch(TensorBatch):
+class IgnoresNewTasksBatch(TensorBatch):
     """Takes other tasks only before its first reset."""
 
     def set_tasks(self, tasks: Tasks) -> None:
@@ -223,8 +223,8 @@ class DeafBatch(TensorBatch):
             super().set_tasks(tasks)
 
 
-class DeafToTasks(OwnBatch):
-    batch = DeafBatch
+class IgnoresNewTasks(OwnBatch):
+    batch = IgnoresNewTasksBatch
 
 
 class LateBatch(TensorBatch):
@@ -293,8 +293,8 @@ class Pearl(Walk):
         return np.random.uniform(-1, 1, (num_tasks, 1))  # noqa: NPY002
 
 
-class WorkersDraw(Walk):
-    """The batch, as a worker process would, draws its tasks itself."""
+class BatchSamplesTasks(Walk):
+    """The batch samples its tasks itself, as a worker process might."""
 
     def make_batch(self, tasks: Tasks, *, num_envs: int, device: Any = "cpu") -> TensorBatch:
         rows = np.random.uniform(-1, 1, self.check_tasks(tasks).shape)  # noqa: NPY002
@@ -310,7 +310,7 @@ class ResetsAll(OwnBatch):
     batch = ResetsAllBatch
 
 
-class StepsDrawGlobally(Walk):
+class StepsUseTheGlobalGenerator(Walk):
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator
     ) -> Transition:
@@ -318,7 +318,7 @@ class StepsDrawGlobally(Walk):
 
 
 class Counts(Walk):
-    """Behaves otherwise each time it is used."""
+    """Behaves differently each time it is used."""
 
     calls = 0
 

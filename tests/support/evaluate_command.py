@@ -1,4 +1,4 @@
-"""The command `metarl evaluate` in a line, and agents as a user writes them."""
+"""The command `metarl evaluate` from one line, and agents of a user."""
 
 from __future__ import annotations
 

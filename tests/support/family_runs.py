@@ -1,4 +1,4 @@
-"""Episodes and single steps of a family, as several test files need them."""
+"""Episodes and single steps of a family, for several test files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metarl.tasks.spaces import Tasks
 
 
 def run_oracle(family: TaskFamily, tasks: Tasks, num_envs: int = 1) -> Episodes:
-    """One episode of each environment, acted by who knows its task."""
+    """One episode of each environment by the oracle."""
     env = family.make_batch(tasks, num_envs=num_envs)
     return collect(env, lambda _: env.oracle_actions(), torch.Generator().manual_seed(0))
 

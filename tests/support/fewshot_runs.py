@@ -23,7 +23,7 @@ ON_GLYPHS: dict[str, Any] = {
 
 
 class Recorded(SinusoidTasks):
-    """Sinusoid tasks that remember every training batch they gave."""
+    """Sinusoid tasks that record every training batch."""
 
     def __init__(self) -> None:
         super().__init__()

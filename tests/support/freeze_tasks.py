@@ -1,4 +1,4 @@
-"""Keep in frozen_tasks.json what tasks a seed means, of every family, variant and split.
+"""Store digests of the tasks of a seed in frozen_tasks.json, for every family, variant and split.
 
 Published results name seeds, so tasks must never change.
 `python tests/support/freeze_tasks.py` adds missing entries and changes nothing else; to
@@ -29,7 +29,7 @@ def digests(family: TaskFamily) -> dict[str, str]:
 
 
 def digest(tasks: Tasks) -> str:
-    """Some hexadecimal digits that tell other tasks, and not the rounding of another machine."""
+    """A few hexadecimal digits that depend on the tasks, but not on rounding of the machine."""
     rounded = tasks.round(DECIMALS) + 0.0  # without negative zeros
     return hashlib.sha256(rounded.astype("<f8").tobytes()).hexdigest()[:16]
 

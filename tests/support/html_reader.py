@@ -1,4 +1,4 @@
-"""What an HTML page holds, for tests of pages."""
+"""The content of an HTML page, for tests of pages."""
 
 from html.parser import HTMLParser
 

@@ -1,4 +1,4 @@
-"""A family and agents whose returns are known exactly, and how they are measured."""
+"""A family and agents whose returns are known exactly, and their evaluation."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ NUM_TASKS, NUM_EPISODES = 4, 5
 
 
 class Slope(TaskFamily):
-    """One number v a task; a step pays v · action, so that the best action is the sign of v.
+    """One number v a task; the reward is v · action, so the best action is the sign of v.
 
     v is above zero in the train split and below in the test split. Observations are random.
     """
 
     name: ClassVar[str] = "Slope"
     variant, horizon, source = "one", HORIZON, "this test"
-    task_description, observation_description = "slope v", "nothing but chance"
+    task_description, observation_description = "slope v", "random numbers"
     task_space = spaces.Box(-1, 1, (1,), np.float64)
     observation_space = spaces.Box(0, 1, (1,))
     action_space = spaces.Box(-1, 1, (1,))
@@ -52,9 +52,9 @@ class Slope(TaskFamily):
 
 
 class SlopeBatch:
-    """All steps of all slopes, in float64; where slopes flip, they change sign at every step.
+    """All environments in float64; optionally, slopes change sign at every step.
 
-    A step succeeds whose reward is above .2.
+    A step succeeds if its reward is above .2.
     """
 
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
@@ -94,9 +94,9 @@ class SlopeBatch:
 
 
 class Diver:
-    """Acts with its state, one number per task; every adaptation step lowers it by .25.
+    """Acts with one number per task; every adaptation step lowers it by .25.
 
-    Noise is the observation and a sampled number; acting deterministically is without.
+    The noise is the observation plus a sampled number; deterministic actions have none.
     """
 
     remembers = False
@@ -143,7 +143,7 @@ class _Dive(NamedTuple):
 
 
 class Sinker:
-    """Remembers: acts with −.25 for each episode it has lived through; noise as the diver's."""
+    """Has a memory: acts with −.25 for each past episode; noise as in `Diver`."""
 
     remembers = True
 
@@ -177,7 +177,7 @@ class SinkerPlayer:
 
 
 def protocol(**settings: object) -> EvaluationProtocol:
-    """Small; episodes are shared."""
+    """A small protocol with shared episodes."""
     sizes = {"exploration_episodes": NUM_EPISODES, "evaluation_episodes": NUM_EPISODES}
     return EvaluationProtocol(
         **{"num_tasks": NUM_TASKS, "adaptation_steps": 2, **sizes, **settings}
@@ -189,5 +189,5 @@ def measured(agent: object, family: Slope | None = None, **settings: object) -> 
 
 
 def returns(got: Evaluation) -> np.ndarray:
-    """Of the only run, [stages, tasks, episodes]."""
+    """Returns of the only run, [stages, tasks, episodes]."""
     return got.measured.returns[0]

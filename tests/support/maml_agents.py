@@ -1,4 +1,4 @@
-"""Small agents of MAML-TRPO, what their runs tell, and one task's adaptation written out."""
+"""Small agents of MAML-TRPO, their metrics, and one task's adaptation written out."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def unadapted(learner: MAMLTRPO, num_tasks: int = 3) -> Params:
 
 
 def equal(one: Params, other: Params) -> bool:
-    """Bit by bit."""
+    """Bitwise equality."""
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def untimed(metrics: dict[str, float]) -> dict[str, float]:
-    """Without what a clock measured."""
+    """Metrics without times."""
     measured = ("time/env_steps_per_second", "time/sampling_seconds", "time/update_seconds")
     return {name: value for name, value in metrics.items() if name not in measured}
 

@@ -1,4 +1,4 @@
-"""A Gymnasium family of any action space, whose reward tells how near an action is to the goal."""
+"""A Gymnasium family with any action space; actions near a goal have a higher reward."""
 
 from __future__ import annotations
 

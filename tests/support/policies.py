@@ -1,4 +1,4 @@
-"""Perceptron policies of two kinds of actions, by their sizes."""
+"""Perceptron policies of given sizes for two kinds of actions."""
 
 from typing import Any
 

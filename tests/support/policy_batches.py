@@ -1,4 +1,4 @@
-"""Policies of a few parameters in float64, and batches of what they did."""
+"""Policies of a few parameters in float64, and batches of their steps."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ none_or_some_masked = pytest.mark.parametrize("masked", [False, True], ids=["ful
 
 
 def parameters(policy: Policy) -> Params:
-    """Initial parameters, shaken so that no entry is zero. float64, no task axis."""
+    """Initial parameters plus noise, so that no entry is zero. float64, no task axis."""
     generator = torch.Generator().manual_seed(0)
     return {
         name: p.double() + 0.3 * torch.randn(p.shape, generator=generator, dtype=torch.float64)

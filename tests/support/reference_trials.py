@@ -1,4 +1,4 @@
-"""Trials of references: played in full, and fed step by step with made-up pulls."""
+"""Trials of references: whole trials, and single steps with given pulls."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def play(
     num_episodes: int = 1,
     seed: int = 0,
 ) -> Trials:
-    """One trial of each of so many test tasks."""
+    """One trial of each of several test tasks."""
     tasks = family.sample_tasks(num_tasks, split="test", seed=seed)
     env = family.make_batch(tasks, num_envs=1)
     player = agent.play(num_tasks, 1, generator(seed + 1))
@@ -36,13 +36,13 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
 
 
 def arms_after(agent: AdaptiveAgent, pulls: Sequence[tuple[int, float]], copies: int = 1) -> Tensor:
-    """What the agent pulls after given (arm, reward), in so many environments alike. [copies]"""
+    """The agent's arms after given pulls (arm, reward), in identical environments. [copies]"""
     player = agent.play(1, copies, generator())
     lead = (1, copies)
     never = torch.zeros(lead, dtype=torch.bool)
     nothing = torch.zeros(*lead, 1)
     arms = player.act(ActorInput(nothing, None, torch.zeros(lead), never, never))
     for arm, reward in pulls:
-        told = (torch.full(lead, arm), torch.full(lead, reward))
-        arms = player.act(ActorInput(nothing, *told, never, never))
+        previous = (torch.full(lead, arm), torch.full(lead, reward))
+        arms = player.act(ActorInput(nothing, *previous, never, never))
     return arms[0]

@@ -1,4 +1,4 @@
-"""Runs of seconds that are evaluated, for tests of what is shown of them."""
+"""Short runs with evaluations, for tests of their presentation."""
 
 from __future__ import annotations
 

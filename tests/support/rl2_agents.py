@@ -1,4 +1,4 @@
-"""Small agents of RL², each variant on a lock or a robot, and trials that they live."""
+"""Small agents of RL², each variant on a lock or a robot, and their trials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.tasks.family import TaskFamily
 
 LOCK, ROBOT = Lock(), SparsePointRobot("pearl")
-ROBOT.horizon = 4  # so that the tests are short
+ROBOT.horizon = 4  # keeps the tests short
 SMALL: dict[str, Any] = {
     "num_episodes": 2,
     "meta_batch_size": 4,
@@ -65,7 +65,7 @@ def make_generator(seed: int = 0) -> torch.Generator:
 
 
 def shaken(learner: RL2) -> RL2:
-    """With parameters far from the first ones, so that the policy is no longer uniform."""
+    """The agent with parameters far from the initial ones, so that the policy is not uniform."""
     with torch.no_grad():
         for k, p in enumerate(learner.params.values()):
             p.add_(torch.randn(p.shape, generator=make_generator(k)), alpha=0.3)
@@ -73,7 +73,7 @@ def shaken(learner: RL2) -> RL2:
 
 
 def everything(learner: RL2) -> dict[str, Tensor]:
-    """All that a checkpoint holds."""
+    """The content of a checkpoint."""
     state = learner._state()
     return {
         f"{group}/{n}": t.detach().clone() for group, ts in state.items() for n, t in ts.items()
@@ -81,12 +81,12 @@ def everything(learner: RL2) -> dict[str, Tensor]:
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Bit by bit."""
+    """Bitwise equality."""
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def untimed(metrics: dict[str, float]) -> dict[str, float]:
-    """Without what a clock measured."""
+    """Metrics without times."""
     measured = ("time/env_steps_per_second", "time/sampling_seconds", "time/update_seconds")
     return {name: value for name, value in metrics.items() if name not in measured}
 
@@ -97,8 +97,8 @@ def history(learner: RL2, num_iterations: int) -> list[dict[str, float]]:
     return seen
 
 
-def lived(learner: RL2, *, num_tasks: int = 4, num_envs: int = 1, **settings: Any) -> Trials:
-    """Trials of the learner as it is."""
+def trials_of(learner: RL2, *, num_tasks: int = 4, num_envs: int = 1, **settings: Any) -> Trials:
+    """Trials of the learner."""
     tasks = learner.family.sample_tasks(num_tasks, seed=7)
     env = learner.family.make_batch(tasks, num_envs=num_envs)
     player = learner.play(num_tasks, num_envs, make_generator(1))
@@ -118,7 +118,7 @@ def actor_inputs(trials: Trials) -> Iterator[ActorInput]:
 
 
 def stepwise(learner: RL2, trials: Trials) -> list[Distribution]:
-    """The policy at each actor_input of these trials, along the acting path."""
+    """The policy at each input of these trials, by the acting path."""
     state, found = None, []
     for actor_input in actor_inputs(trials):
         distribution, state = learner.policy_at(actor_input, state)

@@ -60,20 +60,22 @@ def make_learner(memory: str = "gru", space: str = "discrete", **settings: Any) 
 
 
 def batch_for(learner: Learner, *, cleared: bool = False, moved: float = 0.3) -> TrialBatch:
-    """Trials that a policy near the present one has acted in; they end out of step."""
+    """Trials of a policy near the current one, which end at different times."""
     inputs = randn(STEPS, BATCH, INPUTS, seed=2)
-    told, tasks = randn(STEPS, BATCH, 1, seed=3), randn(1, BATCH, 2, seed=9)
+    progress, tasks = randn(STEPS, BATCH, 1, seed=3), randn(1, BATCH, 2, seed=9)
     mask = torch.arange(STEPS).unsqueeze(1) < torch.tensor([6, 2, 5, 6, 1])
     forgets = (randn(STEPS, BATCH, seed=4) > 0.8) if cleared else None
     acting = {k: p.detach() + moved * randn(*p.shape, seed=5) for k, p in learner.params.items()}
     start = learner.policy.start(acting, BATCH)
     with torch.no_grad():
         old, features, _ = learner.policy.sequence(acting, inputs, start, forgets)
-        values = learner.policy.values(acting, inputs, features, told, tasks=tasks, cleared=forgets)
+        values = learner.policy.values(
+            acting, inputs, features, progress, tasks=tasks, cleared=forgets
+        )
     actions = old.sample(make_generator(6))
     return TrialBatch(
         inputs=inputs,
-        trial_progress=told,
+        trial_progress=progress,
         tasks=tasks,
         cleared=forgets,
         actions=actions,
@@ -87,7 +89,7 @@ def batch_for(learner: Learner, *, cleared: bool = False, moved: float = 0.3) ->
 
 
 def at_present(learner: Learner, **settings: Any) -> TrialBatch:
-    """Trials of the present policy, as TRPO needs them."""
+    """Trials of the current policy, as TRPO needs them."""
     return batch_for(learner, moved=0.0, **settings)
 
 

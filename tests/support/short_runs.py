@@ -1,4 +1,4 @@
-"""Runs of seconds, and checkpoints of a few numbers, for tests of what a run keeps on disk."""
+"""Short runs and small checkpoints, for tests of a run's files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def save(run: RunDirectory, iteration: int, **others: Any) -> Path:
 
 @contextmanager
 def room_in_files(num_bytes: int) -> Iterator[None]:
-    """No file can grow beyond this size, by the kernel's limit, as on a full disk."""
+    """Limit the size of files in the kernel, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:

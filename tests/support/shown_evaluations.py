@@ -1,4 +1,4 @@
-"""Evaluations made by hand, for tests of what is shown of them."""
+"""Evaluations made by hand, for tests of their presentation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def evaluation(
     success: bool = False,
     split: str = "test",
 ) -> Evaluation:
-    """One episode a task; run k has k more than the returns [stages, tasks] on every task."""
+    """One episode per task; run k has the returns [stages, tasks] plus k."""
     stages = np.asarray(returns, dtype=np.float64)
     protocol = EvaluationProtocol(
         num_tasks=stages.shape[1],

@@ -1,4 +1,4 @@
-"""Sound families: one that keeps every promise, others that promise less or hide their tasks."""
+"""Sound families: one with all optional features, others with fewer or with hidden tasks."""
 # ruff: noqa: ARG002 - families do not use all arguments
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ REACH = 0.5
 
 
 class Walk(TensorFamily):
-    """A point on a line starts near 0 and is paid for being near a hidden goal. It is sound.
+    """A point on a line starts near 0 and is rewarded for being near a hidden goal. It is sound.
 
-    The state is the position and a count of steps that nobody observes.
+    The state is the position and a count of steps, which is not observed.
     """
 
     name: ClassVar[str] = "Walk"
@@ -74,7 +74,7 @@ class Walk(TensorFamily):
 
 
 class OwnBatch(Walk):
-    """Sound but for its batch."""
+    """Sound except for its batch."""
 
     batch: ClassVar[type[TensorBatch]]
 
@@ -97,7 +97,7 @@ class Plain(Walk):
         return step._replace(expected_rewards=None)
 
 
-class CannotDraw(Walk):
+class CannotRender(Walk):
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
@@ -105,7 +105,7 @@ class CannotDraw(Walk):
 
 
 class Gate(Walk):
-    """Tasks differ only far from the start, where random actions hardly lead."""
+    """Tasks differ only far from the start, which random actions hardly reach."""
 
     horizon = 40
 

@@ -1,4 +1,4 @@
-"""Inner rules with a state, written for one task, and finite differences as their oracle."""
+"""Inner rules with a state, written for one task, and finite differences as their reference."""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny_environments import Counters
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have it ignored
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # the parent may have set it to be ignored
     batch = Counters(num_workers=1).make_batch([[1.0, 0.0]], num_envs=2)
     batch.reset(torch.Generator())
     try:

@@ -1,4 +1,4 @@
-"""Families of a user that declare a structure, truly or not."""
+"""Families of a user that declare a structure, correctly or not."""
 # ruff: noqa: ARG002 - families leave some arguments unused
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class OwnBandit(OwnFamily):
     structure = BernoulliBandit(2, "uniform")
 
 
-class TiredBandit(OwnBandit):
+class DecayingBandit(OwnBandit):
     """Arms get worse with every pull."""
 
     def probabilities(self, states: Tensor, chances: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class TiredBandit(OwnBandit):
         return states + 1
 
 
-class GrudgingBandit(OwnBandit):
+class SatiatedBandit(OwnBandit):
     """Arms get worse with every reward."""
 
     def probabilities(self, states: Tensor, chances: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class GrudgingBandit(OwnBandit):
 
 
 class SwappedBandit(OwnBandit):
-    """The task's numbers belong to the other arm each."""
+    """The task's probabilities are swapped between the arms."""
 
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator
@@ -95,7 +95,7 @@ class SwappedBandit(OwnBandit):
         return super().transition(states, 1 - actions, parameters, generator)
 
 
-class SeenBandit(OwnBandit):
+class ObservedBandit(OwnBandit):
     """The last reward is observed."""
 
     def moved(self, states: Tensor, rewards: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class NotMirrored(OwnFamily):
 
 
 class OtherBandit(OwnFamily):
-    """Bernoulli arms with a prior that no optimum is known for."""
+    """Bernoulli arms with a prior without a known optimum."""
 
     structure = BernoulliBandit(2)
 
@@ -170,7 +170,7 @@ class SmallGrid(OwnFamily):
         return states.clone()
 
 
-class UnpaidGrid(SmallGrid):
+class UnrewardedGrid(SmallGrid):
     goal_reward = -1.0
 
 

@@ -1,4 +1,4 @@
-"""The smallest agent that a user could write: one action for all tasks, moved by a made-up rule."""
+"""A minimal agent of a user: one action for all tasks, changed by an arbitrary rule."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TinyConfig:
 
 
 class TinyPlayer:
-    """Acts with one action a task, and noise; each batch of episodes adds its mean return."""
+    """Acts with one action per task plus noise; each batch of episodes adds its mean return."""
 
     def __init__(self, action: Tensor, num_tasks: int, generator: torch.Generator) -> None:
         self.actions = action.expand(num_tasks, 1, 2)

@@ -1,4 +1,4 @@
-"""Families that do as they are told, well or badly; workers import them by name."""
+"""Families that work or fail as configured; workers import them by name."""
 
 import os
 import signal
@@ -20,9 +20,9 @@ RAISE, EXIT, DIE, HANG = 2, 3, 4, 5  # actions
 
 
 class Counter(gymnasium.Env):
-    """Observes its task, the step, what it drew at reset and what it drew in this step.
+    """Observes its task, the step, and the random numbers of the reset and of this step.
 
-    Ends by itself after 6 steps; refuses to be stepped after that.
+    Terminates after 6 steps and raises if it is stepped after that.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
@@ -96,7 +96,7 @@ class Counters(GymnasiumFamily):
 
 
 def count_workers(tasks: Tasks) -> int:
-    """How many processes step 16 environments of these tasks, if nobody says how many."""
+    """The default number of processes for 16 environments of these tasks."""
     batch = Counters(num_workers=None).make_batch(tasks, num_envs=16 // len(tasks))
     try:
         batch.reset(torch.Generator().manual_seed(0))
@@ -106,7 +106,7 @@ def count_workers(tasks: Tasks) -> int:
 
 
 class Unmakable(Counters):
-    """Whose environments can be made here, but not in a worker."""
+    """Its environments can be created here, but not in a worker."""
 
     def make_env(self, task):
         if parent_process() is not None:
@@ -122,7 +122,7 @@ class Dies(Counters):
 
 
 class Near(Navigation2D):
-    """Navigation where less than 0.2 from the goal counts as success."""
+    """Navigation; a distance below 0.2 to the goal is a success."""
 
     def make_batch(self, tasks, *, num_envs, device="cpu"):
         batch = super().make_batch(tasks, num_envs=num_envs, device=device)
@@ -132,7 +132,7 @@ class Near(Navigation2D):
 
 
 class Drawn(Navigation2D):
-    """Navigation with an image whose red tells the position, its green the goal: 100 (1 + x)."""
+    """Navigation with images: red encodes the position, green the goal, as 100 (1 + x)."""
 
     def render_state(self, state, task):
         red, green = (round(100 * (1 + float(point[0]))) for point in (state, task))
@@ -140,9 +140,9 @@ class Drawn(Navigation2D):
 
 
 class Lock(TensorFamily):
-    """A lock of two dials that opens, and ends the episode, when both stand right.
+    """A lock of two dials that opens, and ends the episode, if both are right.
 
-    Pays 1 as it opens; every try before costs ¼. Observes the number of tries so far; no chance.
+    Reward 1 when it opens, −¼ for other tries. Observes the number of tries; not random.
     """
 
     name = "Lock"

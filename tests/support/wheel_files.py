@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"metarl": "metarl", "agents": "metarl/agents", "envs": "metarl/envs"}
-"""Source folders and where they are installed, besides the modules directly in scripts/."""
+"""Source folders and the packages that they become; modules directly in scripts/ are extra."""
 
 
 def wheel_files() -> dict[str, Path]:

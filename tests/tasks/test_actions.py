@@ -55,7 +55,7 @@ def test_a_batch_of_points_becomes_the_rows_of_its_points(space):
 
 
 @every_space
-def test_different_points_have_different_encodings_in_the_size_that_is_stated(space):
+def test_different_points_have_different_encodings_of_the_stated_size(space):
     layout = ActionLayout(space)
     space.seed(2)
     rows = torch.stack([layout.to_rows(space.sample()) for _ in range(30)])
@@ -124,7 +124,7 @@ REJECTED = [
 
 
 @pytest.mark.parametrize(("space", "action", "message"), REJECTED)
-def test_actions_that_are_no_points_of_the_space_are_rejected(space, action, message):
+def test_actions_outside_the_space_are_rejected(space, action, message):
     with pytest.raises(ValueError, match=message):
         ActionLayout(space).to_rows(action)
 
@@ -173,7 +173,7 @@ def test_discrete_actions_are_one_hot_under_any_leading_axes():
     assert encoded.tolist() == [[[[0, 0, 0, 1], [1, 0, 0, 0]], [[0, 1, 0, 0], [0, 0, 1, 0]]]]
 
 
-def test_each_choice_of_a_multi_discrete_action_has_places_of_its_own():
+def test_each_choice_of_a_multi_discrete_action_has_separate_entries():
     actions = torch.tensor([[0, 3, 1], [1, 0, 2]])
     assert encode_actions(MANY, actions).tolist() == [
         [1, 0, 0, 0, 0, 1, 0, 1, 0],
@@ -181,14 +181,14 @@ def test_each_choice_of_a_multi_discrete_action_has_places_of_its_own():
     ]
 
 
-def test_every_multi_discrete_action_has_an_encoding_of_its_own():
+def test_every_multi_discrete_action_has_a_different_encoding():
     actions = torch.cartesian_prod(*(torch.arange(n) for n in (2, 4, 3)))
     encoded = encode_actions(MANY, actions)
     assert (encoded.sum(-1) == 3).all()
     assert len(encoded.unique(dim=0)) == 2 * 4 * 3
 
 
-def test_continuous_actions_are_what_they_are():
+def test_continuous_actions_are_not_changed():
     actions = torch.tensor([[0.5, -1.25, 2.0]], dtype=torch.float64)
     assert encode_actions(BOX, actions).tolist() == [[0.5, -1.25, 2.0]]
 

@@ -1,4 +1,4 @@
-"""Drawing and checking tasks; what a seed means never changes."""
+"""Sampling and checking tasks; the tasks of a seed never change."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from sound_families import Walk
 from metarl.envs import family_ids, make_family
 from metarl.tasks.family import RendersBatch, listed_tasks, uniform_tasks
 
-# Tasks 0 to 2 of seed 0, of the families that were there first, in numbers.
+# Tasks 0 to 2 of seed 0 of the first families.
 FIRST = {
     ("Navigation2D:maml17", "train"): [
         [-0.2719392, -0.27190227],
@@ -38,17 +38,17 @@ FIRST = {
 FROZEN = json.loads(freeze_tasks.FILE.read_text(encoding="utf-8"))
 
 
-# What a seed means.
+# Tasks of a seed.
 
 
 @pytest.mark.parametrize(("family_id", "split"), FIRST)
-def test_a_seed_means_the_same_tasks_on_every_machine(family_id, split):
+def test_a_seed_gives_the_same_tasks_on_every_machine(family_id, split):
     tasks = make_family(family_id).sample_tasks(3, split=split, seed=0)
     np.testing.assert_allclose(tasks, FIRST[family_id, split], rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("family_id", FROZEN)
-def test_a_seed_means_the_tasks_it_has_always_meant(family_id):
+def test_the_tasks_of_a_seed_are_frozen(family_id):
     if family_id.startswith("MetaWorld:"):
         pytest.importorskip("metaworld")
     family = make_family(family_id)
@@ -63,7 +63,7 @@ def test_every_variant_has_frozen_tasks():
     assert set(FROZEN) <= set(family_ids()), "a family that was published is gone"
 
 
-def test_a_digest_tells_tasks_apart_and_not_the_last_bits():
+def test_a_digest_depends_on_tasks_and_not_on_the_last_bits():
     tasks = np.array([[0.1, -0.0], [2.0, 1 / 3]])
     kept = freeze_tasks.digest(tasks)
     assert freeze_tasks.digest(tasks + np.array([[1e-12, 0.0], [-1e-12, 1e-12]])) == kept
@@ -71,7 +71,7 @@ def test_a_digest_tells_tasks_apart_and_not_the_last_bits():
     assert freeze_tasks.digest(tasks + 1e-6) != kept
 
 
-# Drawing.
+# Sampling.
 
 
 EVEN = [  # a space, and of each coordinate the ends of equally probable bins, and their number
@@ -97,7 +97,7 @@ def test_uniform_tasks_fill_the_space_evenly(space, bins):
         assert abs(np.corrcoef(tasks.T)[0, 1]) < 5 / np.sqrt(6000)
 
 
-def test_tasks_of_a_list_all_come_before_one_comes_again():
+def test_tasks_of_a_list_are_all_sampled_before_one_is_repeated():
     points = np.array([[0.0], [1.0], [2.0], [3.0]])
     tasks = listed_tasks(points, 10, np.random.default_rng(0))[:, 0]
     assert sorted(tasks[:4]) == sorted(tasks[4:8]) == [0, 1, 2, 3]
@@ -105,7 +105,7 @@ def test_tasks_of_a_list_all_come_before_one_comes_again():
     assert tasks[:4].tolist() != tasks[4:8].tolist()
 
 
-def test_the_order_of_listed_tasks_is_drawn():
+def test_the_order_of_listed_tasks_is_random():
     points = np.arange(3.0)[:, None]
     orders = [tuple(listed_tasks(points, 3, np.random.default_rng(k))[:, 0]) for k in range(600)]
     counts = [orders.count(order) for order in set(orders)]
@@ -136,7 +136,7 @@ def test_tasks_of_both_splits_fill_the_task_space_uniformly(family_id, split):
     assert (shares.max(0) > 0.99).all()
 
 
-def test_an_unknown_split_is_answered_with_the_nearest():
+def test_an_unknown_split_is_rejected_with_the_nearest():
     message = "split must be one of train, test, got 'tets'; did you mean 'test'?"
     with pytest.raises(ValueError, match=re.escape(message)):
         Walk().sample_tasks(1, split="tets", seed=0)
@@ -175,7 +175,7 @@ def test_tasks_of_another_shape_are_rejected(tasks):
         make_family("Navigation2D:maml17").check_tasks(tasks)
 
 
-# What a family says of itself.
+# Descriptions.
 
 
 def test_a_description_is_one_line_of_tasks_horizon_observation_and_source():
@@ -191,6 +191,6 @@ def test_a_description_is_one_line_of_tasks_horizon_observation_and_source():
     )
 
 
-def test_a_batch_that_draws_is_known_by_its_method():
+def test_a_batch_that_renders_has_the_method_render():
     assert isinstance(SimpleNamespace(render=print), RendersBatch)
     assert not isinstance(SimpleNamespace(), RendersBatch)

@@ -1,4 +1,4 @@
-"""A family that tells its task: same tasks, rewards and ends, longer observations."""
+"""A family that observes its task: same tasks, rewards and ends, longer observations."""
 
 import pickle
 
@@ -56,13 +56,13 @@ def test_a_task_outside_the_space_is_rejected():
             use(np.array([[0.6, 0.0]]))
 
 
-def test_tasks_set_later_are_told():
+def test_tasks_set_later_are_observed():
     known = make_family(KNOWN)
     env = known.make_batch(np.array([[-0.5, 0.5], [0.25, 0.0]]), num_envs=2)
     env.set_tasks(np.array([[0.5, 0.5], [0.0, -0.25]]))
-    told = env.reset(torch_generator(0))[..., 2:]
-    assert told[:, 0].tolist() == [[1, 1], [0, -0.5]]
-    assert torch.equal(told[:, 1], told[:, 0])
+    observed = env.reset(torch_generator(0))[..., 2:]
+    assert observed[:, 0].tolist() == [[1, 1], [0, -0.5]]
+    assert torch.equal(observed[:, 1], observed[:, 0])
 
 
 def test_a_reset_of_some_environments_is_passed_on():
@@ -75,11 +75,11 @@ def test_a_reset_of_some_environments_is_passed_on():
     torch.testing.assert_close(after, expected)
 
 
-def test_a_task_that_is_one_of_several_choices_is_told_as_a_number():
+def test_a_discrete_task_is_observed_as_a_number():
     known = make_family("GridNavigation:varibad+task")
     env = known.make_batch(np.array([[0.0], [20.0], [5.0]]), num_envs=1)
-    told = env.reset(torch_generator(0))[..., -1].flatten()
-    torch.testing.assert_close(told, torch.tensor([-1.0, 1.0, -0.5]))
+    observed = env.reset(torch_generator(0))[..., -1].flatten()
+    torch.testing.assert_close(observed, torch.tensor([-1.0, 1.0, -0.5]))
 
 
 def test_it_describes_itself_as_the_family_with_the_task_observed():
@@ -92,7 +92,7 @@ def test_it_describes_itself_as_the_family_with_the_task_observed():
 
 
 @pytest.mark.parametrize("family_id", [KNOWN, "TabularMDP:rl2+task", "Bandit:n10-k5+task"])
-def test_a_family_that_tells_its_task_is_sound(family_id):
+def test_a_family_that_observes_its_task_is_sound(family_id):
     require_sound(make_family(family_id))
 
 
@@ -110,13 +110,13 @@ def test_only_task_may_follow_a_variant():
 def test_images_are_the_family_s_own():
     family = make_family("Navigation2D:maml17")
     tasks = family.sample_tasks(2, seed=0)
-    told, plain = ObservedTaskFamily(family), family
-    batches = [one.make_batch(tasks, num_envs=1) for one in (told, plain)]
+    observed, plain = ObservedTaskFamily(family), family
+    batches = [one.make_batch(tasks, num_envs=1) for one in (observed, plain)]
     for batch in batches:
         batch.reset(torch.Generator().manual_seed(0))
     images = [batch.render(1, 0) for batch in batches]
     np.testing.assert_array_equal(*images)
-    assert told.can_render
+    assert observed.can_render
     without = make_family("Bandit:n10-k5")
     assert not ObservedTaskFamily(without).can_render
 

@@ -1,4 +1,4 @@
-"""The training environments: made once, posed anew, made again after an error."""
+"""The training environments: created once, reused for new tasks, created again after an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metarl.tasks.reused_batch import TrainingBatch
 
 
 class Counted(Navigation2D):
-    """Remembers the batches it made, and which of them were closed."""
+    """Records its batches, and which of them were closed."""
 
     def __init__(self) -> None:
         super().__init__("maml17")
@@ -39,12 +39,12 @@ def training(family: Counted) -> TrainingBatch:
 
 
 def goal_of(env: TensorBatch) -> list[float]:
-    """Where the oracle walks from the start, times ten."""
+    """The oracle's first step from the start, times ten."""
     env.reset(torch.Generator().manual_seed(0))
     return [round(10 * float(x)) for x in env.oracle_actions()[0, 0]]
 
 
-def test_nothing_is_made_before_it_is_needed(family, training):
+def test_nothing_is_created_before_it_is_needed(family, training):
     training.close()
     assert family.made == family.closed == []
 
@@ -58,7 +58,7 @@ def test_one_batch_serves_all_tasks(family, training):
     assert family.closed == []
 
 
-def test_an_error_closes_the_batch_and_the_next_use_makes_another(family, training):
+def test_an_error_closes_the_batch_and_the_next_use_creates_another(family, training):
     tasks = np.array([[0.1, 0.0]])
     with pytest.raises(KeyboardInterrupt), training.with_tasks(tasks, num_envs=3):
         raise KeyboardInterrupt
@@ -68,7 +68,7 @@ def test_an_error_closes_the_batch_and_the_next_use_makes_another(family, traini
     assert len(family.closed) == 1
 
 
-def test_tasks_that_cannot_be_posed_close_it_too(family, training):
+def test_invalid_tasks_close_it(family, training):
     with training.with_tasks(np.array([[0.1, 0.0]]), num_envs=3):
         pass
     with (

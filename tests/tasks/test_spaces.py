@@ -1,4 +1,4 @@
-"""Rows of numbers as points of a task space: bounds, checks, units, and the way there and back."""
+"""Rows of numbers as points of a task space: bounds, checks, units, and conversions."""
 
 import re
 
@@ -53,13 +53,13 @@ def test_other_spaces_hold_no_tasks(space):
         (CHOICES, [[0, 10], [2, 14], [1, 12]]),
     ],
 )
-def test_rows_up_to_the_bounds_are_taken_as_they_are(space, rows):
+def test_rows_up_to_the_bounds_are_accepted(space, rows):
     checked = check_rows(space, rows)
     assert checked.dtype == np.float64
     assert checked.tolist() == rows
 
 
-def test_checked_rows_are_the_caller_s_no_more():
+def test_checked_rows_are_copies():
     rows = np.array([[0.0, 2.0]])
     checked = check_rows(BOX, rows)
     rows[0, 0] = 9.0
@@ -91,7 +91,7 @@ def test_the_first_row_outside_is_shown(space, bad):
 
 
 @pytest.mark.parametrize("tasks", [[0.0, 2.0], [[0.0]], [[[0.0, 2.0]]], np.zeros((0, 2)), 1.0])
-def test_rows_of_another_shape_are_rejected_with_theirs(tasks):
+def test_rows_of_another_shape_are_rejected_with_their_shape(tasks):
     shape = re.escape(str(np.shape(tasks)))
     with pytest.raises(ValueError, match=rf"tasks must have shape \[tasks, 2\], got {shape}"):
         check_rows(BOX, tasks)
@@ -126,7 +126,7 @@ def test_a_point_of_the_space_becomes_a_row_and_the_same_point_again(space):
         assert np.array_equal(back, point)
 
 
-def test_a_choice_becomes_one_integer_and_a_box_an_array_of_its_own():
+def test_a_choice_becomes_one_integer_and_a_box_a_new_array():
     assert isinstance(point_of_row(CHOICE, np.array([2.0])), np.int64)
     row = np.array([0.0, 2.0])
     point = point_of_row(BOX, row)

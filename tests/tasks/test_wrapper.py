@@ -1,4 +1,4 @@
-"""Wrappers: a family that behaves as another, and what a user changes of it."""
+"""Wrappers: a family that behaves like another, with changes by a user."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_wrapped_family_of_a_user_is_sound_and_gives_half():
 
 
 @pytest.mark.parametrize("family_id", ["Navigation2D:maml17", "Bandit:n10-k5"])
-def test_wrappers_of_wrappers_draw_what_the_innermost_draws(family_id):
+def test_wrappers_of_wrappers_render_the_innermost_batch(family_id):
     family = make_family(family_id)
     outer = TrialFamily(ObservedTaskFamily(HalvedRewards(family)), 2)
     assert outer.id == f"{family_id}/2+task × 2 episodes"

@@ -18,10 +18,10 @@ from rl2_agents import (
     equal,
     everything,
     history,
-    lived,
     make_generator,
     shaken,
     stepwise,
+    trials_of,
     variants,
 )
 from tiny_environments import Lock
@@ -56,7 +56,7 @@ def phases(monkeypatch) -> list[Trials]:
 def test_the_training_path_equals_the_acting_path(phases, family, settings):
     """Both paths give the same log-probabilities, with episodes that end at different times."""
     learner = agent(family=family, **settings).learn(2)
-    trials = lived(shaken(learner))
+    trials = trials_of(shaken(learner))
     tasks = family.sample_tasks(4, seed=7)
     batch, _ = learner._process(trials, tasks, learner.config)
     acted = torch.stack(
@@ -246,7 +246,7 @@ def pulled(*, num_trials: int = 4000, **settings: Any) -> tuple[RL2, Trials]:
             normalize_rewards=False, privileged_critic=True, **settings,
         )
     )  # fmt: skip
-    return learner, lived(learner, num_tasks=num_trials)
+    return learner, trials_of(learner, num_tasks=num_trials)
 
 
 def test_training_uses_expected_rewards_if_requested():
@@ -326,7 +326,7 @@ def test_training_uses_the_annealed_discount(monkeypatch):
 @pytest.mark.parametrize("sees", [False, True])
 def test_the_critic_observes_the_time_and_if_privileged_the_task(sees):
     learner = agent(privileged_critic=sees)
-    trials, tasks = lived(learner), LOCK.sample_tasks(4, seed=7)
+    trials, tasks = trials_of(learner), LOCK.sample_tasks(4, seed=7)
     batch = learner._process(trials, tasks, learner.config)[0]
     steps = trials.mask.shape[-1]
     assert batch.trial_progress.shape == (steps, 4, 1)

@@ -21,10 +21,10 @@ from rl2_agents import (
     everything,
     few,
     history,
-    lived,
     make_generator,
     shaken,
     stepwise,
+    trials_of,
     variants,
 )
 
@@ -44,8 +44,8 @@ from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 @variants
 def test_the_memory_persists_across_episodes_unless_it_is_cleared(settings):
     learner = shaken(agent(**settings))
-    trials = lived(learner)
-    altered = lived(learner)
+    trials = trials_of(learner)
+    altered = trials_of(learner)
     altered.rewards[..., 0] += 1.0  # of the first episode
     second = trials.episode_indices[:, 0] == 1
     ends = trials.mask.shape[-1]
@@ -68,7 +68,7 @@ def test_a_memory_cleared_at_an_episode_end_equals_one_of_a_new_trial(memory):
     learner = shaken(
         agent(clear_each_episode=True, memory=memory, normalize_observations=True).learn(1)
     )
-    trials = lived(learner)
+    trials = trials_of(learner)
     found = torch.stack([d.outputs[0] for d in stepwise(learner, trials)], 1)
     first_end = trials.episode_ends[:, 0].long().argmax(-1)
     fresh, _ = learner.policy_at(next(actor_inputs(trials)), None)
@@ -79,17 +79,19 @@ def test_a_memory_cleared_at_an_episode_end_equals_one_of_a_new_trial(memory):
 @few
 def test_every_trial_begins_with_a_new_memory(settings):
     learner = shaken(agent(**settings))
-    first, again = lived(learner), lived(learner)
+    first, again = trials_of(learner), trials_of(learner)
     assert torch.equal(first.actions, again.actions)
 
 
 @few
 def test_players_do_not_share_a_memory(settings):
     learner = shaken(agent(**settings))
-    alone = lived(learner, num_exploratory=0)
+    alone = trials_of(learner, num_exploratory=0)
     busy, other = learner.play(4, 1, make_generator(1)), learner.play(4, 1, make_generator(1))
     acted = []
-    for actor_input, noise in zip(actor_inputs(alone), actor_inputs(lived(learner)), strict=False):
+    for actor_input, noise in zip(
+        actor_inputs(alone), actor_inputs(trials_of(learner)), strict=False
+    ):
         wanted = actor_input._replace(deterministic=torch.ones_like(actor_input.deterministic))
         acted.append(busy.act(wanted))
         other.act(noise)
@@ -127,7 +129,7 @@ def test_each_environment_is_independent_of_the_others_in_a_trial(family, settin
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_predicting_with_the_state_equals_acting(family, settings, deterministic):
     learner = shaken(agent(family=family, **settings))
-    played = lived(learner, num_exploratory=0 if deterministic else None)
+    played = trials_of(learner, num_exploratory=0 if deterministic else None)
     generator, state, predicted = make_generator(1), None, []
     for actor_input in actor_inputs(played):
         actions, state = learner.predict(
@@ -141,7 +143,7 @@ def test_predicting_with_the_state_equals_acting(family, settings, deterministic
 
 def test_inputs_or_memories_that_do_not_fit_are_rejected():
     learner = agent(family=ROBOT)
-    first = next(actor_inputs(lived(learner)))
+    first = next(actor_inputs(trials_of(learner)))
     for size in (1, 5):
         wrong = first._replace(observations=torch.zeros(4, 1, size))
         with pytest.raises(
@@ -160,14 +162,14 @@ def test_inputs_or_memories_that_do_not_fit_are_rejected():
 
 def test_observations_in_double_precision_are_accepted():
     learner = shaken(agent(family=ROBOT))
-    first = next(actor_inputs(lived(learner)))
+    first = next(actor_inputs(trials_of(learner)))
     double = first._replace(observations=first.observations.double())
     assert torch.equal(learner.predict(first)[0], learner.predict(double)[0])
 
 
 def test_a_player_takes_the_mode_only_in_environments_that_request_it():
     learner = shaken(agent(family=ROBOT))
-    trials = lived(learner)
+    trials = trials_of(learner)
     actor_input = next(actor_inputs(trials))
     wanted = torch.tensor([[True], [False], [True], [False]])
     acted = RL2Player(learner, make_generator(1)).act(actor_input._replace(deterministic=wanted))
@@ -178,7 +180,7 @@ def test_a_player_takes_the_mode_only_in_environments_that_request_it():
 
 
 def test_sampling_without_a_generator_is_rejected():
-    actor_input = next(actor_inputs(lived(agent())))
+    actor_input = next(actor_inputs(trials_of(agent())))
     with pytest.raises(ValueError, match=r"generator must be given .*deterministic=False"):
         agent().predict(actor_input, deterministic=False)
 
@@ -187,7 +189,7 @@ def test_without_a_memory_the_policy_observes_nothing_else():
     learner = shaken(agent(memory="none", family=ROBOT))
     assert not learner.remembers
     assert agent().remembers
-    first, *later = actor_inputs(lived(learner))
+    first, *later = actor_inputs(trials_of(learner))
     same = later[3]._replace(observations=first.observations)
     assert torch.equal(learner.predict(first)[0], learner.predict(same)[0])
 
@@ -199,7 +201,7 @@ def test_the_default_action_divisor_is_the_one_of_the_variant(tmp_path: Path, gi
         agent(family=ROBOT, action_divisor=1.0),
     )
     assert learner.config.action_divisor == resolved
-    actor_input = next(actor_inputs(lived(plain)))
+    actor_input = next(actor_inputs(trials_of(plain)))
     one, other = (one.policy_at(actor_input, None)[0].outputs for one in (learner, plain))
     torch.testing.assert_close(one[0], other[0] / resolved)
     torch.testing.assert_close(one[1].exp(), other[1].exp() / resolved)
@@ -228,7 +230,7 @@ def test_a_loaded_agent_acts_the_same(tmp_path: Path, settings):
     loaded = RL2.load(tmp_path / "agent", LOCK)
     assert (loaded.config, loaded.seed) == (learner.config, 5)
     assert equal(everything(loaded), everything(learner))
-    one, other = lived(learner), lived(loaded)
+    one, other = trials_of(learner), trials_of(loaded)
     assert torch.equal(one.actions, other.actions)
 
 
@@ -260,7 +262,7 @@ def test_a_number_of_heads_that_does_not_divide_the_size_is_rejected():
 def test_trials_longer_than_the_transformer_supports_are_rejected():
     learner = agent(memory="transformer", family=make_family("GridNavigation:varibad"))
     with pytest.raises(ValueError, match=r"trial must have at most 30 steps.* got 31"):
-        lived(learner, num_episodes=3)
+        trials_of(learner, num_episodes=3)
 
 
 # Recorded data.
@@ -292,7 +294,7 @@ def as_episodes(trials: Trials, number: int, horizon: int) -> Episodes:
 def test_adapting_to_recorded_episodes_equals_acting_in_them(family, settings):
     """Deterministic third episodes, after two that were recorded from the evaluator's player."""
     learner = shaken(agent(family=family, **(settings | {"num_episodes": 3})))
-    played = lived(learner, num_exploratory=2)
+    played = trials_of(learner, num_exploratory=2)
     recorded = [as_episodes(played, k, family.horizon) for k in range(2)]
     state = learner.adapt(recorded)
     third = played.episode_indices == 2
@@ -321,7 +323,7 @@ def test_adapting_to_recorded_episodes_equals_acting_in_them(family, settings):
 
 def test_recorded_data_change_the_actions_and_states_can_be_reused():
     learner = shaken(agent(family=ROBOT))
-    played = lived(learner)
+    played = trials_of(learner)
     state = learner.adapt(as_episodes(played, 0, ROBOT.horizon))
     observations = played.observations[:, :, 0]
     one, after = learner.predict(observations, state)
@@ -337,7 +339,7 @@ def test_recorded_data_change_the_actions_and_states_can_be_reused():
 
 def test_trials_of_different_numbers_of_environments_are_rejected():
     learner = agent(family=ROBOT)
-    one, two = (as_episodes(lived(learner, num_envs=envs), 0, ROBOT.horizon) for envs in (1, 2))
+    one, two = (as_episodes(trials_of(learner, num_envs=envs), 0, ROBOT.horizon) for envs in (1, 2))
     message = r"same number of tasks and environments in each batch, got \[4, 1\] and \[4, 2\]"
     with pytest.raises(ValueError, match=message):
         learner.adapt([one, two])

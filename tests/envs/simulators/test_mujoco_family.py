@@ -209,7 +209,7 @@ for family_id in sys.argv[1:]:
 """
 
 
-def draw(backend: str, *family_ids: str) -> subprocess.CompletedProcess[str]:
+def render_in_process(backend: str, *family_ids: str) -> subprocess.CompletedProcess[str]:
     """Render in a separate process: MuJoCo selects its backend when it is imported."""
     return subprocess.run(
         [sys.executable, "-c", _DRAW, *family_ids],
@@ -222,14 +222,14 @@ def draw(backend: str, *family_ids: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_images_show_every_robot_wherever_it_is():
-    done = draw("egl", *(i for i in IDS if i != "Walker2DRandParams:pearl"))
+    done = render_in_process("egl", *(i for i in IDS if i != "Walker2DRandParams:pearl"))
     if "MuJoCo cannot render off screen here" in done.stderr or "EGL" in done.stderr:
         pytest.skip("MuJoCo cannot render on this machine")
     assert done.returncode == 0, done.stderr
 
 
 def test_a_machine_that_cannot_render_names_the_remedy():
-    done = draw("disable", "SwimmerVel:promp")
+    done = render_in_process("disable", "SwimmerVel:promp")
     assert done.returncode == 1
     assert "MuJoCo cannot render off screen here" in done.stderr
     assert "it needs the libraries libegl1, libgl1 and libgles2" in done.stderr

@@ -1,4 +1,4 @@
-"""The contract of gradient-based learners: one that adds only an inner rule; who inherits it."""
+"""The contract of gradient-based learners: one with only an inner rule, and all subclasses."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_its_facts_describe_steps_rate_and_order():
 
 
 def test_every_learner_inherits_one_of_two_contracts_directly():
-    """Inheritance is one level deep, and each defines what it needs."""
+    """Inheritance is one level deep."""
     for entry in LEARNERS:
         learner_type: type[FewShotLearner] = entry.load()
         assert learner_type.__bases__ in ((GradientLearner,), (MetricLearner,)), entry.name

@@ -1,4 +1,4 @@
-"""Episodes from packed classes: what is sampled, from where, how evenly, and what is refused."""
+"""Episodes from packed classes: sampling, uniformity, and errors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_episode_has_different_classes_and_different_points_ordered_by_class(
         assert len({tuple(point) for point in sampled.tolist()}) == 15
 
 
-def test_every_class_and_every_point_of_a_class_is_drawn_equally_often():
+def test_every_class_and_every_point_of_a_class_is_sampled_equally_often():
     shape = EpisodeShape(ways=2, shots=1, queries=1)
     batch = numbered_tasks().sample(12_000, shape, split="train", generator=generator())
     for part in batch:
@@ -115,7 +115,7 @@ def test_splits_share_no_class():
     assert set(test.flatten().tolist()) == {4, 5}
 
 
-def test_all_points_of_the_smallest_class_can_be_drawn():
+def test_all_points_of_the_smallest_class_can_be_sampled():
     shape = EpisodeShape(ways=4, shots=2, queries=3)
     batch = numbered_tasks().sample(20, shape, split="train", generator=generator())
     whole = torch.cat([part.inputs[part.inputs[..., 0] == 0] for part in batch])
@@ -178,7 +178,7 @@ def test_the_size_of_joined_splits_is_known_without_loading_what_is_slow():
 
 
 @pytest.mark.parametrize("rotations", ["drawn", "classes"])
-def test_a_class_is_turned_as_a_whole_by_all_four_quarter_turns(rotations):
+def test_all_points_of_a_class_are_rotated_by_the_same_quarter_turn(rotations):
     shape = EpisodeShape(ways=2, shots=1, queries=2)
     batch = image_tasks(rotations).sample(400, shape, split="train", generator=generator())
     originals = (images().float() / 255).view(12, 3, 3)
@@ -199,7 +199,7 @@ def test_a_class_is_turned_as_a_whole_by_all_four_quarter_turns(rotations):
     assert len(seen) == 16
 
 
-def test_only_where_turns_are_classes_does_a_character_meet_itself():
+def test_a_task_has_two_rotations_of_a_character_only_if_rotations_are_classes():
     shape = EpisodeShape(ways=4, shots=1, queries=1)
     for rotations, may_meet in (("none", False), ("drawn", False), ("classes", True)):
         tasks = image_tasks(rotations)
@@ -255,7 +255,7 @@ def test_classes_may_share_points():
 # Points without episodes.
 
 
-def test_points_are_drawn_evenly_from_the_classes_with_their_labels():
+def test_points_are_sampled_uniformly_from_the_classes_with_their_labels():
     tasks = numbered_tasks()
     inputs, labels = tasks.sample_points(8000, split="test", generator=generator())
     assert inputs[:, 0].equal(labels.float() + 4)
@@ -267,7 +267,7 @@ def test_points_are_drawn_evenly_from_the_classes_with_their_labels():
 # Ways and shots that vary.
 
 
-def test_variable_episodes_count_what_was_drawn_and_hide_the_rest():
+def test_variable_episodes_mask_all_other_points():
     ranges = EpisodeRanges(ways=(2, 4), shots=(1, 3), queries=2)
     batch = numbered_tasks().sample_variable(3000, ranges, split="train", generator=generator())
     assert batch.support.mask is not None
@@ -301,7 +301,7 @@ def test_variable_episodes_count_what_was_drawn_and_hide_the_rest():
         ((2, 1, 1), "tset", "split must be one of train, test, got 'tset'; did you mean 'test'"),
     ],
 )  # fmt: skip
-def test_what_a_split_cannot_give_is_rejected(shape, split, message):
+def test_episodes_larger_than_the_split_are_rejected(shape, split, message):
     with pytest.raises(ValueError, match=message):
         numbered_tasks().sample(1, EpisodeShape(*shape), split=split, generator=generator())
 
@@ -320,7 +320,7 @@ def test_counts_below_one_are_rejected():
         EpisodeRanges((1, 2), (0, 1), 1)
 
 
-def test_rotations_that_cannot_be_are_rejected():
+def test_invalid_rotations_are_rejected():
     with pytest.raises(ValueError, match="rotations must be one of none, drawn, classes"):
         image_tasks("turned")
     with pytest.raises(ValueError, match=r"rotations need square images .* got inputs \(2,\)"):
@@ -337,7 +337,7 @@ def test_a_generator_on_another_device_is_rejected():
 # The data.
 
 
-def test_labels_and_points_that_cannot_be_are_rejected():
+def test_invalid_labels_and_points_are_rejected():
     points = torch.ones(3, 2)
 
     def make(points: Tensor, labels: Tensor) -> ClassData:
@@ -366,10 +366,10 @@ def test_some_classes_share_the_points_of_all():
     assert set(data.points[rows, 0].tolist()) == {1}
 
 
-# Draws.
+# Sampling.
 
 
-def test_draws_are_without_replacement_and_within_bounds():
+def test_samples_are_without_replacement_and_within_bounds():
     classes = sample_classes(500, 6, 6, generator())
     assert classes.sort(1).values.equal(torch.arange(6).expand(500, -1))
     counts = torch.tensor([[3, 5], [4, 3]])

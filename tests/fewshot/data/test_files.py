@@ -1,6 +1,6 @@
-"""Downloads against a server on this machine: right, wrong, cut short, missing, and no network.
+"""Downloads from a local server: complete, damaged, interrupted, missing, and no network.
 
-The cache of packed data: found again, made anew when something changed, never in the way.
+The cache of packed data: reused, recomputed if something changed, and optional.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def test_a_file_is_fetched_to_its_place_and_only_once(server, tmp_path, checksum
         ("/nothing", SHA256, "404 Client Error"),
     ],
 )
-def test_what_came_wrong_is_not_kept_and_one_sentence_says_what_to_do(
+def test_a_damaged_download_is_not_kept_and_one_sentence_states_the_remedy(
     server, tmp_path, path, checksum, reason
 ):
     file = OfficialFile("set.bin", server + path, checksum)
@@ -144,7 +144,7 @@ def test_a_stream_of_too_many_bytes_is_rejected_before_it_is_read():
         read_limited(io.BytesIO(b"12345"), "some.csv", 4)
 
 
-def test_without_network_the_sentence_is_the_same(tmp_path):
+def test_without_a_network_the_error_is_the_same(tmp_path):
     nobody = OfficialFile("set.bin", "http://127.0.0.1:9/set.bin")
     with pytest.raises(FileNotFoundError, match=r"needs the file .* failed: .*refused"):
         locate("numbers", nobody, DataPlace(tmp_path))
@@ -156,13 +156,13 @@ def test_nothing_is_fetched_when_downloads_are_off(server, tmp_path):
         locate("numbers", file, DataPlace(tmp_path, download=False))
 
 
-def test_an_extracted_archive_serves_as_well(tmp_path):
+def test_an_extracted_archive_is_accepted(tmp_path):
     (tmp_path / "set").mkdir()
     file = OfficialFile("set.zip", "http://127.0.0.1:9/set.zip", extracted="set")
     assert locate("set", file, DataPlace(tmp_path)) == tmp_path / "set"
 
 
-def test_all_that_is_missing_is_named_with_the_folders_that_serve_as_well(tmp_path):
+def test_all_missing_files_are_named_with_the_folders_that_are_accepted(tmp_path):
     files = [OfficialFile(f"{n}.zip", f"http://x/{n}", extracted=n) for n in ("a", "b", "c")]
     (tmp_path / "b").mkdir()
     with pytest.raises(FileNotFoundError) as caught:
@@ -174,7 +174,7 @@ def test_all_that_is_missing_is_named_with_the_folders_that_serve_as_well(tmp_pa
     )
 
 
-def test_what_could_be_fetched_is_kept_and_not_asked_for(server, tmp_path):
+def test_fetched_files_are_kept_and_not_named_as_missing(server, tmp_path):
     files = [OfficialFile("a", f"{server}/file"), OfficialFile("b", f"{server}/nothing")]
     with pytest.raises(
         FileNotFoundError, match=f"needs the file {tmp_path / 'b'}; .* 404 Client Error"
@@ -185,14 +185,14 @@ def test_what_could_be_fetched_is_kept_and_not_asked_for(server, tmp_path):
 
 
 def test_a_download_reports_its_progress(server, tmp_path):
-    told: list[tuple[str, int, int]] = []
-    place = DataPlace(tmp_path, progress=lambda *news: told.append(news))
+    updates: list[tuple[str, int, int]] = []
+    place = DataPlace(tmp_path, progress=lambda *news: updates.append(news))
     locate("numbers", OfficialFile("set.bin", f"{server}/file"), place)
-    assert {doing for doing, _, _ in told} == {"downloading set.bin (kB)"}
-    assert told[-1][1:] == (768, 768)
+    assert {doing for doing, _, _ in updates} == {"downloading set.bin (kB)"}
+    assert updates[-1][1:] == (768, 768)
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+def test_the_cache_is_in_the_folder_of_the_environment_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("METARL_CACHE_DIR", str(tmp_path / "chosen"))
     assert cache_dir() == tmp_path / "chosen"
     assert DataPlace().folder == tmp_path / "chosen" / "data"
@@ -205,7 +205,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
 
 
 class Maker:
-    """Counts how often it was requested."""
+    """Counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -226,7 +226,7 @@ def files(source: Path) -> list[Path]:
     return sorted((source.parent / "cache" / "packed").iterdir())
 
 
-def test_the_second_time_nothing_is_made(source):
+def test_a_cached_result_is_not_computed_again(source):
     make = Maker()
     first, second = (cached("set", [source], "28", make) for _ in range(2))
     assert make.calls == 1
@@ -235,7 +235,7 @@ def test_the_second_time_nothing_is_made(source):
     assert len(files(source)) == 1
 
 
-def test_other_settings_and_a_changed_source_are_made_anew(source):
+def test_other_settings_or_a_changed_source_are_computed_again(source):
     make = Maker()
     cached("set", [source], "28", make)
     cached("set", [source], "32", make)
@@ -248,7 +248,7 @@ def test_other_settings_and_a_changed_source_are_made_anew(source):
     assert make.calls == 4
 
 
-def test_a_damaged_cache_is_made_anew(source):
+def test_a_damaged_cache_is_computed_again(source):
     make = Maker()
     cached("set", [source], "28", make)
     (file,) = files(source)
@@ -258,7 +258,7 @@ def test_a_damaged_cache_is_made_anew(source):
     assert make.calls == 4
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(source, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_not_needed(source, monkeypatch):
     monkeypatch.setenv("METARL_CACHE_DIR", str(source))  # a file, not a folder
     make = Maker()
     assert cached("set", [source], "28", make).tolist() == [[1, 2], [3, 250]]

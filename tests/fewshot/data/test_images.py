@@ -52,7 +52,7 @@ def source(request, tmp_path: Path) -> Path:
     return tmp_path / "set.zip"
 
 
-def test_images_are_found_sorted_and_nothing_else_is(source):
+def test_only_images_are_found_in_sorted_order(source):
     with ImageFiles(source) as files:
         assert files.names == ["a/1.PNG", "a/10.png", "b/2.png"]
 
@@ -102,7 +102,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, content, reason):
         read_images(files, files.names, resized(2, "RGB", NEAREST))
 
 
-def test_what_holds_no_images_is_rejected(tmp_path):
+def test_a_source_without_images_is_rejected(tmp_path):
     (tmp_path / "set.zip").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"set.zip must be a folder or a zip file"):
         ImageFiles(tmp_path / "set.zip")
@@ -155,7 +155,7 @@ def test_an_image_of_many_zeros_is_not_decompressed_to_its_end(tmp_path):
     assert peak < 1 << 28
 
 
-def test_links_in_a_circle_are_left_out(tmp_path):
+def test_cyclic_links_are_ignored(tmp_path):
     (tmp_path / "1.png").write_bytes(png(image(0)))
     (tmp_path / "2.png").symlink_to("2.png")
     (tmp_path / "again").symlink_to(tmp_path)

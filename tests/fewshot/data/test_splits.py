@@ -1,4 +1,4 @@
-"""Splits: every class once, the same on every machine, and what cannot be split is refused."""
+"""Splits: every class once, the same on every machine, and errors."""
 
 import pytest
 import torch
@@ -31,17 +31,17 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order():
     assert seeded_split(NAMES, (6, 1, 3), 1) != split
 
 
-def test_every_class_is_as_likely_to_be_tested_on():
+def test_every_class_is_equally_likely_to_be_a_test_class():
     seen = [name for seed in range(1000) for name in seeded_split(NAMES, (6, 1, 3), seed)["test"]]
     for name in NAMES:
         assert abs(seen.count(name) - 300) < 5 * (1000 * 0.3 * 0.7) ** 0.5
 
 
-def test_the_split_of_a_seed_stays_what_it_was():
+def test_the_split_of_a_seed_is_frozen():
     assert seeded_split(NAMES, (6, 1, 3), 0)["test"] == ("class a", "class g", "class i")
 
 
-def test_a_digest_tells_splits_apart():
+def test_digests_of_different_splits_differ():
     first, again, other = (split_facts("x", seeded_split(NAMES, (6, 1, 3), s)) for s in (0, 0, 1))
     assert first == again
     assert first["split"] == "x: 6 train, 1 validation, 3 test"
@@ -84,7 +84,7 @@ def test_splits_have_their_short_names_and_others_are_rejected_with_the_nearest(
         listed_split(NAMES, {"val": NAMES[:2], "validation": NAMES[2:]})
 
 
-def test_a_negative_seed_is_rejected_by_the_name_that_makers_give_it():
+def test_a_negative_seed_is_rejected_by_the_name_of_its_argument():
     with pytest.raises(ValueError, match=r"^split_seed must be 0 or more, got -1"):
         seeded_split(NAMES, (6, 1, 3), -1)
 

@@ -1,4 +1,4 @@
-"""The catalog of data sets: every entry is there, keeps the contract, and says what it needs."""
+"""The catalog of data sets: every entry loads, fulfills the contract, and names missing files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ WITHOUT_FILES = ["sinusoid", "harmonic", "glyphs"]
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in DATASETS])
-def test_every_entry_can_be_loaded_and_documents_what_it_is(name):
+def test_every_entry_can_be_loaded_and_has_a_docstring(name):
     make = DATASETS.load(name)
     assert inspect.getdoc(make)
     assert DATASETS.get(name).description
 
 
 @pytest.mark.parametrize("name", WITHOUT_FILES)
-def test_what_needs_no_file_keeps_the_contract(name):
+def test_data_sets_without_files_fulfill_the_contract(name):
     tasks = make_tasks(name)
     shape = EpisodeShape(1 if tasks.kind == "regression" else 5, 2, 3)
     assert tasks.name == name
@@ -44,7 +44,7 @@ def test_what_needs_no_file_keeps_the_contract(name):
 @pytest.mark.parametrize(
     "name", [entry.name for entry in DATASETS if entry.name not in (*WITHOUT_FILES, "folder")]
 )
-def test_what_needs_a_file_says_in_one_sentence_which_and_where(name, tmp_path):
+def test_a_missing_file_is_named_with_its_place_in_one_sentence(name, tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         make_tasks(name, data_dir=tmp_path, download=False)
     sentence = str(caught.value)

@@ -86,7 +86,7 @@ def test_all_images_are_used_and_channels_are_in_order(place):
     assert blue.unique().tolist() == [7]
 
 
-def test_the_archive_serves_as_the_folder_does(place, tmp_path):
+def test_the_archive_gives_the_same_data_as_the_folder(place, tmp_path):
     folder = tmp_path / "cifar-100-python"
     with tarfile.open(tmp_path / "cifar-100-python.tar.gz", "w:gz") as archive:
         archive.add(folder, arcname="cifar-100-python")
@@ -98,7 +98,7 @@ def test_the_archive_serves_as_the_folder_does(place, tmp_path):
 
 
 def test_python_2_pickles_are_read(tmp_path):
-    """The official files name NumPy's modules as they were called then."""
+    """The official files contain old names of NumPy's modules."""
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
     plain = pickle.dumps({b"data": array, b"fine_labels": [1, 2]}, protocol=2)
     old = plain.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
@@ -132,7 +132,7 @@ def test_damaged_and_dangerous_files_are_rejected(place, tmp_path, content, mess
         cifar_fs_tasks(place)
 
 
-def test_missing_files_are_asked_for(place, tmp_path):
+def test_missing_files_are_named(place, tmp_path):
     (tmp_path / "cifar-100-python" / "test").unlink()
     with pytest.raises(ValueError, match="cifar-100-python must hold 'test' of CIFAR-100"):
         cifar_fs_tasks(place)

@@ -15,7 +15,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def draw(tasks: HarmonicTasks, num_tasks: int, points: int) -> tuple[torch.Tensor, torch.Tensor]:
+def sample(tasks: HarmonicTasks, num_tasks: int, points: int) -> tuple[torch.Tensor, torch.Tensor]:
     """All points of each task, support first. Both [tasks, points]."""
     shape = EpisodeShape(1, points // 2, points - points // 2)
     batch = tasks.sample(num_tasks, shape, split="train", generator=generator())
@@ -27,7 +27,7 @@ def draw(tasks: HarmonicTasks, num_tasks: int, points: int) -> tuple[torch.Tenso
 
 def test_support_and_query_are_one_sum_of_two_sines_an_octave_apart():
     """The best frequency leaves no residual, and lies in the range; others leave one."""
-    inputs, targets = draw(CLEAN, 10, 40)
+    inputs, targets = sample(CLEAN, 10, 40)
     frequencies = torch.linspace(4, 8, 4001, dtype=torch.float64)
     for x, y in zip(inputs, targets, strict=True):
         angles = frequencies[:, None] * x
@@ -41,7 +41,7 @@ def test_support_and_query_are_one_sum_of_two_sines_an_octave_apart():
 
 
 def test_inputs_scatter_by_one_around_a_center_of_the_task():
-    inputs, _ = draw(CLEAN, 2000, 200)
+    inputs, _ = sample(CLEAN, 2000, 200)
     centers = inputs.mean(1)
     assert float((inputs - centers[:, None]).std()) == pytest.approx(1, abs=0.02)
     assert float(centers.min()) > -4.3
@@ -51,12 +51,12 @@ def test_inputs_scatter_by_one_around_a_center_of_the_task():
 
 def test_targets_have_the_variance_of_two_standard_normal_amplitudes():
     """E[y²] = E[a₁²]/2 + E[a₂²]/2 = 1."""
-    _, targets = draw(CLEAN, 4000, 100)
+    _, targets = sample(CLEAN, 4000, 100)
     assert float(targets.square().mean()) == pytest.approx(1, abs=0.07)
 
 
 def test_noise_is_added_to_the_targets_only():
-    clean, noisy = (draw(HarmonicTasks(noise=noise), 300, 50) for noise in (0.0, 0.3))
+    clean, noisy = (sample(HarmonicTasks(noise=noise), 300, 50) for noise in (0.0, 0.3))
     assert noisy[0].equal(clean[0])
     assert float((noisy[1] - clean[1]).std()) == pytest.approx(0.3, rel=0.03)
 
@@ -70,7 +70,7 @@ def test_the_protocol_names_noise_and_ranges():
     }
 
 
-def test_what_cannot_be_is_rejected():
+def test_invalid_arguments_are_rejected():
     with pytest.raises(ValueError, match=r"noise must lie in \[0, ∞\), got -1"):
         HarmonicTasks(noise=-1)
     shape = EpisodeShape(2, 1, 1)

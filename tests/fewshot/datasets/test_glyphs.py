@@ -1,4 +1,4 @@
-"""Glyphs: strokes are rendered where they run, classes can be told apart, examples differ."""
+"""Glyphs: strokes are rendered correctly, classes are distinguishable, examples differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def strokes(*controls: list[tuple[float, float]]) -> torch.Tensor:
 # Rendering.
 
 
-def test_a_straight_stroke_inks_its_row_and_the_rows_beside_it():
+def test_a_straight_stroke_inks_its_row_and_the_rows_next_to_it():
     line = strokes([(0.25, 0.5), (0.5, 0.5), (0.75, 0.5)])
     image = render_strokes(line, torch.tensor([[True]]), 20)[0]
     assert image.shape == (20, 20)
@@ -82,7 +82,7 @@ def test_an_episode_has_different_glyphs_and_no_example_twice():
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_examples_are_nearer_to_their_own_class_but_not_always(split):
-    """Nearest neighbor on pixels: far better than chance (20 %), and not solved."""
+    """Nearest neighbor on pixels: far better than guessing (20 %), and not solved."""
     batch = GlyphTasks().sample(100, EpisodeShape(5, 1, 5), split=split, generator=generator())
     distances = torch.cdist(batch.query.inputs.flatten(2), batch.support.inputs.flatten(2))
     right = (distances.argmin(-1) == batch.query.targets).float().mean()
@@ -131,7 +131,7 @@ def test_glyphs_depend_on_their_seed_and_episodes_on_the_generator():
         ((2, 1, 1), "trian", "split must be one of train, validation, test, got 'trian'; did you"),
     ],
 )
-def test_what_a_split_cannot_give_is_rejected(shape, split, message):
+def test_episodes_larger_than_the_split_are_rejected(shape, split, message):
     with pytest.raises(ValueError, match=message):
         GlyphTasks().sample(1, EpisodeShape(*shape), split=split, generator=generator())
 

@@ -71,7 +71,7 @@ def test_a_damaged_table_is_rejected(place, tmp_path, text):
         banking77_tasks(place)
 
 
-def test_what_cannot_be_is_rejected(place, tmp_path):
+def test_invalid_arguments_are_rejected(place, tmp_path):
     with pytest.raises(ValueError, match="num_features must be 1 or more, got 0"):
         clinc150_tasks(place, num_features=0)
     (tmp_path / "text" / "banking77_test.csv").unlink()
@@ -79,7 +79,7 @@ def test_what_cannot_be_is_rejected(place, tmp_path):
         banking77_tasks(place)
 
 
-def test_both_missing_tables_are_asked_for(tmp_path):
+def test_both_missing_tables_are_named(tmp_path):
     message = "needs the files .*banking77_train.csv and .*banking77_test.csv; fetch .* put them"
     with pytest.raises(FileNotFoundError, match=message):
         banking77_tasks(DataPlace(tmp_path, download=False))

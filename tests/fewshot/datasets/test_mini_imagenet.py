@@ -64,7 +64,7 @@ def test_each_split_has_its_own_classes_and_colors_in_order(place, split, reds):
     assert set(sampled[..., 2].flatten().tolist()) == {200}
 
 
-def test_folders_serve_as_zip_files_do(place, tmp_path):
+def test_folders_give_the_same_data_as_zip_files(place, tmp_path):
     expected = colors(place, "test")
     archive = tmp_path / "mini-imagenet" / "test.zip"
     with zipfile.ZipFile(archive) as opened:
@@ -92,7 +92,7 @@ def test_classes_are_counted_without_decoding_an_image(place, monkeypatch):
         tasks.num_classes("val")
 
 
-def test_a_missing_split_is_asked_for_at_once(place, tmp_path):
+def test_a_missing_split_is_named_at_once(place, tmp_path):
     (tmp_path / "mini-imagenet" / "test.zip").unlink()
     with pytest.raises(FileNotFoundError, match=r"needs .*test.zip or a folder .*test, with"):
         mini_imagenet_tasks(place)

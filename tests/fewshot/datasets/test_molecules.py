@@ -42,7 +42,7 @@ def place(tmp_path: Path, monkeypatch) -> DataPlace:
 
 
 def members(data: ClassData, name: str) -> set[int]:
-    """Molecules of a class by their number of atoms less one; features tell them apart."""
+    """Molecules of a class, identified by their number of atoms less one."""
     index = data.class_names.index(name)
     rows = data.members[data.starts[index] :][: data.counts[index]]
     known = hashed_counts(MOLECULES, smiles_grams, 1024)
@@ -100,7 +100,7 @@ def test_side_effects_have_names_with_commas(tmp_path, monkeypatch):
 
 
 def _zipped(content: bytes) -> bytes:
-    """Without the time of day, so that tests have the same names in every process."""
+    """Compressed without a time stamp, so that tests have the same names in every process."""
     return gzip.compress(content, mtime=0)
 
 
@@ -123,7 +123,7 @@ def test_a_damaged_table_is_rejected(place, tmp_path, content, message):
         tox21_tasks(place)
 
 
-def test_a_missing_table_is_asked_for(place):
+def test_a_missing_table_is_named(place):
     with pytest.raises(FileNotFoundError, match=r"data set sider needs the file .*sider.csv.gz"):
         sider_tasks(place)
 
@@ -131,7 +131,7 @@ def test_a_missing_table_is_asked_for(place):
 @pytest.mark.parametrize(
     ("make", "checksum"), [(tox21_tasks, "md5:2882d69e"), (sider_tasks, "sha256:4cc7ccb2")]
 )
-def test_another_file_from_the_net_is_not_taken(tmp_path, monkeypatch, make, checksum):
+def test_a_downloaded_file_with_another_checksum_is_rejected(tmp_path, monkeypatch, make, checksum):
     def fetch(url: str, output: str, *_: object) -> None:  # noqa: ARG001 - nothing is downloaded
         Path(output).write_bytes(_zipped(b"a,smiles\n1,C\n"))
 

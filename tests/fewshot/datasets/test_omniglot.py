@@ -69,7 +69,7 @@ def images(tasks: ClassTasks, split: str, name: str) -> torch.Tensor:
     return decode(data.points[rows], data.encoding).view(20, 28, 28)
 
 
-def test_nearest_is_what_pillow_makes_of_a_binary_image_whatever_the_filter(place):
+def test_nearest_equals_pillows_resizing_of_a_binary_image_with_any_filter(place):
     tasks = vinyals_omniglot_tasks(place)
     found = images(tasks, "validation", "Greek/character04")
     for number in range(1, 21):
@@ -89,7 +89,7 @@ def test_antialiased_is_gray_with_ink_one(place):
     assert len(found.unique()) > 20
 
 
-def test_vinyals_split_is_the_list_with_each_turn_a_class(place):
+def test_the_vinyals_split_is_the_list_with_each_rotation_a_class(place):
     tasks = vinyals_omniglot_tasks(place)
     assert tasks.name == "omniglot-vinyals"
     names = {split: tasks.data(split).class_names for split in tasks.splits}
@@ -104,7 +104,7 @@ def test_vinyals_split_is_the_list_with_each_turn_a_class(place):
     assert tasks.protocol["split"] == "Vinyals: 3 train, 3 validation, 3 test"
 
 
-def test_maml_split_is_random_with_turns_drawn_in_every_split(place):
+def test_the_maml_split_is_random_with_sampled_rotations_in_every_split(place):
     tasks, other = omniglot_tasks(place), omniglot_tasks(place, split_seed=2)
     names = [set(tasks.data(split).class_names) for split in tasks.splits]
     assert [len(part) for part in names] == [5, 1, 3]
@@ -117,7 +117,7 @@ def test_maml_split_is_random_with_turns_drawn_in_every_split(place):
     assert batch.query.inputs.unique().tolist() == [0, 1]
 
 
-def test_rotations_can_be_chosen_apart_from_the_split(place):
+def test_rotations_can_be_chosen_independently_of_the_split(place):
     tasks = omniglot_tasks(place, split="vinyals", rotations="none")
     assert tasks.protocol["rotations"] == "none"
     assert tasks.num_classes("train") == 3
@@ -152,14 +152,14 @@ def test_an_incomplete_archive_is_rejected(place, tmp_path):
         omniglot_tasks(place)
 
 
-def test_a_missing_archive_is_asked_for(place, tmp_path):
+def test_a_missing_archive_is_named(place, tmp_path):
     (tmp_path / "omniglot" / "images_background.zip").unlink()
     message = r"data set omniglot needs the file .*images_background.zip .*; fetch https://github"
     with pytest.raises(FileNotFoundError, match=message):
         omniglot_tasks(place)
 
 
-def test_all_that_is_missing_is_asked_for_and_folders_serve(tmp_path):
+def test_all_missing_archives_are_named_and_folders_are_accepted(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         omniglot_tasks(DataPlace(tmp_path, download=False))
     for name in ("images_background", "images_evaluation"):

@@ -1,4 +1,4 @@
-"""One's own data: tensors with labels and folders of class folders, in one call."""
+"""User data: tensors with labels and folders of class folders, in one call."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_labeled_tensors_become_episodes_of_the_same_values():
     assert tasks.protocol["split"] == "random, seed 0: 6 train, 2 validation, 2 test"
 
 
-def test_bytes_are_drawn_as_shares_of_one_and_other_numbers_as_they_are():
+def test_bytes_are_scaled_to_one_and_other_numbers_are_unchanged():
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     for dtype, scale in ((torch.uint8, 255), (torch.int64, 1), (torch.float64, 1)):
         inputs = (labels * 51).to(dtype).view(6, 1)
@@ -68,7 +68,7 @@ def test_a_split_for_validation_may_have_its_short_name():
 
 @pytest.mark.parametrize("dtype", ["uint8", ">f4", "float64", "uint16", "int32", "bool"])
 @pytest.mark.parametrize("label_dtype", ["int64", "uint8", "uint16", ">i4"])
-def test_arrays_are_taken_as_tensors_are(dtype, label_dtype):
+def test_arrays_are_accepted_like_tensors(dtype, label_dtype):
     labels = np.arange(12) % 3
     inputs = (labels.reshape(12, 1) > 0).astype(dtype)[::-1]
     inputs.flags.writeable = False
@@ -108,12 +108,12 @@ def test_two_classes_of_one_name_are_rejected():
         ),
     ],
 )
-def test_tensors_that_cannot_be_are_rejected(inputs, labels, message):
+def test_invalid_tensors_are_rejected(inputs, labels, message):
     with pytest.raises(ValueError, match=message):
         tensor_tasks(inputs, labels)
 
 
-def test_labels_that_are_no_integers_are_rejected():
+def test_labels_that_are_not_integers_are_rejected():
     with pytest.raises(TypeError, match=r"labels must be integers, got torch.float32"):
         tensor_tasks(torch.ones(2, 1), torch.ones(2))
 
@@ -206,7 +206,7 @@ def test_a_class_in_two_splits_is_rejected(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["extra/c", "c", "testing/c"])
-def test_classes_beside_the_folders_of_splits_are_rejected(tmp_path, other):
+def test_classes_next_to_the_folders_of_splits_are_rejected(tmp_path, other):
     path = write_classes(tmp_path / "birds", ["train/a", "train/b", other])
     message = f"in train, val and test, or none of them; train/a does and {other} does not"
     with pytest.raises(ValueError, match=message):
@@ -233,7 +233,7 @@ def test_a_folder_around_everything_is_not_part_of_the_names(tmp_path):
     assert sorted(sum((tasks.data(s).class_names for s in tasks.splits), ())) == ["a", "b", "c"]
 
 
-def test_folders_that_cannot_be_are_rejected(tmp_path):
+def test_invalid_folders_are_rejected(tmp_path):
     place = DataPlace(tmp_path)
     with pytest.raises(ValueError, match="data set folder needs data_dir, the folder that holds"):
         folder_tasks(DataPlace())

@@ -105,7 +105,7 @@ def test_the_same_generator_gives_the_same_tasks():
             assert not torch.isin(first[half][part], other[half][part]).any()
 
 
-def test_the_draws_of_a_generator_stay_what_they_were():
+def test_the_samples_of_a_generator_are_frozen():
     shape = EpisodeShape(1, 2, 1)
     batch = TASKS.sample(1, shape, split="train", generator=generator(7))
     numbers = [part.flatten().tolist() for half in batch for part in (half.inputs, half.targets)]
@@ -114,7 +114,7 @@ def test_the_draws_of_a_generator_stay_what_they_were():
         assert found == pytest.approx(frozen, abs=1e-4)
 
 
-def test_splits_draw_alike_and_the_protocol_says_so():
+def test_all_splits_have_the_same_distribution_as_stated_in_the_protocol():
     shape = EpisodeShape(1, 3, 2)
     first, *others = (
         TASKS.sample(2, shape, split=split, generator=generator()) for split in TASKS.splits
@@ -136,6 +136,6 @@ def test_splits_draw_alike_and_the_protocol_says_so():
         (1, 1, "dev", r"split must be one of train, validation, test, got 'dev'"),
     ],
 )
-def test_what_is_no_curve_is_rejected(ways, num_tasks, split, message):
+def test_shapes_that_do_not_fit_curves_are_rejected(ways, num_tasks, split, message):
     with pytest.raises(ValueError, match=message):
         TASKS.sample(num_tasks, EpisodeShape(ways, 1, 1), split=split, generator=generator())

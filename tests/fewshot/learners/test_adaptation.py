@@ -56,7 +56,7 @@ def test_gradients_of_learned_rates_are_finite_differences(name, settings):
         assert abs(float(slope)) > 1e-8
 
 
-def test_each_step_has_a_rate_of_its_own_and_the_last_stays():
+def test_each_step_has_a_separate_rate_and_the_last_is_repeated():
     learner: Any = make_learner("maml++", VECTORS, num_inner_steps=2)
     params, batch = start(learner), episodes(VECTORS)
     two = {k: p.clone() for k, p in params.items()}
@@ -99,7 +99,7 @@ def test_momentum_is_torchs():
 @pytest.mark.parametrize(
     "options", [{}, {"chunk_size": 2}, {"mode": "recurrence"}, {"mode": "first_order"}]
 )
-def test_losses_of_all_steps_count_ever_less(options):
+def test_the_weights_of_earlier_steps_decrease(options):
     settings = {"num_inner_steps": 3, "multi_step_iterations": 10, **options}
     learner: Any = make_learner("maml++", VECTORS, **settings)
     params, batch = start(learner), episodes(VECTORS)
@@ -174,7 +174,7 @@ def test_anil_is_maml_over_the_head_alone():
 
 
 def test_first_order_anil_differentiates_neither_steps_nor_embedded_support():
-    """The net learns from the query alone, the head's start as if the steps were constants."""
+    """The net learns from the query only, and the head's start as if the steps were constants."""
     anil: Any = make_learner("anil", VECTORS, num_inner_steps=2, mode="first_order")
     params, batch = start(anil), episodes(VECTORS)
     heads = anil.adapt(params, batch.support).params
@@ -239,7 +239,7 @@ def test_the_implicit_gradient_is_an_explicit_solve(damping):
     assert not torch.allclose(found, slope, rtol=1e-2)
 
 
-def test_each_task_has_conjugate_gradients_of_its_own():
+def test_each_task_has_separate_conjugate_gradients():
     learner: Any = make_learner("imaml", VECTORS, cg_iterations=2, regularization=0.5)
     params, batch = start(learner), episodes(VECTORS)
     losses, grads = learner.meta_gradient(params, batch, context())
@@ -332,7 +332,7 @@ def test_a_transferred_head_is_at_the_minimum_of_its_loss():
 # Batch norm per step.
 
 
-def test_every_step_has_scales_and_offsets_of_its_own():
+def test_every_step_has_separate_scales_and_offsets():
     learner: Any = make_learner("maml++", IMAGES, num_inner_steps=3, batch_norm="per-step")
     params, batch = start(learner), episodes(IMAGES)
     _, grads = learner.meta_gradient(params, batch, context())

@@ -105,7 +105,7 @@ def test_all_tasks_at_once_are_a_loop_over_the_tasks(name, problem, settings):
 
 
 def unbatched_loss(learner: Any, params: Params, batch: FewShotBatch) -> Tensor:
-    """MAML as the paper writes it, by plain autograd and without any vectorization."""
+    """MAML as in the paper, by plain autograd and without vectorization."""
     total = torch.zeros((), dtype=torch.float64)
     for k in range(3):
         (inputs, targets, _), (query, wanted, _) = task_of(batch, k)
@@ -158,7 +158,7 @@ def test_first_order_is_another_gradient_of_the_same_loss():
 
 
 def padded(points: LabeledSet, extra: int) -> LabeledSet:
-    """The same points behind ones that do not count, of the first class and far away."""
+    """The same points after masked ones, which are of the first class and far away."""
     noise = 5 + torch.zeros_like(points.inputs[:, :extra])
     targets = torch.zeros_like(points.targets[:, :extra])
     absent = torch.zeros(len(noise), extra, dtype=torch.bool)
@@ -276,7 +276,7 @@ NORMS = [(name, norm) for name in NAMES for norm in ("batch", "support", "runnin
 
 
 @pytest.mark.parametrize(("name", "norm"), [p for p in NORMS if p != ("relation", "support")])
-def test_what_is_called_transductive_is(name, norm):
+def test_the_transductive_variants_depend_on_other_query_points(name, norm):
     together = predictions(name, norm, rows=slice(0, 6))
     alone = predictions(name, norm, rows=slice(0, 1))
     is_transductive = not torch.allclose(together, alone, rtol=1e-6)
@@ -308,7 +308,7 @@ def test_running_statistics_are_those_of_the_activations(name):
     torch.testing.assert_close(found["running_mean_0"], mean)
 
 
-def test_no_statistics_are_kept_unless_they_are_asked_for():
+def test_no_statistics_are_kept_by_default():
     for name in NAMES:
         learner = make_learner(name, IMAGES)
         assert learner.statistics(start(learner), episodes(IMAGES)) == {}
@@ -353,7 +353,7 @@ def test_adaptation_fits_the_support(name, problem):
         assert losses[1] < losses[0]
 
 
-# Refusals.
+# Errors.
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_adaptation_fits_the_support(name, problem):
         ("transfer", IMAGES._replace(num_train_classes=0), {}, "needs a data set with num_cl"),
     ],
 )
-def test_what_cannot_work_is_rejected(name, problem, settings, message):
+def test_invalid_combinations_are_rejected(name, problem, settings, message):
     with pytest.raises(ValueError, match=message):
         make_learner(name, problem, **settings)
 

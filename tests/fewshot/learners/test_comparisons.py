@@ -58,7 +58,7 @@ def test_a_class_without_support_is_never_chosen():
     assert torch.isfinite(logits.log_softmax(-1)[..., 0]).all()
 
 
-def test_first_distances_do_not_grow_with_the_image():
+def test_initial_distances_do_not_grow_with_the_image_size():
     """1600 features of 84×84 images, 64 of 28×28; each would add to the distance otherwise."""
     distances = []
     for side in (28, 84):

@@ -43,7 +43,7 @@ class Option(NamedTuple):
 
 
 def choices(hint: Any) -> tuple[Any, ...]:
-    """The values of a Literal (also in a union) or of a switch; () for other types."""
+    """The values of a Literal (also in a union) or of a bool; () for other types."""
     if get_origin(hint) is Literal:
         return get_args(hint)
     if hint is bool:
@@ -52,7 +52,7 @@ def choices(hint: Any) -> tuple[Any, ...]:
 
 
 def options() -> list[Option]:
-    """All options of all learners but the values of the small configuration itself."""
+    """All options of all learners except the values of the small configuration."""
     found = []
     for entry in LEARNERS:
         config_type = entry.load().config_type
@@ -120,7 +120,7 @@ def test_an_option_has_an_effect_or_is_rejected_in_one_sentence(option: Option) 
         assert not are_equal(base, found)
 
 
-def test_the_small_configuration_repeats_itself() -> None:
+def test_the_small_configuration_is_reproducible() -> None:
     """Otherwise any difference would count as an effect."""
     for name in ("maml", "reptile", "transfer"):
         assert are_equal(base_outcome(name, ""), outcome(name, small_config(name)))

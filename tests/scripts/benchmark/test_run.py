@@ -1,4 +1,4 @@
-"""The benchmark's table: every row names cases there are, with options that they take."""
+"""The benchmark's table: every row names existing cases with valid options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LATER = {"envpool": {"python": "python"}}  # options that come from the command 
 
 
 def sides() -> list[tuple[str, dict[str, object]]]:
-    """Case and options of everything that is timed."""
+    """Case and options of all measurements."""
     found = []
     for entry in (entry for section in SECTIONS.values() for entry in section):
         if isinstance(entry, Comparison):
@@ -78,11 +78,11 @@ def test_sizes_of_both_networks_are_equal(monkeypatch):
     options = {"env": "HalfCheetahVel:varibad", "num_episodes": 2, "num_trials": 4}
     for name in ("rl2 iteration", "recurrent ppo iteration"):
         TRIAL_CASES[name].set_up(**options)()
-    assert made["ours"] - made["theirs"] == 64  # our values are told how much of the trial is over
+    assert made["ours"] - made["theirs"] == 64  # our values get the progress of the trial
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_rejected():
+def test_an_unavailable_device_is_rejected():
     with pytest.raises(ValueError, match="device is cuda, but this torch finds no CUDA device"):
         BenchmarkConfig(device="cuda")
 

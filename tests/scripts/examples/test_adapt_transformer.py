@@ -37,7 +37,7 @@ TASKS, SENTENCES = 3, 6
 
 
 def classifier(config: AdaptTransformerConfig = TINY) -> SentenceClassifier:
-    """In float64, its head moved off its zeros."""
+    """A classifier in float64 with a nonzero head."""
     module = SentenceClassifier(config).double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -141,10 +141,10 @@ def test_the_same_seed_makes_the_same_encoder_and_leaves_the_global_generator_al
     assert torch.equal(torch.get_rng_state(), before)
 
 
-# What the docstring says of attention.
+# Attention, as described in the docstring.
 
 
-# Without a rule for vmap torch goes through the tasks one by one, and says so.
+# Without a rule for vmap torch processes the tasks one by one, with a warning.
 @pytest.mark.filterwarnings("ignore:There is a performance drop .*attention:UserWarning")
 def test_fused_attention_has_no_second_derivative_and_the_math_kernel_has_the_same():
     eager, fused = classifier(), classifier()
@@ -168,7 +168,7 @@ def test_a_mask_of_two_axes_makes_transformers_branch_on_data_under_vmap():
         batched(OfTwoAxes(TINY).double(), TINY)
 
 
-def test_layers_that_drop_are_rejected():
+def test_dropout_layers_are_rejected():
     module = classifier()
     module.encoder.embeddings.dropout.p = 0.1  # type: ignore[union-attr]
     with pytest.raises(ValueError, match=r"'encoder.embeddings.dropout' drops random units"):
@@ -193,13 +193,13 @@ def test_tied_weights_are_one_parameter_and_both_places_get_it():
 # The command.
 
 
-def test_it_learns_intents_that_it_has_not_seen():
+def test_it_learns_unseen_intents():
     config = AdaptTransformerConfig(
         ways=3, shots=2, queries=2, num_inner_steps=2, inner_lr=0.2, iterations=60, length=8,
         meta_batch_size=6, meta_lr=4e-3, hidden_size=16, vocabulary=512, num_layers=1, num_tasks=40,
     )  # fmt: skip
     before, after = train(config, Console(quiet=True))
-    assert before.high < 0.45  # chance is a third
+    assert before.high < 0.45  # guessing gives a third
     assert after.low > before.high + 0.2
 
 
@@ -219,7 +219,7 @@ def test_the_command_reads_clinc150(tmp_path, capsys: pytest.CaptureFixture[str]
     assert "2-way 1-shot" in capsys.readouterr().out
 
 
-def test_what_cannot_be_is_rejected(monkeypatch: pytest.MonkeyPatch):
+def test_invalid_arguments_are_rejected(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValueError, match=r"hidden_size must be a multiple of num_heads \(3\), got"):
         AdaptTransformerConfig(num_heads=3)
     with pytest.raises(ValueError, match="length must be 2 or more, got 1"):

@@ -1,4 +1,4 @@
-"""The examples of an agent, a learner and a family of a user, used in three ways.
+"""The examples of a user's agent, learner and family, used in three ways.
 
 Each file is used as a module that a command imports, as an installed plug-in, and as the source of
 `python -c`, the way a notebook runs it.
@@ -57,7 +57,7 @@ pytestmark = pytest.mark.parametrize("example", EXAMPLE_FILES.values(), ids=EXAM
 
 
 def python(folder: Path, *words: str, path: Path | None = None) -> str:
-    """What a new Python process prints, run in a folder; it must end well."""
+    """The output of a new Python process in a folder; it must succeed."""
     environment = {**os.environ, "PYTHONPATH": str(path) if path else ""}
     done = subprocess.run(
         [sys.executable, *words],

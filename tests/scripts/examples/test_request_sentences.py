@@ -27,7 +27,7 @@ def test_every_request_names_the_action_and_the_thing_of_its_intent():
     assert len({sentence for sentence, _ in invented_requests(40, seed=1)}) > 3000
 
 
-def test_the_same_seed_writes_the_same_requests_and_another_others():
+def test_the_same_seed_gives_the_same_requests_and_another_seed_others():
     assert invented_requests(3, seed=0) == invented_requests(3, seed=0)
     assert invented_requests(3, seed=0) != invented_requests(3, seed=1)
 

@@ -1,4 +1,4 @@
-"""The example: RecurrentPPO trains on trials unchanged, and is measured as any other agent."""
+"""The example: RecurrentPPO trains on trials unchanged, and is measured like any other agent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_model_it_wrote_is_measured_by_the_command_to_the_same_numbers(out, 
     assert second.runs == ("model.zip",)
 
 
-def test_the_command_says_what_a_model_needs(out):
+def test_the_command_names_the_options_that_a_model_needs(out):
     model = str(out / "model.zip")
     with pytest.raises(
         ValueError, match=r"sb3 must name the class of the model .*only from sources that"

@@ -1,4 +1,4 @@
-"""The fault campaign in small; docs/results/reliability.md has it in full."""
+"""A small fault campaign; docs/results/reliability.md has the full one."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from metarl.scripts.faults.run import CampaignConfig
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_small_campaign_finds_nothing(tmp_path):
+def test_a_small_campaign_passes(tmp_path):
     numbers = "--kills 6 --checkpoints 7 --configs 8 --command-lines 12 --seed 1 --quick"
     ended = subprocess.run(
         [sys.executable, "scripts/faults/run.py", *numbers.split(),
@@ -30,7 +30,7 @@ def test_a_small_campaign_finds_nothing(tmp_path):
     assert int(counts["all"][0]) >= 6 + 7 + 8 + 12 + 12
 
 
-def test_the_page_tells_of_the_whole_campaign():
+def test_the_page_describes_the_whole_campaign():
     page = (ROOT / "docs" / "results" / "reliability.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:4] for line in page.splitlines() if line.startswith("| ")][1:]
     tried = {what.strip(): int(tried) for what, tried, _ in rows[:-1]}

@@ -1,4 +1,4 @@
-"""Publishing few-shot runs: what is copied, what is refused, and the table's rows."""
+"""Publishing few-shot runs: copied files, errors, and the table's rows."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_published_checkpoint_measures_the_same_without_its_optimizer(protonet
     assert training.num_iterations == 50
 
 
-def test_what_is_published_names_no_folder_of_its_data(protonet, tmp_path):
+def test_published_files_do_not_name_local_data_folders(protonet, tmp_path):
     target = publish([protonet], [protonet / "2.json"], tmp_path)
     config = read(target / "config.json")
     assert config["data_dir"] is None
@@ -142,7 +142,7 @@ def test_seeds_become_one_row_after_one_the_trained_number_of_and_ten_steps(maml
     assert found == read_metrics(RunDirectory.open(maml / "seed_3"))
 
 
-def test_what_diverged_and_what_was_trained_on_is_said(protonet, maml, tmp_path):
+def test_divergence_and_the_training_split_are_stated(protonet, maml, tmp_path):
     found = read(maml / "evaluation.json")
     found["steps"][10]["mse"] = None
     found["steps"][1]["mse"] = {"mean": 2.5e9, "low": 2e9, "high": 3e9}
@@ -183,9 +183,7 @@ def test_results_of_agents_and_few_shot_runs_are_kept_apart(protonet, tmp_path):
     assert "## Few-shot learning" not in table(tmp_path / "none")
 
 
-def test_evaluations_that_do_not_belong_are_rejected_and_nothing_is_written(
-    protonet, maml, tmp_path
-):
+def test_evaluations_of_other_runs_are_rejected_and_nothing_is_written(protonet, maml, tmp_path):
     cases = [
         ([protonet / "2.json", protonet / "2.json"], "evaluations must differ in ways, shots, q"),
         (
@@ -214,7 +212,7 @@ def test_an_evaluation_of_an_earlier_checkpoint_is_rejected(protonet, tmp_path):
 def test_runs_too_short_for_metrics_or_of_two_experiments_are_rejected(maml, tmp_path):
     short = tmp_path / "short"
     metarl(MAML.replace("200", "2"), short)
-    (short / "metrics.jsonl").write_text("", encoding="utf-8")  # as runs of before left it
+    (short / "metrics.jsonl").write_text("", encoding="utf-8")  # as in earlier versions
     with pytest.raises(ValueError, match="each run must have metrics"):
         publish([short], [], tmp_path / "results")
     other = tmp_path / "other"

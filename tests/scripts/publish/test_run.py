@@ -1,4 +1,4 @@
-"""Publishing runs: what is copied, what is refused, and the table."""
+"""Publishing runs: copied files, errors, and the table."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ def test_seeds_become_one_result_and_one_row(seeds, tmp_path):
         assert float(cell.split()[0].replace("−", "-")) == pytest.approx(mean, abs=0.51)
 
 
-def test_runs_named_one_by_one_need_the_file_of_their_evaluation(seeds, tmp_path):
+def test_runs_given_one_by_one_need_the_file_of_their_evaluation(seeds, tmp_path):
     runs = [str(seeds / name) for name in ("seed_0", "seed_1")]
     file = tmp_path / "both.json"
     with pytest.raises(ValueError, match=r"the runs have no evaluation .*; write it with"):
@@ -96,7 +96,7 @@ def test_a_run_that_was_not_measured_is_rejected(seeds, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_a_result_can_have_a_name_of_its_own(seeds, tmp_path):
+def test_a_result_can_have_a_custom_name(seeds, tmp_path):
     first = publish([seeds], [], tmp_path)
     other = publish([seeds], [], tmp_path, name="maml-trpo-again")
     assert (first.parent, other.name) == (other.parent, "maml-trpo-again")
@@ -118,7 +118,7 @@ def test_agents_have_one_evaluation(seeds, tmp_path):
         publish([seeds], [file, file], tmp_path)
 
 
-def test_the_published_table_is_what_the_script_makes_of_the_folders():
+def test_the_published_table_equals_the_scripts_output():
     assert (PUBLISHED / "README.md").read_text(encoding="utf-8") == table(PUBLISHED)
 
 
@@ -142,7 +142,7 @@ def test_the_command_of_a_published_run_names_options_as_this_version_does(seeds
     assert "minutes of wall time for one seed" in text
 
 
-def test_published_commands_name_no_folder_of_the_machine_they_ran_on():
+def test_published_commands_do_not_name_local_folders():
     files = [*PUBLISHED.glob("*/*/config.json"), *PUBLISHED.glob("fewshot/*/*/config.json")]
     assert files
     for file in files:
@@ -153,7 +153,7 @@ def test_published_commands_name_no_folder_of_the_machine_they_ran_on():
         assert config.get("data_dir") is None
 
 
-def test_what_was_measured_before_more_training_or_elsewhere_is_rejected(seeds, tmp_path):
+def test_outdated_evaluations_and_other_environments_are_rejected(seeds, tmp_path):
     (stored,) = read_evaluations(seeds / "evaluation.json")
     file = tmp_path / "stale.json"
     for change, message in (
@@ -174,7 +174,7 @@ def test_the_same_seed_twice_is_rejected(seeds, tmp_path):
         publish([seeds / "seed_0", tmp_path / "again"], [], tmp_path / "results")
 
 
-def test_a_result_stays_where_the_new_one_cannot_be_made(seeds, tmp_path):
+def test_a_result_is_kept_if_the_new_one_fails(seeds, tmp_path):
     target = publish([seeds], [], tmp_path / "results")
     before = sorted(path.name for path in target.iterdir())
     broken = tmp_path / "seeds"
