@@ -72,7 +72,7 @@ class AntParams:
 
 
 def apply_params(family: MujocoFamily, variant: str, params: AntParams) -> None:
-    """Set the attributes of an Ant family to those of a variant."""
+    """Set the attributes of an Ant family for a variant."""
     family.variant, family.source, family.warning = variant, params.source, params.warning
     family.horizon, family.action_scale = params.horizon, params.action_scale
     size = params.observation_size

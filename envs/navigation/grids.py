@@ -223,7 +223,7 @@ class KeyToDoor(TensorFamily):
     staying there.
 
     Source: Laskin et al. 2022 (arXiv:2210.14215), whose code is not public: the order of the
-    actions is that of `DarkRoom`, and we assume that the episode continues after the door.
+    actions is the one of `DarkRoom`, and we assume that the episode continues after the door.
     """
 
     name: ClassVar[str] = "KeyToDoor"

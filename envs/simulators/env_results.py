@@ -63,7 +63,8 @@ def reset(env: gymnasium.Env[Any, Any], seed: int) -> Any:
 
 
 def read_step(result: Any) -> tuple[Any, float, bool, bool, Any]:
-    """Check the result of `Env.step`; that of Gym 0.25 and earlier is converted as Gymnasium does.
+    """Check the result of `Env.step`; results of Gym 0.25 and earlier are converted as in
+    Gymnasium.
 
     Returns:
         The observation as it is, reward, terminated, truncated, and info.

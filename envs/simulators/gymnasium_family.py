@@ -37,7 +37,7 @@ _REQUIRED = (
 class GymnasiumFamily(TaskFamily):
     """A task family that sets the parameters of a Gymnasium environment.
 
-    A complete family, in a module of its own:
+    A complete family, in a separate module:
 
         class PendulumMasses(GymnasiumFamily):
             \"""Swing up a pendulum of unknown mass.\"""

@@ -40,7 +40,7 @@ class InnerLoop:
     """rule(params, gradients) -> params, elementwise and without a state; or a `StatefulRule`."""
     num_steps: int = 1
     mode: Literal["unrolled", "recurrence", "first_order"] = "unrolled"
-    """How the result depends on the initial parameters when it is differentiated.
+    """The derivative of the result with respect to the initial parameters.
     "unrolled": through a graph of all steps, memory grows with them.
     "recurrence": the same gradient from one Hessian-vector product per step; memory grows only by
     one set of parameters per step.

@@ -15,7 +15,7 @@ ProtocolFacts: TypeAlias = dict[str, str | int | float | bool]
 
 @dataclass(frozen=True)
 class EvaluationProtocol(Settings):
-    """How many episodes an agent adapts to, and which episodes are scored.
+    """Number of episodes that an agent adapts to, and selection of the scored episodes.
 
     Stage s is the agent after s adaptation steps, each on K exploration episodes; an agent with a
     memory is at stage s after s · K episodes of its trial. At each stage, evaluation episodes are

@@ -140,7 +140,7 @@ def evaluate_agents(
 def _protocol(
     config: EvaluateAgentsConfig, targets: Targets, given: Collection[str]
 ) -> EvaluationProtocol:
-    """The protocol of the preset, with the given settings in place of its own."""
+    """The protocol of the preset, with the given settings replaced."""
     chosen = targets.protocol if config.preset is None else preset(config.preset)
     names = {part.name for part in fields(EvaluationProtocol)} & set(given)
     return replace(chosen, **{name: getattr(config.protocol, name) for name in names})

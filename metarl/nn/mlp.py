@@ -59,7 +59,7 @@ def init_mlp(
         return bound * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)
 
     num_weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
-    require_memory(  # of the weights and their gradients
+    require_memory(  # for the weights and their gradients
         f"a net with {num_weights:,} weights", 8.0 * num_weights, remedy="use smaller layers"
     )
     params = {}

@@ -1,4 +1,4 @@
-"""The differences between results of agents and of few-shot learners: how they are read and pooled.
+"""Reading and pooling of the results of agents and of few-shot learners.
 
 A result is an evaluation with its name in tables and figures: an `Evaluation` of agents,
 with stages, or a `FewShotResult` of learners, with adaptation steps.

@@ -35,7 +35,7 @@ constant. The module must be one that `metarl.nn.functional.functional_module` a
 dropout, running batch statistics, fused recurrent layers and fused attention.
 """
 
-_PREFIX = "module:"  # so that no name is that of another parameter of the policy
+_PREFIX = "module:"  # so that names differ from all other parameters of the policy
 
 
 class ModuleNetwork:

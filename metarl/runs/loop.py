@@ -62,14 +62,14 @@ class TrainingStopped(Exception):  # noqa: N818 - a signal is not an error
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long to train, and how often to log and save."""
+    """Length of training, and intervals of logging and saving."""
 
     iterations: int
     checkpoint_every: int
     log_every: int = 1
     tracker: TrackerName = "tensorboard"
     first_iteration: str = "first iteration"
-    """What the progress display shows until the first iteration is complete."""
+    """The text of the progress display until the first iteration is complete."""
 
     def is_logged(self, iteration: int) -> bool:
         """Whether the metrics of an iteration are logged; the last iteration always is."""

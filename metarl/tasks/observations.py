@@ -60,7 +60,7 @@ class ImageColumns:
 
     @property
     def is_pixels(self) -> bool:
-        """Whether the image is large enough to be a picture and not a grid of symbols."""
+        """Whether the image is large enough to be a rendered image, not a grid of symbols."""
         return min(self.height, self.width) >= _MIN_PIXELS
 
     def image(self, observations: Tensor) -> Tensor:

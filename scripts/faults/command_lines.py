@@ -49,7 +49,7 @@ _SPLITS = ("tets", "train", "validation", "ood", "")
 
 
 def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
-    """Run malformed command lines, each in a process of its own.
+    """Run malformed command lines, each in a separate process.
 
     Args:
         count: number of command lines.

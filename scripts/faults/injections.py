@@ -157,7 +157,7 @@ def _signal(learner: Learner, number: signal.Signals, home: Path) -> Row:
 
 @dataclass(frozen=True)
 class _Stop:
-    """How a process must stop, before its run is resumed and compared with the reference."""
+    """The required end of a process whose run is then resumed and compared with the reference."""
 
     learner: Learner
     home: Path

@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

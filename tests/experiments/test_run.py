@@ -229,9 +229,9 @@ def test_data_that_a_resume_could_not_create_are_rejected(tmp_path, tasks, messa
         (
             "maml-trpo",
             {"env": "PointRobot:pearl", "threads": 10**6},
-            "threads must be at most 1024",
+            "threads must be at most 1,024",
         ),
-        ("maml-trpo", {"env": "PointRobot:pearl", "seeds": 2**62}, "seeds must be at most 10000"),
+        ("maml-trpo", {"env": "PointRobot:pearl", "seeds": 2**62}, "seeds must be at most 10,000"),
         (
             "maml-trpo",
             {"env": "PointRobot:pearl", "seeds": 2, "seed": 2**63 - 1},

@@ -86,7 +86,7 @@ def test_help_prints_every_option_with_its_documentation_and_exits(capsys):
     assert "usage: metarl go" in text
     for name in option_names(Settings):
         assert name in text
-    for words in ("Settings of a run.", "Where it goes.", "Learning rate.", "A bound."):
+    for words in ("Settings of a run.", "Output folder.", "Learning rate.", "A bound."):
         assert words in text
 
 

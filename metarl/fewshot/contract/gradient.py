@@ -61,7 +61,7 @@ class GradientSettings(FewShotSettings):
 
     @property
     def mode(self) -> Mode:
-        """How the inner loop is differentiated."""
+        """The mode of differentiation of the inner loop."""
         return "unrolled"
 
     @property

@@ -28,7 +28,7 @@ class ANILConfig(GradientSettings):
     num_inner_steps: NumSteps = 1
     """Gradient steps of the head in training."""
     mode: Literal["unrolled", "first_order"] = "unrolled"
-    """How the meta-gradient is computed; first_order drops second derivatives, so that the net
+    """Computation of the meta-gradient; first_order drops second derivatives, so that the net
     learns from the query only."""
 
     def check_combinations(self) -> None:

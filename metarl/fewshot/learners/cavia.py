@@ -30,7 +30,7 @@ class CAVIAConfig(GradientSettings):
     inner_lr: Positive = 1.0
     """Learning rate of the context, for the mean loss over all points."""
     mode: Literal["unrolled", "first_order"] = "unrolled"
-    """How the meta-gradient is computed; first_order drops second derivatives."""
+    """Computation of the meta-gradient; first_order drops second derivatives."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""

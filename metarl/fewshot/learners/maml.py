@@ -67,7 +67,7 @@ class _PathSettings(_MultiStepSettings):
     """Settings of the variants that differentiate along the path of the inner loop."""
 
     mode: Mode = "unrolled"
-    """How the meta-gradient is computed; first_order drops second derivatives."""
+    """Computation of the meta-gradient; first_order drops second derivatives."""
     first_order_iterations: WholeNumber = 0
     """Number of initial iterations without second derivatives (MAML++)."""
 
@@ -90,7 +90,7 @@ class MAMLConfig(_PathSettings):
     """Settings of MAML; the defaults are from the sinusoid experiment of Finn et al. 2017."""
 
     mode: Literal["unrolled", "recurrence"] = "unrolled"
-    """How the meta-gradient is computed: unrolled differentiates a graph of all steps; recurrence
+    """Computation of the meta-gradient: unrolled differentiates a graph of all steps; recurrence
     takes one Hessian-vector product per step, which needs less memory."""
 
     def __post_init__(self) -> None:
