@@ -136,7 +136,7 @@ def _compare(comparison: Comparison, config: BenchmarkConfig) -> Row:
         _median(ours),
         _median(peers),
         tuple(a.speed / b.speed for a, b in zip(ours, peers, strict=True)),
-        f"{comparison.target:g}×",
+        f"{comparison.target:.3g}×",
     )
 
 
@@ -167,10 +167,12 @@ def _measure(sender: Any, name: str, options: dict[str, Any], config: BenchmarkC
     from metarl.scripts.benchmark.environments import ENVIRONMENT_CASES
     from metarl.scripts.benchmark.fewshot import FEWSHOT_CASES
     from metarl.scripts.benchmark.learning import LEARNING_CASES
+    from metarl.scripts.benchmark.padding import PADDING_CASES
     from metarl.scripts.benchmark.trials import TRIAL_CASES
 
     torch.set_num_threads(config.threads)
-    case = (ENVIRONMENT_CASES | LEARNING_CASES | TRIAL_CASES | FEWSHOT_CASES)[name]
+    kinds = (ENVIRONMENT_CASES, LEARNING_CASES, TRIAL_CASES, FEWSHOT_CASES, PADDING_CASES)
+    case = next(cases[name] for cases in kinds if name in cases)
     device = {"device": resolve_device(config.device).type} if case.takes_device else {}
     step, work = case.set_up(**options, **device), case.amount(options)
     step()

@@ -88,6 +88,17 @@ def _memory(mode: str, num_inner_steps: int) -> Limit:
     )
 
 
+def _padding(title: str, case: str, agent: str) -> Comparison:
+    """Ten-step episodes with horizon 1000 against horizon 10; at most 1.3 times as slow."""
+    return Comparison(
+        f"{title}, episodes of 10 steps, horizon 1000 against 10",
+        *(case, case, 1 / 1.3),
+        {"agent": agent, "horizon": 1000},
+        {"agent": agent, "horizon": 10},
+        unit="times/s",
+    )
+
+
 SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
     "cheetah": (
         _against(
@@ -215,6 +226,20 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
                 (1, 800, 0.8),
                 (16, 800, 0.3),
             )
+        ),
+    ),
+    "padding": (
+        _padding("MAML-TRPO iteration", "short iterations", "maml-trpo"),
+        _padding("RL² iteration", "short iterations", "rl2"),
+        _padding("MAML-TRPO evaluation", "short evaluation", "maml-trpo"),
+        _padding("RL² evaluation", "short evaluation", "rl2"),
+        *(
+            Limit(
+                f"MAML-TRPO iteration on {env}",
+                *("varying iteration", {"env": env}),
+                unit="iterations/s",
+            )
+            for env in ("CartPoleMass:rllib", "Walker2DRandParams:pearl")
         ),
     ),
     "overhead": (

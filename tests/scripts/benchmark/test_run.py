@@ -7,17 +7,19 @@ import inspect
 import pytest
 import torch
 
+from metarl.envs.simulators.tensor import TensorBatch
 from metarl.fewshot import EpisodeShape, FewShotTraining, SinusoidTasks
 from metarl.fewshot.contract.interface import TrainingContext
 from metarl.scripts.benchmark.environments import ENVIRONMENT_CASES
 from metarl.scripts.benchmark.fewshot import FEWSHOT_CASES, Peer, looped_task_loss, one_by_one
 from metarl.scripts.benchmark.learning import LEARNING_CASES
+from metarl.scripts.benchmark.padding import PADDING_CASES
 from metarl.scripts.benchmark.run import BenchmarkConfig
 from metarl.scripts.benchmark.sections import SECTIONS, Comparison
 from metarl.scripts.benchmark.trials import TRIAL_CASES
 from metarl.seeding import torch_generator
 
-KINDS = (ENVIRONMENT_CASES, LEARNING_CASES, TRIAL_CASES, FEWSHOT_CASES)
+KINDS = (ENVIRONMENT_CASES, LEARNING_CASES, TRIAL_CASES, FEWSHOT_CASES, PADDING_CASES)
 CASES = {name: case for kind in KINDS for name, case in kind.items()}
 LATER = {"envpool": {"python": "python"}}  # options that come from the command line
 
@@ -122,3 +124,20 @@ def test_the_loop_over_tasks_computes_our_gradient():
     for name, p in zip(names, peer.net.parameters(), strict=True):
         assert p.grad is not None
         torch.testing.assert_close(p.grad.view(grads[name].shape), grads[name])
+
+
+@pytest.mark.parametrize("agent", ["maml-trpo", "rl2"])
+def test_both_sides_of_the_padding_rows_take_the_same_steps(agent, monkeypatch):
+    counts = []
+    step = TensorBatch.step
+
+    def counted(batch, actions):
+        counts[-1] += 1
+        return step(batch, actions)
+
+    monkeypatch.setattr(TensorBatch, "step", counted)
+    for horizon in (10, 1000):
+        run = PADDING_CASES["short iterations"].set_up(agent=agent, horizon=horizon)
+        counts.append(0)
+        run()
+    assert counts == [20, 20]
