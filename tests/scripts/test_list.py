@@ -123,7 +123,7 @@ def test_the_page_has_a_section_for_each_family(capsys):
     gone, odd = sections(page).values()
     assert "3 variants, a … c. Gone needs a module that is not installed: No mod" in gone
     assert "An odd walk." in odd
-    assert "```\nWalks | and stumbles.\n\nMore of it.\n```" in odd
+    assert "```text\nWalks | and stumbles.\n\nMore of it.\n```" in odd
     cells = [
         re.split(r" (?<!\\)\| ", line.strip("| ")) for line in odd.splitlines() if "| " in line
     ]
