@@ -17,6 +17,7 @@ from metarl.evaluation.behavior import Videos, record_videos
 from metarl.evaluation.evaluator import evaluation_tasks
 from metarl.evaluation.protocol import EvaluationProtocol, preset, without_adaptation
 from metarl.evaluation.video import VIDEO_SUFFIXES, resized, side_by_side, write_video
+from metarl.experiments.settings import SB3Options
 from metarl.experiments.targets import Targets, load_targets
 from metarl.progress import Activity, Progress, ignore_progress
 from metarl.report.numbers import number_text
@@ -26,13 +27,13 @@ from metarl.scripts.command_line import parse, run
 from metarl.storage.files import require_output_file
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.spaces import Tasks, space_bounds
-from metarl.validation import Count, NumSteps, Seed, Settings, WholeNumber
+from metarl.validation import Count, NumSteps, Seed, WholeNumber
 
 __all__ = ["PlayConfig", "main", "play"]
 
 
 @dataclass(frozen=True)
-class PlayConfig(Settings):
+class PlayConfig(SB3Options):
     """Show an agent on one task before and after it adapts, side by side, or at one stage."""
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -62,8 +63,6 @@ class PlayConfig(Settings):
     """Frames per second; GIF allows at most 50."""
     env: str | None = None
     """Family and variant, if the target does not name them."""
-    sb3: str | None = None
-    """Class of a target MODEL.zip; open such a file only if you trust its source."""
     device: DeviceName = "auto"
     """Device of the agent."""
 
@@ -102,7 +101,7 @@ def play(config: PlayConfig, *, progress: Progress = ignore_progress) -> Videos:
         ImportError: for MP4, if a package is missing.
     """
     device = resolve_device(config.device)
-    targets = load_targets([config.target], env=config.env, sb3=config.sb3, device=device)
+    targets = load_targets([config.target], env=config.env, sb3=config, device=device)
     family, protocol = targets.family, _protocol(config, targets)
     agent = next(iter(targets.agents.values()))
     if not can_adapt(agent):

@@ -13,19 +13,19 @@ from metarl.devices import DeviceName, resolve_device
 from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import EvaluationProtocol, preset
 from metarl.evaluation.results import Evaluation
+from metarl.experiments.settings import SB3Options
 from metarl.experiments.targets import Targets, fixed_agents, load_targets, untrained_agents
 from metarl.progress import Progress, ignore_progress
 from metarl.rl.players import AdaptiveAgent
 from metarl.rl.registry import fitting_references, make_reference
 from metarl.runs.directory import RunDirectory
 from metarl.storage.files import require_output_file
-from metarl.validation import Settings
 
 __all__ = ["EvaluateAgentsConfig", "evaluate_agents"]
 
 
 @dataclass(frozen=True)
-class EvaluateAgentsConfig(Settings):
+class EvaluateAgentsConfig(SB3Options):
     """Measure the return of agents before and after each adaptation step.
 
     A TARGET is the directory of a run or of several seeds; a checkpoint; MODEL.zip of
@@ -54,9 +54,6 @@ class EvaluateAgentsConfig(Settings):
     references: tuple[str, ...] = ()
     """Reference algorithms that are also measured, as listed by `metarl list references`; all:
     every one that supports the family."""
-    sb3: str | None = None
-    """Class of MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Load such files only from
-    sources that you trust: loading can run arbitrary code."""
     device: DeviceName = "auto"
     """Device of the agents."""
     json: Path | None = None
@@ -117,7 +114,7 @@ def evaluate_agents(
     """
     device = resolve_device(config.device)
     progress("loading the agents")
-    targets = load_targets((*config.targets, *live), env=config.env, sb3=config.sb3, device=device)
+    targets = load_targets((*config.targets, *live), env=config.env, sb3=config, device=device)
     protocol = _protocol(config, targets, given)
     progress("preparing the references")
     references = _references(config, targets, protocol)
@@ -153,7 +150,7 @@ def _references(
     device, family = resolve_device(config.device), targets.family
     others: dict[str, Mapping[str, AdaptiveAgent]] = {}
     if config.multi_task is not None:
-        found = load_targets((config.multi_task,), env=family.id, sb3=config.sb3, device=device)
+        found = load_targets((config.multi_task,), env=family.id, sb3=config, device=device)
         others["multi-task"] = fixed_agents(found)
     if config.scratch:
         others["from scratch"] = untrained_agents(targets, seed=protocol.seed, device=device)

@@ -1,4 +1,4 @@
-"""Settings that the training of agents and of few-shot learners share."""
+"""Settings that several commands share: of training runs, and of Stable-Baselines3 models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metarl.devices import DeviceName
 from metarl.runs.tracking import TrackerName
 from metarl.validation import Count, Seed, Settings, WholeNumber
 
-__all__ = ["RunSettings"]
+__all__ = ["RunSettings", "SB3Options"]
 
 
 @dataclass(frozen=True)
@@ -50,3 +50,28 @@ class RunSettings(Settings):
                 f"seed must leave room for the {self.seeds} seeds of the runs in 64 bits, "
                 f"got {self.seed}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3Options(Settings):
+    """How to load models of Stable-Baselines3 and their observations."""
+
+    sb3: str | None = None
+    """Class of MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Load such files only from
+    sources that you trust: loading can run arbitrary code."""
+    sb3_normalization: str | None = None
+    """Statistics of MODEL.zip's observations, a FILE.pkl that VecNormalize saved, or none if they
+    were not normalized. Loading such a file can also run arbitrary code. None: no statistics; a
+    model that was trained with VecNormalize is then rejected."""
+    sb3_frame_stack: Count = 1
+    """Observations in each input of MODEL.zip, if VecFrameStack was used in training."""
+
+    def check_combinations(self) -> None:
+        """Reject statistics that do not exist, and options without a class."""
+        super().check_combinations()
+        file = self.sb3_normalization
+        if file not in (None, "none") and not Path(str(file)).is_file():
+            raise ValueError(f"sb3_normalization must be a file or none, there is no file {file}")
+        if self.sb3 is None and (file is not None or self.sb3_frame_stack > 1):
+            name = "sb3_normalization" if file is not None else "sb3_frame_stack"
+            raise ValueError(f"{name} needs sb3, the class of a target MODEL.zip")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from metarl.evaluation.protocol import EvaluationProtocol, preset
+from metarl.experiments.settings import SB3Options
 from metarl.locations import located
 from metarl.registry import LEARNER_PREFIX, import_module
 from metarl.rl.agent import Agent
@@ -53,7 +54,7 @@ def load_targets(
     targets: Sequence[str | AdaptiveAgent],
     *,
     env: str | None = None,
-    sb3: str | None = None,
+    sb3: SB3Options | None = None,
     device: torch.device | str = "cpu",
 ) -> Targets:
     """Load the targets of a command line or a program.
@@ -62,7 +63,7 @@ def load_targets(
         targets: each a directory of a run, or of several seeds; a checkpoint; a model of
             Stable-Baselines3, MODEL.zip; module:attribute; or an agent itself.
         env: family and variant to measure the agents in; None: the family of the runs.
-        sb3: class of MODEL.zip.
+        sb3: how to load MODEL.zip.
         device: device of the agents.
 
     Raises:
@@ -77,7 +78,7 @@ def load_targets(
         raise ValueError("targets must be either all stored or all agents in memory, got both")
     singles = [single for word in words for single in expanded(word)]
     family = None if env is None else make_family(env)
-    loaded = [_load(single, family, sb3, device) for single in singles]
+    loaded = [_load(single, family, sb3 or SB3Options(), device) for single in singles]
     loaded += [_live(agent, family) for agent in live]
     for name in ("kind", "environment"):
         found = sorted({getattr(one, name) for one in loaded})
@@ -142,13 +143,13 @@ class _Loaded:
 
 
 def _load(
-    word: str, family: TaskFamily | None, sb3: str | None, device: torch.device | str
+    word: str, family: TaskFamily | None, options: SB3Options, device: torch.device | str
 ) -> _Loaded:
     path = Path(word)
     if path.exists():
         if path.suffix != ".zip":
             return _load_run(path, family, device)
-        if sb3 is None:
+        if options.sb3 is None:
             raise ValueError(
                 f"sb3 must name the class of the model {path}, such as --sb3 PPO; load models only "
                 "from sources that you trust, because loading can run arbitrary code"
@@ -156,7 +157,15 @@ def _load(
         from metarl.bridges.sb3_agent import load_sb3_agent
 
         family = _given_family(family, word)
-        return _Loaded(sb3, family.id, family, load_sb3_agent(path, sb3, family, device=device))
+        agent = load_sb3_agent(
+            path,
+            options.sb3,
+            family,
+            device=device,
+            normalization=options.sb3_normalization,
+            frame_stack=options.sb3_frame_stack,
+        )
+        return _Loaded(options.sb3, family.id, family, agent)
     if ":" in word:
         family = _given_family(family, word)
         return _Loaded(word, family.id, family, _own_agent(word, family))

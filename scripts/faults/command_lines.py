@@ -13,7 +13,6 @@ import resource
 import shutil
 import stat
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from metarl.agents import AGENTS
@@ -58,6 +57,7 @@ def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
     """
     rng = random.Random(f"{seed} command lines")
     templates = _templates(folder)
+    _remove_new(folder)
     before, failures = _contents(folder), []
     for _ in range(count):
         line = malformed_line(templates, folder, rng)
@@ -207,9 +207,7 @@ def _fault(line: list[str], folder: Path) -> str:
 
 def _damage(before: dict[str, object], folder: Path) -> str:
     """The files that a command changed; what it was allowed to create is removed."""
-    for path in folder.glob("new*"):
-        with suppress(NotADirectoryError):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    _remove_new(folder)
     after = _contents(folder)
     changed = [name for name in before if before[name] != after.get(name)]
     created = [name for name in after if name not in before]
@@ -220,6 +218,14 @@ def _damage(before: dict[str, object], folder: Path) -> str:
         elif os.path.lexists(path):
             path.unlink()
     return f"destroyed {changed}" if changed else ""
+
+
+def _remove_new(folder: Path) -> None:
+    for path in folder.glob("new*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _contents(folder: Path) -> dict[str, object]:
