@@ -194,21 +194,44 @@ class MujocoBatch:
         was_reset: NDArray[np.bool_] = self._states[:, 0] < self._due_seconds
         return was_reset if was_reset.any() else None
 
-    def step(self, controls: Array) -> None:
-        """Run `frame_skip` physics steps with constant controls, shape [B, nu]."""
-        np.add(self._states[:, 0], self._min_step_seconds, out=self._due_seconds)
-        self._controls[:] = controls[:, None]
+    def step(self, controls: Array, env_mask: NDArray[np.bool_] | None = None) -> None:
+        """Run `frame_skip` physics steps with constant controls.
+
+        Args:
+            controls: shape [B, nu].
+            env_mask: bool [B], true for environments to step; None steps all. The state, the
+                controls and the sensors of the others stay as they are.
+        """
+        if env_mask is None or env_mask.all():
+            np.add(self._states[:, 0], self._min_step_seconds, out=self._due_seconds)
+            self._controls[:] = controls[:, None]
+            self._rollout(self.models, self._states, self._controls)
+            self._states[:] = self._trajectory[:, -1]
+        else:
+            self._step_some(controls, np.flatnonzero(env_mask))
+        self._sense()
+
+    def _step_some(self, controls: Array, rows: NDArray[np.intp]) -> None:
+        self._due_seconds[:] = 0  # no environment that waits has diverged
+        if not len(rows):
+            return
+        states = self._states[rows]
+        self._due_seconds[rows] = states[:, 0] + self._min_step_seconds
+        self._controls[rows] = controls[rows, None]
+        self._rollout([self.models[k] for k in rows], states, self._controls[rows])
+        self._states[rows] = self._trajectory[: len(rows), -1]
+
+    def _rollout(self, models: list[Any], states: Array, controls: Array) -> None:
+        """Run the physics of k environments and write to the first k trajectories."""
         self._pool.rollout(
-            self.models,
+            models,
             self._workspaces,
-            self._states,
-            self._controls,
+            states,
+            controls,
             nstep=self._frame_skip,
-            state=self._trajectory,
+            state=self._trajectory[: len(states)],
             skip_checks=True,
         )
-        self._states[:] = self._trajectory[:, -1]
-        self._sense()
 
     def close(self) -> None:
         """End the threads."""

@@ -134,8 +134,9 @@ class MujocoFamily(TaskFamily):
 class MujocoFamilyBatch:
     """All environments of all tasks: physics on the CPU's threads, results on the caller's device.
 
-    An environment whose physics diverge terminates with reward 0 for that step; MuJoCo resets its
-    state to the model's default.
+    An environment whose episode has ended is not stepped: it returns its last observation and
+    reward 0 until it is reset. An environment whose physics diverge terminates with reward 0 for
+    that step; MuJoCo resets its state to the model's default.
     """
 
     autoreset_mode: ClassVar[AutoresetMode] = AutoresetMode.DISABLED
@@ -164,7 +165,7 @@ class MujocoFamilyBatch:
             sensing=None if sensors is None else sensors.load(),
         )
         self._time = np.zeros(self._size, np.int64)
-        self._never = np.zeros(self._size, np.bool_)
+        self._terminated = np.zeros(self._size, np.bool_)
         self._observations: Tensor | None = None
         self._keep_tasks(rows)
 
@@ -183,7 +184,8 @@ class MujocoFamilyBatch:
             model.qpos0 + body.reset_noise * position, body.reset_noise * velocity, chosen
         )
         self._sensed = self._sense()
-        self._time[slice(None) if chosen is None else chosen] = 0
+        begun = slice(None) if chosen is None else chosen
+        self._time[begun], self._terminated[begun] = 0, False
         self._observations = self._floats(self._family.observe(States(*self._state_fields())))
         return self._observations
 
@@ -194,7 +196,8 @@ class MujocoFamilyBatch:
         self._require_finite(flat)
         controls = np.minimum(np.maximum(flat, self._low), self._high)
         before, sensed_before = physics.qpos.copy(), self._sensed
-        physics.step(controls)
+        running = ~self._terminated & (self._time < self.horizon)
+        physics.step(controls, running)
         self._sensed = self._sense()
         control_step = ControlStep(*self._state_fields(), before, sensed_before)
         rewards, ends = family.reward(control_step), family.terminated(control_step)
@@ -203,12 +206,14 @@ class MujocoFamilyBatch:
             rewards = np.where(diverged, 0.0, rewards)
             ends = diverged if ends is None else ends | diverged
         success = family.success(control_step)
-        self._time += 1
+        if ends is not None:
+            self._terminated = self._terminated | (ends & running)
+        self._time += running
         self._observations = self._floats(family.observe(control_step))
         return Step(
             self._observations,
-            self._floats(rewards),
-            self._grid(self._never.copy() if ends is None else ends),
+            self._floats(rewards if running.all() else np.where(running, rewards, 0.0)),
+            self._grid(self._terminated.copy()),
             self._grid(self._time >= self.horizon),
             None if success is None else self._grid(success),
         )

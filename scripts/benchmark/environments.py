@@ -42,28 +42,13 @@ def batch(env: str, num_envs: int, num_tasks: int | None = None) -> Callable[[],
     actions = [actor(like) for _ in range(_num_steps(num_envs))]
 
     def run() -> None:
-        environments.reset(torch_generator(0, "benchmark"))
-        for action in actions:
-            environments.step(action)
-
-    return run
-
-
-def restarting_batch(env: str, num_envs: int) -> Callable[[], None]:
-    """Our batch with short episodes, which are reset after each step."""
-    family = make_family(env)
-    environments = family.make_batch(family.sample_tasks(num_envs, seed=0), num_envs=1)
-    actor = random_actor(environments, torch_generator(0, "benchmark"))
-    actions = [actor(torch.zeros(num_envs, 1, 1)) for _ in range(_num_steps(num_envs))]
-
-    def run() -> None:
         generator = torch_generator(0, "benchmark")
         environments.reset(generator)
         for action in actions:
             step = environments.step(action)
             ended = step.terminated | step.truncated
             if ended.any():
-                environments.reset(generator, ended)
+                environments.reset(generator, None if ended.all() else ended)
 
     return run
 
@@ -226,7 +211,6 @@ def _env_steps(options: dict[str, Any]) -> float:
 
 ENVIRONMENT_CASES: dict[str, Case] = {
     "batch": Case(batch, _env_steps),
-    "restarting batch": Case(restarting_batch, _env_steps),
     "walker physics": Case(walker_physics, _env_steps),
     "open loop": Case(open_loop, _env_steps),
     "gymnasium": Case(gymnasium_vector, _env_steps),

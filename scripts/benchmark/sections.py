@@ -136,7 +136,7 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
         ),
         Comparison(
             "CartPole × 64 in 2 workers against AsyncVectorEnv, both restarting",
-            *("restarting batch", "gymnasium", 3),
+            *("batch", "gymnasium", 3),
             {"env": "CartPoleMass:rllib", "num_envs": 64},
             {"env": "CartPole-v1", "num_envs": 64, "mode": "async"},
         ),

@@ -292,3 +292,52 @@ def test_no_more_than_two_renderers_are_kept(monkeypatch):
     assert renderers.get(models[2]) is not kept
     renderers.close()
     assert Renderer.num_open == 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_some_environments_step_as_if_all_did_and_the_others_wait(shared):
+    family = make_family("Walker2DRandParams:pearl")
+    models = family.task_models(family.sample_tasks(5, seed=0))
+    used = family.model if shared else models
+    controls = np.random.default_rng(0).uniform(-1, 1, (6, 5, 6))
+    masks = [np.ones(5, bool), np.array([True, False, True, True, False]), np.zeros(5, bool)]
+    whole, some = (MujocoBatch(used, 5, frame_skip=family.body.frame_skip) for _ in range(2))
+    for batch in (whole, some):
+        batch.set_states(np.tile(family.model.qpos0, (5, 1)), np.zeros((5, family.model.nv)))
+    for control in controls:
+        before = whole._states.copy()
+        some._states[:] = before
+        whole.step(control)
+        for mask in masks:
+            some._states[:] = before
+            some.step(control, mask)
+            assert np.array_equal(some._states[mask], whole._states[mask])
+            assert np.array_equal(some._states[~mask], before[~mask])
+            assert some.diverged() is None
+    whole.close()
+    some.close()
+
+
+def test_an_episode_that_has_ended_waits_for_its_reset():
+    family = make_family("Walker2DRandParams:pearl")
+    batch = family.make_batch(family.sample_tasks(3, seed=0), num_envs=4)
+    batch.reset(generator())
+    noise, waits, last = generator(1), None, None
+    for _ in range(family.horizon):
+        step = batch.step(2 * torch.rand(3, 4, 6, generator=noise) - 1)
+        if waits is not None and bool(waits.any()):
+            assert torch.equal(step.observations[waits], last[waits])
+            assert not step.rewards[waits].any()
+            assert (step.terminated | step.truncated)[waits].all()
+            assert not torch.equal(step.observations[~waits], last[~waits]) or bool(waits.all())
+        waits, last = step.terminated | step.truncated, step.observations
+        if bool(waits.all()):
+            break
+    assert waits.any()
+    ended = torch.zeros(3, 4, dtype=torch.bool)
+    ended[waits.nonzero()[0][0], waits.nonzero()[0][1]] = True
+    batch.reset(generator(2), ended)
+    step = batch.step(torch.zeros(3, 4, 6))
+    assert not torch.equal(step.observations[ended], last[ended])
+    assert not step.terminated[ended].any()
+    batch.close()
