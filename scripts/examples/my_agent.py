@@ -7,11 +7,11 @@ metarl evaluate runs/reptile --import my_agent
 from dataclasses import dataclass
 from typing import Any
 
-from metarl import Agent, Episodes, InnerLoop, Iteration, Params, collect, inner_step, sgd
+from metarl import Agent, Episodes, InnerLoop, Iteration, collect, inner_step, register_agent, sgd
+from metarl.parameters import Params
 from metarl.rl.objectives import action_log_probs, log_prob_loss, policy_batch
 from metarl.rl.players import PolicyPlayer
 from metarl.rl.policies import make_policy
-from metarl.rl.registry import register_agent
 from metarl.seeding import torch_generator
 
 

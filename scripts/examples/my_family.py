@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.envs import GymnasiumFamily, register_family
+from metarl import register_family
+from metarl.envs import GymnasiumFamily
 
 
 class Pendulums(GymnasiumFamily):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from metarl import register_learner
 from metarl.fewshot.contract.metric import MetricLearner, SharedTasks, class_means, membership
 from metarl.fewshot.contract.settings import FewShotSettings
-from metarl.fewshot.learners.catalog import register_learner
 from metarl.validation import Positive
 
 
