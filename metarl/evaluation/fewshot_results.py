@@ -17,7 +17,14 @@ from metarl.evaluation.protocol import ProtocolFacts
 from metarl.evaluation.results import OutdatedEvaluationError
 from metarl.statistics.intervals import Interval, crossed_interval, normal_interval
 
-__all__ = ["OVER_TASKS", "FewShotEvaluation", "FewShotResult", "MeasuredRuns", "Metric"]
+__all__ = [
+    "OVER_TASKS",
+    "FewShotEvaluation",
+    "FewShotResult",
+    "MeasuredRuns",
+    "Metric",
+    "tasks_in_words",
+]
 
 
 _FIELDS = ("learner", "dataset", "runs", "protocol", "steps")
@@ -243,8 +250,13 @@ class FewShotResult:
     @property
     def tested_on(self) -> str:
         """Description of the test tasks: ways and shots."""
-        shots = self.protocol["shots"]
-        return f"{shots} points" if self.is_error else f"{self.protocol['ways']}-way {shots}-shot"
+        return tasks_in_words(self.measured.first.metric, self.protocol)
+
+
+def tasks_in_words(metric: Metric, protocol: ProtocolFacts) -> str:
+    """Description of the test tasks: ways and shots, or for regression the number of points."""
+    shots = protocol["shots"]
+    return f"{shots} points" if metric == "mse" else f"{protocol['ways']}-way {shots}-shot"
 
 
 def _identity(evaluation: FewShotEvaluation) -> dict[str, Any]:

@@ -80,6 +80,14 @@ def _is_learner(name: str, given: Arguments) -> bool:
     if not isinstance(name, str) or (name not in AGENTS and name not in LEARNERS):
         known = [entry.name for registry in (AGENTS, LEARNERS) for entry in registry]
         raise ValueError(unknown_name("agent or learner", name, known))
+    if "dataset" in given and name not in LEARNERS:
+        raise ValueError(
+            f"dataset must be left out for {name}, an agent: it trains on an env, a task family"
+        )
+    if "env" in given and name not in AGENTS:
+        raise ValueError(
+            f"env must be left out for {name}, a few-shot learner: it trains on a dataset"
+        )
     return name in LEARNERS and (name not in AGENTS or "dataset" in given)
 
 

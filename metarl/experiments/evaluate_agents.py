@@ -117,6 +117,11 @@ def evaluate_agents(
     targets = load_targets((*config.targets, *live), env=config.env, sb3=config, device=device)
     protocol = _protocol(config, targets, given)
     progress("preparing the references")
+    if "references" in given and not config.references:
+        raise ValueError(
+            "references must name algorithms, as metarl list references shows them, or all; "
+            "got none"
+        )
     references = _references(config, targets, protocol)
     family = targets.family
     splits = (protocol.split, *(() if "split" in given else family.ood_splits))

@@ -16,7 +16,7 @@ from torch import Tensor
 from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
 from metarl.fewshot.contract.interface import Adapted, FewShotLearner, TrainingContext
 from metarl.fewshot.contract.problem import accuracies
-from metarl.fewshot.contract.settings import FewShotSettings
+from metarl.fewshot.contract.settings import FewShotSettings, require_supported
 from metarl.fewshot.data.batches import (
     FewShotTasks,
     LabeledSet,
@@ -89,6 +89,7 @@ class FewShotTraining:
         self.device = torch.device(device)
         self._sampler = TaskSampler(tasks, config, seed)
         problem = self._sampler.problem(self.device)
+        require_supported(name, learner_type, problem)
         self.learner: FewShotLearner = learner_type(config, problem)
         initial = self.learner.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params: Params = {key: p.to(self.device) for key, p in initial.items()}
@@ -106,7 +107,6 @@ class FewShotTraining:
             clip=config.clip_gradient,
         )
         self.is_compiled = compile
-        """Whether meta-gradients are compiled."""
         self._meta_gradient = self.learner.meta_gradient
         if compile:
             require_compilable(name, self.learner)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from metarl.evaluation.fewshot_results import MeasuredRuns
+from metarl.evaluation.fewshot_results import MeasuredRuns, tasks_in_words
 from metarl.evaluation.files import AnyEvaluation
 from metarl.evaluation.results import Evaluation, Metric, Scores
 from metarl.report.numbers import fixed_text, interval_text, number_text
@@ -26,7 +26,7 @@ def print_table(console: Console, measured: MeasuredRuns) -> None:
     num_runs = len(measured.runs)
     runs = f" × {num_runs} runs" if num_runs > 1 else ""
     title = (
-        f"{first.dataset}, {first.learner}, {protocol['ways']}-way {protocol['shots']}-shot, "
+        f"{first.dataset}, {first.learner}, {tasks_in_words(first.metric, protocol)}, "
         f"{protocol['num_tasks']} {protocol['split']} tasks{runs}"
     )
     console.print(title, soft_wrap=True, highlight=False)
@@ -77,22 +77,31 @@ def _table(evaluation: Evaluation, metric: Metric) -> Table:
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("")
     name = "return" if metric == "return" else "success %"
-    for heading in (name, "95 %", "IQM", "gain", "95 %", "gap closed"):
-        table.add_column(heading, justify="right")
+    headings = ("", name, "95 %", "IQM", "gain", "95 %", "gap closed")
+    rows = [[*row, *[""] * (len(headings) - len(row))] for row in _rows(evaluation, metric)]
+    own_rows = [row for row in rows if row[0] != "oracle"]
+    shown = [k for k in range(len(headings)) if k == 0 or any(row[k] for row in own_rows)]
+    for k in shown:
+        table.add_column(headings[k], justify="right" if k else "left")
+    for row in rows:
+        table.add_row(*(row[k] for k in shown))
+    return table
+
+
+def _rows(evaluation: Evaluation, metric: Metric) -> Iterator[list[str]]:
+    """The cells of each row, without empty ones at its end."""
     for other in _others(evaluation, metric):
-        table.add_row(other, *_reference_cells(evaluation, other, metric))
+        yield [other, *_reference_cells(evaluation, other, metric)]
     for stage, label in enumerate(evaluation.stages):
-        table.add_row(label, *_stage_cells(evaluation, stage, metric))
+        yield [label, *_stage_cells(evaluation, stage, metric)]
     if metric == "return" and (together := evaluation.trial_returns) is not None:
-        table.add_row("all episodes", *_own_cells(evaluation, together, metric))
+        yield ["all episodes", *_own_cells(evaluation, together, metric)]
         for other, total in evaluation.totals.items():
-            table.add_row(f"{other}, all episodes", *_own_cells(evaluation, total, metric))
+            yield [f"{other}, all episodes", *_own_cells(evaluation, total, metric)]
     if "oracle" in evaluation.references and _has(evaluation, "oracle", metric):
         cells = _reference_cells(evaluation, "oracle", metric)
-        table.add_row("oracle", *cells, "", "", "100%" if metric == "return" else "")
-    return table
+        yield ["oracle", *cells, "", "", "100%" if metric == "return" else ""]
 
 
 def _others(evaluation: Evaluation, metric: Metric) -> list[str]:

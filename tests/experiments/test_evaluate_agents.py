@@ -199,10 +199,17 @@ def test_a_policy_for_all_tasks_is_measured_without_adaptation(run, seeds):
     got = read(run / "evaluation.json")
     assert list(got.references) == ["random", "oracle", "multi-task"]
     for k, name in enumerate(("seed_3", "seed_4")):
-        fixed = evaluate(unadapted(agent_of(seeds / name)), FAMILY, PROTOCOL)
+        policy = unadapted(agent_of(seeds / name))
+        policy.adapts = True  # to be measured at every stage
+        fixed = evaluate(policy, FAMILY, PROTOCOL)
         np.testing.assert_array_equal(
             got.references["multi-task"].returns[k], fixed.measured.returns[0, -1]
         )
+
+
+def test_references_without_a_name_are_an_error(run):
+    with pytest.raises(ValueError, match=r"^references must name algorithms, .* or all; got none$"):
+        metarl(f"{EVALUATE} --references", run)
 
 
 def test_a_policy_from_scratch_is_the_untrained_one_adapted_identically(run):

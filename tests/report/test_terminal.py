@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from metarl.evaluation.fewshot_results import tasks_in_words
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.results import Evaluation, Measured, episode_name
 from metarl.report.terminal import print_evaluation
@@ -195,3 +196,23 @@ def test_the_meaning_of_intervals_is_stated(num_runs, others, meaning):
 
 def test_several_runs_are_counted_in_the_title():
     assert printed(made(3))[0].startswith("Slope:one, 3 runs of slider: 3 test tasks")
+
+
+def test_columns_without_numbers_are_left_out():
+    got = made(1)
+    single = replace(
+        got,
+        protocol=replace(got.protocol, adaptation_steps=0),
+        stages=("no adaptation",),
+        measured=Measured(got.measured.returns[:, :1]),
+    )
+    text = "\n".join(printed(single))
+    assert "no adaptation" in text
+    assert "gain" not in text
+    assert "gap closed" not in text
+    assert "gain" in "\n".join(printed(got))
+
+
+def test_regression_is_named_by_its_points():
+    assert tasks_in_words("mse", {"ways": 1, "shots": 10}) == "10 points"
+    assert tasks_in_words("accuracy", {"ways": 5, "shots": 1}) == "5-way 1-shot"

@@ -108,6 +108,8 @@ class GradientLearner(ABC):
     can_compile: ClassVar[bool] = False
     """Whether the meta-gradient depends on parameters and batch only, by operations that
     `torch.compile` can trace."""
+    needs_classes: ClassVar[bool] = False
+    """Whether the learner supports classification only."""
     config: Any  # an instance of `config_type`
 
     def __init__(self, config: GradientSettings, problem: Problem) -> None:
@@ -115,6 +117,11 @@ class GradientLearner(ABC):
         self.config, self.problem = config, problem
         self.backbone = self.make_backbone()
         self.adapted_names = self.choose_adapted_names()
+        if not self.adapted_names:
+            raise ValueError(
+                f"choose_adapted_names of {type(self).__name__} must return the name of at least "
+                "one parameter that adapts, got none"
+            )
         has_slots = config.batch_norm == "per-step"
         schedules = self.backbone.norm_names if has_slots else ()
         self._rates = Rates(config.rates, config.inner_lr, config.num_inner_steps, schedules)

@@ -140,6 +140,8 @@ class MetricLearner(ABC):
     Support and query are embedded together at prediction, as batch norm may need.
     """
 
+    needs_classes: ClassVar[bool] = True
+    """Whether the learner supports classification only."""
     config_type: ClassVar[type[Any]]
     has_steps: ClassVar[bool] = False
     can_compile: ClassVar[bool] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
@@ -25,6 +25,7 @@ __all__ = [
     "FewShotSettings",
     "TrainSplit",
     "require_classes",
+    "require_supported",
     "require_one_head",
     "require_used",
     "require_shared_norm",
@@ -226,6 +227,12 @@ def require_classes(learner: str, problem: Problem) -> None:
             f"learner {learner} needs a classification data set, got regression; "
             "use maml, reptile, cavia or imaml"
         )
+
+
+def require_supported(name: str, learner_type: type[Any], problem: Problem) -> None:
+    """Reject regression for a learner that declares `needs_classes`; see `require_classes`."""
+    if getattr(learner_type, "needs_classes", False):
+        require_classes(name, problem)
 
 
 def require_shared_norm(config: FewShotSettings) -> None:

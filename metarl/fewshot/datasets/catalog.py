@@ -146,6 +146,8 @@ def tasks_at(name: str, place: DataPlace, options: Mapping[str, Any]) -> FewShot
             require_at_least(key, value, 0)
     accepted = {key: value for key, value in places.items() if key in parameters}
     tasks: FewShotTasks = make(**accepted, **options)
+    if tasks.name != name:  # checkpoints name the data set as it is registered
+        object.__setattr__(tasks, "name", name)  # also of frozen dataclasses
     return tasks
 
 

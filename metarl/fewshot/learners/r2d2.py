@@ -38,6 +38,7 @@ class R2D2(MetricLearner):
     """
 
     config_type: ClassVar[type[R2D2Config]] = R2D2Config
+    needs_classes: ClassVar[bool] = False
     adaptation_in_words: ClassVar[str] = "ridge regression"
 
     def init(self, generator: torch.Generator) -> Params:
