@@ -1,4 +1,4 @@
-"""List the agents, references and environments: `metarl list [agents|references|envs]`.
+"""List what can be trained and measured, and where: `metarl list [agents|envs|…]`.
 
 `metarl list envs --markdown` prints the page docs/environments.md.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import tyro
 
@@ -18,12 +18,14 @@ from metarl.scripts.command_line import parse, run
 
 __all__ = ["ListConfig", "main"]
 
+What: TypeAlias = Literal["all", "agents", "references", "learners", "datasets", "envs"]
+
 
 @dataclass(frozen=True)
 class ListConfig:
-    """List the agents, the reference algorithms and the environments."""
+    """List agents, reference algorithms, few-shot learners and data sets, and environments."""
 
-    what: Annotated[Literal["all", "agents", "references", "envs"], tyro.conf.Positional] = "all"
+    what: Annotated[What, tyro.conf.Positional] = "all"
     """Kind of entries to list."""
     markdown: bool = False
     """Print environments as the page docs/environments.md."""
@@ -51,6 +53,18 @@ def main(arguments: Sequence[str]) -> None:
         print("references (metarl evaluate RUN --references NAME ...)")
         for entry in references:
             print(f"  {entry.name:19}  {entry.description}")
+    if config.what in ("all", "learners", "datasets"):
+        with Activity("importing learners", prints_lines=False):
+            from metarl.fewshot.datasets.catalog import DATASETS  # imports torch
+            from metarl.fewshot.learners.catalog import LEARNERS
+        for what, heading, registry in (
+            ("learners", "few-shot learners (metarl fewshot NAME)", LEARNERS),
+            ("datasets", "few-shot data sets (metarl fewshot LEARNER --dataset NAME)", DATASETS),
+        ):
+            if config.what in ("all", what):
+                print(heading)
+                for entry in registry:
+                    print(f"  {entry.name:20}  {entry.description}")
     if config.what in ("all", "envs"):
         with Activity("creating the environments to describe them", prints_lines=False):
             from metarl.scripts.environment_list import environment_lines  # imports torch

@@ -198,7 +198,8 @@ def _draw_estimates(
 def _draw_curve(axes: Axes, label: str, seeds: Sequence[Rows], key: str, index: int) -> None:
     steps, values = on_common_steps(seeds, key)
     color, (line, _) = PALETTE[index % len(PALETTE)], STYLES[index % len(STYLES)]
-    axes.plot(steps, values.mean(0), color=color, linestyle=line, label=label)
+    marker = "o" if len(steps) == 1 else None  # a line needs two points
+    axes.plot(steps, values.mean(0), color=color, linestyle=line, marker=marker, label=label)
     if len(values) > 1:
         draws = bootstrap_draws(lambda scores: np.mean(scores, axis=-2), values)
         low, high = percentile_ends(draws, 0.95)

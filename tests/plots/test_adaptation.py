@@ -209,3 +209,10 @@ def test_a_figure_can_be_saved_without_a_display(kind, tmp_path: Path, monkeypat
     content = (tmp_path / "figure.png").read_bytes()
     assert content.startswith(b"\x89PNG")
     assert struct.unpack(">II", content[16:24]) == (240, 170)
+
+
+def test_a_run_of_one_iteration_is_a_visible_point():
+    (axes,) = learning_figure(METRICS[:1], "one").axes
+    assert {line.get_marker() for line in axes.lines} == {"o"}
+    (axes,) = learning_figure(METRICS, "many").axes
+    assert "o" not in {line.get_marker() for line in axes.lines}

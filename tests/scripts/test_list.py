@@ -81,7 +81,9 @@ def test_agents_and_environments_can_be_listed_separately(capsys):
     assert environments[0] == "environments"
     assert references[0] == "references (metarl evaluate RUN --references NAME ...)"
     assert any(line.split()[0] == "thompson" for line in references)
-    assert listed(capsys) == listed(capsys, "all") == agents + references + environments
+    fewshot = listed(capsys, "learners") + listed(capsys, "datasets")
+    everything = agents + references + fewshot + environments
+    assert listed(capsys) == listed(capsys, "all") == everything
     assert not any("Navigation2D" in line for line in agents)
 
 
@@ -176,3 +178,12 @@ def test_the_page_in_the_repository_is_current():
 
 def is_installed(name: str) -> bool:
     return name != "MetaWorld" or importlib.util.find_spec("metaworld") is not None
+
+
+def test_learners_and_data_sets_are_listed(capsys):
+    main(["learners"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "few-shot learners (metarl fewshot NAME)"
+    assert any(line.startswith("  protonet  ") for line in lines)
+    main(["datasets"])
+    assert "  omniglot  " in capsys.readouterr().out
