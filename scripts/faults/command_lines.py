@@ -85,7 +85,7 @@ def _templates(folder: Path) -> list[Template]:
     for line in (["report", "--out", f"{new}.html"], ["play", "--out", f"{new}.gif"], ["evaluate"]):
         command([line[0], str(agent), *line[1:]])  # imports all that the forks need
     tiny = "--meta-batch-size 4 --hidden-sizes 4 --iterations 1 --device cpu --threads 1"
-    loop = f"{tiny} --checkpoint-every 1 --seed 5 --log-every 1 --tracker none --out {new}"
+    loop = f"{tiny} --checkpoint-every 1 --seed 5 --log-every 1 --out {new}"
     train = f"{loop} --num-episodes 2 --env PointRobot:pearl --gamma .9 --activation relu"
     few = f"{loop} --shots 2 --ways 2 --queries 2 --dataset sinusoid --meta-lr .01 --test-steps 1"
     images = few.replace("sinusoid", "glyphs").replace("--hidden-sizes 4", "--filters 4 4")

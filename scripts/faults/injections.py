@@ -180,7 +180,7 @@ class _Stop:
 
             os.fsync = counted
 
-        line = self.learner.start(self.out, tracker="tensorboard")
+        line = self.learner.start(self.out)
         return self.fault(Forked.start(line, self.home / "log", prepare=prepare))
 
     def fault(self, forked: Forked) -> str:

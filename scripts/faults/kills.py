@@ -30,10 +30,10 @@ class Learner:
     iterations: int
     checkpoint_every: int
 
-    def start(self, out: Path, *, tracker: str = "none") -> list[str]:
-        """The command line that starts it."""
+    def start(self, out: Path) -> list[str]:
+        """The command line that starts it, with the default tracker, TensorBoard."""
         numbers = ["--iterations", self.iterations, "--checkpoint-every", self.checkpoint_every]
-        rest = [*numbers, "--tracker", tracker, "--out", out]
+        rest = [*numbers, "--out", out]
         return [*self.command, *self.options.split(), *map(str, rest)]
 
     def resume(self, out: Path) -> list[str]:
@@ -146,7 +146,6 @@ class _Trial:
         folder.mkdir()
         self._learner, self._folder, self._reference, self._rng = learner, folder, reference, rng
         self._out, self._log = folder / "run", folder / "log"
-        self._tracker = "tensorboard" if rng.random() < 0.2 else "none"
         self._last_kept = 0
 
     def kill(self, kind: str) -> bool:
@@ -190,4 +189,4 @@ class _Trial:
     def _line(self) -> list[str]:
         if self._out.exists():
             return self._learner.resume(self._out)
-        return self._learner.start(self._out, tracker=self._tracker)
+        return self._learner.start(self._out)

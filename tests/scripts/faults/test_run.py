@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_a_small_campaign_passes(tmp_path):
-    numbers = "--kills 6 --checkpoints 7 --configs 8 --command-lines 12 --seed 1 --quick"
+    numbers = "--kills 6 --checkpoints 7 --configs 8 --command-lines 40 --seed 1 --quick"
     ended = subprocess.run(
         [sys.executable, "scripts/faults/run.py", *numbers.split(),
          "--report", str(tmp_path / "page.md")],
@@ -25,9 +25,9 @@ def test_a_small_campaign_passes(tmp_path):
         what.strip(" *"): (tried.strip(" *"), wanted.strip(" *")) for what, tried, wanted in rows
     }
     assert all(tried == wanted for tried, wanted in counts.values())
-    assert counts["malformed command lines"] == ("12", "12")
+    assert counts["malformed command lines"] == ("40", "40")
     assert counts["`maml-trpo`, SIGKILL at a random moment"] == ("1", "1")
-    assert int(counts["all"][0]) >= 6 + 7 + 8 + 12 + 12
+    assert int(counts["all"][0]) >= 6 + 7 + 8 + 40 + 12
 
 
 def test_the_page_describes_the_whole_campaign():
