@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,10 +75,12 @@ class TrialBatch:
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> TrialBatch:
         """The batch with changed tensors [T, B, ...]."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        del parts["tasks"]
-        tensors = {name: part for name, part in parts.items() if torch.is_tensor(part)}
-        return replace(self, **{name: change(part) for name, part in tensors.items()})
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            part = getattr(self, field.name)
+            if field.name != "tasks" and torch.is_tensor(part):
+                changed[field.name] = change(part)
+        return replace(self, **changed)
 
 
 def require_expected_rewards(family: TaskFamily) -> None:

@@ -101,7 +101,7 @@ class StepPacking:
         envs, steps = self.padded_shape
         flat = packed.new_zeros(len(packed), envs * steps, *packed.shape[3:])
         flat[self.tasks, self.sources] = packed[self.tasks, 0, self.targets]
-        return flat.unflatten(1, (envs, steps))
+        return flat.view(len(packed), envs, steps, *packed.shape[3:])
 
 
 def step_packing(mask: Tensor) -> StepPacking | None:

@@ -110,8 +110,14 @@ class PolicyBatch(NamedTuple):
         packing = step_packing(self.mask)
         if packing is None:
             return self
-        *values, _ = self
-        return PolicyBatch(*(packing.gather(field) for field in values), packing.mask)
+        gather = packing.gather
+        return PolicyBatch(
+            gather(self.observations),
+            gather(self.actions),
+            gather(self.log_probs),
+            gather(self.advantages),
+            packing.mask,
+        )
 
 
 @torch.no_grad()

@@ -66,21 +66,21 @@ def tensor_tasks(
         ValueError: if there are no points, a label is out of range, an input is not finite, two
             classes have the same name, or a split is unknown or lists an unknown class.
     """
-    inputs, labels = _as_tensor("inputs", inputs), _as_tensor("labels", labels)
+    inputs, rows = _as_tensor("inputs", inputs), _as_tensor("labels", labels)
     if inputs.dim() < 2 or not len(inputs):
         raise ValueError(
             f"inputs must be [points, ...] with at least one point, got shape {tuple(inputs.shape)}"
         )
-    is_integer = not (labels.is_floating_point() or labels.is_complex())
-    if class_names is None and is_integer and labels.dtype != torch.bool:
-        present, labels = labels.to(torch.int64).unique(return_inverse=True)
+    is_integer = not (rows.is_floating_point() or rows.is_complex())
+    if class_names is None and is_integer and rows.dtype != torch.bool:
+        present, rows = rows.to(torch.int64).unique(return_inverse=True)
         class_names = [str(number) for number in present.tolist()]
     names = () if class_names is None else tuple(class_names)
     _require_distinct(names)
     flat = inputs.flatten(1)
     data = data_of_labels(
         flat if inputs.dtype == torch.uint8 else flat.to(torch.float32),
-        labels.to(inputs.device),
+        rows.to(inputs.device),
         names,
         encoding="uint8" if inputs.dtype == torch.uint8 else "float32",
         input_shape=tuple(inputs.shape[1:]),
