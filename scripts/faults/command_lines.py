@@ -42,6 +42,7 @@ _FAMILIES = (
     "[b]:x", "ours:Fire", "Bandit:n999999999-k5", "Bandit:n0-k0", "Bandit:n10-k5",
 )  # fmt: skip
 _OUTPUTS = frozenset({"--out", "--json", "--plot"})
+_SMALL = frozenset({"--iterations", "--filters"})  # without them a valid run takes minutes
 _INPUTS = frozenset({"--data-dir", "--multi-task"})
 _FLAGS = ("--resume", "--first-order", "--scratch", "--all", "--markdown", "--compile")
 _SPLITS = ("tets", "train", "validation", "ood", "")
@@ -155,7 +156,7 @@ def _add_error(
         words[rng.randrange(len(words))] = rng.choice([*_WORDS, *_FAMILIES, *bad, *_TEXTS])
     elif kind == 8:
         words.append(rng.choice([*_TEXTS, *bad, *_FLAGS, "--import=no_such_module"]))
-    elif name and name != "--iterations":  # a required option, or one that another one needs
+    elif name and name not in _SMALL:  # a required option, or one that another one needs
         del options[name]
 
 
