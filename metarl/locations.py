@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import sysconfig
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 __all__ = ["located", "user_place"]
 
@@ -29,13 +31,19 @@ def located(error: BaseException) -> str:
 def user_place(error: BaseException) -> str:
     """File and line of the last frame in the user's code; empty if there is none."""
     frames = [
-        (frame.f_code, line, str(frame.f_globals.get("__name__")))
+        (frame.f_code, line, _module(frame.f_globals))
         for frame, line in traceback.walk_tb(error.__traceback__)
     ]
     for code, line, module in reversed(frames):
         if _is_users(Path(code.co_filename), module):
             return f"{Path(code.co_filename).name}, line {line}"
     return ""
+
+
+def _module(space: Mapping[str, Any]) -> str:
+    """The module's name; of a module run by `python -m`, the name of its package."""
+    name = str(space.get("__name__"))
+    return str(space.get("__package__") or name) if name == "__main__" else name
 
 
 def _is_users(file: Path, module: str) -> bool:

@@ -17,14 +17,25 @@ from types import ModuleType
 from typing import Any
 
 from metarl.locations import located
-from metarl.validation import lookup, short_repr, unknown_name
+from metarl.validation import short_repr, unknown_name
 
-__all__ = ["LEARNER_PREFIX", "Entry", "PluginFailure", "Registry", "import_module"]
+__all__ = [
+    "LEARNER_PREFIX",
+    "Entry",
+    "PluginFailure",
+    "Registry",
+    "UnknownEntryError",
+    "import_module",
+]
 
 _LOGGER = logging.getLogger("metarl")
 LEARNER_PREFIX = "fewshot-"
 """Prefix of few-shot learners in runs and checkpoints; registered names cannot begin with it."""
 _OWN_PACKAGE = "metarl"  # the top-level package of built-in entry points
+
+
+class UnknownEntryError(ValueError):
+    """No entry has the name; a module that registers it may not have been imported."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +155,15 @@ class Registry:
                 failed.
         """
         self._load_plugins()
-        if name in self._entries or not self.failures:
-            return lookup(self.kind, name, self._entries)
+        if name in self._entries:
+            return self._entries[name]
+        if not self.failures:
+            raise UnknownEntryError(unknown_name(self.kind, name, self._entries))
         for failure in self.failures:
             if name in failure.names:
                 raise ImportError(f"{self.kind} {name!r} is not available: {failure}")
         failed = "; ".join(map(str, self.failures))
-        raise ValueError(f"{unknown_name(self.kind, name, self._entries)}; {failed}")
+        raise UnknownEntryError(f"{unknown_name(self.kind, name, self._entries)}; {failed}")
 
     def load(self, name: str) -> Any:
         """The registered object itself. Raises as `get` and `Entry.load` do."""

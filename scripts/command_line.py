@@ -20,7 +20,7 @@ from tyro import _errors as tyro_errors
 from metarl.devices import keep_freed_memory
 from metarl.locations import located, user_place
 from metarl.progress import Activity
-from metarl.registry import import_module
+from metarl.registry import UnknownEntryError, import_module
 from metarl.scripts.rejected_input import CommandLine, number_constructors, sentence
 from metarl.validation import unknown_name
 
@@ -69,8 +69,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         if isinstance(error, FloatingPointError):
             fail(str(error), code=1)
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
-            place = user_place(error)
-            fail(f"{error} ({place})" if place else str(error))
+            fail(_with_hint(error))
         if isinstance(error, OverflowError):
             fail(f"a number is too large: {_first_line(error)}")
         if _is_out_of_memory(error):
@@ -82,6 +81,14 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
             fail(located(error), code=1)
         raise
     sys.exit(0)
+
+
+def _with_hint(error: Exception) -> str:
+    """The message of an input error, with its place in the user's code or a hint at --import."""
+    if isinstance(error, UnknownEntryError) and "--import" not in " ".join(sys.argv):
+        return f"{error}; names of your own modules need --import MODULE"
+    place = user_place(error)
+    return f"{error} ({place})" if place else str(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -91,7 +91,7 @@ def test_unknown_names_are_rejected_with_the_packages_that_failed(installed):
     done = run(installed, "check Quits:n10-k5")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         2,
-        "metarl: the factory of Quits:n10-k5 failed with SystemExit: 0",
+        "metarl: the factory of Quits:n10-k5 failed with SystemExit: 0 (plugin_good.py, line 16)",
     )
 
 
@@ -100,5 +100,6 @@ def test_a_family_whose_constructor_raises_is_one_sentence(installed):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "metarl: the factory of Fails:n10-k5 failed with NotImplementedError: not yet"
+        "metarl: the factory of Fails:n10-k5 failed with NotImplementedError: not yet "
+        "(plugin_good.py, line 11)"
     )

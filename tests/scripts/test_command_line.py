@@ -16,6 +16,7 @@ import tyro
 
 from metarl.envs.simulators.worker_pool import WorkerError
 from metarl.finite import NonFiniteError
+from metarl.registry import UnknownEntryError
 from metarl.scripts.command_line import choose, fail, import_named_modules, option_names, parse, run
 from metarl.validation import require_at_least
 
@@ -449,3 +450,18 @@ def test_fail_prints_one_line_and_exits(capsys):
     with pytest.raises(SystemExit, match=r"^3$"):
         fail("no", code=3)
     assert capsys.readouterr().err == "metarl: no\n"
+
+
+def test_an_unknown_name_hints_at_import_unless_it_was_given(monkeypatch, capsys, tmp_path):
+    def unknown(_: Any) -> None:
+        raise UnknownEntryError("agent must be one of a, b, got 'mine'")
+
+    assert ends_with(unknown, monkeypatch) == 2
+    hint = "; names of your own modules need --import MODULE\n"
+    assert capsys.readouterr().err.endswith(f"got 'mine'{hint}")
+    (tmp_path / "mine_d.py").write_text("", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["go", "--import", "mine_d"])
+    with pytest.raises(SystemExit):
+        run(unknown)
+    assert "--import" not in capsys.readouterr().err
