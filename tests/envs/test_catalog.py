@@ -200,7 +200,9 @@ def leaving(variant: str) -> None:
 )
 def test_a_factory_that_fails_is_named(factory, reason):
     register_walk(factory=factory)
-    with pytest.raises(TypeError, match=f"^the factory of Walk:plain failed with {reason}$"):
+    place = r" \(test_catalog\.py, line \d+\)"
+    message = f"^the factory of Walk:plain failed with {reason}{place}$"
+    with pytest.raises(TypeError, match=message):
         make_family("Walk:plain")
 
 
