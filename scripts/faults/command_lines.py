@@ -62,7 +62,7 @@ def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
     before, failures = _contents(folder), []
     for _ in range(count):
         line = malformed_line(templates, folder, rng)
-        fault = _fault(line, folder) or _damage(before, folder)
+        fault = "; ".join(filter(None, (_fault(line, folder), _damage(before, folder))))
         if fault:
             failures.append(f"{_shown(line)}: {fault}")
             before = _contents(folder)
