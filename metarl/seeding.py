@@ -15,7 +15,7 @@ import torch
 
 from metarl.validation import require_at_least
 
-__all__ = ["derive_seed", "numpy_generator", "torch_generator"]
+__all__ = ["derive_seed", "draw_key", "numpy_generator", "torch_generator"]
 
 
 def derive_seed(seed: int, *key: str | int) -> int:
@@ -46,3 +46,12 @@ def torch_generator(
 ) -> torch.Generator:
     """A torch generator for one purpose on a device."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *key))
+
+
+def draw_key(draw: int) -> tuple[str | int, ...]:
+    """Part of the key of an independent repetition; the first repetition, 0, has none.
+
+    >>> derive_seed(5, "evaluation", *draw_key(0)) == derive_seed(5, "evaluation")
+    True
+    """
+    return ("draw", draw) if draw else ()

@@ -49,7 +49,7 @@ class PlayConfig(SB3Options):
     stage: NumSteps | None = None
     """Adaptation steps before the episode shown; None: one episode before and one after all."""
     preset: str | None = None
-    """Evaluation protocol: maml, pearl, varibad or metaworld; None: maml, or varibad for agents
+    """Evaluation protocol: maml, pearl, rl2, varibad or metaworld; None: maml, or rl2 for agents
     with a memory."""
     episodes: Count | None = None
     """Episodes of data before each adaptation step; None: as many as in the preset."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -16,7 +16,7 @@ from metarl.rl.players import AdaptiveAgent, Player, begin_play, can_adapt
 from metarl.rollouts.actors import random_actor
 from metarl.rollouts.episodes import Actor, Episodes, collect
 from metarl.rollouts.trials import ActorInput, Trials, collect_trials
-from metarl.seeding import derive_seed, torch_generator
+from metarl.seeding import derive_seed, draw_key, torch_generator
 from metarl.tasks.batch_memory import require_batch_memory
 from metarl.tasks.family import BatchEnv, TaskFamily
 from metarl.tasks.observations import float_dtype
@@ -38,13 +38,15 @@ def evaluate(
     """Adapt agents to tasks and measure their returns at every stage, with random and oracle.
 
     Args:
-        agents: one agent, or several runs of one agent by name; all get the same tasks.
+        agents: one agent, or several runs of one agent by name. Each run has its own tasks and
+            random numbers, unless `protocol.paired`.
         family: family of the tasks.
         protocol: how the agents adapt and which episodes are scored; None: the preset maml.
         name: name of the agent, for tables.
         references: other agents by name, each as a mapping of its runs, such as a policy trained
             on all tasks without adaptation. They are measured at the last stage, and over the
-            whole trial if they have a memory.
+            whole trial if they have a memory. A reference with one run is measured on the tasks of
+            all runs, run k of another one on the tasks of run k.
         device: device of the agents.
         progress: called before each agent and reference is measured.
 
@@ -61,39 +63,42 @@ def evaluate(
     runs = agents if isinstance(agents, Mapping) else {name: agents}
     if not runs:
         raise ValueError("agents must hold at least one run, got none")
-    tasks = evaluation_tasks(family, protocol)
-    evaluator = _Evaluator(family, tasks, protocol, torch.device(device))
-    references = references or {}
+    groups = {kind: list(group.values()) for kind, group in (references or {}).items()}
     report = _Counted(progress, f" on {protocol.split} tasks of {family.id}")
-    report.total = 2 + len(runs) + sum(map(len, references.values()))
+    report.total = 2 + len(runs) + sum(map(len, groups.values()))
+    own = _evaluators(family, protocol, device, len(runs))
     report("measuring random actions")
-    others = {"random": evaluator.measure_random()}
+    others = {"random": _joined([one.measure_random() for one in own])}
     report("measuring the oracle")
-    oracle = evaluator.measure_oracle()
-    if oracle is not None:
-        others["oracle"] = oracle
+    oracle = [one.measure_oracle() for one in own]
+    if all(part is not None for part in oracle):
+        others["oracle"] = _joined([part for part in oracle if part is not None])
     totals = {}
-    for kind, group in references.items():
-        played = [
-            evaluator.measure(agent)
-            for agent in report.each(group.values(), f"measuring reference {kind}")
-        ]
+    for kind, group in groups.items():
+        doing = f"measuring reference {kind}"
+        if len(group) == 1:
+            report(doing)
+            played = [_joined([one.measure(group[0]) for one in own])]
+        else:
+            sets = _evaluators(family, protocol, device, len(group))
+            played = _measure_runs(sets, report.each(group, doing))
         others[kind] = _stacked([_last(stages) for stages in played])
-        if protocol.is_one_trial and all(agent.remembers for agent in group.values()):
-            totals[kind] = np.stack([stages.returns[..., 0].sum(0) for stages in played])
+        if protocol.stages_are_episodes and all(agent.remembers for agent in group):
+            totals[kind] = np.stack([stages.returns.sum(0).mean(-1) for stages in played])
     remembers = {agent.remembers for agent in runs.values()}
+    tasks = np.stack([one.tasks for one in own])
+    same_tasks = bool((tasks == tasks[:1]).all())
     adapts = any(map(can_adapt, runs.values()))
     if not adapts:
         protocol = without_adaptation(protocol)
-        evaluator = _Evaluator(family, tasks, protocol, torch.device(device))
-    measured = [
-        evaluator.measure(agent) for agent in report.each(runs.values(), f"measuring {name}")
-    ]
+        own = _evaluators(family, protocol, device, len(runs))
+    measured = _measure_runs(own, report.each(runs.values(), f"measuring {name}"))
     return Evaluation(
         environment=family.id,
         agent=name,
         protocol=protocol,
-        tasks=tasks,
+        tasks=tasks[:1] if same_tasks else tasks,
+        same_tasks=same_tasks,
         runs=tuple(runs),
         stages=stage_names(protocol, remembers=remembers == {True}, adapts=adapts),
         measured=_stacked(measured),
@@ -103,13 +108,36 @@ def evaluate(
     )
 
 
-def evaluation_tasks(family: TaskFamily, protocol: EvaluationProtocol) -> Tasks:
-    """The tasks of an evaluation, [N, D].
+def _evaluators(
+    family: TaskFamily, protocol: EvaluationProtocol, device: torch.device | str, num_runs: int
+) -> list[_Evaluator]:
+    """One evaluator for each run, or a single one for paired runs."""
+    draws = range(1 if protocol.paired else num_runs)
+    return [_Evaluator(family, protocol, torch.device(device), draw) for draw in draws]
+
+
+def _measure_runs(
+    evaluators: Sequence[_Evaluator], agents: Iterable[AdaptiveAgent]
+) -> list[Measured]:
+    """Stages of each agent, [S + 1, N, M]; each has its own evaluator, or all have the only one."""
+    return [
+        evaluators[min(index, len(evaluators) - 1)].measure(agent)
+        for index, agent in enumerate(agents)
+    ]
+
+
+def evaluation_tasks(family: TaskFamily, protocol: EvaluationProtocol, draw: int = 0) -> Tasks:
+    """The tasks of a run in an evaluation, [N, D].
+
+    Args:
+        family: where the tasks come from.
+        protocol: their number, split and seed.
+        draw: index of the run if runs have their own tasks.
 
     Raises:
         ValueError: if the split is unknown.
     """
-    seed = derive_seed(protocol.seed, "evaluation")
+    seed = derive_seed(protocol.seed, "evaluation", *draw_key(draw))
     return family.sample_tasks(protocol.num_tasks, split=protocol.split, seed=seed)
 
 
@@ -122,7 +150,7 @@ def stage_names(
         return ("no adaptation",)
     if not remembers:
         return ("before", *(f"after {s} step{'s' if s > 1 else ''}" for s in stages[1:]))
-    if protocol.exploration_episodes == protocol.evaluation_episodes == 1:
+    if protocol.stages_are_episodes:
         return tuple(map(episode_name, stages))
     counts = (protocol.episodes_before(s) for s in stages[1:])
     return ("before", *(f"after {n} episode{'s' if n > 1 else ''}" for n in counts))
@@ -148,7 +176,7 @@ def play_stages(
     """
     player = begin_play(agent, env.num_tasks, env.num_envs, noise)
     for stage in range(protocol.num_stages):
-        episodes = collect(env, _actor(player, protocol.deterministic), resets)
+        episodes = collect(env, _actor(player, protocol.deterministic != "never"), resets)
         yield episodes
         if stage < protocol.adaptation_steps:
             if not protocol.shares_episodes:
@@ -174,12 +202,16 @@ class _Counted:
 
 
 class _Evaluator:
-    """Measures agents on the same tasks with the same random streams."""
+    """Measures agents on the same tasks with the same random streams.
+
+    Evaluators with different numbers `draw` have independent tasks and random streams.
+    """
 
     def __init__(
-        self, family: TaskFamily, tasks: Tasks, protocol: EvaluationProtocol, device: torch.device
+        self, family: TaskFamily, protocol: EvaluationProtocol, device: torch.device, draw: int
     ) -> None:
-        self._family, self._tasks, self._protocol, self._device = family, tasks, protocol, device
+        self.tasks = evaluation_tasks(family, protocol, draw)
+        self._family, self._protocol, self._device, self._draw = family, protocol, device, draw
 
     def measure(self, agent: AdaptiveAgent) -> Measured:
         """Returns of an agent's episodes at every stage, [S + 1, N, M]."""
@@ -208,51 +240,57 @@ class _Evaluator:
         return _stacked(stages)
 
     def _measure_trials(self, agent: AdaptiveAgent) -> Measured:
-        """Measure an agent with a memory, which keeps it over the episodes of a trial."""
-        protocol, resets, noise = self._protocol, self._resets(), self._noise()
-        with closing(self._batch(1)) as env:
-            if protocol.shares_episodes:
-                whole = self._trial(env, agent, resets, noise, protocol.adaptation_steps)
-                return _split(whole, protocol.num_stages)
+        """Measure an agent with a memory in M independent trials of each task.
+
+        If exploration takes the same actions as measurement, all stages are episodes of the same
+        trials, and otherwise each stage has its own trials.
+        """
+        protocol = self._protocol
+        before = [protocol.episodes_before(stage) for stage in range(protocol.num_stages)]
+        resets, noise = self._resets(), self._noise()
+        with closing(self._batch(protocol.evaluation_episodes)) as env:
+            if protocol.is_one_trial:
+                trials = self._trials(env, agent, resets, noise, protocol.adaptation_steps)
+                return _stacked([_measured_episode(trials, episode) for episode in before])
             return _stacked(
                 [
-                    _cut(self._trial(env, agent, resets, noise, s), protocol.evaluation_episodes)
-                    for s in range(protocol.num_stages)
+                    _measured_episode(self._trials(env, agent, resets, noise, stage), episode)
+                    for stage, episode in enumerate(before)
                 ]
             )
 
-    def _trial(
+    def _trials(
         self,
         env: BatchEnv,
         agent: AdaptiveAgent,
         resets: torch.Generator,
         noise: torch.Generator,
         stage: int,
-    ) -> Measured:
-        """Returns of one trial of each task, up to the evaluation of a stage, [N, episodes]."""
-        before = self._protocol.episodes_before(stage)
-        trials = collect_trials(
+    ) -> Trials:
+        """Trials up to the measured episode of a stage."""
+        return collect_trials(
             env,
             begin_play(agent, env.num_tasks, env.num_envs, noise),
             resets,
-            num_episodes=before + self._protocol.evaluation_episodes,
-            num_exploratory=before if self._protocol.deterministic else None,
+            num_episodes=self._protocol.episodes_before(stage) + 1,
+            num_exploratory=self._protocol.num_exploratory(stage),
         )
-        return _measured_trials(trials)
 
     def _measure_actor(self, make_actor: Callable[[BatchEnv], Actor]) -> Measured:
         with closing(self._batch(self._protocol.evaluation_episodes)) as env:
             return _stacked([_measured(collect(env, make_actor(env), self._resets()))])
 
     def _batch(self, num_envs: int) -> BatchEnv:
-        require_batch_memory(self._family, len(self._tasks), num_envs)
-        return self._family.make_batch(self._tasks, num_envs=num_envs, device=self._device)
+        require_batch_memory(self._family, len(self.tasks), num_envs)
+        return self._family.make_batch(self.tasks, num_envs=num_envs, device=self._device)
 
     def _resets(self) -> torch.Generator:
-        return torch_generator(self._protocol.seed, "evaluation", "resets")
+        return torch_generator(self._protocol.seed, "evaluation", *draw_key(self._draw), "resets")
 
     def _noise(self) -> torch.Generator:
-        return torch_generator(self._protocol.seed, "evaluation", "actions", device=self._device)
+        return torch_generator(
+            self._protocol.seed, "evaluation", *draw_key(self._draw), "actions", device=self._device
+        )
 
 
 def _actor(player: Player, deterministic: bool) -> Actor:
@@ -282,11 +320,12 @@ def _measured(episodes: Episodes) -> Measured:
     return Measured(_array(episodes.returns), success)
 
 
-def _measured_trials(trials: Trials) -> Measured:
-    """Returns of the episodes of one trial of each task, [N, K]."""
+def _measured_episode(trials: Trials, episode: int) -> Measured:
+    """Returns of one episode of each trial, [N, M]."""
     success = trials.episode_success
     return Measured(
-        _array(trials.episode_returns[:, 0]), None if success is None else _array(success[:, 0])
+        _array(trials.episode_returns[..., episode]),
+        None if success is None else _array(success[..., episode]),
     )
 
 
@@ -299,15 +338,6 @@ def _each(part: Measured, change: Callable[[Scores], Scores]) -> Measured:
     return Measured(change(part.returns), None if part.success is None else change(part.success))
 
 
-def _split(whole: Measured, num_stages: int) -> Measured:
-    """Split successive episodes: [N, stages · M] ↦ [stages, N, M]."""
-    return _each(whole, lambda v: v.reshape(len(v), num_stages, -1).swapaxes(0, 1))
-
-
-def _cut(whole: Measured, last: int) -> Measured:
-    return _each(whole, lambda values: values[:, -last:])
-
-
 def _last(stages: Measured) -> Measured:
     return _each(stages, lambda values: values[-1])
 
@@ -317,4 +347,13 @@ def _stacked(parts: list[Measured]) -> Measured:
     success = [part.success for part in parts if part.success is not None]
     return Measured(
         np.stack([part.returns for part in parts]), np.stack(success) if success else None
+    )
+
+
+def _joined(parts: list[Measured]) -> Measured:
+    """Measurements of one agent on several sets of tasks, [..., N, M], along the axis of tasks."""
+    success = [part.success for part in parts if part.success is not None]
+    return Measured(
+        np.concatenate([part.returns for part in parts], axis=-2),
+        np.concatenate(success, axis=-2) if success else None,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from metarl.evaluation.protocol import ProtocolFacts
 from metarl.evaluation.results import OutdatedEvaluationError
-from metarl.statistics.intervals import Interval, crossed_interval, normal_interval
+from metarl.statistics.estimate import Estimate
+from metarl.statistics.intervals import mean_interval
 
 __all__ = [
     "OVER_TASKS",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-_FIELDS = ("learner", "dataset", "runs", "protocol", "steps")
+_FIELDS = ("learner", "dataset", "runs", "protocol", "steps")  # files of every version have these
 _NEEDED_FACTS = {
     "num_tasks", "split", "ways", "shots", "query", "seed", "iterations", "interval", "batch_norm",
     "transductive",
@@ -50,16 +51,18 @@ class FewShotEvaluation:
     """[rows, tasks]; an error is infinite or NaN if adaptation diverges."""
     protocol: ProtocolFacts
 
-    def intervals(self) -> list[Interval | None]:
-        """Mean ± 1.96 s/√n over the tasks for each row; None if a score is not finite."""
-        return [normal_interval(row) if np.isfinite(row).all() else None for row in self.scores]
+    def intervals(self) -> list[Estimate | None]:
+        """Mean and 95 % interval over the tasks for each row; None if a score is not finite."""
+        return [_estimate(row[None], self.metric, same_tasks=True) for row in self.scores]
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as JSON values; the scores of tasks are rounded to 4 decimals.
 
-        Scores that are not finite, and their means, are None.
+        Means and intervals are computed from the rounded scores, so that reading and writing a
+        file does not change it. Scores that are not finite, and their means, are None.
         """
-        rows = zip(self.steps, self.intervals(), self.scores, strict=True)
+        rounded = replace(self, scores=self.scores.round(_DECIMALS))
+        rows = zip(self.steps, rounded.intervals(), self.scores, strict=True)
         return {
             "learner": self.learner,
             "dataset": self.dataset,
@@ -76,17 +79,28 @@ def _stored_scores(scores: NDArray[np.float64]) -> list[float | None]:
     return [round(x, _DECIMALS) if math.isfinite(x) else None for x in scores.tolist()]
 
 
-def _stored_interval(interval: Interval | None) -> dict[str, float] | None:
-    """An interval as a JSON value."""
-    return None if interval is None else interval._asdict()
+def _stored_interval(estimate: Estimate | None) -> dict[str, float | None] | None:
+    """An interval as a JSON value; ends that are infinite are None."""
+    if estimate is None:
+        return None
+    low, high = (end if math.isfinite(end) else None for end in (estimate.low, estimate.high))
+    return {"mean": estimate.value, "low": low, "high": high}
 
 
-OVER_TASKS = "mean ± 1.96 s/√n over tasks"
+def _estimate(scores: NDArray[np.float64], metric: Metric, *, same_tasks: bool) -> Estimate | None:
+    """Mean and interval of scores [runs, tasks]; None if a score is not finite."""
+    if not np.isfinite(scores).all():
+        return None
+    bounds = (0.0, 1.0) if metric == "accuracy" else None
+    return mean_interval(scores, same_tasks=same_tasks, bounds=bounds)
+
+
+OVER_TASKS = "95 % over tasks (Student's t)"
 """Description of the interval of a single run."""
-_OVER_BOTH = (
-    "mean ± 1.96 √(s²/n + r²/m) over {n} tasks and {m} runs: s² is the variance of the tasks' "
-    "means over runs, r² that of the runs' means over tasks"
-)
+_OVER_BOTH = {
+    True: "95 % over {m} runs and {n} tasks, the same for all runs (two-way random effects)",
+    False: "95 % over {m} runs, each with its own {n} tasks (Student's t of the runs' means)",
+}
 
 
 @dataclass(frozen=True)
@@ -98,8 +112,8 @@ class MeasuredRuns:
     """
 
     evaluations: Mapping[str, FewShotEvaluation]
-    recorded: tuple[Interval | None, ...] = ()
-    """Intervals of the exact scores, as stored in a file; the stored scores are rounded."""
+    same_tasks: bool = True
+    """Whether all runs have the same tasks; otherwise each has its own."""
 
     def __post_init__(self) -> None:
         if not self.evaluations:
@@ -135,31 +149,36 @@ class MeasuredRuns:
         if len(self.runs) == 1:
             return self.first.protocol
         _, num_runs, num_tasks = self.scores.shape
-        return self.first.protocol | {"interval": _OVER_BOTH.format(n=num_tasks, m=num_runs)}
+        meaning = _OVER_BOTH[self.same_tasks].format(n=num_tasks, m=num_runs)
+        return self.first.protocol | {"interval": meaning}
 
-    def intervals(self) -> list[Interval | None]:
-        """Mean and interval of each row over tasks and, if there are several, runs.
+    def intervals(self) -> list[Estimate | None]:
+        """Mean and 95 % interval of each row over tasks and, if there are several, runs.
 
         None if a score is not finite.
         """
-        if self.recorded:
-            return list(self.recorded)
-        return [crossed_interval(row) if np.isfinite(row).all() else None for row in self.scores]
+        metric, same_tasks = self.first.metric, self.same_tasks
+        return [_estimate(row, metric, same_tasks=same_tasks) for row in self.scores]
 
     def to_json(self) -> dict[str, Any]:
         """The evaluations as JSON values; the scores of several runs are objects by run."""
         content = {**self.first.to_json(), "runs": list(self.runs), "protocol": self.protocol}
-        rows = zip(content["steps"], self.intervals(), self.scores, strict=True)
+        rounded = {
+            name: replace(one, scores=one.scores.round(_DECIMALS))
+            for name, one in self.evaluations.items()
+        }
+        intervals = replace(self, evaluations=rounded).intervals()
+        rows = zip(content["steps"], intervals, self.scores, strict=True)
         for row, interval, scores in rows:
-            if self.recorded or len(self.runs) > 1:
-                row[self.first.metric] = _stored_interval(interval)
+            row[self.first.metric] = _stored_interval(interval)
             if len(self.runs) > 1:
                 row["scores"] = dict(zip(self.runs, map(_stored_scores, scores), strict=True))
-        return {key: content[key] for key in _FIELDS}
+        content["same_tasks"] = self.same_tasks
+        return {key: content[key] for key in (*_FIELDS[:3], "same_tasks", *_FIELDS[3:])}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], *, source: str = "evaluation") -> MeasuredRuns:
-        """The evaluations from the result of `to_json`, with the stored intervals.
+        """The evaluations from the result of `to_json`; intervals are computed from the scores.
 
         Args:
             content: result of `to_json`.
@@ -187,8 +206,7 @@ class MeasuredRuns:
 def _from_rows(content: Mapping[str, Any]) -> MeasuredRuns:
     rows, names, protocol = content["steps"], list(content["runs"]), {**content["protocol"]}
     (metric,) = set(rows[0]) & {"accuracy", "mse"}
-    if len(names) > 1:  # the file describes the interval over all runs
-        protocol["interval"] = OVER_TASKS
+    protocol["interval"] = OVER_TASKS  # the file describes the interval over all runs
     steps = tuple(int(row["step"]) for row in rows)
     evaluations = {}
     for name in names:
@@ -201,8 +219,7 @@ def _from_rows(content: Mapping[str, Any]) -> MeasuredRuns:
             np.array(scores, dtype=np.float64),  # None becomes NaN
             protocol,
         )
-    recorded = tuple(row[metric] and Interval(**row[metric]) for row in rows)
-    return MeasuredRuns(evaluations, recorded)
+    return MeasuredRuns(evaluations, bool(content.get("same_tasks", True)))
 
 
 @dataclass(frozen=True)
@@ -218,7 +235,7 @@ class FewShotResult:
     """Description of `usual_steps` in tables."""
 
     @property
-    def intervals(self) -> tuple[Interval | None, ...]:
+    def intervals(self) -> tuple[Estimate | None, ...]:
         """Mean and interval of each row of scores; None if adaptation diverged."""
         return tuple(self.measured.intervals())
 

@@ -178,7 +178,7 @@ class RolloutRecorder:
         """Run the agent and report the episodes of the recorded stages to a callback."""
         if self.agent.remembers:
             for k, stage in enumerate(self.stages):
-                self._record_trials(env, callback, k, self.protocol.episodes_before(stage))
+                self._record_trials(env, callback, k, stage)
             return
         resets_per_stage = 1 if self.protocol.shares_episodes else 2
         recorded = {stage * resets_per_stage: k for k, stage in enumerate(self.stages)}
@@ -199,8 +199,9 @@ class RolloutRecorder:
             collect(batch, lambda _: _not_none(env.oracle_actions()), self._generators()[0])
         return True
 
-    def _record_trials(self, env: BatchEnv, callback: StepCallback, k: int, before: int) -> None:
-        """Run one trial of each environment and record the episode after the first `before`."""
+    def _record_trials(self, env: BatchEnv, callback: StepCallback, k: int, stage: int) -> None:
+        """Run one trial of each environment and record the episode that a stage measures."""
+        before = self.protocol.episodes_before(stage)
         batch = RecordedBatch(env, callback, {before: k}, num_envs=self.num_recorded)
         resets, noise = self._generators()
         collect_trials(
@@ -208,7 +209,7 @@ class RolloutRecorder:
             begin_play(self.agent, env.num_tasks, env.num_envs, noise),
             resets,
             num_episodes=before + 1,
-            num_exploratory=before if self.protocol.deterministic else None,
+            num_exploratory=self.protocol.num_exploratory(stage),
         )
 
     def _generators(self) -> tuple[torch.Generator, torch.Generator]:

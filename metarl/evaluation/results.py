@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.statistics.bootstrap import Estimate, stratified_bootstrap
-from metarl.statistics.scores import interquartile_mean, mean_score, probability_of_improvement
+from metarl.evaluation.protocol import EvaluationProtocol, stored_deterministic
+from metarl.statistics.bootstrap import stratified_bootstrap
+from metarl.statistics.estimate import Estimate
+from metarl.statistics.intervals import mean_interval
+from metarl.statistics.scores import interquartile_mean
 from metarl.storage.settings import read_settings
 
 __all__ = [
@@ -26,7 +28,8 @@ __all__ = [
     "OutdatedEvaluationError",
 ]
 
-FORMAT = 2
+FORMAT = 3
+_READABLE = (2, FORMAT)  # format 2: all runs have the same tasks
 Scores = NDArray[np.float64]
 Metric = Literal["return", "success"]
 
@@ -63,53 +66,89 @@ class Measured:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Returns of an agent's runs on the same tasks at each stage, and of reference agents."""
+    """Returns of an agent's runs at each stage, and of reference agents."""
 
     environment: str
     agent: str
     protocol: EvaluationProtocol
-    tasks: Scores  # [N, D]; D is 0 if the file omits the tasks
+    tasks: Scores  # [1, N, D] if all runs have the same tasks, else [R, N, D]; D is 0 if omitted
     runs: tuple[str, ...]
     """Names of the R runs: directories or checkpoints."""
     stages: tuple[str, ...]
     """Names of the S + 1 stages."""
     measured: Measured  # [R, S + 1, N, M]
+    same_tasks: bool = True
+    """Whether all runs have the same tasks; otherwise each has its own."""
     references: Mapping[str, Measured] = field(default_factory=dict)
-    """Reference agents on the same tasks by name, [R', N, M]: random, oracle, and other agents at
-    the last stage."""
+    """Reference agents by name: random, oracle, and other agents at the last stage. [R', N, M] with
+    R' runs; a single agent may have the tasks of all runs, one run after another, [1, R · N, M]."""
     iterations: tuple[int | None, ...] = ()
     """Training iterations of each run; None if unknown. Empty in files of earlier versions."""
     totals: Mapping[str, Scores] = field(default_factory=dict)
-    """Sum of the returns of all episodes of the trial, for references with a memory, [R', N]."""
+    """Sum of the returns of all episodes of the trial, for references with a memory, [R', N] or
+    [1, R · N]."""
 
     def scores(self, stage: int, metric: Metric = "return") -> Scores:
         """The score of each run and task at a stage. Shape [R, N]."""
         return self._reported(self.measured.metric(metric)[:, stage])
 
     def reference(self, name: str, metric: Metric = "return") -> Scores:
-        """The score of each run and task of a reference. Shape [R', N]."""
+        """The score of each run and task of a reference. Shape [R', N] or [1, R · N]."""
         return self._reported(self.references[name].metric(metric))
 
-    def estimate(self, scores: Scores) -> Estimate:
-        """Mean of scores [R, N] with a 95 % stratified-bootstrap interval."""
-        return stratified_bootstrap(mean_score, scores, seed=self.protocol.seed)
+    def estimate(self, scores: Scores, metric: Metric = "return") -> Estimate:
+        """Mean of scores [R, N] with a 95 % interval for new runs and new tasks.
+
+        With a single run the interval is over tasks; see `mean_interval`.
+        """
+        bounds = None if metric == "return" else (0.0, 1.0)
+        return mean_interval(scores, same_tasks=self.same_tasks, bounds=bounds)
+
+    def reference_estimate(self, name: str, metric: Metric = "return") -> Estimate:
+        """Mean of a reference with a 95 % interval, as `estimate`."""
+        return self._of_reference(self.reference(name, metric), metric)
+
+    def total_estimate(self, name: str) -> Estimate:
+        """Mean of a reference's returns over the whole trial, with a 95 % interval."""
+        return self._of_reference(self.totals[name], "return")
+
+    def _of_reference(self, scores: Scores, metric: Metric) -> Estimate:
+        bounds = None if metric == "return" else (0.0, 1.0)
+        return mean_interval(scores, same_tasks=self.protocol.paired, bounds=bounds)
 
     def middle(self, scores: Scores) -> Estimate:
-        """Interquartile mean of scores [R, N] with a 95 % stratified-bootstrap interval."""
+        """Interquartile mean of scores [R, N] with the 95 % stratified bootstrap of rliable.
+
+        That interval describes other runs on the same tasks and does not include the effect of a
+        run on all tasks; see `stratified_bootstrap`.
+        """
         return stratified_bootstrap(interquartile_mean, scores, seed=self.protocol.seed)
 
     def gain(self, stage: int, metric: Metric = "return") -> Estimate:
-        """Mean difference of the scores at a stage and before adaptation."""
-        return self.estimate(self.scores(stage, metric) - self.scores(0, metric))
+        """Mean difference of the scores at a stage and before adaptation, by the same run."""
+        gains = self.scores(stage, metric) - self.scores(0, metric)
+        bounds = None if metric == "return" else (-1.0, 1.0)
+        return mean_interval(gains, same_tasks=self.same_tasks, bounds=bounds)
 
     def improvement(self, stage: int, metric: Metric = "return") -> Estimate:
-        """Probability that a run at a stage beats a run before adaptation on the same task."""
-        return stratified_bootstrap(
-            probability_of_improvement,
-            self.scores(stage, metric),
-            self.scores(0, metric),
-            seed=self.protocol.seed,
-        )
+        """Probability that a run scores higher at a stage than before adaptation, on a task.
+
+        Equal scores count as one half.
+        """
+        gains = self.scores(stage, metric) - self.scores(0, metric)
+        wins = (np.sign(gains) + 1) / 2
+        return mean_interval(wins, same_tasks=self.same_tasks, bounds=(0.0, 1.0))
+
+    @property
+    def task_parameters(self) -> Scores:
+        """The tasks of `task_scores`. Shape [N, D], or [R · N, D] if each run has its own."""
+        parameters: Scores = self.tasks.reshape(-1, self.tasks.shape[-1])
+        return parameters
+
+    def task_scores(self, stage: int) -> Scores:
+        """The return on each task, mean over runs if all have the same tasks. [N] or [R · N]."""
+        scores: Scores = self.scores(stage)
+        return scores.mean(0) if self.same_tasks else scores.ravel()
 
     def gap_closed(self, stage: int) -> float | None:
         """Fraction of the gap to the oracle that adaptation closes: (R_s − R_0) / (R_oracle − R_0).
@@ -124,14 +163,14 @@ class Evaluation:
 
     @property
     def trial_returns(self) -> Scores | None:
-        """Sum of the returns of all episodes of a trial, [R, N].
+        """Sum of the returns of all episodes of a trial, mean over trials, [R, N].
 
         None if the stages are not the episodes of one trial, or if there is only one episode.
         """
-        by_episodes = self.protocol.is_one_trial and self.stages[0] == episode_name(0)
+        by_episodes = self.protocol.stages_are_episodes and self.stages[0] == episode_name(0)
         if not by_episodes or len(self.stages) == 1:
             return None
-        total: Scores = self.measured.returns[..., 0].sum(1)
+        total: Scores = self.measured.returns.sum(1).mean(-1)
         return total
 
     @property
@@ -147,6 +186,7 @@ class Evaluation:
             "agent": self.agent,
             "protocol": asdict(self.protocol),
             "shares_episodes": self.protocol.shares_episodes,
+            "same_tasks": self.same_tasks,
             "runs": list(self.runs),
             "iterations": list(self.iterations),
             "tasks": self.tasks.tolist(),
@@ -165,18 +205,22 @@ class Evaluation:
             OutdatedEvaluationError: if it has an earlier format.
             ValueError: if a value is missing or has another shape.
         """
-        if content.get("format") != FORMAT:
+        if content.get("format") not in _READABLE:
             raise OutdatedEvaluationError(
                 f"{source} must have format {FORMAT}, got {content.get('format')!r}; "
                 "measure again with metarl evaluate RUN --json FILE"
             )
-        protocol = read_settings(EvaluationProtocol, content.get("protocol"), source=source)
+        before = content["format"] < FORMAT
+        protocol = read_settings(
+            EvaluationProtocol, _current_protocol(content.get("protocol"), before), source=source
+        )
         try:
             made = cls(
                 environment=str(content["environment"]),
                 agent=str(content["agent"]),
                 protocol=protocol,
-                tasks=np.array(content["tasks"], dtype=np.float64),
+                tasks=_read_tasks(content["tasks"], before),
+                same_tasks=before or bool(content["same_tasks"]),
                 runs=_names(content["runs"]),
                 stages=_names(content["stages"]),
                 measured=_read(content["measured"]),
@@ -200,14 +244,21 @@ class Evaluation:
         shape = (protocol.num_tasks, protocol.evaluation_episodes)
         if len(self.stages) != protocol.num_stages:
             raise ValueError(f"stages must be {protocol.num_stages}, got {len(self.stages)}")
-        _require_shape("tasks", self.tasks, (protocol.num_tasks, *(self.tasks.shape[1:2] or (1,))))
+        sets = 1 if self.same_tasks else len(self.runs)
+        _require_shape("tasks", self.tasks, (sets, protocol.num_tasks, *self.tasks.shape[2:3]))
         self.measured.check("measured", (len(self.runs), protocol.num_stages, *shape))
         if self.iterations and len(self.iterations) != len(self.runs):
             raise ValueError(f"iterations must be {len(self.runs)}, got {len(self.iterations)}")
         for name, other in self.references.items():
-            other.check(name, (*other.returns.shape[:1], *shape))
+            other.check(name, (*self._reference_shape(other.returns), shape[-1]))
         for name, total in self.totals.items():
-            _require_shape(f"totals of {name}", total, (*total.shape[:1], protocol.num_tasks))
+            _require_shape(f"totals of {name}", total, self._reference_shape(total))
+
+    def _reference_shape(self, found: Scores) -> tuple[int, int]:
+        """Runs and tasks of a reference; a single agent may have the tasks of all runs."""
+        num_runs, num_tasks = int(found.shape[0]) if found.ndim else 0, self.protocol.num_tasks
+        has_all = num_runs == 1 and found.shape[1:2] == (num_tasks * len(self.runs),)
+        return num_runs, num_tasks * (len(self.runs) if has_all else 1)
 
     def _reported(self, episodes: Scores) -> Scores:
         """The score of each task, from episodes [..., N, M]."""
@@ -220,24 +271,24 @@ class Evaluation:
             {
                 "stage": name,
                 "episodes_before": self.protocol.episodes_before(k),
-                "mean": self.estimate(self.scores(k, metric))._asdict(),
-                "interquartile_mean": self.middle(self.scores(k, metric))._asdict(),
-                "gain": self.gain(k, metric)._asdict(),
-                "probability_of_improvement": self.improvement(k, metric)._asdict(),
+                "mean": _stored(self.estimate(self.scores(k, metric), metric)),
+                "interquartile_mean": _stored(self.middle(self.scores(k, metric))),
+                "gain": _stored(self.gain(k, metric)),
+                "probability_of_improvement": _stored(self.improvement(k, metric)),
                 "gap_closed": self.gap_closed(k) if metric == "return" else None,
             }
             for k, name in enumerate(self.stages)
         ]
         others = {
-            name: self.estimate(self.reference(name, metric))._asdict()
+            name: _stored(self.reference_estimate(name, metric))
             for name, other in self.references.items()
             if metric == "return" or other.success is not None
         }
         found: dict[str, Any] = {"stages": stages, "references": others}
         if metric == "return" and (together := self.trial_returns) is not None:
             found["all_episodes"] = {
-                "mean": self.estimate(together)._asdict(),
-                "references": {n: self.estimate(t)._asdict() for n, t in self.totals.items()},
+                "mean": _stored(self.estimate(together)),
+                "references": {name: _stored(self.total_estimate(name)) for name in self.totals},
             }
         return found
 
@@ -252,6 +303,31 @@ def _require_shape(name: str, values: Scores, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
     if not np.isfinite(values).all():
         raise ValueError(f"{name} must be finite")
+
+
+def _stored(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as JSON values; ends that are infinite are None."""
+    fields = estimate._asdict()
+    return fields | {
+        end: value if np.isfinite(value) else None
+        for end, value in fields.items()
+        if end in ("low", "high")
+    }
+
+
+def _current_protocol(stored: object, before: bool) -> object:
+    """A stored protocol with the present names and values of its fields."""
+    if not isinstance(stored, dict):
+        return stored
+    current = dict(stored)
+    if "deterministic" in current:
+        current["deterministic"] = stored_deterministic(current["deterministic"])
+    return {"paired": True} | current if before else current
+
+
+def _read_tasks(raw: object, before: bool) -> Scores:
+    tasks = np.array(raw, dtype=np.float64)
+    return tasks[None] if before else tasks
 
 
 def _names(raw: object) -> tuple[str, ...]:

@@ -40,8 +40,8 @@ class EvaluateAgentsConfig(SB3Options):
     targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TARGET ...")]
     """Runs, checkpoints or agents to measure."""
     preset: str | None = None
-    """Defaults of the protocol: maml (the values shown below), pearl, varibad or metaworld. None:
-    maml; for agents with a memory, varibad with the number of episodes in training."""
+    """Defaults of the protocol: maml (the values shown below), pearl, rl2, varibad or metaworld.
+    None: maml; for agents with a memory, rl2 with the number of episodes in training."""
     protocol: tyro.conf.OmitArgPrefixes[EvaluationProtocol] = field(
         default_factory=EvaluationProtocol
     )

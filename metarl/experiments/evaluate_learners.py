@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +46,8 @@ class EvaluateLearnersConfig(Settings):
     """Support points per class; None: the run's."""
     queries: Count | None = None
     """Query points per class; None: 15."""
+    paired: bool = False
+    """Give all runs the same test tasks. By default each run has its own."""
     seed: Seed = 0
     """Seed of the test tasks."""
     data_dir: Path | None = None
@@ -73,7 +75,7 @@ def evaluate_learners(
     live: Sequence[FewShotTraining] = (),
     progress: Progress = ignore_progress,
 ) -> MeasuredRuns:
-    """Load the newest checkpoint of each run and measure them on the same tasks.
+    """Load the newest checkpoint of each run and measure it.
 
     Args:
         config: what to measure and how.
@@ -85,8 +87,8 @@ def evaluate_learners(
             one experiment, or a run is given twice.
     """
     if live:
-        learners = [(_live_name(learner, k, live), learner) for k, learner in enumerate(live)]
-        return MeasuredRuns({name: _measured(one, config, progress) for name, one in learners})
+        names = [_live_name(learner, k, live) for k, learner in enumerate(live)]
+        return _measured_runs(names, live, config, progress)
     if not config.runs:
         raise ValueError("run must be given: a directory of one or more runs, or a checkpoint")
     words = [single for path in config.runs for single in expanded(str(path))]
@@ -97,11 +99,22 @@ def evaluate_learners(
     trained = [_trained(checkpoint, read_header(checkpoint)) for checkpoint in checkpoints]
     if len({type(run.settings) for run in trained}) == 1:  # else the learners differ, see below
         require_one_experiment(words, trained)
-    evaluations = (
-        _measured(_loaded(checkpoint, config, progress), config, progress)
-        for checkpoint in checkpoints
-    )
-    return MeasuredRuns(dict(zip(names, evaluations, strict=True)))
+    learners = (_loaded(checkpoint, config, progress) for checkpoint in checkpoints)
+    return _measured_runs(names, learners, config, progress)
+
+
+def _measured_runs(
+    names: Sequence[str],
+    learners: Iterable[FewShotTraining],
+    config: EvaluateLearnersConfig,
+    progress: Progress,
+) -> MeasuredRuns:
+    """Measure learners one after another, each on its own tasks unless the runs are paired."""
+    evaluations = {
+        name: _measured(learner, config, progress, draw=0 if config.paired else index)
+        for index, (name, learner) in enumerate(zip(names, learners, strict=True))
+    }
+    return MeasuredRuns(evaluations, same_tasks=config.paired or len(evaluations) == 1)
 
 
 def _checkpoint(path: Path) -> Path:
@@ -140,7 +153,7 @@ def _loaded(
 
 
 def _measured(
-    training: FewShotTraining, config: EvaluateLearnersConfig, progress: Progress
+    training: FewShotTraining, config: EvaluateLearnersConfig, progress: Progress, *, draw: int
 ) -> FewShotEvaluation:
     return evaluate_fewshot(
         training,
@@ -151,5 +164,6 @@ def _measured(
         shots=config.shots,
         queries=config.queries,
         seed=config.seed,
+        draw=draw,
         progress=progress,
     )

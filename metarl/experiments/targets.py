@@ -40,11 +40,11 @@ class Targets:
 
     @property
     def protocol(self) -> EvaluationProtocol:
-        """The default protocol: maml, or varibad if the agents have a memory."""
+        """The default protocol: maml, or rl2 if the agents have a memory."""
         agents = self.agents.values()
         if not all(agent.remembers for agent in agents):
             return preset("maml")
-        chosen = preset("varibad")
+        chosen = preset("rl2")
         trials = {agent.episodes_trained_on for agent in agents if isinstance(agent, Agent)}
         episodes = max((count for count in trials if count is not None), default=None)
         return chosen if episodes is None else replace(chosen, adaptation_steps=episodes - 1)

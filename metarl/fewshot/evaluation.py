@@ -26,7 +26,7 @@ from metarl.fewshot.learners.transfer import Transfer
 from metarl.fewshot.training import FewShotTraining
 from metarl.parameters import Params
 from metarl.progress import Progress, ignore_progress
-from metarl.seeding import torch_generator
+from metarl.seeding import draw_key, torch_generator
 from metarl.validation import NumSteps, check_value, require_at_least, unknown_name
 
 __all__ = ["NUM_TEST_TASKS", "adaptation_curve", "evaluate_fewshot", "require_testable"]
@@ -58,6 +58,7 @@ def evaluate_fewshot(
     shots: int | None = None,
     queries: int | None = None,
     seed: int = 0,
+    draw: int = 0,
     progress: Progress = ignore_progress,
 ) -> FewShotEvaluation:
     """Adapt to unseen tasks, which the seed determines, and measure scores on the query.
@@ -73,6 +74,7 @@ def evaluate_fewshot(
         shots: support points per class; None: as in the learner's settings.
         queries: query points per class; None: 15. Curves are measured on a grid.
         seed: seed of the tasks.
+        draw: index of the set of tasks; sets of one seed are independent of each other.
         progress: called with the number of tasks measured so far.
 
     Raises:
@@ -96,12 +98,12 @@ def evaluate_fewshot(
     has_grid = _has_grid(training)
     if has_grid:
         _require_no_queries(training, queries)
-        generator = torch_generator(seed, "test", device=training.device)
+        generator = torch_generator(seed, "test", *draw_key(draw), device=training.device)
         curves = cast(_CurveTasks, tasks)
         shape.require_memory(num_tasks, tasks.input_shape)
         batches = iter([curves.sample_for_test(num_tasks, shape.shots, generator)])
     else:
-        batches = _batches(training, num_tasks, shape, split=split, seed=seed)
+        batches = _batches(training, num_tasks, shape, split=split, seed=seed, draw=draw)
     steps = _measured_steps(num_steps) if learner.has_steps else (1,)
     parts: list[NDArray[np.float64]] = []
     doing, done = f"testing {training.name} on {split} tasks of {tasks.name}", 0
@@ -259,11 +261,17 @@ def _learner_for_ways(training: FewShotTraining, ways: int | None) -> FewShotLea
 
 
 def _batches(
-    training: FewShotTraining, num_tasks: int, shape: EpisodeShape, *, split: str, seed: int
+    training: FewShotTraining,
+    num_tasks: int,
+    shape: EpisodeShape,
+    *,
+    split: str,
+    seed: int,
+    draw: int = 0,
 ) -> Iterator[FewShotBatch]:
     """Test tasks in batches; the first tasks do not depend on the number of tasks."""
     shape.require_memory(_TASKS_PER_BATCH, training.tasks.input_shape)
     for start in range(0, num_tasks, _TASKS_PER_BATCH):
-        generator = torch_generator(seed, "test", start, device=training.device)
+        generator = torch_generator(seed, "test", *draw_key(draw), start, device=training.device)
         batch = training.tasks.sample(_TASKS_PER_BATCH, shape, split=split, generator=generator)
         yield from small_parts(some_tasks(batch, slice(num_tasks - start)))

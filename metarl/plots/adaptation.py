@@ -15,7 +15,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metarl.evaluation.results import Evaluation, Metric
 from metarl.plots.style import INK, MUTED, PALETTE, STYLES, legend_below, new_figure, styled
-from metarl.statistics.bootstrap import Estimate, Scores, bootstrap_draws, percentile_ends
+from metarl.statistics.bootstrap import Scores
+from metarl.statistics.estimate import Estimate
+from metarl.statistics.intervals import student_band
 
 __all__ = [
     "adaptation_figure",
@@ -61,7 +63,7 @@ def adaptation_figure(evaluations: Sequence[Evaluation], metric: Metric = "retur
             protocol = evaluation.protocol
             stages = range(protocol.num_stages)
             at = [float(s if same else protocol.episodes_before(s)) for s in stages]
-            means = [evaluation.estimate(evaluation.scores(s, metric)) for s in stages]
+            means = [evaluation.estimate(evaluation.scores(s, metric), metric) for s in stages]
             _draw_estimates(axes, label, at, means, k)
         axes.set_xlabel("" if same else "earlier episodes of the task")
         if same:
@@ -172,7 +174,7 @@ def _references(evaluations: Sequence[Evaluation], metric: Metric) -> dict[str, 
     for evaluation in evaluations:
         for name, other in evaluation.references.items():
             if name not in found and (metric == "return" or other.success is not None):
-                found[name] = evaluation.estimate(evaluation.reference(name, metric))
+                found[name] = evaluation.reference_estimate(name, metric)
     return found
 
 
@@ -181,7 +183,8 @@ def _draw_level(axes: Axes, name: str, estimate: Estimate, index: int) -> None:
     looks = {"random": (MUTED, ":"), "oracle": (INK, "--")}
     color, line = looks.get(name, (PALETTE[-1 - index % len(PALETTE)], "-."))
     axes.axhline(estimate.value, color=color, linestyle=line, linewidth=1.4, label=name)
-    axes.axhspan(estimate.low, estimate.high, color=color, alpha=0.12, linewidth=0)
+    if estimate.has_interval:
+        axes.axhspan(estimate.low, estimate.high, color=color, alpha=0.12, linewidth=0)
 
 
 def _draw_estimates(
@@ -190,7 +193,10 @@ def _draw_estimates(
     line, marker = STYLES[index % len(STYLES)]
     color = PALETTE[index % len(PALETTE)]
     axes.plot(at, [m.value for m in means], color=color, linestyle=line, marker=marker, label=label)
-    low, high = [m.low for m in means], [m.high for m in means]
+    # An interval with infinite ends is not drawn.
+    low, high = (
+        [getattr(m, end) if m.has_interval else m.value for m in means] for end in ("low", "high")
+    )
     axes.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
     axes.vlines(at, low, high, color=color, linewidth=1.2)
 
@@ -201,8 +207,7 @@ def _draw_curve(axes: Axes, label: str, seeds: Sequence[Rows], key: str, index: 
     marker = "o" if len(steps) == 1 else None  # a line needs two points
     axes.plot(steps, values.mean(0), color=color, linestyle=line, marker=marker, label=label)
     if len(values) > 1:
-        draws = bootstrap_draws(lambda scores: np.mean(scores, axis=-2), values)
-        low, high = percentile_ends(draws, 0.95)
+        low, high = student_band(values)
         axes.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
 
 

@@ -98,7 +98,7 @@ def error_limits(results: Iterable[FewShotResult]) -> tuple[float, float]:
     They are half the smallest mean and twice the largest, but at most ten times the largest mean
     before adaptation.
     """
-    curves = [[i.mean for i in result.intervals if i is not None] for result in results]
+    curves = [[i.value for i in result.intervals if i is not None] for result in results]
     positive = [mean for means in curves for mean in means if mean > 0]
     first = max((means[0] for means in curves if means), default=1.0)
     low = min(positive, default=0.1)
@@ -108,7 +108,7 @@ def error_limits(results: Iterable[FewShotResult]) -> tuple[float, float]:
 def _draw(axes: Axes, name: str, result: FewShotResult, index: int) -> None:
     scale = 1 if result.is_error else 100
     lost = (np.nan, np.nan, np.nan)
-    rows = scale * np.array([lost if i is None else tuple(i) for i in result.intervals])
+    rows = scale * np.array([lost if i is None else i[:3] for i in result.intervals])
     color = PALETTE[index % len(PALETTE)]
     line, marker = STYLES[(index + index // len(PALETTE)) % len(STYLES)]  # all styles differ
     if not result.has_steps:

@@ -25,18 +25,19 @@ def task_figure(evaluation: Evaluation) -> Figure:
     """The return on each task before and after adaptation, against the task's parameters.
 
     Each panel shows one parameter; if there are more than four, the four that correlate best with
-    the return after adaptation. Returns are means over runs.
+    the return after adaptation. Returns are means over runs that have the same tasks.
     """
     last = evaluation.protocol.adaptation_steps
-    before, after = (evaluation.scores(stage).mean(0) for stage in (0, last))
-    shown = shown_parameters(evaluation.tasks, after)
-    count = evaluation.tasks.shape[1]
+    before, after = (evaluation.task_scores(stage) for stage in (0, last))
+    tasks = evaluation.task_parameters
+    shown = shown_parameters(tasks, after)
+    count = tasks.shape[1]
     with styled():
         figure = new_figure(rows=-(-len(shown) // 2), columns=min(2, len(shown)))
         if len(shown) == 1:
             figure.set_figheight(3.4)
         for axes, parameter in zip(figure.axes, shown, strict=False):
-            at = evaluation.tasks[:, parameter]
+            at = tasks[:, parameter]
             if last:
                 axes.vlines(at, before, after, color=MUTED, linewidth=0.6, alpha=0.6)
             _draw_points(axes, at, before, evaluation.stages[0], 1, hollow=True)

@@ -12,6 +12,7 @@ from metarl.report.numbers import interval_text
 from metarl.report.page import Block, Cell, Column, Measurement, Row, Table
 from metarl.report.runs import ReportedRun
 from metarl.report.tables import Groups, facts_table, runs_blocks
+from metarl.statistics.estimate import Estimate
 
 __all__ = ["PROTOCOL_FIELDS", "agent_runs", "protocol_table", "results_note", "results_table"]
 
@@ -21,7 +22,8 @@ PROTOCOL_FIELDS = {
     "exploration_episodes": "episodes of each task before each adaptation step, K",
     "adaptation_steps": "adaptation steps",
     "evaluation_episodes": "measured episodes of each task at each stage",
-    "deterministic": "whether measured episodes take the most likely actions",
+    "deterministic": "episodes with most likely actions: never, measured ones, or always",
+    "paired": "whether all runs have the same tasks and random numbers",
     "reported": "the measured episode whose return counts",
     "seed": "seed of tasks, initial states, actions and intervals",
 }
@@ -47,7 +49,7 @@ def results_table(split: str, evaluations: Sequence[Evaluation]) -> Table:
         Column("policy"),
         Column("runs × tasks", "number"),
         Column("return, mean", "number"),
-        Column("interquartile mean", "number"),
+        Column("interquartile mean (rliable)", "number"),
         Column("gain over before", "number"),
         Column("P(better than before)", "number"),
         Column("gap to oracle closed", "number"),
@@ -67,19 +69,19 @@ def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterat
         if k > 0:
             gain = interval_text(evaluation.gain(k), signed=True)
             improvement = evaluation.improvement(k)
-            low, high = (words.share_text(end) for end in (improvement.low, improvement.high))
             compared = [
                 Measurement(*gain),
-                Measurement(words.share_text(improvement.value), f"{low} … {high}"),
+                Measurement(words.share_text(improvement.value), _share_ends(improvement)),
                 words.share_text(evaluation.gap_closed(k)),
             ]
         success: list[Cell] = []
         if has_success:
             success = [_success(evaluation, None, k)]
-        cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, scores)]
+        cells = [_size(scores), *_means(evaluation.estimate(scores), evaluation.middle(scores))]
         yield Row(f"{label}, {stage}", [*cells, *compared, *success], begins_group=k == 0)
     if (together := evaluation.trial_returns) is not None:
-        cells = [_size(evaluation, len(evaluation.runs)), *_means(evaluation, together)]
+        middle = evaluation.middle(together)
+        cells = [_size(together), *_means(evaluation.estimate(together), middle)]
         yield Row(f"{label}, all episodes", [*cells, *_blank(has_success)])
 
 
@@ -97,11 +99,13 @@ def _reference_rows(
         evaluation = seen[name]
         scores = evaluation.reference(name)
         success = [_success(evaluation, name, 0)] if has_success else []
-        cells = [_size(evaluation, len(scores)), *_means(evaluation, scores), "", "", ""]
+        means = _means(evaluation.reference_estimate(name), evaluation.middle(scores))
+        cells = [_size(scores), *means, "", "", ""]
         yield Row(name, [*cells, *success], begins_group=k == 0)
         if name in evaluation.totals and evaluation.trial_returns is not None:
             total = evaluation.totals[name]
-            cells = [_size(evaluation, len(total)), *_means(evaluation, total)]
+            means = _means(evaluation.total_estimate(name), evaluation.middle(total))
+            cells = [_size(total), *means]
             yield Row(f"{name}, all episodes", [*cells, *_blank(has_success)])
 
 
@@ -110,47 +114,46 @@ def _blank(has_success: bool) -> list[Cell]:
     return [""] * (4 if has_success else 3)
 
 
-def _size(evaluation: Evaluation, num_runs: int) -> str:
-    return f"{num_runs} × {len(evaluation.tasks)}"
+def _size(scores: Scores) -> str:
+    num_runs, num_tasks = scores.shape
+    return f"{num_runs} × {num_tasks}"
 
 
-def _means(evaluation: Evaluation, scores: Scores) -> list[Cell]:
-    estimates = (evaluation.estimate(scores), evaluation.middle(scores))
-    return [Measurement(*interval_text(estimate)) for estimate in estimates]
+def _means(mean: Estimate, middle: Estimate) -> list[Cell]:
+    return [Measurement(*interval_text(estimate)) for estimate in (mean, middle)]
 
 
 def _success(evaluation: Evaluation, reference: str | None, stage: int) -> Cell:
     part = evaluation.measured if reference is None else evaluation.references[reference]
     if part.success is None:
         return ""
-    scores = (
-        evaluation.scores(stage, "success")
+    share = (
+        evaluation.estimate(evaluation.scores(stage, "success"), "success")
         if reference is None
-        else evaluation.reference(reference, "success")
+        else evaluation.reference_estimate(reference, "success")
     )
-    share = evaluation.estimate(scores)
-    ends = f"{words.share_text(share.low)} … {words.share_text(share.high)}"
+    ends = _share_ends(share)
     return Measurement(words.share_text(share.value), ends)
+
+
+def _share_ends(share: Estimate) -> str:
+    if not share.has_interval:
+        return "—"
+    return f"{words.share_text(share.low)} … {words.share_text(share.high)}"
 
 
 def results_note(evaluations: Sequence[Evaluation]) -> str:
     """The meaning of the numbers and their intervals."""
-    units = {e.estimate(e.scores(0)).resampled for e in evaluations}
-    over = {
-        "runs": "the variation over training seeds, resampled separately for each task as in "
-        "rliable, without the effect of a seed on all tasks",
-        "tasks": "the variation of this run over tasks of the same distribution",
-    }
-    meaning = "; for single runs, ".join(over[unit] for unit in sorted(units))
+    meanings = "; ".join(dict.fromkeys(map(words.interval_meaning, evaluations)))
     protocols = {replace(evaluation.protocol, split="") for evaluation in evaluations}
     apart = (
         "Agents were evaluated by different protocols, see below. " if len(protocols) > 1 else ""
     )
     return apart + (
-        "Undiscounted returns. Intervals are 95 % stratified-bootstrap intervals and describe "
-        f"{meaning}. The interquartile mean is the mean of the middle half of all runs × tasks. "
-        "P(better than before) is the probability that a run after adaptation has a higher return "
-        "than a run before adaptation on the same task."
+        f"Undiscounted returns; {meanings}. The interquartile mean is the mean of the middle half "
+        "of all runs × tasks, with the stratified bootstrap of rliable, which describes other runs "
+        "on the same tasks. P(better than before) is the probability that a run has a higher "
+        "return on a task after adaptation than before."
     )
 
 

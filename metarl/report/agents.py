@@ -59,7 +59,10 @@ def _environment_section(
     blocks: list[Block] = [
         Heading(2, environment, id=slug(environment)),
         Paragraph(family.description, is_note=True),
-        *(Paragraph(words.finding(evaluation)) for evaluation in evaluations),
+        *(
+            Paragraph(f"{one.agent}, {one.environment}. {words.finding(one)}")
+            for one in evaluations
+        ),
         Heading(3, "Results"),
         *(results_table(split, group) for split, group in _by_split(evaluations).items()),
         Paragraph(results_note(evaluations), is_note=True),
@@ -118,22 +121,24 @@ def _missing_tasks(evaluations: Sequence[Evaluation]) -> list[Paragraph]:
     return [
         Paragraph(f"{label}: its evaluation.json does not list the parameters of the tasks.")
         for label, evaluation in agent_labels(evaluations).items()
-        if not evaluation.tasks.shape[1]
+        if not evaluation.tasks.shape[-1]
     ]
 
 
 def _tasks(evaluations: Sequence[Evaluation]) -> list[Figure]:
     parts = []
     for label, evaluation in agent_labels(evaluations).items():
-        count = evaluation.tasks.shape[1]
+        tasks = evaluation.task_parameters
+        count = tasks.shape[1]
         if not count:
             continue
-        last = evaluation.scores(evaluation.protocol.adaptation_steps).mean(0)
-        shown = shown_parameters(evaluation.tasks, last)
+        last = evaluation.task_scores(evaluation.protocol.adaptation_steps)
+        shown = shown_parameters(tasks, last)
         rest = ""
         if len(shown) < count:
             rest = f" Of {count} parameters, those most correlated with the return are shown."
-        caption = f"{label}: one point per task, the mean over runs.{rest}"
+        means = ", the mean over runs" if evaluation.same_tasks else " of a run"
+        caption = f"{label}: one point per task{means}.{rest}"
         svg = figure_svg(task_figure(evaluation))
         parts.append(Figure(svg, alt=words.tasks_text(evaluation), caption=caption))
     return parts

@@ -49,7 +49,7 @@ def _agent_behavior(group: RunGroup[Evaluation], device: DeviceName) -> Block:
         shown = record_behavior(
             agent,
             family,
-            evaluation.tasks[: _NUM_TASKS[family.behavior]],
+            evaluation.tasks[0, : _NUM_TASKS[family.behavior]],
             evaluation.protocol,
             num_episodes=_NUM_EPISODES[family.behavior],
             device=chosen,

@@ -136,7 +136,7 @@ def _leaves(results: Sequence[FewShotResult]) -> bool:
     """Whether a mean error is infinite or larger than the figure shows."""
     top = error_limits(results)[1]
     intervals = [interval for result in results for interval in result.intervals]
-    return results[0].is_error and any(i is None or i.mean > top for i in intervals)
+    return results[0].is_error and any(i is None or i.value > top for i in intervals)
 
 
 def _steps_text(results: Mapping[str, FewShotResult]) -> str:

@@ -103,7 +103,10 @@ class _Agents(Kind[Evaluation]):
         return Origin(result.environment, iterations)
 
     def identity(self, result: Evaluation) -> tuple[object, ...]:
-        return result.agent, result.protocol, result.stages, result.metrics, result.tasks.tolist()
+        # Only runs on the same tasks are joined.
+        own_tasks = None if result.same_tasks else id(result)
+        tasks = result.tasks.tolist()
+        return result.agent, result.protocol, result.stages, result.metrics, tasks, own_tasks
 
     def order(self, result: Evaluation) -> tuple[Any, ...]:
         return (result.protocol.split != "test",)
@@ -149,7 +152,9 @@ class _Learners(Kind[FewShotResult]):
 
     def identity(self, result: FewShotResult) -> tuple[object, ...]:
         first = result.measured.first
-        return result.name, first.dataset, first.metric, first.steps, _without_interval(first)
+        own_tasks = None if result.measured.same_tasks else id(result)
+        protocol = _without_interval(first)
+        return result.name, first.dataset, first.metric, first.steps, protocol, own_tasks
 
     def order(self, result: FewShotResult) -> tuple[Any, ...]:
         split, ways, shots = (result.protocol[name] for name in ("split", "ways", "shots"))

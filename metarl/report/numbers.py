@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from metarl.evaluation.fewshot_results import FewShotResult
-from metarl.statistics.bootstrap import Estimate
+from metarl.statistics.estimate import Estimate
 
-__all__ = ["score_text", "fixed_text", "interval_text", "number_text"]
+__all__ = ["score_text", "fixed_text", "half_text", "interval_text", "number_text"]
 
 
 def score_text(result: FewShotResult, row: int) -> tuple[str, str]:
@@ -17,8 +17,13 @@ def score_text(result: FewShotResult, row: int) -> tuple[str, str]:
         lost = int((~np.isfinite(scores)).any(0).sum())
         return "diverged", f"{lost} of {scores.shape[-1]} tasks"
     scale, digits = (1, 3) if result.is_error else (100, 2)
-    half = interval.high - interval.mean
-    return fixed_text(interval.mean * scale, digits), f"± {fixed_text(half * scale, digits)}"
+    return fixed_text(interval.value * scale, digits), f"± {half_text(interval, scale, digits)}"
+
+
+def half_text(estimate: Estimate, scale: float, digits: int) -> str:
+    """The larger side of an interval in units of 1 / scale; a dash if there is no interval."""
+    half = max(estimate.value - estimate.low, estimate.high - estimate.value)
+    return fixed_text(half * scale, digits) if estimate.has_interval else "—"
 
 
 _POWERS_FROM = 1e6
@@ -46,7 +51,9 @@ def fixed_text(value: float, digits: int) -> str:
 
 
 def interval_text(estimate: Estimate, *, signed: bool = False) -> tuple[str, str]:
-    """A value and its interval in words, as "−7.2" and "−7.9 … −6.6"."""
+    """A value and its interval in words, as "−7.2" and "−7.9 … −6.6"; a dash for no interval."""
+    if not estimate.has_interval:
+        return number_text(estimate.value), "—"
     largest = max(map(abs, estimate[:3]))
     value, low, high = (number_text(v, largest=largest) for v in estimate[:3])
     plus = "+" if signed and estimate.value > 0 else ""

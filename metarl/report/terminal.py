@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from rich import box
@@ -11,9 +11,10 @@ from rich.table import Table
 
 from metarl.evaluation.fewshot_results import MeasuredRuns, tasks_in_words
 from metarl.evaluation.files import AnyEvaluation
-from metarl.evaluation.results import Evaluation, Metric, Scores
-from metarl.report.numbers import fixed_text, interval_text, number_text
-from metarl.statistics.bootstrap import Estimate
+from metarl.evaluation.results import Evaluation, Metric
+from metarl.report import words
+from metarl.report.numbers import fixed_text, half_text, interval_text, number_text
+from metarl.statistics.estimate import Estimate
 
 __all__ = ["print_table", "print_evaluation"]
 
@@ -34,7 +35,7 @@ def print_table(console: Console, measured: MeasuredRuns) -> None:
     is_error = first.metric == "mse"
     table.add_column("steps", justify="right")
     table.add_column("query MSE" if is_error else "accuracy %", justify="right")
-    table.add_column("± 1.96 s/√n" if num_runs == 1 else "±", justify="right")
+    table.add_column("±", justify="right")
     if num_runs > 1:
         table.add_column("each run", justify="right")
     scale, digits = (1, 3) if is_error else (100, 2)
@@ -44,8 +45,8 @@ def print_table(console: Console, measured: MeasuredRuns) -> None:
             lost = (~np.isfinite(scores)).any(0).sum()
             cells = ["diverged", f"{lost} of {scores.shape[-1]} tasks"]
         else:
-            numbers = [interval.mean, interval.high - interval.mean]
-            cells = [fixed_text(number * scale, digits) for number in numbers]
+            mean = fixed_text(interval.value * scale, digits)
+            cells = [mean, half_text(interval, scale, digits)]
         if num_runs > 1:
             means = scores.mean(-1)
             cells.append("  ".join(fixed_text(mean * scale, digits) for mean in means))
@@ -65,7 +66,8 @@ def print_evaluation(console: Console, evaluation: AnyEvaluation) -> None:
         console.print(_table(evaluation, metric))
     if len(evaluation.runs) > 1:
         console.print(_own_means(evaluation), soft_wrap=True, highlight=False)
-    console.print(_meaning_of_intervals(evaluation), soft_wrap=True)
+    console.print(_meaning_of_intervals(evaluation), soft_wrap=True, highlight=False)
+    console.print(words.finding(evaluation), soft_wrap=True, highlight=False)
 
 
 def _table(evaluation: Evaluation, metric: Metric) -> Table:
@@ -96,9 +98,11 @@ def _rows(evaluation: Evaluation, metric: Metric) -> Iterator[list[str]]:
     for stage, label in enumerate(evaluation.stages):
         yield [label, *_stage_cells(evaluation, stage, metric)]
     if metric == "return" and (together := evaluation.trial_returns) is not None:
-        yield ["all episodes", *_own_cells(evaluation, together, metric)]
+        cells = _cells(evaluation.estimate(together), evaluation.middle(together), metric)
+        yield ["all episodes", *cells]
         for other, total in evaluation.totals.items():
-            yield [f"{other}, all episodes", *_own_cells(evaluation, total, metric)]
+            cells = _cells(evaluation.total_estimate(other), evaluation.middle(total), metric)
+            yield [f"{other}, all episodes", *cells]
     if "oracle" in evaluation.references and _has(evaluation, "oracle", metric):
         cells = _reference_cells(evaluation, "oracle", metric)
         yield ["oracle", *cells, "", "", "100%" if metric == "return" else ""]
@@ -115,17 +119,17 @@ def _has(evaluation: Evaluation, name: str, metric: Metric) -> bool:
 
 
 def _reference_cells(evaluation: Evaluation, name: str, metric: Metric) -> list[str]:
-    return _own_cells(evaluation, evaluation.reference(name, metric), metric)
+    middle = evaluation.middle(evaluation.reference(name, metric))
+    return _cells(evaluation.reference_estimate(name, metric), middle, metric)
 
 
-def _own_cells(evaluation: Evaluation, scores: Scores, metric: Metric) -> list[str]:
-    mean, middle = evaluation.estimate(scores), evaluation.middle(scores)
+def _cells(mean: Estimate, middle: Estimate, metric: Metric) -> list[str]:
     return [*_shown(mean, metric), _shown(middle, metric)[0]]
 
 
 def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str]:
     scores = evaluation.scores(stage, metric)
-    cells = _own_cells(evaluation, scores, metric)
+    cells = _cells(evaluation.estimate(scores, metric), evaluation.middle(scores), metric)
     if stage == 0:
         return cells
     closed = evaluation.gap_closed(stage) if metric == "return" else None
@@ -135,7 +139,7 @@ def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str
 
 def _shown(estimate: Estimate, metric: Metric) -> tuple[str, str]:
     """Value and interval; success in percent."""
-    if metric == "return":
+    if metric == "return" or not estimate.has_interval:
         return interval_text(estimate)
     value, low, high = (f"{100 * number:.0f}" for number in estimate[:3])
     return value, f"{low} … {high}"
@@ -151,22 +155,11 @@ def _own_means(evaluation: Evaluation) -> str:
 
 
 def _meaning_of_intervals(evaluation: Evaluation) -> str:
-    """The meaning of the intervals."""
-    names = {name: evaluation.reference(name) for name in evaluation.references}
-    single = [name for name, scores in names.items() if len(scores) == 1]
-    if len(evaluation.runs) == 1:
-        own = "Intervals are over tasks: the variation of this run over tasks of the split"
-        others = [name for name in names if name not in single]
-        unit = "runs"
-    else:
-        own = (
-            "Intervals are over runs, resampled separately for each task as in rliable; they do "
-            "not include the effect of a seed on all tasks, which the means of the runs show"
-        )
-        others, unit = single, "tasks"
-    tail = f"; intervals of {_listed(others)} are over {unit}" if others else ""
-    return f"{own}{tail}. IQM: mean of the middle half of runs and tasks."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    """The meaning of the intervals, and rliable's for the interquartile mean."""
+    middle = evaluation.middle(evaluation.scores(len(evaluation.stages) - 1))
+    value, interval = interval_text(middle)
+    return (
+        f"{words.interval_meaning(evaluation)}. IQM: mean of the middle half of runs and tasks; "
+        f"rliable's stratified bootstrap over {middle.over} for {evaluation.stages[-1]}: {value} "
+        f"[{interval}]."
+    )

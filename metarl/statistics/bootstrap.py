@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metarl.statistics.estimate import Estimate
+
 __all__ = [
-    "Estimate",
     "Scores",
     "Values",
     "Statistic",
@@ -35,15 +36,6 @@ Statistic = Callable[..., Values]
 _CHUNK = 2**17  # scores (pairs of scores, with two matrices) at once: a few MB
 
 
-class Estimate(NamedTuple):
-    """A statistic of scores, its confidence interval, and what the interval is over."""
-
-    value: float
-    low: float
-    high: float
-    resampled: Literal["runs", "tasks"]
-
-
 def stratified_bootstrap(
     statistic: Statistic,
     *scores: ArrayLike,
@@ -59,7 +51,7 @@ def stratified_bootstrap(
     After meta-training they are not, because one policy acts in all tasks: the interval misses
     the effect of a seed on all tasks, so the means of the runs should be reported as well. If any
     matrix has only one run, whole tasks are resampled instead, the same for all matrices, and the
-    interval covers other tasks of the same distribution. `Estimate.resampled` states which.
+    interval covers other tasks of the same distribution. `Estimate.over` states which.
 
     Args:
         statistic: function of as many arrays [..., runs, tasks] as there are `scores`; returns

@@ -59,7 +59,8 @@ from metarl.runs.progress import TrainingProgress
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.examples.request_sentences import PADDING, hashed_tokens, invented_requests
 from metarl.seeding import derive_seed, torch_generator
-from metarl.statistics.intervals import Interval, normal_interval
+from metarl.statistics.estimate import Estimate
+from metarl.statistics.intervals import student_interval
 from metarl.validation import Count, Positive, Seed, Settings
 
 __all__ = ["AdaptTransformerConfig", "SentenceClassifier", "inner_loop", "main", "train"]
@@ -174,11 +175,11 @@ def inner_loop(
     )
 
 
-def train(config: AdaptTransformerConfig, console: Console) -> tuple[Interval, Interval]:
+def train(config: AdaptTransformerConfig, console: Console) -> tuple[Estimate, Estimate]:
     """Meta-train, and measure on intents that training has not seen.
 
     Returns:
-        Accuracy before and after adaptation, mean over tasks ± 1.96 s/√n.
+        Accuracy before and after adaptation, mean over tasks with 95 % intervals.
 
     Raises:
         ValueError: if there are too few intents or sentences for a task.
@@ -224,7 +225,7 @@ def main(arguments: Sequence[str]) -> None:
         ("before adaptation", before),
         (f"after {config.num_inner_steps} steps", after),
     ):
-        console.print(f"  {when:18} {share.mean:6.1%}  ({share.low:.1%} … {share.high:.1%})")
+        console.print(f"  {when:18} {share.value:6.1%}  ({share.low:.1%} … {share.high:.1%})")
 
 
 def _encoder(config: AdaptTransformerConfig) -> nn.Module:
@@ -285,7 +286,7 @@ def _episodes(
 
 def _accuracy(
     apply: Callable[..., Any], params: Params, support: Parts, query: Parts, inner: InnerLoop
-) -> Interval:
+) -> Estimate:
     """Accuracy on the query after the inner loop."""
     tokens, targets = query
     shares = []
@@ -295,7 +296,7 @@ def _accuracy(
             adapted = adapt(params, tuple(part[rows] for part in support), inner)
             logits = torch.func.vmap(apply)(adapted, tokens[rows].long())
             shares.append(accuracies(logits, targets[rows]))
-    return normal_interval(torch.cat(shares).double())
+    return student_interval(torch.cat(shares).double(), "tasks")
 
 
 if __name__ == "__main__":

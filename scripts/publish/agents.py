@@ -19,7 +19,7 @@ from metarl.scripts.publish.folder import (
     require_measured_runs,
     write_thinned,
 )
-from metarl.statistics.bootstrap import Estimate
+from metarl.statistics.estimate import Estimate
 
 __all__ = ["agents_table", "estimate_text", "own_scores", "publish_agent"]
 
@@ -111,19 +111,18 @@ def _require_current(file: Path, evaluation: Evaluation, environment: str, train
 
 def _without_long_tasks(evaluation: Evaluation) -> Evaluation:
     """An evaluation without large task parameters, such as MDPs, which seed and split determine."""
-    if evaluation.tasks.shape[1] <= _MAX_TASK_PARAMETERS:
+    if evaluation.tasks.shape[-1] <= _MAX_TASK_PARAMETERS:
         return evaluation
-    return replace(evaluation, tasks=evaluation.tasks[:, :0])
+    return replace(evaluation, tasks=evaluation.tasks[..., :0])
 
 
 def agents_table(out: Path) -> list[str]:
     """A Markdown table of all results of agents in a directory, as lines."""
     lines = [
-        "Returns are means over unseen tasks and runs with 95 % bootstrap intervals. With several",
-        "runs, the runs of each task are resampled, as in rliable; with one run, tasks are. The",
-        "intervals do not cover the effect that a seed has on all tasks; *each run*, the mean of",
-        "each run at the last stage, shows it. Tasks are from the split test unless stated.",
-        "*Regret* is the oracle's return minus the agent's, on the same tasks.",
+        "Returns are means over tasks and runs with 95 % intervals. With several runs an interval",
+        "is for new runs and new tasks (two-way random effects), and with two or three runs it is",
+        "wide; a single run has its interval over tasks. Tasks are from the split test unless",
+        "stated. *Regret* is the oracle's return minus the agent's, on the same tasks.",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         "|---" * len(_COLUMNS) + "|",
@@ -137,13 +136,14 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
     split = evaluation.protocol.split
     environment = evaluation.environment + ("" if split == "test" else f", {split} tasks")
     link = f"[{folder.name}]({folder.parent.name}/{folder.name})"
-    count = f"{len(evaluation.tasks)} × {len(evaluation.runs)}"
+    count = f"{evaluation.protocol.num_tasks} × {len(evaluation.runs)}"
     stages = "<br>".join(
         f"{name} {estimate_text(evaluation.estimate(scores))}"
         for name, scores in own_scores(evaluation)
     )
     if evaluation.environment.startswith(_WITH_REGRET):
-        regret = evaluation.reference("oracle") - evaluation.scores(-1)
+        oracle = evaluation.reference("oracle").reshape(-1, evaluation.protocol.num_tasks)
+        regret = oracle - evaluation.scores(-1)
         stages += f"<br>regret {estimate_text(evaluation.estimate(regret))}"
     last = own_scores(evaluation)[-1][1]
     each = ", ".join(number_text(float(mean)) for mean in last.mean(-1)) if len(last) > 1 else ""
@@ -166,7 +166,7 @@ def own_scores(evaluation: Evaluation) -> list[tuple[str, Scores]]:
 def _reference(evaluation: Evaluation, name: str) -> str:
     if name not in evaluation.references:
         return "none"
-    return estimate_text(evaluation.estimate(evaluation.reference(name)))
+    return estimate_text(evaluation.reference_estimate(name))
 
 
 def estimate_text(estimate: Estimate) -> str:

@@ -16,7 +16,7 @@ from metarl.evaluation.fewshot_results import MeasuredRuns
 from metarl.evaluation.files import read_evaluations
 from metarl.plots.fewshot import fewshot_learning_figure
 from metarl.registry import LEARNER_PREFIX
-from metarl.report.numbers import fixed_text
+from metarl.report.numbers import fixed_text, half_text
 from metarl.report.published import published_figure
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
@@ -255,8 +255,7 @@ def scores_text(stored: MeasuredRuns, settings: Mapping[str, Any]) -> str:
     texts = {
         step: "diverged"
         if found is None
-        else f"{fixed_text(scale * found.mean, digits)} ± "
-        f"{fixed_text(scale * (found.high - found.mean), digits)}"
+        else f"{fixed_text(scale * found.value, digits)} ± {half_text(found, scale, digits)}"
         for step, found in zip(stored.first.steps, stored.intervals(), strict=True)
     }
     if 0 not in texts:  # adaptation has no steps

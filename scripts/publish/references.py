@@ -158,9 +158,9 @@ def _mdp_case(
 def measure(case: Case, seed: int) -> dict[str, Any]:
     """Measure a case; the row holds the case, and its mean with a 95 % interval over tasks."""
     values = _regrets(case, seed) if case.regret else _returns(case, seed)
-    interval = mean_interval(values, num_resamples=1000)
+    mean, low, high, _ = mean_interval([values], same_tasks=True)
     quantity = "regret" if case.regret else "return"
-    row = {**case._asdict(), "quantity": quantity, **interval._asdict()}
+    row = {**case._asdict(), "quantity": quantity, "mean": mean, "low": low, "high": high}
     del row["regret"]
     return row
 
@@ -170,14 +170,14 @@ def _returns(case: Case, seed: int) -> Sequence[float]:
     family = make_family(case.environment)
     protocol = EvaluationProtocol(
         num_tasks=case.num_tasks,
-        adaptation_steps=0,
-        exploration_episodes=case.num_episodes,
-        evaluation_episodes=case.num_episodes,
+        adaptation_steps=case.num_episodes - 1,
+        exploration_episodes=1,
+        evaluation_episodes=1,
         seed=seed,
     )
     agent = make_reference(case.reference, family, **case.parameters)
-    episodes = evaluate(agent, family, protocol, name=case.reference).measured.returns[0, 0]
-    returns: list[float] = episodes.sum(-1).tolist()
+    measured = evaluate(agent, family, protocol, name=case.reference).measured  # [1, K, N, 1]
+    returns: list[float] = measured.returns.sum((0, 1, 3)).tolist()
     return returns
 
 

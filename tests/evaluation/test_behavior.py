@@ -107,7 +107,7 @@ def test_the_oracle_has_the_random_start_of_the_agent_before_adaptation():
 
 
 def test_separate_evaluation_episodes_are_recorded():
-    apart = replace(PROTOCOL, evaluation_episodes=2, deterministic=True)
+    apart = replace(PROTOCOL, evaluation_episodes=2, deterministic="measured")
     shown = paths(protocol=apart)
     assert shown.places.shape[2] == 2  # no more episodes than are measured
     np.testing.assert_allclose(shown.places[1, 1, :, 1, 0], 0.02, rtol=1e-5)
@@ -133,7 +133,7 @@ def test_paths_on_a_grid_are_cells():
     shown = record_behavior(Counting(), DarkRoom("ad"), np.array([[80.0]]), protocol)
     assert isinstance(shown, Paths)
     assert shown.is_grid
-    assert shown.stages == ("before", "after 2 episodes")
+    assert shown.stages == ("episode 1", "episode 3")
     cells = shown.places[0, 0, 0]
     assert cells[:6].tolist() == [[4, 4], [5, 4], [6, 4], [7, 4], [8, 4], [8, 4]]  # to the right
     assert shown.places[1, 0, 0, :6].tolist() == [[4, y] for y in (4, 5, 6, 7, 8, 8)]  # and up

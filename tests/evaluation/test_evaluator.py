@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_the_return_after_each_step_belongs_to_the_adapted_policy():
     got = measured(Diver(), adaptation_steps=3)
     assert returns(got).shape == (4, NUM_TASKS, NUM_EPISODES)
     for k, row in enumerate(returns(got)):
-        expected = HORIZON * got.tasks * -0.25 * k
+        expected = HORIZON * got.tasks[0] * -0.25 * k
         np.testing.assert_allclose(row, expected.repeat(NUM_EPISODES, 1), atol=1e-12)
 
 
@@ -65,8 +66,8 @@ def test_otherwise_the_data_are_separate_episodes(exploration, evaluation):
 
 def test_exploration_is_sampled_and_evaluation_may_be_deterministic():
     agent = Diver(noise=1.0)
-    got = measured(agent, deterministic=True)
-    expected = HORIZON * got.tasks * np.array([0, -0.25, -0.5])[:, None, None]
+    got = measured(agent, deterministic="measured")
+    expected = HORIZON * got.tasks[0] * np.array([0, -0.25, -0.5])[:, None, None]
     np.testing.assert_allclose(returns(got), expected.repeat(NUM_EPISODES, 2), atol=1e-12)
     assert agent.requested == 2 * ([True] * HORIZON + [False] * HORIZON) + [True] * HORIZON
     for episodes in agent.adapted_on:
@@ -87,7 +88,7 @@ def test_an_object_of_a_user_is_measured():
             return torch.full_like(observations, 0.5)
 
     got = measured(as_agent(lambda *_: Still()))
-    expected = 0.5 * HORIZON * got.tasks
+    expected = 0.5 * HORIZON * got.tasks[0]
     np.testing.assert_allclose(returns(got), expected.repeat(NUM_EPISODES, 1)[None])
 
 
@@ -177,38 +178,35 @@ def test_the_stages_of_a_memory_are_its_episodes_in_turn():
     assert got.stages == ("episode 1", "episode 2", "episode 3", "episode 4")
     assert len(agent.players) == 1  # a single trial has all stages
     assert agent.players[0].lived.tolist() == [[3]] * NUM_TASKS
-    expected = HORIZON * got.tasks * -0.25
+    expected = HORIZON * got.tasks[0] * -0.25
     for k, row in enumerate(returns(got)):
         np.testing.assert_allclose(row, k * expected, atol=1e-12)
 
 
-def test_several_episodes_of_a_stage_follow_one_another():
-    got = measured(Sinker(), exploration_episodes=2, evaluation_episodes=2, adaptation_steps=1)
-    assert got.stages == ("before", "after 2 episodes")
-    expected = HORIZON * got.tasks * -0.25
-    for k, episodes in enumerate(([0, 1], [2, 3])):
-        np.testing.assert_allclose(returns(got)[k], expected * episodes, atol=1e-12)
-
-
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_a_stage_may_begin_after_more_episodes_than_are_evaluated(deterministic):
-    agent = Sinker(noise=1.0 if deterministic else 0.0)
+@pytest.mark.parametrize("deterministic", ["never", "measured", "always"])
+def test_each_trial_is_measured_on_the_episode_after_its_exploration(deterministic):
+    """The return of the sinker is its episode's index, times −.25 · horizon · slope."""
+    agent = Sinker(noise=0.0 if deterministic == "never" else 1.0)
     settings = {"exploration_episodes": 3, "evaluation_episodes": 2, "adaptation_steps": 2}
     got = measured(agent, deterministic=deterministic, **settings)
     assert got.stages == ("before", "after 3 episodes", "after 6 episodes")
-    expected = HORIZON * got.tasks * -0.25
-    for k, episodes in enumerate(([0, 1], [3, 4], [6, 7])):
-        np.testing.assert_allclose(returns(got)[k], expected * episodes, atol=1e-12)
-    for k, player in enumerate(agent.players):  # a trial for each stage
-        scored = 2 * HORIZON * [deterministic]
-        assert player.requested == [False] * (3 * k * HORIZON) + scored
+    expected = HORIZON * got.tasks[0] * -0.25
+    for k, episode in enumerate((0, 3, 6)):
+        np.testing.assert_allclose(returns(got)[k], expected.repeat(2, 1) * episode, atol=1e-12)
+    if deterministic == "measured":  # trials of each stage, which explore with sampled actions
+        for k, player in enumerate(agent.players):
+            explored = [False] * (3 * k * HORIZON)
+            assert player.requested == explored + HORIZON * [True]
+    else:
+        (player,) = agent.players
+        assert player.requested == [deterministic == "always"] * (7 * HORIZON)
+        assert player.lived.shape == (NUM_TASKS, 2)
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_evaluation_and_exploration_share_a_trial_only_if_collected_identically(deterministic):
-    agent = Sinker(noise=0.1)
-    measured(agent, deterministic=deterministic)
-    assert len(agent.players) == (3 if deterministic else 1)
+def test_the_trials_of_a_task_are_independent():
+    got = measured(Sinker(noise=1.0), evaluation_episodes=2)
+    first, second = np.moveaxis(returns(got), -1, 0)
+    assert not np.isin(first, second).any()
 
 
 def test_stages_are_named_by_steps_or_by_episodes():
@@ -218,6 +216,9 @@ def test_stages_are_named_by_steps_or_by_episodes():
     assert stage_names(maml, remembers=True)[1:3] == ("after 20 episodes", "after 40 episodes")
     assert stage_names(pearl, remembers=True) == ("before", "after 2 episodes")
     assert stage_names(varibad, remembers=True) == ("episode 1", "episode 2")
+    assert stage_names(replace(varibad, deterministic="measured"), remembers=True) == (
+        "before", "after 1 episode",
+    )  # fmt: skip
     assert stage_names(varibad, remembers=False) == ("before", "after 1 step")
 
 
@@ -242,10 +243,10 @@ def test_success_at_any_step_counts(agent):
     got = measured(agent, Slope(has_success=True), **settings)
     assert got.metrics == ("return", "success")
     for k in range(4):
-        expected = -0.25 * k * got.tasks[:, 0] > 0.2
+        expected = -0.25 * k * got.tasks[0, :, 0] > 0.2
         np.testing.assert_array_equal(got.scores(k, "success")[0], expected)
     assert 0 < got.scores(3, "success").mean() < 1
-    oracle = np.abs(got.tasks[:, 0]) > 0.2
+    oracle = np.abs(got.tasks[0, :, 0]) > 0.2
     np.testing.assert_array_equal(got.reference("oracle", "success")[0], oracle)
 
 
@@ -255,13 +256,13 @@ def test_success_at_any_step_counts(agent):
 @pytest.mark.parametrize(("split", "sign"), [("train", 1), ("test", -1)])
 def test_tasks_are_those_of_the_split(split, sign):
     got = measured(Diver(), split=split)
-    assert (np.sign(got.tasks) == sign).all()
-    assert got.tasks.shape == (NUM_TASKS, 1)
+    assert (np.sign(got.tasks[0]) == sign).all()
+    assert got.tasks[0].shape == (NUM_TASKS, 1)
 
 
 def test_the_oracle_row_is_the_best_return_of_each_task():
     got = measured(Diver())
-    expected = HORIZON * np.abs(got.tasks)
+    expected = HORIZON * np.abs(got.tasks[0])
     np.testing.assert_allclose(
         got.references["oracle"].returns[0], expected.repeat(NUM_EPISODES, 1)
     )
@@ -270,7 +271,7 @@ def test_the_oracle_row_is_the_best_return_of_each_task():
 def test_the_oracle_acts_in_every_state(monkeypatch):
     monkeypatch.setattr(SlopeBatch, "flip", True)
     got = measured(Diver())
-    np.testing.assert_allclose(got.reference("oracle")[0], HORIZON * np.abs(got.tasks[:, 0]))
+    np.testing.assert_allclose(got.reference("oracle")[0], HORIZON * np.abs(got.tasks[0, :, 0]))
 
 
 def test_a_family_without_an_oracle_has_no_oracle_row():
@@ -279,7 +280,7 @@ def test_a_family_without_an_oracle_has_no_oracle_row():
 
 def test_random_actions_are_uniform_over_the_action_space():
     got = measured(Diver(), num_tasks=500, evaluation_episodes=4)
-    deviations = np.abs(got.tasks[:, 0]) * math.sqrt(HORIZON / 3 / 4)  # Var U(−1, 1) = 1/3
+    deviations = np.abs(got.tasks[0, :, 0]) * math.sqrt(HORIZON / 3 / 4)  # Var U(−1, 1) = 1/3
     standardized = got.reference("random")[0] / deviations
     assert abs(standardized.mean()) < 5 / math.sqrt(500)
     assert standardized.std() == pytest.approx(1, abs=5 / math.sqrt(2 * 500))
@@ -287,9 +288,9 @@ def test_random_actions_are_uniform_over_the_action_space():
 
 def test_other_agents_are_measured_at_the_last_stage():
     others = {"two": {"a": Diver(), "b": Diver()}, "memory": {"c": Sinker()}}
-    settings = protocol(exploration_episodes=1, evaluation_episodes=1)
+    settings = protocol(exploration_episodes=1, evaluation_episodes=1, paired=True)
     got = evaluate(Diver(), Slope(), settings, references=others)
-    expected = HORIZON * got.tasks[:, 0] * -0.5
+    expected = HORIZON * got.tasks[0, :, 0] * -0.5
     assert list(got.references) == ["random", "oracle", "two", "memory"]
     np.testing.assert_allclose(got.reference("two"), [expected] * 2)
     np.testing.assert_allclose(got.reference("memory"), [expected])
@@ -297,7 +298,7 @@ def test_other_agents_are_measured_at_the_last_stage():
 
 def test_episodes_of_a_reference_with_a_memory_are_added_up():
     group = {"memory": {"a": Sinker(), "b": Sinker()}, "steps": {"c": Diver()}}
-    settings = protocol(exploration_episodes=1, evaluation_episodes=1)
+    settings = protocol(exploration_episodes=1, evaluation_episodes=1, paired=True)
     got = evaluate(Sinker(), Slope(), settings, references=group)
     assert got.trial_returns is not None
     assert list(got.totals) == ["memory"]
@@ -309,15 +310,46 @@ def test_episodes_of_a_reference_with_a_memory_are_added_up():
 # Randomness.
 
 
-def test_all_runs_and_references_have_the_same_tasks_and_random_numbers():
-    agents = {"a": Diver(1.0), "b": Diver(1.0), "c": Diver(0.5)}
-    got = evaluate(agents, Slope(), protocol(), references={"d": {"d": Diver(1.0)}})
+def test_paired_runs_and_references_have_the_same_tasks_and_random_numbers():
+    runs = {"a": Diver(1.0), "b": Diver(1.0), "c": Diver(0.5)}
+    got = evaluate(runs, Slope(), protocol(paired=True), references={"d": {"d": Diver(1.0)}})
     assert got.runs == ("a", "b", "c")
+    assert got.same_tasks
     first, second, third = got.measured.returns
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(got.references["d"].returns[0], first[-1])
     assert not np.isin(third, first).any()
     np.testing.assert_array_equal(first, returns(measured(Diver(1.0))))
+
+
+@pytest.mark.parametrize("agent", [Diver, Sinker])
+def test_runs_have_their_own_tasks_and_random_numbers_by_default(agent):
+    group = {"single": {"d": agent(1.0)}, "several": {"e": agent(1.0), "f": agent(1.0)}}
+    runs = {"a": agent(1.0), "b": agent(1.0)}
+    got = evaluate(runs, Slope(), protocol(), references=group)
+    first, second = got.measured.returns
+    assert not got.same_tasks
+    assert got.tasks.shape == (2, NUM_TASKS, 1)
+    assert not np.isin(first, second).any()
+    np.testing.assert_array_equal(first, returns(measured(agent(1.0))))
+    # A single agent has the tasks of all runs, one run after another; run k those of run k.
+    last = np.concatenate([first[-1], second[-1]])
+    np.testing.assert_array_equal(got.references["single"].returns, last[None])
+    np.testing.assert_array_equal(got.references["several"].returns, [first[-1], second[-1]])
+    oracle = HORIZON * np.abs(got.task_parameters[:, 0])
+    np.testing.assert_allclose(got.reference("oracle")[0], oracle)
+
+
+def test_runs_that_happen_to_have_the_same_tasks_are_crossed():
+    class TwoSlopes(Slope):
+        def _sample_tasks(self, num_tasks, *_):
+            return np.resize([[0.5], [-0.5]], (num_tasks, 1))
+
+    got = evaluate({"a": Diver(1.0), "b": Diver(1.0)}, TwoSlopes(), protocol())
+    assert got.same_tasks
+    assert got.tasks.shape == (1, NUM_TASKS, 1)
+    first, second = got.measured.returns
+    assert not np.isin(first, second).any()
 
 
 @pytest.mark.parametrize("agent", [Diver, Sinker])
@@ -341,21 +373,21 @@ def test_statistics_equal_sums_over_the_raw_returns():
     content = evaluate(agents, family, protocol(num_tasks=6, seed=3)).to_json()
     raw = np.array(content["measured"]["returns"])  # [runs, stages, tasks, episodes]
     tables = raw.sum(-1) / NUM_EPISODES
-    before, columns = tables[:, 0], np.arange(6)
+    before = tables[:, 0]
     for k, stage in enumerate(content["statistics"]["return"]["stages"]):
         table = tables[:, k]
         assert stage["mean"]["value"] == pytest.approx(table.sum() / 12)
         middle = sorted(table.flatten())[3:9]
         assert stage["interquartile_mean"]["value"] == pytest.approx(sum(middle) / 6)
         assert stage["gain"]["value"] == pytest.approx((table - before).sum() / 12, abs=1e-9)
-        pairs = [(x, y) for m in range(6) for x in table[:, m] for y in before[:, m]]
+        pairs = zip(table.flatten(), before.flatten(), strict=True)
         wins = sum((x > y) + (x == y) / 2 for x, y in pairs)
-        assert stage["probability_of_improvement"]["value"] == pytest.approx(wins / 24)
-        picks = np.random.default_rng(5).integers(2, size=(4000, 2, 6))  # runs of each task
-        low, high = np.quantile(table[picks, columns].mean((1, 2)), [0.025, 0.975])
-        slack = 0.12 * (high - low)
-        assert stage["mean"]["low"] == pytest.approx(low, abs=slack)
-        assert stage["mean"]["high"] == pytest.approx(high, abs=slack)
+        assert stage["probability_of_improvement"]["value"] == pytest.approx(wins / 12)
+        first, second = table.mean(1)  # Student's interval of two means: t₁ = 12.7062
+        spread = 12.7062 * abs(first - second) / 2
+        assert stage["mean"]["high"] - stage["mean"]["value"] >= spread * 0.9999
+        if spread > 6 * table.std():  # then the variance within the runs is smaller
+            assert stage["mean"]["high"] - stage["mean"]["value"] == pytest.approx(spread)
     oracle = np.array(content["references"]["oracle"]["returns"])
     stored = content["statistics"]["return"]["references"]["oracle"]["value"]
     assert stored == pytest.approx(oracle.mean())

@@ -15,13 +15,14 @@ def test_the_presets_follow_the_literature():
         "20 episodes of data per step, seed 0",
         "pearl": "30 test tasks, 1 episode with most likely actions, "
         "2 episodes of data per step, seed 0",
-        "varibad": "40 test tasks, 1 episode with sampled actions, 1 episode of data per step, "
-        "seed 0",
-        "metaworld": "50 test tasks, mean of 3 episodes with most likely actions, "
-        "10 episodes of data per step, seed 0",
+        "rl2": "40 test tasks, 1 episode with sampled actions, 1 episode of data per step, seed 0",
+        "varibad": "40 test tasks, 1 episode with most likely actions, "
+        "1 episode of data per step, seed 0",
+        "metaworld": "50 test tasks, mean of 3 episodes with most likely actions (sampled in "
+        "exploration), 10 episodes of data per step, seed 0",
     }
     stages = {name: one.num_stages for name, one in PRESETS.items()}
-    assert stages == {"maml": 4, "pearl": 2, "varibad": 2, "metaworld": 2}
+    assert stages == {"maml": 4, "pearl": 2, "rl2": 2, "varibad": 2, "metaworld": 2}
 
 
 def test_a_preset_is_found_by_its_name():
@@ -31,15 +32,16 @@ def test_a_preset_is_found_by_its_name():
         preset("perl")
 
 
-@pytest.mark.parametrize(("name", "shares"), [("maml", True), ("varibad", True), ("pearl", False)])
+@pytest.mark.parametrize(("name", "shares"), [("maml", True), ("rl2", True), ("pearl", False)])
 def test_episodes_are_shared_if_evaluation_and_exploration_are_identical(name, shares):
     protocol = preset(name)
     assert protocol.shares_episodes is shares
-    assert not replace(protocol, deterministic=True).shares_episodes
+    for deterministic in ("measured", "always"):
+        assert not replace(protocol, deterministic=deterministic).shares_episodes
     more = protocol.evaluation_episodes + 3
     assert not replace(protocol, exploration_episodes=more).shares_episodes
     assert replace(protocol, exploration_episodes=more, evaluation_episodes=more,
-                   deterministic=False).shares_episodes  # fmt: skip
+                   deterministic="never").shares_episodes  # fmt: skip
 
 
 def test_episodes_before_a_stage_include_all_earlier_steps():

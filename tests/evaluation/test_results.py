@@ -13,11 +13,12 @@ import pytest
 from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.results import Evaluation, Measured
+from metarl.statistics.intervals import mean_interval
 
 PROTOCOL = EvaluationProtocol(
     num_tasks=3, exploration_episodes=2, adaptation_steps=2, evaluation_episodes=2, seed=7
 )
-TASKS = np.array([[0.5], [0.25], [-1.0]])
+TASKS = np.array([[[0.5], [0.25], [-1.0]]])
 MEANS = np.array(  # of two runs at three stages on three tasks
     [
         [[-8.0, -10.0, -12.0], [-2.0, -4.0, -6.0], [-1.0, -5.0, 0.0]],
@@ -49,6 +50,14 @@ def by_hand(
         stages=("before", "after 1 step", "after 2 steps"),
         measured=Measured(returns, reached),
         references=references,
+    )
+
+
+def with_runs(returns: np.ndarray, *, same_tasks: bool = True) -> Evaluation:
+    """An evaluation of returns [R, 3, 3, M]."""
+    runs = tuple(f"run {r}" for r in range(len(returns)))
+    return replace(
+        by_hand(num_runs=1), runs=runs, measured=Measured(returns), same_tasks=same_tasks
     )
 
 
@@ -109,42 +118,57 @@ def test_means_are_over_all_runs_and_tasks():
     assert made.middle(made.scores(2)).value == pytest.approx((-4 - 2 - 1 + 0) / 4)
 
 
-@pytest.mark.parametrize("num_runs", [1, 2])
-def test_intervals_equal_a_bootstrap_written_from_its_definition(num_runs):
-    rng = np.random.default_rng(0)
-    returns = rng.normal(size=(5 * num_runs - 4, 3, 3, 2)) * [[1.0], [2.0], [3.0]]
-    made = by_hand(num_runs=1)
-    runs = tuple(f"run {r}" for r in range(len(returns)))
-    made = Evaluation(**{**vars(made), "runs": runs, "measured": Measured(returns)})
+@pytest.mark.parametrize("num_runs", [1, 6])
+@pytest.mark.parametrize("same_tasks", [True, False])
+def test_means_have_intervals_over_runs_and_tasks(num_runs, same_tasks):
+    returns = np.random.default_rng(0).normal(size=(num_runs, 3, 3, 2))
+    made = with_runs(returns, same_tasks=same_tasks)
     for k, scores in enumerate(returns.mean(-1).swapaxes(0, 1)):
-        for name, statistic in (("estimate", np.mean), ("middle", middle_half)):
-            got = getattr(made, name)(made.scores(k))
-            ends = stratified_ends(scores, statistic, runs=num_runs > 1)
-            assert got.value == pytest.approx(statistic(scores))
-            assert got.resampled == ("runs" if num_runs > 1 else "tasks")
-            width = ends[1] - ends[0]
-            assert width > 0.3
-            np.testing.assert_allclose([got.low, got.high], ends, atol=0.12 * width)
+        expected = mean_interval(scores, same_tasks=same_tasks)
+        got = made.estimate(made.scores(k))
+        assert got[:3] == pytest.approx(expected[:3])
+        assert got.over == expected.over == ("runs and tasks" if num_runs > 1 else "tasks")
+    gains = (returns[:, 2] - returns[:, 0]).mean(-1)
+    expected = mean_interval(gains, same_tasks=same_tasks)
+    assert made.gain(2)[:3] == pytest.approx(expected[:3])
+
+
+@pytest.mark.parametrize("num_runs", [1, 6])
+def test_the_interquartile_mean_has_the_bootstrap_of_rliable_written_from_its_definition(num_runs):
+    returns = np.random.default_rng(0).normal(size=(num_runs, 3, 3, 2)) * [[1.0], [2.0], [3.0]]
+    made = with_runs(returns)
+    for k, scores in enumerate(returns.mean(-1).swapaxes(0, 1)):
+        got = made.middle(made.scores(k))
+        ends = stratified_ends(scores, middle_half, runs=num_runs > 1)
+        assert got.value == pytest.approx(middle_half(scores))
+        assert got.over == ("runs" if num_runs > 1 else "tasks")
+        width = ends[1] - ends[0]
+        assert width > 0.3
+        np.testing.assert_allclose([got.low, got.high], ends, atol=0.12 * width)
 
 
 def test_the_gain_is_taken_run_by_run_and_task_by_task():
     made = by_hand()
-    assert made.gain(0)[:3] == (0, 0, 0)
-    assert made.gain(1)[:3] == (6, 6, 6)  # the same everywhere: nothing is uncertain
-    gain = made.gain(2)
-    assert gain.value == pytest.approx(((7 + 5 + 12) + (7 + 6 + 11)) / 6)
-    # of each task the mean of two draws of its two runs: 7 | 5 … 6 | 11 … 12
-    assert (gain.low, gain.high) == pytest.approx(((7 + 5 + 11) / 3, (7 + 6 + 12) / 3))
+    assert made.gain(1).value == 6
+    assert not made.gain(1).has_interval  # the same for all runs and tasks
+    assert made.gain(2).value == pytest.approx(((7 + 5 + 12) + (7 + 6 + 11)) / 6)
 
 
-def test_the_probability_of_improvement_is_counted_in_pairs_of_runs():
+def test_the_probability_of_improvement_counts_runs_and_tasks_with_a_higher_score():
     made = by_hand()
-    assert made.improvement(1).value == 1
+    assert made.improvement(1)[:3] == pytest.approx((1, 0.025 ** (1 / 3), 1))
     assert made.improvement(0).value == pytest.approx(0.5)
     mixed = by_hand()
     mixed.measured.returns[:, 1, 0] = [[-8.5, -8.5], [-10, -10]]  # before: −8, −9
-    # of the pairs on the first task only −8.5 > −9 wins
-    assert mixed.improvement(1).value == pytest.approx((0.25 + 1 + 1) / 3)
+    assert mixed.improvement(1).value == pytest.approx(4 / 6)
+
+
+def test_success_rates_have_intervals_between_0_and_1():
+    made = by_hand(success=True)
+    never = made.estimate(made.scores(0, "success"), "success")
+    assert never[:3] == pytest.approx((0, 0, 1 - 0.025 ** (1 / 3)))
+    after = made.estimate(made.scores(2, "success"), "success")
+    assert 0 <= after.low < after.value < after.high <= 1
 
 
 def test_the_gap_closed_is_a_fraction_of_the_gap_to_the_oracle():
@@ -174,14 +198,43 @@ def test_json_holds_every_number_and_comes_back_as_it_was():
         assert getattr(again, name) == getattr(made, name)
 
 
+def test_runs_with_their_own_tasks_come_back_from_json():
+    rng = np.random.default_rng(0)
+    random = Measured(rng.normal(size=(1, 6, 2)))  # on the tasks of both runs
+    made = replace(
+        by_hand(),
+        tasks=rng.normal(size=(2, 3, 1)),
+        same_tasks=False,
+        references={"random": random},
+    )
+    again = Evaluation.from_json(json.loads(json.dumps(made.to_json())))
+    assert again.to_json() == made.to_json()
+    assert not again.same_tasks
+    assert again.reference("random").shape == (1, 6)
+    np.testing.assert_array_equal(again.task_parameters, made.tasks.reshape(6, 1))
+    np.testing.assert_array_equal(again.task_scores(1), made.scores(1).ravel())
+
+
+def test_evaluations_of_version_0_1_have_the_same_tasks_in_all_runs():
+    content = by_hand().to_json()
+    content["format"], content["tasks"] = 2, content["tasks"][0]
+    del content["same_tasks"], content["protocol"]["paired"]
+    for stored, deterministic in ((False, "never"), (True, "measured")):
+        content["protocol"]["deterministic"] = stored
+        again = Evaluation.from_json(content)
+        assert again.same_tasks
+        assert again.protocol == replace(PROTOCOL, paired=True, deterministic=deterministic)
+        np.testing.assert_array_equal(again.tasks, TASKS)
+
+
 def test_tasks_may_be_left_out():
-    made = replace(by_hand(), tasks=TASKS[:, :0])
-    assert Evaluation.from_json(made.to_json()).tasks.shape == (3, 0)
+    made = replace(by_hand(), tasks=TASKS[..., :0])
+    assert Evaluation.from_json(made.to_json()).tasks.shape == (1, 3, 0)
 
 
 def test_json_names_what_was_measured_and_how():
     content = by_hand().to_json()
-    assert content["format"] == 2
+    assert content["format"] == 3
     assert content["environment"] == "Slope:one"
     assert content["agent"] == "slider"
     assert content["protocol"] == vars(PROTOCOL)
@@ -203,11 +256,11 @@ def test_the_statistics_in_json_follow_from_the_returns_in_it():
             assert stage["stage"] == made.stages[k]
             assert stage["episodes_before"] == 2 * k
             assert stage["mean"]["value"] == pytest.approx(scores.mean())
-            assert stage["mean"]["resampled"] == "runs"
+            assert stage["mean"]["over"] == "runs and tasks"
             assert stage["interquartile_mean"]["value"] == pytest.approx(middle_half(scores))
             assert stage["gain"]["value"] == pytest.approx((scores - raw[:, 0]).mean())
-            better = (scores[:, None] > raw[None, :, 0]).mean()
-            equal = (scores[:, None] == raw[None, :, 0]).mean()
+            better = (scores > raw[:, 0]).mean()
+            equal = (scores == raw[:, 0]).mean()
             improved = stage["probability_of_improvement"]["value"]
             assert improved == pytest.approx(better + equal / 2)
             assert (stage["gap_closed"] is None) == (metric == "success")
@@ -253,16 +306,16 @@ def put(value: object, *keys: Any) -> Any:
         ),
         (put(["a"], "stages"), "here is damaged: ValueError: stages must be 3, got 1"),
         (put(4, "protocol", "adaptation_steps"), "stages must be 5, got 3"),
-        (put([[1.0]], "tasks"), r"tasks must have shape \(3, 1\), got \(1, 1\)"),
-        (put([1.0, 2.0, 3.0], "tasks"), r"tasks must have shape \(3, 1\), got \(3,\)"),
-        (put(1.0, "tasks"), r"tasks must have shape \(3, 1\), got \(\)"),
+        (put([[[1.0]]], "tasks"), r"tasks must have shape \(1, 3, 1\), got \(1, 1, 1\)"),
+        (put([1.0, 2.0, 3.0], "tasks"), r"tasks must have shape \(1, 3\), got \(3,\)"),
+        (put(1.0, "tasks"), "here is damaged"),
         (put([[1], [2, 3]], "measured", "returns"), "here is damaged: ValueError: setting an arr"),
         (put(None, "measured"), "here is damaged: TypeError: 'NoneType' object is not subscript"),
         (put([1.0], "measured", "success"), r"success of measured must have shape \(2, 3, 3, 2\)"),
         (put([], "references"), "here is damaged: AttributeError: 'list' object has no attribute"),
         (
             put(3.0, "references", "random", "returns"),
-            r"returns of random must have shape \(3, 2\)",
+            r"returns of random must have shape \(0, 3, 2\)",
         ),
         (
             put(float("nan"), "measured", "returns", 0, 0, 0, 0),
@@ -270,9 +323,9 @@ def put(value: object, *keys: Any) -> Any:
         ),
         (
             put(1, "format"),
-            "here must have format 2, got 1; measure again with metarl evaluate RUN --json FILE",
+            "here must have format 3, got 1; measure again with metarl evaluate RUN --json FILE",
         ),
-        (without("format"), "here must have format 2, got None"),
+        (without("format"), "here must have format 3, got None"),
     ],
 )
 def test_damaged_json_is_rejected_in_one_sentence(change, message):
@@ -298,13 +351,13 @@ def test_files_that_hold_no_evaluations_are_rejected(tmp_path):
         read_evaluations(file)
     for content in ("{}", '{"steps": []}', '{"evaluations": [3]}'):
         file.write_text(content, encoding="utf-8")
-        message = r"a\.json must hold evaluations of format 2, it is damaged or older; measure ag"
+        message = r"a\.json must hold evaluations of format 3, it is damaged or older; measure ag"
         with pytest.raises(ValueError, match=message):
             read_evaluations(file)
     for content in ("[]", "{", ""):
         file.write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=r"a\.json is damaged"):
             read_evaluations(file)
-    file.write_text('{"evaluations": [{"format": 2}]}', encoding="utf-8")
+    file.write_text('{"evaluations": [{"format": 3}]}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"a\.json must be a JSON object, got None"):
         read_evaluations(file)

@@ -137,7 +137,7 @@ def test_options_replace_the_numbers_of_a_preset(run):
     metarl("evaluate OUT --preset pearl --num-tasks 3 --device cpu", run)
     assert read(run / "evaluation.json").protocol == replace(preset("pearl"), num_tasks=3)
     metarl("evaluate OUT --preset pearl --num-tasks 2 --no-deterministic --device cpu", run)
-    expected = replace(preset("pearl"), num_tasks=2, deterministic=False)
+    expected = replace(preset("pearl"), num_tasks=2, deterministic="never")
     assert read(run / "evaluation.json").protocol == expected
 
 

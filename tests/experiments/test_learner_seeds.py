@@ -15,7 +15,7 @@ from metarl.runs.metrics import read_metrics
 from metarl.scripts.cli import dispatch
 from metarl.scripts.evaluate import main as evaluate_command
 from metarl.scripts.faults.kills import fingerprint
-from metarl.statistics.intervals import crossed_interval
+from metarl.statistics.intervals import mean_interval
 
 MAML = (
     "fewshot maml --meta-batch-size 2 --hidden-sizes 4 --shots 3 --test-steps 1 --device cpu "
@@ -56,8 +56,8 @@ def test_several_seeds_are_trained_one_after_another_and_measured_together(seeds
     for row in written["steps"]:
         scores = np.array([row["scores"]["seed_2"], row["scores"]["seed_3"]])
         assert scores.shape == (2, 600)
-        expected = crossed_interval(scores)._asdict()
-        assert row["mse"] == pytest.approx(expected, abs=1e-4)  # of scores before rounding
+        expected = mean_interval(scores, same_tasks=True)[:3]
+        assert list(row["mse"].values()) == pytest.approx(expected, abs=1e-4)  # scores are rounded
 
 
 def test_a_directory_of_seeds_and_its_runs_by_name_are_one_evaluation(seeds, tmp_path, capsys):
@@ -68,7 +68,7 @@ def test_a_directory_of_seeds_and_its_runs_by_name_are_one_evaluation(seeds, tmp
     assert (tmp_path / "0.json").read_bytes() == (tmp_path / "1.json").read_bytes()
     row = read(tmp_path / "0.json")["steps"][1]
     printed = capsys.readouterr().out
-    assert "interval: mean ± 1.96 √(s²/n + r²/m) over 20 tasks and 2 runs: s² is" in printed
+    assert "interval: 95 % over 2 runs, each with its own 20 tasks" in printed
     assert "20 test tasks × 2 runs" in printed
     means = [np.mean(scores) for scores in row["scores"].values()]
     assert f"{means[0]:.3f}  {means[1]:.3f}" in printed

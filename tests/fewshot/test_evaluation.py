@@ -22,7 +22,6 @@ from metarl.fewshot import (
 from metarl.fewshot.contract.problem import accuracies
 from metarl.fewshot.data.batches import small_parts
 from metarl.seeding import torch_generator
-from metarl.statistics.intervals import normal_interval
 
 # Curves over steps.
 
@@ -103,9 +102,19 @@ def test_curves_are_measured_on_a_grid():
 
 
 def test_one_task_has_no_interval():
-    assert normal_interval([0.5]) == (0.5, 0.5, 0.5)
-    with pytest.raises(ValueError, match="values must be a non-empty vector of finite numbers"):
-        normal_interval([math.nan])
+    evaluation = evaluate_fewshot(trained(1), num_tasks=1, num_steps=1)
+    assert all(not found.has_interval for found in evaluation.intervals())
+    stored = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
+    assert stored["steps"][0]["mse"]["low"] is None
+
+
+def test_draws_have_independent_tasks_and_the_first_one_is_the_default():
+    first, second = (
+        evaluate_fewshot(trained(1), num_tasks=5, num_steps=1, draw=draw) for draw in (0, 1)
+    )
+    default = evaluate_fewshot(trained(1), num_tasks=5, num_steps=1)
+    np.testing.assert_array_equal(default.scores, first.scores)
+    assert not np.isin(first.scores, second.scores).any()
 
 
 def test_diverged_steps_have_no_mean_and_earlier_steps_keep_theirs():

@@ -173,7 +173,8 @@ def test_seeds_are_one_curve_up_to_the_shortest_with_a_band_over_them():
     after = line(figure, "after adaptation")
     assert after.get_xdata().tolist() == [0, 100, 200]
     assert after.get_ydata() == pytest.approx([2, 3.5, 5])  # the long one is 5 at 100
-    assert band(figure, 1, 200) == pytest.approx((3, 7))  # the ends of two seeds
+    half = 12.7062 * 2  # Student's interval of the seeds' values 3 and 7
+    assert band(figure, 1, 200) == pytest.approx((5 - half, 5 + half))
 
 
 def test_of_several_agents_only_the_return_after_adaptation_is_plotted():

@@ -3,7 +3,7 @@
 import pytest
 
 from metarl.report.numbers import interval_text, number_text
-from metarl.statistics.bootstrap import Estimate
+from metarl.statistics.estimate import Estimate
 
 
 @pytest.mark.parametrize(

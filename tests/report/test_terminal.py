@@ -14,6 +14,7 @@ from rich.console import Console
 from metarl.evaluation.fewshot_results import tasks_in_words
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.results import Evaluation, Measured, episode_name
+from metarl.report.numbers import interval_text
 from metarl.report.terminal import print_evaluation
 
 PROTOCOL = EvaluationProtocol(
@@ -35,7 +36,7 @@ def made(num_runs: int, *, success: bool = False, others: Iterable[tuple[str, in
         environment="Slope:one",
         agent="slider",
         protocol=PROTOCOL,
-        tasks=np.zeros((3, 1)),
+        tasks=np.zeros((1, 3, 1)),
         runs=tuple(f"run {r}" for r in range(num_runs)),
         stages=("before", "after 1 step", "after 2 steps"),
         measured=sampled(num_runs, 3, 3, 2),
@@ -66,24 +67,27 @@ def assert_shows(shown: list[str], values: Iterable[float]) -> None:
 
 def test_a_table_shows_every_stage_with_random_and_oracle():
     got = made(1)
-    *lines, meaning = printed(got)
+    *lines, meaning, finding = printed(got)
     title, rows = " ".join(lines[:2]), lines[-5:]
     assert title == f"Slope:one, slider: {PROTOCOL.describe()}"
     for row, name in ((rows[0], "random"), (rows[4], "oracle")):
         scores = got.reference(name)
-        assert_shows(numbers(row, name), (*got.estimate(scores)[:3], got.middle(scores).value))
+        assert_shows(
+            numbers(row, name), (*got.reference_estimate(name)[:3], got.middle(scores).value)
+        )
     for k, row in enumerate(rows[1:4]):
         scores = got.scores(k)
         values = [*got.estimate(scores)[:3], got.middle(scores).value]
         values += got.gain(k)[:3] if k else []
         assert_shows(numbers(row, got.stages[k]), values)
     assert rows[4].endswith(" 100%")
-    assert meaning.startswith("Intervals are over tasks: the variation of this run over tasks")
+    assert meaning.startswith("95 % intervals over the 3 tasks of one run (Student's t). IQM: ")
+    assert finding.startswith("After 2 adaptation steps on 2 episodes each, the return on 3 test ")
 
 
 def of_trials(got: Evaluation, **settings: object) -> Evaluation:
     """The same numbers as three episodes of a trial."""
-    protocol = {"exploration_episodes": 1, "evaluation_episodes": 1, "deterministic": False}
+    protocol = {"exploration_episodes": 1, "evaluation_episodes": 1, "deterministic": "never"}
     return replace(
         got,
         protocol=replace(got.protocol, **{**protocol, **settings}),
@@ -95,12 +99,12 @@ def of_trials(got: Evaluation, **settings: object) -> Evaluation:
 
 def test_the_return_of_each_run_is_shown():
     got = made(3)
-    label, numbers_shown = printed(got)[-2].rsplit(": ", 1)
+    label, numbers_shown = printed(got)[-3].rsplit(": ", 1)
     assert label == f"return of each run, {got.stages[-1]}"
     assert_shows(numbers_shown.replace("−", "-").split(", "), got.scores(2).mean(-1))
     together = of_trials(got)
     assert together.trial_returns is not None
-    label, numbers_shown = printed(together)[-2].rsplit(": ", 1)
+    label, numbers_shown = printed(together)[-3].rsplit(": ", 1)
     assert label == "return of each run, all episodes"
     means = together.trial_returns.mean(-1)
     assert_shows(numbers_shown.replace("−", "-").split(", "), means)
@@ -111,7 +115,7 @@ def test_the_return_of_each_run_is_shown():
 def test_the_episodes_of_a_trial_are_also_added_up(num_runs):
     got = of_trials(made(num_runs))
     total = got.measured.returns.sum((1, 3))
-    row = printed(got)[-3 if num_runs == 1 else -4]
+    row = printed(got)[-4 if num_runs == 1 else -5]
     assert_shows(numbers(row, "all episodes")[:1], [total.mean()])
     assert got.to_json()["statistics"]["return"]["all_episodes"]["mean"] == pytest.approx(
         got.estimate(total)._asdict()
@@ -121,7 +125,7 @@ def test_the_episodes_of_a_trial_are_also_added_up(num_runs):
 def test_episodes_of_references_are_also_added_up():
     got = of_trials(made(1))
     got = replace(got, totals={"slider": got.measured.returns.sum((1, 3)) - 1000})
-    row = printed(got)[-3]
+    row = printed(got)[-4]
     assert_shows(numbers(row, "slider, all episodes")[:1], [got.totals["slider"].mean()])
     again = Evaluation.from_json(got.to_json())
     np.testing.assert_array_equal(again.totals["slider"], got.totals["slider"])
@@ -129,7 +133,11 @@ def test_episodes_of_references_are_also_added_up():
 
 @pytest.mark.parametrize(
     "got",
-    [made(1), of_trials(made(1), deterministic=True), of_trials(made(1), exploration_episodes=2)],
+    [
+        made(1),
+        of_trials(made(1), deterministic="measured"),
+        of_trials(made(1), exploration_episodes=2),
+    ],
     ids=["steps", "measured apart", "more data than is measured"],
 )
 def test_separate_episodes_are_not_added_up(got):
@@ -141,18 +149,18 @@ def test_separate_episodes_are_not_added_up(got):
 def test_the_closed_gap_is_shown_if_there_is_a_gap():
     got = made(1)
     got.references["oracle"].returns[:] = 0
-    rows = printed(got)[-5:-1]
+    rows = printed(got)[-6:-2]
     assert rows[2].split()[-1] == f"{got.gap_closed(2):.0%}"
     got.references["oracle"].returns[:] = -1000
-    assert not printed(got)[-3].endswith("%")
+    assert not printed(got)[-4].endswith("%")
 
 
 def test_success_has_a_separate_table_in_percent():
     got = made(1, success=True)
     lines = printed(got)
     assert sum("success %" in line for line in lines) == 1
-    row = lines[-3]
-    mean, gain = got.estimate(got.scores(2, "success")), got.gain(2, "success")
+    row = lines[-4]
+    mean, gain = got.estimate(got.scores(2, "success"), "success"), got.gain(2, "success")
     middle = got.middle(got.scores(2, "success"))
     values = [100 * x for x in (*mean[:3], middle.value, *gain[:3])]
     assert_shows(numbers(row, "after 2 steps"), values)
@@ -165,33 +173,61 @@ def test_a_reference_without_success_is_in_the_first_table_only():
 
 
 @pytest.mark.parametrize(
-    ("num_runs", "others", "meaning"),
+    ("num_runs", "same_tasks", "meaning"),
     [
-        (1, [], "Intervals are over tasks: the variation of this run over tasks of the split."),
+        (1, True, "95 % intervals over the 3 tasks of one run (Student's t)."),
         (
-            1,
-            [("multi-task", 3)],
-            "Intervals are over tasks: the variation of this run over tasks of the split; "
-            "intervals of multi-task are over runs.",
+            2,
+            True,
+            "95 % intervals for new runs and new tasks, from 2 runs on the same 3 tasks (two-way "
+            "random effects).",
         ),
         (
             2,
-            [("multi-task", 3), ("from scratch", 1)],
-            "Intervals are over runs, resampled separately for each task as in rliable; they do "
-            "not include the effect of a seed on all tasks, which the means of the runs show; "
-            "intervals of random, oracle and from scratch are over tasks.",
+            False,
+            "95 % intervals for new runs and new tasks, from 2 runs with their own 3 tasks each "
+            "(Student's t of the runs' means).",
         ),
     ],
 )
-def test_the_meaning_of_intervals_is_stated(num_runs, others, meaning):
-    got = made(num_runs, others=others)
-    lines = printed(got)
-    assert lines[-1] == f"{meaning} IQM: mean of the middle half of runs and tasks."
-    assert got.estimate(got.scores(0)).resampled == ("runs" if num_runs > 1 else "tasks")
-    for name, count in others:
-        unit = "runs" if count > 1 else "tasks"
-        assert got.estimate(got.reference(name)).resampled == unit
-        assert any(line.startswith(f"{name} ") for line in lines)
+def test_the_meaning_of_intervals_is_printed(num_runs, same_tasks, meaning):
+    got = replace(made(num_runs, others=[("multi-task", 3)]), same_tasks=same_tasks)
+    *lines, printed_meaning, finding = printed(got)
+    middle = got.middle(got.scores(2))
+    value, interval = interval_text(middle)
+    unit = "runs" if num_runs > 1 else "tasks"
+    assert printed_meaning == (
+        f"{meaning} IQM: mean of the middle half of runs and tasks; rliable's stratified bootstrap "
+        f"over {unit} for after 2 steps: {value} [{interval}].".replace("−", "-")
+    )
+    assert finding.endswith(meaning) is (num_runs > 1)
+    assert any(line.startswith("multi-task ") for line in lines)
+
+
+def test_the_finding_states_data_change_and_share_of_the_gap():
+    got = made(1)
+    closed = f"{got.gap_closed(2):.0%}"
+    before, after = (" ".join(interval_text(got.estimate(got.scores(k)))) for k in (0, 2))
+    finding = printed(got)[-1]
+    assert finding.startswith("After 2 adaptation steps on 2 episodes each, the return on 3 test")
+    assert f"rises from {words(before)} to {words(after)}, {closed} of the way" in finding
+    trials = printed(of_trials(got))[-1]
+    assert trials.startswith("After 2 episodes of exploration, the return on 3 test tasks ")
+    zero = replace(
+        got,
+        protocol=replace(PROTOCOL, adaptation_steps=0),
+        stages=("before",),
+        measured=Measured(got.measured.returns[:, :1]),
+    )
+    assert (
+        printed(zero)[-1] == f"Without adaptation, the return on 3 test tasks is {words(before)}."
+    )
+
+
+def words(shown: str) -> str:
+    """A value and an interval, as in a sentence."""
+    value, interval = shown.split(" ", 1)
+    return f"{value} ({interval.replace(' … ', ' to ')})".replace("−", "-")
 
 
 def test_several_runs_are_counted_in_the_title():

@@ -19,18 +19,18 @@ def test_a_task_is_described_by_its_first_numbers():
 def test_the_finding_states_returns_before_and_after_and_the_closed_gap():
     text = words.finding(evaluation(returns=[[-4.5] * 3, [-2.5] * 3], oracle=-0.5))
     assert text == (
-        "slider on Slope:one: return −4.50 (−4.50 to −4.50) before adaptation, "
-        "−2.50 (−2.50 to −2.50) after 1 step (test tasks), 50% of the way to the oracle."
+        "After 1 adaptation step on 2 episodes, the return on 3 test tasks rises from −4.50 to "
+        "−2.50, 50% of the way to the oracle."
     )
     text = words.finding(evaluation(returns=[[-4.5] * 3]))
-    assert text == "slider on Slope:one: return −4.50 (−4.50 to −4.50) without adaptation."
+    assert text == "Without adaptation, the return on 3 test tasks is −4.50."
 
 
 def test_the_adaptation_text_has_every_number_of_the_figure():
     flat = evaluation(returns=[[-4.0] * 3, [-1.0] * 3], success=True)
     text = words.adaptation_text([flat], "return")
-    assert "slider: before −4.00 (−4.00 to −4.00); after 1 step −1.00 (−1.00 to −1.00)." in text
-    assert "random: −15.0 (−20.0 to −10.0)." in text
+    assert "slider: before −4.00; after 1 step −1.00." in text
+    assert "random: −15.0 (−27.4 to −2.6)." in text
     assert "oracle: −0.50" in text
     text = words.adaptation_text([flat], "success")
     assert text.startswith("Line chart of the share of successes")

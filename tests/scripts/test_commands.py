@@ -16,7 +16,7 @@ from metarl.fewshot import FewShotTraining, SinusoidTasks, adaptation_curve
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
 from metarl.scripts.cli import dispatch
-from metarl.statistics.intervals import mean_interval
+from metarl.statistics.intervals import student_interval
 from metarl.storage.checkpoints import read_header
 
 TINY = "--meta-batch-size 2 --num-episodes 2 --hidden-sizes 4 --activation tanh --device cpu"
@@ -199,8 +199,8 @@ def test_few_shot_testing_writes_the_error_after_each_step(fewshot):
     learner = FewShotTraining.load(fewshot.newest_checkpoint(), "maml", SinusoidTasks())
     batch = SinusoidTasks().sample_for_test(600, 10, torch.Generator().manual_seed(0))
     for step, errors in zip(written["steps"], adaptation_curve(learner, batch, 2), strict=True):
-        other = mean_interval(errors)  # of other tasks: the intervals must nearly meet
-        assert abs(step["mse"]["mean"] - other.mean) < 2 * (other.high - other.low)
+        other = student_interval(errors, "tasks")  # of other tasks: the intervals must nearly meet
+        assert abs(step["mse"]["mean"] - other.value) < 2 * (other.high - other.low)
 
 
 def test_few_shot_learning_prints_its_table(capsys, tmp_path):

@@ -9,13 +9,12 @@ import pytest
 
 from metarl.statistics import bootstrap
 from metarl.statistics.bootstrap import (
-    Estimate,
     bootstrap_draws,
     percentile_ends,
     resampled_unit,
     stratified_bootstrap,
 )
-from metarl.statistics.intervals import mean_interval
+from metarl.statistics.estimate import Estimate
 from metarl.statistics.scores import (
     interquartile_mean,
     mean_score,
@@ -81,8 +80,8 @@ def test_runs_of_two_matrices_are_resampled_independently(statistic, x, y):
 def test_the_tasks_of_a_single_run_are_resampled(statistic):
     exact = [float(statistic(resample)) for (resample,) in resamples_over_tasks(ONE_RUN)]
     assert_same_distribution(bootstrap_draws(statistic, ONE_RUN, num_resamples=50_000), exact)
-    assert stratified_bootstrap(statistic, ONE_RUN).resampled == "tasks"
-    assert stratified_bootstrap(statistic, X).resampled == "runs"
+    assert stratified_bootstrap(statistic, ONE_RUN).over == "tasks"
+    assert stratified_bootstrap(statistic, X).over == "runs"
 
 
 def test_the_same_tasks_are_resampled_in_both_matrices_if_one_has_a_single_run():
@@ -102,14 +101,6 @@ def test_the_ends_are_percentiles_of_the_draws(confidence):
     assert got.value == pytest.approx(5.6 / 6)
     assert got.low == pytest.approx(draws[round(1000 * (1 - confidence) / 2)])
     assert got.high == pytest.approx(draws[round(1000 * (1 + confidence) / 2)])
-
-
-def test_a_single_run_has_the_interval_of_the_mean_of_its_tasks():
-    values = np.random.default_rng(0).gamma(2.0, size=30)
-    here = stratified_bootstrap(mean_score, values[None], num_resamples=100_000)
-    there = mean_interval(values, num_resamples=100_000)
-    assert here[:3] == pytest.approx(there, abs=0.01)
-    assert there.high - there.low > 0.5
 
 
 def test_the_interval_over_runs_has_its_stated_coverage():

@@ -46,7 +46,7 @@ def evaluation(
         environment="Slope:one",
         agent=agent,
         protocol=protocol,
-        tasks=np.asarray(tasks, dtype=np.float64),
+        tasks=np.asarray(tasks, dtype=np.float64)[None],
         runs=runs,
         stages=stage_names(protocol, remembers=remembers),
         measured=Measured(measured, (measured > -5).astype(float) if success else None),
