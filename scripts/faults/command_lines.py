@@ -88,8 +88,8 @@ def _templates(folder: Path) -> list[Template]:
     tiny = "--meta-batch-size 4 --hidden-sizes 4 --iterations 1 --device cpu --threads 1"
     loop = f"{tiny} --checkpoint-every 1 --seed 5 --log-every 1 --out {new}"
     train = f"{loop} --num-episodes 2 --env PointRobot:pearl --gamma .9 --activation relu"
-    few = f"{loop} --shots 2 --ways 2 --queries 2 --dataset sinusoid --meta-lr .01 --test-steps 1"
-    images = few.replace("sinusoid", "glyphs").replace("--hidden-sizes 4", "--filters 4 4")
+    few = f"{loop} --shots 2 --queries 2 --dataset sinusoid --meta-lr .01 --test-steps 1"
+    images = few.replace("sinusoid", "glyphs --ways 2").replace("--hidden-sizes 4", "--filters 4 4")
     options = "--num-tasks 2 --seed 1 --device cpu --split test"
     episodes = "--exploration-episodes 2 --evaluation-episodes 2 --adaptation-steps 1"
     measured = f"{options} {episodes} --env PointRobot:pearl --json {new}.json --plot {new}.png"
