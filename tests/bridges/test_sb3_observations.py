@@ -27,7 +27,7 @@ from metarl.rollouts.trials import ActorInput
 
 ENV = "Pendula:fixed"
 PROTOCOL = EvaluationProtocol(
-    num_tasks=3, adaptation_steps=0, evaluation_episodes=2, deterministic=True
+    num_tasks=3, adaptation_steps=0, evaluation_episodes=2, deterministic="measured"
 )
 
 
