@@ -61,7 +61,9 @@ def generator() -> torch.Generator:
 
 
 @pytest.mark.parametrize("how", COPIES)
-@pytest.mark.parametrize("family", [*map(make_family, FAMILIES), CartPoles("one")], ids=lambda one: one.id)
+@pytest.mark.parametrize(
+    "family", [*map(make_family, FAMILIES), CartPoles("one")], ids=lambda one: one.id
+)
 def test_a_copied_batch_continues_identically_and_apart(family, how):
     batch = batch_of(family)
     batch.reset(generator())
