@@ -247,7 +247,7 @@ def _array(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> NDArray
 
 def _bytes(name: str, array: NDArray[Any]) -> NDArray[np.uint8]:
     """The numbers as bytes, if they are whole numbers from 0 to 255."""
-    converted = np.clip(array, 0, 255).astype(np.uint8)
+    converted: NDArray[np.uint8] = np.clip(array, 0, 255).astype(np.uint8)
     different = converted != array
     if different.any():
         raise EnvResultError(

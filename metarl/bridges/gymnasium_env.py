@@ -84,7 +84,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self._was_reset = self._is_closed = False
 
     @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override] # an attribute in Gymnasium
+    def spec(self) -> EnvSpec | None:
         """Gymnasium's specification, set by `gymnasium.make`, with the family's horizon."""
         return self._spec
 

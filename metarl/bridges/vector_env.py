@@ -90,7 +90,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         self._ended: Mask | None = None  # which episodes the last step ended; None before reset
 
     @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override] # an attribute in Gymnasium
+    def spec(self) -> EnvSpec | None:
         """Gymnasium's specification, set by `gymnasium.make_vec`, with the family's horizon."""
         return self._spec
 

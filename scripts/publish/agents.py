@@ -142,8 +142,8 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
         for name, scores in own_scores(evaluation)
     )
     if evaluation.environment.startswith(_WITH_REGRET):
-        oracle = evaluation.reference("oracle").reshape(-1, evaluation.protocol.num_tasks)
-        regret = oracle - evaluation.scores(-1)
+        best = evaluation.reference("oracle").reshape(-1, evaluation.protocol.num_tasks)
+        regret = best - evaluation.scores(-1)
         stages += f"<br>regret {estimate_text(evaluation.estimate(regret))}"
     last = own_scores(evaluation)[-1][1]
     each = ", ".join(number_text(float(mean)) for mean in last.mean(-1)) if len(last) > 1 else ""

@@ -142,8 +142,10 @@ def _frame(axes: Axes, predicted: int, target: int) -> None:
         spine.set_color(_RIGHT if is_right else _WRONG)
         spine.set_linewidth(2.2)
     if not is_right:
-        text = AnchoredText(f"{predicted + 1}", loc="upper right", pad=0.15, borderpad=0.1)
-        text.txt._text.set(color="#ffffff", size=8.5, weight="bold")
+        font = {"color": "#ffffff", "size": 8.5, "weight": "bold"}
+        text = AnchoredText(
+            f"{predicted + 1}", loc="upper right", pad=0.15, borderpad=0.1, prop=font
+        )
         text.patch.set(facecolor=_WRONG, edgecolor=_WRONG)
         axes.add_artist(text)
 
