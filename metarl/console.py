@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:  # rich is imported when a console is made, so that help texts are fast
+    from rich.console import Console
 
 __all__ = ["plain_console"]
 
@@ -24,4 +25,6 @@ def plain_console(
         file: stream to print to instead; colors are used only on a terminal.
         quiet: print nothing.
     """
+    from rich.console import Console
+
     return Console(stderr=stderr, width=width, file=file, quiet=quiet, markup=False, emoji=False)

@@ -50,5 +50,5 @@ def _is_users(file: Path, module: str) -> bool:
     if module.partition(".")[0] == "metarl" or not file.is_file():
         return False
     is_python = file.is_relative_to(sysconfig.get_paths()["stdlib"])
-    is_program = module == "__main__" and file == Path(sys.argv[0])
+    is_program = module == "__main__" and file.resolve() == Path(sys.argv[0]).resolve()
     return not (is_python or is_program or set(_INSTALLED) & set(file.parts))

@@ -11,14 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-from rich.table import Column
-
-from metarl.console import plain_console
+if TYPE_CHECKING:  # rich is imported when something is shown, so that help texts are fast
+    from rich.console import Console
 
 __all__ = ["Activity", "Progress", "counted_text", "ignore_progress"]
 
@@ -75,9 +71,9 @@ class Activity:
             prints_lines: whether other outputs than a terminal get lines.
             clock: returns the time in seconds.
         """
-        console = plain_console() if console is None else console
-        self._console = console if console.is_terminal or console.quiet else _error_console()
-        self._shows = not self._console.quiet and (self._console.is_terminal or prints_lines)
+        self._console: Console | None = None
+        if console is not None or prints_lines or sys.stdout.isatty():
+            self._console = _console_to_use(console, prints_lines=prints_lines)
         self._clock = clock
         self._state = (doing, 0, 0)
         self._ended = threading.Event()
@@ -88,10 +84,12 @@ class Activity:
         self._state = (doing, done, total)
 
     def __enter__(self) -> Activity:
-        if self._shows:
+        if self._console is not None:
             self._ended.clear()
             show = self._show_bar if self._console.is_terminal else self._print_lines
-            self._thread = threading.Thread(target=show, name="metarl-activity", daemon=True)
+            self._thread = threading.Thread(
+                target=show, args=(self._console,), name="metarl-activity", daemon=True
+            )
             self._thread.start()
         return self
 
@@ -106,7 +104,11 @@ class Activity:
             self._thread.join()
             self._thread = None
 
-    def _show_bar(self) -> None:
+    def _show_bar(self, console: Console) -> None:
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+        from rich.table import Column
+
         if self._ended.wait(_SECONDS_BEFORE_BAR):
             return
         text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
@@ -115,7 +117,7 @@ class Activity:
             text,
             BarColumn(bar_width=20),
             TimeElapsedColumn(),
-            console=self._console,
+            console=console,
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
             redirect_stderr=sys.stderr.isatty(),
@@ -127,14 +129,23 @@ class Activity:
                 description = counted_text(doing, done, total)
                 bar.update(task, description=description, completed=done, total=total or None)
 
-    def _print_lines(self) -> None:
+    def _print_lines(self, console: Console) -> None:
         began, pause = self._clock(), _SECONDS_BEFORE_LINE
         while not self._ended.wait(pause):
             seconds = self._clock() - began
             line = f"{counted_text(*self._state)} ({seconds:.0f} s)"
-            self._console.print(line, soft_wrap=True, highlight=False)
+            console.print(line, soft_wrap=True, highlight=False)
             pause *= 2
 
 
-def _error_console() -> Console:
-    return plain_console(stderr=True)
+def _console_to_use(console: Console | None, *, prints_lines: bool) -> Console | None:
+    """The terminal, else standard error if it gets lines; None if nothing is shown."""
+    from metarl.console import plain_console
+
+    chosen = plain_console() if console is None else console
+    if chosen.quiet:
+        return None
+    if chosen.is_terminal:
+        return chosen
+    chosen = plain_console(stderr=True)
+    return chosen if chosen.is_terminal or prints_lines else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from metarl.envs import GymnasiumFamily, as_sb3_vec_env, make_family, register_f
 from metarl.evaluation.evaluator import evaluate, evaluation_tasks
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.rollouts.trials import ActorInput
+from metarl.tasks.registry import FAMILIES
 
 ENV = "Pendula:fixed"
 PROTOCOL = EvaluationProtocol(
@@ -56,14 +58,17 @@ class FixedStart(gymnasium.Wrapper[Any, Any, Any, Any]):
         return super().reset(**{**given, "seed": 3})
 
 
-register_family("Pendula", Pendula, description="for this test", variants=Pendula.variants)
-
-
-@pytest.fixture(scope="module")
-def family() -> GymnasiumFamily:
+@pytest.fixture(scope="module", autouse=True)
+def family() -> Iterator[GymnasiumFamily]:
+    """The family, registered for this module only."""
+    entries, before = dict(FAMILIES._entries), set(gymnasium.registry)
+    register_family("Pendula", Pendula, description="for this test", variants=Pendula.variants)
     found = make_family(ENV)
     assert isinstance(found, GymnasiumFamily)
-    return found
+    yield found
+    FAMILIES._entries = entries
+    for env_id in set(gymnasium.registry) - before:
+        del gymnasium.registry[env_id]
 
 
 def vec_env(tasks: object = None) -> VecEnv:
@@ -126,7 +131,7 @@ def test_python_evaluation_takes_the_statistics_and_needs_them(normalized, famil
     _, path, statistics = normalized
     options: dict[str, Any] = {
         "env": ENV, "sb3": "PPO", "num_tasks": 3, "adaptation_steps": 0, "evaluation_episodes": 2,
-        "deterministic": True,
+        "deterministic": "measured",
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"trained under VecNormalize, .*--sb3-normalization FIL"):
         metarl.evaluate(path, **options)

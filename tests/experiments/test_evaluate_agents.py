@@ -75,7 +75,7 @@ def test_a_run_is_measured_as_by_the_evaluator(run, capsys):
 
 
 def test_the_seeds_of_a_directory_are_runs_of_one_agent(seeds):
-    metarl(EVALUATE, seeds)
+    metarl(f"{EVALUATE} --paired", seeds)
     got = read(seeds / "evaluation.json")
     assert got.runs == ("seed_3", "seed_4")
     alone = [evaluate(agent_of(seeds / name), FAMILY, PROTOCOL) for name in got.runs]
@@ -136,12 +136,12 @@ def test_another_environment_with_the_same_spaces_can_be_given(tmp_path):
 def test_options_replace_the_numbers_of_a_preset(run):
     metarl("evaluate OUT --preset pearl --num-tasks 3 --device cpu", run)
     assert read(run / "evaluation.json").protocol == replace(preset("pearl"), num_tasks=3)
-    metarl("evaluate OUT --preset pearl --num-tasks 2 --no-deterministic --device cpu", run)
+    metarl("evaluate OUT --preset pearl --num-tasks 2 --deterministic never --device cpu", run)
     expected = replace(preset("pearl"), num_tasks=2, deterministic="never")
     assert read(run / "evaluation.json").protocol == expected
 
 
-@pytest.mark.parametrize("name", ["maml", "pearl", "varibad", "metaworld"])
+@pytest.mark.parametrize("name", ["maml", "pearl", "rl2", "varibad", "metaworld"])
 def test_every_preset_measures_a_run(run, name):
     metarl(f"evaluate OUT --preset {name} --num-tasks 2 --seed 1 --device cpu", run)
     got = read(run / "evaluation.json")
@@ -159,7 +159,7 @@ def test_an_agent_that_remembers_is_measured_episode_by_episode(tmp_path, monkey
     write_module(tmp_path, monkeypatch, "memory")
     metarl("evaluate memory:Sweeping --env Bandit:n10-k5 --num-tasks 4 --json OUT", tmp_path / "a")
     got = read(tmp_path / "a")
-    assert got.protocol == replace(preset("varibad"), num_tasks=4)
+    assert got.protocol == replace(preset("rl2"), num_tasks=4)
     assert got.stages == ("episode 1", "episode 2")
 
 
@@ -195,7 +195,7 @@ def test_splits_outside_the_distribution_are_measured_too(tmp_path, monkeypatch)
 
 
 def test_a_policy_for_all_tasks_is_measured_without_adaptation(run, seeds):
-    metarl(f"{EVALUATE} --multi-task OUT", run, seeds)
+    metarl(f"{EVALUATE} --paired --multi-task OUT", run, seeds)
     got = read(run / "evaluation.json")
     assert list(got.references) == ["random", "oracle", "multi-task"]
     for k, name in enumerate(("seed_3", "seed_4")):

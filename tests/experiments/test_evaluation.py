@@ -66,7 +66,7 @@ def test_options_have_the_same_effect_as_in_the_command(run, tmp_path):
 def test_a_few_shot_learner_is_measured_as_by_the_command(tmp_path, capsys):
     command, python = tmp_path / "a.json", tmp_path / "b.json"
     metarl("evaluate OUT --num-tasks 4 --steps 2 --seed 3 --json OUT", LEARNER, command)
-    assert "sinusoid, maml, 1-way 10-shot, 4 test tasks" in capsys.readouterr().out
+    assert "sinusoid, maml, 10 points, 4 test tasks" in capsys.readouterr().out
     (found,) = evaluate(LEARNER, num_tasks=4, steps=2, seed=3, json=python)
     assert isinstance(found, MeasuredRuns)
     assert python.read_bytes() == command.read_bytes()
@@ -82,7 +82,7 @@ def test_an_agent_in_memory_is_measured_like_its_checkpoint(tmp_path):
     np.testing.assert_array_equal(live.measured.returns, stored.measured.returns)
     assert live.iterations == stored.iterations
     assert read(tmp_path / "a.json").to_json() == live.to_json()
-    (two,) = evaluate([agent, agent], **OPTIONS)
+    (two,) = evaluate([agent, agent], **OPTIONS, paired=True)
     assert len(set(two.runs)) == 2
     np.testing.assert_array_equal(two.measured.returns[1], stored.measured.returns[0])
 

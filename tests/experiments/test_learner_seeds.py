@@ -73,8 +73,12 @@ def test_a_directory_of_seeds_and_its_runs_by_name_are_one_evaluation(seeds, tmp
     means = [np.mean(scores) for scores in row["scores"].values()]
     assert f"{means[0]:.3f}  {means[1]:.3f}" in printed
     dispatch(["evaluate", runs[1], *options, str(tmp_path / "one.json")])
-    assert read(tmp_path / "one.json")["steps"][1]["scores"] == row["scores"]["seed_3"]
-    assert "each run" not in capsys.readouterr().out
+    dispatch(["evaluate", *runs, "--paired", *options, str(tmp_path / "paired.json")])
+    paired = read(tmp_path / "paired.json")["steps"][1]["scores"]
+    assert paired["seed_2"] == row["scores"]["seed_2"]
+    assert read(tmp_path / "one.json")["steps"][1]["scores"] == paired["seed_3"]
+    assert paired["seed_3"] != row["scores"]["seed_3"]
+    assert "each run" not in capsys.readouterr().out.partition("\nwrote")[0]
 
 
 def test_runs_of_two_experiments_or_named_twice_are_not_one_evaluation(seeds, tmp_path):

@@ -14,7 +14,7 @@ def test_an_object_of_a_user_is_measured(tmp_path, monkeypatch, attribute):
     metarl(f"{line} --json OUT", tmp_path / "a.json")
     got = read(tmp_path / "a.json")
     assert got.agent == f"own_agents:{attribute}"
-    still, walks = -np.hypot(*got.tasks.T) * FAMILY.horizon, got.scores(2)[0]
+    still, walks = -np.hypot(*got.task_parameters.T) * FAMILY.horizon, got.scores(2)[0]
     np.testing.assert_allclose(got.scores(0)[0], still, rtol=1e-5)
     assert (walks != still).all()
 

@@ -120,7 +120,7 @@ def test_of_several_named_families_those_that_can_be_made_are_checked(capsys):
     lines, code = checked(capsys, "Zero:a Wlak:a Plain:plain")
     assert code == 1
     assert lines[0].startswith("FAIL Zero:a: TypeError: the factory of Zero:a failed with Zero")
-    assert lines[1].startswith("FAIL Wlak:a: ValueError: environment must be one of ")
+    assert lines[1].startswith("FAIL Wlak:a: UnknownEntryError: environment must be one of ")
     assert lines[2] == "Plain:plain"
     assert "  ok   spaces agree across tasks" in "\n".join(lines)
 

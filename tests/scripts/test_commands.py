@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_training_writes_the_resolved_configuration(run):
     assert settings["meta_batch_size"] == settings["num_episodes"] == 2
     assert settings["hidden_sizes"] == [4]
     assert settings["action_divisor"] == 1.0  # resolved: the variant's
-    assert set(settings) == set(MAMLTRPOConfig.__dataclass_fields__)
+    assert set(settings) == {part.name for part in fields(MAMLTRPOConfig)}
 
 
 def test_training_logs_every_iteration(run):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from restarts import restart_ended
 
 from metarl.envs.locomotion.humanoid import HumanoidDir
 from metarl.envs.simulators.mujoco_family import ControlStep, MujocoFamilyBatch
@@ -39,9 +40,10 @@ def test_every_control_step_equals_gymnasiums_from_the_same_state(batch):
     reference = gymnasium.make("Humanoid-v5").unwrapped
     reference.reset(seed=0)
     data, in_contact = reference.data, 0
+    resets = torch.Generator().manual_seed(2)
     for actions in random_actions(40):
         qpos, qvel = batch.physics.qpos.copy(), batch.physics.qvel.copy()
-        batch.step(actions)
+        step = batch.step(actions)
         for i in (0, 3):
             reference.set_state(qpos[i], qvel[i])
             data.qacc_warmstart[:] = (
@@ -51,6 +53,7 @@ def test_every_control_step_equals_gymnasiums_from_the_same_state(batch):
             in_contact += data.ncon > 0
             np.testing.assert_allclose(batch.physics.qpos[i], data.qpos, rtol=0, atol=1e-8)
             np.testing.assert_allclose(batch.physics.qvel[i], data.qvel, rtol=0, atol=1e-8)
+        restart_ended(batch, step, resets)
     reference.close()
     assert in_contact > 20
 
@@ -59,6 +62,7 @@ def test_observation_and_reward_are_what_mujoco_computes_in_the_observed_state(b
     model = batch.physics.model
     data, impacts = mujoco.MjData(model), []
     centers = [center_of_mass(model, qpos) for qpos in batch.physics.qpos]
+    resets = torch.Generator().manual_seed(2)
     for actions in random_actions(40):
         step = batch.step(actions)
         for i, action in enumerate(actions.view(4, 17)):
@@ -76,8 +80,9 @@ def test_observation_and_reward_are_what_mujoco_computes_in_the_observed_state(b
             impact = min(0.5e-6 * np.square(data.cfrc_ext).sum(), 10)
             reward = 0.25 * way / 0.003 + 5 - 0.1 * float(action @ action) - impact
             assert float(step.rewards.view(4)[i]) == pytest.approx(reward, abs=1e-5)
-            centers[i] = center
             impacts.append(impact)
+        restart_ended(batch, step, resets)
+        centers = [center_of_mass(model, qpos) for qpos in batch.physics.qpos]
     assert max(impacts) > 1
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from restarts import restart_ended
 from torch import Tensor
 
 from metarl.envs.locomotion.random_dynamics import (
@@ -192,7 +193,7 @@ def test_every_control_step_equals_gymnasiums_with_the_scaled_model(make, family
         qpos, qvel = batch.physics.qpos.copy(), batch.physics.qvel.copy()
         size = family.action_space.shape[0]
         actions = 2 * torch.rand(1, 2, size, generator=source, dtype=torch.float64) - 1
-        rewards = batch.step(actions).rewards
+        step = batch.step(actions)
         for i in range(2):
             env.set_state(qpos[i], qvel[i])
             env.data.qacc_warmstart[:] = (
@@ -204,7 +205,8 @@ def test_every_control_step_equals_gymnasiums_with_the_scaled_model(make, family
             np.testing.assert_allclose(batch.physics.qvel[i], env.data.qvel, rtol=0, atol=1e-8)
             velocity = (env.data.qpos[0] - qpos[i, 0]) / 0.016
             reward = velocity + 1 - 0.001 * float(actions[0, i] @ actions[0, i])
-            assert float(rewards[0, i]) == pytest.approx(reward, abs=1e-5)
+            assert float(step.rewards[0, i]) == pytest.approx(reward, abs=1e-5)
+        restart_ended(batch, step, source)
     env.close()
     assert in_contact > 20
 

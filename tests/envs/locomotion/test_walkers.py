@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from restarts import restart_ended
 
 from metarl.envs.locomotion.walkers import SwimmerVel, Walker2DDir, Walker2DVel
 from metarl.envs.simulators.mujoco_family import ControlStep, MujocoFamily, States
@@ -43,7 +44,7 @@ def test_every_control_step_equals_gymnasiums_from_the_same_state(family, refere
         qpos, qvel = batch.physics.qpos.copy(), batch.physics.qvel.copy()
         size = family.action_space.shape[0]
         actions = 2 * torch.rand(1, 3, size, generator=source, dtype=torch.float64) - 1
-        batch.step(actions)
+        step = batch.step(actions)
         for i in range(3):
             env.set_state(qpos[i], qvel[i])
             env.data.qacc_warmstart[:] = (
@@ -54,6 +55,7 @@ def test_every_control_step_equals_gymnasiums_from_the_same_state(family, refere
             np.testing.assert_allclose(batch.physics.qpos[i], env.data.qpos, rtol=0, atol=1e-8)
             np.testing.assert_allclose(batch.physics.qvel[i], env.data.qvel, rtol=0, atol=1e-8)
             moved = max(moved, abs(env.data.qpos - qpos[i]).max())
+        restart_ended(batch, step, source)
     batch.close()
     env.close()
     assert moved > 0.1

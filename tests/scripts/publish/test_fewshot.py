@@ -144,8 +144,12 @@ def test_seeds_become_one_row_after_one_the_trained_number_of_and_ten_steps(maml
 
 def test_divergence_and_the_training_split_are_stated(protonet, maml, tmp_path):
     found = read(maml / "evaluation.json")
-    found["steps"][10]["mse"] = None
-    found["steps"][1]["mse"] = {"mean": 2.5e9, "low": 2e9, "high": 3e9}
+    first, second = found["runs"]
+    diverged, large = found["steps"][10], found["steps"][1]
+    diverged["mse"] = None
+    diverged["scores"][first][0] = None
+    for name, mean in ((first, 2e9), (second, 3e9)):
+        large["scores"][name] = [mean] * len(large["scores"][name])
     file = tmp_path / "found.json"
     file.write_text(json.dumps(found), encoding="utf-8")
     publish([maml / "seed_3", maml / "seed_4"], [file], tmp_path)
@@ -156,7 +160,7 @@ def test_divergence_and_the_training_split_are_stated(protonet, maml, tmp_path):
     ((_, _, _, _, trained, *_),) = rows(tmp_path, "glyphs")
     assert trained.startswith("3-way, train+validation classes, 50 iterations")
     ((_, _, _, _, _, shown, *_),) = rows(tmp_path, "sinusoid")
-    assert shown.startswith("1 step: 2.5e+09 ± 5.0e+08<br>2 steps: ")
+    assert shown.startswith("1 step: 2.5e+09 ± 6.4e+09<br>2 steps: ")  # t₁ = 12.7
     assert shown.endswith("10 steps: diverged")
 
 
@@ -191,7 +195,7 @@ def test_evaluations_of_other_runs_are_rejected_and_nothing_is_written(protonet,
             "must be an evaluation of fewshot-protonet, runs protonet, got",
         ),
         ([tmp_path / "no.json"], r"the runs have no evaluation .*no\.json; write it with metarl"),
-        ([protonet / "config.json"], "must hold evaluations of format 2, it is damaged or older"),
+        ([protonet / "config.json"], "must hold evaluations of format 3, it is damaged or older"),
     ]
     for files, message in cases:
         with pytest.raises(ValueError, match=message):
