@@ -29,7 +29,7 @@ install: .venv/installed
 	touch $@
 
 docs: .venv/docs-tools
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo 'wrote build/site/index.html'
 
 demo: DEMO := $(DEMO)
