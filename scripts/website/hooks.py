@@ -35,7 +35,6 @@ __all__ = ["on_config", "on_files", "on_page_markdown", "on_post_build"]
 _ROOT = Path(__file__).parents[2]
 _FILES = {page: file for file, page in PAGES_OF_FILES.items()}
 """Pages that show a file outside docs/."""
-_HOME = "index.md"
 _WIDE = ("results/index.md", "results/speed.md", "results/references.md")
 """Pages with wide tables, which are shown without a table of contents at the side."""
 _GRAPH_MARKER = "<!-- packages: begin -->"
@@ -95,7 +94,7 @@ def _sources() -> Path:
 
 def _source(page: str) -> str:
     """The file of the repository that a page shows; its links are relative to this file."""
-    return f"{PAGES}/{page}" if page == _HOME else _FILES.get(page, f"{PAGES}/{page}")
+    return _FILES.get(page, f"{PAGES}/{page}")
 
 
 @cache
@@ -108,11 +107,7 @@ def _generated_pages() -> dict[str, str]:
     """Text of the pages that are not files in docs/."""
     results = _ROOT / "results"
     return {
-        **{
-            page: (_ROOT / file).read_text("utf-8")
-            for page, file in _FILES.items()
-            if page != _HOME
-        },
+        **{page: (_ROOT / file).read_text("utf-8") for page, file in _FILES.items()},
         "results/speed.md": speed_page(results),
         "results/references.md": references_page(results),
         **gallery_pages(_ROOT),

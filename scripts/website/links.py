@@ -28,8 +28,10 @@ _FENCED = re.compile(r"^(`{3,}|~{3,}).*?^\1`*[ ]*$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()([^)#\s]+)")
 
 
-def _outside_links(markdown: str, source: str) -> Iterator[tuple[re.Match[str], str]]:
-    """Links of a page to files outside docs/, each with its path in the repository.
+def _relative_links(markdown: str, source: str) -> Iterator[tuple[re.Match[str], str]]:
+    """Links of a page that must be replaced, each with its path in the repository.
+
+    Links between files in docs/ are the same on the site.
 
     Args:
         markdown: text of the page.
@@ -43,7 +45,8 @@ def _outside_links(markdown: str, source: str) -> Iterator[tuple[re.Match[str], 
         if any(start <= match.start() < end for start, end in fenced):
             continue
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-        if not path.startswith((f"{PAGES}/", "..")):
+        is_within_docs = source.startswith(f"{PAGES}/") and path.startswith(f"{PAGES}/")
+        if not is_within_docs and not path.startswith(".."):
             yield match, path
 
 
@@ -56,8 +59,12 @@ def linked_files(markdown: str, source: str, shown: Mapping[str, str], root: Pat
         shown: the page of the site for each file or folder that has one.
         root: the repository.
     """
-    paths = {path for _, path in _outside_links(markdown, source)}
-    return {path for path in paths if path not in shown and (root / path).exists()}
+    paths = {path for _, path in _relative_links(markdown, source)}
+    return {
+        path
+        for path in paths
+        if path not in shown and not path.startswith(f"{PAGES}/") and (root / path).exists()
+    }
 
 
 def folder_page(folder: str, files: Iterable[str]) -> str:
@@ -71,7 +78,7 @@ def folder_page(folder: str, files: Iterable[str]) -> str:
 
 
 def site_links(markdown: str, source: str, page: str, shown: Mapping[str, str], root: Path) -> str:
-    """Replace links to files outside docs/ by links within the site.
+    """Replace links that cross the border of docs/ by links within the site.
 
     A link to something that does not exist is left as it is, so that a strict build rejects it.
 
@@ -83,8 +90,10 @@ def site_links(markdown: str, source: str, page: str, shown: Mapping[str, str], 
         root: the repository.
     """
     parts, end = [], 0
-    for match, path in _outside_links(markdown, source):
+    for match, path in _relative_links(markdown, source):
         target = shown.get(path)
+        if path.startswith(f"{PAGES}/"):
+            target = path.removeprefix(f"{PAGES}/")
         if target is None and (root / path).exists():
             target = f"{COPIES}/{path}" + ("/index.md" if (root / path).is_dir() else "")
         if target is not None:

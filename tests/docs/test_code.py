@@ -10,10 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from page_blocks import LANGUAGES, ROOT, RUNNER, Block, blocks, name_of
-from page_blocks import PAGES as ALL
+from page_blocks import LANGUAGES, PAGES, ROOT, RUNNER, Block, blocks, name_of
 
-PAGES = [page for page in ALL if page.name != "README.md"]
 CODE = {page: [block for block in blocks(page) if block.is_run] for page in PAGES}
 TIMEOUT_SECONDS = 240
 EXAMPLES = ROOT / "scripts" / "examples"
