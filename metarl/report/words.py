@@ -56,9 +56,17 @@ def finding(evaluation: Evaluation) -> str:
     if last == 0:
         return f"Without adaptation, the return on {tasks} is {before}{runs}."
     after = _estimate_words(evaluation.estimate(last_scores))
-    change = "rises" if last_scores.mean() >= first_scores.mean() else "falls"
-    closed = evaluation.gap_closed(last)
-    gap = "" if closed is None else f", {share_text(closed)} of the way to the oracle"
+    gain, closed = evaluation.gain(last), evaluation.gap_closed(last)
+    if gain.low <= 0 <= gain.high and gain.has_interval:
+        value, interval = interval_text(gain, signed=True)
+        return (
+            f"{_adaptation(evaluation)}, the return on {tasks} is {after} instead of {before}; the "
+            f"interval of the change, {value} ({interval.replace('…', 'to')}), contains 0{runs}."
+        )
+    if gain.value == 0:
+        return f"{_adaptation(evaluation)}, the return on {tasks} is {before} as before{runs}."
+    change = "rises" if gain.value > 0 else "falls"
+    gap = f", {share_text(closed)} of the way to the oracle" if closed and closed > 0 else ""
     return (
         f"{_adaptation(evaluation)}, the return on {tasks} {change} from {before} to {after}"
         f"{gap}{runs}."

@@ -206,11 +206,20 @@ def test_the_meaning_of_intervals_is_printed(num_runs, same_tasks, meaning):
 
 def test_the_finding_states_data_change_and_share_of_the_gap():
     got = made(1)
-    closed = f"{got.gap_closed(2):.0%}"
     before, after = (" ".join(interval_text(got.estimate(got.scores(k)))) for k in (0, 2))
     finding = printed(got)[-1]
     assert finding.startswith("After 2 adaptation steps on 2 episodes each, the return on 3 test")
-    assert f"rises from {words(before)} to {words(after)}, {closed} of the way" in finding
+    gain = " ".join(interval_text(got.gain(2), signed=True))
+    assert f"is {words(after)} instead of {words(before)}; the interval of the change" in finding
+    assert f"the change, {words(gain)}, contains 0." in finding
+    returns = got.measured.returns.copy()
+    returns[:, 2] = returns[:, 0] + [[[9.0], [10.0], [11.0]]]
+    clear = replace(got, measured=Measured(returns))
+    closed = f"{clear.gap_closed(2):.0%}"
+    low, high = (" ".join(interval_text(clear.estimate(clear.scores(k)))) for k in (0, 2))
+    assert f"rises from {words(low)} to {words(high)}, {closed} of the way" in printed(clear)[-1]
+    same = replace(got, measured=Measured(got.measured.returns[:, [0, 0, 0]]))
+    assert printed(same)[-1].endswith(f"the return on 3 test tasks is {words(before)} as before.")
     trials = printed(of_trials(got))[-1]
     assert trials.startswith("After 2 episodes of exploration, the return on 3 test tasks ")
     zero = replace(
