@@ -18,6 +18,7 @@ from metarl.rollouts.trial_inputs import TrialInputs
 from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.seeding import torch_generator
 from metarl.tasks.family import TaskFamily
+from metarl.tasks.observation_features import ObservationScaling
 from metarl.tasks.spaces import Tasks
 
 from .batch import (
@@ -71,13 +72,22 @@ class RL2(Agent[RL2Config]):
         if config.use_expected_rewards:
             require_expected_rewards(family)
         self.inputs = TrialInputs(
-            family.observation_space, family.action_space, config.action_divisor
+            family.observation_space,
+            family.action_space,
+            config.action_divisor,
+            ObservationScaling(
+                family.observation_space,
+                family.observation_images,
+                enabled=config.scale_observations,
+            ),
         )
         self.policy = make_policy(family, config, self.inputs)
         initial = self.policy.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params = {k: p.to(self.device).requires_grad_() for k, p in initial.items()}
         self._optimizer = NamedOptimizer(self.params, rate=config.learning_rate, epsilon=1e-5)
-        self._normalizer = Normalizer(config, self.inputs, self.device)
+        self._normalizer = Normalizer(
+            config, self.inputs, self.device, images=family.observation_images
+        )
         self._encode_tasks = (
             TaskEncoder(family, seed=seed, device=self.device) if config.privileged_critic else None
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
 from metarl.nn.mlp import Activation
+from metarl.rl.policy_nets import chosen_policy_net, require_policy_net
+from metarl.tasks.family import TaskFamily
 from metarl.validation import (
     Count,
     NonNegative,
@@ -49,6 +52,12 @@ class RL2Config(Settings):
     include_previous_step: bool = False
     """Include the previous input of the memory in each input, so that an input holds a whole
     transition: observation, action, reward, next observation."""
+    policy_net: str = "auto"
+    """Network of the observations, before the memory; cnn: a convolutional net for images;
+    module:factory: a torch module of your own; both return memory_size features; mlp: none but
+    encoder_sizes; auto: cnn if there are images of pixels, else mlp."""
+    scale_observations: bool = True
+    """Divide images by their maximum, and scale bounded numbers beyond ±10 to [−1, 1]."""
     encoder_sizes: tuple[Count, ...] = ()
     """Sizes of the hidden layers before the memory."""
     head: Literal["mlp", "hypernetwork"] = "mlp"
@@ -119,6 +128,20 @@ class RL2Config(Settings):
     backtrack_ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.8
     """TRPO: factor on the step size after each failed try of the line search."""
 
+    absent_settings: ClassVar[Mapping[str, object]] = {
+        "policy_net": "mlp",
+        "scale_observations": False,
+    }
+    """Values of settings that checkpoints of earlier versions do not contain."""
+
+    def for_family(self, family: TaskFamily) -> RL2Config:
+        """The settings with the network chosen for the family's observations.
+
+        Raises:
+            ValueError: if the network needs images and there are none.
+        """
+        return replace(self, policy_net=chosen_policy_net(self.policy_net, family))
+
     def at_iteration(self, iteration: int) -> RL2Config:
         """The settings with the annealed values of one iteration, counted from 0."""
         if self.anneal_iterations is None:
@@ -141,6 +164,7 @@ class RL2Config(Settings):
         Raises:
             ValueError: naming the setting to change.
         """
+        require_policy_net(self.policy_net)
         if self.initial_std < self.min_std:
             raise ValueError(
                 f"initial_std must be at least {self.min_std:g}, the value of min_std, got "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from metarl.rl.normalization import RunningMoments
 from metarl.rl.returns import discounted_returns
 from metarl.rollouts.trial_inputs import TrialInputs
 from metarl.rollouts.trials import Trials
+from metarl.tasks.observations import ImageColumns
 
 from .config import RL2Config
 
@@ -20,19 +21,40 @@ __all__ = ["Normalizer"]
 class Normalizer:
     """Running statistics of inputs and returns; the settings decide which are used."""
 
-    def __init__(self, config: RL2Config, inputs: TrialInputs, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: RL2Config,
+        inputs: TrialInputs,
+        device: torch.device,
+        *,
+        images: Sequence[ImageColumns] = (),
+    ) -> None:
+        """
+        Args:
+            config: decides which statistics are used.
+            inputs: order of the inputs.
+            device: of the statistics.
+            images: columns of the observations without statistics.
+        """
         self._config, self._inputs = config, inputs
-        self._input_moments = RunningMoments.empty(inputs.size, device)
+        size = (inputs.observation_space.shape or (0,))[0]
+        is_counted = torch.ones(inputs.size, dtype=torch.bool, device=device)
+        for image in images:
+            is_counted[image.first : image.first + image.size] = False
+        self._counted = is_counted.nonzero().squeeze(-1) if images else None
+        is_normalized = torch.ones(inputs.size, dtype=torch.bool, device=device)
+        is_normalized[size:-2] = is_normalized[-1] = False
+        self._is_normalized = is_normalized[is_counted]
+        self._input_moments = RunningMoments.empty(len(self._is_normalized), device)
         self._return_moments = RunningMoments.empty(1, device)
-        observations = inputs.observation_space.shape or (0,)
-        self._is_normalized = torch.ones(inputs.size, dtype=torch.bool, device=device)
-        self._is_normalized[observations[0] : -2] = self._is_normalized[-1] = False
 
     def normalized(self, inputs: Tensor) -> Tensor:
         """Inputs [..., I] with normalized observations and rewards; other entries are unchanged."""
         if not self._config.normalize_observations:
             return inputs
-        return torch.where(self._is_normalized, self._input_moments.normalized(inputs), inputs)
+        given = inputs if self._counted is None else inputs[..., self._counted]
+        found = torch.where(self._is_normalized, self._input_moments.normalized(given), given)
+        return found if self._counted is None else inputs.index_copy(-1, self._counted, found)
 
     @property
     def reward_factor(self) -> float:
@@ -54,9 +76,10 @@ class Normalizer:
         Called after the update of the policy, which must see the inputs that the acting policy saw.
         """
         if self._config.normalize_observations:
-            self._input_moments = self._input_moments.updated(
-                self._inputs.encode_trials(trials)[trials.mask]
-            )
+            inputs = self._inputs.encode_trials(trials)
+            if self._counted is not None:
+                inputs = inputs[..., self._counted]
+            self._input_moments = self._input_moments.updated(inputs[trials.mask])
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """The statistics by group and name, for a checkpoint."""

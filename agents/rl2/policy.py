@@ -5,6 +5,7 @@ from __future__ import annotations
 from metarl.nn.memories import GRU, LSTM, Memory, NoMemory, TransitionMemory
 from metarl.nn.transformer import Transformer
 from metarl.rl.action_heads import ActionHead
+from metarl.rl.policy_nets import make_network
 from metarl.rl.trial_policies import TrialPolicy
 from metarl.rollouts.trial_inputs import TrialInputs
 from metarl.tasks.family import TaskFamily
@@ -28,7 +29,20 @@ def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> T
     """
     observation_size = family.observation_space.shape[0]
     input_size = observation_size if config.memory == "none" else inputs.size
-    encoded_size = config.encoder_sizes[-1] if config.encoder_sizes else input_size
+    network = None
+    seen_size = observation_size
+    if config.policy_net != "mlp":
+        seen_size = config.memory_size
+        network = make_network(
+            config.policy_net,
+            observation_size=observation_size,
+            images=family.observation_images,
+            num_outputs=seen_size,
+            hidden_sizes=(),
+            activation=config.activation,
+        )
+    memory_inputs = input_size - observation_size + seen_size
+    encoded_size = config.encoder_sizes[-1] if config.encoder_sizes else memory_inputs
     return TrialPolicy(
         input_size=input_size,
         observation_size=observation_size,
@@ -47,6 +61,8 @@ def make_policy(family: TaskFamily, config: RL2Config, inputs: TrialInputs) -> T
         separate_value=config.optimizer == "trpo",
         progress_size=1,
         task_size=task_size(family.task_space) if config.privileged_critic else 0,
+        network=network,
+        num_features=0 if network is None else seen_size,
     )
 
 

@@ -18,6 +18,7 @@ from metarl.nn.mlp import Activation, activation_function, init_mlp, layers_afte
 from metarl.parameters import Params, _named, part
 from metarl.rl.action_heads import ActionHead
 from metarl.rl.distributions import Distribution
+from metarl.rl.networks import Network
 
 __all__ = ["TrialPolicy"]
 
@@ -35,6 +36,7 @@ class TrialPolicy:
     """
 
     input_size: int
+    """I, of the inputs of all methods, which begin with the observation."""
     observation_size: int
     memory: Memory
     """Its inputs are the encoder's outputs, or the inputs themselves without an encoder."""
@@ -51,6 +53,11 @@ class TrialPolicy:
     """Number of additional inputs of the critic's head, such as the progress of the trial."""
     task_size: int = 0
     """Size of the encoded task, an input of the critic's head; 0 without it."""
+    network: Network | None = None
+    """Maps the observations in the inputs to features, which take their place; None: it does not.
+    """
+    num_features: int = 0
+    """Outputs of `network`."""
 
     def init(self, generator: torch.Generator) -> Params:
         """Initial parameters on the generator's device."""
@@ -70,6 +77,7 @@ class TrialPolicy:
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Distribution, MemoryState]:
         """The distribution and the new state of one step, from inputs [B, I] and cleared [B]."""
+        inputs = self._with_features(params, "policy", inputs)
         encoded = self._encode(params, "policy", inputs)
         memory = part(params, "policy.memory")
         features, state = self.memory.step(memory, encoded, state, cleared)
@@ -79,6 +87,7 @@ class TrialPolicy:
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
     ) -> tuple[Distribution, Tensor, MemoryState]:
         """Distributions [T, B], features [T, B, H] and the new state of several steps."""
+        inputs = self._with_features(params, "policy", inputs)
         features, state = self._features(params, "policy", inputs, state, cleared)
         return self._distribution(params, features, inputs), features, state
 
@@ -107,6 +116,7 @@ class TrialPolicy:
             cleared: bool [T, B].
         """
         if self.separate_value:
+            inputs = self._with_features(params, "value", inputs)
             start = self.memory.start(part(params, "value.memory"), inputs.shape[1])
             features, _ = self._features(params, "value", inputs, start, cleared)
         head = part(params, "value.head")
@@ -123,6 +133,20 @@ class TrialPolicy:
     @property
     def _known_size(self) -> int:
         return self.memory.output_size + self.progress_size
+
+    @property
+    def _seen_size(self) -> int:
+        """Size of the observation or of its features."""
+        return self.observation_size if self.network is None else self.num_features
+
+    def _with_features(self, params: Params, network: str, inputs: Tensor) -> Tensor:
+        """Inputs [..., I] with the features of the observations in their place."""
+        if self.network is None:
+            return inputs
+        others = self.input_size - self.observation_size
+        observed, rest = inputs.split([self.observation_size, others], -1)
+        features = self.network.outputs(part(params, f"{network}.network"), observed)
+        return torch.cat([features, rest], -1)
 
     def _features(
         self,
@@ -144,7 +168,7 @@ class TrialPolicy:
     def _distribution(self, params: Params, features: Tensor, inputs: Tensor) -> Distribution:
         head = part(params, "policy.head")
         if self.hypernetwork:
-            observations = inputs[..., : self.observation_size]
+            observations = inputs[..., : self._seen_size]
             activation = activation_function(self.activation)
             outputs = self._generator().outputs(head, features, observations, activation)
         else:
@@ -158,8 +182,11 @@ class TrialPolicy:
 
     def _init_trunk(self, network: str, generator: torch.Generator) -> Params:
         params: Params = {}
+        if self.network is not None:
+            params |= _named(f"{network}.network", self.network.init(generator))
         if self.encoder_sizes:
-            sizes = (self.input_size, *self.encoder_sizes)
+            size = self.input_size - self.observation_size + self._seen_size
+            sizes = (size, *self.encoder_sizes)
             params |= _named(f"{network}.encoder", init_mlp(sizes, generator))
         return params | _named(f"{network}.memory", self.memory.init(generator))
 
@@ -172,5 +199,5 @@ class TrialPolicy:
         return {**params, last: params[last] * _LAST_LAYER_FACTOR}
 
     def _generator(self) -> Hypernetwork:
-        sizes = (self.observation_size, *self.hidden_sizes, self.head.size)
+        sizes = (self._seen_size, *self.hidden_sizes, self.head.size)
         return Hypernetwork(self.memory.output_size, sizes)

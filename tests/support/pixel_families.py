@@ -21,7 +21,8 @@ class MarkedSide(gymnasium.Env[Any, Any]):
     The reward is 1 for choosing the side of the square, or the other side if `goal` is 1.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    render_mode = "rgb_array"
     observation_space: spaces.Space[Any] = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
     action_space: spaces.Space[Any] = spaces.Discrete(2)
     goal = 0
@@ -43,7 +44,11 @@ class MarkedSide(gymnasium.Env[Any, Any]):
         row, column = self.np_random.integers(0, 8, 2)
         column += 16 * self.marked
         image[row : row + 8, column : column + 8, self.np_random.integers(2)] = 255
+        self.image = image
         return image
+
+    def render(self) -> Any:
+        return self.image
 
 
 class MarkedSides(GymnasiumFamily):

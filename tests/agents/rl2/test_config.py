@@ -26,6 +26,7 @@ OUT_OF_RANGE = [
       for name in ("gamma", "gae_lambda") for value in (-0.1, 1.1)),
     *(("fisher_fraction", value, rf"must lie in \(0, 1\], got {value}") for value in (0.0, 1.1)),
     *(("backtrack_ratio", value, rf"must lie in \(0, 1\), got {value}") for value in (0.0, 1.0)),
+    ("policy_net", "conv", "must be one of auto, mlp, cnn, got 'conv'"),
     ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
     ("memory", "rnn", "must be one of gru, lstm, transformer, none, got 'rnn'"),
     ("head", "linear", "must be one of mlp, hypernetwork, got 'linear'"),
@@ -109,7 +110,7 @@ def test_every_setting_with_a_range_is_checked():
     checked = {name for name, _, _ in OUT_OF_RANGE}
     switches = {
         "clear_each_episode", "privileged_critic", "use_expected_rewards", "normalize_observations",
-        "normalize_rewards", "include_previous_step",
+        "normalize_rewards", "include_previous_step", "scale_observations",
     }  # fmt: skip
     of_others = {"final_gamma"}  # between gamma and 1
     assert checked == {field.name for field in fields(RL2Config)} - switches - of_others
