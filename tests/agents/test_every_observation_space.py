@@ -26,10 +26,13 @@ from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.rl.agent import Agent
 from metarl.rl.objectives import action_log_probs, policy_batch
 from metarl.rollouts.episodes import collect
+from metarl.scripts.cli import dispatch
 from metarl.seeding import torch_generator
-from metarl.storage.checkpoints import read_header
+from metarl.storage.checkpoints import load_checkpoint, read_header, save_checkpoint
 
-MAML = MAMLTRPOConfig(meta_batch_size=2, num_episodes=4, hidden_sizes=(4,), cg_iterations=2)
+MAML = MAMLTRPOConfig(
+    meta_batch_size=2, num_episodes=8, hidden_sizes=(8,), activation="tanh", cg_iterations=2
+)
 TRIALS = RL2Config(
     meta_batch_size=4, num_episodes=2, num_minibatches=1, memory_size=4, value_hidden_sizes=(4,),
     normalize_observations=True,
@@ -100,14 +103,12 @@ def test_checkpoints_without_the_settings_act_on_unscaled_numbers(agent_type, co
     """Earlier versions had no network but the perceptron and scaled nothing."""
     family = OddObservations("off-center")
     old = agent_type(family, replace(config, scale_observations=False, policy_net="mlp"))
-    old.save(tmp_path / "agent.pt")
-    content = torch.load(tmp_path / "agent.pt", weights_only=True)
-    text = json.dumps(content["header"]) if isinstance(content["header"], dict) else None
-    header = json.loads(text or content["header"])
+    path = tmp_path / "agent.pt"
+    old.save(path)
+    tensors, header = load_checkpoint(path, agent=old.name, environment=family.id)
     for name in ("scale_observations", "policy_net"):
         del header["config"][name]
-    content["header"] = header if text else json.dumps(header)
-    torch.save(content, tmp_path / "agent.pt")
+    save_checkpoint(path, tensors, header)
     loaded = agent_type.load(tmp_path / "agent.pt", family)
     assert loaded.config == old.config
     assert agent_type(family, config).config.scale_observations
@@ -167,7 +168,7 @@ def test_a_run_on_pixels_is_trained_resumed_evaluated_reported_and_shown(line, t
         metarl(f"{line} {options} --iterations 1", out)
         metarl(f"{command} {agent} --resume --iterations 2", out)
         episodes = "--num-tasks 2 --exploration-episodes 1 --evaluation-episodes 1"
-        metarl(f"evaluate {out} --adaptation-steps 1 {episodes}", out / "evaluation.json")
+        dispatch(["evaluate", str(out), "--adaptation-steps", "1", *episodes.split()])
         metarl(f"report {out}", tmp_path / "report.html")
         metarl(f"play {out} --frames 3 --episodes 1", tmp_path / "shown.gif")
     finally:
