@@ -86,7 +86,9 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
 def _with_hint(error: Exception) -> str:
     """The message of an input error, with its place in the user's code or a hint at --import."""
     if isinstance(error, UnknownEntryError) and "--import" not in " ".join(sys.argv):
-        return f"{error}; names of your own modules need --import MODULE"
+        text = str(error)
+        start = f"{text} Names" if text.endswith("?") else f"{text}; names"
+        return f"{start} of your own modules need --import MODULE"
     place = user_place(error)
     return f"{error} ({place})" if place else str(error)
 
@@ -160,12 +162,14 @@ def choose(
 
     Raises:
         ValueError: if the name is unknown; the message names the nearest choice.
+        UnknownEntryError: the same, if the choices are entries that a module can register.
     """
     names = {_dashed(name): name for name in choices}
     if arguments and _dashed(arguments[0]) in names:
         return names[_dashed(arguments[0])]
     if arguments and arguments[0] not in ("-h", "--help"):
-        raise ValueError(unknown_name(kind, arguments[0], choices))
+        message = unknown_name(kind, arguments[0], choices)
+        raise ValueError(message) if kind == "command" else UnknownEntryError(message)
     commands = tyro.extras.SubcommandApp()
     for name, text in choices.items():
         commands.command(name=name, help=text)(lambda: None)

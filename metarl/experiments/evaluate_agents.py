@@ -52,8 +52,8 @@ class EvaluateAgentsConfig(SB3Options):
     scratch: bool = False
     """Also measure untrained policies that take the adaptation steps of MAML-TRPO on each task."""
     references: tuple[str, ...] = ()
-    """Reference algorithms that are also measured, as listed by `metarl list references`; all:
-    every one that supports the family."""
+    """Names of reference algorithms that are also measured, or the word `all` for every one that
+    supports the family. `metarl list references` shows the names."""
     device: DeviceName = "auto"
     """Device of the agents."""
     json: Path | None = None

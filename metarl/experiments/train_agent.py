@@ -18,6 +18,7 @@ from metarl.rl.registry import load_agent
 from metarl.runs.directory import RunDirectory
 from metarl.runs.loop import TrainingPlan
 from metarl.runs.resume import read_run, reject_changes, with_stored
+from metarl.runs.seeds import holds_seeds
 from metarl.storage.settings import read_settings
 from metarl.tasks.registry import make_family
 
@@ -79,7 +80,9 @@ class AgentTraining:
 
     def final_message(self, directory: RunDirectory) -> str:
         steps = self.agent.num_env_steps
-        return f"{steps:,} environment steps; next: metarl evaluate {directory.path}"
+        parent = directory.path.parent
+        target = parent if holds_seeds(parent) else directory.path
+        return f"{steps:,} environment steps; next: metarl evaluate {target}"
 
 
 @dataclass(frozen=True)

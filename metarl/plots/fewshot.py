@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
 
 from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.plots.style import PALETTE, STYLES, legend_below, new_figure, styled
@@ -54,7 +54,7 @@ def fewshot_learning_figure(
                 [row[_AXIS] for row in rows], values, color=color, linestyle=line, label=label
             )
         if is_error:
-            axes.set_yscale("log")
+            _set_log_scale(axes)
         axes.set_xlabel("iterations")
         axes.xaxis.set_major_formatter(EngFormatter())
         axes.set_ylabel(LEARNING_METRICS[key])
@@ -81,7 +81,7 @@ def steps_figure(results: Mapping[str, FewShotResult], title: str) -> Figure:
             _draw(axes, name, result, k)
         is_error = all(result.is_error for result in results.values())
         if is_error:
-            axes.set_yscale("log")
+            _set_log_scale(axes)
             axes.set_ylim(*error_limits(results.values()))
         axes.set_xlabel("adaptation steps")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -90,6 +90,20 @@ def steps_figure(results: Mapping[str, FewShotResult], title: str) -> Figure:
         axes.grid(axis="y")
         legend_below(plot, axes)
     return plot
+
+
+class _PlainFormatter(LogFormatter):
+    """Labels such as 0.3 and 20, at the ticks that `LogFormatter` labels."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:.4g}" if super().__call__(x, pos) else ""
+
+
+def _set_log_scale(axes: Axes) -> None:
+    """Use a logarithmic vertical axis with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_PlainFormatter())
+    axes.yaxis.set_minor_formatter(_PlainFormatter(minor_thresholds=(1, 0.4)))
 
 
 def error_limits(results: Iterable[FewShotResult]) -> tuple[float, float]:

@@ -36,7 +36,7 @@ class ReportConfig:
     """Folders of runs, of several seeds, or of published results."""
     out: Path
     """File for the page; it is replaced if it exists."""
-    behavior: Annotated[bool, tyro.conf.arg(aliases=["--behaviour"])] = True
+    behavior: bool = True
     """Show the behavior of the agents; videos take about a minute."""
     device: DeviceName = "auto"
     """Device of the agents."""

@@ -232,14 +232,15 @@ def _row(folder: Path, stored: MeasuredRuns) -> str:
 
 
 def _training(folder: Path, config: Mapping[str, Any], iterations: int) -> str:
-    """Training episodes, iterations and minutes."""
+    """Training episodes, iterations and time, in seconds if it is less than a minute."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    minutes = json.loads(lines[-1])["time/seconds"] / 60
+    seconds = json.loads(lines[-1])["time/seconds"]
+    time = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
     settings = config["agent_config"]
     trained = f"{settings['train_ways']}-way, " if settings["train_ways"] else ""
     if settings.get("train_split", _TRAIN) != _TRAIN:
         trained += f"{settings['train_split']} classes, "
-    return f"{trained}{iterations:,} iterations, {minutes:.0f} min ({config['device']})"
+    return f"{trained}{iterations:,} iterations, {time} ({config['device']})"
 
 
 def scores_text(stored: MeasuredRuns, settings: Mapping[str, Any]) -> str:

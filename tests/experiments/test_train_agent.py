@@ -198,8 +198,12 @@ def test_the_best_checkpoint_of_a_complete_run_is_marked_with_a_message(robot, t
 # Several seeds.
 
 
-def test_several_seeds_are_trained_one_after_another(tmp_path):
+def test_several_seeds_are_trained_one_after_another(tmp_path, capsys):
     metarl(f"{ROBOT} --seeds 2 --iterations 2", tmp_path / "runs")
+    shown = capsys.readouterr()
+    hints = [line for line in (shown.out + shown.err).splitlines() if "next: " in line]
+    assert len(hints) == 2
+    assert all(line.endswith(f"next: metarl evaluate {tmp_path / 'runs'}") for line in hints)
     names = {path.name for path in (tmp_path / "runs").iterdir()}
     assert names == {".lock", "seeds.json", "seed_3", "seed_4"}
     metarl(f"{ROBOT} --seed 4 --iterations 2", tmp_path / "alone")

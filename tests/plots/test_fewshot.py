@@ -37,6 +37,18 @@ def test_error_has_a_logarithmic_axis_and_one_seed_no_legend():
     assert figure.legends == []
 
 
+@pytest.mark.parametrize("values", [(3.0, 2.0), (3.0, 0.5), (40.0, 0.02)])
+def test_ticks_of_errors_are_plain_numbers(values):
+    figure = fewshot_learning_figure({"seed 0": rows("meta/query_mse", *values)}, "")
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    ticks = axes.get_yticklabels(which="both")
+    labels = {text.get_text(): text.get_position()[1] for text in ticks if text.get_text()}
+    assert len(labels) >= 2
+    for label, place in labels.items():
+        assert float(label) == pytest.approx(place, rel=1e-3)
+
+
 @pytest.mark.parametrize("seeds", [{}, {"a": []}, {"a": rows("rollout/query_return", 1.0)}])
 def test_other_metrics_than_those_of_few_shot_learners_are_rejected(seeds):
     with pytest.raises(ValueError, match="each seed must have at least one row of metrics"):

@@ -127,5 +127,14 @@ def test_a_mistake_at_a_terminal_is_one_line_and_exit_code_two(command):
     assert ended.stdout == ""
     assert ended.stderr == (
         "metarl: agent must be one of "
-        f"{', '.join(entry.name for entry in AGENTS)}, got 'maml-trop'; did you mean 'maml-trpo'?\n"
+        f"{', '.join(entry.name for entry in AGENTS)}, got 'maml-trop'; did you mean 'maml-trpo'? "
+        "Names of your own modules need --import MODULE\n"
     )
+
+
+def test_the_help_of_references_states_how_to_choose_all(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        dispatch(["evaluate", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "or the word `all` for every one that supports the family" in text
+    assert "`metarl list references` shows the names" in text

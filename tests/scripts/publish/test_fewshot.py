@@ -74,6 +74,7 @@ def test_a_run_is_published_with_several_evaluations(protonet, tmp_path):
         "metrics.jsonl",
     }
     first, second = rows(tmp_path, "glyphs")
+    seconds = read_metrics(RunDirectory.open(protonet))[-1]["time/seconds"]
     stored = read(files[0])["steps"][0]["accuracy"]
     half = stored["high"] - stored["mean"]
     assert first == [
@@ -81,7 +82,7 @@ def test_a_run_is_published_with_several_evaluations(protonet, tmp_path):
         "[protonet-2way-1shot](fewshot/glyphs/protonet-2way-1shot)",
         "2-way 1-shot, 15 queries per class",
         "20 × 1",
-        "3-way, 50 iterations, 0 min (cpu)",
+        f"3-way, 50 iterations, {seconds:.0f} s (cpu)",
         f"{100 * stored['mean']:.2f} ± {100 * half:.2f}",
         "running: averages over training; in training statistics of support and query together; "
         "not transductive",
@@ -129,7 +130,8 @@ def test_seeds_become_one_row_after_one_the_trained_number_of_and_ten_steps(maml
     errors = [row["mse"] for row in read(maml / "evaluation.json")["steps"]]
     texts = [f"{e['mean']:.3f} ± {e['high'] - e['mean']:.3f}" for e in errors]
     assert cells[2:4] == ["10 points", "600 × 2"]
-    assert cells[4] == "200 iterations, 0 min (cpu)"
+    seconds = read_metrics(RunDirectory.open(maml / "seed_3"))[-1]["time/seconds"]
+    assert cells[4] == f"200 iterations, {round(seconds)} s (cpu)"
     assert cells[5] == (
         f"1 step: {texts[1]}<br>2 steps: {texts[2]} (as trained)<br>10 steps: {texts[10]}"
     )
