@@ -196,7 +196,7 @@ def _figure(image: Path, text: str, caption: str, root: Path) -> list[str]:
 def _agent_results(run: PublishedRun) -> list[str]:
     lines = []
     for evaluation in read_evaluations(run.folder / "evaluation.json", Evaluation):
-        count = f"{len(evaluation.tasks):,} {evaluation.protocol.split} tasks"
+        count = f"{evaluation.protocol.num_tasks:,} {evaluation.protocol.split} tasks"
         lines += [
             f"| {count} × runs: {len(evaluation.runs)} | return [95 % interval] |",
             "|---|---|",

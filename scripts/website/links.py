@@ -74,7 +74,7 @@ def folder_page(folder: str, files: Iterable[str]) -> str:
         folder: path in the repository.
         files: names of the files.
     """
-    return "\n".join([f"# {folder}", "", *(f"- [{name}]({name})" for name in sorted(files)), ""])
+    return "\n".join([f"# {folder}", "", *(f"- [`{name}`]({name})" for name in sorted(files)), ""])
 
 
 def site_links(markdown: str, source: str, page: str, shown: Mapping[str, str], root: Path) -> str:

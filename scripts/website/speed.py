@@ -22,10 +22,11 @@ _ABSOLUTE = re.compile(
 )
 _COMPARED = "| case | ratio | pairs | target | metarl | the other | unit | memory, MiB |"
 _MEASURED = "| case | metarl | unit | target | memory, MiB |"
-_FILES = {
-    "benchmark_environments.txt": "Environments",
-    "benchmark_fewshot.txt": "Few-shot learning",
-    "benchmark_trials.txt": "Agents with a memory",
+_TITLES = {
+    "benchmark_environments": "Environments",
+    "benchmark_fewshot": "Few-shot learning",
+    "benchmark_padding": "Episodes that end early",
+    "benchmark_trials": "Agents with a memory",
 }
 
 
@@ -56,9 +57,10 @@ def speed_page(results: Path) -> str:
             f"{ours['peak_mebibytes']:.0f} against {peer['peak_mebibytes']:.0f}",
         )  # fmt: skip
         lines.append(_line(cells))
-    for file, title in _FILES.items():
-        text = (results / file).read_text(encoding="utf-8")
-        lines += ["", f"## {title}", "", *_tables(text.splitlines())]
+    for file in sorted(results.glob("benchmark_*.txt")):
+        stored = file.read_text(encoding="utf-8").splitlines()
+        title = _TITLES.get(file.stem, file.stem.removeprefix("benchmark_").capitalize())
+        lines += ["", f"## {title}", "", *_tables(stored)]
     return "\n".join(lines) + "\n"
 
 
@@ -78,12 +80,20 @@ def _tables(stored: Sequence[str]) -> list[str]:
             keys = ("title", "ours", "unit", "target", "memory")
             row = _line([found[key] for key in keys])
         else:
-            wanted, row = "", f"{text[0].upper()}{text[1:]}"
+            wanted, row = "", _paragraph(text)
         if wanted != header or not wanted:
             lines += ["", *([wanted, _rule(wanted)] if wanted else [])]
         header = wanted
         lines.append(row)
     return lines[1:]
+
+
+def _paragraph(text: str) -> str:
+    """A sentence of a file; a command at its beginning is shown as code."""
+    command, bracket, rest = text.partition(" (")
+    if command.startswith("python "):
+        return f"`{command.strip()}`{bracket}{rest}"
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def references_page(results: Path) -> str:

@@ -84,3 +84,10 @@ def resolves(name: str) -> bool:
             continue
         return all((found := getattr(found, part, None)) is not None for part in parts[length:])
     return False
+
+
+def test_the_example_report_has_the_current_style():
+    style = (ROOT / "metarl" / "report" / "templates" / "style.css").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "example_report.html").read_text(encoding="utf-8")
+    remedy = "metarl report results/Navigation2D-maml17/maml-trpo --out docs/example_report.html"
+    assert style.strip() in page, f"run {remedy}"
