@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from metarl.devices import require_memory
 from metarl.rl.masked import step_packing
 from metarl.validation import require_between
 
@@ -135,7 +136,8 @@ def linear_feature_values(
         others. Shape [N, E, T + 1], the dtype of `returns`.
 
     Raises:
-        ValueError: if the time axes do not fit or the regularization is not above 0.
+        ValueError: if the time axes do not fit, the regularization is not above 0, or the features
+            do not fit in memory.
 
     Source: Duan et al. 2016 (arXiv:1604.06778), sec. 4 (rllab's LinearFeatureBaseline).
     Differs: solved in float64.
@@ -147,6 +149,7 @@ def linear_feature_values(
             f"{tuple(returns.shape)}, got {tuple(observations.shape)} and {tuple(mask.shape)}"
         )
     require_between("regularization", regularization, 0, math.inf, open_low=True)
+    _require_memory(observations)
     edge = torch.zeros_like(mask[..., :1])
     is_fitted = torch.cat([mask, edge], -1)
     is_valued = is_fitted | torch.cat([~edge, mask], -1)
@@ -166,6 +169,19 @@ def linear_feature_values(
     fitted = (features.flatten(1, 2) @ weights).view(features.shape[:-1])
     values = torch.where(is_valued, fitted, 0) if packing is None else packing.scatter(fitted)
     return values.to(returns.dtype)
+
+
+def _require_memory(observations: Tensor) -> None:
+    """Reject observations whose features, copied once, and Gram matrices do not fit in memory."""
+    num_features = 2 * observations.shape[-1] + 4
+    num_states = observations.shape[:-1].numel()
+    numbers = 2 * num_states * num_features + observations.shape[0] * num_features**2
+    if observations.device.type == "cpu":
+        require_memory(
+            f"the linear baseline of {num_features} features",
+            8 * numbers,
+            remedy="use baseline projection or none",
+        )
 
 
 def _ridge_weights(features: Tensor, targets: Tensor, regularization: float) -> Tensor:

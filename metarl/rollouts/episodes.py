@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from metarl.devices import require_memory
 from metarl.finite import NonFiniteError
 from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import BatchEnv, Step
@@ -22,6 +23,7 @@ __all__ = [
     "require_action_shape",
     "require_env_shape",
     "require_finite_rollout",
+    "require_memory_of_steps",
 ]
 
 Actor: TypeAlias = Callable[[Tensor], Tensor]
@@ -80,7 +82,7 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
         NonFiniteError: a ValueError, if an observation or a reward is not finite, with the task
             and environment it came from.
         ValueError: if they have another shape than [N, E, O] and [N, E], or actions one that is
-            not the action space's.
+            not the action space's; or if the episodes do not fit in memory.
     """
     observation = env.reset(generator)
     lead, steps = (env.num_tasks, env.num_envs), env.horizon
@@ -119,6 +121,7 @@ class _TimeBuffer:
         if held is None or size == held.shape[2]:
             capacity = min(self._most, max(_FIRST_CAPACITY, 2 * size))
             shape = (*values.shape[:2], capacity, *values.shape[2:])
+            require_memory_of_steps(values, capacity)
             grown = values.new_empty(shape, dtype=self._dtype or values.dtype)
             if held is not None:
                 grown[:, :, :size] = held
@@ -172,6 +175,23 @@ class _EpisodeRecord:
             truncated & mask,
             mask,
             self._success.values & mask if self._has_success else None,
+        )
+
+
+def require_memory_of_steps(values: Tensor, num_steps: int) -> None:
+    """Reject values [N, E, ...] of so many steps that they do not fit in memory.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if values.device.type == "cpu":
+        num_envs = values.shape[0] * values.shape[1]
+        require_memory(
+            f"storing {num_steps} steps of {num_envs} environments, "
+            f"{values[0, 0].numel()} numbers each,",
+            values.nbytes * num_steps,
+            remedy="use fewer tasks or episodes at a time (meta_batch_size, num_episodes), shorter "
+            "episodes, or smaller images",
         )
 
 

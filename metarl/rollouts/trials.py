@@ -17,7 +17,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from metarl.rollouts.episodes import require_action_shape, require_env_shape, require_finite_rollout
+from metarl.rollouts.episodes import (
+    require_action_shape,
+    require_env_shape,
+    require_finite_rollout,
+    require_memory_of_steps,
+)
 from metarl.tasks.family import BatchEnv, Step
 from metarl.tasks.observations import float_dtype
 from metarl.validation import require_at_least
@@ -129,7 +134,8 @@ def collect_trials(
     Raises:
         NonFiniteError: a ValueError, if an observation or a reward that counts is not finite,
             including the final observation of an episode.
-        ValueError: if a number is out of range or the environment's tensors have another shape.
+        ValueError: if a number is out of range, the environment's tensors have another shape, or
+            the trials do not fit in memory.
     """
     require_at_least("num_episodes", num_episodes, 1)
     scored_from = num_episodes if num_exploratory is None else num_exploratory
@@ -138,6 +144,8 @@ def collect_trials(
     actor_input, episode = _start(env, generator, deterministic=scored_from == 0)
     finals = _Finals(actor_input.observations, num_episodes)
     for _ in range(num_episodes * env.horizon):
+        # All steps are copied once, when they are stacked.
+        require_memory_of_steps(actor_input.observations, 2 * (len(records) + 1))
         seen = actor_input.observations.clone()  # copies, because a batch may reuse its tensors
         actions = actor.act(actor_input)
         require_action_shape(env, actions)

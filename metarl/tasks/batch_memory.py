@@ -24,10 +24,12 @@ def require_batch_memory(family: TaskFamily, num_tasks: int, num_envs: int) -> N
     Raises:
         ValueError: stating both sizes.
     """
-    size = spaces.flatdim(family.observation_space) + spaces.flatdim(family.action_space)
+    observation_bytes = family.observation_space.dtype.itemsize
+    size = observation_bytes * spaces.flatdim(family.observation_space)
+    size += _BYTES_PER_NUMBER * spaces.flatdim(family.action_space)
     num_steps = min(family.horizon, _MAX_STEPS)
     require_memory(
         f"{num_tasks:,} tasks with {num_envs:,} environments each",
-        float(_BYTES_PER_NUMBER) * size * num_steps * num_tasks * num_envs,
+        float(size) * num_steps * num_tasks * num_envs,
         remedy="use fewer tasks or episodes",
     )
