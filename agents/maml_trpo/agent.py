@@ -33,7 +33,7 @@ from metarl.rl.policies import make_policy
 from metarl.rollouts.episodes import Episodes, collect
 from metarl.seeding import torch_generator
 from metarl.tasks.family import TaskFamily
-from metarl.tasks.observation_features import RandomProjection
+from metarl.tasks.observation_features import ObservationScaling, RandomProjection
 from metarl.tasks.spaces import Tasks
 
 from .config import MAMLTRPOConfig
@@ -97,7 +97,11 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         )
         initial = self.policy.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params = {name: p.to(self.device) for name, p in initial.items()}
-        scaling = self.policy.scaling
+        scaling = ObservationScaling(
+            family.observation_space,
+            family.observation_images,
+            enabled=config.scale_observations,
+        )
         self._baseline_features: Callable[[Tensor], Tensor] | None = scaling
         if config.baseline == "projection":
             self._baseline_features = RandomProjection(family.observation_space.shape[0], scaling)

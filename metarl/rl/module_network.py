@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from metarl.nn.functional import functional_module
 from metarl.parameters import Params
 from metarl.registry import import_module
-from metarl.rl.networks import in_chunks, on_points, other_columns
+from metarl.rl.networks import Scaling, in_chunks, on_points, other_columns, scaled
 from metarl.tasks.observations import ImageColumns
 from metarl.validation import short_repr
 
@@ -42,7 +42,13 @@ class ModuleNetwork:
     """A network whose outputs are computed by a module; see `Factory`."""
 
     def __init__(
-        self, factory: Factory, size: int, images: Sequence[ImageColumns], num_outputs: int
+        self,
+        factory: Factory,
+        size: int,
+        images: Sequence[ImageColumns],
+        num_outputs: int,
+        *,
+        scaling: Scaling | None = None,
     ) -> None:
         """
         Args:
@@ -50,11 +56,13 @@ class ModuleNetwork:
             size: O, of an observation.
             images: the columns of observations that are images.
             num_outputs: numbers that the module must return for each observation.
+            scaling: applied to observations first, such as `ObservationScaling`.
 
         Raises:
             ValueError: if the factory fails, or the module does not fit.
         """
         self._factory, self._images, self._num_outputs = factory, tuple(images), num_outputs
+        self._scaling = scaling
         self._others = other_columns(images, size)
         self.input_space = self._input_space()
         self._apply, params = self._built(seed=0)
@@ -77,6 +85,7 @@ class ModuleNetwork:
         )
 
     def _outputs(self, params: Params, points: Tensor) -> Tensor:
+        points = scaled(self._scaling, points)
         inputs: Any = points
         if self._images:
             inputs = {image.name: image.image(points) for image in self._images}

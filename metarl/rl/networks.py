@@ -1,6 +1,7 @@
 """Networks of policies as pure functions: perceptrons, convolutional nets, and nets of the user.
 
-A network maps observations [..., O], scaled by `ObservationScaling`, to outputs [..., num_outputs].
+A network maps observations [..., O] to outputs [..., num_outputs]. With `scaling`, such as
+`ObservationScaling`, it scales them first; bytes become floats for a few observations at a time.
 Its parameters are shared by all tasks, or all have a leading task axis; then observations have one
 too.
 """
@@ -8,8 +9,8 @@ too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,13 +24,19 @@ __all__ = [
     "Network",
     "PerceptronNetwork",
     "PixelNetwork",
+    "Scaling",
     "in_chunks",
     "on_points",
     "other_columns",
+    "scaled",
 ]
 
 _CHUNK = 2048
 """Observations that a large network processes at a time if no gradients are needed."""
+
+
+Scaling: TypeAlias = Callable[[Tensor], Tensor]
+"""Observations [..., O] ↦ floats [..., O]."""
 
 
 class Network(Protocol):
@@ -49,11 +56,13 @@ class PerceptronNetwork:
     sizes: tuple[int, ...]
     """Numbers of inputs, hidden units … and outputs."""
     activation: Activation = "relu"
+    scaling: Scaling | None = field(default=None, compare=False)
 
     def init(self, generator: torch.Generator) -> Params:
         return init_mlp(self.sizes, generator)
 
     def outputs(self, params: Params, observations: Tensor) -> Tensor:
+        observations = scaled(self.scaling, observations)
         activation = activation_function(self.activation)
         task_axes = params["bias_0"].dim() - 1
         return on_points(lambda flat: mlp(params, flat, activation), observations, task_axes)
@@ -68,6 +77,7 @@ class PixelNetwork:
     num_outputs: int
     hidden_sizes: tuple[int, ...] = ()
     activation: Activation = "relu"
+    scaling: Scaling | None = field(default=None, compare=False)
 
     def init(self, generator: torch.Generator) -> Params:
         params: Params = {}
@@ -89,6 +99,7 @@ class PixelNetwork:
     def _outputs(self, params: Params, observations: Tensor) -> Tensor:
         """Outputs [(tasks,) points, num_outputs] of observations [(tasks,) points, O]."""
         points = observations if observations.dim() == 3 else observations.unsqueeze(0)
+        points = scaled(self.scaling, points)
         parts = []
         for k, (net, image) in enumerate(zip(self._nets, self.images, strict=True)):
             filters = _without_prefix(params, f"image_{k}_")
@@ -103,6 +114,11 @@ class PixelNetwork:
     @property
     def _nets(self) -> list[PixelNet]:
         return [PixelNet((image.channels, image.height, image.width)) for image in self.images]
+
+
+def scaled(scaling: Scaling | None, observations: Tensor) -> Tensor:
+    """Observations after optional scaling."""
+    return observations if scaling is None else scaling(observations)
 
 
 def other_columns(images: Sequence[ImageColumns], size: int) -> list[int]:

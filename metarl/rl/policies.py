@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import gymnasium
@@ -45,15 +45,11 @@ class NetworkPolicy:
 
     network: Network
     head: ActionHead
-    scaling: Callable[[Tensor], Tensor] | None = field(default=None, compare=False)
-    """Applied to observations first, such as `ObservationScaling`; None leaves them unchanged."""
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         return self.network.init(generator) | self.head.init(generator.device)
 
     def distribution(self, params: dict[str, Tensor], observations: Tensor) -> Distribution:
-        if self.scaling is not None:
-            observations = self.scaling(observations)
         outputs = self.network.outputs(
             {name: p for name, p in params.items() if name != "log_std"}, observations
         )
@@ -107,6 +103,6 @@ def make_policy(
         num_outputs=head.size,
         hidden_sizes=hidden_sizes,
         activation=activation,
+        scaling=ObservationScaling(observation_space, images, enabled=scale_observations),
     )
-    scaling = ObservationScaling(observation_space, images, enabled=scale_observations)
-    return NetworkPolicy(network, head, scaling)
+    return NetworkPolicy(network, head)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from metarl.nn.mlp import Activation
 from metarl.rl.module_network import ModuleNetwork, find_factory
-from metarl.rl.networks import Network, PerceptronNetwork, PixelNetwork
+from metarl.rl.networks import Network, PerceptronNetwork, PixelNetwork, Scaling
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.observations import ImageColumns
 from metarl.validation import unknown_name
@@ -54,6 +54,7 @@ def make_network(
     num_outputs: int,
     hidden_sizes: tuple[int, ...],
     activation: Activation,
+    scaling: Scaling | None = None,
 ) -> Network:
     """The network of a resolved setting.
 
@@ -64,12 +65,17 @@ def make_network(
         num_outputs: numbers that the network returns for each observation.
         hidden_sizes: hidden layers of mlp, and of cnn after its convolutions.
         activation: of these layers.
+        scaling: applied to observations first, such as `ObservationScaling`.
 
     Raises:
         ValueError: if the factory does not exist, fails, or makes a module that does not fit.
     """
     if name == "mlp":
-        return PerceptronNetwork((observation_size, *hidden_sizes, num_outputs), activation)
+        return PerceptronNetwork(
+            (observation_size, *hidden_sizes, num_outputs), activation, scaling
+        )
     if name == "cnn":
-        return PixelNetwork(tuple(images), observation_size, num_outputs, hidden_sizes, activation)
-    return ModuleNetwork(find_factory(name), observation_size, images, num_outputs)
+        return PixelNetwork(
+            tuple(images), observation_size, num_outputs, hidden_sizes, activation, scaling
+        )
+    return ModuleNetwork(find_factory(name), observation_size, images, num_outputs, scaling=scaling)

@@ -13,6 +13,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from metarl.devices import require_memory
 from metarl.rollouts.trials import ActorInput, Trials
 from metarl.tasks.actions import ActionLayout
 from metarl.tasks.observations import float_dtype
@@ -82,7 +83,18 @@ class TrialInputs:
         )
 
     def encode_trials(self, trials: Trials) -> Tensor:
-        """Encode whole trials, as the same vectors as in `encode`. Shape [N, E, T, size]."""
+        """Encode whole trials, as the same vectors as in `encode`. Shape [N, E, T, size].
+
+        Raises:
+            ValueError: if the inputs, which are floats, do not fit in memory.
+        """
+        if trials.mask.device.type == "cpu":
+            require_memory(
+                f"inputs of the memory for {trials.mask.numel()} steps, {self.size} numbers each,",
+                2 * 4 * trials.mask.numel() * self.size,  # and the observations after scaling
+                remedy="use fewer tasks at a time (meta_batch_size), shorter episodes, or smaller "
+                "images",
+            )
         observations = self._scaled(trials.observations)
         later = self._joined(
             observations[:, :, 1:],

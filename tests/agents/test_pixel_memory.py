@@ -45,6 +45,13 @@ def test_too_many_images_are_rejected(agent_type, config, steps, machine):
     assert agent.num_iterations == 0
 
 
+def test_too_many_inputs_of_a_memory_are_rejected(machine):
+    machine(8 * 12)  # 5 steps of 8 images as bytes, but not as floats
+    agent = RL2(MarkedSides("one"), TRIALS)
+    with pytest.raises(ValueError, match=r"inputs of the memory for 40 steps, 3076 numbers each,"):
+        agent.iterate()
+
+
 def test_the_linear_baseline_of_images_names_the_projection(machine):
     machine(10_000)  # 31 MB; the features of 3072 numbers take much more
     agent = MAMLTRPO(MarkedSides("one"), replace(MAML, baseline="linear"))

@@ -125,6 +125,30 @@ def test_second_derivatives_of_each_task_are_correct(kind, name):
     assert float(exact.detach()) == pytest.approx(float(numeric.detach()), rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["cnn", "module"])
+def test_bytes_become_floats_for_one_chunk_at_a_time(kind, monkeypatch):
+    space, sizes = OBSERVATIONS["image"], []
+    size, images = flat_box(space).shape[0], find_images(space)
+
+    def scaling(observations: Tensor) -> Tensor:
+        sizes.append(observations.numel() // size)
+        return observations.float() / 255
+
+    made = {
+        "cnn": lambda: PixelNetwork(images, size, 4, scaling=scaling),
+        "module": lambda: ModuleNetwork(Flat, size, images, 4, scaling=scaling),
+    }
+    network = made[kind]()
+    params = network.init(torch.Generator().manual_seed(0))
+    pixels = torch.randint(0, 256, (5, 2, size), dtype=torch.uint8)
+    expected = network.outputs(params, pixels)
+    monkeypatch.setattr(networks, "_CHUNK", 4)
+    sizes.clear()
+    with torch.no_grad():
+        assert torch.allclose(network.outputs(params, pixels), expected, atol=1e-5)
+    assert sizes == [4, 4, 2]
+
+
 def test_auto_chooses_by_the_images_of_the_observations():
     chosen = {name: chosen_policy_net("auto", OddObservations(name)) for name in OBSERVATIONS}
     cnn = {name for name, net in chosen.items() if net == "cnn"}
