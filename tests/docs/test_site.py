@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from page_blocks import ROOT
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-pytestmark = pytest.mark.xdist_group("site")  # one build
 
 WIDTHS = (1280, 400)
 LOOK = """async () => {
@@ -45,11 +45,16 @@ def build(folder: Path, site: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built site."""
-    folder = tmp_path_factory.mktemp("site")
-    done = build(ROOT, folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    """The folder of the built site, which all processes of a test run share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with FileLock(folder / "site.lock"):
+        if not (folder / "site").exists():
+            done = build(ROOT, folder / "new_site")
+            assert done.returncode == 0, done.stdout + done.stderr
+            (folder / "new_site").rename(folder / "site")
+    return folder / "site"
 
 
 @pytest.fixture(scope="module")
