@@ -24,10 +24,7 @@ def require_policy_net(name: str) -> None:
     """
     module, colon, attribute = name.partition(":")
     if name not in _CHOICES and not (module and colon and attribute):
-        raise ValueError(
-            f"{unknown_name('policy_net', name, _CHOICES)}; a network of your own is named "
-            "module:factory"
-        )
+        raise ValueError(unknown_name("policy_net", name, (*_CHOICES, "module:factory")))
 
 
 def chosen_policy_net(name: str, family: TaskFamily) -> str:

@@ -26,7 +26,7 @@ OUT_OF_RANGE = [
     ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
     ("inner_objective", "ratio", "must be one of log_prob, likelihood_ratio, got 'ratio'"),
     ("baseline", "net", "must be one of auto, linear, projection, none, got 'net'"),
-    ("policy_net", "conv", "must be one of auto, mlp, cnn, got 'conv'"),
+    ("policy_net", "conv", "must be one of auto, mlp, cnn, module:factory, got 'conv'"),
 ]  # fmt: skip
 
 

@@ -26,7 +26,7 @@ OUT_OF_RANGE = [
       for name in ("gamma", "gae_lambda") for value in (-0.1, 1.1)),
     *(("fisher_fraction", value, rf"must lie in \(0, 1\], got {value}") for value in (0.0, 1.1)),
     *(("backtrack_ratio", value, rf"must lie in \(0, 1\), got {value}") for value in (0.0, 1.0)),
-    ("policy_net", "conv", "must be one of auto, mlp, cnn, got 'conv'"),
+    ("policy_net", "conv", "must be one of auto, mlp, cnn, module:factory, got 'conv'"),
     ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
     ("memory", "rnn", "must be one of gru, lstm, transformer, none, got 'rnn'"),
     ("head", "linear", "must be one of mlp, hypernetwork, got 'linear'"),
