@@ -10,7 +10,10 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -31,6 +34,7 @@ __all__ = [
 _LOGGER = logging.getLogger("metarl")
 LEARNER_PREFIX = "fewshot-"
 """Prefix of few-shot learners in runs and checkpoints; registered names cannot begin with it."""
+_SLOW_SECONDS = 3.0  # after which the import of a package is reported
 _OWN_PACKAGE = "metarl"  # the top-level package of built-in entry points
 
 
@@ -205,8 +209,15 @@ class _Plugins:
 
     def _load_other(self, point: EntryPoint) -> None:
         before = [(registry, dict(registry._entries)) for registry in self.registries]
+        package = point.dist.name if point.dist else point.value
+        slow = threading.Timer(
+            _SLOW_SECONDS, _LOGGER.warning, ("package %r is still being imported", package)
+        )
+        slow.daemon = True
+        slow.start()
         try:
-            point.load()
+            with redirect_stdout(sys.stderr):  # a command's output is its own
+                point.load()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the package's own code may fail in any way
@@ -214,11 +225,12 @@ class _Plugins:
             for registry, kept in before:
                 names += [name for name in registry._entries if name not in kept]
                 registry._entries = kept
-            package = point.dist.name if point.dist else point.value
             reason = f"{type(error).__name__}: {error}".replace("\n", " ")
             failure = PluginFailure(package, self._group, reason, tuple(names))
             self.failures.append(failure)
             _LOGGER.warning("warning: %s", failure)
+        finally:
+            slow.cancel()
 
 
 _GROUPS: dict[str, _Plugins] = {}

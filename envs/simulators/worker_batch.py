@@ -223,7 +223,7 @@ class WorkerBatch:
 
 
 def _num_workers(requested: int | None, batch_size: int, family: TaskSetter) -> int:
-    is_interactive = _is_defined_interactively(type(family))
+    is_interactive = _is_defined_interactively(family)
     if requested is not None:
         if requested and is_interactive:
             raise ValueError(
@@ -239,10 +239,17 @@ def _num_workers(requested: int | None, batch_size: int, family: TaskSetter) -> 
     return min(cores, batch_size)
 
 
-def _is_defined_interactively(family_type: type) -> bool:
-    """Whether the class is defined in a `__main__` that other processes cannot import."""
-    is_main = any(base.__module__ == "__main__" for base in family_type.__mro__)
-    return is_main and not hasattr(sys.modules["__main__"], "__file__")
+def _is_defined_interactively(family: TaskSetter) -> bool:
+    """Whether the family, or a part of it, is defined in a `__main__` that workers cannot import.
+
+    A part may be the class of the environments, in the specification of their id.
+    """
+    if hasattr(sys.modules["__main__"], "__file__"):
+        return False
+    try:
+        return b"__main__" in pickle.dumps(family)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return True  # in this process, it can be used all the same
 
 
 def _layout(family: TaskSetter, tasks: Tasks, num_envs: int, num_shards: int) -> Layout:

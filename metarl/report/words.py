@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _MAX_NUMBERS = 4
+_WHOLE_BELOW = 1e12  # whole numbers below are shown in full
 
 
 def share_text(share: float | None) -> str:
@@ -37,9 +38,18 @@ def share_text(share: float | None) -> str:
 
 
 def task_text(task: Sequence[float] | Tasks) -> str:
-    """The first few parameters of a task."""
-    shown = ", ".join(f"{float(v):.3g}".replace("-", "−") for v in task[:_MAX_NUMBERS])
+    """The first few parameters of a task, whole numbers in full.
+
+    >>> task_text([0.12345, -2.0, 1234567890.0])
+    '(0.123, −2, 1234567890)'
+    """
+    shown = ", ".join(_parameter_text(float(v)) for v in task[:_MAX_NUMBERS])
     return f"({shown}, …)" if len(task) > _MAX_NUMBERS else f"({shown})"
+
+
+def _parameter_text(value: float) -> str:
+    is_exact = value.is_integer() and abs(value) < _WHOLE_BELOW
+    return (f"{value:.0f}" if is_exact else f"{value:.3g}").replace("-", "−")
 
 
 def finding(evaluation: Evaluation) -> str:

@@ -13,6 +13,8 @@ PACKAGES = {
     "raises": "raise RuntimeError('no license')",
     "exits": "import sys; sys.exit(0)",
     "lacks": "import no_such_module_of_ours",
+    "aborts": "class Abort(BaseException): pass\nraise Abort('at once')",
+    "talks": "import time\nprint('welcome')\ntime.sleep(3.5)",
     "thief": """
 from metarl.envs import register_family
 register_family("Stolen", "a:b", description="never seen", variants=("v",))
@@ -74,8 +76,12 @@ def test_all_environments_are_listed_and_broken_packages_named_in_one_line_each(
     assert "    n10-k5: cannot be created (SystemExit: 0)" in lines
     assert "Stolen" not in done.stdout
     warnings = done.stderr.splitlines()
-    assert sorted(line.split("'")[1] for line in warnings) == ["exits", "lacks", "raises", "thief"]
-    assert all(line.startswith("warning: package ") for line in warnings)
+    assert "package 'talks' is still being imported" in warnings
+    assert "welcome" in warnings
+    assert "welcome" not in done.stdout
+    failed = [line.split("'")[1] for line in warnings if line.startswith("warning: package ")]
+    assert sorted(failed) == ["aborts", "exits", "lacks", "raises", "thief"]
+    assert len(warnings) == len(failed) + 2
 
 
 def test_unknown_names_are_rejected_with_the_packages_that_failed(installed):

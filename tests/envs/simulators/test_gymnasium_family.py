@@ -300,9 +300,12 @@ def test_environments_of_other_observations_than_the_familys_are_rejected():
 
 
 INTERACTIVE = """
+import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.classic_control import PendulumEnv
 from metarl.envs import GymnasiumFamily
+from metarl.envs.classic_control import PendulumMass
 from metarl.envs.simulators import worker_batch
 
 worker_batch.usable_cores = lambda: 2
@@ -319,8 +322,19 @@ class Masses(GymnasiumFamily):
         env.unwrapped.m = float(task[0])
 
 
+class OwnPendulum(PendulumEnv):
+    pass
+
+
 family = Masses("wide")
 batch = family.make_batch(family.sample_tasks(4, seed=0), num_envs=4)
+print(batch.num_workers)
+batch.close()
+gymnasium.register("Own-v0", OwnPendulum, max_episode_steps=5)
+other = PendulumMass.__new__(PendulumMass)
+other.env_id = "Own-v0"
+other.__init__("rllib")
+batch = other.make_batch(other.sample_tasks(4, seed=0), num_envs=4)
 print(batch.num_workers)
 batch.close()
 family.num_workers = 2
@@ -337,6 +351,7 @@ def test_a_family_of_a_notebook_is_stepped_in_its_process_and_workers_are_reject
     )
     assert done.stdout.splitlines() == [
         "0",
+        "0",
         "num_workers must be 0 for Masses, which is defined in a notebook or on the command line, "
         "got 2: worker processes can import classes only from modules, so move it to a module",
     ]
@@ -348,7 +363,7 @@ def test_a_family_of_a_script_has_workers(tmp_path):
     guarded = "".join(f"    {line}\n" for line in (body[1] + body[2]).splitlines())
     script.write_text(f"{body[0]}if __name__ == '__main__':\n{guarded}")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["2"]
+    assert done.stdout.splitlines() == ["2", "2"]
 
 
 UNGUARDED = """
