@@ -132,7 +132,9 @@ _PAIRS = {
 
 
 class DependentBandit(TensorFamily):
-    """Two arms with reward 1 with probabilities p_1 and p_2 = 1 − p_1, else 0; 100 pulls.
+    """Two arms that pay 1 with hidden probabilities p_1 and p_2, else 0; 100 pulls.
+
+    p_2 = 1 − p_1 except in the variant "independent".
 
     Task: the better arm (0 or 1) for easy, medium and hard; p_1 for uniform, shape [1]; both
     probabilities for independent, where p_2 does not depend on p_1, [2]. Observation: a constant

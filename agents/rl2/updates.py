@@ -120,9 +120,9 @@ def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str
             )
             gradients = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
         with torch.no_grad():
-            ratios = log_probs - batch.log_probs[times]
-            moved = torch.expm1(ratios)
-            means["kl_nats"] = torch.where(mask, moved - ratios, 0).sum() / count
+            log_ratios = log_probs - batch.log_probs[times]
+            moved = torch.expm1(log_ratios)
+            means["kl_nats"] = torch.where(mask, moved - log_ratios, 0).sum() / count
             means["clip_fraction"] = (mask & (moved.abs() > config.clip)).sum() / count
         for name, gradient in zip(params, gradients, strict=True):
             if gradient is not None:

@@ -1,8 +1,8 @@
 """Benchmarks of Meta-World with their tasks and goals, without its simulator.
 
-Meta-World resets each environment of a benchmark 50 times to sample goals, although they do not
-depend on physics, which takes 14 s for ML10. Here the same random stream gives the same goals in
-milliseconds.
+Meta-World resets each environment of a benchmark twice per goal to sample 50 goals, although they
+do not depend on physics. This takes 14 s for ML10. Here the same random stream gives the same
+goals in milliseconds.
 """
 
 from __future__ import annotations

@@ -74,6 +74,7 @@ class Navigation2D(TensorFamily):
 
     Task: the goal, shape [2]. Observation: the position, [2]. Action: the displacement, [2],
     clipped. The reward uses the position after the step.
+    The episode ends when both coordinates are within the tolerance of the variant.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3, and the point environment of their code.
     """

@@ -40,7 +40,8 @@ class RunSettings(Settings):
     tracker: TrackerName = "tensorboard"
     """Experiment tracker in addition to metrics.jsonl; wandb and trackio must be installed."""
     resume: bool = False
-    """Continue the run in --out with its stored settings, except for options that are given."""
+    """Continue the run in --out with its stored settings. Only the number of iterations, device,
+    threads, tracker and intervals of checkpoints and rows may be changed."""
 
     def check_combinations(self) -> None:
         """Reject seeds if the last one would not fit into 64 bits."""

@@ -15,7 +15,7 @@ __all__ = ["LSTMState", "init_lstm", "lstm_step"]
 
 
 class LSTMState(NamedTuple):
-    """The state of the cell, both [..., H]."""
+    """Hidden vector [..., num_hidden] and cell [..., H]."""
 
     hidden: Tensor
     cell: Tensor

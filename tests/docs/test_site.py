@@ -116,7 +116,7 @@ def test_the_search_works_without_a_server(site, browser):
     page.goto((site / "index.html").as_uri())
     page.locator("input.md-search__input").fill("generalized_advantages")
     first = page.locator("li.md-search-result__item").first
-    first.wait_for(timeout=20_000)
+    first.wait_for(timeout=120_000)
     assert "generalized_advantages" in first.inner_text()
     page.close()
 
