@@ -33,7 +33,7 @@ def _set_bandit_spaces(family: TensorFamily, pulls: int, arms: int) -> None:
     family.action_space = spaces.Discrete(arms)
 
 
-# Methods that the families below share by assignment.
+# These functions are assigned as methods to the families below.
 
 
 def _constant_states(
@@ -67,7 +67,7 @@ def _best_arms(family: TensorFamily, states: Tensor, parameters: Tensor, time: T
 
 
 class Bandit(TensorFamily):
-    """Independent arms, each with reward 1 with a hidden probability, else 0.
+    """Independent arms, each of which pays 1 with a hidden probability, else 0.
 
         r ~ Bernoulli(p_a),   p_1 … p_k ~ U(0, 1) independently
 

@@ -47,7 +47,8 @@ class PlayConfig(SB3Options):
     index: WholeNumber = 0
     """Index of the task in the split."""
     stage: NumSteps | None = None
-    """Adaptation steps before the episode shown; None: one episode before and one after all."""
+    """Adaptation steps before the episode shown; None: one episode before adaptation and
+    one after all adaptation steps."""
     preset: str | None = None
     """Evaluation protocol: maml, pearl, rl2, varibad or metaworld; None: maml, or rl2 for agents
     with a memory."""

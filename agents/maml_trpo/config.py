@@ -33,7 +33,7 @@ _MAX_LINEAR_SIZE = 1000
 class MAMLTRPOConfig(Settings):
     """Settings of MAML-TRPO; the defaults are the settings of Finn et al. 2017 (arXiv:1703.03400).
 
-    Differs: `fisher_fraction` is 1 in the reference code, which computes the Fisher product by
+    Differs from the reference code: it uses `fisher_fraction` 1 and computes the Fisher product by
     finite differences instead of exactly.
     """
 
@@ -46,7 +46,8 @@ class MAMLTRPOConfig(Settings):
     inner_lr: Positive = 0.1
     """Learning rate of the adaptation steps."""
     later_lr_factor: Positive = 0.5
-    """Factor on inner_lr after num_inner_steps steps; the reference code uses 0.5 in its tests."""
+    """Factor on inner_lr for adaptation steps beyond num_inner_steps; the reference code uses 0.5
+    in its tests."""
     inner_objective: InnerObjective = "log_prob"
     """Inner loss: log_prob (REINFORCE with a baseline, as in MAML) or likelihood_ratio (as in
     ProMP)."""
@@ -59,7 +60,7 @@ class MAMLTRPOConfig(Settings):
     baseline: Literal["auto", "linear", "projection", "none"] = "auto"
     """Baseline of the returns, fitted to the batch of each task; linear: to observations, their
     squares and time; projection: the same with 64 fixed random projections of the observations;
-    auto: linear, or projection if there are images of pixels or more than 1000 numbers."""
+    auto: linear, or projection if there are pixel images or more than 1000 numbers."""
     normalize_advantages: bool = True
     """Normalize the advantages of each task to mean 0 and standard deviation 1."""
     bootstrap_truncated: bool = False
@@ -69,7 +70,7 @@ class MAMLTRPOConfig(Settings):
     perceptron; module:factory: a torch module of your own; auto: cnn if there are images of
     pixels, else mlp."""
     scale_observations: bool = True
-    """Divide images by their maximum, and scale bounded numbers beyond ±10 to [−1, 1]."""
+    """Divide images by their maximum, and rescale numbers whose bounds exceed ±10 to [−1, 1]."""
     hidden_sizes: tuple[Count, ...] = (100, 100)
     """Sizes of the policy's hidden layers."""
     activation: Activation = "relu"
@@ -79,7 +80,7 @@ class MAMLTRPOConfig(Settings):
     min_std: Positive = 1e-6
     """Lower bound on the standard deviation."""
     action_divisor: Positive | None = None
-    """Number that the policy's outputs are divided by to give actions. None: the value of the task
+    """Actions are the policy's outputs divided by this number. None: the value of the task
     family; if it has none, output 0 is the center of the action box and ±1 are its bounds."""
     max_kl_nats: Positive = 0.01
     """Trust region: maximum mean KL divergence of the adapted policies, in nats."""

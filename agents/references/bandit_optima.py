@@ -75,8 +75,8 @@ class MirroredOptimum(BanditReference):
         d = s_1 + f_2 − f_1 − s_2;   arm 1 if d > 0, arm 2 if d < 0, either at 0
 
     A success of one arm gives the same information as a failure of the other, so exploration has no
-    value, and the best arm for the next pull is optimal. It depends only on d, for every
-    distribution of p that is also the distribution of 1 − p.
+    value, and the best arm for the next pull is optimal. It depends only on d.
+    This holds for every distribution of p that is symmetric about ½.
     """
 
     title = "the Bayes optimum"

@@ -24,11 +24,11 @@ _STEPS = {(0, 1), (1, 0), (0, -1), (-1, 0)}
 class GridSearch:
     """Visits a new candidate cell at every step until a reward above 0 reveals the goal.
 
-    The first episode is Bayes-optimal for a goal that is uniform over the candidates, except that
-    the start may be a candidate: no path visits more candidates in any number of steps. Its
-    mean return is 4.0 in the grid of Zintgraf et al. 2020, whose goal is never at the start. After
-    the episode in which the goal was found, the agent acts like an oracle. Further episodes of
-    search visit the remaining candidates, nearest first, which is not optimal in general.
+    The first episode is Bayes-optimal for a goal that is uniform over the candidates if the start
+    is not one of them: no path visits more candidates in any number of steps. Its mean return is
+    4.0 in the grid of Zintgraf et al. 2020, whose goal is never at the start. After the episode in
+    which the goal was found, the agent acts like an oracle. Further episodes of search visit the
+    remaining candidates, nearest first, which is not optimal in general.
 
     Source: Zintgraf et al. 2020, sec. 5.1, as the Bayes-optimal upper bound.
     """

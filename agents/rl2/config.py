@@ -50,14 +50,14 @@ class RL2Config(Settings):
     clear_each_episode: bool = False
     """Clear the memory at the end of each episode; the agent then cannot learn across episodes."""
     include_previous_step: bool = False
-    """Include the previous input of the memory in each input, so that an input holds a whole
+    """Append the input of the step before to each input of the memory, so that it holds a whole
     transition: observation, action, reward, next observation."""
     policy_net: str = "auto"
     """Network of the observations, before the memory; cnn: a convolutional net for images;
     module:factory: a torch module of your own; both return memory_size features; mlp: none but
-    encoder_sizes; auto: cnn if there are images of pixels, else mlp."""
+    encoder_sizes; auto: cnn if there are pixel images, else mlp."""
     scale_observations: bool = True
-    """Divide images by their maximum, and scale bounded numbers beyond ±10 to [−1, 1]."""
+    """Divide images by their maximum, and rescale numbers whose bounds exceed ±10 to [−1, 1]."""
     encoder_sizes: tuple[Count, ...] = ()
     """Sizes of the hidden layers before the memory."""
     head: Literal["mlp", "hypernetwork"] = "mlp"
@@ -80,10 +80,10 @@ class RL2Config(Settings):
     min_std: Positive = 1e-6
     """Lower bound on the standard deviation."""
     action_divisor: Positive | None = None
-    """Number that the policy's outputs are divided by to give actions. None: the value of the task
+    """Actions are the policy's outputs divided by this number. None: the value of the task
     family; if it has none, output 0 is the center of the action box and ±1 are its bounds."""
     gamma: UnitInterval = 0.99
-    """Discount per step; it spans the whole trial."""
+    """Discount per step; discounting continues across the episodes of a trial."""
     final_gamma: float | None = None
     """Discount after anneal_iterations; 1 − gamma decreases geometrically. None: gamma is
     constant."""

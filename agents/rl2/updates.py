@@ -134,7 +134,7 @@ def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str
 
 
 def _without_padding(policy: TrialPolicy, batch: TrialBatch) -> TrialBatch:
-    """The valid steps only if the policy has no memory; the batch itself otherwise."""
+    """If the policy has no memory, only the valid steps; otherwise the whole batch."""
     return batch.steps() if isinstance(policy.memory, NoMemory) else batch
 
 

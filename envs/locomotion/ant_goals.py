@@ -65,15 +65,17 @@ class AntGoal(MujocoFamily):
         r = −|p − g|₁ + s − c ‖a‖² − 0.0005 Σ clip(cfrc_ext, ±1)²
 
     with p the torso's position in the plane after the step, c = 0.1 and s = 0. "maml17" and
-    "pytorch-maml-rl" use c = 0.005, s = 4 + 0.05, and end the episode when the torso's height
+    "pytorch-maml-rl" use c = 0.005, s = 4 + 0.05 (a bonus and a survival
+    reward), and end the episode when the torso's height
     leaves [0.2, 1] m; the other variants do not terminate.
 
     Task: the goal g in meters, shape [2]. Action: torques in [−1, 1], [8].
 
     Source: Finn et al. 2017 (arXiv:1703.03400) for the square of goals, Rothfuss et al. 2019
     (arXiv:1810.06784) for the disc; parameters from each variant's source.
-    Differs: as AntVel. The source of "pearl" samples a fixed list of goals. In "ldm", test goals at
-    1.75 m lie outside the rings of the training goals; those at 0.5 and 2.75 m lie within them.
+    The differences of AntVel apply. The source of "pearl" samples a fixed list of goals. In "ldm",
+    test goals at 1.75 m lie outside the rings of the training goals; those at 0.5 and 2.75 m lie
+    within them.
     """
 
     name: ClassVar[str] = "AntGoal"

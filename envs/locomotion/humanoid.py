@@ -1,7 +1,8 @@
 """HumanoidDir: a humanoid on MuJoCo walks in a hidden direction.
 
 Physics, frame skip and reset noise are Gymnasium's Humanoid. Inertias, velocities and forces of the
-bodies belong to the observed state; Gymnasium's belong to the last stage of the integrator.
+bodies are computed for the observed state; Gymnasium computes them for the last stage of the
+integrator.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class HumanoidDir(MujocoFamily):
 
 @cache
 def _torques_of_controls() -> Array:
-    """Torque of a unit of each control on each degree of freedom, N·m. Shape [17, 23].
+    """Torque per unit of each control on each degree of freedom, N·m. Shape [17, 23].
 
     A row of controls times this is MuJoCo's `qfrc_actuator`.
     """

@@ -62,7 +62,7 @@ def num_exponents(model: mujoco.MjModel) -> int:
 def scaled_model(
     model: mujoco.MjModel, exponents: NDArray[np.float64], scratch: mujoco.MjData
 ) -> mujoco.MjModel:
-    """Return a copy of a model with each mass, inertia, damping and friction x scaled to x·bᵉ.
+    """Return a copy of a model with each mass, inertia, damping and friction multiplied by bᵉ.
 
     b is 1.3 for damping and 1.5 otherwise. The constants that MuJoCo derives are recomputed.
 
@@ -103,12 +103,12 @@ def _reward(step: ControlStep, body: RobotSpec) -> Array:
 class Walker2DRandParams(MujocoFamily):
     """Walk forward with a body whose masses, inertias, damping and friction are hidden.
 
-        r = v + 1 − 0.001 ‖a‖²,   v = Δx / 0.016 s of the root joint
+        r = v + 1 − 0.001 ‖a‖²,   v: velocity of the root joint, Δx / 0.016 s
 
     Task: 58 exponents e in [−3, 3], one for each nonzero mass, inertia and friction (times 1.5ᵉ)
     and damping (times 1.3ᵉ), in MuJoCo's order, including the ground's friction.
     Action: torques in [−1, 1], [6]. The episode ends when the torso's height leaves (0.8, 2) m or
-    its pitch (−1, 1) radian.
+    its pitch (−1, 1) radians.
 
     Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: the constants
     that MuJoCo derives from masses and inertias are recomputed; in the source they keep the values
@@ -148,10 +148,10 @@ class Walker2DRandParams(MujocoFamily):
 class HopperRandParams(MujocoFamily):
     """Hop forward with a body whose masses, inertias, damping and friction are hidden.
 
-        r = v + 1 − 0.001 ‖a‖²,   v = Δx / 0.016 s of the root joint
+        r = v + 1 − 0.001 ‖a‖²,   v: velocity of the root joint, Δx / 0.016 s
 
     Task: 34 exponents, as in Walker2DRandParams. Action: torques in [−1, 1], [3]. The
-    episode ends when the torso's height is 0.7 m or less, its pitch leaves (−0.2, 0.2) radian, or
+    episode ends when the torso's height is 0.7 m or less, its pitch leaves (−0.2, 0.2) radians, or
     an angle or velocity leaves (−100, 100).
 
     Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: as

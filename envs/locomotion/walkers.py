@@ -53,7 +53,8 @@ def walker_observation(states: States) -> Array:
 
 
 def walker_fallen(step: ControlStep) -> NDArray[np.bool_]:
-    """Whether the torso's height is outside (0.8, 2) m or its pitch outside (−1, 1) radian. [B]."""
+    """Whether the torso's height is outside (0.8, 2) m or its pitch outside (−1, 1) radians.
+    [B]."""
     height, pitch = step.qpos[:, 1], step.qpos[:, 2]
     upright: NDArray[np.bool_] = (height > 0.8) & (height < 2.0) & (np.abs(pitch) < 1.0)
     return ~upright
@@ -84,10 +85,10 @@ def _set_params(
 class Walker2DVel(MujocoFamily):
     """Walk forward at a hidden target velocity.
 
-        r = −|v − v*| + 15 − 0.001 ‖a‖²,   v = Δx / 0.016 s of the root joint
+        r = −|v − v*| + 15 − 0.001 ‖a‖²,   v: velocity of the root joint, Δx / 0.016 s
 
     Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [6]. The episode ends when the torso's
-    height leaves (0.8, 2) m or its pitch (−1, 1) radian.
+    height leaves (0.8, 2) m or its pitch (−1, 1) radians.
 
     Source: Rothfuss et al. 2019 (arXiv:1810.06784), ProMP's code.
     """
@@ -116,7 +117,7 @@ class Walker2DVel(MujocoFamily):
 class Walker2DDir(MujocoFamily):
     """Walk in a hidden direction, forward or backward.
 
-        r = d v + 1 − 0.001 ‖a‖²,   d = −1 or +1,   v = Δx / 0.016 s of the root joint
+        r = d v + 1 − 0.001 ‖a‖²,   d = −1 or +1,   v: velocity of the root joint, Δx / 0.016 s
 
     Task: 0 backward, 1 forward, shape [1]. Action: torques in [−1, 1], [6]. Episodes end as in
     Walker2DVel.
@@ -149,7 +150,7 @@ class Walker2DDir(MujocoFamily):
 class SwimmerVel(MujocoFamily):
     """Swim forward at a hidden target velocity.
 
-        r = −|v − v*| − 0.0001 ‖a‖²,   v = Δx / 0.04 s of the root joint
+        r = −|v − v*| − 0.0001 ‖a‖²,   v: velocity of the root joint, Δx / 0.04 s
 
     Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [2]. No episode terminates.
 

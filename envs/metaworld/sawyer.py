@@ -1,4 +1,4 @@
-"""Faster creation and steps of Meta-World's environments, with identical results.
+"""Faster creation and stepping of Meta-World's environments, with identical results.
 
 The classes here are inserted between a task's class in Meta-World and its base class. The package
 metaworld is imported when they are created.
@@ -44,7 +44,8 @@ def make_sawyer(task_name: str, reward_version: str) -> Any:
 
 
 def set_goal(env: Any, task_name: str, goal: Array) -> None:
-    """Set the goal of an environment that was created for this task name, and hide it.
+    """Set the goal of an environment that was created for this task name, and hide it from
+    observations.
 
     Args:
         env: from `make_sawyer`.

@@ -87,7 +87,7 @@ VARIANTS = (
     *(f"{name}{_OLD_REWARDS}" for name in _FIRST),
     *(f"ml1-{name}" for name in TASK_NAMES if f"ml1-{name}" not in _FIRST),
 )
-"""All benchmarks: ML1 for each task, and those with several; six also with the older rewards."""
+"""All benchmarks: ML1 for each task, and ML10, ML25, ML45; six of them also with the v1 rewards."""
 
 _FIXED_GOALS = {"sweep-into": np.array([0.0, 0.84])}  # in the plane, meters; otherwise sampled
 

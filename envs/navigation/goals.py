@@ -118,7 +118,7 @@ class PointRobot(TensorFamily):
     clipped. The start is uniform in the goals' square, and no episode ends before the horizon.
 
     Source: Rakelly et al. 2019 (arXiv:1903.08254), `PointEnv` of their code. Differs: goals are
-    sampled for every seed; the code samples 100 once, 80 for training and 20 for testing.
+    drawn for each seed; the code samples 100 once, 80 for training and 20 for testing.
     """
 
     name: ClassVar[str] = "PointRobot"

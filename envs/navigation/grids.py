@@ -218,7 +218,8 @@ class KeyToDoor(TensorFamily):
     """An agent searches for a key, then for a door; each gives reward 1 once, in this order.
 
     Task: the indices 9 x + y of key and door, shape [2]; if they share a cell, its first visit has
-    reward 2. Observation: the cell, [2], without what was found. Actions: right, left, up, down,
+    reward 2. Observation: only the cell, [2]; the agent does not observe
+    whether it has the key. Actions: right, left, up, down,
     stay. The start is uniform over the 9 × 9 grid; a key or door in the start cell is found by
     staying there.
 

@@ -37,7 +37,8 @@ __all__ = [
 
 
 def set_plane_spaces(family: TensorFamily, reach: float) -> None:
-    """Set the spaces of a family: it observes the position and moves by ±`reach` per coordinate."""
+    """Set the spaces of a family: it observes the position and moves by up to `reach` per
+    coordinate."""
     family.observation_description, family.behavior = "the position", "path"
     family.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     family.action_space = spaces.Box(-reach, reach, (2,), np.float32)
@@ -56,12 +57,12 @@ def uniform_points(
 
 
 def move(positions: Tensor, actions: Tensor, reach: float) -> Tensor:
-    """Positions after displacements, each coordinate clipped to ±`reach`. Shapes [N, E, 2]."""
+    """Positions after displacements whose coordinates are clipped to ±`reach`. [N, E, 2]."""
     return positions + actions.clamp(-reach, reach)
 
 
 def both_true(coordinates: Tensor) -> Tensor:
-    """Whether both coordinates are true, bool [N, E, 2] ↦ [N, E]; faster than `all`."""
+    """Whether both entries of the last axis are true, [N, E, 2] ↦ [N, E]; faster than `all`."""
     x, y = coordinates.unbind(-1)
     return x & y
 
@@ -75,7 +76,7 @@ def distance(positions: Tensor, points: Tensor) -> Tensor:
 def shortest_step(positions: Tensor, goals: Tensor, reach: float) -> Tensor:
     """The displacement that moves each coordinate as near to the goal as one step allows.
 
-    At every time, no other policy is nearer to the goal in either coordinate, so this is optimal
+    No policy is ever nearer to the goal in either coordinate, so this is optimal
     for every reward that decreases with the distance.
     """
     return (goals - positions).clamp(-reach, reach)

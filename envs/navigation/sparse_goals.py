@@ -47,8 +47,8 @@ _SPARSE = {
         "Rakelly et al. 2019 (arXiv:1903.08254)",
         horizon=20,
         num_fixed=(80, 20),
-        warning="PEARL trains its policy with the dense reward −d; the sparse reward, which is the "
-        "one here, is the context and is used for evaluation",
+        warning="PEARL trains its policy with the dense reward −d. This family has its sparse "
+        "reward, which is the context and is used for evaluation",
     ),
     "varibad": _Variant("Zintgraf et al. 2020 (arXiv:1910.08348), their code", horizon=100),
     "borel": _Variant(
@@ -151,7 +151,7 @@ def _taxicab(positions: Tensor) -> Tensor:
 
 
 class CornerPoint(TensorFamily):
-    """A point searches for the one of four corners that rewards getting nearer in its quadrant.
+    """A point searches for the one corner of four that rewards progress inside its quadrant.
 
         r = d(s) − d(s')  if ‖s'‖₁ ≥ 0.5 and no corner is nearer to s' than the goal, else 0
 
@@ -209,8 +209,8 @@ class CornerPoint(TensorFamily):
 
         The points are for the goal (2, 2); other goals are mirrored. A step has reward at most
         0.2 √2, and each must be followed by an unrewarded step back, so T steps from the origin
-        have a return of at most 0.1 √2 T + √2 = 15.6. This policy collects 0.2 √2 53 or 54 times,
-        for a return of 15.0 or 15.3.
+        have a return of at most 0.1 √2 T + √2 = 15.6. This policy collects a reward of 0.2 √2, 53
+        or 54 times, for a return of 15.0 or 15.3.
         """
         signs = parameters.sign()
         mirrored = states * signs  # positions as if the goal were (2, 2)

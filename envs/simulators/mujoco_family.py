@@ -264,7 +264,7 @@ class MujocoFamilyBatch:
         return physics.qpos, physics.qvel, self._sensed, self._rows, physics.controls
 
     def _sense(self) -> Array:
-        """Sensor values in the present states, as a new array if there are sensors."""
+        """Current sensor values; a new array unless there are no sensors."""
         readings = self.physics.sensors
         return readings if self._read is None else self._read(readings)
 

@@ -1,8 +1,8 @@
-"""Models with sensors on every body, and forces and motion from their readings.
+"""Models with sensors on every body, and the forces and motion computed from the readings.
 
 MuJoCo's threads return only states and sensor readings, so everything else that observations need
 is read from sensors: contact forces (`cfrc_ext` of MuJoCo) and the motion of bodies. The readings
-belong to the observed state, as after `mj_forward` and `mj_rnePostConstraint`.
+are those of the observed state, as after `mj_forward` and `mj_rnePostConstraint`.
 """
 
 from __future__ import annotations

@@ -34,10 +34,10 @@ class Transition(NamedTuple):
 class TensorFamily(TaskFamily):
     """A task family written as tensor code.
 
-    The methods below receive all environments at once: states [N, E, S] of any dtype, and
-    parameters, which are the result of `prepare`, by default the tasks as [N, 1, D], so that they
-    broadcast against [N, E, …]. Random numbers come from the given generator, which is on the
-    batch's device. The methods must not modify their arguments.
+    The methods below receive E environments of each of N tasks at once: states [N, E, S] of any
+    dtype, and parameters, which are the result of `prepare`. By default these are the tasks as
+    [N, 1, D], so that they broadcast against [N, E, …]. Random numbers come from the given
+    generator, which is on the batch's device. The methods must not modify their arguments.
     """
 
     def prepare(self, tasks: Tensor) -> Any:
@@ -61,7 +61,7 @@ class TensorFamily(TaskFamily):
         return states
 
     def best_actions(self, states: Tensor, parameters: Any, time: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Actions of an oracle that knows the tasks; None, the default, without an oracle.
+        """Actions of an oracle that knows the tasks; None (default) if there is no oracle.
 
         Args:
             states: [N, E, S].

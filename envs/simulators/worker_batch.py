@@ -33,7 +33,7 @@ from .worker_process import Layout, TaskSetter
 
 __all__ = ["WorkerBatch", "WorkerError"]
 
-_MIN_ENVS_FOR_WORKERS = 8  # with fewer, starting processes takes longer than they save
+_MIN_ENVS_FOR_WORKERS = 8  # with fewer, starting processes costs more time than it saves
 _MAX_SEED = 2**31
 
 
@@ -68,12 +68,12 @@ class WorkerBatch:
             tasks: shape [N, D].
             num_envs: environments of each task.
             device: device of observations and rewards.
-            num_workers: processes, at most one per environment; 0 steps in this process; None
-                uses one per core available to this process, or 0 if there are fewer than 8
+            num_workers: processes, at most one per environment; 0 steps in this process. None
+                uses one per core available to this process. It uses 0 if there are fewer than 8
                 environments or only one core, in a daemon process, and for families that are
                 defined in a notebook or by `python -c`.
             timeout_seconds: time limit of a call to one environment; a worker that hangs is
-                detected after one to two times this time.
+                detected within twice this limit.
 
         Raises:
             ValueError: if a task lies outside the task space, or a number is out of range.

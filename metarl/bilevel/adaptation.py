@@ -41,8 +41,8 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
 
     Ordinary autograd differentiates the result correctly, whatever layers the loss uses: if
     torch's own rules would be wrong (the second derivative of a normalization layer, taken outside
-    `vmap`), the backward pass is computed inside `vmap` here. "unrolled" and "first_order" with
-    explicit batching may be differentiated any number of times, all other combinations once.
+    `vmap`), `adapt` computes the backward pass inside `vmap`. The result can be differentiated
+    repeatedly with "unrolled" and "first_order" and explicit batching; otherwise once.
 
     Tensors that the loss takes from outside `params` get a gradient with mode "unrolled" and
     explicit batching only: otherwise a support set that requires grad is rejected, and a tensor
@@ -84,8 +84,8 @@ def _adapted(
     batches = one_batch_per_step(support, inner)
     if torch.is_grad_enabled() and _requires_grad(batches) and not _reaches_data(inner):
         raise ValueError(
-            "support must not require grad, whose gradient mode "
-            f"{inner.mode!r} with batching {inner.batching!r} does not compute; detach it, or use "
+            f"support must not require grad: mode {inner.mode!r} with batching "
+            f"{inner.batching!r} does not compute its gradient; detach it, or use "
             'mode="unrolled" with batching="explicit"'
         )
     num_tasks = task_count(batches or [support])
@@ -143,7 +143,7 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
 
 
 def _reaches_data(inner: InnerLoop) -> bool:
-    """Whether the result of `adapt` can be differentiated through the gradients of the loss."""
+    """Whether gradients of the result of `adapt` reach the support data."""
     return inner.batching == "explicit" and inner.mode == "unrolled"
 
 
@@ -190,15 +190,15 @@ class _Adaptation(torch.autograd.Function):
         path = []
         for batch in batches:
             trajectory.append(step(trajectory[-1], batch))
-            if whole_path:  # own views, for a parameter that no step moves is one tensor throughout
+            if whole_path:  # separate views: an unchanged parameter is one tensor at every step
                 path.append({name: p.view_as(p) for name, p in trajectory[-1].params.items()})
-            if inner.mode == "unrolled":  # its backward pass starts from the beginning again
+            if inner.mode == "unrolled":  # the backward pass starts from the beginning again
                 trajectory = [trajectory[0], trajectory[-1]]
         last = trajectory.pop()
         ctx.inner, ctx.batches, ctx.whole_path = inner, batches, whole_path
         ctx.structure, ctx.names = structure, tuple(shared.params)
-        # A parameter that no step moves is in the path and in the result: as an attribute it would
-        # never be freed, since the result would hold the node and the node the result.
+        # A parameter that no step changes is in the path and in the result: as an attribute, a
+        # reference cycle of result and node would keep it alive.
         ctx.save_for_backward(*(leaf for state in trajectory for leaf in pytree.tree_leaves(state)))
         return tuple(p for params in path or [last.params] for p in params.values())
 

@@ -25,10 +25,13 @@ _INITIAL_LOGIT = 0.0  # a momentum of ½
 class Rates:
     """Inner rules with fixed or learned rates.
 
-    fixed: θ − α g. per-parameter: θ − a∘g, a of θ's shape (Meta-SGD, Li et al. 2017,
-    arXiv:1707.03141, eq. 3). per-layer-per-step: one rate for each tensor and step (MAML++,
-    Antoniou et al. 2019, arXiv:1810.09502, sec. 4). momentum: v ← μ v + g, θ − e^a v with
-    μ = σ(m), a and m of each tensor.
+    - fixed: θ − α g with one number α.
+    - per-parameter: θ − α∘g with α of θ's shape (Meta-SGD, Li et al. 2017, arXiv:1707.03141,
+      eq. 3).
+    - per-layer-per-step: θ − α g with one α for each tensor and step (MAML++, Antoniou et al.
+      2019, arXiv:1810.09502, sec. 4).
+    - momentum: v ← μ v + g, θ − α v with μ = σ(m) and α = e^a; m and a are learned for each
+      tensor.
     """
 
     kind: RateKind
@@ -109,7 +112,7 @@ def _over(p: Tensor, rate: Tensor) -> Tensor:
 
 
 def _moved_on(schedule: Tensor) -> Tensor:
-    """Slots [..., slots, C] shifted by one: the first is dropped and the last repeated."""
+    """Values [..., steps, C] shifted by one: the first is dropped and the last repeated."""
     return torch.cat([schedule[..., 1:, :], schedule[..., -1:, :]], -2)
 
 

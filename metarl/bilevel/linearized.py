@@ -44,8 +44,8 @@ class _Step:
 class LinearizedAdaptation:
     """Adaptation near one θ: adapted parameters, and products with the Jacobian J_i of each task.
 
-    J_i maps all parameters to all parameters. A parameter that does not adapt keeps its tangent,
-    which also moves the adapted ones, since the inner gradient depends on it.
+    J_i maps all parameters to all parameters. A parameter that does not adapt keeps its tangent.
+    The tangent also moves the adapted parameters, because the inner gradient depends on it.
     """
 
     adapted: Params  # θ'_i by name, [tasks, ...], no graph
@@ -81,7 +81,8 @@ class LinearizedAdaptation:
         return isinstance(self.inner.rule, StatefulRule)
 
     def _rule_vjp(self, step: _Step) -> tuple[Any, Callable[..., Any]]:
-        """`vjp` of the rule at a step: in the state, the gradients and, if it has one, the loss."""
+        """`vjp` of the rule at a step, with respect to state, gradients and, if it has one,
+        loss."""
         grads = _detached({name: step.grads[name] for name in step.adapted})
         losses = (step.losses,) if self._has_state else ()
         return vjp(apply_rule(self.inner), detached_state(step.state), grads, *losses)
@@ -195,7 +196,7 @@ def _loss_tangents(step: _Step, tangent: Params) -> Tensor:
 
 
 def _over(per_task: Tensor, like: Tensor) -> Tensor:
-    """Numbers [tasks] that multiply every entry of a task in `like` [tasks, ...]."""
+    """Reshape [tasks] to broadcast over `like` [tasks, ...]."""
     return per_task.view(-1, *[1] * (like.dim() - 1))
 
 

@@ -55,8 +55,7 @@ def sgd(learning_rate: float | Mapping[str, float | Tensor]) -> InnerRule:
         A rule for `InnerLoop`. Parameters without a gradient stay as they are.
 
     Raises:
-        ValueError: if a rate is not a finite number above zero, or is a tensor that requires
-            gradients.
+        ValueError: if a number is not finite or not above zero, or a tensor requires gradients.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), eq. 1.
     """

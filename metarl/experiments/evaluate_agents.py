@@ -57,8 +57,8 @@ class EvaluateAgentsConfig(SB3Options):
     device: DeviceName = "auto"
     """Device of the agents."""
     json: Path | None = None
-    """File for raw returns and statistics. None: evaluation.json in the run, if the only target is
-    the directory of a run that is not published, and --env is not given."""
+    """File for raw returns and statistics. None: evaluation.json in the run's folder, which is
+    replaced, for a single run of your own without --env."""
     plot: Path | None = None
     """File for a figure of the adaptation curve (PNG)."""
 

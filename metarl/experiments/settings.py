@@ -31,12 +31,14 @@ class RunSettings(Settings):
     device: DeviceName = "auto"
     """Device of the networks; MuJoCo simulations always run on the CPU."""
     threads: Annotated[int, Interval(ge=0, le=1024)] = 0
-    """Number of torch threads on the CPU; 0: torch's default, and 1 for small few-shot networks."""
+    """Number of torch threads on the CPU; 0 chooses 1 for small few-shot networks, else torch's
+    default."""
     checkpoint_every: Count = 10
     """Iterations between checkpoints; the last iteration always has one."""
     log_every: WholeNumber = 0
-    """Iterations between rows of metrics; 0: 1 for agents, 50 for few-shot classification, 100 for
-    few-shot regression. A row of a few-shot learner includes its score on validation tasks."""
+    """Iterations between rows of metrics; 0 chooses 1 for agents, 50 for few-shot classification,
+    100 for few-shot regression. A row of a few-shot learner includes its score on validation
+    tasks."""
     tracker: TrackerName = "tensorboard"
     """Experiment tracker in addition to metrics.jsonl; wandb and trackio must be installed."""
     resume: bool = False

@@ -1,4 +1,7 @@
-"""An LSTM cell of primitive operations; fused cells have no second derivatives and no `vmap`."""
+"""An LSTM cell built from primitive operations.
+
+Fused cells have no second derivatives and no `vmap`.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def require_policy_net(name: str) -> None:
 
 
 def chosen_policy_net(name: str, family: TaskFamily) -> str:
-    """Resolve "auto": cnn if observations contain images of pixels, else mlp.
+    """Resolve "auto": cnn if observations contain pixel images, else mlp.
 
     Raises:
         ValueError: if cnn is chosen for observations without images.

@@ -1,4 +1,4 @@
-"""Injected faults: non-finite numbers, environments, disks, signals and concurrent processes."""
+"""Faults to inject: non-finite numbers, broken environments and disks, signals, two processes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from metarl.scripts.faults.processes import Ended, Forked, Row, command
 __all__ = ["injections"]
 
 _LAST_GOOD = FAILS_IN_ITERATION - 1
-_SAVED = "one sentence, exit code 1, the iteration before saved"
-_WORKER_ERROR = "the worker's error, exit code 1, the iteration before saved"
+_SAVED = "one sentence, exit code 1, the previous iteration is saved"
+_WORKER_ERROR = "the worker's error, exit code 1, the previous iteration is saved"
 _MESSAGES = {
     "nan-reward": "rewards must be finite, got nan from task 1, environment 0",
     "inf-reward": "rewards must be finite, got inf from task 1, environment 0",
@@ -141,7 +141,7 @@ def _failing_disk(learner: Learner, home: Path) -> Row:
     return _row(f"`{learner.name}`: disk full (ENOSPC) at a checkpoint", _RESUMES, fault)
 
 
-_RESUMES = "one sentence and its exit code; resumes to the same bytes"
+_RESUMES = "one sentence and its exit code; resuming gives identical files"
 
 
 def _signal(learner: Learner, number: signal.Signals, home: Path) -> Row:
@@ -157,7 +157,7 @@ def _signal(learner: Learner, number: signal.Signals, home: Path) -> Row:
 
 @dataclass(frozen=True)
 class _Stop:
-    """The required end of a process whose run is then resumed and compared with the reference."""
+    """How a process must end; its run is then resumed and compared with the reference."""
 
     learner: Learner
     home: Path

@@ -39,7 +39,7 @@ class FewShotSettings(Settings):
     """Settings of all learners; the defaults suit sinusoid regression."""
 
     ways: Count = 5
-    """Classes of an episode; regression has one."""
+    """Number of classes per task; regression has one."""
     shots: Count = 10
     """Support points per class."""
     queries: Count | None = None
@@ -49,11 +49,12 @@ class FewShotSettings(Settings):
     train_shots: Count | None = None
     """Support points per class in training; None: as many as in test episodes."""
     min_ways: Annotated[int, Ge(2)] | None = None
-    """Minimum number of classes of a training episode, which is then sampled for each task; None:
-    the number is fixed. A head has one output for each class of the largest episode."""
+    """If set, the number of classes is sampled for each training task, from this to the number of a
+    training episode; None: the number is fixed. A head has one output for each class of the largest
+    episode."""
     min_shots: Count | None = None
-    """Minimum number of support points per class in training, which is then sampled for each task;
-    None: the number is fixed."""
+    """If set, the number of support points per class is sampled for each training task, from this
+    to the number in training; None: the number is fixed."""
     train_split: TrainSplit = "train"
     """Classes to train on; with train+validation ("trainval" in papers), the best checkpoint is
     selected on training classes."""
@@ -68,7 +69,7 @@ class FewShotSettings(Settings):
     every decay_iterations."""
     decay_iterations: Count | None = None
     """Length of the schedule in iterations (halving: iterations between halvings). None: all
-    iterations of a run; `FewShotTraining` needs a number."""
+    iterations of a run."""
     clip_gradient: Positive | None = None
     """Bound on the absolute value of each entry of the meta-gradient; None: no bound."""
     backbone: Literal["mlp", "conv"] = "mlp"
