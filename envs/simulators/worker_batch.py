@@ -248,8 +248,8 @@ def _is_defined_interactively(family: TaskSetter) -> bool:
         return False
     try:
         return b"__main__" in pickle.dumps(family)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return True  # in this process, it can be used all the same
+    except (pickle.PicklingError, AttributeError, TypeError):  # reported when workers start
+        return any(base.__module__ == "__main__" for base in type(family).__mro__)
 
 
 def _layout(family: TaskSetter, tasks: Tasks, num_envs: int, num_shards: int) -> Layout:

@@ -12,11 +12,11 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
+from cart_poles import CartPoles
 
 from metarl.bridges.gymnasium_env import TaskEnv
 from metarl.bridges.vector_env import TaskVectorEnv
-from metarl.envs import GymnasiumFamily, make_family
+from metarl.envs import make_family
 from metarl.tasks.family import BatchEnv, TaskFamily
 
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -24,21 +24,6 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda env: pickle.loads(pickle.dumps(env)),
 }
 FAMILIES = ("PointRobot:pearl", "HalfCheetahVel:maml17", "AntGoal:pearl", "HopperRandParams:pearl")
-
-
-class CartPoles(GymnasiumFamily):
-    """Cart-poles of one kind, stepped in this process."""
-
-    name, variants, env_id = "CartPoles", ("one", "workers"), "CartPole-v1"
-    task_description, observation_description, source = "none", "the state", "this test"
-    task_space = spaces.Box(0.0, 1.0, (1,), np.float64)
-
-    def __init__(self, variant: str) -> None:
-        super().__init__(variant)
-        self.num_workers = 2 if variant == "workers" else 0
-
-    def apply_task(self, env: gymnasium.Env[Any, Any], task: Any) -> None:
-        """Do nothing: all tasks are the same."""
 
 
 class WithLock(CartPoles):
