@@ -72,7 +72,7 @@ class PendulumMass(GymnasiumFamily):
     variants: ClassVar[tuple[str, ...]] = ("rllib",)
     env_id = "Pendulum-v1"
     task_space = spaces.Box(0.5, 2.0, (1,), np.float64)
-    action_scale = 1.0
+    action_divisor = 1.0
     task_description = "mass U(.5, 2) kg"
     observation_description = "cosine and sine of the angle, angular velocity"
     source = _RLLIB

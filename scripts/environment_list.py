@@ -90,7 +90,7 @@ def _row(family: TaskFamily) -> str:
             str(family.horizon),
             f"{family.observation_description} [{family.observation_space.shape[0]}]",
             _space(family.action_space),
-            "–" if family.action_scale is None else f"{family.action_scale:g}",
+            "–" if family.action_divisor is None else f"{family.action_divisor:g}",
             ", ".join(splits),
             family.source,
         )

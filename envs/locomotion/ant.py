@@ -36,7 +36,7 @@ _DELEU = AntParams(
     survive=0.05,
     min_torso_height=0.2,
     horizon=100,
-    action_scale=10.0,
+    action_divisor=10.0,
 )
 _ROTHFUSS = AntParams(
     "Rothfuss et al. 2019 (arXiv:1810.06784)",
@@ -44,7 +44,7 @@ _ROTHFUSS = AntParams(
     control_cost=0.5,
     survive=1.0,
     min_torso_height=0.0,
-    action_scale=10.0,
+    action_divisor=10.0,
 )
 _LEARN2LEARN = AntParams(
     "learn2learn", 111, control_cost=0.5, survive=1.0, min_torso_height=0.0, horizon=100

@@ -67,14 +67,14 @@ class AntParams:
     survive: float = 0.0  # constant reward per step
     min_torso_height: float | None = None  # meters; lower or above 1 m is a fall; None: no falls
     horizon: int = 200
-    action_scale: float = 1.0
+    action_divisor: float = 1.0
     warning: str = ""
 
 
 def apply_params(family: MujocoFamily, variant: str, params: AntParams) -> None:
     """Set the attributes of an Ant family for a variant."""
     family.variant, family.source, family.warning = variant, params.source, params.warning
-    family.horizon, family.action_scale = params.horizon, params.action_scale
+    family.horizon, family.action_divisor = params.horizon, params.action_divisor
     size = params.observation_size
     family.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
     family.observation_description = ", ".join(_NAMES[part] for part in _LAYOUTS[size])

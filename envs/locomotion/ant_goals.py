@@ -35,9 +35,11 @@ _RAKELLY = AntParams("Rakelly et al. 2019 (arXiv:1903.08254)", 113, control_cost
 _GOAL = {
     "maml17": _FINN,
     "pytorch-maml-rl": replace(
-        _FINN, source="Deleu, pytorch-maml-rl", horizon=100, action_scale=10.0
+        _FINN, source="Deleu, pytorch-maml-rl", horizon=100, action_divisor=10.0
     ),
-    "promp": replace(_RAKELLY, source="Rothfuss et al. 2019 (arXiv:1810.06784)", action_scale=10.0),
+    "promp": replace(
+        _RAKELLY, source="Rothfuss et al. 2019 (arXiv:1810.06784)", action_divisor=10.0
+    ),
     "pearl": _RAKELLY,
     "varibad": replace(_RAKELLY, source="Zintgraf et al. 2020 (arXiv:1910.08348)"),
     "ldm": replace(_RAKELLY, source="Lee and Chung 2021 (arXiv:2105.13524)"),

@@ -58,16 +58,16 @@ class _Variant:
     max_speed: float = 0.0  # upper bound of the target velocities, meters per second
     observes_torso: bool = True  # 20 observed numbers, the last three its position; else 17
     horizon: int = 200
-    action_scale: float = 1.0
+    action_divisor: float = 1.0
     min_distance_meters: float = 0.0  # from the start; running is not rewarded within it
 
 
 _VEL = {
     "maml17": _Variant(_FINN, 2.0),
     "cavia": _Variant(_CAVIA, 2.0),
-    "pytorch-maml-rl": _Variant(_DELEU, 2.0, horizon=100, action_scale=10.0),
-    "garage": _Variant(_GARAGE, 2.0, horizon=100, action_scale=10.0),
-    "promp": _Variant(_ROTHFUSS, 3.0, observes_torso=False, action_scale=10.0),
+    "pytorch-maml-rl": _Variant(_DELEU, 2.0, horizon=100, action_divisor=10.0),
+    "garage": _Variant(_GARAGE, 2.0, horizon=100, action_divisor=10.0),
+    "promp": _Variant(_ROTHFUSS, 3.0, observes_torso=False, action_divisor=10.0),
     "pearl": _Variant(_RAKELLY, 3.0),
     "varibad": _Variant(_ZINTGRAF, 3.0),
     "amago": _Variant(_AMAGO, 3.0, observes_torso=False, horizon=1000),
@@ -76,10 +76,10 @@ _VEL = {
 
 _DIR = {
     "maml17": _Variant(_FINN),
-    "pytorch-maml-rl": _Variant(_DELEU, horizon=100, action_scale=10.0),
-    "garage": _Variant(_GARAGE, horizon=100, action_scale=10.0),
+    "pytorch-maml-rl": _Variant(_DELEU, horizon=100, action_divisor=10.0),
+    "garage": _Variant(_GARAGE, horizon=100, action_divisor=10.0),
     "learn2learn": _Variant(_LEARN2LEARN, horizon=100),
-    "promp": _Variant(_ROTHFUSS, observes_torso=False, action_scale=10.0),
+    "promp": _Variant(_ROTHFUSS, observes_torso=False, action_divisor=10.0),
     "pearl": _Variant(_RAKELLY),
     "varibad": _Variant(_ZINTGRAF),
 }
@@ -96,7 +96,7 @@ _LDM_TEST = np.arange(0.25, 3.5, 0.5)[:, None]
 
 def _set_params(family: MujocoFamily, variant: str, params: _Variant) -> None:
     family.variant, family.source = variant, params.source
-    family.horizon, family.action_scale = params.horizon, params.action_scale
+    family.horizon, family.action_divisor = params.horizon, params.action_divisor
     size = 20 if params.observes_torso else 17
     family.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
     family.observation_description = "joint angles and velocities" + (

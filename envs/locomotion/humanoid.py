@@ -63,7 +63,7 @@ _BODY = RobotSpec(
 @dataclass(frozen=True)
 class _Variant:
     source: str
-    action_scale: float
+    action_divisor: float
 
 
 # Policies in the sources act in [−1, 1], or in [−10, 10] in "promp", which is mapped to ±0.4.
@@ -85,7 +85,7 @@ class HumanoidDir(MujocoFamily):
     Task: the angle φ in radians, shape [1]. Action: controls in [−0.4, 0.4], [17]. The episode
     ends when the torso's height leaves [1, 2] m.
 
-    Source: Rakelly et al. 2019 (arXiv:1903.08254) and Gym's Humanoid; action scales from
+    Source: Rakelly et al. 2019 (arXiv:1903.08254) and Gym's Humanoid; action divisors from
     each variant's source. Differs: in "promp" and "learn2learn" the source's task is d, here it is
     φ; "promp" has a second environment with two directions, which is not included; the source of
     "pearl" samples a fixed list of angles.
@@ -104,7 +104,7 @@ class HumanoidDir(MujocoFamily):
     def __init__(self, variant: str) -> None:
         params = lookup("variant of HumanoidDir", variant, _VARIANTS)
         self.variant, self.source = variant, params.source
-        self.action_scale = params.action_scale
+        self.action_divisor = params.action_divisor
         self.task_space = spaces.Box(0.0, 2 * np.pi, (1,), np.float64)
         self.observation_space = spaces.Box(-np.inf, np.inf, (376,), np.float32)
         self.action_space = spaces.Box(-_CONTROL_LIMIT, _CONTROL_LIMIT, (17,), np.float32)

@@ -123,7 +123,7 @@ class Walker2DRandParams(MujocoFamily):
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200
-    action_scale = 1.0
+    action_divisor = 1.0
 
     def __init__(self, variant: str) -> None:
         self.source = lookup("variant of Walker2DRandParams", variant, _SOURCE)
@@ -164,7 +164,7 @@ class HopperRandParams(MujocoFamily):
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200
-    action_scale = 1.0
+    action_divisor = 1.0
 
     def __init__(self, variant: str) -> None:
         self.source = lookup("variant of HopperRandParams", variant, _SOURCE)

@@ -77,7 +77,7 @@ def _set_params(
 ) -> None:
     family.source = lookup(f"variant of {family.name}", variant, _SOURCE)
     family.variant = variant
-    family.horizon, family.action_scale = 200, 10.0
+    family.horizon, family.action_divisor = 200, 10.0
     family.observation_space = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
     family.action_space = spaces.Box(-1.0, 1.0, (num_motors,), np.float32)
 

@@ -60,7 +60,7 @@ class MetaWorld(GymnasiumFamily):
     """
 
     name: ClassVar[str] = "MetaWorld"
-    action_scale = 1.0
+    action_divisor = 1.0
     variants: ClassVar[tuple[str, ...]] = VARIANTS
     observation_description = (
         "hand, gripper and two objects at this step and the previous one; no goal"

@@ -36,7 +36,7 @@ class _Variant:
     goal_tolerance: float = (
         0.0  # an episode ends if both coordinates are nearer to the goal than this
     )
-    action_scale: float = 1.0
+    action_divisor: float = 1.0
 
 
 _NAVIGATION = {
@@ -55,14 +55,14 @@ _POINT_ROBOT = {
         max_step=0.1,
         horizon=20,
         source="Rakelly et al. 2019 (arXiv:1903.08254)",
-        action_scale=10.0,
+        action_divisor=10.0,
     ),
 }
 
 
 def _set_params(family: TensorFamily, variant: str, params: _Variant) -> None:
     family.variant, family.source = variant, params.source
-    family.horizon, family.action_scale = params.horizon, params.action_scale
+    family.horizon, family.action_divisor = params.horizon, params.action_divisor
     goal = params.goal_range
     family.task_description = f"goal U(−{goal:g}, {goal:g})²"
     family.task_space = spaces.Box(-goal, goal, (2,), np.float64)

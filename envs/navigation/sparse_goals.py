@@ -80,7 +80,7 @@ class SparsePointRobot(TensorFamily):
 
     name: ClassVar[str] = "SparsePointRobot"
     variants: ClassVar[tuple[str, ...]] = tuple(_SPARSE)
-    action_scale = 10.0  # policies in the sources act in ±1, which is mapped to ±0.1
+    action_divisor = 10.0  # policies in the sources act in ±1, which is mapped to ±0.1
 
     _STEP: ClassVar = 0.1
 
@@ -172,7 +172,7 @@ class CornerPoint(TensorFamily):
         "return of 15, while moving to the corner, as intended, has a return of 2.6"
     )
     horizon = 100
-    action_scale = 50.0  # policies in the source act in ±10, which is mapped to ±0.2
+    action_divisor = 50.0  # policies in the source act in ±10, which is mapped to ±0.2
 
     _CORNERS: ClassVar = ((-2.0, -2.0), (2.0, -2.0), (-2.0, 2.0), (2.0, 2.0))
     _STEP: ClassVar = 0.2

@@ -62,7 +62,7 @@ class WindyPoint(TensorFamily):
     name: ClassVar[str] = "WindyPoint"
     variants: ClassVar[tuple[str, ...]] = tuple(_WINDY)
     horizon = 75
-    action_scale = 10.0  # policies in the sources act in ±1, which is mapped to ±0.1
+    action_divisor = 10.0  # policies in the sources act in ±1, which is mapped to ±0.1
 
     _STEP: ClassVar = 0.1
     _GOAL: ClassVar = (0.0, 1.0)

@@ -83,7 +83,7 @@ class SB3Agent:
         self._inputs: TrialInputs | None = None
         if space is None:
             self._inputs = TrialInputs(
-                family.observation_space, family.action_space, family.action_scale
+                family.observation_space, family.action_space, family.action_divisor
             )
             if shape != (self._inputs.size,) or frame_stack != 1:
                 raise ValueError(

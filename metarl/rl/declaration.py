@@ -92,7 +92,7 @@ def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> An
             f"got {type(config).__name__}"
         )
     if hasattr(config, "action_divisor") and config.action_divisor is None:
-        config = replace(config, action_divisor=family.action_scale)
+        config = replace(config, action_divisor=family.action_divisor)
     return config.for_family(family) if hasattr(config, "for_family") else config
 
 

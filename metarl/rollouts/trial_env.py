@@ -54,7 +54,7 @@ class TrialFamily(TaskFamilyWrapper):
         super().__init__(family)
         self.num_episodes = num_episodes
         self._inputs = TrialInputs(
-            family.observation_space, family.action_space, family.action_scale
+            family.observation_space, family.action_space, family.action_divisor
         )
         self.horizon = num_episodes * family.horizon
         self.behavior = "video"

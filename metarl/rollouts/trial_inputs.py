@@ -34,9 +34,9 @@ class TrialInputs:
 
     observation_space: gymnasium.Space[Any]
     action_space: gymnasium.Space[Any]
-    action_scale: float | None = None
-    """As in `ActionHead`: with None, numbers are in units of their box; with a number, in the
-    environment's units, not divided by it."""
+    action_divisor: float | None = None
+    """As in `ActionHead`. None: continuous actions are encoded in units of their box; a number: in
+    the environment's units, without dividing by it."""
     scaling: Callable[[Tensor], Tensor] | None = field(default=None, compare=False)
     """Applied to observations, such as `ObservationScaling`; None leaves them unchanged."""
 
@@ -113,7 +113,7 @@ class TrialInputs:
     def _joined(
         self, observations: Tensor, actions: Tensor, rewards: Tensor, ended: Tensor
     ) -> Tensor:
-        encoded = self._layout.encode(actions, in_box_units=self.action_scale is None)
+        encoded = self._layout.encode(actions, in_box_units=self.action_divisor is None)
         encoded = encoded.to(observations.dtype)
         outcome = torch.stack([rewards, ended.to(rewards.dtype)], dim=-1).to(observations.dtype)
         return torch.cat([observations, encoded, outcome], dim=-1)

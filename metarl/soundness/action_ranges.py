@@ -22,16 +22,16 @@ def actions_are_in_reach(probe: Probe) -> str:
         np.concatenate([getattr(box, name) for box in boxes])
         for name in ("low", "high", "center", "half_width")
     )
-    scale = family.action_scale
-    if scale is not None:
+    divisor = family.action_divisor
+    if divisor is not None:
         without_zero = np.flatnonzero((low > 0) | (high < 0))
         if len(without_zero):
             k = without_zero[0]
             raise BrokenPromiseError(
-                "action_scale must be None if the actions do not include 0, around which policies "
-                f"then act: action component {k} is in [{low[k]:g}, {high[k]:g}]"
+                "action_divisor must be None if the actions do not include 0, around which "
+                f"policies then act: action component {k} is in [{low[k]:g}, {high[k]:g}]"
             )
-        return f"policies act around 0, their outputs divided by {scale:g}"
+        return f"policies act around 0, their outputs divided by {divisor:g}"
     smallest, largest = _USUAL_HALF_WIDTHS
     usual = np.isfinite(low) & np.isfinite(high) & (np.abs(center) < 1e-6 * half_width)
     usual &= (half_width >= smallest) & (half_width <= largest)

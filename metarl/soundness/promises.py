@@ -55,8 +55,9 @@ def _describes_itself(probe: Probe) -> str:
             f"{attribute} must be a non-empty string, is {text!r}",
         )
     require(family.horizon >= 1, f"horizon must be 1 or more, is {family.horizon}")
-    scale = family.action_scale
-    require(scale is None or scale > 0, f"action_scale must be None or above 0, is {scale}")
+    divisor = family.action_divisor
+    message = f"action_divisor must be None or above 0, is {divisor}"
+    require(divisor is None or divisor > 0, message)
     unknown = set(family.ood_splits) - set(family.splits)
     require(not unknown, f"ood_splits must be in splits, got {sorted(unknown)} in addition")
     return family.description

@@ -141,7 +141,7 @@ class TaskFamily(ABC):
     behavior: Behavior = "video"
     structure: Structure | None = None
     """Structure that reference algorithms rely on, see `metarl.tasks.structure`; None: unknown."""
-    action_scale: float | None = None
+    action_divisor: float | None = None
     """Divisor of policy outputs, as in the variant's source; None: policies act around the center
     of the box in units of its half-width."""
 
@@ -156,11 +156,11 @@ class TaskFamily(ABC):
         size = self.observation_space.shape[0]
         numbers = f"{size} number{'s' if size > 1 else ''}"
         observation = f"observes {self.observation_description} ({numbers})"
-        divisor = self.action_scale
-        scale = "" if divisor in (None, 1) else f"; policy actions ÷ {divisor:g}"
+        divisor = self.action_divisor
+        unit = "" if divisor in (None, 1) else f"; policy actions ÷ {divisor:g}"
         if isinstance(self.action_space, spaces.Box) and not self.action_space.is_bounded():
-            scale += "; actions are unbounded, random ones are N(0, 1)"
-        text = f"{self.task_description}; {self.horizon} steps; {observation}{scale}; {self.source}"
+            unit += "; actions are unbounded, random ones are N(0, 1)"
+        text = f"{self.task_description}; {self.horizon} steps; {observation}{unit}; {self.source}"
         return f"{text}. Warning: {self.warning}" if self.warning else text
 
     @property

@@ -19,7 +19,7 @@ __all__ = ["BatchEnvWrapper", "TaskFamilyWrapper"]
 _COPIED = (
     "variant", "splits", "ood_splits", "same_tasks_in_splits", "task_description",
     "observation_description", "source", "warning", "task_space", "observation_space",
-    "observation_images", "action_space", "horizon", "behavior", "action_scale",
+    "observation_images", "action_space", "horizon", "behavior", "action_divisor",
 )  # fmt: skip
 
 

@@ -127,11 +127,11 @@ def test_predictions_are_rows_of_actions(name, make):
 
 def test_a_number_as_action_divisor_keeps_actions_around_0():
     family = OddActions("off-center box")
-    family.action_scale = 1.0
+    family.action_divisor = 1.0
     agent = MAMLTRPO(family, MAML)
     assert agent.config.action_divisor == 1.0
     assert agent.predict(torch.zeros(1, 5, 1))[0].abs().max() < 1
-    family.action_scale = None
+    family.action_divisor = None
     agent = MAMLTRPO(family, MAML)
     assert agent.config.action_divisor is None
     assert (agent.predict(torch.zeros(1, 5, 1))[0] - 1250).abs().max() < 100

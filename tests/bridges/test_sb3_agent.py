@@ -155,7 +155,7 @@ class OwnLoop:
     def __init__(self, model: RecurrentPPO, *, forgets: bool = False) -> None:
         self.model, self.forgets, self.state = model, forgets, None
         self.inputs = TrialInputs(
-            NAVIGATION.observation_space, NAVIGATION.action_space, NAVIGATION.action_scale
+            NAVIGATION.observation_space, NAVIGATION.action_space, NAVIGATION.action_divisor
         )
 
     def act(self, current: ActorInput) -> torch.Tensor:

@@ -323,7 +323,7 @@ def test_settings_cannot_be_replaced():
 
 
 def test_the_default_action_divisor_is_the_one_of_the_variant():
-    assert tiny().config.action_divisor == Navigation2D("maml17").action_scale
+    assert tiny().config.action_divisor == Navigation2D("maml17").action_divisor
     assert tiny(action_divisor=3.0).config.action_divisor == 3.0
 
 
@@ -474,5 +474,5 @@ class UndividedAgent(TinyAgent):
 
 def test_settings_without_an_action_divisor_fit_every_family():
     family = make_family("Bandit:n10-k5")
-    assert family.action_scale is None
+    assert family.action_divisor is None
     assert UndividedAgent(family).config == UndividedConfig()

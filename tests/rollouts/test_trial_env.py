@@ -61,7 +61,7 @@ def test_an_episode_is_the_trial_that_the_trial_loop_collects():
     assert torch.equal(episodes.rewards[:, :, :steps], trials.rewards)
     assert torch.equal(episodes.terminated.sum(-1), torch.ones(3, 3, dtype=torch.int64))
     assert not bool(episodes.truncated.any())
-    inputs = TrialInputs(inner.observation_space, inner.action_space, inner.action_scale)
+    inputs = TrialInputs(inner.observation_space, inner.action_space, inner.action_divisor)
     inputs = inputs.encode_trials(trials)
     fed = episodes.observations[:, :, :steps]
     assert torch.equal(fed[trials.mask], inputs[trials.mask])
@@ -135,7 +135,7 @@ def test_a_trial_family_describes_itself():
     family = TrialFamily(make_family("HalfCheetahVel:promp"), 2)
     assert family.id == "HalfCheetahVel:promp × 2 episodes"
     assert "previous action and reward, end of an episode (25 numbers)" in family.description
-    assert family.action_scale == make_family("HalfCheetahVel:promp").action_scale
+    assert family.action_divisor == make_family("HalfCheetahVel:promp").action_divisor
 
 
 def test_a_trial_is_rendered_like_its_episodes():

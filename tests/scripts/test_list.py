@@ -36,7 +36,7 @@ class Odd(Walk):
     variants = ("left", "right")
     splits, ood_splits = ("train", "test", "far"), ("far",)
     task_description = "goal |x| < 1"
-    action_scale = 10.0
+    action_divisor = 10.0
 
     def __init__(self, variant: str) -> None:
         super().__init__(variant)

@@ -123,7 +123,7 @@ ATTRIBUTES = [
         "must be a non-empty string, is None",
     ),
     ({"variant": 3}, "the family describes itself", "variant must be a non-empty string, is 3"),
-    ({"action_scale": 0.0}, "the family describes itself", "must be None or above 0, is 0.0"),
+    ({"action_divisor": 0.0}, "the family describes itself", "must be None or above 0, is 0.0"),
     ({"ood_splits": ("far",)}, "the family describes itself", r"got \['far'\] in addition"),
     (
         {"observation_space": spaces.Box(-10, 10, (1,), np.float64)},

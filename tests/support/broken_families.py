@@ -48,10 +48,10 @@ class ExpectsTooMuch(Walk):
 
 
 class FarActions(Walk):
-    """Its actions lie far from 0, which policies act around with this scale."""
+    """Its actions lie far from 0, which policies act around with this divisor."""
 
     action_space = spaces.Box(9.0, 11.0, (1,), np.float32)
-    action_scale = 1.0
+    action_divisor = 1.0
 
     def transition(
         self, states: Tensor, actions: Tensor, parameters: Any, generator: torch.Generator

@@ -183,7 +183,7 @@ def test_a_description_is_one_line_of_tasks_horizon_observation_and_source():
     assert family.id == "Walk:plain"
     plain = "goal U(−1, 1); 7 steps; observes the position (1 number); these tests"
     assert family.description == plain
-    family.action_scale, family.warning = 10.0, "it is a toy"
+    family.action_divisor, family.warning = 10.0, "it is a toy"
     family.observation_space = spaces.Box(0, 1, (3,), np.float32)
     assert family.description == (
         "goal U(−1, 1); 7 steps; observes the position (3 numbers); policy actions ÷ 10; "

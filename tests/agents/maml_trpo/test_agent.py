@@ -311,7 +311,7 @@ def test_the_checkpoint_of_another_family_is_rejected(tmp_path: Path):
 @pytest.mark.parametrize(("given", "resolved"), [(None, 4.0), (2.0, 2.0)])
 def test_the_default_action_divisor_is_the_one_of_the_variant(tmp_path: Path, given, resolved):
     scaled = Navigation2D("maml17")
-    scaled.action_scale = 4.0
+    scaled.action_divisor = 4.0
     learner, plain = agent(family=scaled, action_divisor=given), agent(action_divisor=1.0)
     assert learner.config.action_divisor == resolved
     observations = torch.rand((1, 5, 2), generator=torch.Generator().manual_seed(0))

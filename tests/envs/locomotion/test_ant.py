@@ -249,10 +249,10 @@ def test_episodes_end_by_height_in_the_variants_of_sources_that_do_so(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.id)
-def test_every_variant_has_the_steps_and_action_scale_of_its_source(family):
+def test_every_variant_has_the_steps_and_action_divisor_of_its_source(family):
     horizon = {"pytorch-maml-rl": 100, "learn2learn": 100, "metacure": 32}.get(family.variant, 200)
     scaled = family.variant in ("pytorch-maml-rl", "promp", "promp-2d")
-    assert (family.horizon, family.action_scale) == (horizon, 10 if scaled else 1)
+    assert (family.horizon, family.action_divisor) == (horizon, 10 if scaled else 1)
 
 
 def radii(family: MujocoFamily, num_tasks: int = 600, split: str = "train") -> Array:

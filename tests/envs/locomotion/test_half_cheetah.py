@@ -156,8 +156,8 @@ def test_the_observation_has_the_layout_of_the_variant(make, variant, size):
 
 @pytest.mark.parametrize("variant", HalfCheetahVel.variants)
 def test_the_variants_carry_their_published_numbers(variant):
-    """Highest velocity, steps, observation and action scale, from the field's papers and code."""
-    high, horizon, size, scale = {
+    """Highest velocity, steps, observation and action divisor, from the field's papers and code."""
+    high, horizon, size, divisor = {
         "maml17": (2, 200, 20, 1),
         "cavia": (2, 200, 20, 1),
         "pytorch-maml-rl": (2, 100, 20, 10),
@@ -169,7 +169,7 @@ def test_the_variants_carry_their_published_numbers(variant):
         "ldm": (3.5, 200, 20, 1),
     }[variant]
     family = HalfCheetahVel(variant)
-    assert (family.horizon, family.action_scale) == (horizon, scale)
+    assert (family.horizon, family.action_divisor) == (horizon, divisor)
     assert family.observation_space.shape == (size,)
     assert (family.task_space.low.tolist(), family.task_space.high.tolist()) == ([0], [high])
     tasks = family.sample_tasks(400, seed=0)

@@ -128,11 +128,11 @@ def test_standing_still_falls_in_time(batch):
 
 
 @pytest.mark.parametrize(
-    ("variant", "scale"), [("pearl", 2.5), ("promp", 25), ("learn2learn", 2.5)]
+    ("variant", "divisor"), [("pearl", 2.5), ("promp", 25), ("learn2learn", 2.5)]
 )
-def test_the_variants_carry_their_published_numbers(variant, scale):
+def test_the_variants_carry_their_published_numbers(variant, divisor):
     family = HumanoidDir(variant)
-    assert (family.horizon, family.action_scale) == (200, scale)
+    assert (family.horizon, family.action_divisor) == (200, divisor)
     assert family.observation_space.shape == (376,)
     assert family.action_space.high.tolist() == pytest.approx([0.4] * 17)
     tasks = family.sample_tasks(400, seed=0)

@@ -247,7 +247,7 @@ def test_a_hop_ends_with_a_fall_or_at_high_speed():
 
 @every_family
 def test_the_variant_carries_its_published_numbers(family):
-    assert (family.horizon, family.action_scale) == (200, 1)
+    assert (family.horizon, family.action_divisor) == (200, 1)
     assert family.body.dt_seconds == pytest.approx(0.016)
     size = {"Walker2DRandParams": 17, "HopperRandParams": 11}[family.name]
     assert family.observation_space.shape == (size,)

@@ -118,7 +118,7 @@ def test_swimming_never_ends():
     ],
 )
 def test_the_variants_carry_their_published_numbers(family, size, low, high):
-    assert (family.horizon, family.action_scale) == (200, 10)
+    assert (family.horizon, family.action_divisor) == (200, 10)
     assert family.observation_space.shape == (size,)
     tasks = family.sample_tasks(300, seed=0)
     assert tasks.min() == pytest.approx(low, abs=0.02 * high)

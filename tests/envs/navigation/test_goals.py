@@ -207,11 +207,11 @@ def test_the_oracle_of_the_point_robot_has_the_return_computed_from_its_start():
         assert earned == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize(("family", "scale"), [(FAMILY, 1.0), (ROBOT, 10.0)])
-def test_each_variant_has_its_published_parameters(family, scale):
-    assert family.action_scale == scale
-    assert family.horizon == {1.0: 100, 10.0: 20}[scale]
-    assert family.task_space.high.tolist() == {1.0: [0.5, 0.5], 10.0: [1.0, 1.0]}[scale]
+@pytest.mark.parametrize(("family", "divisor"), [(FAMILY, 1.0), (ROBOT, 10.0)])
+def test_each_variant_has_its_published_parameters(family, divisor):
+    assert family.action_divisor == divisor
+    assert family.horizon == {1.0: 100, 10.0: 20}[divisor]
+    assert family.task_space.high.tolist() == {1.0: [0.5, 0.5], 10.0: [1.0, 1.0]}[divisor]
     assert (family.splits, family.same_tasks_in_splits) == (("train", "test"), False)
 
 

@@ -32,19 +32,23 @@ def transition(family, position, action, task):
 
 
 @pytest.mark.parametrize(
-    ("variant", "horizon", "scale"),
+    ("variant", "horizon", "divisor"),
     [("pearl", 20, 10.0), ("varibad", 100, 10.0), ("borel", 60, 10.0), ("metacure", 32, 10.0)],
 )
-def test_each_sparse_variant_has_its_published_parameters(variant, horizon, scale):
+def test_each_sparse_variant_has_its_published_parameters(variant, horizon, divisor):
     family = SPARSE[variant]
-    assert (family.horizon, family.action_scale) == (horizon, scale)
+    assert (family.horizon, family.action_divisor) == (horizon, divisor)
     assert not family.same_tasks_in_splits
 
 
 def test_the_other_families_have_their_published_parameters():
-    assert (CORNERS.horizon, CORNERS.action_scale, CORNERS.same_tasks_in_splits) == (100, 50, True)
+    assert (CORNERS.horizon, CORNERS.action_divisor, CORNERS.same_tasks_in_splits) == (
+        100,
+        50,
+        True,
+    )
     for family in WINDY.values():
-        assert (family.horizon, family.action_scale) == (75, 10)
+        assert (family.horizon, family.action_divisor) == (75, 10)
         assert not family.same_tasks_in_splits
 
 
