@@ -119,10 +119,10 @@ class InformativeArmOptimum:
 
 class _InformativeArmActor:
     def __init__(
-        self, structure: InformativeArm, lead: tuple[int, int], device: torch.device
+        self, structure: InformativeArm, batch_shape: tuple[int, int], device: torch.device
     ) -> None:
         self._informative, self._reward_step = structure.num_targets, structure.reward_step
-        self._arms = torch.full(lead, self._informative, device=device)
+        self._arms = torch.full(batch_shape, self._informative, device=device)
 
     def act(self, actor_input: ActorInput) -> Tensor:
         """The informative arm first, then the target."""

@@ -92,10 +92,12 @@ class BanditPlayer:
     """Counts the results of a rule's arms and applies the rule."""
 
     def __init__(
-        self, rule: BanditReference, lead: tuple[int, int], generator: torch.Generator
+        self, rule: BanditReference, batch_shape: tuple[int, int], generator: torch.Generator
     ) -> None:
         self._rule, self._generator = rule, generator
-        zeros = torch.zeros(*lead, rule.num_arms, dtype=torch.float64, device=generator.device)
+        zeros = torch.zeros(
+            *batch_shape, rule.num_arms, dtype=torch.float64, device=generator.device
+        )
         self._counts = ArmCounts(zeros, zeros, 0)
 
     def act(self, actor_input: ActorInput) -> Tensor:

@@ -66,16 +66,16 @@ class _Searcher:
         self,
         grid: HiddenGoalGrid,
         walks: Sequence[Sequence[Cell]],
-        lead: tuple[int, int],
+        batch_shape: tuple[int, int],
         device: torch.device,
     ) -> None:
         self._size = grid.size
         self._moves = torch.tensor(grid.moves, device=device)  # [5, 2]
         self._start = torch.tensor(grid.start, device=device)
         self._walks = torch.tensor(walks, device=device)  # [K, T + 1, 2]
-        self._cells = self._start.expand(*lead, 2)
-        self._goals = torch.full((*lead, 2), -1, device=device)  # −1 until the goal is found
-        self._time = torch.zeros(lead, dtype=torch.int64, device=device)
+        self._cells = self._start.expand(*batch_shape, 2)
+        self._goals = torch.full((*batch_shape, 2), -1, device=device)  # −1 until the goal is found
+        self._time = torch.zeros(batch_shape, dtype=torch.int64, device=device)
         self._episode = torch.zeros_like(self._time)
 
     def act(self, actor_input: ActorInput) -> Tensor:

@@ -107,12 +107,12 @@ class MDPActor:
     """Updates the belief about each environment, and acts by the plan for its episode."""
 
     def __init__(
-        self, reference: MDPBaseline, lead: tuple[int, int], generator: torch.Generator
+        self, reference: MDPBaseline, batch_shape: tuple[int, int], generator: torch.Generator
     ) -> None:
         self._reference, self._generator = reference, generator
         states, actions, _ = reference.shape
-        self._belief = reference.prior.posterior(lead, states, actions, generator.device)
-        self._episode = torch.zeros(lead, dtype=torch.int64, device=generator.device)
+        self._belief = reference.prior.posterior(batch_shape, states, actions, generator.device)
+        self._episode = torch.zeros(batch_shape, dtype=torch.int64, device=generator.device)
         self._time = torch.zeros_like(self._episode)
         self._states = torch.zeros_like(self._episode)
         self._values: Tensor | None = None  # [N, E, T, S, A]

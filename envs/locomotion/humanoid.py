@@ -56,7 +56,7 @@ _BODY = RobotSpec(
     frame_skip=5,
     reset_noise=0.01,
     velocity_noise="uniform",
-    sensors=Sensors(partial(sensing_model, _FILE, moving=True), _read),
+    sensors=Sensors(partial(sensing_model, _FILE, with_motion=True), _read),
 )
 
 

@@ -31,11 +31,11 @@ _CENTER_SIZE = 3  # the first readings are the robot's center of mass
 
 
 @cache
-def sensing_model(file: str, *, moving: bool = False) -> mujoco.MjModel:
+def sensing_model(file: str, *, with_motion: bool = False) -> mujoco.MjModel:
     """Load Gymnasium's model with sensors and a one-stage integrator.
 
     The sensors are, in this order: the robot's center of mass; the resultant contact force of each
-    body; with `moving`, position and motion of each body. Every call returns the same object.
+    body; if `with_motion`, the pose and velocity of each body. Every call returns the same object.
 
     Raises:
         RuntimeError: if the installed MuJoCo has no contact sensors.
@@ -58,7 +58,7 @@ def sensing_model(file: str, *, moving: bool = False) -> mujoco.MjModel:
         ElementTree.SubElement(
             sensors, "contact", body1=name, data="force torque pos", reduce="netforce"
         )
-    for name in names if moving else ():
+    for name in names if with_motion else ():
         for kind in _MOTION:
             ElementTree.SubElement(sensors, kind, objtype="body", objname=name)
     model = mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
@@ -108,7 +108,7 @@ class Motion(NamedTuple):
 
 
 def motion(readings: Array, num_bodies: int) -> Motion:
-    """Motion of the bodies from readings [B, ns] of a model with `moving` sensors."""
+    """Motion of the bodies from readings [B, ns] of a model made with `with_motion`."""
     start = _CENTER_SIZE + num_bodies * _CONTACT_SIZE
     vectors = _by_component(readings[:, start:], num_bodies)
     center = readings[:, :_CENTER_SIZE].T[:, :, None]

@@ -82,7 +82,7 @@ def _adapted(
     params: Params, support: Batch | PerStep, inner: InnerLoop, *, whole_path: bool
 ) -> list[Params]:
     batches = one_batch_per_step(support, inner)
-    if torch.is_grad_enabled() and _requires_grad(batches) and not _reaches_data(inner):
+    if torch.is_grad_enabled() and _requires_grad(batches) and not _differentiates_data(inner):
         raise ValueError(
             f"support must not require grad: mode {inner.mode!r} with batching "
             f"{inner.batching!r} does not compute its gradient; detach it, or use "
@@ -142,8 +142,8 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
     return pytree.tree_map(lambda leaf: leaf[rows] if isinstance(leaf, Tensor) else leaf, batch)
 
 
-def _reaches_data(inner: InnerLoop) -> bool:
-    """Whether gradients of the result of `adapt` reach the support data."""
+def _differentiates_data(inner: InnerLoop) -> bool:
+    """Whether the result of `adapt` can be differentiated with respect to the support data."""
     return inner.batching == "explicit" and inner.mode == "unrolled"
 
 
@@ -215,7 +215,7 @@ class _Adaptation(torch.autograd.Function):
             pull = over_tasks(_task_unrolled_vjp(inner, ctx.whole_path), inner.batching)
             pulled = pull(trajectory[0], after, *batches)
         else:
-            pulled = _pulled_step_by_step(inner, trajectory, after, batches)
+            pulled = _pull_back_step_by_step(inner, trajectory, after, batches)
         return None, None, None, None, *(leaf.sum(0) for leaf in pytree.tree_leaves(pulled))
 
 
@@ -225,7 +225,7 @@ def _by_step(flat: Sequence[Tensor], names: Collection[str]) -> list[Params]:
     return [dict(zip(names, flat[i : i + size], strict=True)) for i in range(0, len(flat), size)]
 
 
-def _pulled_step_by_step(
+def _pull_back_step_by_step(
     inner: InnerLoop,
     trajectory: Sequence[TaskState],
     cotangents: Sequence[Params],

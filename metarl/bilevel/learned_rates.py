@@ -74,7 +74,7 @@ class Rates:
             "momentum": _with_momentum,
         }[self.kind]
         return lambda params, grads: {
-            name: _moved_on(p) if name in self.schedules else p
+            name: _next_rows(p) if name in self.schedules else p
             for name, p in move(params, grads).items()
         }
 
@@ -90,32 +90,32 @@ def _per_layer_per_step(params: Params, grads: Params) -> Params:
     moved = {}
     for name, p in params.items():
         if name in grads:
-            moved[name] = p - _over(p, params[_RATE + name][..., 0]) * grads[name]
+            moved[name] = p - _broadcast_to(params[_RATE + name][..., 0], p) * grads[name]
         else:
-            moved[name] = _moved_on_last(p) if name.startswith(_RATE) else p
+            moved[name] = _next_rates(p) if name.startswith(_RATE) else p
     return moved
 
 
 def _with_momentum(params: Params, grads: Params) -> Params:
     moved = dict(params)
     for name, grad in grads.items():
-        momentum = torch.sigmoid(_over(grad, params[_MOMENTUM + name]))
+        momentum = torch.sigmoid(_broadcast_to(params[_MOMENTUM + name], grad))
         velocity = momentum * params[_VELOCITY + name] + grad
         moved[_VELOCITY + name] = velocity
-        moved[name] = params[name] - _over(grad, params[_RATE + name]).exp() * velocity
+        moved[name] = params[name] - _broadcast_to(params[_RATE + name], grad).exp() * velocity
     return moved
 
 
-def _over(p: Tensor, rate: Tensor) -> Tensor:
-    """A rate, with the task axis of p if it has one, reshaped to multiply every entry of p."""
+def _broadcast_to(rate: Tensor, p: Tensor) -> Tensor:
+    """A rate [] or [tasks], reshaped to broadcast to a parameter [...] or [tasks, ...]."""
     return rate.reshape(*rate.shape, *[1] * (p.dim() - rate.dim()))
 
 
-def _moved_on(schedule: Tensor) -> Tensor:
-    """Values [..., steps, C] shifted by one: the first is dropped and the last repeated."""
+def _next_rows(schedule: Tensor) -> Tensor:
+    """The schedule [..., steps, C] from the next step on; the last step is repeated."""
     return torch.cat([schedule[..., 1:, :], schedule[..., -1:, :]], -2)
 
 
-def _moved_on_last(schedule: Tensor) -> Tensor:
-    """Steps [..., S] shifted by one: the first is dropped and the last repeated."""
+def _next_rates(schedule: Tensor) -> Tensor:
+    """The rates [..., steps] from the next step on; the last step is repeated."""
     return torch.cat([schedule[..., 1:], schedule[..., -1:]], -1)

@@ -37,7 +37,7 @@ class _Step:
     adapted: Params  # the leaves that the rule moves
     grads: Params  # inner gradients with graph; "first_order": for `adapted` only, no graph
     losses: Tensor  # [tasks], no graph
-    slopes: Params  # gradients of `losses`, no graph
+    loss_grads: Params  # as `grads`, no graph; "first_order": empty, losses count as constant
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class LinearizedAdaptation:
         along = TaskState(_detached(tangent), self._push_through_init(tangent))
         for step in self.steps:
             curvature = _hessian_product(step, along.params, step.adapted)
-            slope = (_loss_tangents(step, along.params),) if self._has_state else ()
+            loss_tangent = (_loss_tangents(step, along.params),) if self._has_state else ()
             _, rule_vjp = self._rule_vjp(step)
             _, rule_jvp = vjp(rule_vjp, along)  # the transpose of the transpose
-            along = rule_jvp((along, curvature, *slope))[0]
+            along = rule_jvp((along, curvature, *loss_tangent))[0]
         return _detached(along.params)
 
     def pull(self, cotangent: Params) -> Params:
@@ -71,8 +71,8 @@ class LinearizedAdaptation:
             direct, through_grads, *through_loss = rule_vjp(back)
             curvature = _hessian_product(step, through_grads, step.state.params)
             params = {name: p + curvature[name] for name, p in direct.params.items()}
-            for name, slope in step.slopes.items() if through_loss else ():
-                params[name] = params[name] + _over(through_loss[0], slope) * slope
+            for name, grad in step.loss_grads.items() if through_loss else ():
+                params[name] = params[name] + _broadcast_to(through_loss[0], grad) * grad
             back = TaskState(params, direct.rule_state)
         return _detached(self._pull_through_init(back))
 
@@ -167,7 +167,7 @@ def _graph_of_step(state: TaskState, batch: Batch, inner: InnerLoop) -> _Step:
         adapted,
         named,
         losses.detach(),
-        slopes=_detached(named) if is_exact else {},
+        loss_grads=_detached(named) if is_exact else {},
     )
 
 
@@ -190,14 +190,14 @@ def _hessian_product(step: _Step, vector: Params, rows: Params) -> Params:
 def _loss_tangents(step: _Step, tangent: Params) -> Tensor:
     """Change of each task's inner loss along a tangent of its parameters. Shape [tasks]."""
     change = torch.zeros_like(step.losses)
-    for name, slope in step.slopes.items():
-        change = change + (slope * tangent[name]).reshape(len(change), -1).sum(-1)
+    for name, grad in step.loss_grads.items():
+        change = change + (grad * tangent[name]).reshape(len(change), -1).sum(-1)
     return change
 
 
-def _over(per_task: Tensor, like: Tensor) -> Tensor:
-    """Reshape [tasks] to broadcast over `like` [tasks, ...]."""
-    return per_task.view(-1, *[1] * (like.dim() - 1))
+def _broadcast_to(per_task: Tensor, p: Tensor) -> Tensor:
+    """Reshape numbers [tasks] to broadcast to a parameter [tasks, ...]."""
+    return per_task.view(-1, *[1] * (p.dim() - 1))
 
 
 def _detached(params: Params) -> Params:

@@ -297,9 +297,9 @@ def _actor(player: Player, deterministic: bool) -> Actor:
     """A player without a memory as a function of observations."""
 
     def act(observations: Tensor) -> Tensor:
-        lead = observations.shape[:2]
-        never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
-        nothing = observations.new_zeros(lead, dtype=float_dtype(observations))
+        batch_shape = observations.shape[:2]
+        never = torch.zeros(batch_shape, dtype=torch.bool, device=observations.device)
+        nothing = observations.new_zeros(batch_shape, dtype=float_dtype(observations))
         actor_input = ActorInput(observations, None, nothing, never, never | deterministic)
         return player.act(actor_input)
 

@@ -52,7 +52,7 @@ class Hypernetwork:
         activation: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Outputs [..., sizes[-1]] from features [..., features] and observations [..., O]."""
-        lead = features.shape[:-1]
+        batch_shape = features.shape[:-1]
         generated = functional.linear(features.reshape(-1, self.feature_size), params["weight"])
         generated = generated + params["bias"]
         x = observations.reshape(-1, 1, self.sizes[0])
@@ -64,7 +64,7 @@ class Hypernetwork:
             x = torch.baddbmm(layers[f"bias_{k}"].unsqueeze(-2), x, weight.mT)
             if k < len(self.sizes) - 2:
                 x = activation(x)
-        return x.reshape(*lead, self.sizes[-1])
+        return x.reshape(*batch_shape, self.sizes[-1])
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}

@@ -24,20 +24,22 @@ class LSTMState(NamedTuple):
     cell: Tensor
 
 
-def init_lstm(num_inputs: int, num_hidden: int, size: int, generator: torch.Generator) -> Params:
+def init_lstm(
+    num_inputs: int, num_hidden: int, cell_size: int, generator: torch.Generator
+) -> Params:
     """Weights and biases U(±1/√H) as in `torch.nn.LSTMCell`, with gates in the order i, f, g, o.
 
     Args:
         num_inputs: length of an input.
         num_hidden: length of the recurrent hidden vector.
-        size: H, length of the cell.
+        cell_size: H, length of the cell.
         generator: random generator; parameters are on its device.
     """
-    bound = 1 / math.sqrt(size)
+    bound = 1 / math.sqrt(cell_size)
     shapes = {
-        "weight_input": (4 * size, num_inputs),
-        "weight_hidden": (4 * size, num_hidden),
-        "bias": (4 * size,),
+        "weight_input": (4 * cell_size, num_inputs),
+        "weight_hidden": (4 * cell_size, num_hidden),
+        "bias": (4 * cell_size,),
     }
     return {
         name: bound * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)

@@ -81,8 +81,8 @@ def action_values(rewards: Tensor, transitions: Tensor, horizon: int) -> Tensor:
     """
     later = optimal_plan(rewards, transitions, horizon).values[..., 1:, :]  # [..., T, S]
     expected = transitions.flatten(-3, -2) @ later.transpose(-2, -1)  # [..., S · A, T]
-    lead, pairs = rewards.shape[:-2], rewards.shape[-2:]
-    return rewards.unsqueeze(-3) + expected.transpose(-2, -1).reshape(*lead, horizon, *pairs)
+    batch_shape, pairs = rewards.shape[:-2], rewards.shape[-2:]
+    return rewards.unsqueeze(-3) + expected.transpose(-2, -1).reshape(*batch_shape, horizon, *pairs)
 
 
 def bonus_action_values(

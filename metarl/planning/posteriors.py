@@ -72,10 +72,14 @@ class MDPPrior:
             require_between(name, getattr(self, name), 0, float("inf"), open_low=True)
 
     def posterior(
-        self, lead: tuple[int, ...], num_states: int, num_actions: int, device: torch.device | str
+        self,
+        batch_shape: tuple[int, ...],
+        num_states: int,
+        num_actions: int,
+        device: torch.device | str,
     ) -> MDPPosterior:
-        """The belief of each process before any data, leading axes `lead`."""
-        pairs = (*lead, num_states, num_actions)
+        """The belief about each process before any data, with leading axes `batch_shape`."""
+        pairs = (*batch_shape, num_states, num_actions)
         return MDPPosterior(
             torch.full(pairs, self.reward_mean, device=device),
             torch.full(pairs, self.reward_precision, device=device),

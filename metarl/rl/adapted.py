@@ -137,10 +137,10 @@ def _actor_input(agent: ActingAgent, inputs: Inputs, state: AdaptedState | None)
             "inputs must be an ActorInput with the previous actions and rewards, got "
             "observations; a memory learns from them"
         )
-    lead = observations.shape[:2]
-    never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
+    batch_shape = observations.shape[:2]
+    never = torch.zeros(batch_shape, dtype=torch.bool, device=observations.device)
     if state is None or state.last is None:
-        return ActorInput(observations, None, observations.new_zeros(lead), never, never)
+        return ActorInput(observations, None, observations.new_zeros(batch_shape), never, never)
     return ActorInput(observations, *state.last, ~never, never)
 
 
@@ -161,7 +161,7 @@ def _require_observation_shape(
 
 @torch.no_grad()
 def _actions(groups: Sequence[_Group], inputs: ActorInput) -> Tensor:
-    lead = inputs.observations.shape[:2]
+    batch_shape = inputs.observations.shape[:2]
     if groups[0].rows is None:
         return groups[0].player.act(inputs)
     acted = []
@@ -169,7 +169,7 @@ def _actions(groups: Sequence[_Group], inputs: ActorInput) -> Tensor:
         parts = (None if f is None else f.flatten(0, 1)[rows].unsqueeze(1) for f in inputs)
         acted.append(player.act(ActorInput(*parts)).squeeze(1))  # type: ignore[arg-type] # None stays None
     order = torch.cat([rows for _, rows in groups if rows is not None]).argsort()
-    return torch.cat(acted)[order].view(*lead, *acted[0].shape[1:])
+    return torch.cat(acted)[order].view(*batch_shape, *acted[0].shape[1:])
 
 
 class _Trials(NamedTuple):
@@ -194,11 +194,12 @@ class _Trials(NamedTuple):
         )
         return ActorInput(observations, actions, rewards, ends, always)
 
-    def last_step(self, lead: tuple[int, int]) -> _LastStep:
+    def last_step(self, batch_shape: tuple[int, int]) -> _LastStep:
         """Each trial's last action and reward."""
         rows, last = torch.arange(len(self.lengths)), self.lengths.cpu() - 1
         return _LastStep(
-            self.actions[rows, last].unflatten(0, lead), self.rewards[rows, last].unflatten(0, lead)
+            self.actions[rows, last].unflatten(0, batch_shape),
+            self.rewards[rows, last].unflatten(0, batch_shape),
         )
 
 

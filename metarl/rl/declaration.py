@@ -198,10 +198,10 @@ def require_batches(episodes: Sequence[Episodes], *, same_envs: bool) -> None:
                 f"episodes must be Episodes or a list of them, got {type(batch).__name__}"
             )
     axes = 2 if same_envs else 1
-    leads = {tuple(batch.rewards.shape[:axes]) for batch in episodes}
-    if len(leads) > 1:
+    shapes = {tuple(batch.rewards.shape[:axes]) for batch in episodes}
+    if len(shapes) > 1:
         names = "tasks and environments" if same_envs else "tasks"
-        found = " and ".join(str(list(lead)) for lead in sorted(leads))
+        found = " and ".join(str(list(shape)) for shape in sorted(shapes))
         raise ValueError(
             f"episodes must have the same number of {names} in each batch, got {found}"
         )

@@ -47,8 +47,8 @@ def random_actor(env: BatchEnv, generator: torch.Generator) -> Actor:
         count, first = int(env.action_space.n), int(env.action_space.start)
 
         def act_index(observations: Tensor) -> Tensor:
-            lead, device = observations.shape[:2], observations.device
-            return first + torch.randint(count, lead, generator=generator, device=device)
+            batch_shape, device = observations.shape[:2], observations.device
+            return first + torch.randint(count, batch_shape, generator=generator, device=device)
 
         return act_index
 

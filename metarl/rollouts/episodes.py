@@ -85,17 +85,17 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
             not the action space's; or if the episodes do not fit in memory.
     """
     observation = env.reset(generator)
-    lead, steps = (env.num_tasks, env.num_envs), env.horizon
-    require_env_shape("observations", observation, (*lead, *env.observation_space.shape))
+    batch_shape, steps = (env.num_tasks, env.num_envs), env.horizon
+    require_env_shape("observations", observation, (*batch_shape, *env.observation_space.shape))
     record = _EpisodeRecord(observation, steps)
-    ended = torch.zeros(lead, dtype=torch.bool, device=observation.device)
+    ended = torch.zeros(batch_shape, dtype=torch.bool, device=observation.device)
     for _ in range(steps):
         actions = actor(observation)
         require_action_shape(env, actions)
         step = env.step(actions)
         observation = step.observations
-        require_env_shape("observations", observation, (*lead, *env.observation_space.shape))
-        require_env_shape("rewards", step.rewards, lead)
+        require_env_shape("observations", observation, (*batch_shape, *env.observation_space.shape))
+        require_env_shape("rewards", step.rewards, batch_shape)
         record.add(actions, step)
         ended = ended | step.terminated | step.truncated
         if bool(ended.all()):

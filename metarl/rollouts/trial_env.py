@@ -86,12 +86,14 @@ class _TrialBatch(BatchEnvWrapper):
     def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         observations = self.batch.reset(generator, env_mask)
         self._generator = generator
-        lead = observations.shape[:2]
-        begins = observations.new_ones(lead, dtype=torch.bool) if env_mask is None else env_mask
+        batch_shape = observations.shape[:2]
+        begins = (
+            observations.new_ones(batch_shape, dtype=torch.bool) if env_mask is None else env_mask
+        )
         if self._last is None or env_mask is None:
-            self._episodes = torch.zeros(lead, dtype=torch.int64, device=observations.device)
+            self._episodes = torch.zeros(batch_shape, dtype=torch.int64, device=observations.device)
             self._is_first = begins
-            nothing = observations.new_zeros(lead, dtype=float_dtype(observations))
+            nothing = observations.new_zeros(batch_shape, dtype=float_dtype(observations))
             self._last = ActorInput(observations, None, nothing, nothing.bool(), nothing.bool())
         else:
             self._episodes = self._episodes.masked_fill(begins, 0)

@@ -227,18 +227,20 @@ def _start(
 ) -> tuple[ActorInput, Tensor]:
     """The first input, and the index of each environment's episode."""
     observations = env.reset(generator)
-    lead = (env.num_tasks, env.num_envs)
-    require_env_shape("observations", observations, (*lead, *env.observation_space.shape))
-    never = torch.zeros(lead, dtype=torch.bool, device=observations.device)
-    nothing = observations.new_zeros(lead, dtype=float_dtype(observations))
+    batch_shape = (env.num_tasks, env.num_envs)
+    require_env_shape("observations", observations, (*batch_shape, *env.observation_space.shape))
+    never = torch.zeros(batch_shape, dtype=torch.bool, device=observations.device)
+    nothing = observations.new_zeros(batch_shape, dtype=float_dtype(observations))
     actor_input = ActorInput(observations, None, nothing, never, never | deterministic)
     return actor_input, never.to(torch.int64)
 
 
 def _require_shapes(env: BatchEnv, step: Step) -> None:
-    lead = (env.num_tasks, env.num_envs)
-    require_env_shape("observations", step.observations, (*lead, *env.observation_space.shape))
-    require_env_shape("rewards", step.rewards, lead)
+    batch_shape = (env.num_tasks, env.num_envs)
+    require_env_shape(
+        "observations", step.observations, (*batch_shape, *env.observation_space.shape)
+    )
+    require_env_shape("rewards", step.rewards, batch_shape)
 
 
 def _stacked(records: Sequence[_Record], finals: Tensor) -> Trials:

@@ -294,13 +294,13 @@ def _sinusoidal_actions(probe: Probe, env: BatchEnv) -> Iterator[Tensor]:
 
     They move a robot further than random actions do, which can reveal sparse rewards.
     """
-    space, lead = env.action_space, (env.num_tasks, env.num_envs)
+    space, batch_shape = env.action_space, (env.num_tasks, env.num_envs)
     if not isinstance(space, spaces.Box) or not space.is_bounded():
         return
     generator = probe.generator("swings")
-    cycles_per_step = 0.02 + 0.2 * torch.rand(*lead, 1, generator=generator)
+    cycles_per_step = 0.02 + 0.2 * torch.rand(*batch_shape, 1, generator=generator)
     low, high = torch.from_numpy(space.low.ravel()), torch.from_numpy(space.high.ravel())
-    phase = torch.rand(*lead, len(low), generator=generator)
+    phase = torch.rand(*batch_shape, len(low), generator=generator)
     for t in range(env.horizon):
         wave = torch.sin(2 * math.pi * (cycles_per_step * t + phase))  # in [−1, 1]
         yield low + (high - low) * (1 + wave) / 2

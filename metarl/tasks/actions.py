@@ -146,13 +146,13 @@ class ActionLayout:
             ValueError: if the structure or a shape differs from the space, a number is not finite,
                 or a choice is not an integer or does not exist.
         """
-        lead = () if num_envs is None else (num_envs,)
+        batch_shape = () if num_envs is None else (num_envs,)
         flat = [
-            _checked(leaf, part, lead).reshape(*lead, -1)
+            _checked(leaf, part, batch_shape).reshape(*batch_shape, -1)
             for leaf, part in _pairs(self.space, actions)
         ]
         rows = np.concatenate([part.astype(self.dtype) for part in flat], axis=-1)
-        return torch.tensor(rows.reshape(lead + self.row_shape))
+        return torch.tensor(rows.reshape(batch_shape + self.row_shape))
 
     def from_row(self, row: Array) -> Any:
         """Convert a row [columns], or [] for a Discrete space, to a point of the space."""
@@ -184,14 +184,14 @@ def encode_actions(space: gymnasium.Space[Any], actions: Tensor) -> Tensor:
     return ActionLayout(space).encode(actions)
 
 
-def require_action_indices(actions: Tensor, lead: tuple[int, ...]) -> None:
+def require_action_indices(actions: Tensor, batch_shape: tuple[int, ...]) -> None:
     """Reject actions that are not one int64 index for each environment.
 
     The range is not checked, because that would synchronize with the device at every step.
 
     Args:
         actions: actions of the agent.
-        lead: required shape, [N, E].
+        batch_shape: required shape, [N, E].
 
     Raises:
         TypeError: if the actions are not int64.
@@ -201,9 +201,10 @@ def require_action_indices(actions: Tensor, lead: tuple[int, ...]) -> None:
     """
     if actions.dtype != torch.int64:
         raise TypeError(f"actions must be int64 indices, got {actions.dtype}")
-    if actions.shape != lead:
+    if actions.shape != batch_shape:
         raise ValueError(
-            f"actions must have shape {tuple(lead)} (tasks, envs), got {tuple(actions.shape)}"
+            f"actions must have shape {tuple(batch_shape)} (tasks, envs), got "
+            f"{tuple(actions.shape)}"
         )
 
 
@@ -303,9 +304,9 @@ def _pairs(space: gymnasium.Space[Any], actions: Any) -> Iterator[tuple[Any, Any
         yield space, actions
 
 
-def _checked(leaf: gymnasium.Space[Any], actions: Any, lead: tuple[int, ...]) -> Array:
+def _checked(leaf: gymnasium.Space[Any], actions: Any, batch_shape: tuple[int, ...]) -> Array:
     array = np.asarray(actions)
-    shape = lead + (leaf.shape or ())
+    shape = batch_shape + (leaf.shape or ())
     if array.shape != shape:
         raise ValueError(f"actions must have shape {shape}, got {array.shape}")
     if isinstance(leaf, spaces.Box):
@@ -316,7 +317,7 @@ def _checked(leaf: gymnasium.Space[Any], actions: Any, lead: tuple[int, ...]) ->
         raise ValueError(f"actions must be integers, got dtype {array.dtype}")
     columns = _columns(leaf)
     assert isinstance(columns, ChoiceColumns)
-    flat = array.reshape(*lead, -1) - np.array(columns.starts)
+    flat = array.reshape(*batch_shape, -1) - np.array(columns.starts)
     if ((flat < 0) | (flat >= np.array(columns.sizes))).any():
         raise ValueError(f"actions must lie in {leaf}, got {array.tolist()}")
     return array

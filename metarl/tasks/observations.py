@@ -67,13 +67,13 @@ class ImageColumns:
         """The image [..., C, H, W] of observations [..., O], not scaled."""
         found = observations[..., self.first : self.first + self.size]
         found = torch.unflatten(found, -1, self.shape)
-        lead, axes = observations.dim() - 1, range(len(self.shape))
+        num_batch_axes, axes = observations.dim() - 1, range(len(self.shape))
         pixels = (self.height_axis, self.height_axis + 1)
         order = [axis for axis in axes if axis not in pixels] + list(pixels)
-        found = found.permute(*range(lead), *(lead + axis for axis in order))
+        found = found.permute(*range(num_batch_axes), *(num_batch_axes + axis for axis in order))
         if len(self.shape) == 2:
             return found.unsqueeze(-3)
-        return found.flatten(lead, -3)
+        return found.flatten(num_batch_axes, -3)
 
 
 def selected_space(

@@ -85,12 +85,12 @@ def network(layer: str, device: str = "cpu") -> tuple[Loss, Params, Batch, Batch
         p.copy_(0.5 * torch.randn(p.shape, generator=generator, dtype=p.dtype))
 
     def batch() -> Batch:
-        lead = (NUM_TASKS, 4)
+        batch_shape = (NUM_TASKS, 4)
         if layer == "embedding":
-            inputs = torch.randint(7, (*lead, *shape), generator=generator)
+            inputs = torch.randint(7, (*batch_shape, *shape), generator=generator)
         else:
-            inputs = torch.randn(*lead, *shape, generator=generator, dtype=torch.float64)
-        targets = torch.randn(*lead, 2, generator=generator, dtype=torch.float64)
+            inputs = torch.randn(*batch_shape, *shape, generator=generator, dtype=torch.float64)
+        targets = torch.randn(*batch_shape, 2, generator=generator, dtype=torch.float64)
         return inputs.to(device), targets.to(device)
 
     def loss(values: Params, part: Batch) -> Tensor:

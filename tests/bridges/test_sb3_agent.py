@@ -58,10 +58,10 @@ def make_generator(seed: int = 0) -> torch.Generator:
 def actor_input(
     observations: torch.Tensor, deterministic: Any = True, **current: Any
 ) -> ActorInput:
-    lead = observations.shape[:2]
-    requested = torch.as_tensor(deterministic).expand(lead)
-    never = torch.zeros(lead, dtype=torch.bool)
-    first = ActorInput(observations, None, torch.zeros(lead), never, requested)
+    batch_shape = observations.shape[:2]
+    requested = torch.as_tensor(deterministic).expand(batch_shape)
+    never = torch.zeros(batch_shape, dtype=torch.bool)
+    first = ActorInput(observations, None, torch.zeros(batch_shape), never, requested)
     return first._replace(**current)
 
 

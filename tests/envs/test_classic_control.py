@@ -37,9 +37,9 @@ def random_actor(family):
     draw = family.action_space.sample
 
     def act(observations: Tensor) -> Tensor:
-        lead = observations.shape[:2]
-        sampled = np.array([draw() for _ in range(lead.numel())])
-        return torch.from_numpy(sampled).reshape(*lead, *sampled.shape[1:])
+        batch_shape = observations.shape[:2]
+        sampled = np.array([draw() for _ in range(batch_shape.numel())])
+        return torch.from_numpy(sampled).reshape(*batch_shape, *sampled.shape[1:])
 
     return act
 

@@ -79,9 +79,9 @@ def test_derivatives_of_convolutions_are_finite_differences(stride: int) -> None
 @owners
 @pytest.mark.parametrize("counted", [False, True], ids=["all points", "some points"])
 def test_a_norm_in_the_product_is_the_norm_after_it(stride: int, own: bool, counted: bool) -> None:
-    lead = (TASKS,) if own else ()
-    maps, kernels = 3 + normal(TASKS, POINTS, 7, 6, 2), normal(*lead, 4, 2, 3, 3, seed=1)
-    scale, offset = normal(*lead, 4, seed=2), normal(*lead, 4, seed=3)
+    batch_shape = (TASKS,) if own else ()
+    maps, kernels = 3 + normal(TASKS, POINTS, 7, 6, 2), normal(*batch_shape, 4, 2, 3, 3, seed=1)
+    scale, offset = normal(*batch_shape, 4, seed=2), normal(*batch_shape, 4, seed=3)
     counts = (torch.arange(POINTS) < torch.tensor([[1], [3], [4]])) if counted else None
     found = normalized_convolution(maps, kernels, scale, offset, stride=stride, counts=counts)
     convolved = convolve(maps, kernels, stride)
@@ -116,9 +116,9 @@ def test_images_without_any_ink_give_the_offset() -> None:
 def sampled(settings: dict[str, Any], own: bool) -> tuple[ConvNet, Params, Tensor]:
     """A net, parameters of all tasks or of each, and inputs, in float64."""
     net = ConvNet(SHAPE, 5, FILTERS, **settings)
-    lead = (TASKS,) if own else ()
+    batch_shape = (TASKS,) if own else ()
     initial = net.init(torch.Generator().manual_seed(0))
-    params = {n: normal(*lead, *p.shape, seed=k) for k, (n, p) in enumerate(initial.items())}
+    params = {n: normal(*batch_shape, *p.shape, seed=k) for k, (n, p) in enumerate(initial.items())}
     return net, params, normal(TASKS, POINTS, *SHAPE, seed=99)
 
 
@@ -165,11 +165,11 @@ def test_logits_and_gradients_are_those_of_torchs_layers(settings: Any, own: boo
 @owners
 def test_kept_statistics_replace_those_of_the_points(settings: Any, own: bool) -> None:
     net, params, inputs = sampled(settings, own)
-    lead = (TASKS, 1) if own else (1,)
+    batch_shape = (TASKS, 1) if own else (1,)
     for k, channels in enumerate(FILTERS):
         kept = torch.linspace(-1, 1, channels, dtype=torch.float64)
-        params[f"running_mean_{k}"] = kept.repeat(*lead)
-        params[f"running_variance_{k}"] = (kept + 2).repeat(*lead)
+        params[f"running_mean_{k}"] = kept.repeat(*batch_shape)
+        params[f"running_variance_{k}"] = (kept + 2).repeat(*batch_shape)
     found = net.logits(params, inputs)
     for k in range(TASKS):
         wanted = by_layers(net, of_task(params, k, own), inputs[k])

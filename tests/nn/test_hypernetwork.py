@@ -45,13 +45,13 @@ def generated(flat: Tensor, sizes: tuple[int, ...]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("sizes", [(3, 2), (3, 5, 2), (3, 5, 4, 2)])
-@pytest.mark.parametrize("lead", [(6,), (2, 3)])
-def test_each_sample_goes_through_the_network_that_its_features_generate(sizes, lead):
+@pytest.mark.parametrize("batch_shape", [(6,), (2, 3)])
+def test_each_sample_goes_through_the_network_that_its_features_generate(sizes, batch_shape):
     network = Hypernetwork(FEATURES, sizes)
     params = trained(network)
-    features, observations = randn(*lead, FEATURES, seed=2), randn(*lead, 3, seed=3)
+    features, observations = randn(*batch_shape, FEATURES, seed=2), randn(*batch_shape, 3, seed=3)
     outputs = network.outputs(params, features, observations, torch.tanh)
-    assert outputs.shape == (*lead, 2)
+    assert outputs.shape == (*batch_shape, 2)
     rows = zip(
         features.view(-1, FEATURES), observations.view(-1, 3), outputs.view(-1, 2), strict=True
     )

@@ -19,10 +19,14 @@ from metarl.planning.dynamic_programming import (
 )
 
 
-def random_mdp(*lead: int, states: int = 4, actions: int = 3, seed: int = 0) -> tuple[Tensor, ...]:
+def random_mdp(
+    *batch_shape: int, states: int = 4, actions: int = 3, seed: int = 0
+) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
-    rewards = torch.randn(*lead, states, actions, generator=generator, dtype=torch.float64)
-    weights = torch.rand(*lead, states, actions, states, generator=generator, dtype=torch.float64)
+    rewards = torch.randn(*batch_shape, states, actions, generator=generator, dtype=torch.float64)
+    weights = torch.rand(
+        *batch_shape, states, actions, states, generator=generator, dtype=torch.float64
+    )
     return rewards, weights / weights.sum(-1, keepdim=True)
 
 
@@ -114,10 +118,10 @@ def test_shapes_that_do_not_fit_are_rejected():
         optimal_plan(rewards, transitions, 0)
 
 
-def random_mdp_optimistic_planning(*lead: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def random_mdp_optimistic_planning(*batch_shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     rng = torch.Generator().manual_seed(seed)
-    rewards = torch.randn(*lead, 4, 3, generator=rng, dtype=torch.float64)
-    weights = torch.rand(*lead, 4, 3, 4, generator=rng, dtype=torch.float64)
+    rewards = torch.randn(*batch_shape, 4, 3, generator=rng, dtype=torch.float64)
+    weights = torch.rand(*batch_shape, 4, 3, 4, generator=rng, dtype=torch.float64)
     return rewards, weights / weights.sum(-1, keepdim=True)
 
 

@@ -26,10 +26,10 @@ def make_generator(seed: int = 0) -> torch.Generator:
 
 def actor_input(observations: Tensor, deterministic: list[list[bool]] | None = None) -> ActorInput:
     """The first input of a trial."""
-    lead = observations.shape[:2]
-    never = torch.zeros(lead, dtype=torch.bool)
+    batch_shape = observations.shape[:2]
+    never = torch.zeros(batch_shape, dtype=torch.bool)
     requested = never if deterministic is None else torch.tensor(deterministic)
-    return ActorInput(observations, None, torch.zeros(lead), never, requested)
+    return ActorInput(observations, None, torch.zeros(batch_shape), never, requested)
 
 
 def some_episodes(num_tasks: int = 2, num_envs: int = 3) -> Episodes:

@@ -38,11 +38,11 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
 def arms_after(agent: AdaptiveAgent, pulls: Sequence[tuple[int, float]], copies: int = 1) -> Tensor:
     """The agent's arms after given pulls (arm, reward), in identical environments. [copies]"""
     player = agent.play(1, copies, generator())
-    lead = (1, copies)
-    never = torch.zeros(lead, dtype=torch.bool)
-    nothing = torch.zeros(*lead, 1)
-    arms = player.act(ActorInput(nothing, None, torch.zeros(lead), never, never))
+    batch_shape = (1, copies)
+    never = torch.zeros(batch_shape, dtype=torch.bool)
+    nothing = torch.zeros(*batch_shape, 1)
+    arms = player.act(ActorInput(nothing, None, torch.zeros(batch_shape), never, never))
     for arm, reward in pulls:
-        previous = (torch.full(lead, arm), torch.full(lead, reward))
+        previous = (torch.full(batch_shape, arm), torch.full(batch_shape, reward))
         arms = player.act(ActorInput(nothing, *previous, never, never))
     return arms[0]
