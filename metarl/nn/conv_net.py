@@ -113,12 +113,11 @@ class ConvNet:
 
         `counts` (bool [tasks, points]) marks the points that enter the statistics of normalization.
         """
-        return self._forward(params, inputs, counts).maps.movedim(-1, 2)
+        return self._forward(params, _channels_last(inputs), counts).maps.movedim(-1, 2)
 
     def features(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
         """Embeddings [tasks, points, num_features]."""
-        maps = self.maps(params, inputs, counts)
-        return maps.mean((-2, -1)) if self.pooling == "stride" else maps.flatten(2)
+        return self._flat(self.maps(params, inputs, counts))
 
     def logits(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
         """Outputs [tasks, points, num_outputs]."""
@@ -127,21 +126,51 @@ class ConvNet:
 
     def statistics(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Params:
         """`running_mean_k` and `running_variance_k`, [tasks, C]."""
-        return self._forward(params, inputs, counts, keep_statistics=True).statistics
+        maps = _channels_last(inputs)
+        return self._forward(params, maps, counts, keep_statistics=True).statistics
+
+    # The net after its first convolution, which is linear in the channels of the inputs: for inputs
+    # that are combined from parts, it is cheaper to convolve each part once.
+
+    def convolved(self, params: Params, inputs: Tensor, channels: slice) -> Tensor:
+        """The first convolution's outputs [tasks, points, H, W, O] by some of its input channels.
+
+        Inputs are [tasks, points, channels, H, W]. The sum over parts that together are all
+        channels is the convolution of all.
+        """
+        kernels = params["weight_0"][..., channels, :, :]
+        return convolve(_channels_last(inputs), kernels, self._stride(0))
+
+    def features_of_convolved(
+        self, params: Params, convolved: Tensor, counts: Tensor | None = None
+    ) -> Tensor:
+        """`features` of inputs whose first convolution is given, [tasks, points, H, W, O]."""
+        found = self._forward(params, convolved, counts, is_convolved=True)
+        return self._flat(found.maps.movedim(-1, 2))
+
+    def statistics_of_convolved(
+        self, params: Params, convolved: Tensor, counts: Tensor | None = None
+    ) -> Params:
+        """`statistics` of inputs whose first convolution is given, [tasks, points, H, W, O]."""
+        found = self._forward(params, convolved, counts, keep_statistics=True, is_convolved=True)
+        return found.statistics
 
     def _forward(
         self,
         params: Params,
-        inputs: Tensor,
+        maps: Tensor,
         counts: Tensor | None,
         *,
         keep_statistics: bool = False,
+        is_convolved: bool = False,
     ) -> _Maps:
+        """The last maps, of channels-last inputs or of the outputs of the first convolution."""
         statistics: Params = {}
-        maps = inputs.movedim(2, -1).contiguous()
         for k in range(len(self.filters)):
-            stride = 2 if self.pooling == "stride" and self._is_pooled(k) else 1
-            maps, moments = _normalized_convolution(params, k, maps, counts, stride)
+            if is_convolved and k == 0:
+                maps, moments = _normalized(params, k, maps, counts)
+            else:
+                maps, moments = _normalized_convolution(params, k, maps, counts, self._stride(k))
             if keep_statistics:
                 statistics[f"running_mean_{k}"], statistics[f"running_variance_{k}"] = moments()
             if "context" in params and k == min(_FILM_LAYER, len(self.filters) - 1):
@@ -153,6 +182,18 @@ class ConvNet:
 
     def _is_pooled(self, block: int) -> bool:
         return self.num_pooled is None or block < self.num_pooled
+
+    def _stride(self, block: int) -> int:
+        return 2 if self.pooling == "stride" and self._is_pooled(block) else 1
+
+    def _flat(self, maps: Tensor) -> Tensor:
+        """Features [tasks, points, num_features] of the last maps [tasks, points, C, H, W]."""
+        return maps.mean((-2, -1)) if self.pooling == "stride" else maps.flatten(2)
+
+
+def _channels_last(inputs: Tensor) -> Tensor:
+    """Inputs [tasks, points, C, H, W] as [tasks, points, H, W, C]."""
+    return inputs.movedim(2, -1).contiguous()
 
 
 def _init_block(
@@ -178,19 +219,32 @@ def _normalized_convolution(
     The second result is a function that returns the moments of the convolution's outputs.
     """
     kernels = params[f"weight_{k}"]
-    scale, offset = params[f"scale_{k}"][..., 0, :], params[f"offset_{k}"][..., 0, :]
-    are_kept = f"running_mean_{k}" in params
-    if folds(maps) and not are_kept:
+    if folds(maps) and f"running_mean_{k}" not in params:
+        scale, offset = _scale_and_offset(params, k)
         folded = normalized_convolution(maps, kernels, scale, offset, stride=stride, counts=counts)
         return folded.maps, lambda: folded.moments
-    found = convolve(maps, kernels, stride)
-    moments = partial(batch_moments, found, counts)
-    if are_kept:
+    return _normalized(params, k, convolve(maps, kernels, stride), counts)
+
+
+def _normalized(
+    params: Params, k: int, maps: Tensor, counts: Tensor | None
+) -> tuple[Tensor, Callable[[], Moments]]:
+    """Batch norm of block k by running statistics or by each task's statistics.
+
+    The second result is a function that returns the moments of the given maps.
+    """
+    scale, offset = _scale_and_offset(params, k)
+    moments = partial(batch_moments, maps, counts)
+    if f"running_mean_{k}" in params:
         kept = Moments(params[f"running_mean_{k}"], params[f"running_variance_{k}"])
-        return normalize(found, kept, scale, offset), moments
-    if counts is None and kernels.dim() == 4:
-        return _fused(found, scale, offset), moments
-    return normalize(found, moments(), scale, offset), moments
+        return normalize(maps, kept, scale, offset), moments
+    if counts is None and params[f"weight_{k}"].dim() == 4:
+        return _fused(maps, scale, offset), moments
+    return normalize(maps, moments(), scale, offset), moments
+
+
+def _scale_and_offset(params: Params, k: int) -> tuple[Tensor, Tensor]:
+    return params[f"scale_{k}"][..., 0, :], params[f"offset_{k}"][..., 0, :]
 
 
 def _fused(maps: Tensor, scale: Tensor, offset: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,9 +15,11 @@ from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.nn.lstm_cell import LSTMState, init_lstm, lstm_step
 from metarl.parameters import Params
-from metarl.validation import NumPasses
+from metarl.validation import NumPasses, Positive
 
 __all__ = ["MatchingNet", "MatchingNetConfig", "attention_logits", "encode_query", "encode_support"]
+
+_LOG_SCALE = "log_scale"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class MatchingNetConfig(FewShotSettings):
     LSTM."""
     processing_steps: NumPasses = 3
     """Steps of the attention LSTM."""
+    scale: Positive = 1.0
+    """Factor on the cosines before the softmax. The paper has none (1), which limits how sharp the
+    attention can be."""
+    learn_scale: bool = False
+    """Whether the factor is learned, starting at scale."""
 
     def check_combinations(self) -> None:
         """Reject settings that contradict one another."""
@@ -38,11 +46,16 @@ class MatchingNetConfig(FewShotSettings):
 class MatchingNet(MetricLearner):
     """P(y | x) = Σ_i a(x, x_i) y_i, a the softmax of cosine similarities of embeddings.
 
-    Source: Vinyals et al. 2016 (arXiv:1606.04080), eq. 1–2 and appendix A.1–A.2.
+    Without full context, the embeddings of a convolutional net are outputs of ReLU, so that their
+    cosines lie in [0, 1]. With one of N support points per class and the paper's factor of 1, the
+    loss then cannot fall below log(1 + (N − 1)/e), 0.905 for five ways, and its gradients are small
+    (with the LSTMs cosines can be negative). `scale` multiplies the cosines.
+
+    Source: Vinyals et al. 2016 (arXiv:1606.04080), eq. 1–2 and appendix A.1–A.2. Differs: the
+    factor `scale`, unless it is 1 and not learned.
     """
 
     config_type: ClassVar[type[MatchingNetConfig]] = MatchingNetConfig
-    adaptation_in_words: ClassVar[str] = "attention over the support"
 
     def __init__(self, config: MatchingNetConfig, problem: Problem) -> None:
         """A learner for a classification problem."""
@@ -50,14 +63,25 @@ class MatchingNet(MetricLearner):
         super().__init__(config, problem)
         self._full_context, self._num_steps = config.full_context, config.processing_steps
 
+    @property
+    def adaptation_in_words(self) -> str:
+        """The kind of attention, and the factor on the cosines if there is one."""
+        scale, is_learned = self.config.scale, self.config.learn_scale
+        if is_learned:
+            return f"attention over the support, cosines × a learned factor (from {scale:g})"
+        return "attention over the support" + (f", cosines × {scale:g}" if scale != 1 else "")
+
     def init(self, generator: torch.Generator) -> Params:
-        """Fresh parameters of the embedding and of its LSTMs."""
+        """Fresh parameters of the embedding, of its LSTMs, and the learned factor."""
         params = super().init(generator)
         if self._full_context:
             size = self.backbone.num_features
             for name, recurrent in (("forward", size), ("backward", size), ("query", 2 * size)):
                 cell = init_lstm(size, recurrent, size, generator)
                 params |= {f"{name}/{key}": p for key, p in cell.items()}
+        if self.config.learn_scale:
+            like = next(iter(params.values()))
+            params[_LOG_SCALE] = like.new_tensor(math.log(self.config.scale))
         return params
 
     def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -69,22 +93,26 @@ class MatchingNet(MetricLearner):
             query = encode_query(params, found.query, context, self._num_steps, support.mask)
             found = Embedded(context, query)
         members = membership(support, int(support.targets.max()) + 1, found.query.dtype)
-        return attention_logits(found, members, support.mask)
+        scale = params[_LOG_SCALE].exp() if self.config.learn_scale else self.config.scale
+        return attention_logits(found, members, support.mask, scale=scale)
 
 
-def attention_logits(found: Embedded, members: Tensor, mask: Tensor | None) -> Tensor:
-    """log Σ_i a(x, x_i) y_i, a = softmax over i of cos(f(x), g(x_i)).
+def attention_logits(
+    found: Embedded, members: Tensor, mask: Tensor | None, *, scale: Tensor | float = 1.0
+) -> Tensor:
+    """log Σ_i a(x, x_i) y_i, a = softmax over i of scale · cos(f(x), g(x_i)).
 
     Args:
         found: f of the query and g of the support, [tasks, points, F].
         members: y, [tasks, shots, classes].
         mask: which support points count, bool [tasks, shots], or None.
+        scale: factor on the cosines, a scalar above 0.
 
     Returns:
         [tasks, queries, classes].
     """
     support, query = (functional.normalize(part, dim=-1) for part in found)
-    weights = _masked(query @ support.mT, mask).softmax(-1)
+    weights = _masked(scale * (query @ support.mT), mask).softmax(-1)
     probabilities = weights @ members
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 

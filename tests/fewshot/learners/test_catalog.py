@@ -48,6 +48,9 @@ CASES: list[tuple[str, Problem, dict[str, Any]]] = [
     ("anil", IMAGES, {"num_inner_steps": 3, "inner_lr": 0.3}),
     ("cavia", IMAGES, {"num_inner_steps": 3, "num_context": 2}),
     ("matching", IMAGES, {"full_context": False}),
+    ("matching", IMAGES, {"full_context": False, "scale": 20.0, "learn_scale": True}),
+    ("r2d2", IMAGES, {"ridge": 50.0, "learn_ridge": False}),
+    ("relation", IMAGES, {"loss": "cross-entropy"}),
 ]
 
 

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fewshot_episodes import IMAGES, VECTORS, episodes, generator, make_learner, normal, start
+from fewshot_episodes import (
+    IMAGES,
+    VECTORS,
+    context,
+    episodes,
+    generator,
+    make_learner,
+    normal,
+    start,
+)
 from torch.nn import functional
 
 from metarl.fewshot.contract.metric import Embedded, membership, squared_distances
@@ -153,6 +162,55 @@ def test_attention_by_hand():
     torch.testing.assert_close(found, shares.log())
 
 
+def test_the_factor_multiplies_the_cosines():
+    support = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
+    query = torch.tensor([[[3.0, 4.0]]])
+    members = membership(LabeledSet(support, torch.tensor([[0, 1]])), 2, torch.float32)
+    # Cosines 0.6 and 0.8, ten times as large: 6 and 8.
+    expected = torch.tensor([[[6.0, 8.0]]]).log_softmax(-1)
+    found = attention_logits(Embedded(support, query), members, None, scale=10.0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_papers_attention_cannot_lose_less_than_its_documented_bound():
+    """The best embeddings that are not negative: orthogonal classes."""
+    support = torch.eye(5).unsqueeze(0)
+    members = membership(LabeledSet(support, torch.arange(5).unsqueeze(0)), 5, torch.float32)
+    losses = -attention_logits(Embedded(support, support), members, None).diagonal(0, 1, 2)
+    torch.testing.assert_close(losses, torch.full((1, 5), math.log(1 + 4 / math.e)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 20.0])
+def test_a_learned_factor_starts_at_the_fixed_one(scale):
+    settings: dict[str, Any] = {"full_context": False, "scale": scale}
+    fixed = make_learner("matching", IMAGES, **settings)
+    learned = make_learner("matching", IMAGES, **settings, learn_scale=True)
+    params, batch = learned.init(generator()), episodes(IMAGES)
+    params = {name: p.double() for name, p in params.items()}
+    losses = [one.meta_loss(params, batch) for one in (fixed, learned)]
+    torch.testing.assert_close(*losses)
+    assert learned.meta_gradient(params, batch, context())[1]["log_scale"].abs() > 1e-6
+    assert "log_scale" not in fixed.init(generator())
+    assert f"{scale:g}" in str(learned.facts()["adaptation"])
+
+
+# Ridge regression.
+
+
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_the_ridge_and_the_scale_start_at_their_settings(is_learned):
+    learner: Any = make_learner("r2d2", IMAGES, ridge=50.0, scale=10.0, learn_ridge=is_learned)
+    params, batch = learner.init(generator()), episodes(IMAGES)
+    params = {name: p.double() for name, p in params.items()}
+    assert ("log_ridge" in params) == is_learned
+    found = learner.predict(learner.adapt(params, batch.support), batch.query.inputs)
+    tasks = learner.adapt(params, batch.support)
+    both = learner.embed(tasks, batch.query.inputs, None)
+    wanted = membership(batch.support, 3, torch.float64)
+    weights = ridge_weights(both.support, wanted, 50.0)
+    torch.testing.assert_close(found, 10 * both.query @ weights, rtol=1e-6, atol=1e-6)
+
+
 # Relation.
 
 
@@ -169,6 +227,35 @@ def test_relations_score_each_pair_by_itself():
         )
         score = functional.linear(hidden, params["score/weight_1"], params["score/bias_1"])
         torch.testing.assert_close(scores[row, query, kind], score.sigmoid().squeeze())
+
+
+def test_relations_of_maps_are_the_convolutions_of_joined_maps():
+    """The first convolution is computed separately for classes and queries."""
+    learner: Any = make_learner("relation", IMAGES)
+    params, batch = start(learner), episodes(IMAGES)
+    scores = learner.predict(learner.adapt(params, batch.support), batch.query.inputs)
+    maps = learner.backbone.maps(params, torch.cat([part.inputs for part in batch], 1))
+    first, last = maps[:, :6], maps[:, 6:]
+    sums = first.unflatten(1, (3, 2)).sum(2)
+    pairs = torch.stack(
+        [torch.cat([sums[:, k], last[:, q]], 1) for q in range(6) for k in range(3)], 1
+    )
+    own = {key.removeprefix("relation/"): p for key, p in params.items() if "relation/" in key}
+    features = learner._module.features(own, pairs)
+    hidden = torch.relu(features @ params["score/weight_0"].mT + params["score/bias_0"])
+    wanted = hidden @ params["score/weight_1"].mT + params["score/bias_1"]
+    torch.testing.assert_close(scores.flatten(1), wanted.sigmoid().squeeze(-1))
+
+
+def test_relations_can_be_trained_by_cross_entropy():
+    learner: Any = make_learner("relation", IMAGES, loss="cross-entropy")
+    params, batch = start(learner), episodes(IMAGES)
+    scores = learner.predict(learner.adapt(params, batch.support), batch.query.inputs)
+    losses = functional.cross_entropy(
+        scores.logit().mT, batch.query.targets, reduction="none"
+    ).mean(1)
+    torch.testing.assert_close(learner.meta_loss(params, batch), losses)
+    assert "cross-entropy" in learner.facts()["adaptation"]
 
 
 def test_the_relation_loss_is_the_squared_error_of_all_scores():
