@@ -64,7 +64,8 @@ class MAMLTRPOConfig(Settings):
     normalize_advantages: bool = True
     """Normalize the advantages of each task to mean 0 and standard deviation 1."""
     bootstrap_truncated: bool = False
-    """Bootstrap from the baseline's value when an episode is truncated at the horizon."""
+    """Bootstrap from the baseline's value when an episode is truncated at the horizon, as if tasks
+    had no time limit; the baseline is fitted to returns that continue after it. Needs gamma < 1."""
     policy_net: str = "auto"
     """Network of the policy; mlp: a perceptron; cnn: a convolutional net for images, and a
     perceptron; module:factory: a torch module of your own; auto: cnn if there are images of
@@ -105,12 +106,16 @@ class MAMLTRPOConfig(Settings):
     """Values of settings that checkpoints of earlier versions do not contain."""
 
     def check_combinations(self) -> None:
-        """Reject an unknown network.
+        """Reject an unknown network, and returns without a discount that have no end.
 
         Raises:
-            ValueError: with the choices.
+            ValueError: naming the setting.
         """
         require_policy_net(self.policy_net)
+        if self.bootstrap_truncated and self.gamma == 1:
+            raise ValueError(
+                "gamma must be below 1 with bootstrap_truncated, whose returns have no end, got 1"
+            )
 
     def for_family(self, family: TaskFamily) -> MAMLTRPOConfig:
         """The settings with network and baseline chosen for the family's observations.

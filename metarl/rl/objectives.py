@@ -24,7 +24,12 @@ from metarl.rl.masked import (
     step_packing,
 )
 from metarl.rl.policies import Policy
-from metarl.rl.returns import discounted_returns, generalized_advantages, linear_feature_values
+from metarl.rl.returns import (
+    bootstrapped_feature_values,
+    discounted_returns,
+    generalized_advantages,
+    linear_feature_values,
+)
 from metarl.rollouts.episodes import Episodes
 
 __all__ = [
@@ -160,19 +165,30 @@ def policy_batch(
         features: maps observations [..., O] to the numbers that the baseline is fitted to; None:
             the observations themselves.
         normalize: give the advantages of each task mean 0 and standard deviation 1.
-        bootstrap_truncated: bootstrap from the baseline's value when an episode is truncated. The
-            published methods use the value 0 after the horizon.
+        bootstrap_truncated: bootstrap from the baseline's value when an episode is truncated; the
+            baseline is then fitted to returns that continue after the truncation, see
+            `bootstrapped_feature_values`. The published methods use the value 0 after the horizon,
+            and so does the baseline "none".
 
     Returns:
         The batch, detached from the autograd graph, with contiguous observations and actions.
     """
     ends = episodes.terminated | episodes.truncated
-    if baseline == "linear":
-        returns = discounted_returns(episodes.rewards, ends, gamma)
-        observed = episodes.observations if features is None else features(episodes.observations)
-        values = linear_feature_values(observed, returns, episodes.mask)
-    else:
+    observed = episodes.observations if features is None else features(episodes.observations)
+    if baseline == "none":
         values = episodes.rewards.new_zeros(episodes.observations.shape[:-1])
+    elif bootstrap_truncated:
+        values = bootstrapped_feature_values(
+            observed,
+            episodes.rewards,
+            episodes.terminated,
+            episodes.mask,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+        )
+    else:
+        returns = discounted_returns(episodes.rewards, ends, gamma)
+        values = linear_feature_values(observed, returns, episodes.mask)
     terminated, truncated = episodes.terminated, episodes.truncated
     if not bootstrap_truncated:
         terminated, truncated = ends, torch.zeros_like(ends)

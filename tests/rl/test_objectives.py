@@ -35,7 +35,11 @@ from metarl.rl.objectives import (
     ratio_loss,
 )
 from metarl.rl.policies import Policy
-from metarl.rl.returns import discounted_returns, linear_feature_values
+from metarl.rl.returns import (
+    bootstrapped_feature_values,
+    discounted_returns,
+    linear_feature_values,
+)
 from metarl.rollouts.episodes import Episodes
 
 # Losses.
@@ -259,6 +263,15 @@ def test_advantages_follow_their_definition_and_bootstrap_truncation_only_if_req
     ends = episodes.terminated | episodes.truncated
     returns = discounted_returns(episodes.rewards, ends, GAMMA)
     values = linear_feature_values(episodes.observations, returns, episodes.mask)
+    if bootstrap_truncated:
+        values = bootstrapped_feature_values(
+            episodes.observations,
+            episodes.rewards,
+            episodes.terminated,
+            episodes.mask,
+            gamma=GAMMA,
+            gae_lambda=GAE_LAMBDA,
+        )
     advantages = batch.advantages
     for task, env, t in episodes.mask.nonzero().tolist():
         here = (task, env, t)

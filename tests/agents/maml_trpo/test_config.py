@@ -48,6 +48,11 @@ def test_settings_at_the_ends_of_their_ranges_are_accepted(settings):
     assert {name: getattr(config, name) for name in settings} == settings
 
 
+def test_bootstrapped_returns_need_a_discount():
+    with pytest.raises(ValueError, match="gamma must be below 1 with bootstrap_truncated"):
+        MAMLTRPOConfig(bootstrap_truncated=True, gamma=1.0)
+
+
 def test_every_setting_with_a_range_is_checked():
     checked = {name for name, _, _ in OUT_OF_RANGE}
     switches = {"first_order", "scale_observations", "normalize_advantages", "bootstrap_truncated"}
