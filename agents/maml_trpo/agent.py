@@ -58,7 +58,7 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
 
     name = "maml-trpo"
     config_type = MAMLTRPOConfig
-    adapts_untrained = True
+    can_adapt_untrained = True
     metrics: Mapping[str, str] = {
         "rollout/support_return": "mean return of the episodes before adaptation",
         "rollout/query_return": "mean return of the episodes after adaptation",

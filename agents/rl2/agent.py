@@ -109,7 +109,7 @@ class RL2(Agent[RL2Config]):
         return self.config.memory != "none"
 
     @property
-    def episodes_trained_on(self) -> int | None:
+    def num_episodes_per_trial(self) -> int | None:
         """Episodes of each trial; None without a memory."""
         return self.config.num_episodes if self.remembers else None
 

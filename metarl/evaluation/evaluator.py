@@ -44,9 +44,10 @@ def evaluate(
         protocol: how the agents adapt and which episodes are scored; None: the preset maml.
         name: name of the agent, for tables.
         references: other agents by name, each as a mapping of its runs, such as a policy trained
-            on all tasks without adaptation. They are measured at the last stage, and over the
-            whole trial if they have a memory. A reference with one run is measured on the tasks of
-            all runs, run k of another one on the tasks of run k.
+            on all tasks without adaptation. They are scored at the last stage; if they have a
+            memory and the stages are episodes, also over the whole trial. A reference with
+            one run is measured on the tasks of all runs, run k of another one on the tasks of
+            run k.
         device: device of the agents.
         progress: called before each agent and reference is measured.
 

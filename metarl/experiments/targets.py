@@ -45,7 +45,7 @@ class Targets:
         if not all(agent.remembers for agent in agents):
             return preset("maml")
         chosen = preset("rl2")
-        trials = {agent.episodes_trained_on for agent in agents if isinstance(agent, Agent)}
+        trials = {agent.num_episodes_per_trial for agent in agents if isinstance(agent, Agent)}
         episodes = max((count for count in trials if count is not None), default=None)
         return chosen if episodes is None else replace(chosen, adaptation_steps=episodes - 1)
 
@@ -112,13 +112,14 @@ def untrained_agents(
 ) -> dict[str, AdaptiveAgent]:
     """Untrained agents that learn each task from scratch, with the same data as the targets.
 
-    They are the targets before training, if they can adapt then (`Agent.adapts_untrained`). If no
-    target can, as with a memory, it is an untrained MAML-TRPO agent with default settings.
+    These are the targets themselves before training, if they can adapt then
+    (`Agent.can_adapt_untrained`). Otherwise, as for agents with a memory, it is an untrained
+    MAML-TRPO agent with default settings.
     """
     untrained: dict[str, AdaptiveAgent] = {
         name: agent.untrained(family=targets.family, device=device)
         for name, agent in targets.agents.items()
-        if isinstance(agent, Agent) and agent.adapts_untrained
+        if isinstance(agent, Agent) and agent.can_adapt_untrained
     }
     if untrained:
         return untrained

@@ -68,7 +68,7 @@ class Agent(ABC, Generic[Config]):
     """The registered name of the agent, which is stored in checkpoints."""
     config_type: ClassVar[type[Any]]
     """Dataclass of the settings; its `meta_batch_size` is the number of tasks per iteration."""
-    adapts_untrained: ClassVar[bool] = False
+    can_adapt_untrained: ClassVar[bool] = False
     """Whether an untrained agent can learn a task in `Player.adapt`, such as by gradient steps."""
 
     params: Params
@@ -136,7 +136,7 @@ class Agent(ABC, Generic[Config]):
         return False
 
     @property
-    def episodes_trained_on(self) -> int | None:
+    def num_episodes_per_trial(self) -> int | None:
         """Episodes of each trial in training if the agent has a memory, else None."""
         return None
 

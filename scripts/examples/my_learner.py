@@ -27,7 +27,7 @@ class Cosines(MetricLearner):
     """Logits are scaled cosines between a query's embedding and the mean of each class."""
 
     config_type = CosineSettings
-    adaptation_in_words = "class means, compared by their angle"
+    adaptation_description = "class means, compared by their angle"
 
     def predict(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [tasks, points, classes] of inputs [tasks, points, ...]."""

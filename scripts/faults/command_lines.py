@@ -19,9 +19,9 @@ from metarl.agents import AGENTS
 from metarl.fewshot.learners.catalog import LEARNERS
 from metarl.scripts.faults.bad_files import make_bad_files
 from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO
-from metarl.scripts.faults.processes import Forked, Row, command
+from metarl.scripts.faults.processes import ForkedCommand, Row, run_command
 
-__all__ = ["command_lines", "malformed_line"]
+__all__ = ["malformed_line", "try_command_lines"]
 
 _TIMEOUT_SECONDS = 20.0
 _MEMORY_BYTES = 8 << 30
@@ -48,7 +48,7 @@ _FLAGS = ("--resume", "--first-order", "--scratch", "--all", "--markdown", "--co
 _SPLITS = ("tets", "train", "validation", "ood", "")
 
 
-def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
+def try_command_lines(count: int, seed: int, folder: Path) -> list[Row]:
     """Run malformed command lines, each in a separate process.
 
     Args:
@@ -62,9 +62,9 @@ def command_lines(count: int, seed: int, folder: Path) -> list[Row]:
     before, failures = _contents(folder), []
     for _ in range(count):
         line = malformed_line(templates, folder, rng)
-        fault = "; ".join(filter(None, (_fault(line, folder), _damage(before, folder))))
-        if fault:
-            failures.append(f"{_shown(line)}: {fault}")
+        problem = "; ".join(filter(None, (_problem(line, folder), _damage(before, folder))))
+        if problem:
+            failures.append(f"{_shown(line)}: {problem}")
             before = _contents(folder)
     required = "no traceback, 20 s at most, one sentence if rejected, no file destroyed"
     return [Row("malformed command lines", count, count - len(failures), required, tuple(failures))]
@@ -78,13 +78,13 @@ def _templates(folder: Path) -> list[Template]:
     """Small valid commands: each agent and learner, and each other command."""
     agent, learner = folder / "run", folder / "few"
     for kind, run in ((MAML_TRPO, agent), (FEWSHOT, learner)):
-        ended = command(kind.start(run))
-        if ended.code:
-            raise RuntimeError(f"the run for the command lines failed: {ended.err}")
+        result = run_command(kind.start(run))
+        if result.exit_code:
+            raise RuntimeError(f"the run for the command lines failed: {result.stderr}")
     make_bad_files(folder / "bad", run=agent)
     new = str(folder / "new")
     for line in (["report", "--out", f"{new}.html"], ["play", "--out", f"{new}.gif"], ["evaluate"]):
-        command([line[0], str(agent), *line[1:]])  # imports all that the forks need
+        run_command([line[0], str(agent), *line[1:]])  # imports all that the forks need
     tiny = "--meta-batch-size 4 --hidden-sizes 4 --iterations 1 --device cpu --threads 1"
     loop = f"{tiny} --checkpoint-every 1 --seed 5 --log-every 1 --out {new}"
     train = f"{loop} --num-episodes 2 --env PointRobot:pearl --gamma .9 --activation relu"
@@ -185,8 +185,8 @@ def _unwritable(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _fault(line: list[str], folder: Path) -> str:
-    """The fault of how a command ended; "" if there is none."""
+def _problem(line: list[str], folder: Path) -> str:
+    """Run a command; a description of its first mistake, "" if there is none."""
     log = folder.with_name(f"{folder.name}.log")
     started = time.monotonic()
 
@@ -194,7 +194,7 @@ def _fault(line: list[str], folder: Path) -> str:
         os.chdir(folder / "bad")
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.RLIM_INFINITY))
 
-    forked = Forked.start(line, log, prepare=prepare)
+    forked = ForkedCommand.start(line, log, prepare=prepare)
     code = forked.wait_at_most(_TIMEOUT_SECONDS)
     if code is None:
         return f"no end after {time.monotonic() - started:.0f} s"
@@ -207,7 +207,7 @@ def _fault(line: list[str], folder: Path) -> str:
 
 
 def _damage(before: dict[str, object], folder: Path) -> str:
-    """The files that a command changed; what it was allowed to create is removed."""
+    """The files that a command changed, after removal of the outputs that it may create."""
     _remove_new(folder)
     after = _contents(folder)
     changed = [name for name in before if before[name] != after.get(name)]

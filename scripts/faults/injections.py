@@ -23,12 +23,12 @@ from metarl.scripts.faults.families import (
     FaultyWorker,
     register_faulty_families,
 )
-from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO, Learner, fingerprint
-from metarl.scripts.faults.processes import Ended, Forked, Row, command
+from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO, TinyRun, fingerprint
+from metarl.scripts.faults.processes import CommandResult, ForkedCommand, Row, run_command
 
-__all__ = ["injections"]
+__all__ = ["inject_faults"]
 
-_LAST_GOOD = FAILS_IN_ITERATION - 1
+_LAST_VALID_ITERATION = FAILS_IN_ITERATION - 1
 _SAVED = "one sentence, exit code 1, the previous iteration is saved"
 _WORKER_ERROR = "the worker's error, exit code 1, the previous iteration is saved"
 _MESSAGES = {
@@ -43,12 +43,12 @@ _MESSAGES = {
 }
 
 
-def injections(folder: Path, *, quick: bool = False) -> list[Row]:
-    """Inject every fault once.
+def inject_faults(folder: Path, *, quick: bool = False) -> list[Row]:
+    """Inject each fault once and check the behavior that follows.
 
     Args:
         folder: folder of the runs.
-        quick: skip worker processes, and the disks and signals of the few-shot learner.
+        quick: skip faults in worker processes, and full disks and signals in few-shot training.
     """
     register_faulty_families()
     families: list[tuple[str, str]] = [(FaultyLine.name, v) for v in FaultyLine.variants]
@@ -56,15 +56,15 @@ def injections(folder: Path, *, quick: bool = False) -> list[Row]:
         families += [(FaultyWorker.name, v) for v in FaultyWorker.variants]
     rows = [_faulty_family(name, variant, folder) for name, variant in families]
     rows.append(_faulty_parameter(folder))
-    for learner in (MAML_TRPO,) if quick else (MAML_TRPO, FEWSHOT):
-        home = folder / learner.name.replace(" ", "_")
+    for tiny_run in (MAML_TRPO,) if quick else (MAML_TRPO, FEWSHOT):
+        home = folder / tiny_run.name.replace(" ", "_")
         home.mkdir()
-        command(learner.start(home / "reference"))
+        run_command(tiny_run.start(home / "reference"))
         rows += [
-            _full_disk(learner, home),
-            _failing_disk(learner, home),
-            *(_signal(learner, number, home) for number in (signal.SIGINT, signal.SIGTERM)),
-            _second_process(learner, home),
+            _full_disk(tiny_run, home),
+            _failing_disk(tiny_run, home),
+            *(_signal(tiny_run, number, home) for number in (signal.SIGINT, signal.SIGTERM)),
+            _second_process(tiny_run, home),
         ]
     return rows
 
@@ -72,23 +72,25 @@ def injections(folder: Path, *, quick: bool = False) -> list[Row]:
 def _faulty_family(name: str, variant: str, folder: Path) -> Row:
     out = folder / f"{name}_{variant}"
     line = [*MAML_TRPO.start(out), "--env", f"{name}:{variant}", "--checkpoint-every", "100"]
-    ended = command(line)
+    result = run_command(line)
     in_worker = name == FaultyWorker.name
     source = "worker process" if in_worker else "environment"
-    what = f"{source}: {variant.replace('-', ' ')} in iteration {FAILS_IN_ITERATION}"
-    fault = _after_failure(ended, out, ["iteration 4", _MESSAGES[variant]])
+    fault = f"{source}: {variant.replace('-', ' ')} in iteration {FAILS_IN_ITERATION}"
+    problem = _after_failure(result, out, ["iteration 4", _MESSAGES[variant]])
     if not in_worker:  # a worker's own traceback is shown with the sentence
-        fault = fault or ended.rejection_fault(1)
-    return _row(what, _WORKER_ERROR if in_worker else _SAVED, fault)
+        problem = problem or result.rejection_problem(1)
+    return _row(fault, _WORKER_ERROR if in_worker else _SAVED, problem)
 
 
 def _faulty_parameter(folder: Path) -> Row:
     out = folder / "parameter"
-    with _broken_after(_LAST_GOOD):
-        ended = command([*MAML_TRPO.start(out), "--checkpoint-every", str(_LAST_GOOD)])
-    fault = _after_failure(ended, out, ["iteration 4: parameter bias_0 must be finite"])
-    fault = fault or ended.rejection_fault(1)
-    return _row(f"parameter: NaN after iteration {_LAST_GOOD}", _SAVED, fault)
+    with _broken_after(_LAST_VALID_ITERATION):
+        result = run_command(
+            [*MAML_TRPO.start(out), "--checkpoint-every", str(_LAST_VALID_ITERATION)]
+        )
+    problem = _after_failure(result, out, ["iteration 4: parameter bias_0 must be finite"])
+    problem = problem or result.rejection_problem(1)
+    return _row(f"parameter: NaN after iteration {_LAST_VALID_ITERATION}", _SAVED, problem)
 
 
 @contextmanager
@@ -108,65 +110,65 @@ def _broken_after(num_iterations: int) -> Iterator[None]:
         MAMLTRPO.iterate = iterate  # type: ignore[method-assign]
 
 
-def _after_failure(ended: Ended, out: Path, needles: Sequence[str]) -> str:
-    if ended.code != 1:
-        return f"exit code {ended.code}: {ended.err[-500:]}"
-    missing = [needle for needle in needles if needle not in ended.err]
+def _after_failure(result: CommandResult, out: Path, expected: Sequence[str]) -> str:
+    if result.exit_code != 1:
+        return f"exit code {result.exit_code}: {result.stderr[-500:]}"
+    missing = [text for text in expected if text not in result.stderr]
     if missing:
-        return f"the message lacks {missing}: {ended.err[-500:]}"
+        return f"the message lacks {missing}: {result.stderr[-500:]}"
     run = RunDirectory.open(out)
-    wanted = run.checkpoint_path(_LAST_GOOD)
-    if run.newest_checkpoint() != wanted or len(read_metrics(run)) != _LAST_GOOD:
+    wanted = run.checkpoint_path(_LAST_VALID_ITERATION)
+    if run.newest_checkpoint() != wanted or len(read_metrics(run)) != _LAST_VALID_ITERATION:
         return f"the newest checkpoint is {run.newest_checkpoint().name}"
     return ""
 
 
-def _full_disk(learner: Learner, home: Path) -> Row:
-    """Lower the kernel's limit on file sizes during training."""
+def _full_disk(tiny_run: TinyRun, home: Path) -> Row:
+    """Lower the process's limit on file sizes (RLIMIT_FSIZE) during training."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 
-    stop = _Stop(learner, home, home / "limit", 1, ": File too large; the last checkpoint")
-    fault = stop.at_checkpoint(limit)
-    return _row(f"`{learner.name}`: file cannot grow (kernel's limit)", _RESUMES, fault)
+    stop = _StoppedRun(tiny_run, home, home / "limit", 1, ": File too large; the last checkpoint")
+    problem = stop.problem_at_checkpoint(limit)
+    return _row(f"`{tiny_run.name}`: file cannot grow (kernel's limit)", _RESUMES, problem)
 
 
-def _failing_disk(learner: Learner, home: Path) -> Row:
+def _failing_disk(tiny_run: TinyRun, home: Path) -> Row:
     def fail() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    stop = _Stop(learner, home, home / "full", 1, ": No space left on device; the last")
-    fault = stop.at_checkpoint(fail)
-    return _row(f"`{learner.name}`: disk full (ENOSPC) at a checkpoint", _RESUMES, fault)
+    stop = _StoppedRun(tiny_run, home, home / "full", 1, ": No space left on device; the last")
+    problem = stop.problem_at_checkpoint(fail)
+    return _row(f"`{tiny_run.name}`: disk full (ENOSPC) at a checkpoint", _RESUMES, problem)
 
 
 _RESUMES = "one sentence and its exit code; resuming gives identical files"
 
 
-def _signal(learner: Learner, number: signal.Signals, home: Path) -> Row:
+def _signal(tiny_run: TinyRun, number: signal.Signals, home: Path) -> Row:
     out = home / number.name
     name = "Ctrl-C" if number is signal.SIGINT else "SIGTERM"
-    stop = _Stop(learner, home, out, 128 + number, f"stopped by {name} after iteration")
-    forked = Forked.start(learner.start(out), home / "log")
+    stop = _StoppedRun(tiny_run, home, out, 128 + number, f"stopped by {name} after iteration")
+    forked = ForkedCommand.start(tiny_run.start(out), home / "log")
     forked.wait_until((out / "metrics.jsonl").exists)
     forked.send(number)
-    fault = stop.fault(forked)
-    return _row(f"`{learner.name}`: {number.name}, exit code {128 + number}", _RESUMES, fault)
+    problem = stop.problem(forked)
+    return _row(f"`{tiny_run.name}`: {number.name}, exit code {128 + number}", _RESUMES, problem)
 
 
 @dataclass(frozen=True)
-class _Stop:
-    """How a process must end; its run is then resumed and compared with the reference."""
+class _StoppedRun:
+    """A run whose process is stopped, and the exit code and message that are required."""
 
-    learner: Learner
+    tiny_run: TinyRun
     home: Path
     out: Path
-    code: int
-    needle: str
+    exit_code: int
+    message: str
 
-    def at_checkpoint(self, act: Callable[[], None]) -> str:
-        """The fault found after `act` runs at the third fsync in training; "" if there is none."""
+    def problem_at_checkpoint(self, inject: Callable[[], None]) -> str:
+        """Call `inject` at the third fsync in training, then check as `problem` does."""
 
         def prepare() -> None:
             count, fsync = 0, os.fsync
@@ -175,38 +177,42 @@ class _Stop:
                 nonlocal count
                 count += (self.out / "metrics.jsonl").exists()
                 if count >= 3:
-                    act()
+                    inject()
                 fsync(fd)
 
             os.fsync = counted
 
-        line = self.learner.start(self.out)
-        return self.fault(Forked.start(line, self.home / "log", prepare=prepare))
+        line = self.tiny_run.start(self.out)
+        return self.problem(ForkedCommand.start(line, self.home / "log", prepare=prepare))
 
-    def fault(self, forked: Forked) -> str:
-        """The fault found in how it stopped or how its run resumed; "" if there is none."""
-        found = forked.wait()
+    def problem(self, forked: ForkedCommand) -> str:
+        """Check exit code and message, then resume the run and compare it with the reference.
+
+        Returns:
+            A description of the first difference; "" if there is none.
+        """
+        exit_code = forked.wait()
         output = forked.log.read_text(encoding="utf-8")
-        if found != self.code or self.needle not in output:
-            return f"exit code {found}, output {output[-500:]!r}"
+        if exit_code != self.exit_code or self.message not in output:
+            return f"exit code {exit_code}, output {output[-500:]!r}"
         RunDirectory.open(self.out).newest_checkpoint()
-        ended = command(self.learner.resume(self.out))
-        if ended.code:
-            return f"does not resume: {ended.err}"
+        result = run_command(self.tiny_run.resume(self.out))
+        if result.exit_code:
+            return f"does not resume: {result.stderr}"
         now, wanted = fingerprint(self.out), fingerprint(self.home / "reference")
         differing = [name for name in ("last", "metrics") if now[name] != wanted[name]]
         return f"differs in {differing}" if differing else ""
 
 
-def _second_process(learner: Learner, home: Path) -> Row:
+def _second_process(tiny_run: TinyRun, home: Path) -> Row:
     run = RunDirectory.open(home / "reference")
     with run.writing():
-        ended = command([*learner.resume(run.path), "--iterations", "1000"])
-    fault = ended.rejection_fault()
-    if not fault and "is being written by another process" not in ended.err:
-        fault = ended.err
-    return _row(f"`{learner.name}`: a second process in the directory", "rejected", fault)
+        result = run_command([*tiny_run.resume(run.path), "--iterations", "1000"])
+    problem = result.rejection_problem()
+    if not problem and "is being written by another process" not in result.stderr:
+        problem = result.stderr
+    return _row(f"`{tiny_run.name}`: a second process in the directory", "rejected", problem)
 
 
-def _row(what: str, meaning: str, fault: str) -> Row:
-    return Row(what, 1, 0 if fault else 1, meaning, (fault,) if fault else ())
+def _row(fault: str, required: str, problem: str) -> Row:
+    return Row(fault, 1, 0 if problem else 1, required, (problem,) if problem else ())

@@ -15,20 +15,20 @@ import torch
 
 from metarl.runs.directory import RunDirectory
 from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO
-from metarl.scripts.faults.processes import Row, command
+from metarl.scripts.faults.processes import Row, run_command
 
-__all__ = ["configs", "damaged_checkpoints"]
+__all__ = ["corrupt_configs", "damage_checkpoints"]
 
 _REJECTED = "one sentence, exit code 2, nothing written"
 
 
-def damaged_checkpoints(count: int, seed: int, folder: Path) -> list[Row]:
+def damage_checkpoints(count: int, seed: int, folder: Path) -> list[Row]:
     """Damage the newest checkpoint of a run, then resume and evaluate that run."""
     rng = random.Random(f"{seed} checkpoints")
     run = _finished_run(folder / "run", seed=5)
     other = _finished_run(folder / "other", seed=6)
     few = folder / "few"
-    command(FEWSHOT.start(few))
+    run_command(FEWSHOT.start(few))
     foreign = [other.newest_checkpoint(), RunDirectory.open(few).newest_checkpoint()]
     newest, before = run.newest_checkpoint(), run.checkpoint_path(6)
     kinds = _damages(rng, newest.read_bytes(), before, foreign)
@@ -40,11 +40,11 @@ def damaged_checkpoints(count: int, seed: int, folder: Path) -> list[Row]:
         content = kinds[kind]()
         with _replaced(newest, content), _unchanged(folder, failures[kind], f"{kind} {number}"):
             line = MAML_TRPO.resume(run.path) if number % 2 else ["evaluate", str(run.path)]
-            ended = command(line)
-            fault = ended.rejection_fault()
-            if not fault and f"the newest intact checkpoint is {before}" not in ended.err:
-                fault = f"does not name {before.name}: {ended.err}"
-            failures[kind] += [f"{kind} {number}: {fault}"] if fault else []
+            result = run_command(line)
+            problem = result.rejection_problem()
+            if not problem and f"the newest intact checkpoint is {before}" not in result.stderr:
+                problem = f"does not name {before.name}: {result.stderr}"
+            failures[kind] += [f"{kind} {number}: {problem}"] if problem else []
     return [
         Row(f"checkpoint: {kind}", tried[kind], tried[kind] - len(failures[kind]),
             f"{_REJECTED}, the newest good one named", tuple(failures[kind]))
@@ -81,7 +81,7 @@ def _damages(
     }
 
 
-def configs(count: int, seed: int, folder: Path) -> list[Row]:
+def corrupt_configs(count: int, seed: int, folder: Path) -> list[Row]:
     """Corrupt a run's config.json, then resume the run."""
     rng = random.Random(f"{seed} configs")
     run = _finished_run(folder / "run", seed=5)
@@ -91,8 +91,9 @@ def configs(count: int, seed: int, folder: Path) -> list[Row]:
     for number in range(count):
         content = _corrupted(good, rng)
         with _replaced(file, content), _unchanged(folder, failures, f"config {number}"):
-            fault = command([*MAML_TRPO.resume(run.path), "--iterations", "9"]).rejection_fault()
-            failures += [f"{content[:200]!r}: {fault}"] if fault else []
+            result = run_command([*MAML_TRPO.resume(run.path), "--iterations", "9"])
+            problem = result.rejection_problem()
+            failures += [f"{content[:200]!r}: {problem}"] if problem else []
     return [Row("malformed config.json", count, count - len(failures), _REJECTED, tuple(failures))]
 
 
@@ -123,9 +124,9 @@ def _corrupted(good: dict[str, Any], rng: random.Random) -> bytes:
 def _finished_run(path: Path, *, seed: int) -> RunDirectory:
     """A run with checkpoints after 4, 6 and 8 iterations."""
     if not path.exists():
-        ended = command([*MAML_TRPO.start(path), "--seed", str(seed)])
-        if ended.code:
-            raise RuntimeError(f"the run to damage failed: {ended.err}")
+        result = run_command([*MAML_TRPO.start(path), "--seed", str(seed)])
+        if result.exit_code:
+            raise RuntimeError(f"the run to damage failed: {result.stderr}")
     return RunDirectory.open(path)
 
 
@@ -142,14 +143,14 @@ def _replaced(file: Path, content: bytes) -> Iterator[None]:
 
 
 @contextmanager
-def _unchanged(folder: Path, failures: list[str], what: str) -> Iterator[None]:
+def _unchanged(folder: Path, failures: list[str], case: str) -> Iterator[None]:
     """Record a failure if the block changes a file, and remove the new folder."""
     before = _contents(folder)
     yield
     after = _contents(folder)
     if before != after:
         differing = {str(path) for path in before.keys() ^ after.keys()}
-        failures.append(f"{what} changed {sorted(differing) or 'a file'}")
+        failures.append(f"{case} changed {sorted(differing) or 'a file'}")
         shutil.rmtree(folder / "new", ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Commands run for the fault campaign: in this process, or in a forked one that can be killed."""
+"""Running `metarl` for the fault campaign: in this process, or in a fork that can be killed."""
 
 from __future__ import annotations
 
@@ -18,41 +18,57 @@ from typing import Any, NamedTuple
 from metarl.scripts.cli import dispatch
 from metarl.scripts.command_line import run
 
-__all__ = ["Ended", "Forked", "Row", "command", "count_file_operations", "kill_at_file_operation"]
+__all__ = [
+    "CommandResult",
+    "ForkedCommand",
+    "Row",
+    "count_file_operations",
+    "kill_at_file_operation",
+    "run_command",
+]
 
 _FILE_EVENTS = ("open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir")
 
 
 class Row(NamedTuple):
-    """One line of the campaign's table."""
+    """One row of the campaign's table: one kind of fault."""
 
     fault: str
+    """The injected fault."""
     tried: int
+    """Number of injections."""
     passed: int
+    """Number of injections after which the command behaved as required."""
     required: str
     """Required behavior."""
     failures: tuple[str, ...] = ()
+    """A description of each failed case."""
 
 
-class Ended(NamedTuple):
+class CommandResult(NamedTuple):
     """Exit code and output of a command."""
 
-    code: int
-    out: str
-    err: str
+    exit_code: int
+    stdout: str
+    stderr: str
 
-    def rejection_fault(self, code: int = 2) -> str:
-        """The fault of a rejection; "" if it was one sentence with this exit code."""
-        if self.code != code:
-            return f"exit code {self.code} instead of {code}: {self.err.strip()[-300:]}"
-        lines = self.err.strip().splitlines()
+    def rejection_problem(self, exit_code: int = 2) -> str:
+        """Check that the command failed with one sentence and this exit code.
+
+        Returns:
+            A description of the difference; "" if there is none.
+        """
+        if self.exit_code != exit_code:
+            message = self.stderr.strip()[-300:]
+            return f"exit code {self.exit_code} instead of {exit_code}: {message}"
+        lines = self.stderr.strip().splitlines()
         if len(lines) != 1 or not lines[0].startswith("metarl: "):
-            return f"printed {self.err[-500:]!r}"
+            return f"printed {self.stderr[-500:]!r}"
         return ""
 
 
-def command(arguments: Sequence[str]) -> Ended:
-    """Run the command `metarl` in this process."""
+def run_command(arguments: Sequence[str]) -> CommandResult:
+    """Run `metarl` with some arguments in this process."""
     out, err, before, code = io.StringIO(), io.StringIO(), sys.argv, 0
     sys.argv = ["metarl", *arguments]
     try:
@@ -65,12 +81,12 @@ def command(arguments: Sequence[str]) -> Ended:
         err.write(traceback.format_exc())
     finally:
         sys.argv = before
-    return Ended(code, out.getvalue(), err.getvalue())
+    return CommandResult(code, out.getvalue(), err.getvalue())
 
 
 @dataclass(frozen=True)
-class Forked:
-    """The command `metarl` in a fork of this process, which has imported everything."""
+class ForkedCommand:
+    """A run of `metarl` in a fork of this process, in which all modules are already imported."""
 
     pid: int
     log: Path
@@ -82,7 +98,7 @@ class Forked:
         log: Path,
         *,
         prepare: Callable[[], None] = lambda: None,
-    ) -> Forked:
+    ) -> ForkedCommand:
         """Start the command.
 
         Args:
@@ -97,16 +113,15 @@ class Forked:
         code = 99
         try:
             os.setpgid(0, 0)
-            os.dup2(
-                os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), 2
-            )  # of C++, workers
+            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            os.dup2(descriptor, 2)  # standard error of C++ code and worker processes
             signal.signal(signal.SIGINT, signal.default_int_handler)
             prepare()
-            ended = command(arguments)
-            code = ended.code
+            result = run_command(arguments)
+            code = result.exit_code
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
             with log.open("a", encoding="utf-8", errors="replace") as file:
-                file.write(ended.out + ended.err)
+                file.write(result.stdout + result.stderr)
         finally:
             os._exit(code)
 
@@ -115,7 +130,7 @@ class Forked:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def wait_at_most(self, seconds: float) -> int | None:
-        """The exit code; None if it did not end in time, and was killed with its children."""
+        """Wait for the exit code; after the time, kill the process and its children: None."""
         deadline = time.monotonic() + seconds
         while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             if time.monotonic() > deadline:
@@ -126,7 +141,7 @@ class Forked:
         return self.wait()
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
-        """Wait for a condition; False if the process ended before (it is not reaped)."""
+        """Wait for a condition; False if the process ended first (it is not reaped)."""
         while not condition():
             if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 return condition()
@@ -139,24 +154,24 @@ class Forked:
 
 
 def kill_at_file_operation(folder: Path, number: int) -> Callable[[], None]:
-    """A `prepare` that sends SIGKILL at an operation on files in a folder, counted from 1."""
+    """A `prepare` function: SIGKILL at the operation `number`, from 1, on files in a folder."""
 
     def prepare() -> None:
         count = 0
 
-        def note() -> None:
+        def on_operation() -> None:
             nonlocal count
             count += 1
             if count == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        _watch(folder, note)
+        _watch(folder, on_operation)
 
     return prepare
 
 
 def count_file_operations(folder: Path, result: Path) -> Callable[[], None]:
-    """A `prepare` that writes one byte to a file for each operation on files in a folder."""
+    """A `prepare` function: write a byte to `result` at each operation on files in a folder."""
 
     def prepare() -> None:
         descriptor = os.open(result, os.O_WRONLY | os.O_CREAT)
@@ -165,17 +180,17 @@ def count_file_operations(folder: Path, result: Path) -> Callable[[], None]:
     return prepare
 
 
-def _watch(folder: Path, note: Callable[[], Any]) -> None:
-    """Call `note` before every operation on files in a folder, including fsync."""
+def _watch(folder: Path, on_operation: Callable[[], Any]) -> None:
+    """Call `on_operation` before every operation on files in a folder, including fsync."""
     name, fsync = str(folder), os.fsync
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _FILE_EVENTS and any(name in str(argument) for argument in arguments[:2]):
-            note()
+            on_operation()
 
-    def noted_fsync(fd: Any) -> None:
-        note()
+    def watched_fsync(fd: Any) -> None:
+        on_operation()
         fsync(fd)
 
     sys.addaudithook(hook)
-    os.fsync = noted_fsync
+    os.fsync = watched_fsync

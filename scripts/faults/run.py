@@ -17,23 +17,23 @@ import torch
 
 from metarl.console import plain_console
 from metarl.scripts.command_line import parse, run
-from metarl.scripts.faults.command_lines import command_lines
-from metarl.scripts.faults.injections import injections
-from metarl.scripts.faults.inputs import configs, damaged_checkpoints
-from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO, RL2, kills
-from metarl.scripts.faults.processes import Row, command
+from metarl.scripts.faults.command_lines import try_command_lines
+from metarl.scripts.faults.injections import inject_faults
+from metarl.scripts.faults.inputs import corrupt_configs, damage_checkpoints
+from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO, RL2, kill_runs
+from metarl.scripts.faults.processes import Row, run_command
 from metarl.storage.files import write_output
 from metarl.validation import Seed, Settings, WholeNumber
 
-__all__ = ["CampaignConfig", "campaign", "main"]
+__all__ = ["CampaignConfig", "main", "run_campaign"]
 
 
 @dataclass(frozen=True)
 class CampaignConfig(Settings):
-    """Break runs, and check that nothing is lost and every error is reported."""
+    """Inject faults into runs; check that no result is lost and each error is one sentence."""
 
     kills: WholeNumber = 240
-    """Total number of SIGKILLs, over three learners."""
+    """Number of SIGKILLs, divided over runs of maml-trpo, rl2 and a few-shot learner."""
     checkpoints: WholeNumber = 280
     """Number of damaged checkpoints."""
     configs: WholeNumber = 200
@@ -41,7 +41,7 @@ class CampaignConfig(Settings):
     command_lines: WholeNumber = 300
     """Number of malformed command lines."""
     quick: bool = False
-    """Skip slow cases: worker processes, and disks and signals of the few-shot learner."""
+    """Skip slow cases: faults in worker processes; full disks and signals in few-shot training."""
     seed: Seed = 0
     """Seed of the random choices."""
     report: Path | None = None
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
     """The script's command line; exit code 1 if a case failed."""
     config = parse(CampaignConfig, arguments, program="python scripts/faults/run.py")
     started = time.perf_counter()
-    rows = campaign(config)
+    rows = run_campaign(config)
     page = _page(config, rows, time.perf_counter() - started)
     if config.report is not None:
         write_output(config.report, page.encode())
@@ -66,21 +66,21 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def campaign(config: CampaignConfig) -> list[Row]:
+def run_campaign(config: CampaignConfig) -> list[Row]:
     """Run all cases in a temporary folder."""
     torch.set_num_threads(1)  # torch's threads do not survive a fork
     with tempfile.TemporaryDirectory(prefix="metarl-faults-") as name:
         home = Path(name)
         rows = []
-        for number, learner in enumerate((MAML_TRPO, RL2, FEWSHOT)):
+        for number, tiny_run in enumerate((MAML_TRPO, RL2, FEWSHOT)):
             count = (config.kills + number) // 3
-            folder = _folder(home, learner.name.replace(" ", "-"))
-            command(learner.start(folder / "warm-up"))  # imports everything
-            rows += kills(learner, count, config.seed, folder)
-        rows += damaged_checkpoints(config.checkpoints, config.seed, _folder(home, "checkpoints"))
-        rows += configs(config.configs, config.seed, _folder(home, "configs"))
-        rows += command_lines(config.command_lines, config.seed, _folder(home, "lines"))
-        rows += injections(_folder(home, "injections"), quick=config.quick)
+            folder = _folder(home, tiny_run.name.replace(" ", "-"))
+            run_command(tiny_run.start(folder / "warm-up"))  # imports everything
+            rows += kill_runs(tiny_run, count, config.seed, folder)
+        rows += damage_checkpoints(config.checkpoints, config.seed, _folder(home, "checkpoints"))
+        rows += corrupt_configs(config.configs, config.seed, _folder(home, "configs"))
+        rows += try_command_lines(config.command_lines, config.seed, _folder(home, "lines"))
+        rows += inject_faults(_folder(home, "injections"), quick=config.quick)
     return [row for row in rows if row.tried]
 
 

@@ -28,7 +28,7 @@ class Nearest(MetricLearner):
     """Needs classes, as metric learners do."""
 
     config_type: ClassVar[type[Any]] = FewShotSettings
-    adaptation_in_words = "none"
+    adaptation_description = "none"
 
     def predict(self, adapted: SharedTasks, inputs: Any, mask: Any = None) -> torch.Tensor:
         raise AssertionError(adapted, inputs, mask)

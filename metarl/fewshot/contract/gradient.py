@@ -129,7 +129,7 @@ class GradientLearner(ABC):
     # Members that a learner defines or replaces.
 
     @property
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """A description of adaptation, printed with results."""
         config = self.config
         return (
@@ -267,7 +267,7 @@ class GradientLearner(ABC):
         """The kind of adaptation, and the meaning of batch norm."""
         layers = self.config.adapted
         return {
-            "adaptation": self.adaptation_in_words,
+            "adaptation": self.adaptation_description,
             **({} if layers is None else {"adapted": layers}),
             **norm_facts(self.config, passes="apart"),
         }

@@ -154,7 +154,7 @@ class MetricLearner(ABC):
 
     @property
     @abstractmethod
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """A description of adaptation, printed with results; usually a class attribute."""
 
     @abstractmethod
@@ -205,7 +205,7 @@ class MetricLearner(ABC):
     def facts(self) -> ProtocolFacts:
         """The kind of adaptation, and the meaning of batch norm."""
         facts = norm_facts(self.config, passes="together")
-        return {"adaptation": self.adaptation_in_words, **facts}
+        return {"adaptation": self.adaptation_description, **facts}
 
     def embed(self, adapted: SharedTasks, inputs: Tensor, mask: Tensor | None) -> Embedded:
         """Embeddings of both sets, computed in one pass."""

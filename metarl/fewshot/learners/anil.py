@@ -49,7 +49,7 @@ class ANIL(GradientLearner):
     config_type: ClassVar[type[ANILConfig]] = ANILConfig
 
     @property
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """Steps and rate of the head."""
         config = self.config
         return (

@@ -50,7 +50,7 @@ class CAVIA(GradientLearner):
     can_compile: ClassVar[bool] = True
 
     @property
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """Size, steps and rate of the context."""
         config = self.config
         return (

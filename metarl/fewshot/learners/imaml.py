@@ -62,7 +62,7 @@ class IMAML(GradientLearner):
     config_type: ClassVar[type[IMAMLConfig]] = IMAMLConfig
 
     @property
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """Steps, rate, regularization and the solver of the implicit gradient."""
         config = self.config
         return (

@@ -64,7 +64,7 @@ class MatchingNet(MetricLearner):
         self._full_context, self._num_steps = config.full_context, config.processing_steps
 
     @property
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """The kind of attention, and the factor on the cosines if there is one."""
         scale, is_learned = self.config.scale, self.config.learn_scale
         if is_learned:

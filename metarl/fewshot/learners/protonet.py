@@ -49,7 +49,7 @@ class ProtoNet(MetricLearner):
     """
 
     config_type: ClassVar[type[ProtoNetConfig]] = ProtoNetConfig
-    adaptation_in_words: ClassVar[str] = "class means"
+    adaptation_description: ClassVar[str] = "class means"
 
     def __init__(self, config: ProtoNetConfig, problem: Problem) -> None:
         """A learner for a classification problem."""

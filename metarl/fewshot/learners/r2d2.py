@@ -54,7 +54,7 @@ class R2D2(MetricLearner):
     needs_classes: ClassVar[bool] = False
 
     @property
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """The regression and its λ."""
         kind = "learned" if self.config.learn_ridge else "fixed"
         return f"ridge regression, {kind} λ" + (

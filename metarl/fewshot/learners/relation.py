@@ -71,7 +71,7 @@ class RelationNet(MetricLearner):
     config_type: ClassVar[type[RelationNetConfig]] = RelationNetConfig
 
     @property
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """The comparison, and the loss if it is not the paper's."""
         words = "learned comparison with class sums"
         if self.config.loss == "cross-entropy":

@@ -88,7 +88,7 @@ class Reptile(GradientLearner):
     config_type: ClassVar[type[ReptileConfig]] = ReptileConfig
 
     @property
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """Optimizer, rate and minibatches."""
         config = self.config
         return (

@@ -46,7 +46,7 @@ class Siamese(MetricLearner):
     """
 
     config_type: ClassVar[type[SiameseConfig]] = SiameseConfig
-    adaptation_in_words: ClassVar[str] = "nearest support point"
+    adaptation_description: ClassVar[str] = "nearest support point"
 
     def __init__(self, config: SiameseConfig, problem: Problem) -> None:
         """A learner for a classification problem."""

@@ -103,7 +103,7 @@ class Transfer(MetricLearner):
         )
 
     @property
-    def adaptation_in_words(self) -> str:
+    def adaptation_description(self) -> str:
         """The new head and its steps."""
         return f"logistic regression on the support ({self.config.head_steps} steps)"
 
