@@ -20,7 +20,7 @@ __all__ = [
 ProtocolFacts: TypeAlias = dict[str, str | int | float | bool]
 """The facts of a few-shot benchmark that decide its scores, by name; stored with every result."""
 
-Deterministic: TypeAlias = Literal["never", "measured", "always"]
+Deterministic: TypeAlias = Literal["never", "evaluation", "always"]
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class EvaluationProtocol(Settings):
     evaluation_episodes: Count = 20
     """M, episodes of each task that are scored before adaptation and after each step."""
     deterministic: Deterministic = "never"
-    """Episodes in which the agent takes the most likely action instead of a sampled one: never, in
-    measured episodes only, or always, in exploration as well. An agent without a memory always
-    explores with sampled actions, because its adaptation steps need their probabilities."""
+    """Episodes in which the agent takes the most likely action instead of a sampled one: never;
+    evaluation, in evaluation episodes but not in exploration; or always. An agent without a memory
+    always explores with sampled actions, because its adaptation steps need their probabilities."""
     reported: Literal["mean", "last"] = "mean"
     """Score of a task: the mean over its evaluation episodes, or the last episode."""
     paired: bool = False
@@ -67,7 +67,7 @@ class EvaluationProtocol(Settings):
     @property
     def is_one_trial(self) -> bool:
         """Whether all stages of an agent with a memory can be read from the same trials."""
-        return self.deterministic != "measured"
+        return self.deterministic != "evaluation"
 
     @property
     def stages_are_episodes(self) -> bool:
@@ -102,7 +102,7 @@ class EvaluationProtocol(Settings):
         per_step = "1 episode" if explored == 1 else f"{explored} episodes"
         kind = {
             "never": "sampled actions",
-            "measured": "most likely actions (sampled in exploration)",
+            "evaluation": "most likely actions (sampled in exploration)",
             "always": "most likely actions",
         }[self.deterministic]
         data = f"{per_step} of data per step, " if self.adaptation_steps else ""
@@ -114,8 +114,10 @@ class EvaluationProtocol(Settings):
 
 
 def stored_deterministic(value: object) -> object:
-    """The value of `deterministic` of files that stored it as true or false."""
-    return {False: "never", True: "measured"}[value] if isinstance(value, bool) else value
+    """The current value of `deterministic`, from a value that earlier versions stored."""
+    if isinstance(value, bool):
+        return "evaluation" if value else "never"
+    return "evaluation" if value == "measured" else value
 
 
 PRESETS = {
@@ -140,7 +142,7 @@ PRESETS = {
         exploration_episodes=10,
         adaptation_steps=1,
         evaluation_episodes=3,
-        deterministic="measured",
+        deterministic="evaluation",
     ),
 }
 """Protocols of published results, each as in the code of its source.

@@ -137,7 +137,9 @@ def _add_agents(cases: dict[str, str]) -> None:
         resume = f"train {agent} --out {{out}} --resume --iterations 4"
         cases[f"agent/{agent}/resume"] = f"{first}\n{resume}"
         cases[f"agent/{agent}/seeds"] = f"{first} --seeds 2\n{_MEASURE}"
-        cases[f"agent/{agent}/scratch"] = f"{first}\n{_MEASURE} --scratch --deterministic measured"
+        cases[f"agent/{agent}/scratch"] = (
+            f"{first}\n{_MEASURE} --scratch --deterministic evaluation"
+        )
 
 
 def _add_families(cases: dict[str, str], skipped: dict[str, str], listed: str) -> None:

@@ -29,7 +29,7 @@ from metarl.tasks.registry import FAMILIES
 
 ENV = "Pendula:fixed"
 PROTOCOL = EvaluationProtocol(
-    num_tasks=3, adaptation_steps=0, evaluation_episodes=2, deterministic="measured"
+    num_tasks=3, adaptation_steps=0, evaluation_episodes=2, deterministic="evaluation"
 )
 
 
@@ -131,7 +131,7 @@ def test_python_evaluation_takes_the_statistics_and_needs_them(normalized, famil
     _, path, statistics = normalized
     options: dict[str, Any] = {
         "env": ENV, "sb3": "PPO", "num_tasks": 3, "adaptation_steps": 0, "evaluation_episodes": 2,
-        "deterministic": "measured",
+        "deterministic": "evaluation",
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"trained under VecNormalize, .*--sb3-normalization FIL"):
         metarl.evaluate(path, **options)

@@ -107,7 +107,7 @@ def test_the_oracle_has_the_random_start_of_the_agent_before_adaptation():
 
 
 def test_separate_evaluation_episodes_are_recorded():
-    apart = replace(PROTOCOL, evaluation_episodes=2, deterministic="measured")
+    apart = replace(PROTOCOL, evaluation_episodes=2, deterministic="evaluation")
     shown = paths(protocol=apart)
     assert shown.places.shape[2] == 2  # no more episodes than are measured
     np.testing.assert_allclose(shown.places[1, 1, :, 1, 0], 0.02, rtol=1e-5)

@@ -66,7 +66,7 @@ def test_otherwise_the_data_are_separate_episodes(exploration, evaluation):
 
 def test_exploration_is_sampled_and_evaluation_may_be_deterministic():
     agent = Diver(noise=1.0)
-    got = measured(agent, deterministic="measured")
+    got = measured(agent, deterministic="evaluation")
     expected = HORIZON * got.tasks[0] * np.array([0, -0.25, -0.5])[:, None, None]
     np.testing.assert_allclose(returns(got), expected.repeat(NUM_EPISODES, 2), atol=1e-12)
     assert agent.requested == 2 * ([True] * HORIZON + [False] * HORIZON) + [True] * HORIZON
@@ -183,7 +183,7 @@ def test_the_stages_of_a_memory_are_its_episodes_in_turn():
         np.testing.assert_allclose(row, k * expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("deterministic", ["never", "measured", "always"])
+@pytest.mark.parametrize("deterministic", ["never", "evaluation", "always"])
 def test_each_trial_is_measured_on_the_episode_after_its_exploration(deterministic):
     """The return of the sinker is its episode's index, times −.25 · horizon · slope."""
     agent = Sinker(noise=0.0 if deterministic == "never" else 1.0)
@@ -193,7 +193,7 @@ def test_each_trial_is_measured_on_the_episode_after_its_exploration(determinist
     expected = HORIZON * got.tasks[0] * -0.25
     for k, episode in enumerate((0, 3, 6)):
         np.testing.assert_allclose(returns(got)[k], expected.repeat(2, 1) * episode, atol=1e-12)
-    if deterministic == "measured":  # trials of each stage, which explore with sampled actions
+    if deterministic == "evaluation":  # trials of each stage, which explore with sampled actions
         for k, player in enumerate(agent.players):
             explored = [False] * (3 * k * HORIZON)
             assert player.requested == explored + HORIZON * [True]
@@ -216,7 +216,7 @@ def test_stages_are_named_by_steps_or_by_episodes():
     assert stage_names(maml, remembers=True)[1:3] == ("after 20 episodes", "after 40 episodes")
     assert stage_names(pearl, remembers=True) == ("before", "after 2 episodes")
     assert stage_names(varibad, remembers=True) == ("episode 1", "episode 2")
-    assert stage_names(replace(varibad, deterministic="measured"), remembers=True) == (
+    assert stage_names(replace(varibad, deterministic="evaluation"), remembers=True) == (
         "before", "after 1 episode",
     )  # fmt: skip
     assert stage_names(varibad, remembers=False) == ("before", "after 1 step")

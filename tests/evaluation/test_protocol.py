@@ -36,7 +36,7 @@ def test_a_preset_is_found_by_its_name():
 def test_episodes_are_shared_if_evaluation_and_exploration_are_identical(name, shares):
     protocol = preset(name)
     assert protocol.shares_episodes is shares
-    for deterministic in ("measured", "always"):
+    for deterministic in ("evaluation", "always"):
         assert not replace(protocol, deterministic=deterministic).shares_episodes
     more = protocol.evaluation_episodes + 3
     assert not replace(protocol, exploration_episodes=more).shares_episodes

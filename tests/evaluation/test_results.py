@@ -219,7 +219,9 @@ def test_evaluations_of_version_0_1_have_the_same_tasks_in_all_runs():
     content = by_hand().to_json()
     content["format"], content["tasks"] = 2, content["tasks"][0]
     del content["same_tasks"], content["protocol"]["paired"]
-    for stored, deterministic in ((False, "never"), (True, "measured")):
+    for stored, deterministic in (
+        (False, "never"), (True, "evaluation"), ("measured", "evaluation"),
+    ):  # fmt: skip
         content["protocol"]["deterministic"] = stored
         again = Evaluation.from_json(content)
         assert again.same_tasks

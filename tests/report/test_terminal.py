@@ -135,7 +135,7 @@ def test_episodes_of_references_are_also_added_up():
     "got",
     [
         made(1),
-        of_trials(made(1), deterministic="measured"),
+        of_trials(made(1), deterministic="evaluation"),
         of_trials(made(1), exploration_episodes=2),
     ],
     ids=["steps", "measured apart", "more data than is measured"],
