@@ -22,7 +22,7 @@ PROTOCOL_FIELDS = {
     "exploration_episodes": "episodes of each task before each adaptation step, K",
     "adaptation_steps": "adaptation steps",
     "evaluation_episodes": "measured episodes of each task at each stage",
-    "deterministic": "episodes with most likely actions: never, evaluation (not exploration), or always",
+    "deterministic": "episodes with most likely actions: never, evaluation, or always",
     "paired": "whether all runs have the same tasks and random numbers",
     "reported": "the measured episode whose return counts",
     "seed": "seed of tasks, initial states, actions and intervals",
