@@ -34,7 +34,7 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 __all__ = [
     "Count",
     "NonNegative",
-    "NumPasses",
+    "SmallCount",
     "NumSteps",
     "Positive",
     "Seed",
@@ -58,8 +58,8 @@ Count: TypeAlias = Annotated[int, Interval(ge=1, le=10**9)]
 """A whole number from 1 to a billion."""
 WholeNumber: TypeAlias = Annotated[int, Interval(ge=0, le=10**9)]
 """A whole number from 0 to a billion."""
-NumPasses: TypeAlias = Annotated[int, Interval(ge=1, le=100_000)]
-"""A whole number from 1 to 100,000: passes of a loop within an iteration."""
+SmallCount: TypeAlias = Annotated[int, Interval(ge=1, le=100_000)]
+"""A whole number from 1 to 100,000, such as the number of epochs in an iteration."""
 NumSteps: TypeAlias = Annotated[int, Interval(ge=0, le=100_000)]
 """A whole number from 0 to 100,000: adaptation steps."""
 Seed: TypeAlias = Annotated[int, Ge(0)]
@@ -94,9 +94,9 @@ class Settings:
             check_value(name, value, hint)
             if value is not given:
                 object.__setattr__(self, name, value)  # a frozen dataclass, under construction
-        self.check_combinations()
+        self.check_consistency()
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Raise ValueError if settings contradict one another; an override also calls super."""
 
 

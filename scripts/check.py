@@ -45,9 +45,9 @@ class CheckConfig(Settings):
     seed: Seed = 0
     """Seed of tasks, initial states and actions."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         if bool(self.families) == self.all:
             raise ValueError("give either families or --all; metarl list envs lists the families")
         if self.num_tasks * self.num_envs > _MAX_ENVIRONMENTS:

@@ -67,9 +67,9 @@ class PlayConfig(SB3Options):
     device: DeviceName = "auto"
     """Device of the agent."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject an unknown preset and a file that cannot be written to."""
-        super().check_combinations()
+        super().check_consistency()
         if self.preset is not None:
             preset(self.preset)
         require_output_file("out", self.out)

@@ -18,12 +18,12 @@ from annotated_types import Interval
 from metarl.validation import (
     Count,
     NonNegative,
-    NumPasses,
     NumSteps,
     Positive,
     Seed,
     Settings,
     Share,
+    SmallCount,
     UnitInterval,
     WholeNumber,
     as_path,
@@ -42,7 +42,7 @@ class Example(Settings):
     seed: Seed = 0
     first: WholeNumber = 0
     steps: NumSteps = 0
-    passes: NumPasses = 1
+    passes: SmallCount = 1
     limit: Count | None = None
     rate: Positive = 0.5
     weight: NonNegative = 0
@@ -58,7 +58,7 @@ class Example(Settings):
     flag: bool = False
     name: str | None = None
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         if self.flag and self.kind == "far":
             raise ValueError("flag must be False with kind far, got True")
 

@@ -15,11 +15,11 @@ from metarl.tasks.family import TaskFamily
 from metarl.validation import (
     Count,
     NonNegative,
-    NumPasses,
     NumSteps,
     Positive,
     Settings,
     Share,
+    SmallCount,
     UnitInterval,
 )
 
@@ -85,13 +85,13 @@ class MAMLTRPOConfig(Settings):
     family; if it has none, output 0 is the center of the action box and ±1 are its bounds."""
     max_kl_nats: Positive = 0.01
     """Trust region: maximum mean KL divergence of the adapted policies, in nats."""
-    cg_iterations: NumPasses = 10
+    cg_iterations: SmallCount = 10
     """Conjugate-gradient iterations."""
     cg_damping: NonNegative = 1e-5
     """Constant added to the diagonal of the Fisher matrix."""
     fisher_fraction: Share = 0.2
     """Fraction of each task's episodes in the Fisher product; the line search uses all episodes."""
-    line_search_steps: NumPasses = 15
+    line_search_steps: SmallCount = 15
     """Maximum number of steps that the line search tries."""
     backtrack_ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.8
     """Factor on the step size after each failed try of the line search."""
@@ -99,13 +99,13 @@ class MAMLTRPOConfig(Settings):
     """Tasks differentiated at a time; None: all. Fewer tasks need less memory, and can be faster
     on a CPU."""
 
-    absent_settings: ClassVar[Mapping[str, object]] = {
+    legacy_defaults: ClassVar[Mapping[str, object]] = {
         "policy_net": "mlp",
         "scale_observations": False,
     }
-    """Values of settings that checkpoints of earlier versions do not contain."""
+    """Values of settings that are missing in checkpoints of earlier versions."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject an unknown network, and returns without a discount that have no end.
 
         Raises:

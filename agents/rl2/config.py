@@ -14,10 +14,10 @@ from metarl.tasks.family import TaskFamily
 from metarl.validation import (
     Count,
     NonNegative,
-    NumPasses,
     Positive,
     Settings,
     Share,
+    SmallCount,
     UnitInterval,
     require_between,
 )
@@ -43,7 +43,7 @@ class RL2Config(Settings):
     """Memory of the task's history; none: a memoryless policy (multi-task PPO)."""
     memory_size: Count = 128
     """Number of features of the memory."""
-    num_layers: NumPasses = 2
+    num_layers: SmallCount = 2
     """Number of layers of the transformer; recurrent memories have one layer."""
     num_heads: Count = 4
     """Number of attention heads of the transformer."""
@@ -99,7 +99,7 @@ class RL2Config(Settings):
     anneal_iterations: Count | None = None
     """Iterations in which the learning rate and the entropy bonus decrease linearly to 0; None:
     they are constant."""
-    num_epochs: NumPasses = 4
+    num_epochs: SmallCount = 4
     """Passes over the trials per iteration; with trpo, only the critic is trained in them."""
     num_minibatches: Count = 4
     """Minibatches of trials per pass."""
@@ -117,22 +117,22 @@ class RL2Config(Settings):
     """Steps of truncated backpropagation through time; None: the whole trial."""
     max_kl_nats: Positive = 0.01
     """TRPO: maximum mean KL divergence of a step, in nats."""
-    cg_iterations: NumPasses = 10
+    cg_iterations: SmallCount = 10
     """TRPO: conjugate-gradient iterations."""
     cg_damping: NonNegative = 1e-3
     """TRPO: constant added to the diagonal of the Fisher matrix."""
     fisher_fraction: Share = 0.2
     """TRPO: fraction of the trials in the Fisher product; the line search uses all trials."""
-    line_search_steps: NumPasses = 15
+    line_search_steps: SmallCount = 15
     """TRPO: maximum number of steps that the line search tries."""
     backtrack_ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.8
     """TRPO: factor on the step size after each failed try of the line search."""
 
-    absent_settings: ClassVar[Mapping[str, object]] = {
+    legacy_defaults: ClassVar[Mapping[str, object]] = {
         "policy_net": "mlp",
         "scale_observations": False,
     }
-    """Values of settings that checkpoints of earlier versions do not contain."""
+    """Values of settings that are missing in checkpoints of earlier versions."""
 
     def for_family(self, family: TaskFamily) -> RL2Config:
         """The settings with the network chosen for the family's observations.
@@ -158,7 +158,7 @@ class RL2Config(Settings):
             entropy_coefficient=self.entropy_coefficient * left,
         )
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another.
 
         Raises:

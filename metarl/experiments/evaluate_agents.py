@@ -62,9 +62,9 @@ class EvaluateAgentsConfig(SB3Options):
     plot: Path | None = None
     """File for a figure of the adaptation curve (PNG)."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject an unknown preset, invalid output files, and sb3 without a model."""
-        super().check_combinations()
+        super().check_consistency()
         if self.preset is not None:
             preset(self.preset)
         for name in ("json", "plot"):

@@ -57,9 +57,9 @@ class EvaluateLearnersConfig(Settings):
     json: Path | None = None
     """File for the protocol, means, intervals and the score of every task."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject an invalid output file."""
-        super().check_combinations()
+        super().check_consistency()
         if self.json is not None:
             require_output_file("json", self.json)
 

@@ -45,9 +45,9 @@ class RunSettings(Settings):
     """Continue the run in --out with its stored settings. Only the number of iterations, device,
     threads, tracker and intervals of checkpoints and rows may be changed."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject seeds if the last one would not fit into 64 bits."""
-        super().check_combinations()
+        super().check_consistency()
         if self.seed + self.seeds > 2**63:
             raise ValueError(
                 f"seed must leave room for the {self.seeds} seeds of the runs in 64 bits, "
@@ -69,9 +69,9 @@ class SB3Options(Settings):
     sb3_frame_stack: Count = 1
     """Observations in each input of MODEL.zip, if VecFrameStack was used in training."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject statistics that do not exist, and options without a class."""
-        super().check_combinations()
+        super().check_consistency()
         file = self.sb3_normalization
         if file not in (None, "none") and not Path(str(file)).is_file():
             raise ValueError(f"sb3_normalization must be a file or none, there is no file {file}")

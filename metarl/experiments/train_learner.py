@@ -66,9 +66,9 @@ class FewShotConfig(RunSettings):
     compile: bool = False
     """Compile the meta-gradient: faster for small networks, after a delay at the start."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject options of the data set that do not have the form name=value."""
-        super().check_combinations()
+        super().check_consistency()
         for option in self.dataset_options:
             if not option.partition("=")[0].isidentifier() or "=" not in option:
                 raise ValueError(f"dataset_options must read name=value, got {option!r}")

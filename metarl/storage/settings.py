@@ -18,8 +18,8 @@ def read_settings(
 ) -> Settings:
     """Create a settings dataclass from a JSON object; missing fields take their defaults.
 
-    A class whose new setting has another default than the behavior of earlier versions, whose files
-    lack the setting, defines `absent_settings`: values by name for such files.
+    Files of earlier versions lack newer settings. If the default of a new setting differs from the
+    earlier behavior, the class maps its name in `legacy_defaults` to the value for such files.
 
     Args:
         settings_type: a dataclass with fields of types that `metarl.validation.Settings` supports.
@@ -39,7 +39,7 @@ def read_settings(
     unknown = sorted(set(stored) - set(fields))
     if unknown and not others_allowed:
         raise ValueError(f"{source} has a setting {unknown[0]!r}, which this version does not know")
-    values: dict[str, Any] = dict(getattr(settings_type, "absent_settings", {}))
+    values: dict[str, Any] = dict(getattr(settings_type, "legacy_defaults", {}))
     for name, field in fields.items():
         if name in stored:
             values[name] = converted(stored[name], hints[name], f"{source}: {name}")

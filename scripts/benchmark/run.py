@@ -47,7 +47,7 @@ class BenchmarkConfig(Settings):
     json: Path | None = None
     """JSON file for the numbers; None: they are printed only."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
         for section in self.sections:
             if section not in SECTIONS:

@@ -111,7 +111,7 @@ class AdaptTransformerConfig(Settings):
     seed: Seed = 0
     """Seed of parameters, tasks and generated sentences."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
         if self.hidden_size % self.num_heads:
             raise ValueError(

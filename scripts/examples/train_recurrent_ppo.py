@@ -45,7 +45,7 @@ class RecurrentPPOConfig(Settings):
     seed: Seed = 0
     """Seed of tasks, parameters and actions."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
         if self.out.exists():
             raise ValueError(f"out must be a new directory, {self.out} exists")

@@ -54,9 +54,9 @@ class GradientSettings(FewShotSettings):
     inner_lr: Positive = 0.01
     """Learning rate of adaptation, for the mean loss over all points."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_one_head(self)
 
     @property

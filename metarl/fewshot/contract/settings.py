@@ -88,7 +88,7 @@ class FewShotSettings(Settings):
     chunk_size: Count | None = None
     """Maximum number of tasks processed at once, to save memory; None: all."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
         if not self.filters:
             raise ValueError("filters must name at least one block, got ()")

@@ -31,9 +31,9 @@ class ANILConfig(GradientSettings):
     """Computation of the meta-gradient; first_order drops second derivatives, so that the net
     learns from the query only."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
 
 

@@ -32,9 +32,9 @@ class CAVIAConfig(GradientSettings):
     mode: Literal["unrolled", "first_order"] = "unrolled"
     """Computation of the meta-gradient; first_order drops second derivatives."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
 
 

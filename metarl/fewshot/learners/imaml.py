@@ -16,7 +16,7 @@ from metarl.fewshot.contract.settings import require_shared_norm
 from metarl.fewshot.data.batches import FewShotBatch
 from metarl.optim.trust_region import conjugate_gradient
 from metarl.parameters import Params, flatten, unflatten
-from metarl.validation import NonNegative, NumPasses, NumSteps, Positive
+from metarl.validation import NonNegative, NumSteps, Positive, SmallCount
 
 __all__ = ["IMAML", "IMAMLConfig", "implicit_gradient"]
 
@@ -33,15 +33,15 @@ class IMAMLConfig(GradientSettings):
     """Learning rate of adaptation, for the mean loss over all points."""
     regularization: Positive = 1.0
     """λ: adaptation minimizes the loss plus λ/2 times the squared distance from the start."""
-    cg_iterations: NumPasses = 5
+    cg_iterations: SmallCount = 5
     """Conjugate-gradient iterations for the implicit gradient."""
     cg_damping: NonNegative = 0.0
     """Added to λ in the implicit gradient, not in adaptation: larger values reduce the influence of
     the curvature, which is unreliable if adaptation ends before its minimum."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
 
 

@@ -71,9 +71,9 @@ class _PathSettings(_MultiStepSettings):
     first_order_iterations: WholeNumber = 0
     """Number of initial iterations without second derivatives (MAML++)."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         if self.mode == "first_order" and self.first_order_iterations:
             raise ValueError(
                 "first_order_iterations must be 0 with mode first_order, which never computes "

@@ -15,7 +15,7 @@ from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.contract.settings import FewShotSettings, require_classes, require_shared_norm
 from metarl.nn.lstm_cell import LSTMState, init_lstm, lstm_step
 from metarl.parameters import Params
-from metarl.validation import NumPasses, Positive
+from metarl.validation import Positive, SmallCount
 
 __all__ = ["MatchingNet", "MatchingNetConfig", "attention_logits", "encode_query", "encode_support"]
 
@@ -29,7 +29,7 @@ class MatchingNetConfig(FewShotSettings):
     full_context: bool = True
     """Whether embeddings depend on the whole support set, through a bidirectional and an attention
     LSTM."""
-    processing_steps: NumPasses = 3
+    processing_steps: SmallCount = 3
     """Steps of the attention LSTM."""
     scale: Positive = 1.0
     """Factor on the cosines before the softmax. The paper has none (1), which limits how sharp the
@@ -37,9 +37,9 @@ class MatchingNetConfig(FewShotSettings):
     learn_scale: bool = False
     """Whether the factor is learned, starting at scale."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
 
 

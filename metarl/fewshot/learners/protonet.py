@@ -31,9 +31,9 @@ _USUAL_FEATURES = 64  # features of four blocks on 28×28 images
 class ProtoNetConfig(FewShotSettings):
     """Settings of prototypical networks."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
 
 

@@ -30,9 +30,9 @@ class R2D2Config(FewShotSettings):
     """Initial value of the factor on the regression's outputs; 10 in the authors' code for
     Omniglot."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
 
 

@@ -37,9 +37,9 @@ class RelationNetConfig(FewShotSettings):
     scores before their sigmoid, a softmax over classes (not the paper's; it learns faster with many
     ways, because the squared error of mostly zero targets starts small)."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
         if self.backbone == "conv" and self.pooling != "max":
             raise ValueError(

@@ -22,7 +22,7 @@ from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.contract.settings import require_shared_norm
 from metarl.fewshot.data.batches import EpisodeRanges, EpisodeShape, FewShotBatch, LabeledSet
 from metarl.parameters import Params
-from metarl.validation import Count, NumPasses, Positive
+from metarl.validation import Count, Positive, SmallCount
 
 __all__ = ["Reptile", "ReptileConfig", "minibatches"]
 
@@ -34,7 +34,7 @@ _DECAY, _EPSILON = 0.999, 1e-8  # Adam's β₂ and ε
 class ReptileConfig(GradientSettings):
     """Settings of Reptile; the inner settings are from its Omniglot experiments."""
 
-    num_inner_steps: NumPasses = 5
+    num_inner_steps: SmallCount = 5
     """Inner steps in training, each on a minibatch of the support set."""
     inner_batch: Count = 10
     """Points of a minibatch."""
@@ -43,12 +43,12 @@ class ReptileConfig(GradientSettings):
     inner_optimizer: Literal["adam", "sgd"] = "adam"
     """Inner optimizer; adam, as in the paper, has no momentum (β₁ = 0) and restarts for every
     task."""
-    num_test_steps: NumPasses = 50
+    num_test_steps: SmallCount = 50
     """Inner steps at test time, each on the whole support set."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
 
     @property

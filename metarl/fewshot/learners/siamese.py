@@ -27,9 +27,9 @@ class SiameseConfig(FewShotSettings):
     margin: Positive = 1.0
     """Distance beyond which the loss of a pair from different classes is zero."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
 
 

@@ -27,7 +27,7 @@ from metarl.fewshot.contract.settings import FewShotSettings, require_classes, r
 from metarl.fewshot.data.batches import FewShotBatch, LabeledSet, ProtocolFacts
 from metarl.nn.mlp import init_mlp
 from metarl.parameters import Params
-from metarl.validation import Count, NumPasses
+from metarl.validation import Count, SmallCount
 
 __all__ = ["PointTasks", "Transfer", "TransferConfig"]
 
@@ -56,14 +56,14 @@ class TransferConfig(FewShotSettings):
 
     batch_points: Count = 64
     """Labeled points per iteration; training does not use meta_batch_size."""
-    head_steps: NumPasses = 100
+    head_steps: SmallCount = 100
     """Gradient steps of a new head, which starts at zero."""
     head_decay: Annotated[float, Interval(ge=0, le=_MAX_DECAY)] = 0.001
     """Weight decay of a head: coefficient of ½‖weights‖² in its loss."""
 
-    def check_combinations(self) -> None:
+    def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
-        super().check_combinations()
+        super().check_consistency()
         require_shared_norm(self)
         for name in _EPISODE_SETTINGS:
             if getattr(self, name) is not None:
