@@ -60,13 +60,19 @@ _ZINTGRAF = AntParams(
     "Zintgraf et al. 2020 (arXiv:1910.08348)",
     27,
     control_cost=0.5,
+    penalizes_unclipped=True,
     survive=1.0,
     min_torso_height=0.2,
     warning="the directions are ±1 radian (±57°), which the source calls forward and backward: "
     "both point forward, and one policy solves both",
 )
 _LEE = AntParams(
-    "Lee and Chung 2021 (arXiv:2105.13524)", 27, control_cost=0.5, survive=1.0, min_torso_height=0.2
+    "Lee and Chung 2021 (arXiv:2105.13524)",
+    27,
+    control_cost=0.5,
+    penalizes_unclipped=True,
+    survive=1.0,
+    min_torso_height=0.2,
 )
 
 _VEL = {"maml17": _FINN, "pytorch-maml-rl": _DELEU}
@@ -140,7 +146,9 @@ class AntDir(MujocoFamily):
 
     Task: the angle φ in radians, shape [1]; in variants with two directions, 0 for the first
     (backward, or −1 radian) and 1 for the second. Action: torques in [−1, 1], [8]. The episode ends
-    when the torso's height leaves [0.2, 1] m ("promp", "promp-2d", "learn2learn": [0, 1] m).
+    when the torso's height leaves [0.2, 1] m ("promp", "promp-2d", "learn2learn": [0, 1] m). The
+    cost is for the clipped action a, except in "varibad" and "ldm", where it is for the action
+    before clipping, as in ant_dir.py of their code, lines 24 to 29.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
     Differs: as AntVel. In "promp-2d" and "learn2learn" the source's task is d, here it is φ. The

@@ -64,6 +64,7 @@ class AntParams:
     source: str
     observation_size: int
     control_cost: float  # per ‖a‖²
+    penalizes_unclipped: bool = False  # whether a in the control cost is the unclipped action
     survive: float = 0.0  # constant reward per step
     min_torso_height: float | None = None  # meters; lower or above 1 m is a fall; None: no falls
     horizon: int = 200
@@ -94,7 +95,8 @@ def plane_velocity(step: ControlStep) -> Array:
 
 def costs(step: ControlStep, params: AntParams) -> tuple[Array, Array]:
     """Control cost c ‖a‖² and contact cost 0.0005 Σ clip(cfrc_ext, ±1)². Shapes [B]."""
-    control: Array = params.control_cost * np.square(step.controls).sum(axis=1)
+    actions = step.actions if params.penalizes_unclipped else step.controls
+    control: Array = params.control_cost * np.square(actions).sum(axis=1)
     contact: Array = _CONTACT_COST * np.square(step.sensed).sum(axis=1)
     return control, contact
 

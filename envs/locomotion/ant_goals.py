@@ -41,8 +41,12 @@ _GOAL = {
         _RAKELLY, source="Rothfuss et al. 2019 (arXiv:1810.06784)", action_divisor=10.0
     ),
     "pearl": _RAKELLY,
-    "varibad": replace(_RAKELLY, source="Zintgraf et al. 2020 (arXiv:1910.08348)"),
-    "ldm": replace(_RAKELLY, source="Lee and Chung 2021 (arXiv:2105.13524)"),
+    "varibad": replace(
+        _RAKELLY, source="Zintgraf et al. 2020 (arXiv:1910.08348)", penalizes_unclipped=True
+    ),
+    "ldm": replace(
+        _RAKELLY, source="Lee and Chung 2021 (arXiv:2105.13524)", penalizes_unclipped=True
+    ),
 }
 _SQUARES = ("maml17", "pytorch-maml-rl")
 
@@ -53,7 +57,9 @@ _LDM_TEST = np.array(
 )
 
 _SPARSE = {
-    "hyperx": AntParams("Zintgraf et al. 2021 (arXiv:2010.01062)", 116, control_cost=0.01),
+    "hyperx": AntParams(
+        "Zintgraf et al. 2021 (arXiv:2010.01062)", 116, control_cost=0.01, penalizes_unclipped=True
+    ),
     "metacure": AntParams(
         "Zhang et al. 2021 (arXiv:2006.08170), MetaCURE's code", 113, control_cost=0.1, horizon=32
     ),
@@ -71,7 +77,9 @@ class AntGoal(MujocoFamily):
     reward), and end the episode when the torso's height
     leaves [0.2, 1] m; the other variants do not terminate.
 
-    Task: the goal g in meters, shape [2]. Action: torques in [−1, 1], [8].
+    Task: the goal g in meters, shape [2]. Action: torques in [−1, 1], [8]. The cost is for the
+    clipped action a, except in "varibad" and "ldm", where it is for the action before clipping, as
+    in ant_goal.py of their code, lines 16 to 21 and 20 to 25.
 
     Source: Finn et al. 2017 (arXiv:1703.03400) for the square of goals, Rothfuss et al. 2019
     (arXiv:1810.06784) for the disc; parameters from each variant's source.
@@ -132,7 +140,8 @@ class AntGoalSparse(MujocoFamily):
 
     Task: the goal g in meters, shape [2], uniform on the disc of radius 3 m, or ("metacure") on the
     half circle of radius 1 m. Action: torques in [−1, 1], [8]. No episode terminates. In "hyperx",
-    a step with d ≤ 0.75 is a success.
+    a step with d ≤ 0.75 is a success, and the control cost is for the action before clipping, as in
+    ant_goal.py of its code, lines 75 to 89.
 
     Source: Zintgraf et al. 2021 (arXiv:2010.01062), app.; Zhang et al. 2021 (arXiv:2006.08170)
     and their code, which subtracts the costs twice near the goal.

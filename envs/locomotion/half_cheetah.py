@@ -60,6 +60,7 @@ class _Variant:
     horizon: int = 200
     action_divisor: float = 1.0
     min_distance_meters: float = 0.0  # from the start; running is not rewarded within it
+    penalizes_unclipped: bool = False  # whether a in the control cost is the unclipped action
 
 
 _VEL = {
@@ -69,9 +70,9 @@ _VEL = {
     "garage": _Variant(_GARAGE, 2.0, horizon=100, action_divisor=10.0),
     "promp": _Variant(_ROTHFUSS, 3.0, observes_torso=False, action_divisor=10.0),
     "pearl": _Variant(_RAKELLY, 3.0),
-    "varibad": _Variant(_ZINTGRAF, 3.0),
+    "varibad": _Variant(_ZINTGRAF, 3.0, penalizes_unclipped=True),
     "amago": _Variant(_AMAGO, 3.0, observes_torso=False, horizon=1000),
-    "ldm": _Variant("Lee and Chung 2021 (arXiv:2105.13524)", 3.5),
+    "ldm": _Variant("Lee and Chung 2021 (arXiv:2105.13524)", 3.5, penalizes_unclipped=True),
 }
 
 _DIR = {
@@ -81,12 +82,16 @@ _DIR = {
     "learn2learn": _Variant(_LEARN2LEARN, horizon=100),
     "promp": _Variant(_ROTHFUSS, observes_torso=False, action_divisor=10.0),
     "pearl": _Variant(_RAKELLY),
-    "varibad": _Variant(_ZINTGRAF),
+    "varibad": _Variant(_ZINTGRAF, penalizes_unclipped=True),
 }
 
 _DIR_SPARSE = {
-    "hyperx": _Variant("Zintgraf et al. 2021 (arXiv:2010.01062)", min_distance_meters=5.0),
-    "hyper": _Variant("Beck et al. 2022 (arXiv:2210.11348)", min_distance_meters=10.0),
+    "hyperx": _Variant(
+        "Zintgraf et al. 2021 (arXiv:2010.01062)", min_distance_meters=5.0, penalizes_unclipped=True
+    ),
+    "hyper": _Variant(
+        "Beck et al. 2022 (arXiv:2210.11348)", min_distance_meters=10.0, penalizes_unclipped=True
+    ),
 }
 
 # Lee and Chung 2021: training velocities at both ends, test velocities in between.
@@ -127,8 +132,9 @@ def _velocity(step: ControlStep) -> Array:
     return moved / _BODY.dt_seconds
 
 
-def _control_cost(step: ControlStep) -> Array:
-    cost: Array = _CONTROL_COST * np.square(step.controls).sum(axis=1)
+def _control_cost(step: ControlStep, params: _Variant) -> Array:
+    actions = step.actions if params.penalizes_unclipped else step.controls
+    cost: Array = _CONTROL_COST * np.square(actions).sum(axis=1)
     return cost
 
 
@@ -137,7 +143,9 @@ class HalfCheetahVel(MujocoFamily):
 
         r = −|v − v*| − 0.05 ‖a‖²,   v = Δx / 0.05 s of the root joint
 
-    Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [6].
+    Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [6]. The cost is for the clipped action
+    a, except in "varibad" and "ldm": as in their code (half_cheetah_vel.py, lines 35 to 40), the
+    simulator clips the action of the policy, but the cost is for the action before clipping.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
     Differs: the torso's position belongs to the same time as the rest of the observation (in the
@@ -149,9 +157,8 @@ class HalfCheetahVel(MujocoFamily):
     body: ClassVar[RobotSpec] = _BODY
 
     def __init__(self, variant: str) -> None:
-        params = lookup("variant of HalfCheetahVel", variant, _VEL)
+        self._params = params = lookup("variant of HalfCheetahVel", variant, _VEL)
         _set_params(self, variant, params)
-        self._observes_torso = params.observes_torso
         self.task_space = spaces.Box(0.0, params.max_speed, (1,), np.float64)
         self.task_description = f"target velocity U(0, {params.max_speed:g}) m/s"
         if variant == "ldm":
@@ -161,10 +168,10 @@ class HalfCheetahVel(MujocoFamily):
             )
 
     def observe(self, states: States) -> Array:
-        return _observe(states, torso=self._observes_torso)
+        return _observe(states, torso=self._params.observes_torso)
 
     def reward(self, step: ControlStep) -> Array:
-        return -np.abs(_velocity(step) - step.tasks[:, 0]) - _control_cost(step)
+        return -np.abs(_velocity(step) - step.tasks[:, 0]) - _control_cost(step, self._params)
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor:
         """Actions of a trained policy that observes the target velocity."""
@@ -184,7 +191,9 @@ class HalfCheetahDir(MujocoFamily):
 
         r = d v − 0.05 ‖a‖²,   d = −1 or +1,   v = Δx / 0.05 s of the root joint
 
-    Task: 0 backward, 1 forward, shape [1]. Action: torques in [−1, 1], [6].
+    Task: 0 backward, 1 forward, shape [1]. Action: torques in [−1, 1], [6]. The cost is for the
+    clipped action a, except in "varibad", where it is for the action before clipping, as in
+    half_cheetah_dir.py, lines 38 to 43, of its code.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
     """
@@ -195,17 +204,16 @@ class HalfCheetahDir(MujocoFamily):
     same_tasks_in_splits = True
 
     def __init__(self, variant: str) -> None:
-        params = lookup("variant of HalfCheetahDir", variant, _DIR)
+        self._params = params = lookup("variant of HalfCheetahDir", variant, _DIR)
         _set_params(self, variant, params)
-        self._observes_torso = params.observes_torso
         self.task_space = spaces.Discrete(2)
         self.task_description = "direction backward or forward"
 
     def observe(self, states: States) -> Array:
-        return _observe(states, torso=self._observes_torso)
+        return _observe(states, torso=self._params.observes_torso)
 
     def reward(self, step: ControlStep) -> Array:
-        return (2 * step.tasks[:, 0] - 1) * _velocity(step) - _control_cost(step)
+        return (2 * step.tasks[:, 0] - 1) * _velocity(step) - _control_cost(step, self._params)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self.variant == "pearl":  # equally many tasks of both directions
@@ -219,7 +227,9 @@ class HalfCheetahDirSparse(MujocoFamily):
         r = [|x| ≥ x_min] d v − 0.05 ‖a‖²
 
     Task: 0 backward, 1 forward, shape [1]. x is the root joint's position after the step;
-    x_min is 5 m in "hyperx" and 10 m in "hyper".
+    x_min is 5 m in "hyperx" and 10 m in "hyper". The simulator clips the action to [−1, 1], but the
+    cost is for the action a before clipping, as in half_cheetah_dir.py of both sources, lines 40 to
+    45 and 41 to 46.
 
     Source: Zintgraf et al. 2021 (arXiv:2010.01062), app.; Beck et al. 2022 (arXiv:2210.11348).
     """
@@ -230,11 +240,10 @@ class HalfCheetahDirSparse(MujocoFamily):
     same_tasks_in_splits = True
 
     def __init__(self, variant: str) -> None:
-        params = lookup("variant of HalfCheetahDirSparse", variant, _DIR_SPARSE)
+        self._params = params = lookup("variant of HalfCheetahDirSparse", variant, _DIR_SPARSE)
         _set_params(self, variant, params)
-        self._min_distance_meters = params.min_distance_meters
         self.task_space = spaces.Discrete(2)
-        distance = f"{self._min_distance_meters:g} m"
+        distance = f"{self._params.min_distance_meters:g} m"
         self.task_description = f"direction backward or forward, rewarded beyond {distance}"
 
     def observe(self, states: States) -> Array:
@@ -242,8 +251,8 @@ class HalfCheetahDirSparse(MujocoFamily):
 
     def reward(self, step: ControlStep) -> Array:
         progress = (2 * step.tasks[:, 0] - 1) * _velocity(step)
-        is_far = np.abs(step.qpos[:, 0]) >= self._min_distance_meters
-        return np.where(is_far, progress, 0.0) - _control_cost(step)
+        is_far = np.abs(step.qpos[:, 0]) >= self._params.min_distance_meters
+        return np.where(is_far, progress, 0.0) - _control_cost(step, self._params)
 
 
 _CHECKPOINT = Path(__file__).parent / "assets" / "half_cheetah_vel_oracle.safetensors"

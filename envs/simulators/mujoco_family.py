@@ -79,6 +79,7 @@ class ControlStep(States):
 
     qpos_before: Array  # [B, nq]
     sensed_before: Array  # [B, m]
+    actions: Array  # [B, nu], as the policy chose them; `controls` are these after clipping
 
 
 class MujocoFamily(TaskFamily):
@@ -199,7 +200,8 @@ class MujocoFamilyBatch:
         running = ~self._terminated & (self._time < self.horizon)
         physics.step(controls, running)
         self._sensed = self._sense()
-        control_step = ControlStep(*self._state_fields(), before, sensed_before)
+        chosen = flat.astype(np.float64)
+        control_step = ControlStep(*self._state_fields(), before, sensed_before, chosen)
         rewards, ends = family.reward(control_step), family.terminated(control_step)
         diverged = physics.diverged()
         if diverged is not None:

@@ -135,7 +135,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return _first(observations), {"task": self.task}
 
     def step(self, action: object) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """One control step; actions beyond the bounds of the action space are clipped to them.
+        """One control step; the simulator clips actions to the bounds of the action space.
+
+        A few families compute the control cost from the action before clipping, as their source.
 
         Raises:
             ValueError: if the action does not have the action space's shape and kind of number.

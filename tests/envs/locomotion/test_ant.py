@@ -146,9 +146,32 @@ def reward(family: MujocoFamily, task: list[float], end=(0.3, 0.4), way=(0.1, 0.
     contacts[0, :3] = 1.0, -1.0, np.sqrt(0.5)
     controls = np.array([[0.5, -1.0, 0, 0, 0, 0, 0, 0]])
     moves = ControlStep(
-        qpos, np.zeros((1, 14)), contacts, np.array([task]), controls, before, np.zeros((1, 84))
+        *(qpos, np.zeros((1, 14)), contacts, np.array([task]), controls),
+        *(before, np.zeros((1, 84)), controls),
     )
     return float(family.reward(moves)[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.id)
+def test_actions_beyond_the_bounds_cost_what_the_source_charges(family):
+    """‖(4, 0, …)‖² is 16, and 1 after clipping.
+
+    varibad ant_dir.py:24-33 and ant_goal.py:16-25, LDM ant_dir.py:25-37 and ant_goal.py:20-30, and
+    hyperx ant_goal.py:75-91 square the action that the policy returned; no wrapper clips it. In
+    the other sources a wrapper clips before the step.
+    """
+    batches = [family.make_batch(family.sample_tasks(1, seed=0), num_envs=1) for _ in range(2)]
+    rewards = []
+    for batch, size in zip(batches, (1.0, 4.0), strict=True):
+        batch.reset(generator())
+        actions = torch.zeros(1, 1, 8)
+        actions[..., 0] = size
+        rewards.append(float(batch.step(actions).rewards))
+        batch.close()
+    assert np.array_equal(batches[0].physics.qpos, batches[1].physics.qpos)
+    charges = family.variant in ("varibad", "ldm", "hyperx")
+    cost = {"AntDir": 0.5, "AntGoal": 0.1, "AntGoalSparse": 0.01}[family.name] if charges else 0.0
+    assert rewards[0] - rewards[1] == pytest.approx(15 * cost, abs=1e-5)
 
 
 COSTS = {  # 0.0005 · 2.5 and the control cost of 1.25
@@ -236,7 +259,8 @@ def test_episodes_end_by_height_in_the_variants_of_sources_that_do_so(family):
     qpos = np.zeros((6, 15))
     qpos[:, 2] = heights
     nothing = np.zeros((6, 1))
-    ends = family.terminated(ControlStep(qpos, nothing, nothing, nothing, nothing, qpos, nothing))
+    moves = ControlStep(qpos, nothing, nothing, nothing, nothing, qpos, nothing, nothing)
+    ends = family.terminated(moves)
     never = family.name == "AntGoalSparse" or (
         family.name == "AntGoal" and family.variant not in ("maml17", "pytorch-maml-rl")
     )

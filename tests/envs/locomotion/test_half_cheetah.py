@@ -187,6 +187,35 @@ def test_the_test_velocities_of_ldm_lie_between_its_training_velocities():
     assert family.ood_splits == ("test",)
 
 
+ALL_VARIANTS = [
+    family(variant)
+    for family in (HalfCheetahVel, HalfCheetahDir, HalfCheetahDirSparse)
+    for variant in family.variants
+]
+
+
+@pytest.mark.parametrize("family", ALL_VARIANTS, ids=lambda family: family.id)
+def test_actions_beyond_the_bounds_cost_what_the_source_charges(family):
+    """‖(4, 0, …)‖² is 16, and 1 after clipping.
+
+    varibad half_cheetah_vel.py:33-43 and half_cheetah_dir.py:36-46, LDM half_cheetah_vel.py:36-43,
+    hyperx half_cheetah_dir.py:38-48 and hyper half_cheetah_dir.py:39-49 square the action that the
+    policy returned; no wrapper clips it. In the other sources a wrapper clips before the step, such
+    as `NormalizedBoxEnv` (oyster rlkit/envs/wrappers.py) and `NormalizedEnv` (rllab, ProMP).
+    """
+    batches = [family.make_batch(family.sample_tasks(1, seed=0), num_envs=1) for _ in range(2)]
+    rewards = []
+    for batch, size in zip(batches, (1.0, 4.0), strict=True):
+        batch.reset(generator())
+        actions = torch.zeros(1, 1, 6)
+        actions[..., 0] = size
+        rewards.append(float(batch.step(actions).rewards))
+        batch.close()
+    assert np.array_equal(batches[0].physics.qpos, batches[1].physics.qpos)
+    charged = 0.05 * 15 if family.variant in ("varibad", "ldm", "hyperx", "hyper") else 0.0
+    assert rewards[0] - rewards[1] == pytest.approx(charged, abs=1e-5)
+
+
 def moved_by(family, meters: float, x: float, task: float) -> float:
     """The reward of a control step over so many meters that ends at x, under ‖a‖² = 1.25."""
     qpos = np.zeros((1, 9))
@@ -195,7 +224,7 @@ def moved_by(family, meters: float, x: float, task: float) -> float:
     nothing = np.zeros((1, 0))
     before = qpos - np.eye(9)[:1] * meters
     tasks = np.array([[task]])
-    moves = ControlStep(qpos, np.zeros((1, 9)), nothing, tasks, controls, before, nothing)
+    moves = ControlStep(qpos, np.zeros((1, 9)), nothing, tasks, controls, before, nothing, controls)
     return float(family.reward(moves)[0])
 
 

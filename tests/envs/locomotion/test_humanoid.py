@@ -107,7 +107,9 @@ def test_the_reward_is_the_hand_computed_one():
     controls[:, :2] = 0.4, -0.2
     nothing = np.zeros((4, 0))
     tasks = np.array([[0.0], [np.pi / 2], [np.pi], [0.0]])
-    rewards = family.reward(ControlStep(nothing, nothing, sensed, tasks, controls, nothing, before))
+    rewards = family.reward(
+        ControlStep(nothing, nothing, sensed, tasks, controls, nothing, before, controls)
+    )
     rest = 5 - 0.02
     expected = [0.25 + rest - 0.5, 1 / 3 + rest - 0.5, -0.25 + rest - 0.5, 0.25 + rest - 10]
     np.testing.assert_allclose(rewards, expected)
@@ -117,7 +119,7 @@ def test_an_episode_ends_when_the_torso_leaves_one_to_two_metres():
     qpos = np.zeros((4, 24))
     qpos[:, 2] = 0.99, 1.0, 2.0, 2.01
     nothing = np.zeros((4, 0))
-    moves = ControlStep(qpos, nothing, nothing, nothing, nothing, qpos, nothing)
+    moves = ControlStep(qpos, nothing, nothing, nothing, nothing, qpos, nothing, nothing)
     assert HumanoidDir("pearl").terminated(moves).tolist() == [True, False, False, True]
 
 

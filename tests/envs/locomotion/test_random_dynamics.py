@@ -217,7 +217,7 @@ def test_the_reward_is_the_hand_computed_one(family):
     before, controls = qpos.copy(), np.zeros((2, family.action_space.shape[0]))
     before[:, 0] = -0.032, 0.016  # 2 m/s and −1 m/s
     controls[1, :2] = 0.5, -1.0
-    moves = ControlStep(qpos, nothing, nothing, nothing, controls, before, nothing)
+    moves = ControlStep(qpos, nothing, nothing, nothing, controls, before, nothing, controls)
     np.testing.assert_allclose(family.reward(moves), [3, -0.00125], atol=1e-12)
 
 
@@ -225,7 +225,7 @@ def ends(family: MujocoFamily, states: list[tuple[float, float]], fastest: float
     qpos, nothing = np.zeros((len(states), 6)), np.zeros((len(states), 0))
     qpos[:, 1:3] = states
     qvel = np.full((len(states), 6), fastest)
-    moves = ControlStep(qpos, qvel, nothing, nothing, nothing, qpos, nothing)
+    moves = ControlStep(qpos, qvel, nothing, nothing, nothing, qpos, nothing, nothing)
     found = family.terminated(moves)
     assert found is not None
     return list(found)

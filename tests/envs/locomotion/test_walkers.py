@@ -68,7 +68,9 @@ def reward(family: MujocoFamily, task: float, way: float) -> float:
     controls[0, :2] = 0.5, -1.0
     qpos, nothing = np.zeros((1, 9)), np.zeros((1, 0))
     before = qpos - way * np.eye(9)[:1]
-    moves = ControlStep(qpos, nothing, nothing, np.array([[task]]), controls, before, nothing)
+    moves = ControlStep(
+        qpos, nothing, nothing, np.array([[task]]), controls, before, nothing, controls
+    )
     return float(family.reward(moves)[0])
 
 
@@ -99,13 +101,15 @@ def test_a_walk_ends_with_a_fall(family):
     states = [(0.8, 0), (0.81, 0), (1.99, 0), (2.0, 0), (1.2, 0.99), (1.2, 1.0), (1.2, -1.0)]
     qpos, nothing = np.zeros((7, 9)), np.zeros((7, 0))
     qpos[:, 1:3] = states
-    ends = family.terminated(ControlStep(qpos, nothing, nothing, nothing, nothing, qpos, nothing))
+    ends = family.terminated(
+        ControlStep(qpos, nothing, nothing, nothing, nothing, qpos, nothing, nothing)
+    )
     assert ends.tolist() == [True, False, False, True, False, True, True]
 
 
 def test_swimming_never_ends():
     nothing = np.zeros((1, 0))
-    moves = ControlStep(nothing, nothing, nothing, nothing, nothing, nothing, nothing)
+    moves = ControlStep(nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing)
     assert SwimmerVel("promp").terminated(moves) is None
 
 
