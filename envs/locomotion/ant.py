@@ -18,7 +18,7 @@ from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array
 from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
-from .ant_body import BODY, AntParams, apply_params, costs, fallen, observe, plane_velocity
+from .ant_body import ANT, AntParams, apply_params, costs, fallen, observe, plane_velocity
 
 __all__ = ["AntDir", "AntVel"]
 
@@ -117,7 +117,7 @@ class AntVel(MujocoFamily):
 
     name: ClassVar[str] = "AntVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_VEL)
-    body: ClassVar[RobotSpec] = BODY
+    robot: ClassVar[RobotSpec] = ANT
     task_description = "target velocity U(0, 3) m/s"
 
     def __init__(self, variant: str) -> None:
@@ -157,7 +157,7 @@ class AntDir(MujocoFamily):
 
     name: ClassVar[str] = "AntDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_DIR)
-    body: ClassVar[RobotSpec] = BODY
+    robot: ClassVar[RobotSpec] = ANT
 
     def __init__(self, variant: str) -> None:
         self._params = lookup("variant of AntDir", variant, _DIR)

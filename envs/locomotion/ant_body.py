@@ -19,7 +19,7 @@ from ..simulators.mujoco_batch import Array, gymnasium_model
 from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, Sensors, States
 from ..simulators.mujoco_sensors import contact_forces, sensing_model
 
-__all__ = ["BODY", "AntParams", "costs", "fallen", "observe", "plane_velocity", "apply_params"]
+__all__ = ["ANT", "AntParams", "costs", "fallen", "observe", "plane_velocity", "apply_params"]
 
 _NUM_BODIES = 13
 _CONTACT_COST = 0.5e-3
@@ -32,7 +32,7 @@ def _clipped_contacts(readings: Array) -> Array:
     return np.clip(forces, -1.0, 1.0)
 
 
-BODY = RobotSpec(
+ANT = RobotSpec(
     load=partial(gymnasium_model, "ant.xml"),
     frame_skip=5,
     reset_noise=0.1,
@@ -90,7 +90,7 @@ def observe(states: States, size: int) -> Array:
 def plane_velocity(step: ControlStep) -> Array:
     """Mean velocity of the torso in the plane during a step, meters per second. Shape [B, 2]."""
     moved: Array = step.qpos[:, :2] - step.qpos_before[:, :2]
-    return moved / BODY.dt_seconds
+    return moved / ANT.dt_seconds
 
 
 def costs(step: ControlStep, params: AntParams) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array
 from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
-from .ant_body import BODY, AntParams, apply_params, costs, fallen, observe
+from .ant_body import ANT, AntParams, apply_params, costs, fallen, observe
 
 __all__ = ["AntGoal", "AntGoalSparse"]
 
@@ -90,7 +90,7 @@ class AntGoal(MujocoFamily):
 
     name: ClassVar[str] = "AntGoal"
     variants: ClassVar[tuple[str, ...]] = tuple(_GOAL)
-    body: ClassVar[RobotSpec] = BODY
+    robot: ClassVar[RobotSpec] = ANT
 
     def __init__(self, variant: str) -> None:
         self._params = lookup("variant of AntGoal", variant, _GOAL)
@@ -149,7 +149,7 @@ class AntGoalSparse(MujocoFamily):
 
     name: ClassVar[str] = "AntGoalSparse"
     variants: ClassVar[tuple[str, ...]] = tuple(_SPARSE)
-    body: ClassVar[RobotSpec] = BODY
+    robot: ClassVar[RobotSpec] = ANT
 
     def __init__(self, variant: str) -> None:
         self._params = lookup("variant of AntGoalSparse", variant, _SPARSE)

@@ -32,7 +32,7 @@ from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, Sta
 __all__ = ["HalfCheetahDir", "HalfCheetahDirSparse", "HalfCheetahVel", "velocity_actions"]
 
 
-_BODY = RobotSpec(
+_ROBOT = RobotSpec(
     load=partial(gymnasium_model, "half_cheetah.xml"),
     frame_skip=5,
     reset_noise=0.1,
@@ -123,13 +123,13 @@ def _observe(states: States, *, torso: bool) -> Array:
 @cache
 def _torso_height() -> float:
     """Height of the torso's frame if the root joints are 0, meters."""
-    return float(_BODY.load().body("torso").pos[2])
+    return float(_ROBOT.load().body("torso").pos[2])
 
 
 def _velocity(step: ControlStep) -> Array:
     """Mean velocity of the root joint during a step, meters per second. Shape [B]."""
     moved: Array = step.qpos[:, 0] - step.qpos_before[:, 0]
-    return moved / _BODY.dt_seconds
+    return moved / _ROBOT.dt_seconds
 
 
 def _control_cost(step: ControlStep, params: _Variant) -> Array:
@@ -154,7 +154,7 @@ class HalfCheetahVel(MujocoFamily):
 
     name: ClassVar[str] = "HalfCheetahVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_VEL)
-    body: ClassVar[RobotSpec] = _BODY
+    robot: ClassVar[RobotSpec] = _ROBOT
 
     def __init__(self, variant: str) -> None:
         self._params = params = lookup("variant of HalfCheetahVel", variant, _VEL)
@@ -200,7 +200,7 @@ class HalfCheetahDir(MujocoFamily):
 
     name: ClassVar[str] = "HalfCheetahDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_DIR)
-    body: ClassVar[RobotSpec] = _BODY
+    robot: ClassVar[RobotSpec] = _ROBOT
     same_tasks_in_splits = True
 
     def __init__(self, variant: str) -> None:
@@ -236,7 +236,7 @@ class HalfCheetahDirSparse(MujocoFamily):
 
     name: ClassVar[str] = "HalfCheetahDirSparse"
     variants: ClassVar[tuple[str, ...]] = tuple(_DIR_SPARSE)
-    body: ClassVar[RobotSpec] = _BODY
+    robot: ClassVar[RobotSpec] = _ROBOT
     same_tasks_in_splits = True
 
     def __init__(self, variant: str) -> None:

@@ -51,7 +51,7 @@ def _read(readings: Array) -> Array:
     return np.concatenate([part.reshape(len(readings), -1) for part in parts], axis=1)
 
 
-_BODY = RobotSpec(
+_ROBOT = RobotSpec(
     load=partial(gymnasium_model, _FILE),
     frame_skip=5,
     reset_noise=0.01,
@@ -93,7 +93,7 @@ class HumanoidDir(MujocoFamily):
 
     name: ClassVar[str] = "HumanoidDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_VARIANTS)
-    body: ClassVar[RobotSpec] = _BODY
+    robot: ClassVar[RobotSpec] = _ROBOT
     task_description = "direction U(0, 2π)"
     observation_description = (
         "torso height and rotation, joint angles, velocities, inertias and velocities of all "
@@ -141,7 +141,7 @@ def _torques_of_controls() -> Array:
 
     A row of controls times this is MuJoCo's `qfrc_actuator`.
     """
-    model = _BODY.load()
+    model = _ROBOT.load()
     matrix = np.zeros((model.nu, model.nv))
     joints = model.actuator_trnid[:, 0]
     matrix[np.arange(model.nu), model.jnt_dofadr[joints]] = model.actuator_gear[:, 0]
@@ -153,7 +153,7 @@ def _inertias(bodies: Motion) -> Array:
 
     The order is Ixx, Iyy, Izz, Ixy, Ixz, Iyz, m·(p − c), m; the world's are 0.
     """
-    model = _BODY.load()
+    model = _ROBOT.load()
     mass, principal = model.body_mass[1:], model.body_inertia[1:].T
     offset = bodies.positions - bodies.mass_center
     weighted = principal[:, None, None] * bodies.axes

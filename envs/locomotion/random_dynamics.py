@@ -90,14 +90,14 @@ def _scaled_models(model: mujoco.MjModel, tasks: Tasks) -> list[mujoco.MjModel]:
     return [scaled_model(model, exponents, scratch) for exponents in tasks]
 
 
-def _exponents(body: RobotSpec) -> spaces.Box:
+def _exponents(robot: RobotSpec) -> spaces.Box:
     limit = _LOG_SCALE_LIMIT
-    return spaces.Box(-limit, limit, (num_exponents(body.load()),), np.float64)
+    return spaces.Box(-limit, limit, (num_exponents(robot.load()),), np.float64)
 
 
-def _reward(step: ControlStep, body: RobotSpec) -> Array:
+def _reward(step: ControlStep, robot: RobotSpec) -> Array:
     """v + 1 − 0.001 ‖a‖². Shape [B]."""
-    return forward_velocity(step, body) + _ALIVE - control_cost(step, _CONTROL_COST)
+    return forward_velocity(step, robot) + _ALIVE - control_cost(step, _CONTROL_COST)
 
 
 class Walker2DRandParams(MujocoFamily):
@@ -119,7 +119,7 @@ class Walker2DRandParams(MujocoFamily):
 
     name: ClassVar[str] = "Walker2DRandParams"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[RobotSpec] = _WALKER
+    robot: ClassVar[RobotSpec] = _WALKER
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200
@@ -160,7 +160,7 @@ class HopperRandParams(MujocoFamily):
 
     name: ClassVar[str] = "HopperRandParams"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[RobotSpec] = _HOPPER
+    robot: ClassVar[RobotSpec] = _HOPPER
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200

@@ -60,10 +60,10 @@ def walker_fallen(step: ControlStep) -> NDArray[np.bool_]:
     return ~upright
 
 
-def forward_velocity(step: ControlStep, body: RobotSpec) -> Array:
+def forward_velocity(step: ControlStep, robot: RobotSpec) -> Array:
     """Mean velocity of the root joint during a step, meters per second. Shape [B]."""
     moved: Array = step.qpos[:, 0] - step.qpos_before[:, 0]
-    return moved / body.dt_seconds
+    return moved / robot.dt_seconds
 
 
 def control_cost(step: ControlStep, weight: float) -> Array:
@@ -95,7 +95,7 @@ class Walker2DVel(MujocoFamily):
 
     name: ClassVar[str] = "Walker2DVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[RobotSpec] = _WALKER
+    robot: ClassVar[RobotSpec] = _WALKER
     task_description = "target velocity U(0, 10) m/s"
     observation_description = "joint angles and velocities clipped to ±10"
 
@@ -127,7 +127,7 @@ class Walker2DDir(MujocoFamily):
 
     name: ClassVar[str] = "Walker2DDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[RobotSpec] = _WALKER
+    robot: ClassVar[RobotSpec] = _WALKER
     same_tasks_in_splits = True
     task_description = "direction backward or forward"
     observation_description = "joint angles and velocities clipped to ±10"
@@ -160,7 +160,7 @@ class SwimmerVel(MujocoFamily):
 
     name: ClassVar[str] = "SwimmerVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    body: ClassVar[RobotSpec] = _SWIMMER
+    robot: ClassVar[RobotSpec] = _SWIMMER
     task_description = "target velocity U(0.1, 0.2) m/s"
     observation_description = "joint angles and velocities"
     warning = "ProMP's code has the wrong sign, +|v − v*|, so its returns are not comparable"

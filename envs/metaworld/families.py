@@ -97,18 +97,18 @@ class MetaWorld(GymnasiumFamily):
         return env
 
     def apply_task(self, env: gymnasium.Env[Any, Any], task: NDArray[np.float64]) -> None:
-        set_goal(env, self._section(task).task_name, self.goal(task))
+        set_goal(env, self._section(task).task_name, self.random_vector(task))
 
-    def goal(self, task: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Random values of a task: positions of object and goal, meters. Shape [3] or [6]."""
-        goal: NDArray[np.float64] = self._section(task).goals[int(task[1])].copy()
-        return goal
+    def random_vector(self, task: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Meta-World's `rand_vec`: positions of object and goal, meters. Shape [3] or [6]."""
+        vector: NDArray[np.float64] = self._section(task).goals[int(task[1])].copy()
+        return vector
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor:
         """Actions of Meta-World's scripted policy for each task, which observes the goal."""
         rows, seen = tasks[:, 0].cpu().numpy(), observations.cpu().double().numpy()
         actions = [
-            scripted_actions(self._section(row).task_name, self.goal(row), observed)
+            scripted_actions(self._section(row).task_name, self.random_vector(row), observed)
             for row, observed in zip(rows, seen, strict=True)
         ]
         return torch.from_numpy(np.array(actions)).to(observations.device)

@@ -79,13 +79,13 @@ TASK_NAMES = tuple(_MIN_DISTANCES)
 BENCHMARKS = ("ml10", "ml25", "ml45")
 """Benchmarks with several tasks."""
 
-_FIRST = ("ml1-reach", "ml1-push", "ml1-pick-place", *BENCHMARKS)
-_OLD_REWARDS = "-reward-v1"
+_ALSO_WITH_V1_REWARDS = ("ml1-reach", "ml1-push", "ml1-pick-place", *BENCHMARKS)
+_V1_SUFFIX = "-reward-v1"
 
 VARIANTS = (
-    *_FIRST,
-    *(f"{name}{_OLD_REWARDS}" for name in _FIRST),
-    *(f"ml1-{name}" for name in TASK_NAMES if f"ml1-{name}" not in _FIRST),
+    *_ALSO_WITH_V1_REWARDS,
+    *(f"{name}{_V1_SUFFIX}" for name in _ALSO_WITH_V1_REWARDS),
+    *(f"ml1-{name}" for name in TASK_NAMES if f"ml1-{name}" not in _ALSO_WITH_V1_REWARDS),
 )
 """All benchmarks: ML1 for each task, and ML10, ML25, ML45; six of them also with the v1 rewards."""
 
@@ -98,7 +98,7 @@ def parse_variant(variant: str) -> tuple[str, str]:
     >>> parse_variant("ml10"), parse_variant("ml1-push-reward-v1")
     (('ml10', 'v2'), ('ml1-push', 'v1'))
     """
-    benchmark = variant.removesuffix(_OLD_REWARDS)
+    benchmark = variant.removesuffix(_V1_SUFFIX)
     return benchmark, "v2" if benchmark == variant else "v1"
 
 

@@ -15,7 +15,7 @@ from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
 from .plane import (
-    both_true,
+    both_coordinates,
     distance,
     move,
     render_point,
@@ -30,7 +30,7 @@ __all__ = ["Navigation2D", "PointRobot"]
 @dataclass(frozen=True)
 class _Variant:
     goal_range: float  # half-width of the square in which goals are uniform
-    max_step: float  # bound on each coordinate of an action
+    max_displacement: float  # bound on each coordinate of a displacement, per step
     horizon: int
     source: str
     goal_tolerance: float = (
@@ -42,7 +42,7 @@ class _Variant:
 _NAVIGATION = {
     "maml17": _Variant(
         goal_range=0.5,
-        max_step=0.1,
+        max_displacement=0.1,
         horizon=100,
         source="Finn et al. 2017 (arXiv:1703.03400)",
         goal_tolerance=0.01,
@@ -52,7 +52,7 @@ _NAVIGATION = {
 _POINT_ROBOT = {
     "pearl": _Variant(
         goal_range=1.0,
-        max_step=0.1,
+        max_displacement=0.1,
         horizon=20,
         source="Rakelly et al. 2019 (arXiv:1903.08254)",
         action_divisor=10.0,
@@ -66,7 +66,7 @@ def _set_params(family: TensorFamily, variant: str, params: _Variant) -> None:
     goal = params.goal_range
     family.task_description = f"goal U(−{goal:g}, {goal:g})²"
     family.task_space = spaces.Box(-goal, goal, (2,), np.float64)
-    set_plane_spaces(family, params.max_step)
+    set_plane_spaces(family, params.max_displacement)
 
 
 class Navigation2D(TensorFamily):
@@ -96,14 +96,14 @@ class Navigation2D(TensorFamily):
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
         del generator
-        positions = move(states, actions, self._params.max_step)
+        positions = move(states, actions, self._params.max_displacement)
         offset = positions - parameters
-        reached = both_true(offset.abs() < self._params.goal_tolerance)
+        reached = both_coordinates(offset.abs() < self._params.goal_tolerance)
         return Transition(positions, -torch.linalg.vector_norm(offset, dim=-1), reached)
 
     def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
         del time
-        return shortest_step(states, parameters, self._params.max_step)
+        return shortest_step(states, parameters, self._params.max_displacement)
 
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
@@ -139,12 +139,12 @@ class PointRobot(TensorFamily):
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
         del generator
-        positions = move(states, actions, self._params.max_step)
+        positions = move(states, actions, self._params.max_displacement)
         return Transition(positions, -distance(positions, parameters))
 
     def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
         del time
-        return shortest_step(states, parameters, self._params.max_step)
+        return shortest_step(states, parameters, self._params.max_displacement)
 
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]

@@ -24,7 +24,7 @@ from metarl.tasks.structure import Cell, HiddenGoalGrid
 from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
-from .plane import GOAL, OTHER, both_true, render_cells
+from .plane import GOAL, OTHER, both_coordinates, render_cells
 
 __all__ = ["DarkRoom", "GridNavigation", "KeyToDoor"]
 
@@ -107,7 +107,7 @@ class GridNavigation(TensorFamily):
     ) -> Transition:
         del generator
         cells = _move(states, actions, parameters.moves, self._SIZE)
-        on_goal = both_true(cells == parameters.goals)
+        on_goal = both_coordinates(cells == parameters.goals)
         return Transition(cells, torch.where(on_goal, 1.0, -0.1))
 
     def best_actions(self, states: Tensor, parameters: _GridTasks, time: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class DarkRoom(TensorFamily):
     ) -> Transition:
         del generator
         cells = _move(states, actions, parameters.moves, self._params.size)
-        return Transition(cells, both_true(cells == parameters.goals).to(states.dtype))
+        return Transition(cells, both_coordinates(cells == parameters.goals).to(states.dtype))
 
     def best_actions(self, states: Tensor, parameters: _GridTasks, time: Tensor) -> Tensor:
         del time
@@ -264,8 +264,8 @@ class KeyToDoor(TensorFamily):
         del generator
         cells = _move(states[..., :2], actions, parameters.moves, self._SIZE)
         key, door = parameters.goals.split(2, dim=-1)
-        has_key = both_true(cells == key) | (states[..., 2] > 0)
-        opened = both_true(cells == door) & has_key | (states[..., 3] > 0)
+        has_key = both_coordinates(cells == key) | (states[..., 2] > 0)
+        opened = both_coordinates(cells == door) & has_key | (states[..., 3] > 0)
         found = torch.stack([has_key, opened], dim=-1).to(states.dtype)
         rewards = (found - states[..., 2:]).sum(-1)
         return Transition(torch.cat([cells, found], dim=-1), rewards)

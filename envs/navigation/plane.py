@@ -18,7 +18,7 @@ from torch import Tensor
 from ..simulators.tensor import TensorFamily
 
 __all__ = [
-    "both_true",
+    "both_coordinates",
     "distance",
     "render_point",
     "move",
@@ -36,12 +36,17 @@ __all__ = [
 ]
 
 
-def set_plane_spaces(family: TensorFamily, reach: float) -> None:
-    """Set the spaces of a family: it observes the position and moves by up to `reach` per
-    coordinate."""
+def set_plane_spaces(family: TensorFamily, max_displacement: float) -> None:
+    """Set the spaces of a family that observes a position and acts by displacements.
+
+    Args:
+        family: the family to change.
+        max_displacement: bound on each coordinate of a displacement per step, in the unit of the
+            plane's coordinates.
+    """
     family.observation_description, family.behavior = "the position", "path"
     family.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
-    family.action_space = spaces.Box(-reach, reach, (2,), np.float32)
+    family.action_space = spaces.Box(-max_displacement, max_displacement, (2,), np.float32)
 
 
 def uniform_points(
@@ -56,14 +61,14 @@ def uniform_points(
     return first + (last - first) * shares
 
 
-def move(positions: Tensor, actions: Tensor, reach: float) -> Tensor:
-    """Positions after displacements whose coordinates are clipped to ±`reach`. [N, E, 2]."""
-    return positions + actions.clamp(-reach, reach)
+def move(positions: Tensor, actions: Tensor, max_displacement: float) -> Tensor:
+    """Positions [N, E, 2] after displacements, each coordinate clipped to ±`max_displacement`."""
+    return positions + actions.clamp(-max_displacement, max_displacement)
 
 
-def both_true(coordinates: Tensor) -> Tensor:
-    """Whether both entries of the last axis are true, [N, E, 2] ↦ [N, E]; faster than `all`."""
-    x, y = coordinates.unbind(-1)
+def both_coordinates(condition: Tensor) -> Tensor:
+    """Whether a condition holds in both coordinates, [N, E, 2] ↦ [N, E]; faster than `all`."""
+    x, y = condition.unbind(-1)
     return x & y
 
 
@@ -73,13 +78,13 @@ def distance(positions: Tensor, points: Tensor) -> Tensor:
     return distances
 
 
-def shortest_step(positions: Tensor, goals: Tensor, reach: float) -> Tensor:
+def shortest_step(positions: Tensor, goals: Tensor, max_displacement: float) -> Tensor:
     """The displacement that moves each coordinate as near to the goal as one step allows.
 
     No policy is ever nearer to the goal in either coordinate, so this is optimal
     for every reward that decreases with the distance.
     """
-    return (goals - positions).clamp(-reach, reach)
+    return (goals - positions).clamp(-max_displacement, max_displacement)
 
 
 def render_point(

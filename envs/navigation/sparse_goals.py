@@ -17,7 +17,7 @@ from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
 from .plane import (
-    both_true,
+    both_coordinates,
     distance,
     move,
     render_point,
@@ -38,7 +38,8 @@ class _Variant:
     radius: float = 0.2  # radius of the rewarded zone around the goal
     distance_shaped: bool = True  # whether the reward in the zone is 1 − d, not 1
     start: Rectangle | None = None  # lower and upper corner; None: the origin
-    num_fixed: tuple[int, int] | None = None  # fixed angles for training and for testing
+    # Sizes of the fixed lists of goals for training and testing; None: goals are sampled.
+    split_sizes: tuple[int, int] | None = None
     warning: str = ""
 
 
@@ -46,7 +47,7 @@ _SPARSE = {
     "pearl": _Variant(
         "Rakelly et al. 2019 (arXiv:1903.08254)",
         horizon=20,
-        num_fixed=(80, 20),
+        split_sizes=(80, 20),
         warning="PEARL trains its policy with the dense reward −d. This family has its sparse "
         "reward, which is the context and is used for evaluation",
     ),
@@ -60,7 +61,7 @@ _SPARSE = {
         "starts are spread around the half circle",
     ),
     "metacure": _Variant(
-        "Zhang et al. 2021 (arXiv:2006.08170)", horizon=32, radius=0.3, num_fixed=(40, 20)
+        "Zhang et al. 2021 (arXiv:2006.08170)", horizon=32, radius=0.3, split_sizes=(40, 20)
     ),
 }
 
@@ -82,7 +83,7 @@ class SparsePointRobot(TensorFamily):
     variants: ClassVar[tuple[str, ...]] = tuple(_SPARSE)
     action_divisor = 10.0  # policies in the sources act in ±1, which is mapped to ±0.1
 
-    _STEP: ClassVar = 0.1
+    _MAX_DISPLACEMENT: ClassVar = 0.1
 
     def __init__(self, variant: str) -> None:
         self._params = params = lookup("variant of SparsePointRobot", variant, _SPARSE)
@@ -90,12 +91,12 @@ class SparsePointRobot(TensorFamily):
         self.horizon = params.horizon
         self.task_space = spaces.Box(0.0, np.pi, (1,), np.float64)
         angles = "U(0, π)"
-        if params.num_fixed:
-            train, test = params.num_fixed
+        if params.split_sizes:
+            train, test = params.split_sizes
             angles = f"one of {train + test} in [0, π] ({test} held out for testing)"
         zone = f"rewarded within {params.radius:g}"
         self.task_description = f"goal on the unit half circle, angle {angles}, {zone}"
-        set_plane_spaces(self, self._STEP)
+        set_plane_spaces(self, self._MAX_DISPLACEMENT)
 
     def prepare(self, tasks: Tensor) -> Tensor:
         """The goals, shape [N, 1, 2]."""
@@ -112,14 +113,14 @@ class SparsePointRobot(TensorFamily):
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
         del generator
-        positions = move(states, actions, self._STEP)
+        positions = move(states, actions, self._MAX_DISPLACEMENT)
         away = distance(positions, parameters)
         rewards = 1 - away if self._params.distance_shaped else torch.ones_like(away)
         return Transition(positions, rewards.masked_fill(away > self._params.radius, 0))
 
     def best_actions(self, states: Tensor, parameters: Tensor, time: Tensor) -> Tensor:
         del time
-        return shortest_step(states, parameters, self._STEP)
+        return shortest_step(states, parameters, self._MAX_DISPLACEMENT)
 
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
@@ -130,9 +131,9 @@ class SparsePointRobot(TensorFamily):
         return render_point(state, goal, half_width=2.0, reward_radius=radius, others=half_circle)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        if self._params.num_fixed is None:  # train and test goals come from one distribution
+        if self._params.split_sizes is None:  # train and test goals come from one distribution
             return uniform_tasks(self.task_space, num_tasks, rng)
-        train, test = self._params.num_fixed
+        train, test = self._params.split_sizes
         angles = _shuffled_angles(train + test)
         return listed_tasks(angles[:train] if split == "train" else angles[train:], num_tasks, rng)
 
@@ -175,14 +176,14 @@ class CornerPoint(TensorFamily):
     action_divisor = 50.0  # policies in the source act in ±10, which is mapped to ±0.2
 
     _CORNERS: ClassVar = ((-2.0, -2.0), (2.0, -2.0), (-2.0, 2.0), (2.0, 2.0))
-    _STEP: ClassVar = 0.2
+    _MAX_DISPLACEMENT: ClassVar = 0.2
     _UNREWARDED_RADIUS: ClassVar = 0.5
 
     def __init__(self, variant: str) -> None:
         self.source = lookup("variant of CornerPoint", variant, self._sources)
         self.variant = variant
         self.task_space = spaces.Discrete(4)
-        set_plane_spaces(self, self._STEP)
+        set_plane_spaces(self, self._MAX_DISPLACEMENT)
 
     def prepare(self, tasks: Tensor) -> Tensor:
         """The goals, shape [N, 1, 2]."""
@@ -198,9 +199,9 @@ class CornerPoint(TensorFamily):
         self, states: Tensor, actions: Tensor, parameters: Tensor, generator: torch.Generator
     ) -> Transition:
         del generator
-        positions = move(states, actions, self._STEP)
+        positions = move(states, actions, self._MAX_DISPLACEMENT)
         progress = distance(states, parameters) - distance(positions, parameters)
-        in_quadrant = both_true(positions * parameters >= 0)
+        in_quadrant = both_coordinates(positions * parameters >= 0)
         far_out = _taxicab(positions) >= self._UNREWARDED_RADIUS
         return Transition(positions, progress * (in_quadrant & far_out))
 
@@ -216,10 +217,10 @@ class CornerPoint(TensorFamily):
         mirrored = states * signs  # positions as if the goal were (2, 2)
         is_unrewarded = _taxicab(mirrored) < self._UNREWARDED_RADIUS
         at_edge = is_unrewarded & (mirrored.amin(-1) > 0.2 - 1e-4)
-        steps_to_corner = torch.ceil((2 - mirrored.amin(-1)) / self._STEP - 1e-3)
+        steps_to_corner = torch.ceil((2 - mirrored.amin(-1)) / self._MAX_DISPLACEMENT - 1e-3)
         last = self.horizon - time <= steps_to_corner
         target = 0.2 + 0.2 * at_edge.to(states.dtype) + 2 * last.to(states.dtype)
-        steps = shortest_step(mirrored, target.clamp(max=2).unsqueeze(-1), self._STEP)
+        steps = shortest_step(mirrored, target.clamp(max=2).unsqueeze(-1), self._MAX_DISPLACEMENT)
         return steps * signs
 
     def render_state(

@@ -29,7 +29,8 @@ class _WindTasks(NamedTuple):
 @dataclass(frozen=True)
 class _Variant:
     source: str
-    num_fixed: tuple[int, int] | None = None  # fixed winds for training and for testing
+    # Sizes of the fixed lists of winds for training and testing; None: winds are sampled.
+    split_sizes: tuple[int, int] | None = None
     warning: str = ""
 
 
@@ -40,7 +41,7 @@ _WINDY = {
     ),
     "pomdp": _Variant(
         "Ni et al. 2022 (arXiv:2110.05038)",
-        num_fixed=(40, 20),
+        split_sizes=(40, 20),
         warning="the configuration states 25 steps, but the code takes 75",
     ),
 }
@@ -64,7 +65,7 @@ class WindyPoint(TensorFamily):
     horizon = 75
     action_divisor = 10.0  # policies in the sources act in ±1, which is mapped to ±0.1
 
-    _STEP: ClassVar = 0.1
+    _MAX_DISPLACEMENT: ClassVar = 0.1
     _GOAL: ClassVar = (0.0, 1.0)
     _RADIUS: ClassVar = 0.03
     _MAX_WIND: ClassVar = 0.08
@@ -75,10 +76,10 @@ class WindyPoint(TensorFamily):
         self.task_space = spaces.Box(-self._MAX_WIND, self._MAX_WIND, (2,), np.float64)
         wind = f"wind U(−{self._MAX_WIND:g}, {self._MAX_WIND:g})² per step"
         self.task_description = wind
-        if params.num_fixed:
-            train, test = params.num_fixed
+        if params.split_sizes:
+            train, test = params.split_sizes
             self.task_description = f"{wind}, {train} fixed for training, {test} for testing"
-        set_plane_spaces(self, self._STEP)
+        set_plane_spaces(self, self._MAX_DISPLACEMENT)
 
     def prepare(self, tasks: Tensor) -> _WindTasks:
         return _WindTasks(tasks.unsqueeze(1), tasks.new_tensor(self._GOAL))
@@ -93,14 +94,14 @@ class WindyPoint(TensorFamily):
         self, states: Tensor, actions: Tensor, parameters: _WindTasks, generator: torch.Generator
     ) -> Transition:
         del generator
-        positions = move(states, actions, self._STEP) + parameters.winds
+        positions = move(states, actions, self._MAX_DISPLACEMENT) + parameters.winds
         at_goal = distance(positions, parameters.goal) <= self._RADIUS
         return Transition(positions, at_goal.to(states.dtype))
 
     def best_actions(self, states: Tensor, parameters: _WindTasks, time: Tensor) -> Tensor:
         """Move to the goal as fast as the wind allows, then stay there against the wind."""
         del time
-        return shortest_step(states + parameters.winds, parameters.goal, self._STEP)
+        return shortest_step(states + parameters.winds, parameters.goal, self._MAX_DISPLACEMENT)
 
     def render_state(
         self, state: NDArray[np.float64], task: NDArray[np.float64]
@@ -110,9 +111,9 @@ class WindyPoint(TensorFamily):
         return render_point(state, self._GOAL, half_width=1.5, reward_radius=radius, others=drift)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        if self._params.num_fixed is None:  # train and test winds come from one distribution
+        if self._params.split_sizes is None:  # train and test winds come from one distribution
             return uniform_tasks(self.task_space, num_tasks, rng)
-        train, test = self._params.num_fixed
+        train, test = self._params.split_sizes
         max_wind = self._MAX_WIND
         winds = np.random.RandomState(1337).uniform(-max_wind, max_wind, (train + test, 2))
         return listed_tasks(winds[:train] if split == "train" else winds[train:], num_tasks, rng)

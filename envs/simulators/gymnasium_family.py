@@ -110,7 +110,7 @@ class GymnasiumFamily(TaskFamily):
         observed = selected_space(env.observation_space, self.observation_keys)
         self.observation_space, self.observation_images = flat_box(observed), find_images(observed)
         self.action_space = _action_space(env.action_space)
-        self._has_images = getattr(env, "render_mode", None) == "rgb_array"
+        self._can_render = getattr(env, "render_mode", None) == "rgb_array"
         env.close()
         if not hasattr(self, "horizon"):
             self.horizon = _time_limit(self.env_id)
@@ -118,7 +118,7 @@ class GymnasiumFamily(TaskFamily):
     @property
     def can_render(self) -> bool:
         """Whether `make_env` creates environments with render mode "rgb_array"."""
-        return self._has_images
+        return self._can_render
 
     @abstractmethod
     def apply_task(self, env: gymnasium.Env[Any, Any], task: NDArray[np.float64]) -> None:
@@ -144,7 +144,7 @@ class GymnasiumFamily(TaskFamily):
         """
         return None
 
-    def in_process(self) -> Self:
+    def without_workers(self) -> Self:
         changed = copy.copy(self)
         changed.num_workers = 0
         return changed

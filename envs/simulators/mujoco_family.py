@@ -89,13 +89,13 @@ class MujocoFamily(TaskFamily):
     must not modify them.
     """
 
-    body: ClassVar[RobotSpec]
+    robot: ClassVar[RobotSpec]
     action_space: spaces.Box
 
     @property
     def model(self) -> mujoco.MjModel:
         """The model that all tasks share; the caller must not modify it."""
-        return self.body.load()
+        return self.robot.load()
 
     def task_models(self, tasks: Tasks) -> Sequence[mujoco.MjModel] | None:  # noqa: ARG002
         """One model for each task [N, D] if dynamics vary; None: all tasks share `model`."""
@@ -154,7 +154,7 @@ class MujocoFamilyBatch:
         self._size = self.num_tasks * num_envs
         self._low = family.action_space.low.astype(np.float64)
         self._high = family.action_space.high.astype(np.float64)
-        sensors = family.body.sensors
+        sensors = family.robot.sensors
         self._read = None if sensors is None else sensors.read
         models = family.task_models(rows)
         if models is not None and sensors is not None:
@@ -162,7 +162,7 @@ class MujocoFamilyBatch:
         self.physics = MujocoBatch(
             family.model if models is None else self._for_each_env(models),
             self._size,
-            frame_skip=family.body.frame_skip,
+            frame_skip=family.robot.frame_skip,
             sensing=None if sensors is None else sensors.load(),
         )
         self._time = np.zeros(self._size, np.int64)
@@ -173,16 +173,16 @@ class MujocoFamilyBatch:
     def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         if env_mask is not None:
             self._last_observations()  # raises unless all environments were reset before
-        body, model = self._family.body, self.physics.model
+        robot, model = self._family.robot, self.physics.model
         position = _uniform((self._size, model.nq), generator)
         shape = (self._size, model.nv)
-        if body.velocity_noise == "normal":
+        if robot.velocity_noise == "normal":
             velocity = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
         else:
             velocity = _uniform(shape, generator)
         chosen = None if env_mask is None else env_mask.reshape(-1).cpu().numpy()
         self.physics.set_states(
-            model.qpos0 + body.reset_noise * position, body.reset_noise * velocity, chosen
+            model.qpos0 + robot.reset_noise * position, robot.reset_noise * velocity, chosen
         )
         self._sensed = self._sense()
         begun = slice(None) if chosen is None else chosen
@@ -215,9 +215,9 @@ class MujocoFamilyBatch:
         return Step(
             self._observations,
             self._floats(rewards if running.all() else np.where(running, rewards, 0.0)),
-            self._grid(self._terminated.copy()),
-            self._grid(self._time >= self.horizon),
-            None if success is None else self._grid(success),
+            self._by_task(self._terminated.copy()),
+            self._by_task(self._time >= self.horizon),
+            None if success is None else self._by_task(success),
         )
 
     def _require_finite(self, actions: NDArray[Any]) -> None:
@@ -277,12 +277,12 @@ class MujocoFamilyBatch:
 
     def _floats(self, rows: Array) -> Tensor:
         """A copy on the caller's device, [B, …] float64 ↦ [N, E, …] float32."""
-        return self._grid(rows.astype(np.float32))
+        return self._by_task(rows.astype(np.float32))
 
-    def _grid(self, rows: NDArray[Any]) -> Tensor:
+    def _by_task(self, rows: NDArray[Any]) -> Tensor:
         """[B, …] ↦ [N, E, …] on the caller's device."""
-        grid = torch.from_numpy(rows.reshape(self.num_tasks, self.num_envs, *rows.shape[1:]))
-        return grid if self._on_cpu else grid.to(self._device)
+        values = torch.from_numpy(rows.reshape(self.num_tasks, self.num_envs, *rows.shape[1:]))
+        return values if self._on_cpu else values.to(self._device)
 
 
 def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Array:

@@ -29,7 +29,7 @@ from metarl.tasks.spaces import Tasks
 from metarl.validation import require_at_least, require_between
 
 from .worker_pool import InProcessPool, WorkerError, WorkerPool, shared_memory
-from .worker_process import Layout, TaskSetter
+from .worker_process import Layout, WorkerFamily
 
 __all__ = ["WorkerBatch", "WorkerError"]
 
@@ -53,7 +53,7 @@ class WorkerBatch:
 
     def __init__(
         self,
-        family: TaskSetter,
+        family: WorkerFamily,
         tasks: Tasks,
         num_envs: int,
         device: torch.device,
@@ -222,7 +222,7 @@ class WorkerBatch:
         return copied.view(self.num_tasks, self.num_envs, *values.shape[1:])
 
 
-def _num_workers(requested: int | None, batch_size: int, family: TaskSetter) -> int:
+def _num_workers(requested: int | None, batch_size: int, family: WorkerFamily) -> int:
     is_interactive = _is_defined_interactively(family)
     if requested is not None:
         if requested and is_interactive:
@@ -239,7 +239,7 @@ def _num_workers(requested: int | None, batch_size: int, family: TaskSetter) -> 
     return min(cores, batch_size)
 
 
-def _is_defined_interactively(family: TaskSetter) -> bool:
+def _is_defined_interactively(family: WorkerFamily) -> bool:
     """Whether the family, or a part of it, is defined in a `__main__` that workers cannot import.
 
     A part may be the class of the environments, in the specification of their id.
@@ -252,7 +252,7 @@ def _is_defined_interactively(family: TaskSetter) -> bool:
         return any(base.__module__ == "__main__" for base in type(family).__mro__)
 
 
-def _layout(family: TaskSetter, tasks: Tasks, num_envs: int, num_shards: int) -> Layout:
+def _layout(family: WorkerFamily, tasks: Tasks, num_envs: int, num_shards: int) -> Layout:
     actions = ActionLayout(family.action_space)
     return Layout(
         num_tasks=len(tasks),

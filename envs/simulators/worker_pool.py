@@ -36,7 +36,7 @@ from .worker_process import (
     Image,
     Layout,
     Shard,
-    TaskSetter,
+    WorkerFamily,
     serve,
 )
 
@@ -73,7 +73,7 @@ class _LostWorkerError(WorkerError):
 class InProcessPool:
     """A pool without workers that steps in this process, with bitwise identical results."""
 
-    def __init__(self, family: TaskSetter, layout: Layout, arrays: Arrays) -> None:
+    def __init__(self, family: WorkerFamily, layout: Layout, arrays: Arrays) -> None:
         self._layout, self._arrays = layout, arrays
         arrays.active_env[:] = -1
         shard = self._shard = Shard(family, layout, arrays, 0)
@@ -144,7 +144,7 @@ class WorkerPool:
     """
 
     def __init__(
-        self, family: TaskSetter, layout: Layout, memory: Any, *, timeout_seconds: float
+        self, family: WorkerFamily, layout: Layout, memory: Any, *, timeout_seconds: float
     ) -> None:
         """Start the workers, which create their environments.
 
@@ -322,7 +322,7 @@ def _task_and_env(layout: Layout, index: int) -> tuple[int | None, int | None]:
     return divmod(index, layout.num_envs) if index >= 0 else (None, None)
 
 
-def _pickle(family: TaskSetter) -> bytes:
+def _pickle(family: WorkerFamily) -> bytes:
     try:
         return pickle.dumps(family)
     except (pickle.PicklingError, AttributeError, TypeError) as error:

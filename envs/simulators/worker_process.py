@@ -47,7 +47,7 @@ __all__ = [
     "Arrays",
     "Layout",
     "Image",
-    "TaskSetter",
+    "WorkerFamily",
     "Shard",
     "serve",
 ]
@@ -65,8 +65,8 @@ Image: TypeAlias = NDArray[np.uint8] | str
 """An image [height, width, 3], or the reason why the environment cannot render."""
 
 
-class TaskSetter(Protocol):
-    """Interface of a family to its batch and workers; it is pickled to each worker."""
+class WorkerFamily(Protocol):
+    """A family whose environments run in worker processes; it is pickled to each of them."""
 
     horizon: int
     has_success: bool
@@ -177,7 +177,7 @@ class Shard:
     Exceptions of environments are not caught; `active_env` then contains the environment's index.
     """
 
-    def __init__(self, family: TaskSetter, layout: Layout, arrays: Arrays, number: int) -> None:
+    def __init__(self, family: WorkerFamily, layout: Layout, arrays: Arrays, number: int) -> None:
         self._family, self._layout, self._arrays, self._number = family, layout, arrays, number
         self._indices = layout.shard(number)
         self._actions = ActionLayout(family.action_space)

@@ -20,7 +20,7 @@ from torch import Tensor
 from metarl.seeding import torch_generator
 from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import BatchEnv, RendersBatch, TaskFamily
-from metarl.tasks.spaces import point_of_row, row_of_point
+from metarl.tasks.spaces import row_to_task, task_to_row
 from metarl.validation import unknown_name
 
 __all__ = [
@@ -98,16 +98,16 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         Raises:
             ValueError: if the task lies outside the family's `task_space`.
         """
-        self._kept_row = None if task is None else self._row_of(task)
+        self._fixed_row = None if task is None else self._row_of(task)
 
     def _row_of(self, task: object) -> NDArray[np.float64]:
-        row: NDArray[np.float64] = row_of_point(self.family.task_space, task)
+        row: NDArray[np.float64] = task_to_row(self.family.task_space, task)
         return self.family.check_tasks(row[None]).reshape(-1)
 
     @property
     def task(self) -> object:
         """The task of the episode, a point of the family's `task_space`."""
-        return point_of_row(self.family.task_space, self._row.copy())
+        return row_to_task(self.family.task_space, self._row.copy())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -122,7 +122,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             ValueError: if there is another option, or the task lies outside the task space.
         """
         given = check_options(options, ("task",))
-        row = self._row_of(given["task"]) if given else self._kept_row
+        row = self._row_of(given["task"]) if given else self._fixed_row
         super().reset(seed=seed)
         episode_seed = sample_seed(self.np_random)
         if row is None:

@@ -24,7 +24,7 @@ from metarl.bridges.gymnasium_env import (
 from metarl.seeding import torch_generator
 from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import BatchEnv, RendersBatch, TaskFamily
-from metarl.tasks.spaces import Tasks, row_of_point
+from metarl.tasks.spaces import Tasks, task_to_row
 from metarl.validation import require_at_least, unknown_name
 
 __all__ = ["TaskVectorEnv"]
@@ -76,7 +76,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         self._mode = _autoreset_mode(autoreset_mode)
         self._device = torch.device(device)
         self._rows = family.sample_tasks(num_envs, split=split, seed=0)  # until the first reset
-        self._kept_rows, self._keeps = self._rows.copy(), np.zeros(num_envs, np.bool_)
+        self._fixed_rows, self._is_fixed = self._rows.copy(), np.zeros(num_envs, np.bool_)
         self.set_tasks(tasks)
         self._spec: EnvSpec | None = None
         self._batch: BatchEnv = family.make_batch(self._rows, num_envs=1, device=self._device)
@@ -117,8 +117,8 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         """
         chosen = np.ones(self.num_envs, np.bool_) if env_mask is None else env_mask
         if tasks is not None:
-            self._kept_rows[chosen] = self._rows_of(tasks)[chosen]
-        self._keeps[chosen] = tasks is not None
+            self._fixed_rows[chosen] = self._rows_of(tasks)[chosen]
+        self._is_fixed[chosen] = tasks is not None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -193,10 +193,12 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
     def _begin(self, env_mask: Mask, given: Tasks | None = None) -> Array:
         """Start episodes in some environments; returns the observations of all, [n, O]."""
         seed = sample_seed(self.np_random)
-        rows, drawn = self._rows.copy(), env_mask & ~self._keeps
-        rows[env_mask] = (self._kept_rows if given is None else given)[env_mask]
-        if given is None and drawn.any():
-            rows[drawn] = self.family.sample_tasks(int(drawn.sum()), split=self.split, seed=seed)
+        rows, resampled = self._rows.copy(), env_mask & ~self._is_fixed
+        rows[env_mask] = (self._fixed_rows if given is None else given)[env_mask]
+        if given is None and resampled.any():
+            rows[resampled] = self.family.sample_tasks(
+                int(resampled.sum()), split=self.split, seed=seed
+            )
         if not np.array_equal(rows, self._rows):
             self._batch.set_tasks(rows)
             self._rows = rows
@@ -224,7 +226,7 @@ class TaskVectorEnv(VectorEnv[Array, Array, Array]):
         if "task" in options and "tasks" in options:
             raise ValueError("reset options must hold 'task' or 'tasks', got both")
         if "task" in options:
-            row = row_of_point(self.family.task_space, options["task"])
+            row = task_to_row(self.family.task_space, options["task"])
             return np.tile(row, (self.num_envs, 1))
         return self._rows_of(options["tasks"]) if "tasks" in options else None
 

@@ -28,7 +28,7 @@ from metarl.soundness.probe import (
 )
 from metarl.tasks.actions import ActionLayout
 from metarl.tasks.family import BatchEnv, Step
-from metarl.tasks.spaces import Tasks, point_of_row
+from metarl.tasks.spaces import Tasks, row_to_task
 
 __all__ = [
     "environments_are_independent",
@@ -59,7 +59,7 @@ def runs_are_deterministic(probe: Probe) -> str:
 
 def workers_agree(probe: Probe) -> str:
     """Worker processes, if the family starts any, give the same run as a single process."""
-    if probe.original.in_process() is probe.original:
+    if probe.original.without_workers() is probe.original:
         raise NotApplicableError("the family starts no worker processes")
     with closing(probe.original.make_batch(probe.tasks, num_envs=probe.num_envs)) as env:
         actions = probe.actions(env, probe.num_steps)
@@ -176,7 +176,7 @@ def single_environment_agrees(probe: Probe) -> str:
 
 
 def _run_single(probe: Probe, row: Tasks, actions: list[Tensor]) -> list[Step]:
-    env = TaskEnv(probe.family, task=point_of_row(probe.family.task_space, row[0]))
+    env = TaskEnv(probe.family, task=row_to_task(probe.family.task_space, row[0]))
     try:
         steps = [start_step(torch.from_numpy(env.reset(seed=probe.seed)[0]).view(1, 1, -1))]
         layout = ActionLayout(probe.family.action_space)

@@ -51,7 +51,7 @@ class Probe:
     @cached_property
     def family(self) -> TaskFamily:
         """The family without worker processes, which take longer to start than a probe runs."""
-        return self.original.in_process()
+        return self.original.without_workers()
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -211,7 +211,7 @@ class TaskFamily(ABC):
             ValueError: if a task lies outside the task space.
         """
 
-    def in_process(self) -> TaskFamily:
+    def without_workers(self) -> TaskFamily:
         """The same family with batches that start no processes; by default the family itself."""
         return self
 

@@ -16,8 +16,8 @@ __all__ = [
     "Tasks",
     "check_rows",
     "normalized_rows",
-    "point_of_row",
-    "row_of_point",
+    "row_to_task",
+    "task_to_row",
     "space_bounds",
 ]
 
@@ -81,18 +81,18 @@ def normalized_rows(space: TaskSpace, rows: Tasks) -> Tasks:
     return scaled
 
 
-def point_of_row(space: TaskSpace, row: NDArray[np.float64]) -> object:
-    """Convert a row [D] to a point of the Gymnasium space: a new array, or one integer."""
+def row_to_task(space: TaskSpace, row: NDArray[np.float64]) -> object:
+    """Convert a row [D] to a task as a point of its Gymnasium space: a new array or an integer."""
     if isinstance(space, spaces.Discrete):
         return np.int64(row[0])
     return np.array(row, dtype=space.dtype)
 
 
-def row_of_point(space: TaskSpace, point: object) -> NDArray[np.float64]:
-    """Convert a point of the space, shape [D] or one integer, to a row [D].
+def task_to_row(space: TaskSpace, task: object) -> NDArray[np.float64]:
+    """Convert a task, a point of the space of shape [D] or an integer, to a row [D].
 
     Raises:
         ValueError: if it lies outside the space.
     """
-    row: NDArray[np.float64] = np.atleast_1d(np.asarray(point, dtype=np.float64))
+    row: NDArray[np.float64] = np.atleast_1d(np.asarray(task, dtype=np.float64))
     return np.asarray(check_rows(space, row[None])[0], dtype=np.float64)

@@ -65,8 +65,8 @@ class TaskFamilyWrapper(TaskFamily):
     ) -> BatchEnv:
         return self.family.make_batch(tasks, num_envs=num_envs, device=device)
 
-    def in_process(self) -> TaskFamily:
-        family = self.family.in_process()
+    def without_workers(self) -> TaskFamily:
+        family = self.family.without_workers()
         if family is self.family:
             return self
         changed = copy.copy(self)

@@ -62,7 +62,7 @@ def walker_physics(num_envs: int, shared: bool) -> Callable[[], None]:
     models = family.task_models(family.sample_tasks(num_envs, seed=0))
     assert models is not None
     used = family.model if shared else models
-    physics = MujocoBatch(used, num_envs, frame_skip=family.body.frame_skip)
+    physics = MujocoBatch(used, num_envs, frame_skip=family.robot.frame_skip)
     zeros = np.zeros((num_envs, physics.model.nv))
     actions = _actions(family.action_space, num_envs)
 

@@ -107,8 +107,8 @@ def test_behavior_can_be_left_out_and_the_page_is_the_same_each_time(runs, tmp_p
 
 
 def test_a_family_with_images_is_shown_in_videos(runs, tmp_path, monkeypatch):
-    def set_video_spaces(family, reach):
-        original(family, reach)
+    def set_video_spaces(family, max_displacement):
+        original(family, max_displacement)
         family.behavior = "video"
 
     original = navigation.set_plane_spaces

@@ -27,7 +27,7 @@ class OtherInWorkers(Walk):
 
     stride = 0.5
 
-    def in_process(self) -> Walk:
+    def without_workers(self) -> Walk:
         return Walk()
 
 

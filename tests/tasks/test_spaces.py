@@ -9,9 +9,9 @@ from gymnasium import spaces
 from metarl.tasks.spaces import (
     check_rows,
     normalized_rows,
-    point_of_row,
-    row_of_point,
+    row_to_task,
     space_bounds,
+    task_to_row,
 )
 
 BOX = spaces.Box(np.array([-1.0, 2.0]), np.array([3.0, 2.5]), dtype=np.float64)
@@ -119,17 +119,17 @@ def test_a_point_of_the_space_becomes_a_row_and_the_same_point_again(space):
     space.seed(0)
     for _ in range(20):
         point = space.sample()
-        row = row_of_point(space, point)
+        row = task_to_row(space, point)
         assert row.dtype == np.float64
-        back = point_of_row(space, row)
+        back = row_to_task(space, row)
         assert space.contains(back)
         assert np.array_equal(back, point)
 
 
 def test_a_choice_becomes_one_integer_and_a_box_a_new_array():
-    assert isinstance(point_of_row(CHOICE, np.array([2.0])), np.int64)
+    assert isinstance(row_to_task(CHOICE, np.array([2.0])), np.int64)
     row = np.array([0.0, 2.0])
-    point = point_of_row(BOX, row)
+    point = row_to_task(BOX, row)
     point[0] = 9.0
     assert row.tolist() == [0, 2]
 
@@ -146,4 +146,4 @@ def test_a_choice_becomes_one_integer_and_a_box_a_new_array():
 )
 def test_a_point_outside_the_space_has_no_row(space, point, message):
     with pytest.raises(ValueError, match=message):
-        row_of_point(space, point)
+        task_to_row(space, point)

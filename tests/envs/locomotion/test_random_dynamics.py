@@ -248,10 +248,10 @@ def test_a_hop_ends_with_a_fall_or_at_high_speed():
 @every_family
 def test_the_variant_carries_its_published_numbers(family):
     assert (family.horizon, family.action_divisor) == (200, 1)
-    assert family.body.dt_seconds == pytest.approx(0.016)
+    assert family.robot.dt_seconds == pytest.approx(0.016)
     size = {"Walker2DRandParams": 17, "HopperRandParams": 11}[family.name]
     assert family.observation_space.shape == (size,)
-    assert (family.body.reset_noise, family.body.velocity_noise) == (0.005, "uniform")
+    assert (family.robot.reset_noise, family.robot.velocity_noise) == (0.005, "uniform")
 
 
 def test_models_are_created_quickly_and_shared_by_the_environments_of_a_task(make):

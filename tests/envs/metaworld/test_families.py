@@ -188,12 +188,12 @@ def test_environments_give_the_package_s_numbers_bitwise(name, reward) -> None:
     ours = make_sawyer(name, reward)
     theirs = ALL_V3_ENVIRONMENTS[f"{name}-v3"](reward_function_version=reward)
     for env in (ours, theirs):
-        set_goal(env, name, made.goal(np.array([0, 3])))
+        set_goal(env, name, made.random_vector(np.array([0, 3])))
     expected = rollout(theirs, name)
     assert rollout(ours, name) == expected
-    set_goal(ours, name, made.goal(np.array([1, 7])))
+    set_goal(ours, name, made.random_vector(np.array([1, 7])))
     rollout(ours, name)
-    set_goal(ours, name, made.goal(np.array([0, 3])))
+    set_goal(ours, name, made.random_vector(np.array([0, 3])))
     assert rollout(ours, name) == expected
 
 
@@ -251,8 +251,10 @@ class TestBatch:
         assert (seen[..., 36:39] == 0).all()
         for index, row in enumerate(np.array(rows)):
             sawyer: Any = batch._pool._shard._envs[index]
-            np.testing.assert_array_equal(sawyer._target_pos, reach.goal(row)[3:])
-            np.testing.assert_allclose(seen[0, index, 0, 4:7], reach.goal(row)[:3], atol=1e-6)
+            np.testing.assert_array_equal(sawyer._target_pos, reach.random_vector(row)[3:])
+            np.testing.assert_allclose(
+                seen[0, index, 0, 4:7], reach.random_vector(row)[:3], atol=1e-6
+            )
 
     def test_reward_of_reaching_is_the_distance_s_formula(self, make) -> None:
         """v1: 1000 (D − d) + 1000 (exp(−d²/0.01) + exp(−d²/0.001)), D the distance at the start."""
@@ -260,7 +262,7 @@ class TestBatch:
         batch = make(older, [[0, 5]])
         batch.reset(generator())
         sawyer: Any = batch._pool._shard._envs[0]
-        goal = older.goal(np.array([0, 5]))[3:]
+        goal = older.random_vector(np.array([0, 5]))[3:]
         start = np.linalg.norm(sawyer.init_tcp - goal)
         for _ in range(30):
             reward = float(batch.step(batch.oracle_actions()).rewards)

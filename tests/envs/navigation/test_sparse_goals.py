@@ -78,12 +78,16 @@ def test_a_sparse_point_is_rewarded_within_the_radius_after_the_step(variant, di
 
 
 @pytest.mark.parametrize(
-    ("family", "reach"), [(SPARSE["pearl"], 0.1), (CORNERS, 0.2)], ids=["sparse", "corner"]
+    ("family", "max_displacement"),
+    [(SPARSE["pearl"], 0.1), (CORNERS, 0.2)],
+    ids=["sparse", "corner"],
 )
-def test_each_coordinate_of_a_step_is_clipped(family, reach):
+def test_each_coordinate_of_a_step_is_clipped(family, max_displacement):
     got = transition(family, (0.3, 0.4), (7.0, -0.15), [1.0])
-    torch.testing.assert_close(got.states, point(0.3 + reach, 0.4 - min(reach, 0.15)))
-    assert family.action_space.high.tolist() == pytest.approx([reach, reach])
+    torch.testing.assert_close(
+        got.states, point(0.3 + max_displacement, 0.4 - min(max_displacement, 0.15))
+    )
+    assert family.action_space.high.tolist() == pytest.approx([max_displacement, max_displacement])
 
 
 def test_only_borel_starts_off_the_origin_anywhere_in_its_rectangle():

@@ -301,7 +301,7 @@ def test_some_environments_step_as_if_all_did_and_the_others_wait(shared):
     used = family.model if shared else models
     controls = np.random.default_rng(0).uniform(-1, 1, (6, 5, 6))
     masks = [np.ones(5, bool), np.array([True, False, True, True, False]), np.zeros(5, bool)]
-    whole, some = (MujocoBatch(used, 5, frame_skip=family.body.frame_skip) for _ in range(2))
+    whole, some = (MujocoBatch(used, 5, frame_skip=family.robot.frame_skip) for _ in range(2))
     for batch in (whole, some):
         batch.set_states(np.tile(family.model.qpos0, (5, 1)), np.zeros((5, family.model.nv)))
     for control in controls:
