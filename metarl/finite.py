@@ -10,7 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["NonFiniteError", "in_iteration", "require_finite_params", "require_finite_tasks"]
+__all__ = [
+    "NonFiniteError",
+    "first_non_finite",
+    "in_iteration",
+    "require_finite_params",
+    "require_finite_state",
+    "require_finite_tasks",
+]
 
 
 class NonFiniteError(FloatingPointError, ValueError):
@@ -46,11 +53,33 @@ def require_finite_params(term: str, params: Mapping[str, Tensor], *, remedy: st
     Raises:
         NonFiniteError: naming the term and the first such tensor.
     """
-    if _seem_finite(params.values()):
-        return
-    for name, values in params.items():
+    name = first_non_finite(params)
+    if name is not None:
+        raise NonFiniteError(f"{term} {name} must be finite{_tail(remedy)}")
+
+
+def require_finite_state(state: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Raise an error if a tensor of an agent's or a learner's state holds a non-finite number.
+
+    Args:
+        state: tensors by group and name; the group "parameters" is named "parameter".
+
+    Raises:
+        NonFiniteError: naming the group and the first such tensor.
+    """
+    for group, tensors in state.items():
+        require_finite_params("parameter" if group == "parameters" else group, tensors)
+
+
+def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with a number that is not finite, or None."""
+    floats = {name: values for name, values in tensors.items() if values.is_floating_point()}
+    if _seem_finite(floats.values()):
+        return None
+    for name, values in floats.items():
         if not bool(torch.isfinite(values).all()):
-            raise NonFiniteError(f"{term} {name} must be finite{_tail(remedy)}")
+            return name
+    return None
 
 
 @contextmanager

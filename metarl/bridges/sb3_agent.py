@@ -17,6 +17,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from metarl.finite import first_non_finite
 from metarl.rollouts.actors import select_actions
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trial_inputs import TrialInputs
@@ -71,7 +72,8 @@ class SB3Agent:
             frame_stack: number of observations in an input if `VecFrameStack` was used.
 
         Raises:
-            ValueError: if the spaces differ, or statistics are missing or do not fit.
+            ValueError: if the spaces differ, statistics are missing or do not fit, or a number is
+                not finite.
         """
         if model.action_space != family.action_space:
             raise ValueError(
@@ -93,6 +95,7 @@ class SB3Agent:
                     f"the number of stacked observations, if they were stacked, got {frame_stack}"
                 )
             space = spaces.Box(-np.inf, np.inf, (self._inputs.size,), np.float32)
+        _require_finite(model)
         self._wrappers = ObservationWrappers(
             space, normalization=normalization_of(model, normalization), frame_stack=frame_stack
         )
@@ -206,6 +209,14 @@ def _model_class(name: str) -> type[BaseAlgorithm]:
         f"sb3 must name a class of stable_baselines3 or, if that is installed, of sb3_contrib, "
         f"such as PPO or RecurrentPPO, got {name!r}"
     )
+
+
+def _require_finite(model: BaseAlgorithm) -> None:
+    name = first_non_finite(model.policy.state_dict())
+    if name is not None:
+        raise ValueError(
+            f"the model must hold finite parameters only, {name} does not; use an earlier model"
+        )
 
 
 def _is_recurrent(model: BaseAlgorithm) -> bool:

@@ -50,7 +50,8 @@ class ObservationWrappers:
             frame_stack: observations in an input, as in `VecFrameStack`; 1: no stacking.
 
         Raises:
-            ValueError: if the statistics fit neither single nor stacked observations.
+            ValueError: if the statistics fit neither single nor stacked observations, or are not
+                finite.
         """
         require_at_least("frame_stack", frame_stack, 1)
         self.space, self.frame_stack, self._normalization = space, frame_stack, normalization
@@ -58,7 +59,12 @@ class ObservationWrappers:
         """Shape of the model's inputs."""
         self._is_stacked_first = False
         if normalization is not None and normalization.norm_obs:
-            found = getattr(normalization.obs_rms, "mean", np.zeros(())).shape
+            mean, variance = (
+                getattr(normalization.obs_rms, name, np.zeros(())) for name in ("mean", "var")
+            )
+            if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
+                raise ValueError("normalization must hold finite statistics only; use earlier ones")
+            found = mean.shape
             if found not in (space.shape, self.shape):
                 raise ValueError(
                     f"normalization must have statistics of shape {space.shape}, the shape of the "

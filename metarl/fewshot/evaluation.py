@@ -79,12 +79,13 @@ def evaluate_fewshot(
 
     Raises:
         ValueError: if a count is out of range, the split has too few classes or points, or the
-            learner's head has another number of classes.
+            learner's head has another number of classes, or a parameter is not finite.
     """
     require_at_least("num_tasks", num_tasks, 1)
     for name, count in (("shots", shots), ("queries", queries)):
         if count is not None:
             require_at_least(name, count, 1)
+    training.require_finite()
     learner, tasks = _learner_for_ways(training, ways), training.tasks
     problem = learner.problem
     if num_steps is None:

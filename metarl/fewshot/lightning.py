@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.fewshot.training import FewShotTraining
+from metarl.finite import first_non_finite
 from metarl.validation import require_at_least
 
 try:
@@ -141,11 +142,18 @@ class FewShotModule(LightningModule):
         """Restore the number of iterations; Lightning restores parameters and optimizer.
 
         Raises:
-            ValueError: if the checkpoint has another learner, data set, seed or settings.
+            ValueError: if the checkpoint has another learner, data set, seed or settings, or a
+                parameter is not finite.
         """
         stored = checkpoint.get(_STATE)
         if stored is None:
             raise ValueError("the Lightning checkpoint must be one of a FewShotModule")
+        name = first_non_finite(checkpoint["state_dict"])
+        if name is not None:
+            raise ValueError(
+                f"the Lightning checkpoint must hold finite numbers only, {name} does not; use an "
+                "earlier one"
+            )
         for name, wanted in self._identity().items():
             if stored.get(name, wanted) != wanted:
                 raise ValueError(

@@ -28,7 +28,12 @@ from metarl.fewshot.learners.catalog import LEARNERS, recipe
 from metarl.fewshot.running import initial_statistics, is_updated, update_statistics
 from metarl.fewshot.sampling import TaskSampler
 from metarl.fewshot.stored import read_training
-from metarl.finite import in_iteration, require_finite_params, require_finite_tasks
+from metarl.finite import (
+    in_iteration,
+    require_finite_params,
+    require_finite_state,
+    require_finite_tasks,
+)
 from metarl.optim.optimizer import NamedOptimizer
 from metarl.parameters import Params
 from metarl.registry import LEARNER_PREFIX
@@ -276,6 +281,7 @@ class FewShotTraining:
         require_inputs("support", support.inputs, problem.input_shape)
         if problem.kind == "classification":
             require_labels("support", support, problem.num_outputs)
+        self.require_finite()
         return self.learner.adapt(self.evaluation_params, support)
 
     def predict(self, adapted: Adapted, query: LabeledSet | Tensor) -> Tensor:
@@ -293,15 +299,23 @@ class FewShotTraining:
         require_inputs("query", inputs, self.learner.problem.input_shape)
         return self.learner.predict(adapted, inputs, mask)
 
+    def require_finite(self) -> None:
+        """Raise an error if a parameter, a statistic or a tensor of the optimizer is not finite.
+
+        Raises:
+            FloatingPointError: also a ValueError, naming the tensor.
+        """
+        require_finite_state(self._state())
+
     # Files and copies.
 
     def save(self, path: Path | str) -> None:
         """Write a checkpoint: parameters, statistics, optimizer, settings and counters.
 
         Raises:
-            FloatingPointError: if a parameter is not finite; nothing is written.
+            FloatingPointError: if a number is not finite; nothing is written.
         """
-        require_finite_params("parameter", self.params)
+        self.require_finite()
         tensors = {f"{group}/{n}": t for group, ts in self._state().items() for n, t in ts.items()}
         header = {
             "agent": LEARNER_PREFIX + self.name,
@@ -396,5 +410,6 @@ def _rebuilt(
     training = training_type(*arguments, **keywords)
     training.set_params(dict(state["parameters"]), dict(state["running"]))  # of any dtype
     training._optimizer.restore(state["optimizer"])
+    training.require_finite()
     training.num_iterations = num_iterations
     return training

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.rl.players import AdaptiveAgent, Player
+from metarl.rl.players import AdaptiveAgent, Player, begin_play
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
@@ -71,7 +71,7 @@ def adapted_by(agent: ActingAgent, episodes: Sequence[Episodes]) -> AdaptedState
     num_tasks, num_envs = episodes[0].rewards.shape[:2]
     generator = torch.Generator(agent.device)
     if not agent.remembers:
-        player = agent.play(num_tasks, num_envs, generator)
+        player = begin_play(agent, num_tasks, num_envs, generator)
         for batch in episodes:
             player.adapt(batch)
         return AdaptedState(agent, (_Group(player, None),), generator, num_tasks, None)
@@ -80,7 +80,7 @@ def adapted_by(agent: ActingAgent, episodes: Sequence[Episodes]) -> AdaptedState
     # Group trials by length: a player must not see further steps after its trial has ended.
     for length in trials.lengths.unique().tolist():
         rows = (trials.lengths == length).nonzero().squeeze(1)
-        player = agent.play(len(rows), 1, generator)
+        player = begin_play(agent, len(rows), 1, generator)
         for step in range(length):
             player.act(trials.input(rows, step))
         groups.append(_Group(player, rows))
@@ -110,7 +110,7 @@ def predicted(
     if state is None:
         num_tasks, num_envs = known.observations.shape[:2]
         noise = torch.Generator(agent.device)
-        group = _Group(agent.play(num_tasks, num_envs, noise), None)
+        group = _Group(begin_play(agent, num_tasks, num_envs, noise), None)
         envs = num_envs if agent.remembers else None
         state = AdaptedState(agent, (group,), noise, num_tasks, envs)
     if state.num_envs is not None:  # a memory changes when it acts

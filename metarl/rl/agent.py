@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, NoReturn, Self, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from metarl.finite import in_iteration, require_finite_params
+from metarl.finite import in_iteration, require_finite_params, require_finite_state
 from metarl.parameters import Params
 from metarl.rl.adapted import AdaptedState, Inputs, adapted_by, predicted
 from metarl.rl.declaration import (
@@ -327,16 +327,26 @@ class Agent(ABC, Generic[Config]):
             raise ValueError("adapted must be a state of this agent, got another agent's")
         return predicted(self, inputs, adapted, None if deterministic else generator)
 
+    def require_finite(self) -> None:
+        """Raise an error if a parameter or another tensor of the state is not finite.
+
+        Called before the agent plays or is saved, and after it is copied.
+
+        Raises:
+            FloatingPointError: also a ValueError, naming the tensor.
+        """
+        require_finite_state(self._checked_state())
+
     # Files and copies.
 
     def save(self, path: Path | str) -> None:
         """Write a checkpoint with the state, the settings and the counters; a file is replaced.
 
         Raises:
-            FloatingPointError: if a parameter is not finite; nothing is written.
+            FloatingPointError: if a number is not finite; nothing is written.
         """
         groups = self._checked_state().items()
-        require_finite_params("parameter", self.params)
+        self.require_finite()
         header = {
             "agent": self.name,
             "environment": self.family.id,
@@ -391,5 +401,6 @@ def _rebuilt(
     """Construct the agent of a copy or a pickle."""
     agent = agent_type(*arguments, **keywords)
     agent._set_state(state)
+    agent.require_finite()
     agent.num_iterations, agent.num_env_steps = counters.values()
     return agent

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from metarl.rl.players import AdaptiveAgent
+from metarl.rl.players import AdaptiveAgent, begin_play
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
 from metarl.tasks.actions import ActionLayout
@@ -73,7 +73,7 @@ class DeployedAgent:
         self._remembers = agent.remembers
         self._layout = ActionLayout(agent.family.action_space)
         self._generator = torch.Generator(agent.device).manual_seed(seed)
-        self._player = agent.play(1, 1, self._generator)
+        self._player = begin_play(agent, 1, 1, self._generator)
         self._steps: list[_Step] = []
         self._episodes: list[list[_Step]] = []
         self._last: _Step | None = None

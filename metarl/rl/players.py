@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from metarl.finite import require_finite_tasks
 from metarl.locations import located
 from metarl.parameters import Params
 from metarl.rl.policies import Policy
@@ -32,6 +33,8 @@ __all__ = [
     "unadapted",
 ]
 
+_REMEDY = "take fewer or smaller adaptation steps"
+
 
 class Player(TrialActor, Protocol):
     """An agent in a batch of tasks, all of them new to it at the start."""
@@ -47,7 +50,8 @@ class AdaptiveAgent(Protocol):
     """An agent that acts and adapts; the interface that an evaluation uses.
 
     An agent that never adapts may have an attribute `adapts`, which is False: it is measured once
-    instead of after each adaptation step.
+    instead of after each adaptation step. An agent with parameters may have a method
+    `require_finite()`, called before it plays, which raises an error unless they are finite.
     """
 
     @property
@@ -80,7 +84,11 @@ def begin_play(
 
     Raises:
         TypeError: if `play` returns something that cannot act or, without a memory, adapt.
+        NonFiniteError: a ValueError, if a parameter of the agent is not finite.
     """
+    require_finite = getattr(agent, "require_finite", None)
+    if callable(require_finite):
+        require_finite()
     player = agent.play(num_tasks, num_envs, generator)
     for method in ("act",) if agent.remembers else ("act", "adapt"):
         if not callable(getattr(player, method, None)):
@@ -143,8 +151,15 @@ class PolicyPlayer:
         return select_actions(actor_input, self.actor, self.mode)
 
     def adapt(self, episodes: Episodes) -> None:
-        """Take one adaptation step."""
-        self.params = self._adapt_step(self.params, episodes, step=self._num_steps)
+        """Take one adaptation step.
+
+        Raises:
+            NonFiniteError: a ValueError, if it leaves a parameter that is not finite; naming the
+                task.
+        """
+        adapted = self._adapt_step(self.params, episodes, step=self._num_steps)
+        require_finite_tasks("adapted parameters", *adapted.values(), remedy=_REMEDY)
+        self.params = adapted
         self._num_steps += 1
 
 
@@ -254,7 +269,7 @@ class _UnadaptedAgent:
         self._agent = agent
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
-        return _Unadapted(self._agent.play(num_tasks, num_envs, generator))
+        return _Unadapted(begin_play(self._agent, num_tasks, num_envs, generator))
 
 
 def unadapted(agent: AdaptiveAgent) -> AdaptiveAgent:

@@ -244,6 +244,19 @@ def test_a_saved_model_of_contrib_is_found_there(recurrent, tmp_path):
     assert load_sb3_agent(tmp_path / "model.zip", "RecurrentPPO", NAVIGATION).remembers
 
 
+def test_a_model_with_a_number_that_is_not_finite_is_rejected(ppo, tmp_path):
+    ppo.save(tmp_path / "model.zip")
+    model = PPO.load(tmp_path / "model.zip", device="cpu")
+    with torch.no_grad():
+        model.policy.action_net.bias[0] = np.nan
+    message = r"the model must hold finite parameters only, action_net.bias does not"
+    with pytest.raises(ValueError, match=message):
+        SB3Agent(model, NAVIGATION)
+    model.save(tmp_path / "spoiled.zip")
+    with pytest.raises(ValueError, match=message):
+        load_sb3_agent(tmp_path / "spoiled.zip", "PPO", NAVIGATION)
+
+
 def test_files_without_such_a_model_are_rejected(ppo, tmp_path):
     ppo.save(tmp_path / "model.zip")
     with pytest.raises(ValueError, match=r"sb3 must name a class of stable_baselines3 .*got 'PP0'"):

@@ -153,6 +153,10 @@ def test_wrong_statistics_are_rejected(normalized, family, tmp_path):
     other = VecNormalize(as_sb3_vec_env("Bandit:n10-k5", 2))
     with pytest.raises(ValueError, match=r"normalization must have statistics of shape \(3,\), .*"):
         SB3Agent(model, family, normalization=other)
+    spoiled = pickle.loads(normalized[2].read_bytes())
+    spoiled.obs_rms.var[0] = np.nan
+    with pytest.raises(ValueError, match="normalization must hold finite statistics only"):
+        SB3Agent(model, family, normalization=spoiled)
     (tmp_path / "list.pkl").write_bytes(pickle.dumps([1]))
     (tmp_path / "noise.pkl").write_bytes(b"noise")
     for name, message in (

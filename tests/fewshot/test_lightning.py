@@ -268,6 +268,21 @@ def test_a_loss_that_is_not_finite_ends_training_and_leaves_the_parameters():
     assert_same(training, before)
 
 
+def test_a_checkpoint_with_a_number_that_is_not_finite_is_rejected(tmp_path: Path):
+    path = tmp_path / "one.ckpt"
+    run = trainer(1)
+    run.fit(FewShotModule(on_curves()))
+    run.save_checkpoint(path)
+    stored = torch.load(path, weights_only=False)
+    stored["state_dict"]["params.bias_0"][0] = math.nan
+    torch.save(stored, path)
+    training, before = on_curves(), on_curves()
+    message = r"Lightning checkpoint must hold finite numbers only, params.bias_0 does not"
+    with pytest.raises(ValueError, match=message):
+        trainer(2).fit(FewShotModule(training), ckpt_path=path)
+    assert_same(training, before)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
