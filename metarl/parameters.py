@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["flatten", "unflatten", "Params", "part"]
+__all__ = ["Params", "State", "copied_state", "flatten", "part", "unflatten"]
 
 
 def flatten(params: dict[str, Tensor], *, batch_dims: int = 0) -> Tensor:
@@ -31,6 +32,14 @@ def unflatten(vector: Tensor, like: dict[str, Tensor], *, batch_dims: int = 0) -
 
 
 Params: TypeAlias = dict[str, Tensor]
+
+State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
+"""Tensors by group and name, such as the groups parameters and optimizer."""
+
+
+def copied_state(state: State) -> State:
+    """The state with copies of its tensors."""
+    return {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in state.items()}
 
 
 def part(params: Params, name: str) -> Params:

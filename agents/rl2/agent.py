@@ -10,10 +10,10 @@ from torch import Tensor
 from metarl.finite import require_finite_tasks
 from metarl.nn.memories import MemoryState
 from metarl.optim.optimizer import NamedOptimizer
+from metarl.parameters import State
 from metarl.rl.agent import Agent, Iteration
 from metarl.rl.distributions import Distribution, sample_or_mode
 from metarl.rl.masked import masked_mean, standardized
-from metarl.rl.state import State
 from metarl.rollouts.trial_inputs import TrialInputs
 from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.seeding import torch_generator

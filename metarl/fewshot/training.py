@@ -35,7 +35,7 @@ from metarl.finite import (
     require_finite_tasks,
 )
 from metarl.optim.optimizer import NamedOptimizer
-from metarl.parameters import Params
+from metarl.parameters import Params, State, copied_state
 from metarl.registry import LEARNER_PREFIX
 from metarl.seeding import torch_generator
 from metarl.storage.checkpoints import save_checkpoint
@@ -44,7 +44,6 @@ from metarl.validation import require_at_least
 __all__ = ["FewShotTraining"]
 
 Metrics: TypeAlias = dict[str, float]
-State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 
 _REMEDY = "try a smaller inner_lr or meta_lr"
 
@@ -193,7 +192,7 @@ class FewShotTraining:
             FloatingPointError: if a loss or a gradient is not finite.
             ValueError: if the rate has a schedule and no `decay_iterations`.
         """
-        before, num_iterations = self._copied_state(), self.num_iterations
+        before, num_iterations = copied_state(self._state()), self.num_iterations
         try:
             metrics = self.compute_gradients()
             self.optimizer.step()
@@ -300,11 +299,7 @@ class FewShotTraining:
         return self.learner.predict(adapted, inputs, mask)
 
     def require_finite(self) -> None:
-        """Raise an error if a parameter, a statistic or a tensor of the optimizer is not finite.
-
-        Raises:
-            FloatingPointError: also a ValueError, naming the tensor.
-        """
+        """Raise a FloatingPointError, also a ValueError, if a number of the state is not finite."""
         require_finite_state(self._state())
 
     # Files and copies.
@@ -363,15 +358,9 @@ class FewShotTraining:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are built by the constructor."""
-        arguments = (self.name, self.tasks, self.config)
         keywords = {"seed": self.seed, "device": self.device, "compile": self.is_compiled}
-        return _rebuilt, (
-            type(self),
-            arguments,
-            keywords,
-            self._copied_state(),
-            self.num_iterations,
-        )
+        made = (type(self), (self.name, self.tasks, self.config), keywords)
+        return _rebuilt, (*made, copied_state(self._state()), self.num_iterations)
 
     def _state(self) -> State:
         """All tensors that the next iteration depends on, by group and name."""
@@ -380,10 +369,6 @@ class FewShotTraining:
             "running": self.running,
             "optimizer": self._optimizer.tensors(),
         }
-
-    def _copied_state(self) -> State:
-        state = self._state().items()
-        return {group: {n: t.detach().clone() for n, t in ts.items()} for group, ts in state}
 
     def _set_state(self, state: State) -> None:
         """Continue from tensors as in `_state`; a missing optimizer stays as it is."""

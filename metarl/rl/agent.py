@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from metarl.finite import in_iteration, require_finite_params, require_finite_state
-from metarl.parameters import Params
+from metarl.parameters import Params, State, copied_state
 from metarl.rl.adapted import AdaptedState, Inputs, adapted_by, predicted
 from metarl.rl.declaration import (
     Iteration,
@@ -28,7 +28,7 @@ from metarl.rl.declaration import (
     require_metrics,
 )
 from metarl.rl.players import Player
-from metarl.rl.state import State, checked_state, copied, require_same_layout
+from metarl.rl.state import checked_state, require_same_layout
 from metarl.rollouts.episodes import Episodes
 from metarl.seeding import derive_seed
 from metarl.storage.checkpoints import (
@@ -215,7 +215,7 @@ class Agent(ABC, Generic[Config]):
             self._config.meta_batch_size,  # type: ignore[attr-defined] # checked in __init__
             seed=derive_seed(self.seed, "iteration", key),
         )
-        before, steps_before = copied(self._checked_state()), self.num_env_steps
+        before, steps_before = copied_state(self._checked_state()), self.num_env_steps
         params, held = self.params, dict(self.params)
         try:
             with in_iteration(key + 1, tasks):
@@ -328,13 +328,7 @@ class Agent(ABC, Generic[Config]):
         return predicted(self, inputs, adapted, None if deterministic else generator)
 
     def require_finite(self) -> None:
-        """Raise an error if a parameter or another tensor of the state is not finite.
-
-        Called before the agent plays or is saved, and after it is copied.
-
-        Raises:
-            FloatingPointError: also a ValueError, naming the tensor.
-        """
+        """Raise a FloatingPointError, also a ValueError, if a number of the state is not finite."""
         require_finite_state(self._checked_state())
 
     # Files and copies.
@@ -382,7 +376,7 @@ class Agent(ABC, Generic[Config]):
         """Support copies and pickles, which call the constructor and then set the state."""
         keywords = {"seed": self.seed, "device": self.device}
         made = (type(self), (self.family, self.config), keywords)
-        return _rebuilt, (*made, copied(self._checked_state()), self._counters())
+        return _rebuilt, (*made, copied_state(self._checked_state()), self._counters())
 
     def _checked_state(self) -> State:
         return checked_state(self.name, self.params, self._state())

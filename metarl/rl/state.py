@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TypeAlias
 
 from torch import Tensor
 
+from metarl.parameters import State
 from metarl.validation import short_repr
 
-__all__ = ["State", "checked_state", "copied", "require_same_layout"]
-
-State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
+__all__ = ["checked_state", "require_same_layout"]
 
 
 def checked_state(agent: str, params: object, state: object) -> State:
@@ -39,11 +37,6 @@ def checked_state(agent: str, params: object, state: object) -> State:
             f"got {short_repr(state)}"
         )
     return state
-
-
-def copied(state: State) -> State:
-    """The state with copies of its tensors."""
-    return {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in state.items()}
 
 
 def require_same_layout(agent: str, before: State, after: State) -> None:

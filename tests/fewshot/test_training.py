@@ -34,7 +34,7 @@ from metarl.fewshot import (
 )
 from metarl.fewshot.contract.settings import require_used
 from metarl.fewshot.learners.catalog import read_learner
-from metarl.parameters import Params
+from metarl.parameters import Params, copied_state
 
 RESULTS = Path(__file__).parents[2] / "results"
 variants = pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_settings_cannot_be_replaced():
 
 
 def bitwise_state(training: FewShotTraining) -> dict[str, Tensor]:
-    groups = training._copied_state().items()
+    groups = copied_state(training._state()).items()
     return {f"{group}/{name}": t for group, ts in groups for name, t in ts.items()}
 
 

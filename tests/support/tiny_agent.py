@@ -11,9 +11,9 @@ from torch import Tensor
 
 from metarl.envs.navigation.goals import Navigation2D
 from metarl.optim.optimizer import NamedOptimizer
+from metarl.parameters import State
 from metarl.rl.agent import Agent, Iteration
 from metarl.rl.players import Player
-from metarl.rl.state import State
 from metarl.rollouts.episodes import Episodes, collect
 from metarl.rollouts.trials import ActorInput
 from metarl.seeding import torch_generator
