@@ -161,6 +161,7 @@ class FewShotModule(LightningModule):
                     f"got {stored[name]!r}"
                 )
         self.fewshot.num_iterations = stored[_COUNTER]
+        self.fewshot.forget_statistics()
 
     def _identity(self) -> dict[str, Any]:
         """Facts that a checkpoint must share for training to continue as if uninterrupted."""

@@ -1,34 +1,58 @@
-"""Running statistics of batch norm: averages over training, used in evaluation only."""
+"""Running statistics of batch norm: averages over training batches, used in evaluation only.
+
+Averages that are updated during training lag behind the parameters: early in training, and after
+changes at a high learning rate, they belong to another net. So here they are estimated when they
+are needed, with the current parameters, from training batches that are always the same.
+"""
 
 from __future__ import annotations
 
 import torch
 
 from metarl.fewshot.contract.interface import FewShotLearner
-from metarl.fewshot.data.batches import FewShotBatch
+from metarl.fewshot.sampling import TaskSampler
 from metarl.parameters import Params
 
-__all__ = ["initial_statistics", "is_updated", "update_statistics"]
+__all__ = ["NUM_BATCHES", "RunningStatistics"]
 
-_MOMENTUM = 0.1
-_EVERY = 5  # iterations; statistics need a pass through the net
-
-
-def initial_statistics(learner: FewShotLearner, params: Params, batch: FewShotBatch) -> Params:
-    """Zero means and unit variances, with the names and shapes of a batch's statistics."""
-    found = learner.statistics(params, batch)
-    return {
-        name: torch.zeros_like(v) if "mean" in name else torch.ones_like(v)
-        for name, v in found.items()
-    }
+NUM_BATCHES = 10  # training batches in an estimate
 
 
-def is_updated(iteration: int) -> bool:
-    """Whether the statistics are updated in an iteration, counted from 0."""
-    return iteration % _EVERY == 0
+class RunningStatistics:
+    """Batch-norm statistics of a learner in training, and the iteration that they belong to."""
+
+    def __init__(self, learner: FewShotLearner, sampler: TaskSampler, params: Params) -> None:
+        """Zero means and unit variances; nothing if batch norm does not need statistics."""
+        self._learner, self._sampler = learner, sampler
+        self.values: Params = {}
+        """Means and variances by name."""
+        self.iteration: int | None = None
+        """The number of training iterations at the last estimate; None: none yet."""
+        if learner.config.batch_norm == "running" and learner.config.backbone != "mlp":
+            smallest = sampler.smallest_batch(learner.problem, _device(params))
+            for name, values in learner.statistics(params, smallest).items():
+                fill = torch.zeros_like if "mean" in name else torch.ones_like
+                self.values[name] = fill(values)
+
+    def refresh(self, params: Params, iteration: int) -> None:
+        """Estimate the statistics, in place, unless they belong to this iteration.
+
+        The estimate is the mean over `NUM_BATCHES` training batches, which the seed determines.
+        """
+        if not self.values or self.iteration == iteration:
+            return
+        total: Params = {}
+        for k in range(NUM_BATCHES):
+            batch = self._sampler.training_batch(
+                self._learner, k, _device(params), purpose="statistics"
+            )
+            found = self._learner.statistics(params, batch)
+            total = {name: v / NUM_BATCHES + total.get(name, 0) for name, v in found.items()}
+        with torch.no_grad():
+            for name, values in self.values.items():
+                values.copy_(total[name])
+        self.iteration = iteration
 
 
-def update_statistics(running: Params, found: Params) -> None:
-    """Move the running statistics towards a batch's statistics, in place: r ← r + 0.1 (s − r)."""
-    for name, values in found.items():
-        running[name].lerp_(values, _MOMENTUM)
+def _device(params: Params) -> torch.device:
+    return next(iter(params.values())).device

@@ -66,17 +66,30 @@ class TaskSampler:
         return Problem(tasks.kind, tasks.input_shape, batch.query.targets.shape[-1])
 
     def training_batch(
-        self, learner: FewShotLearner, iteration: int, device: torch.device
+        self,
+        learner: FewShotLearner,
+        iteration: int,
+        device: torch.device,
+        *,
+        purpose: str = "tasks",
     ) -> FewShotBatch:
-        """Episodes of a training iteration, or labeled points for the transfer baseline."""
+        """Episodes of a training iteration, or labeled points for the transfer baseline.
+
+        Batches of another purpose are independent of the ones for training.
+        """
         config = self.config
         if isinstance(learner, Transfer):
             assert isinstance(self.tasks, PointTasks)
-            generator = torch_generator(self.seed, "tasks", iteration, device=device)
+            generator = torch_generator(self.seed, purpose, iteration, device=device)
             return learner.sample_batch(self.tasks, generator)
         sizes = config.train_episodes(learner.problem)
         return self._sample(
-            config.meta_batch_size, sizes, config.train_split, device, iteration=iteration
+            config.meta_batch_size,
+            sizes,
+            config.train_split,
+            device,
+            iteration=iteration,
+            purpose=purpose,
         )
 
     def validation_batch(self, problem: Problem, device: torch.device) -> FewShotBatch:

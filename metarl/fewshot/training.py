@@ -25,7 +25,7 @@ from metarl.fewshot.data.batches import (
     small_parts,
 )
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
-from metarl.fewshot.running import initial_statistics, is_updated, update_statistics
+from metarl.fewshot.running import RunningStatistics
 from metarl.fewshot.sampling import TaskSampler
 from metarl.fewshot.stored import read_training
 from metarl.finite import (
@@ -97,10 +97,7 @@ class FewShotTraining:
         self.learner: FewShotLearner = learner_type(config, problem)
         initial = self.learner.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params: Params = {key: p.to(self.device) for key, p in initial.items()}
-        self.running: Params = {}
-        if config.batch_norm == "running" and config.backbone != "mlp":
-            smallest = self._sampler.smallest_batch(problem, self.device)
-            self.running = initial_statistics(self.learner, self.params, smallest)
+        self._statistics = RunningStatistics(self.learner, self._sampler, self.params, self.device)
         self.num_iterations = 0
         self._optimizer = NamedOptimizer(
             self.params,
@@ -205,8 +202,8 @@ class FewShotTraining:
     def compute_gradients(self) -> Metrics:
         """Run one iteration except `optimizer.step()`, for a loop that takes the step itself.
 
-        Sets learning rate and gradients, and counts the iteration. If it raises, parameters,
-        statistics and counters are unchanged.
+        Sets learning rate and gradients, and counts the iteration. If it raises, parameters and
+        counters are unchanged.
 
         Raises:
             FloatingPointError: if a loss or a gradient is not finite.
@@ -222,11 +219,7 @@ class FewShotTraining:
                 require_finite_tasks("data", *(part.inputs for part in batch))
             require_finite_tasks("query loss", losses, remedy=_REMEDY)
             require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
-        statistics: Params = {}
-        if self.running and is_updated(key):
-            statistics = self.learner.statistics(self.params, batch)
         self._optimizer.set_gradients(grads, key)
-        update_statistics(self.running, statistics)
         self.num_iterations = key + 1
         return {next(iter(self.metrics)): float(losses.mean())}
 
@@ -260,15 +253,25 @@ class FewShotTraining:
             running: names and shapes as in `running`.
         """
         self._optimizer.set_params(params)
-        self.params, self.running = params, running
+        self.params, self._statistics.values = params, running
         self.device = next(iter(params.values())).device
 
     # Prediction.
 
     @property
+    def running(self) -> Params:
+        """Running statistics of batch norm by name, as last estimated; {} if there are none."""
+        return self._statistics.values
+
+    @property
     def evaluation_params(self) -> Params:
-        """The parameters and the running statistics, which only evaluation uses."""
+        """The parameters and their running statistics, which only evaluation uses."""
+        self._statistics.refresh(self.params, self.num_iterations)
         return {**self.params, **self.running}
+
+    def forget_statistics(self) -> None:
+        """Estimate the running statistics again when they are needed next."""
+        self._statistics.iteration = None
 
     def adapt(self, support: LabeledSet) -> Adapted:
         """The learner's state for each task after its support set, tensors [tasks, ...].
@@ -305,11 +308,12 @@ class FewShotTraining:
     # Files and copies.
 
     def save(self, path: Path | str) -> None:
-        """Write a checkpoint: parameters, statistics, optimizer, settings and counters.
+        """Write a checkpoint: parameters, their statistics, optimizer, settings and counters.
 
         Raises:
             FloatingPointError: if a number is not finite; nothing is written.
         """
+        self._statistics.refresh(self.params, self.num_iterations)
         self.require_finite()
         tensors = {f"{group}/{n}": t for group, ts in self._state().items() for n, t in ts.items()}
         header = {
@@ -353,22 +357,20 @@ class FewShotTraining:
             stored.name, tasks, stored.config, seed=stored.seed, device=device, compile=compile
         )
         training._set_state(stored.state(training._state()))
-        training.num_iterations = stored.num_iterations
+        training.num_iterations = training._statistics.iteration = stored.num_iterations
         return training
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are built by the constructor."""
         keywords = {"seed": self.seed, "device": self.device, "compile": self.is_compiled}
         made = (type(self), (self.name, self.tasks, self.config), keywords)
-        return _rebuilt, (*made, copied_state(self._state()), self.num_iterations)
+        iterations = (self.num_iterations, self._statistics.iteration)
+        return _rebuilt, (*made, copied_state(self._state()), iterations)
 
     def _state(self) -> State:
         """All tensors that the next iteration depends on, by group and name."""
-        return {
-            "parameters": self.params,
-            "running": self.running,
-            "optimizer": self._optimizer.tensors(),
-        }
+        optimizer = self._optimizer.tensors()
+        return {"parameters": self.params, "running": self.running, "optimizer": optimizer}
 
     def _set_state(self, state: State) -> None:
         """Continue from tensors as in `_state`; a missing optimizer stays as it is."""
@@ -389,12 +391,12 @@ def _rebuilt(
     arguments: tuple[Any, ...],
     keywords: Mapping[str, Any],
     state: State,
-    num_iterations: int,
+    iterations: tuple[int, int | None],
 ) -> FewShotTraining:
     """The learner of a copy or a pickle."""
     training = training_type(*arguments, **keywords)
     training.set_params(dict(state["parameters"]), dict(state["running"]))  # of any dtype
     training._optimizer.restore(state["optimizer"])
     training.require_finite()
-    training.num_iterations = num_iterations
+    training.num_iterations, training._statistics.iteration = iterations
     return training

@@ -5,7 +5,7 @@ Few-shot results depend on the variant of batch norm (`BatchNorm`):
 - "batch": each forward pass uses the statistics of its inputs. The query points then share
   information (transductive), as in MAML, also at test time.
 - "support": every pass uses the statistics of the task's support set. Not transductive.
-- "running": training uses batch statistics and averages them; evaluation uses the averages.
+- "running": training uses batch statistics; evaluation uses averages over training batches.
 - "per-step": batch statistics, with a separate scale and offset for each inner step. The paper
   (MAML++) also keeps running statistics per step; its published code collects them but normalizes
   by the batch statistics (`training=True`), as here.

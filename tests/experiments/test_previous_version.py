@@ -21,6 +21,8 @@ STORED = Path(__file__).parents[1] / "data" / "version_0_1"
 RUNS = ("maml-trpo", "rl2", "meta-sgd", "protonet")
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 """The last bits depend on the processor."""
+OTHER_NOW = {"protonet": ("validation/accuracy",)}
+"""Metrics that later iterations compute in another way: by estimated running statistics."""
 
 
 @pytest.fixture
@@ -37,6 +39,7 @@ def test_a_run_continues_to_the_same_metrics(stored, name):
     assert [row["iteration"] for row in found] == [row["iteration"] for row in expected]
     for row, before in zip(found, expected, strict=True):
         keys = [key for key in before if not key.startswith("time/")]
+        keys = [key for key in keys if key not in OTHER_NOW.get(name, ())]
         np.testing.assert_allclose([row[k] for k in keys], [before[k] for k in keys], **CLOSE)
 
 

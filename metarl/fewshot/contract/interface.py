@@ -89,7 +89,7 @@ class FewShotLearner(Protocol):
         """
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:
-        """Batch-norm statistics, which the caller averages over training for evaluation; or {}."""
+        """Batch-norm statistics of a batch, to be averaged over batches for evaluation; or {}."""
 
     def facts(self) -> ProtocolFacts:
         """Facts about the learner that affect the scores: adaptation, batch norm, transduction."""
@@ -178,7 +178,7 @@ def norm_facts(config: FewShotSettings, *, passes: Literal["apart", "together"])
     meanings = {
         "batch": f"batch: statistics {own}",
         "support": "support: statistics of the support set",
-        "running": f"running: averages over training; in training statistics {own}",
+        "running": f"running: averages over training batches; in training statistics {own}",
         "per-step": f"per-step: statistics {own}, scale and offset of each inner step",
     }
     transductive = config.batch_norm in ("batch", "per-step")

@@ -83,8 +83,9 @@ class FewShotSettings(Settings):
     pooling: Pooling = "max"
     """Down-sampling of the blocks: max-pooling, or convolutions of stride 2."""
     batch_norm: BatchNorm = "batch"
-    """Batch-norm statistics: of the batch (transductive), of the support set, running averages over
-    training, or per-step (of the batch, with a scale and an offset for each inner step)."""
+    """Batch-norm statistics: of the batch (transductive), of the support set, running (averages
+    over training batches, estimated for each evaluation), or per-step (of the batch, with a scale
+    and an offset for each inner step)."""
     chunk_size: Count | None = None
     """Maximum number of tasks processed at once, to save memory; None: all."""
 
