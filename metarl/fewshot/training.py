@@ -16,7 +16,7 @@ from torch import Tensor
 from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
 from metarl.fewshot.contract.interface import Adapted, FewShotLearner, TrainingContext
 from metarl.fewshot.contract.problem import accuracies
-from metarl.fewshot.contract.settings import FewShotSettings, require_supported
+from metarl.fewshot.contract.settings import FewShotSettings, require_settings_of, require_supported
 from metarl.fewshot.data.batches import (
     FewShotTasks,
     LabeledSet,
@@ -77,17 +77,12 @@ class FewShotTraining:
                 available for some learners only.
 
         Raises:
-            ValueError: if there is no such learner, it cannot learn this problem, or it cannot be
-                compiled.
+            ValueError: if there is no such learner, or it cannot learn the problem or be compiled.
             TypeError: if the settings belong to another learner.
         """
         learner_type = LEARNERS.load(name)
         config = config or recipe(name, tasks.name)
-        if not isinstance(config, learner_type.config_type):
-            raise TypeError(
-                f"config must be a {learner_type.config_type.__name__} for {name}, "
-                f"got a {type(config).__name__}"
-            )
+        require_settings_of(name, learner_type, config)
         self.name, self.tasks, self.seed = name, tasks, seed
         self._config: FewShotSettings = config
         self.device = torch.device(device)
@@ -97,7 +92,7 @@ class FewShotTraining:
         self.learner: FewShotLearner = learner_type(config, problem)
         initial = self.learner.init(torch_generator(seed, "parameters"))  # the same on any device
         self.params: Params = {key: p.to(self.device) for key, p in initial.items()}
-        self._statistics = RunningStatistics(self.learner, self._sampler, self.params, self.device)
+        self._statistics = RunningStatistics(self.learner, self._sampler, self.params)
         self.num_iterations = 0
         self._optimizer = NamedOptimizer(
             self.params,

@@ -27,6 +27,7 @@ __all__ = [
     "require_classes",
     "require_supported",
     "require_one_head",
+    "require_settings_of",
     "require_used",
     "require_shared_norm",
 ]
@@ -235,6 +236,22 @@ def require_supported(name: str, learner_type: type[Any], problem: Problem) -> N
     """Reject regression for a learner that declares `needs_classes`; see `require_classes`."""
     if getattr(learner_type, "needs_classes", False):
         require_classes(name, problem)
+
+
+def require_settings_of(name: str, learner_type: type[Any], config: object) -> None:
+    """Reject settings of another type than the learner's, also of a subclass.
+
+    The name decides the algorithm, and a subclass could describe another one, which would be stored
+    under this name.
+
+    Raises:
+        TypeError: naming both types.
+    """
+    if type(config) is not learner_type.config_type:
+        raise TypeError(
+            f"config must be a {learner_type.config_type.__name__} for {name}, "
+            f"got a {type(config).__name__}"
+        )
 
 
 def require_shared_norm(config: FewShotSettings) -> None:

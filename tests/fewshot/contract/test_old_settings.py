@@ -77,6 +77,16 @@ def test_no_two_learners_share_settings_and_class():
         assert not any(issubclass(config_type, other) for other in others)
 
 
+def test_settings_that_a_subclass_changes_are_not_those_of_the_name():
+    """They would be stored as plain MAML, and be read back as another algorithm."""
+
+    class Disguised(MAMLConfig):
+        rates = "per-parameter"  # type: ignore[assignment]
+
+    with pytest.raises(TypeError, match="config must be a MAMLConfig for maml, got a Disguised"):
+        FewShotTraining("maml", TASKS, Disguised())
+
+
 @pytest.mark.parametrize("stored_name", ["maml", "meta-sgd"])
 def test_a_checkpoint_of_an_old_form_continues_with_the_same_numbers(tmp_path: Path, stored_name):
     """Stored as `stored_name`, although its settings made it first-order MAML."""
