@@ -114,7 +114,7 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
             batching="explicit",
             chunk_size=config.chunk_size,
         )
-        later_lr = config.inner_lr * config.later_lr_factor
+        later_lr = config.inner_lr * config.extra_step_lr_factor
         self._later_inner = replace(self._inner, rule=sgd(later_lr))
         self._surrogate = ratio_loss(self.policy)
 
@@ -226,7 +226,7 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
             params: parameters [tasks, ...].
             episodes: collected with `params`, [tasks, envs, ...].
             step: number of steps before this one; from `num_inner_steps` on, the learning rate is
-                multiplied by `later_lr_factor`.
+                multiplied by `extra_step_lr_factor`.
         """
         trained_for = step < max(1, self.config.num_inner_steps)
         inner = self._inner if trained_for else self._later_inner

@@ -45,9 +45,9 @@ class MAMLTRPOConfig(Settings):
     """Adaptation steps in training; 0 trains one policy for all tasks (plain TRPO)."""
     inner_lr: Positive = 0.1
     """Learning rate of the adaptation steps."""
-    later_lr_factor: Positive = 0.5
-    """Factor on inner_lr for adaptation steps beyond num_inner_steps; the reference code uses 0.5
-    in its tests."""
+    extra_step_lr_factor: Positive = 0.5
+    """Factor on inner_lr for adaptation steps after the first num_inner_steps, which are taken in
+    evaluation only; the reference code uses 0.5."""
     inner_objective: InnerObjective = "log_prob"
     """Inner loss: log_prob (REINFORCE with a baseline, as in MAML) or likelihood_ratio (as in
     ProMP)."""

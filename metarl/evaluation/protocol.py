@@ -47,7 +47,7 @@ class EvaluationProtocol(Settings):
     """Episodes in which the agent takes the most likely action instead of a sampled one: never;
     evaluation, in evaluation episodes but not in exploration; or always. An agent without a memory
     always explores with sampled actions, because its adaptation steps need their probabilities."""
-    reported: Literal["mean", "last"] = "mean"
+    task_score: Literal["mean", "last"] = "mean"
     """Score of a task: the mean over its evaluation episodes, or the last episode."""
     paired: bool = False
     """Give all runs the same tasks and random numbers. By default each run has its own tasks and
@@ -98,7 +98,7 @@ class EvaluationProtocol(Settings):
     def describe(self) -> str:
         """A one-line description for the title of a table."""
         count, explored = self.evaluation_episodes, self.exploration_episodes
-        scored = "1 episode" if count == 1 else f"{self.reported} of {count} episodes"
+        scored = "1 episode" if count == 1 else f"{self.task_score} of {count} episodes"
         per_step = "1 episode" if explored == 1 else f"{explored} episodes"
         kind = {
             "never": "sampled actions",
@@ -128,7 +128,7 @@ PRESETS = {
         adaptation_steps=1,
         evaluation_episodes=1,
         deterministic="always",
-        reported="last",
+        task_score="last",
     ),
     "rl2": EvaluationProtocol(exploration_episodes=1, adaptation_steps=1, evaluation_episodes=1),
     "varibad": EvaluationProtocol(
@@ -151,14 +151,14 @@ maml (Finn et al. 2017, arXiv:1703.03400): 40 tasks; mean return of 20 episodes 
 actions, before and after 1, 2 and 3 gradient steps, each on the 20 episodes that were measured
 before it. Source: cbfinn/maml_rl, commit 9c8e2eb, maml_examples/test_maml_cheetah.py, lines 26 (40
 tasks), 56 (4 iterations) and 74–75 (4,000 steps in episodes of 200). The step size is halved after
-the first step (line 79), which is a setting of the agent here (`later_lr_factor`).
+the first step (line 79), which is a setting of the agent here (`extra_step_lr_factor`).
 
 pearl (Rakelly et al. 2019, arXiv:1903.08254): the last of 3 episodes, all with most likely
 actions; the first 2 are the context. Source: katerakelly/oyster, commit 44e20fd,
 rlkit/core/rl_algorithm.py, lines 356–362 and 387, with configs/default.py, lines 24 and 28 (600
 steps in episodes of 200). Differs: PEARL explores by sampling its latent variable again in each
 episode, which only an agent with a latent variable can do; it averages `num_evals` repetitions,
-which `evaluation_episodes` cannot express together with `reported="last"`.
+which `evaluation_episodes` cannot express together with `task_score="last"`.
 
 rl2 (Duan et al. 2016, arXiv:1611.02779): the return of each episode of a trial, with sampled
 actions. The authors published no code; actions are sampled as in training. This is the default for

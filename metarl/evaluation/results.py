@@ -17,6 +17,7 @@ from metarl.statistics.bootstrap import stratified_bootstrap
 from metarl.statistics.estimate import Estimate
 from metarl.statistics.intervals import mean_interval
 from metarl.statistics.scores import interquartile_mean
+from metarl.storage.renamed import RENAMED_PROTOCOL_FIELDS
 from metarl.storage.settings import read_settings
 
 __all__ = [
@@ -90,11 +91,11 @@ class Evaluation:
 
     def scores(self, stage: int, metric: Metric = "return") -> Scores:
         """The score of each run and task at a stage. Shape [R, N]."""
-        return self._reported(self.measured.metric(metric)[:, stage])
+        return self._task_scores(self.measured.metric(metric)[:, stage])
 
     def reference(self, name: str, metric: Metric = "return") -> Scores:
         """The score of each run and task of a reference. Shape [R', N] or [1, R · N]."""
-        return self._reported(self.references[name].metric(metric))
+        return self._task_scores(self.references[name].metric(metric))
 
     def estimate(self, scores: Scores, metric: Metric = "return") -> Estimate:
         """Mean of scores [R, N] with a 95 % interval for new runs and new tasks.
@@ -225,10 +226,9 @@ class Evaluation:
                 stages=_names(content["stages"]),
                 measured=_read(content["measured"]),
                 references={name: _read(raw) for name, raw in content["references"].items()},
-                iterations=tuple(
-                    content.get("iterations", ())
-                ),  # earlier versions did not store them
-                totals={  # nor these
+                # earlier versions stored neither iterations nor totals
+                iterations=tuple(content.get("iterations", ())),
+                totals={
                     name: np.array(total, dtype=np.float64)
                     for name, total in content.get("totals", {}).items()
                 },
@@ -260,11 +260,11 @@ class Evaluation:
         has_all = num_runs == 1 and found.shape[1:2] == (num_tasks * len(self.runs),)
         return num_runs, num_tasks * (len(self.runs) if has_all else 1)
 
-    def _reported(self, episodes: Scores) -> Scores:
+    def _task_scores(self, episodes: Scores) -> Scores:
         """The score of each task, from episodes [..., N, M]."""
-        last = self.protocol.reported == "last"
-        reported: Scores = episodes[..., -1] if last else episodes.mean(-1)
-        return reported
+        last = self.protocol.task_score == "last"
+        scores: Scores = episodes[..., -1] if last else episodes.mean(-1)
+        return scores
 
     def _statistics(self, metric: Metric) -> dict[str, Any]:
         stages = [
@@ -319,7 +319,7 @@ def _current_protocol(stored: object, before: bool) -> object:
     """A stored protocol with the present names and values of its fields."""
     if not isinstance(stored, dict):
         return stored
-    current = dict(stored)
+    current = {RENAMED_PROTOCOL_FIELDS.get(name, name): value for name, value in stored.items()}
     if "deterministic" in current:
         current["deterministic"] = stored_deterministic(current["deterministic"])
     return {"paired": True} | current if before else current

@@ -24,7 +24,7 @@ PROTOCOL_FIELDS = {
     "evaluation_episodes": "measured episodes of each task at each stage",
     "deterministic": "episodes with most likely actions: never, evaluation, or always",
     "paired": "whether all runs have the same tasks and random numbers",
-    "reported": "the measured episode whose return counts",
+    "task_score": "score of a task: mean of its measured episodes, or the last one",
     "seed": "seed of tasks, initial states, actions and intervals",
 }
 """The fields of an evaluation protocol, in words."""

@@ -8,18 +8,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["RENAMED_OPTIONS", "RENAMED_SETTINGS", "with_current_names", "with_current_options"]
+__all__ = [
+    "RENAMED_OPTIONS",
+    "RENAMED_PROTOCOL_FIELDS",
+    "RENAMED_SETTINGS",
+    "with_current_names",
+    "with_current_options",
+]
 
 RENAMED_SETTINGS: dict[str, dict[str, str]] = {
-    "maml-trpo": {"action_scale": "action_divisor"},
+    "maml-trpo": {"action_scale": "action_divisor", "later_lr_factor": "extra_step_lr_factor"},
     "rl2": {
         "action_scale": "action_divisor",
         "expected_rewards": "use_expected_rewards",
         "sees_transitions": "include_previous_step",
         "value_sees_task": "privileged_critic",
     },
+    **{
+        f"fewshot-{learner}": {"mode": "differentiation"}
+        for learner in (
+            *("maml", "fomaml", "boil", "meta-sgd", "maml++", "learned-momentum"),
+            *("anil", "cavia"),
+        )
+    },
 }
-"""Old name ↦ new name, for each agent; agents of other packages may add an entry."""
+"""Old name ↦ new name, for each agent and few-shot learner; other packages may add entries."""
+
+RENAMED_PROTOCOL_FIELDS = {"reported": "task_score"}
+"""Old name ↦ new name of fields of evaluation protocols."""
 
 RENAMED_OPTIONS = {"centre_range": "center_range", "colours": "colors"}
 """Old name ↦ new name of options of data sets."""
@@ -29,7 +45,7 @@ def with_current_names(agent: object, settings: Any) -> Any:
     """Stored settings under their current names; values other than JSON objects are returned as is.
 
     Args:
-        agent: the stored name of the agent.
+        agent: the stored name of the agent, or fewshot-NAME of a learner.
         settings: the stored settings.
 
     >>> with_current_names("rl2", {"value_sees_task": True, "gamma": 0.9})

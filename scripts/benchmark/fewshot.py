@@ -36,11 +36,14 @@ def meta_steps(
     *,
     num_tasks: int | None = None,
     num_inner_steps: int = 1,
-    mode: Literal["unrolled", "recurrence"] = "unrolled",
+    differentiation: Literal["unrolled", "recurrence"] = "unrolled",
     compile: bool = False,
 ) -> Callable[[], None]:
     """Our meta-steps."""
-    settings: dict[str, Any] = {"num_inner_steps": num_inner_steps, "mode": mode}
+    settings: dict[str, Any] = {
+        "num_inner_steps": num_inner_steps,
+        "differentiation": differentiation,
+    }
     if num_tasks is not None:
         settings["meta_batch_size"] = num_tasks
     config = recipe("maml", dataset, **settings)

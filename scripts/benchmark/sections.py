@@ -78,12 +78,12 @@ def _meta_steps(
     )
 
 
-def _memory(mode: str, num_inner_steps: int) -> Limit:
-    options = {"num_inner_steps": num_inner_steps, "mode": mode, "num_tasks": 8}
+def _memory(differentiation: str, num_inner_steps: int) -> Limit:
+    options = {"num_inner_steps": num_inner_steps, "num_tasks": 8}
     return Limit(
-        f"characters, 8 tasks, {num_inner_steps} inner steps, {mode}",
+        f"characters, 8 tasks, {num_inner_steps} inner steps, {differentiation}",
         "meta steps",
-        {"dataset": "glyphs", "num_steps": 1, **options},
+        {"dataset": "glyphs", "num_steps": 1, "differentiation": differentiation, **options},
         unit="meta-steps/s",
     )
 
@@ -259,7 +259,7 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
             compile=True,
         ),
         *(_meta_steps("characters' meta-step", peer, 2, "glyphs", (2, 2)) for peer in _PEERS),
-        *(_memory(mode, steps) for mode in ("recurrence", "unrolled") for steps in (1, 5, 20)),
+        *(_memory(method, steps) for method in ("recurrence", "unrolled") for steps in (1, 5, 20)),
         *(
             Limit(
                 f"sinusoid meta-step of {num_tasks} tasks",

@@ -26,7 +26,7 @@ _TINY = {
 }
 _AGENT_OPTIONS = {
     "maml-trpo": (
-        "; --num-inner-steps 0; --num-inner-steps 2; --inner-lr 0.5; --later-lr-factor 0.9;"
+        "; --num-inner-steps 0; --num-inner-steps 2; --inner-lr 0.5; --extra-step-lr-factor 0.9;"
         "--inner-objective likelihood_ratio; --first-order; --first-order --num-inner-steps 2;"
         "--inner-objective likelihood_ratio --num-inner-steps 2; --gamma 0.9; --gae-lambda 0.9;"
         "--baseline none; --no-normalize-advantages; --bootstrap-truncated; --hidden-sizes 8 6;"
@@ -82,16 +82,18 @@ _SHARED_OPTIONS = (
 )
 _LEARNER_OPTIONS = {
     "maml": (
-        "--mode recurrence; --mode recurrence --num-inner-steps 3;"
-        "--mode unrolled --num-inner-steps 3; --num-inner-steps 0; --inner-lr 0.1;"
+        "--differentiation recurrence; --differentiation recurrence --num-inner-steps 3;"
+        "--differentiation unrolled --num-inner-steps 3; --num-inner-steps 0; --inner-lr 0.1;"
         "--multi-step-iterations 2 --num-inner-steps 3;"
         "--first-order-iterations 2 --num-inner-steps 2"
     ),
     "boil": "--rates per-parameter; --rates momentum --num-inner-steps 2",
-    "meta-sgd": "--mode first_order; --num-inner-steps 2",
-    "learned-momentum": "--mode recurrence --num-inner-steps 2",
-    "anil": "--mode first_order; --num-inner-steps 3; --num-inner-steps 0; --inner-lr 0.1",
-    "cavia": "--mode first_order; --num-context 2; --num-inner-steps 3; --inner-lr 0.1",
+    "meta-sgd": "--differentiation first_order; --num-inner-steps 2",
+    "learned-momentum": "--differentiation recurrence --num-inner-steps 2",
+    "anil": (
+        "--differentiation first_order; --num-inner-steps 3; --num-inner-steps 0; --inner-lr 0.1"
+    ),
+    "cavia": "--differentiation first_order; --num-context 2; --num-inner-steps 3; --inner-lr 0.1",
     "imaml": "--regularization 2; --cg-iterations 2; --cg-damping 1; --inner-lr 0.3",
     "reptile": "--num-inner-steps 2; --inner-batch 4; --inner-optimizer adam; --inner-lr 0.1",
     "matching": "--full-context; --no-full-context; --full-context --processing-steps 1",

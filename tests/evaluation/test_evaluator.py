@@ -227,7 +227,7 @@ def test_stages_are_named_by_steps_or_by_episodes():
 
 @pytest.mark.parametrize("agent", [Diver, Sinker])
 def test_the_last_episode_or_the_mean_of_all_is_reported(agent):
-    mean, last = (measured(agent(0.5), reported=reported) for reported in ("mean", "last"))
+    mean, last = (measured(agent(0.5), task_score=score) for score in ("mean", "last"))
     np.testing.assert_array_equal(returns(mean), returns(last))
     for k in range(3):
         np.testing.assert_array_equal(mean.scores(k)[0], returns(mean)[k].mean(-1))

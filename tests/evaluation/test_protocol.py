@@ -51,7 +51,7 @@ def test_episodes_before_a_stage_include_all_earlier_steps():
 
 def test_the_description_states_the_scored_episodes():
     protocol = EvaluationProtocol(
-        num_tasks=3, split="train", evaluation_episodes=4, reported="last", seed=8
+        num_tasks=3, split="train", evaluation_episodes=4, task_score="last", seed=8
     )
     assert protocol.describe() == (
         "3 train tasks, last of 4 episodes with sampled actions, "
@@ -67,7 +67,7 @@ def test_the_description_states_the_scored_episodes():
         ({"evaluation_episodes": 0}, "evaluation_episodes must be 1 or more, got 0"),
         ({"adaptation_steps": -1}, "adaptation_steps must be 0 or more, got -1"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
-        ({"reported": "first"}, "reported must be one of mean, last, got 'first'"),
+        ({"task_score": "first"}, "task_score must be one of mean, last, got 'first'"),
     ],
 )
 def test_numbers_out_of_range_are_rejected(setting, message):

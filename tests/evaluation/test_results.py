@@ -33,7 +33,7 @@ def by_hand(
     num_runs: int = 2,
     oracle: list[float] | None = None,
     success: bool = False,
-    reported: Any = "mean",
+    task_score: Any = "mean",
 ) -> Evaluation:
     """Three tasks, two steps: means −10, −4 and −2."""
     returns = MEANS[:num_runs, ..., None] + APART
@@ -44,7 +44,7 @@ def by_hand(
     return Evaluation(
         environment="Slope:one",
         agent="slider",
-        protocol=EvaluationProtocol(**{**vars(PROTOCOL), "reported": reported}),
+        protocol=EvaluationProtocol(**{**vars(PROTOCOL), "task_score": task_score}),
         tasks=TASKS,
         runs=("a", "b")[:num_runs],
         stages=("before", "after 1 step", "after 2 steps"),
@@ -85,7 +85,7 @@ def middle_half(scores: np.ndarray) -> float:
 
 
 def test_the_reported_number_is_the_mean_of_the_episodes_or_the_last():
-    made, last = by_hand(), by_hand(reported="last")
+    made, last = by_hand(), by_hand(task_score="last")
     for k in range(3):
         np.testing.assert_array_equal(made.scores(k), MEANS[:, k])
         np.testing.assert_array_equal(last.scores(k), MEANS[:, k] + 1)

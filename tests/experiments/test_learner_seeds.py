@@ -86,7 +86,7 @@ def test_runs_of_two_experiments_or_named_twice_are_not_one_evaluation(seeds, tm
     metarl(f"{MAML} --iterations 1", other)
     with pytest.raises(ValueError, match=r"must have the same iterations, .*seed_2 and \S*other"):
         evaluate_command([one, str(other), "--num-tasks", "2"])
-    metarl(f"{MAML} --iterations 1 --mode recurrence --seed 5", tmp_path / "first")
+    metarl(f"{MAML} --iterations 1 --differentiation recurrence --seed 5", tmp_path / "first")
     with pytest.raises(ValueError, match="targets must have the same settings, as runs of one"):
         evaluate_command([str(other), str(tmp_path / "first"), "--num-tasks", "2"])
     shutil.copytree(other, tmp_path / "copy")

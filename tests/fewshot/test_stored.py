@@ -75,9 +75,10 @@ def test_settings_of_an_earlier_version_are_completed_and_saved_in_full(tmp_path
     tensors, header = load_checkpoint(
         tmp_path / "new", agent="fewshot-maml", environment="sinusoid"
     )
-    earlier = ("shots", "meta_batch_size", "num_inner_steps", "inner_lr", "mode", "meta_lr",
+    earlier = ("shots", "meta_batch_size", "num_inner_steps", "inner_lr", "meta_lr",
                "hidden_sizes", "activation")  # fmt: skip
     held = {name: header["config"][name] for name in earlier}
+    held["mode"] = header["config"]["differentiation"]
     save_checkpoint(tmp_path / "old", tensors, {**header, "config": held})
     loaded = FewShotTraining.load(tmp_path / "old", "maml", TASKS)
     assert loaded.config == training.config

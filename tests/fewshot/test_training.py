@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 from copy import deepcopy
@@ -35,11 +34,16 @@ from metarl.fewshot import (
 from metarl.fewshot.contract.settings import require_used
 from metarl.fewshot.learners.catalog import read_learner
 from metarl.parameters import Params, copied_state
+from metarl.runs.directory import RunDirectory
 
 RESULTS = Path(__file__).parents[2] / "results"
 variants = pytest.mark.parametrize(
     ("name", "settings"),
-    [("maml", {"mode": "unrolled"}), ("maml", {"mode": "recurrence"}), ("fomaml", {})],
+    [
+        ("maml", {"differentiation": "unrolled"}),
+        ("maml", {"differentiation": "recurrence"}),
+        ("fomaml", {}),
+    ],
 )
 
 
@@ -104,7 +108,11 @@ def test_meta_updates_equal_a_loop_written_from_the_paper(num_steps):
 def test_the_two_second_order_modes_agree_and_first_order_differs():
     unrolled, recurrence, first_order = (
         trained(3, name, num_inner_steps=2, **settings).params
-        for name, settings in (("maml", {}), ("maml", {"mode": "recurrence"}), ("fomaml", {}))
+        for name, settings in (
+            ("maml", {}),
+            ("maml", {"differentiation": "recurrence"}),
+            ("fomaml", {}),
+        )
     )
     for name, p in unrolled.items():
         torch.testing.assert_close(recurrence[name], p, rtol=0, atol=1e-5)
@@ -142,10 +150,13 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_the_parameters():
         ({"hidden_sizes": (8, 0)}, "hidden_sizes must be 1 or more, got 0"),
         ({"filters": ()}, r"filters must name at least one block, got \(\)"),
         ({"activation": "sine"}, "activation must be one of relu, tanh, got 'sine'"),
-        ({"mode": "second"}, "mode must be .*, got 'second'"),
+        ({"differentiation": "second"}, "differentiation must be .*, got 'second'"),
         ({"optimizer": "adan"}, "optimizer must be one of adam, sgd, got 'adan'"),
         ({"schedule": "cosin"}, "got 'cosin'; did you mean 'cosine'"),
-        ({"mode": "first_order"}, "for maml, got 'first_order'; the learner fomaml is MAML"),
+        (
+            {"differentiation": "first_order"},
+            "for maml, got 'first_order'; the learner fomaml is MAML",
+        ),
     ],
 )
 def test_settings_out_of_range_are_rejected(settings, message):
@@ -178,7 +189,7 @@ def test_settings_of_published_runs_and_of_all_recipes_are_accepted():
     files = sorted(RESULTS.glob("fewshot/*/*/config.json"))
     assert len(files) > 20
     for file in files:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = RunDirectory(file.parent).config()
         name = stored["agent"].removeprefix("fewshot-")
         present, config = read_learner(name, stored["agent_config"], source=str(file))
         assert present == name

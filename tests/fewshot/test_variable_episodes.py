@@ -36,7 +36,7 @@ CASES: list[tuple[str, Problem, dict[str, Any]]] = [
     *((name, IMAGES, {"batch_norm": "support"}) for name in TRAINED if name != "relation"),
     *((name, IMAGES, {"batch_norm": "per-step"}) for name in ("maml", "maml++", "boil")),
     ("maml", IMAGES, {"pooling": "stride", "chunk_size": 2}),
-    ("maml", IMAGES, {"mode": "recurrence", "num_inner_steps": 2}),
+    ("maml", IMAGES, {"differentiation": "recurrence", "num_inner_steps": 2}),
     ("protonet", IMAGES, {"chunk_size": 2}),
     ("matching", IMAGES, {"full_context": False}),
 ]

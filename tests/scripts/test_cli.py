@@ -76,7 +76,10 @@ MISTAKES = [
     ("train maml-trpo --out OUT --seed x", "--seed.*'x'"),
     ("train maml-trpo --out OUT --iterations 0", "iterations must be 1 or more, got 0"),
     ("fewshot maml --out OUT --shots 0", "shots must be 1 or more, got 0"),
-    ("fewshot maml --out OUT --mode second", "--mode must be one of .*recurrence.*, got 'second'"),
+    (
+        "fewshot maml --out OUT --differentiation second",
+        "--differentiation must be one of .*recurrence.*, got 'second'",
+    ),
     ("list agnets", "must be one of all, agents, .*, got 'agnets'; did you mean 'agents'"),
     ("check Navigation2D:maml", "variant of Navigation2D must be one of maml17, got 'maml'"),
     ("check", "give either families or --all; metarl list envs"),

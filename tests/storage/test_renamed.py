@@ -29,6 +29,10 @@ def test_only_settings_of_the_agent_are_renamed():
     assert with_current_names("rl2", stored) == {"gamma": 0.9, "privileged_critic": True}
     assert list(with_current_names("rl2", stored)) == ["gamma", "privileged_critic"]
     assert with_current_names("maml-trpo", stored) == stored
+    assert with_current_names("fewshot-anil", {"mode": "unrolled"}) == {
+        "differentiation": "unrolled"
+    }
+    assert with_current_names("fewshot-protonet", {"mode": 1}) == {"mode": 1}
 
 
 def test_stored_options_of_data_sets_get_their_current_names():

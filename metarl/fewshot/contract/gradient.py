@@ -36,12 +36,19 @@ from metarl.nn.backbones import Backbone
 from metarl.parameters import Params
 from metarl.validation import NumSteps, Positive
 
-__all__ = ["AdaptedTasks", "GradientLearner", "GradientSettings", "Layers", "Mode", "StepWeights"]
+__all__ = [
+    "AdaptedTasks",
+    "Differentiation",
+    "GradientLearner",
+    "GradientSettings",
+    "Layers",
+    "StepWeights",
+]
 
 StepWeights: TypeAlias = list[tuple[int, float]]
 """Pairs: a number of inner steps, and the weight of the query loss after them."""
 Layers = Literal["all", "body"]
-Mode = Literal["unrolled", "recurrence", "first_order"]
+Differentiation = Literal["unrolled", "recurrence", "first_order"]
 _ORDER = {"unrolled": "second", "recurrence": "second", "first_order": "first"}
 
 
@@ -60,8 +67,8 @@ class GradientSettings(FewShotSettings):
         require_one_head(self)
 
     @property
-    def mode(self) -> Mode:
-        """The mode of differentiation of the inner loop."""
+    def differentiation(self) -> Differentiation:
+        """How the meta-gradient passes through the inner loop; see `InnerLoop.mode`."""
         return "unrolled"
 
     @property
@@ -83,10 +90,10 @@ class GradientSettings(FewShotSettings):
         del iteration
         return [(self.num_inner_steps, 1.0)]
 
-    def mode_at(self, iteration: int) -> Mode:
-        """The mode of a training iteration."""
+    def differentiation_at(self, iteration: int) -> Differentiation:
+        """The `differentiation` of a training iteration."""
         del iteration
-        return self.mode
+        return self.differentiation
 
 
 class AdaptedTasks(NamedTuple):
@@ -134,7 +141,7 @@ class GradientLearner(ABC):
         config = self.config
         return (
             f"gradient steps ({config.num_inner_steps} in training), rate {config.inner_lr:g} on "
-            f"the mean loss, {config.rates}; {_ORDER[config.mode]} order"
+            f"the mean loss, {config.rates}; {_ORDER[config.differentiation]} order"
         )
 
     @property
@@ -211,7 +218,8 @@ class GradientLearner(ABC):
         """
         if self.shared_params(params):
             return autograd_meta_gradient(self.meta_loss, params, batch, self.config.chunk_size)
-        inner = replace(self.inner_loop(params), mode=self.config.mode_at(context.iteration))
+        mode = self.config.differentiation_at(context.iteration)
+        inner = replace(self.inner_loop(params), mode=mode)
         weights = self.config.step_weights(context.iteration)
         data = self.inner_batch(params, batch.support), self._query_batch(batch)
         if len(weights) == 1:
@@ -281,7 +289,7 @@ class GradientLearner(ABC):
             loss=self.inner_loss(self.shared_params(params)),
             rule=self.inner_rule(),
             num_steps=self.config.num_inner_steps,
-            mode=self.config.mode,
+            mode=self.config.differentiation,
             batching="explicit",
             chunk_size=self.config.chunk_size,
             adapted=None if is_all else self.adapted_names,

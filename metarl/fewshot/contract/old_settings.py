@@ -1,8 +1,8 @@
 """Settings of MAML and its variants: conversion of the form that earlier versions stored.
 
-In earlier versions all variants had the same settings, and `mode`, `adapted` and `rates` determined
-the algorithm, whatever the learner's name. Now the name determines it. This module maps these
-settings to the name of the algorithm.
+In earlier versions all variants had the same settings, and `differentiation`, `adapted` and `rates`
+determined the algorithm, whatever the learner's name. Now the name determines it. This module maps
+these settings to the name of the algorithm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["PresentForm", "present_form", "reject_other_algorithm"]
 
-_DECIDED = {"mode": "unrolled", "adapted": "all", "rates": "fixed"}
+_DECIDED = {"differentiation": "unrolled", "adapted": "all", "rates": "fixed"}
 """Settings that determined the algorithm, with their former defaults."""
 _LEARNED_RATES = {
     "per-parameter": "meta-sgd",
@@ -46,10 +46,10 @@ def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
     decided = {key: settings.pop(key, default) for key, default in _DECIDED.items()}
     present = _algorithm(**decided)
     if present != "fomaml":
-        settings["mode"] = decided["mode"]
+        settings["differentiation"] = decided["differentiation"]
     if present == "boil":
         settings["rates"] = decided["rates"]
-    if decided["mode"] == "first_order":  # it had no effect in this mode
+    if decided["differentiation"] == "first_order":  # it had no effect then
         settings.pop("first_order_iterations", None)
     return PresentForm(present, settings)
 
@@ -79,13 +79,13 @@ def reject_other_algorithm(name: str, config: object, given: Mapping[str, Any]) 
 
 def _is_old(name: str, stored: Mapping[str, Any]) -> bool:
     """Whether settings are in the form that all variants shared."""
-    return "adapted" in stored or (name in ("maml", "fomaml") and "mode" in stored)
+    return "adapted" in stored or (name in ("maml", "fomaml") and "differentiation" in stored)
 
 
-def _algorithm(mode: str, adapted: str, rates: str) -> str:
+def _algorithm(differentiation: str, adapted: str, rates: str) -> str:
     """The learner whose algorithm these settings describe."""
     if adapted == "body":
         return "boil"
     if rates != "fixed":
         return _LEARNED_RATES.get(rates, "maml")
-    return "fomaml" if mode == "first_order" else "maml"
+    return "fomaml" if differentiation == "first_order" else "maml"

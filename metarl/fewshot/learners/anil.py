@@ -27,7 +27,7 @@ class ANILConfig(GradientSettings):
 
     num_inner_steps: NumSteps = 1
     """Gradient steps of the head in training."""
-    mode: Literal["unrolled", "first_order"] = "unrolled"
+    differentiation: Literal["unrolled", "first_order"] = "unrolled"
     """Computation of the meta-gradient; first_order drops second derivatives, so that the net
     learns from the query only."""
 
@@ -73,10 +73,11 @@ class ANIL(GradientLearner):
     def inner_batch(self, params: Params, support: LabeledSet) -> Parts:
         """Embedded support, targets and, if present, the mask.
 
-        In mode first_order inner gradients are constants, so the support's embedding is detached.
+        With differentiation first_order, inner gradients are constants, so the support's embedding
+        is detached.
         """
         features = embed_alone(self.backbone, params, support.inputs, support.mask)
-        if self.config.mode == "first_order":
+        if self.config.differentiation == "first_order":
             features = features.detach()
         mask = () if support.mask is None else (support.mask,)
         return features, support.targets, *mask

@@ -29,8 +29,9 @@ class CAVIAConfig(GradientSettings):
     """Gradient steps of the context in training."""
     inner_lr: Positive = 1.0
     """Learning rate of the context, for the mean loss over all points."""
-    mode: Literal["unrolled", "first_order"] = "unrolled"
-    """Computation of the meta-gradient; first_order drops second derivatives."""
+    differentiation: Literal["unrolled", "first_order"] = "unrolled"
+    """Computation of the meta-gradient: unrolled is exact, first_order ignores second
+    derivatives."""
 
     def check_consistency(self) -> None:
         """Reject settings that contradict one another."""

@@ -11,10 +11,10 @@ from typing import ClassVar, Literal
 
 from metarl.bilevel.learned_rates import RateKind
 from metarl.fewshot.contract.gradient import (
+    Differentiation,
     GradientLearner,
     GradientSettings,
     Layers,
-    Mode,
     StepWeights,
 )
 from metarl.validation import NumSteps, Positive, WholeNumber
@@ -66,37 +66,38 @@ class _MultiStepSettings(GradientSettings):
 class _PathSettings(_MultiStepSettings):
     """Settings of the variants that differentiate along the path of the inner loop."""
 
-    mode: Mode = "unrolled"
-    """Computation of the meta-gradient; first_order drops second derivatives."""
+    differentiation: Differentiation = "unrolled"
+    """Computation of the meta-gradient: unrolled or recurrence (both exact; recurrence needs less
+    memory), or first_order, which ignores second derivatives."""
     first_order_iterations: WholeNumber = 0
     """Number of initial iterations without second derivatives (MAML++)."""
 
     def check_consistency(self) -> None:
         """Reject settings that contradict one another."""
         super().check_consistency()
-        if self.mode == "first_order" and self.first_order_iterations:
+        if self.differentiation == "first_order" and self.first_order_iterations:
             raise ValueError(
-                "first_order_iterations must be 0 with mode first_order, which never computes "
-                f"second derivatives, got {self.first_order_iterations}"
+                "first_order_iterations must be 0 with differentiation first_order, which never "
+                f"computes second derivatives, got {self.first_order_iterations}"
             )
 
-    def mode_at(self, iteration: int) -> Mode:
-        """first_order in the first `first_order_iterations`, then `mode`."""
-        return "first_order" if iteration < self.first_order_iterations else self.mode
+    def differentiation_at(self, iteration: int) -> Differentiation:
+        """first_order in the first `first_order_iterations`, then `differentiation`."""
+        return "first_order" if iteration < self.first_order_iterations else self.differentiation
 
 
 @dataclass(frozen=True)
 class MAMLConfig(_PathSettings):
     """Settings of MAML; the defaults are from the sinusoid experiment of Finn et al. 2017."""
 
-    mode: Literal["unrolled", "recurrence"] = "unrolled"
-    """Computation of the meta-gradient: unrolled differentiates a graph of all steps; recurrence
-    takes one Hessian-vector product per step, which needs less memory."""
+    differentiation: Literal["unrolled", "recurrence"] = "unrolled"
+    """Computation of the meta-gradient: unrolled stores a graph of all steps; recurrence takes one
+    Hessian-vector product per step. Both are exact; recurrence needs less memory."""
 
     def __post_init__(self) -> None:
-        if self.mode == "first_order":  # type: ignore[comparison-overlap] # from users
+        if self.differentiation == "first_order":  # type: ignore[comparison-overlap] # from users
             raise ValueError(
-                "mode must be unrolled or recurrence for maml, got 'first_order'; "
+                "differentiation must be unrolled or recurrence for maml, got 'first_order'; "
                 "the learner fomaml is MAML without second derivatives"
             )
         super().__post_init__()
@@ -104,10 +105,10 @@ class MAMLConfig(_PathSettings):
 
 @dataclass(frozen=True)
 class FOMAMLConfig(_MultiStepSettings):
-    """Settings of first-order MAML; its mode is always first_order."""
+    """Settings of first-order MAML."""
 
     @property
-    def mode(self) -> Mode:
+    def differentiation(self) -> Differentiation:
         """Inner gradients are treated as constants."""
         return "first_order"
 

@@ -13,9 +13,9 @@ from metarl.bilevel.inner_loop import PerStep
 from metarl.bilevel.rules import InnerRule, RuleState, StatefulRule, sgd
 from metarl.fewshot.contract.gradient import (
     AdaptedTasks,
+    Differentiation,
     GradientLearner,
     GradientSettings,
-    Mode,
 )
 from metarl.fewshot.contract.interface import TrainingContext, parts_of
 from metarl.fewshot.contract.problem import Problem
@@ -52,7 +52,7 @@ class ReptileConfig(GradientSettings):
         require_shared_norm(self)
 
     @property
-    def mode(self) -> Mode:
+    def differentiation(self) -> Differentiation:
         """Nothing is differentiated along the path."""
         return "first_order"
 

@@ -28,7 +28,7 @@ def test_adapting_on_a_list_equals_adapting_step_by_step():
     ("trained_for", "expected"), [(0, [1, 0.25, 0.25]), (1, [1, 0.25, 0.25]), (2, [1, 1, 0.25])]
 )
 def test_later_steps_than_in_training_are_shorter(trained_for, expected):
-    learner = agent(num_inner_steps=trained_for, later_lr_factor=0.25)
+    learner = agent(num_inner_steps=trained_for, extra_step_lr_factor=0.25)
     state = unadapted(learner)
     episodes = episodes_of(learner, state)
     full = learner.adapt_step(state, episodes)["weight_0"] - state["weight_0"]

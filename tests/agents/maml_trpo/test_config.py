@@ -14,7 +14,7 @@ OUT_OF_RANGE = [
       ("meta_batch_size", "num_episodes", "cg_iterations", "line_search_steps", "chunk_size")),
     ("num_inner_steps", -1, "must be 0 or more, got -1"),
     *((name, value, rf"must lie in \(0, ∞\), got {value}")
-      for name in ("inner_lr", "later_lr_factor", "initial_std", "min_std", "max_kl_nats",
+      for name in ("inner_lr", "extra_step_lr_factor", "initial_std", "min_std", "max_kl_nats",
                    "action_divisor")
       for value in (0.0, -1.0, math.inf, math.nan)),
     ("cg_damping", -1e-9, r"must lie in \[0, ∞\), got -1e-09"),

@@ -13,8 +13,9 @@ from fewshot_runs import TASKS, trained
 
 from metarl.fewshot import FewShotTraining, MAMLConfig, recipe
 from metarl.fewshot.contract.old_settings import present_form
-from metarl.fewshot.learners.catalog import LEARNERS, read_learner
+from metarl.fewshot.learners.catalog import LEARNERS, StoredLearner, read_learner
 from metarl.storage.checkpoints import load_checkpoint, save_checkpoint
+from metarl.storage.renamed import with_current_names
 
 OLD_NAMES = ("maml", "fomaml", "boil", "meta-sgd", "maml++", "learned-momentum")
 OLD: dict[str, Any] = {
@@ -22,6 +23,12 @@ OLD: dict[str, Any] = {
     "mode": "unrolled", "adapted": "all", "rates": "fixed", "multi_step_iterations": 0,
     "first_order_iterations": 0,
 }  # fmt: skip
+
+
+def read_old_learner(name: str, stored: dict[str, Any]) -> StoredLearner:
+    """Read settings under the names of earlier versions, as from a checkpoint."""
+    settings = with_current_names(f"fewshot-{name}", stored)
+    return read_learner(name, settings, source="here")
 
 
 @pytest.mark.parametrize("name", OLD_NAMES)
@@ -40,9 +47,10 @@ OLD: dict[str, Any] = {
 )
 def test_an_old_form_becomes_the_learner_with_its_algorithm(name, changes, present):
     stored = {**OLD, **changes}
-    found, config = read_learner(name, stored, source="here")
+    found, config = read_old_learner(name, stored)
     assert found == present
-    for setting in ("mode", "rates", "num_inner_steps", "inner_lr"):
+    assert config.differentiation == stored["mode"]
+    for setting in ("rates", "num_inner_steps", "inner_lr"):
         assert getattr(config, setting) == stored[setting]
     assert config.adapted == stored["adapted"]
 
@@ -56,8 +64,8 @@ def test_every_combination_of_old_settings_can_still_be_read():
     ):
         stored = {**OLD, "mode": mode, "adapted": adapted, "rates": rates}
         stored |= {"first_order_iterations": first}
-        _, config = read_learner("maml", stored, source="here")
-        assert (config.mode, config.adapted, config.rates) == (mode, adapted, rates)
+        _, config = read_old_learner("maml", stored)
+        assert (config.differentiation, config.adapted, config.rates) == (mode, adapted, rates)
 
 
 @pytest.mark.parametrize("entry", list(LEARNERS), ids=lambda entry: entry.name)
@@ -122,7 +130,7 @@ def test_settings_of_maml_make_no_variant(name):
          "use the learner maml for that"),
         ("maml", {"rates": "momentum"}, "rates must be left out for maml, .* the learner "
          "learned-momentum for that"),
-        ("fomaml", {"mode": "unrolled"}, "whose mode is always 'first_order', got 'unrolled'; "
+        ("fomaml", {"differentiation": "unrolled"}, "is always 'first_order', got 'unrolled'; "
          "use the learner maml for that"),
         ("boil", {"adapted": "body"}, "got 'body'; leave it out"),
         ("maml", {"inner_lrr": 1}, "setting of maml .*'inner_lrr'; did you mean 'inner_lr'"),

@@ -97,7 +97,8 @@ def test_momentum_is_torchs():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"chunk_size": 2}, {"mode": "recurrence"}, {"mode": "first_order"}]
+    "options",
+    [{}, {"chunk_size": 2}, {"differentiation": "recurrence"}, {"differentiation": "first_order"}],
 )
 def test_the_weights_of_earlier_steps_decrease(options):
     settings = {"num_inner_steps": 3, "multi_step_iterations": 10, **options}
@@ -175,7 +176,7 @@ def test_anil_is_maml_over_the_head_alone():
 
 def test_first_order_anil_differentiates_neither_steps_nor_embedded_support():
     """The net learns from the query only, and the head's start as if the steps were constants."""
-    anil: Any = make_learner("anil", VECTORS, num_inner_steps=2, mode="first_order")
+    anil: Any = make_learner("anil", VECTORS, num_inner_steps=2, differentiation="first_order")
     params, batch = start(anil), episodes(VECTORS)
     heads = anil.adapt(params, batch.support).params
     leaves = {k: p.clone().requires_grad_() for k, p in params.items()}

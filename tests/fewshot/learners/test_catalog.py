@@ -43,7 +43,7 @@ CASES: list[tuple[str, Problem, dict[str, Any]]] = [
     *((name, IMAGES, {"batch_norm": norm}) for name, norms in NORMS.items() for norm in norms),
     *((name, VECTORS, {}) for name in NORMS),
     *((name, CURVES, {}) for name in ("maml", "meta-sgd", "maml++", "anil", "cavia", "r2d2")),
-    ("maml", IMAGES, {"mode": "recurrence", "num_inner_steps": 2}),
+    ("maml", IMAGES, {"differentiation": "recurrence", "num_inner_steps": 2}),
     ("maml", IMAGES, {"pooling": "stride", "num_inner_steps": 2, "chunk_size": 2}),
     ("anil", IMAGES, {"num_inner_steps": 3, "inner_lr": 0.3}),
     ("cavia", IMAGES, {"num_inner_steps": 3, "num_context": 2}),
@@ -125,11 +125,16 @@ def unbatched_loss(learner: Any, params: Params, batch: FewShotBatch) -> Tensor:
     return total
 
 
-@pytest.mark.parametrize("mode", ["unrolled", "recurrence"])
+@pytest.mark.parametrize("differentiation", ["unrolled", "recurrence"])
 @pytest.mark.parametrize("pooling", ["max", "stride"])
-def test_maml_of_a_convolutional_net_is_the_papers_loop(mode, pooling):
+def test_maml_of_a_convolutional_net_is_the_papers_loop(differentiation, pooling):
     learner = make_learner(
-        "maml", IMAGES, mode=mode, pooling=pooling, num_inner_steps=3, inner_lr=0.4
+        "maml",
+        IMAGES,
+        differentiation=differentiation,
+        pooling=pooling,
+        num_inner_steps=3,
+        inner_lr=0.4,
     )
     params, batch = start(learner), episodes(IMAGES)
     _, grads = learner.meta_gradient(params, batch, context())
@@ -380,7 +385,12 @@ def test_adaptation_fits_the_support(name, problem):
         ("relation", IMAGES, {"pooling": "stride"}, "pooling must be max for relation networks"),
         ("imaml", IMAGES, {"regularization": -1.0}, r"regularization must lie in \(0, ∞\)"),
         ("reptile", IMAGES, {"inner_batch": 0}, "inner_batch must be 1 or more, got 0"),
-        ("anil", IMAGES, {"mode": "recurrence"}, "mode must be one of unrolled, first_order"),
+        (
+            "anil",
+            IMAGES,
+            {"differentiation": "recurrence"},
+            "differentiation must be one of unrolled, first_order",
+        ),
         ("transfer", IMAGES._replace(num_train_classes=0), {}, "needs a data set with num_cl"),
     ],
 )

@@ -25,7 +25,7 @@ FEW_STEPS: dict[str, dict[str, Any]] = {
     "transfer": {"queries": None, "head_steps": 3},
 }
 OF_PERCEPTRONS = ("activation",)
-SAME_NUMBERS = {("mode", "recurrence")}
+SAME_NUMBERS = {("differentiation", "recurrence")}
 """Choices that change memory and speed, not numbers."""
 
 
@@ -130,7 +130,7 @@ def test_options_are_found_in_all_settings() -> None:
     found = options()
     assert {option.learner for option in found} == {entry.name for entry in LEARNERS}
     for wanted in (
-        Option("anil", "mode", "first_order"),
+        Option("anil", "differentiation", "first_order"),
         Option("boil", "rates", "momentum"),
         Option("matching", "full_context", True),
         Option("reptile", "inner_optimizer", "sgd"),
