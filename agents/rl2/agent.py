@@ -193,7 +193,7 @@ class RL2(Agent[RL2Config]):
         )
         require_finite_tasks("value", values.T)
         rewards = time_first(used_rewards(trials, expected=config.use_expected_rewards))
-        rewards = rewards * self._normalizer.reward_factor
+        rewards = self._normalizer.normalized_rewards(rewards)
         advantages = trial_gae(trials, rewards, values, config.gamma, config.gae_lambda)
         returns = advantages + values
         unexplained = masked_mean((returns - values).square(), mask)

@@ -94,6 +94,9 @@ class RL2Config(Settings):
     deviation."""
     normalize_rewards: bool = True
     """Divide rewards in training by the running standard deviation of the returns."""
+    reward_clip: Positive | None = 10.0
+    """Rewards divided by normalize_rewards are clipped to ± this number, as in the code of VariBAD;
+    after silent batches the divisor can be tiny. None: no clipping."""
     learning_rate: Positive = 7e-4
     """Learning rate of Adam; with trpo, Adam trains only the critic."""
     anneal_iterations: Count | None = None
@@ -131,6 +134,7 @@ class RL2Config(Settings):
     legacy_defaults: ClassVar[Mapping[str, object]] = {
         "policy_net": "mlp",
         "scale_observations": False,
+        "reward_clip": None,
     }
     """Values of settings that are missing in checkpoints of earlier versions."""
 

@@ -63,6 +63,19 @@ class Normalizer:
             return 1.0
         return float((self._return_moments.variance + 1e-8).rsqrt())
 
+    def normalized_rewards(self, rewards: Tensor) -> Tensor:
+        """Rewards times the factor, clipped to ± `reward_clip` if they are normalized.
+
+        Source: the reference code of Zintgraf et al. 2020 (lmzintgraf/varibad, commit 57e1795,
+        environments/env_utils/vec_env/vec_normalize.py, lines 16 and 62). Differs: there is one
+        factor for each step of the environments, here one for each iteration.
+        """
+        scaled = rewards * self.reward_factor
+        clip = self._config.reward_clip
+        if clip is None or not self._config.normalize_rewards:
+            return scaled
+        return scaled.clamp(-clip, clip)
+
     def add_returns(self, trials: Trials, gamma: float) -> None:
         """Update the statistics of returns; called before the rewards of these trials are used."""
         if self._config.normalize_rewards:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rl2_agents import (
 from tiny_environments import Lock
 from torch import Tensor
 
+import metarl
 from metarl.agents import RL2, RL2Config
 from metarl.agents.rl2.batch import trial_gae
 from metarl.agents.rl2.task_features import TaskEncoder
@@ -35,6 +37,8 @@ from metarl.envs.simulators.tensor import TensorBatch
 from metarl.rl.distributions import Categorical
 from metarl.rollouts.trials import Trials, collect_trials
 from metarl.tasks.family import Step
+
+STORED = Path(__file__).parents[2] / "data" / "version_0_1"
 
 # Iterations.
 
@@ -236,6 +240,44 @@ def test_rewards_are_divided_by_the_standard_deviation_of_returns(phases):
             returns += [sum(0.9**k * r for k, r in enumerate(tail[t:])) for t in range(len(tail))]
     assert learner._normalizer.reward_factor == pytest.approx(1 / np.std(returns), rel=1e-5)
     assert agent(normalize_rewards=False).learn(1)._normalizer.reward_factor == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [10.0, -10.0, 0.0]),
+        ({"reward_clip": 2.5}, [2.5, -2.5, 0.0]),
+        ({"reward_clip": None}, [1e4, -1e4, 0.0]),
+        ({"normalize_rewards": False}, [1.0, -1.0, 0.0]),
+    ],
+)
+def test_normalized_rewards_are_clipped_after_silent_batches(settings, expected):
+    learner = agent(**settings)
+    learner._normalizer.add_returns(silent(learner), 0.9)
+    found = learner._normalizer.normalized_rewards(torch.tensor([1.0, -1.0, 0.0]))
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=0)
+
+
+def silent(learner: RL2) -> Trials:
+    """Trials without any reward."""
+    trials = trials_of(learner, num_tasks=3)
+    return replace(trials, rewards=torch.zeros_like(trials.rewards))
+
+
+def test_the_update_learns_from_clipped_rewards():
+    learner = agent(gae_lambda=1.0, gamma=1.0)
+    learner._normalizer.add_returns(silent(learner), 1.0)
+    trials = trials_of(learner, num_tasks=3)
+    rewards = torch.zeros_like(trials.rewards)
+    rewards[:, :, 0] = torch.tensor([[1.0], [-2.0], [1e-4]])
+    tasks = learner.family.sample_tasks(3, seed=0)
+    batch = learner._process(replace(trials, rewards=rewards), tasks, learner.config)[0]
+    expected = torch.tensor([10.0, -10.0, 1.0])
+    torch.testing.assert_close(batch.returns[0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_runs_from_before_the_clip_keep_their_rewards():
+    assert metarl.load(STORED / "rl2").config.reward_clip is None
 
 
 def pulled(*, num_trials: int = 4000, **settings: Any) -> tuple[RL2, Trials]:

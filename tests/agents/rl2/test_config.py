@@ -18,7 +18,7 @@ OUT_OF_RANGE = [
       ("encoder_sizes", "hidden_sizes", "value_hidden_sizes")),
     *((name, value, rf"must lie in \(0, ∞\), got {value}")
       for name in ("initial_std", "min_std", "learning_rate", "clip", "max_gradient_norm",
-                   "max_kl_nats", "action_divisor", "value_clip")
+                   "max_kl_nats", "action_divisor", "value_clip", "reward_clip")
       for value in (0.0, -1.0, math.inf, math.nan)),
     *((name, -1e-9, r"must lie in \[0, ∞\), got -1e-09")
       for name in ("value_coefficient", "entropy_coefficient", "cg_damping")),
