@@ -1,31 +1,37 @@
-"""The place in a user's code at which an error occurred."""
+"""Descriptions of errors, with their place in the user's code."""
 
 from __future__ import annotations
 
-import sys
 import sysconfig
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["located", "user_place"]
+__all__ = ["describe_error", "describe_error_with_traceback", "user_place"]
 
 _INSTALLED = ("site-packages", "dist-packages")
+_PROGRAMS = (Path(__file__).resolve().parents[1] / "scripts", Path(sysconfig.get_path("scripts")))
+"""Folders of this package's own programs, whose module is `__main__` while they run."""
 
 
-def located(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """The class and first line of an error, with the last line of user code that it passed.
 
     Code of this package, of Python and of other installed packages is not the user's.
 
-    >>> located(ValueError("too large"))
+    >>> describe_error(ValueError("too large"))
     'ValueError: too large'
     """
     message = str(error).partition("\n")[0]
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
     place = user_place(error)
     return f"{text} ({place})" if place else text
+
+
+def describe_error_with_traceback(error: BaseException) -> str:
+    """The line of `describe_error`, followed by Python's traceback."""
+    return f"{describe_error(error)}\n{''.join(traceback.format_exception(error))}"
 
 
 def user_place(error: BaseException) -> str:
@@ -50,5 +56,5 @@ def _is_users(file: Path, module: str) -> bool:
     if module.partition(".")[0] == "metarl" or not file.is_file():
         return False
     is_python = file.is_relative_to(sysconfig.get_paths()["stdlib"])
-    is_program = module == "__main__" and file.resolve() == Path(sys.argv[0]).resolve()
+    is_program = module == "__main__" and any(map(file.resolve().is_relative_to, _PROGRAMS))
     return not (is_python or is_program or set(_INSTALLED) & set(file.parts))

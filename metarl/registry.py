@@ -19,7 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
-from metarl.locations import located
+from metarl.locations import describe_error
 from metarl.validation import short_repr, unknown_name
 
 __all__ = [
@@ -279,4 +279,4 @@ def import_module(name: str, *, option: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the user's own code may fail in any way
-        raise ValueError(f"module {name!r} failed: {located(error)}") from error
+        raise ValueError(f"module {name!r} failed: {describe_error(error)}") from error

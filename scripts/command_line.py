@@ -18,7 +18,7 @@ import tyro
 from tyro import _errors as tyro_errors
 
 from metarl.devices import keep_freed_memory
-from metarl.locations import located, user_place
+from metarl.locations import describe_error, user_place
 from metarl.progress import Activity
 from metarl.registry import UnknownEntryError, import_module
 from metarl.scripts.rejected_input import CommandLine, number_constructors, sentence
@@ -78,7 +78,7 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
         if _is_about_an_environment(error):
             fail(f"{_first_line(error)} (METARL_DEBUG=1 shows the traceback)", code=1)
         if user_place(error):  # a user's own code may fail in any way
-            fail(located(error), code=1)
+            fail(describe_error(error), code=1)
         raise
     sys.exit(0)
 

@@ -33,7 +33,7 @@ from .config import RL2Config
 from .normalizer import Normalizer
 from .policy import make_policy, trial_steps
 from .task_features import TaskEncoder
-from .updates import METRICS, Learner, ppo_update, trpo_update
+from .updates import METRICS, UpdateContext, ppo_update, trpo_update
 
 __all__ = ["RL2"]
 
@@ -126,8 +126,8 @@ class RL2(Agent[RL2Config]):
         self._normalizer.add_returns(trials, config.gamma)
         batch, metrics = self._process(trials, tasks, config)
         update = {"ppo": ppo_update, "trpo": trpo_update}[config.optimizer]
-        learner = Learner(self.policy, self.params, self._optimizer, config)
-        metrics |= update(learner, batch, torch_generator(self.seed, "minibatches", key))
+        context = UpdateContext(self.policy, self.params, self._optimizer, config)
+        metrics |= update(context, batch, torch_generator(self.seed, "minibatches", key))
         self._normalizer.add_inputs(trials)
         returns = trials.episode_returns
         return Iteration(

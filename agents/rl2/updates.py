@@ -28,7 +28,7 @@ from metarl.rl.trial_policies import TrialPolicy
 from .batch import TrialBatch
 from .config import RL2Config
 
-__all__ = ["METRICS", "Learner", "ppo_update", "trpo_update"]
+__all__ = ["METRICS", "UpdateContext", "ppo_update", "trpo_update"]
 
 Metrics = dict[str, float]
 
@@ -57,8 +57,8 @@ _REMEDY = "try a smaller learning_rate, or normalize_rewards"
 
 
 @dataclass(frozen=True)
-class Learner:
-    """The networks, the optimizer and the settings of an update."""
+class UpdateContext:
+    """Networks, optimizer and settings that an update uses."""
 
     policy: TrialPolicy
     params: Params
@@ -66,35 +66,35 @@ class Learner:
     config: RL2Config
 
 
-def ppo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> Metrics:
+def ppo_update(context: UpdateContext, batch: TrialBatch, generator: torch.Generator) -> Metrics:
     """Proximal policy optimization on minibatches of whole trials; changes the parameters in place.
 
     The memories are recomputed with the current parameters in every minibatch.
 
     Source: Schulman et al. 2017 (arXiv:1707.06347), alg. 1.
     """
-    params, config = learner.params, learner.config
+    params, config = context.params, context.config
     metrics: dict[str, list[Tensor]] = {}
     for rows in _minibatches(batch, config, generator):
-        gradients, terms = _ppo_gradient(learner, batch.rows(rows))
+        gradients, terms = _ppo_gradient(context, batch.rows(rows))
         norm = _clip_grad_norm(gradients, config.max_gradient_norm)
-        learner.optimizer.step(gradients, learning_rate=config.learning_rate)
+        context.optimizer.step(gradients, learning_rate=config.learning_rate)
         for name, value in (*terms.items(), ("gradient_norm", norm)):
             metrics.setdefault(name, []).append(value)
     require_finite_params("parameter", params, remedy=_REMEDY)
     return {f"meta/{name}": float(torch.stack(values).mean()) for name, values in metrics.items()}
 
 
-def _ppo_gradient(learner: Learner, batch: TrialBatch) -> tuple[Params, dict[str, Tensor]]:
+def _ppo_gradient(context: UpdateContext, batch: TrialBatch) -> tuple[Params, dict[str, Tensor]]:
     """Gradient of PPO's loss on some trials, summed over chunks of time, and the loss terms."""
-    policy, params, config = learner.policy, learner.params, learner.config
+    policy, params, config = context.policy, context.params, context.config
     total: Params = {}
     sums: dict[str, Tensor] = {}
     count = batch.mask.sum()
     batch = _without_padding(policy, batch)
     state = policy.start(params, batch.mask.shape[1])
     for times in _bptt_chunks(batch.num_steps, config.backprop_steps):
-        batch, state = _running(batch, state, times.start)
+        batch, state = _unfinished_trials(batch, state, times.start)
         cleared = None if batch.cleared is None else batch.cleared[times]
         with torch.enable_grad():
             inputs = batch.inputs[times]
@@ -138,21 +138,23 @@ def _without_padding(policy: TrialPolicy, batch: TrialBatch) -> TrialBatch:
     return batch.steps() if isinstance(policy.memory, NoMemory) else batch
 
 
-def _running(batch: TrialBatch, state: MemoryState, first: int) -> tuple[TrialBatch, MemoryState]:
-    """The trials that have valid steps from `first` on, with their memories."""
-    running = batch.mask[first:].any(0)
-    if bool(running.all()):
+def _unfinished_trials(
+    batch: TrialBatch, state: MemoryState, first: int
+) -> tuple[TrialBatch, MemoryState]:
+    """The trials that have valid steps from step `first` on, and their memories."""
+    unfinished = batch.mask[first:].any(0)
+    if bool(unfinished.all()):
         return batch, state
-    rows = running.nonzero().squeeze(1)
+    rows = unfinished.nonzero().squeeze(1)
     return batch.rows(rows), tuple(part[rows] for part in state)
 
 
-def trpo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> Metrics:
+def trpo_update(context: UpdateContext, batch: TrialBatch, generator: torch.Generator) -> Metrics:
     """One trust-region step of the policy, then Adam steps of the critic; changes them in place.
 
     Source: Schulman et al. 2015 (arXiv:1502.05477), app. C, as Duan et al. 2016 use it for RL².
     """
-    policy, params, config = learner.policy, learner.params, learner.config
+    policy, params, config = context.policy, context.params, context.config
     names = [name for name in params if name.startswith("policy.")]
     own = {name: params[name] for name in names}
     start = flatten(own)
@@ -192,7 +194,7 @@ def trpo_update(learner: Learner, batch: TrialBatch, generator: torch.Generator)
         with torch.no_grad():
             for name, value in unflatten(found.params, own).items():
                 params[name].copy_(value)
-    value_loss = _fit_values(learner, trials, generator)
+    value_loss = _fit_values(context, trials, generator)
     require_finite_params("parameter", params, remedy=_REMEDY)
     return {
         "meta/gradient_norm": float(gradient.norm()),
@@ -251,9 +253,9 @@ def _twice_differentiable() -> Iterator[None]:
         yield
 
 
-def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator) -> float:
+def _fit_values(context: UpdateContext, batch: TrialBatch, generator: torch.Generator) -> float:
     """Train the separate critic by Adam; returns the mean loss."""
-    policy, params, config = learner.policy, learner.params, learner.config
+    policy, params, config = context.policy, context.params, context.config
     names = [name for name in params if name.startswith("value.")]
     losses = []
     for rows in _minibatches(batch, config, generator):
@@ -267,7 +269,7 @@ def _fit_values(learner: Learner, batch: TrialBatch, generator: torch.Generator)
             found = torch.autograd.grad(loss, [params[name] for name in names])
         gradients = dict(zip(names, found, strict=True))
         _clip_grad_norm(gradients, config.max_gradient_norm)
-        learner.optimizer.step(gradients, learning_rate=config.learning_rate)
+        context.optimizer.step(gradients, learning_rate=config.learning_rate)
         losses.append(loss.detach())
     return float(torch.stack(losses).mean())
 

@@ -7,8 +7,6 @@ finite are kept: `metarl.finite` rejects them.
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,11 +16,13 @@ from gymnasium import spaces
 from gymnasium.utils.step_api_compatibility import step_api_compatibility
 from numpy.typing import NDArray
 
+from metarl.locations import describe_error_with_traceback
 from metarl.validation import short_repr
 
 __all__ = [
     "EnvResultError",
     "ObservationReader",
+    "describe_env_error",
     "read_image",
     "read_step",
     "read_success",
@@ -117,18 +117,10 @@ def read_image(image: Any) -> NDArray[np.uint8]:
     return array
 
 
-def describe_error(error: BaseException) -> str:
-    """Describe an environment's error: one line with its place in the code, then the traceback.
-
-    For results of a wrong form, the line is enough.
-    """
-    if isinstance(error, EnvResultError):
-        return str(error)
-    text = " ".join(str(error).split())
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
-    stack = "".join(traceback.format_exception(error))
-    return f"{type(error).__name__}: {text} ({place})\n{stack}"
+def describe_env_error(error: BaseException) -> str:
+    """Describe an environment's error: its message if a result has a wrong form, otherwise its
+    place in the user's code and the traceback."""
+    return str(error) if isinstance(error, EnvResultError) else describe_error_with_traceback(error)
 
 
 class _Leaf(NamedTuple):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from metarl.processes import without_main_module
 
-from .env_results import describe_error
+from .env_results import describe_env_error
 from .worker_process import (
     DONE,
     RENDER,
@@ -125,7 +125,7 @@ class InProcessPool:
             self.close()
             place = "" if index < 0 else f", in {_place(self._layout, self._arrays, index)}"
             raise WorkerError(
-                f"this process failed while {doing}{place}: {describe_error(error)}",
+                f"this process failed while {doing}{place}: {describe_env_error(error)}",
                 *_task_and_env(self._layout, index),
             ) from error
 

@@ -31,7 +31,7 @@ from metarl.tasks.observations import selected_space
 from .env_results import (
     EnvResultError,
     ObservationReader,
-    describe_error,
+    describe_env_error,
     read_image,
     read_step,
     read_success,
@@ -315,7 +315,7 @@ def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> N
         while (message := _receive(connection)) is not None:
             _answer(connection, DONE + _run_command(shard, message))
     except BaseException as error:  # an environment may raise anything, including SystemExit
-        _answer(connection, FAILED + describe_error(error).encode())
+        _answer(connection, FAILED + describe_env_error(error).encode())
     finally:
         if shard is not None:
             shard.close()

@@ -12,7 +12,7 @@ import torch
 
 from metarl.evaluation.protocol import EvaluationProtocol, preset
 from metarl.experiments.settings import SB3Options
-from metarl.locations import located
+from metarl.locations import describe_error
 from metarl.registry import LEARNER_PREFIX, import_module
 from metarl.rl.agent import Agent
 from metarl.rl.players import AdaptiveAgent, as_agent, unadapted
@@ -255,4 +255,4 @@ def _made(word: str, make: Callable[[TaskFamily], Any], family: TaskFamily) -> A
     try:
         return make(family)
     except Exception as error:  # the user's own code may fail in any way
-        raise ValueError(f"{word} failed: {located(error)}") from error
+        raise ValueError(f"{word} failed: {describe_error(error)}") from error

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metarl.finite import require_finite_tasks
-from metarl.locations import located
+from metarl.locations import describe_error
 from metarl.parameters import Params
 from metarl.rl.policies import Policy
 from metarl.rollouts.actors import select_actions
@@ -205,7 +205,7 @@ def _named_failures(method: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a user's own code may fail in any way
-        raise ValueError(f"{method} of the agent failed: {located(error)}") from error
+        raise ValueError(f"{method} of the agent failed: {describe_error(error)}") from error
 
 
 class _UserAgent:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from metarl.locations import located
+from metarl.locations import describe_error
 from metarl.runs.directory import RunDirectory
 from metarl.runs.interruption import Interruption
 from metarl.runs.metrics import BestCheckpoint, MetricsLog
@@ -237,7 +237,7 @@ class _Loop:
         cause = str(error)
         if not isinstance(error, FloatingPointError):
             has_traceback = "\n" in cause
-            cause = f"iteration {number} failed with {located(error)}"
+            cause = f"iteration {number} failed with {describe_error(error)}"
             if has_traceback:
                 cause += " (METARL_DEBUG=1 shows the traceback)"
         return TrainingStopped(f"{cause}; {_resume_hint(self._directory, self._saved)}", 1)

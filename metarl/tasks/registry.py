@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import gymnasium
 
-from metarl.locations import located
+from metarl.locations import describe_error
 from metarl.registry import Entry, Registry
 from metarl.validation import unknown_name
 
@@ -121,7 +121,9 @@ def _made(family_id: str, factory: Callable[[str], TaskFamily], variant: str) ->
     except (ValueError, ImportError, OSError, KeyboardInterrupt):
         raise
     except BaseException as error:  # SystemExit, for instance
-        raise TypeError(f"the factory of {family_id} failed with {located(error)}") from error
+        raise TypeError(
+            f"the factory of {family_id} failed with {describe_error(error)}"
+        ) from error
 
 
 def gymnasium_id(name: str) -> str:

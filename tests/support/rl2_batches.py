@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.agents.rl2.batch import TrialBatch
 from metarl.agents.rl2.config import RL2Config
-from metarl.agents.rl2.updates import Learner
+from metarl.agents.rl2.updates import UpdateContext
 from metarl.nn.memories import GRU, LSTM, Memory, NoMemory
 from metarl.nn.transformer import Transformer
 from metarl.optim.optimizer import NamedOptimizer
@@ -36,7 +36,7 @@ def randn(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=make_generator(seed), dtype=torch.float64)
 
 
-def make_learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Learner:
+def make_context(memory: str = "gru", space: str = "discrete", **settings: Any) -> UpdateContext:
     config = RL2Config(**{**SMALL, **settings})
     policy = TrialPolicy(
         INPUTS,
@@ -54,22 +54,22 @@ def make_learner(memory: str = "gru", space: str = "discrete", **settings: Any) 
         name: (p.double() + 0.2 * randn(*p.shape, seed=1)).requires_grad_()
         for name, p in sampled.items()
     }
-    return Learner(
+    return UpdateContext(
         policy, params, NamedOptimizer(params, rate=config.learning_rate, epsilon=1e-5), config
     )
 
 
-def batch_for(learner: Learner, *, cleared: bool = False, moved: float = 0.3) -> TrialBatch:
+def batch_for(context: UpdateContext, *, cleared: bool = False, moved: float = 0.3) -> TrialBatch:
     """Trials of a policy near the current one, which end at different times."""
     inputs = randn(STEPS, BATCH, INPUTS, seed=2)
     progress, tasks = randn(STEPS, BATCH, 1, seed=3), randn(1, BATCH, 2, seed=9)
     mask = torch.arange(STEPS).unsqueeze(1) < torch.tensor([6, 2, 5, 6, 1])
     forgets = (randn(STEPS, BATCH, seed=4) > 0.8) if cleared else None
-    acting = {k: p.detach() + moved * randn(*p.shape, seed=5) for k, p in learner.params.items()}
-    start = learner.policy.start(acting, BATCH)
+    acting = {k: p.detach() + moved * randn(*p.shape, seed=5) for k, p in context.params.items()}
+    start = context.policy.start(acting, BATCH)
     with torch.no_grad():
-        old, features, _ = learner.policy.sequence(acting, inputs, start, forgets)
-        values = learner.policy.values(
+        old, features, _ = context.policy.sequence(acting, inputs, start, forgets)
+        values = context.policy.values(
             acting, inputs, features, progress, tasks=tasks, cleared=forgets
         )
     actions = old.sample(make_generator(6))
@@ -88,9 +88,9 @@ def batch_for(learner: Learner, *, cleared: bool = False, moved: float = 0.3) ->
     )
 
 
-def at_present(learner: Learner, **settings: Any) -> TrialBatch:
+def on_policy_batch(context: UpdateContext, **settings: Any) -> TrialBatch:
     """Trials of the current policy, as TRPO needs them."""
-    return batch_for(learner, moved=0.0, **settings)
+    return batch_for(context, moved=0.0, **settings)
 
 
 def copied(params: dict[str, Tensor]) -> dict[str, Tensor]:

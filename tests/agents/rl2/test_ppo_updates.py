@@ -13,17 +13,17 @@ from rl2_batches import (
     MEMORIES,
     SPACES,
     STEPS,
-    at_present,
     batch_for,
+    make_context,
     make_generator,
-    make_learner,
+    on_policy_batch,
     randn,
 )
 from torch import Tensor
 
 from metarl.agents.rl2.batch import TrialBatch
 from metarl.agents.rl2.updates import (
-    Learner,
+    UpdateContext,
     _clip_grad_norm,
     _minibatches,
     _ppo_gradient,
@@ -34,13 +34,13 @@ from metarl.rl.trial_policies import TrialPolicy
 # PPO.
 
 
-def ppo_loss(learner: Learner, batch: TrialBatch, params: dict[str, Tensor]) -> Tensor:
+def ppo_loss(context: UpdateContext, batch: TrialBatch, params: dict[str, Tensor]) -> Tensor:
     """PPO's loss, trial by trial and step by step as in the papers."""
-    config, total = learner.config, torch.zeros((), dtype=torch.float64)
-    start = learner.policy.start(params, BATCH)
-    new, features, _ = learner.policy.sequence(params, batch.inputs, start, batch.cleared)
+    config, total = context.config, torch.zeros((), dtype=torch.float64)
+    start = context.policy.start(params, BATCH)
+    new, features, _ = context.policy.sequence(params, batch.inputs, start, batch.cleared)
     given = {"tasks": batch.tasks, "cleared": batch.cleared}
-    values = learner.policy.values(params, batch.inputs, features, batch.trial_progress, **given)
+    values = context.policy.values(params, batch.inputs, features, batch.trial_progress, **given)
     log_probs, entropies = new.log_prob(batch.actions), new.entropy()
     for t, b in batch.mask.nonzero().tolist():
         ratio = math.e ** (log_probs[t, b] - batch.log_probs[t, b])
@@ -61,12 +61,12 @@ def ppo_loss(learner: Learner, batch: TrialBatch, params: dict[str, Tensor]) -> 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("value_clip", [None, 0.1])
 def test_the_ppo_gradient_equals_autograd_of_the_loss(memory, space, value_clip):
-    learner = make_learner(memory, space, value_clip=value_clip, value_coefficient=0.7, clip=0.02)
-    batch = batch_for(learner, cleared=True, moved=0.05)
-    gradients, terms = _ppo_gradient(learner, batch)
-    loss = ppo_loss(learner, batch, learner.params)
-    expected = torch.autograd.grad(loss, list(learner.params.values()))
-    for (name, p), wanted in zip(learner.params.items(), expected, strict=True):
+    context = make_context(memory, space, value_clip=value_clip, value_coefficient=0.7, clip=0.02)
+    batch = batch_for(context, cleared=True, moved=0.05)
+    gradients, terms = _ppo_gradient(context, batch)
+    loss = ppo_loss(context, batch, context.params)
+    expected = torch.autograd.grad(loss, list(context.params.values()))
+    for (name, p), wanted in zip(context.params.items(), expected, strict=True):
         torch.testing.assert_close(gradients[name], wanted, rtol=0, atol=1e-12, msg=name)
         assert wanted.shape == p.shape
     total = terms["policy_loss"] + 0.7 * terms["value_loss"] - 0.01 * terms["entropy_nats"]
@@ -75,15 +75,15 @@ def test_the_ppo_gradient_equals_autograd_of_the_loss(memory, space, value_clip)
 
 
 def test_the_ppo_gradient_agrees_with_finite_differences_of_the_loss():
-    learner = make_learner(value_clip=0.1, clip=0.1)
-    batch = batch_for(learner, cleared=True)
-    gradients, _ = _ppo_gradient(learner, batch)
+    context = make_context(value_clip=0.1, clip=0.1)
+    batch = batch_for(context, cleared=True)
+    gradients, _ = _ppo_gradient(context, batch)
     for seed in range(3):
-        along = {k: randn(*p.shape, seed=20 + seed) for k, p in learner.params.items()}
+        along = {k: randn(*p.shape, seed=20 + seed) for k, p in context.params.items()}
         slope = sum(float((gradients[k] * along[k]).sum()) for k in along)
         ahead, behind = (
             ppo_loss(
-                learner, batch, {k: p.detach() + h * along[k] for k, p in learner.params.items()}
+                context, batch, {k: p.detach() + h * along[k] for k, p in context.params.items()}
             )
             for h in (1e-6, -1e-6)
         )
@@ -91,14 +91,14 @@ def test_the_ppo_gradient_agrees_with_finite_differences_of_the_loss():
 
 
 def test_masked_steps_do_not_affect_the_gradient():
-    learner = make_learner()
-    batch = batch_for(learner)
-    gradients, _ = _ppo_gradient(learner, batch)
+    context = make_context()
+    batch = batch_for(context)
+    gradients, _ = _ppo_gradient(context, batch)
     changed = {
         name: torch.where(batch.mask, getattr(batch, name), 50.0)
         for name in ("advantages", "returns", "values", "log_probs")
     }
-    other, _ = _ppo_gradient(learner, replace(batch, **changed))
+    other, _ = _ppo_gradient(context, replace(batch, **changed))
     for name, gradient in gradients.items():
         assert torch.equal(gradient, other[name]), name
 
@@ -120,12 +120,12 @@ def padded(batch: TrialBatch, more: int) -> TrialBatch:
 @pytest.mark.parametrize("memory", ["gru", "lstm", "none"])
 @pytest.mark.parametrize("length", [None, 2])
 def test_padding_has_no_part_in_the_gradient(memory, length):
-    learner = make_learner(memory, backprop_steps=length)
-    batch = batch_for(learner, cleared=True)
-    want, terms = _ppo_gradient(learner, batch)
+    context = make_context(memory, backprop_steps=length)
+    batch = batch_for(context, cleared=True)
+    want, terms = _ppo_gradient(context, batch)
     longer = padded(batch, 14)
     for given in (longer, longer.rows(torch.arange(BATCH))):
-        gradients, others = _ppo_gradient(learner, given)
+        gradients, others = _ppo_gradient(context, given)
         for name, gradient in gradients.items():
             torch.testing.assert_close(gradient, want[name], rtol=0, atol=1e-10, msg=name)
         for name, term in terms.items():
@@ -133,7 +133,7 @@ def test_padding_has_no_part_in_the_gradient(memory, length):
 
 
 def test_some_trials_are_cut_to_the_longest_of_them():
-    batch = batch_for(make_learner(), cleared=True)
+    batch = batch_for(make_context(), cleared=True)
     assert batch.mask.sum(0).tolist() == [6, 2, 5, 6, 1]
     some = batch.rows(torch.tensor([4, 1]))
     assert some.mask.tolist() == [[True, True], [False, True]]
@@ -143,7 +143,7 @@ def test_some_trials_are_cut_to_the_longest_of_them():
 
 
 def test_valid_steps_become_trials_of_one_step():
-    batch = batch_for(make_learner("none"))
+    batch = batch_for(make_context("none"))
     steps = batch.steps()
     assert steps.mask.shape == (1, 20)
     assert steps.mask.all()
@@ -161,7 +161,7 @@ def test_valid_steps_become_trials_of_one_step():
 @pytest.mark.parametrize("memory", ["gru", "lstm", "none"])
 @pytest.mark.parametrize("length", [STEPS, STEPS + 3])
 def test_chunks_as_long_as_the_trial_do_not_truncate(memory, length):
-    whole, cut = make_learner(memory), make_learner(memory, backprop_steps=length)
+    whole, cut = make_context(memory), make_context(memory, backprop_steps=length)
     batch = batch_for(whole, cleared=True)
     (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
     assert all(torch.equal(gradients[name], others[name]) for name in whole.params)
@@ -170,7 +170,7 @@ def test_chunks_as_long_as_the_trial_do_not_truncate(memory, length):
 
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
 def test_chunks_change_the_gradient_but_not_the_loss(memory):
-    whole, cut = make_learner(memory), make_learner(memory, backprop_steps=2)
+    whole, cut = make_context(memory), make_context(memory, backprop_steps=2)
     batch = batch_for(whole, cleared=True)
     (gradients, terms), (others, other_terms) = (_ppo_gradient(w, batch) for w in (whole, cut))
     for name, term in terms.items():
@@ -183,11 +183,11 @@ def test_chunks_change_the_gradient_but_not_the_loss(memory):
 @pytest.mark.parametrize("length", [2, 4])
 def test_no_gradient_crosses_a_cut(memory, length):
     """The gradient of a chunk is the trial's gradient if earlier memories are constants."""
-    learner = make_learner(memory, backprop_steps=length)
-    batch = batch_for(learner)
-    gradients, _ = _ppo_gradient(learner, batch)
-    plain = make_learner(memory)
-    total = {name: torch.zeros_like(p) for name, p in learner.params.items()}
+    context = make_context(memory, backprop_steps=length)
+    batch = batch_for(context)
+    gradients, _ = _ppo_gradient(context, batch)
+    plain = make_context(memory)
+    total = {name: torch.zeros_like(p) for name, p in context.params.items()}
     for first in range(0, STEPS, length):
         times = slice(first, first + length)
         mask = torch.zeros_like(batch.mask)
@@ -224,8 +224,8 @@ class _FrozenBefore:
 
 
 def test_every_pass_takes_each_trial_once_in_a_different_order():
-    learner = make_learner(num_epochs=3, num_minibatches=2)
-    pieces = list(_minibatches(batch_for(learner), learner.config, make_generator(0)))
+    context = make_context(num_epochs=3, num_minibatches=2)
+    pieces = list(_minibatches(batch_for(context), context.config, make_generator(0)))
     assert [len(rows) for rows in pieces] == [3, 2] * 3
     orders = [torch.cat(pieces[k : k + 2]) for k in (0, 2, 4)]
     assert all(sorted(order.tolist()) == list(range(BATCH)) for order in orders)
@@ -233,12 +233,12 @@ def test_every_pass_takes_each_trial_once_in_a_different_order():
 
 
 def test_an_update_is_a_step_of_adam_for_each_minibatch():
-    learner, by_hand = make_learner(max_gradient_norm=0.05), make_learner(max_gradient_norm=0.05)
-    batch = batch_for(learner)
-    metrics = ppo_update(learner, batch, make_generator(0))
+    context, by_hand = make_context(max_gradient_norm=0.05), make_context(max_gradient_norm=0.05)
+    batch = batch_for(context)
+    metrics = ppo_update(context, batch, make_generator(0))
     params = list(by_hand.params.values())
-    reference = torch.optim.Adam(params, lr=learner.config.learning_rate, eps=1e-5)
-    norms, rows_seen = [], list(_minibatches(batch, learner.config, make_generator(0)))
+    reference = torch.optim.Adam(params, lr=context.config.learning_rate, eps=1e-5)
+    norms, rows_seen = [], list(_minibatches(batch, context.config, make_generator(0)))
     for rows in rows_seen:
         gradients, _ = _ppo_gradient(by_hand, batch.rows(rows))
         for name, p in by_hand.params.items():
@@ -248,18 +248,18 @@ def test_an_update_is_a_step_of_adam_for_each_minibatch():
     assert len(rows_seen) == 4
     assert min(norms) > 0.05  # each was clipped
     for name, p in by_hand.params.items():
-        torch.testing.assert_close(learner.params[name], p, rtol=0, atol=1e-8, msg=name)
+        torch.testing.assert_close(context.params[name], p, rtol=0, atol=1e-8, msg=name)
     assert metrics["meta/gradient_norm"] == pytest.approx(sum(norms) / 4, rel=1e-6)
 
 
 def test_updates_raise_the_surrogate_and_move_the_values_towards_the_returns():
-    learner = make_learner(
+    context = make_context(
         entropy_coefficient=0.0, learning_rate=1e-2, num_epochs=20, num_minibatches=1
     )
-    batch = at_present(learner)
-    before = ppo_loss(learner, batch, learner.params).item()
-    ppo_update(learner, batch, make_generator(0))
-    assert ppo_loss(learner, batch, learner.params).item() < before - 0.05
+    batch = on_policy_batch(context)
+    before = ppo_loss(context, batch, context.params).item()
+    ppo_update(context, batch, make_generator(0))
+    assert ppo_loss(context, batch, context.params).item() < before - 0.05
 
 
 def test_only_large_gradients_are_clipped():
@@ -272,9 +272,9 @@ def test_only_large_gradients_are_clipped():
 
 
 def test_parameters_that_are_not_finite_stop_an_update():
-    learner = make_learner()
-    batch = batch_for(learner)
+    context = make_context()
+    batch = batch_for(context)
     batch.advantages[0, 0] = math.nan
     message = "parameter .* must be finite; try a smaller learning_rate, or normalize_rewards"
     with pytest.raises(FloatingPointError, match=message):
-        ppo_update(learner, batch, make_generator(0))
+        ppo_update(context, batch, make_generator(0))

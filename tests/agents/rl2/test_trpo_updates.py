@@ -11,39 +11,41 @@ from rl2_batches import (
     BATCH,
     MEMORIES,
     SPACES,
-    at_present,
     copied,
+    make_context,
     make_generator,
-    make_learner,
+    on_policy_batch,
     randn,
 )
 from torch import Tensor
 
-from metarl.agents.rl2.updates import Learner, _fisher_product, trpo_update
+from metarl.agents.rl2.updates import UpdateContext, _fisher_product, trpo_update
 from metarl.parameters import flatten, unflatten
 
 
-def make_trpo_learner(memory: str = "gru", space: str = "discrete", **settings: Any) -> Learner:
-    return make_learner(memory, space, optimizer="trpo", **settings)
+def make_trpo_learner(
+    memory: str = "gru", space: str = "discrete", **settings: Any
+) -> UpdateContext:
+    return make_context(memory, space, optimizer="trpo", **settings)
 
 
-def of_policy(learner: Learner) -> dict[str, Tensor]:
-    return {name: p for name, p in learner.params.items() if name.startswith("policy.")}
+def of_policy(context: UpdateContext) -> dict[str, Tensor]:
+    return {name: p for name, p in context.params.items() if name.startswith("policy.")}
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("space", SPACES)
 def test_the_fisher_product_is_the_second_derivative_of_the_mean_kl(memory, space):
-    learner = make_trpo_learner(memory, space, fisher_fraction=1.0)
-    batch, own = at_present(learner, cleared=True), of_policy(learner)
+    context = make_trpo_learner(memory, space, fisher_fraction=1.0)
+    batch, own = on_policy_batch(context, cleared=True), of_policy(context)
 
     def mean_kl(vector: Tensor) -> Tensor:
         params = unflatten(vector, own)
-        start = learner.policy.start(params, BATCH)
-        new, _, _ = learner.policy.sequence(params, batch.inputs, start, batch.cleared)
+        start = context.policy.start(params, BATCH)
+        new, _, _ = context.policy.sequence(params, batch.inputs, start, batch.cleared)
         return new.kl_from(batch.old)[batch.mask].mean()
 
-    product = _fisher_product(learner.policy, own, batch, learner.config)
+    product = _fisher_product(context.policy, own, batch, context.config)
     point = flatten(copied(own))
     for seed in (10, 11):
         vector = randn(len(point), seed=seed)
@@ -64,24 +66,24 @@ def _second_derivative(function: Any, point: Tensor, vector: Tensor) -> Tensor:
 
 
 def test_a_fraction_of_the_trials_gives_the_product_of_those_trials():
-    learner = make_trpo_learner(fisher_fraction=0.5)  # 3 of 5
-    batch, own = at_present(learner), of_policy(learner)
+    context = make_trpo_learner(fisher_fraction=0.5)  # 3 of 5
+    batch, own = on_policy_batch(context), of_policy(context)
     vector = randn(sum(p.numel() for p in own.values()), seed=10)
-    some = replace(learner.config, fisher_fraction=1.0)
+    some = replace(context.config, fisher_fraction=1.0)
     first = batch.rows(torch.arange(3))
-    expected = _fisher_product(learner.policy, own, first, some)(vector)
-    got = _fisher_product(learner.policy, own, batch, learner.config)(vector)
+    expected = _fisher_product(context.policy, own, first, some)(vector)
+    got = _fisher_product(context.policy, own, batch, context.config)(vector)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_a_trust_region_step_raises_the_surrogate_within_the_bound(space):
-    learner = make_trpo_learner("gru", space, fisher_fraction=1.0, entropy_coefficient=0.0)
-    batch = at_present(learner)
-    metrics = trpo_update(learner, batch, make_generator(0))
-    start = learner.policy.start(learner.params, BATCH)
+    context = make_trpo_learner("gru", space, fisher_fraction=1.0, entropy_coefficient=0.0)
+    batch = on_policy_batch(context)
+    metrics = trpo_update(context, batch, make_generator(0))
+    start = context.policy.start(context.params, BATCH)
     with torch.no_grad():
-        new, _, _ = learner.policy.sequence(learner.params, batch.inputs, start)
+        new, _, _ = context.policy.sequence(context.params, batch.inputs, start)
     ratios = torch.exp(new.log_prob(batch.actions) - batch.log_probs)
     gain = float(((ratios - 1) * batch.advantages)[batch.mask].mean())
     kl = float(new.kl_from(batch.old)[batch.mask].mean())
@@ -89,7 +91,7 @@ def test_a_trust_region_step_raises_the_surrogate_within_the_bound(space):
     assert gain == pytest.approx(metrics["meta/improvement"], abs=1e-10)
     assert kl == pytest.approx(metrics["meta/kl_nats"], abs=1e-10)
     assert metrics["meta/expected_improvement"] > gain > 1e-2
-    assert 0.2 * learner.config.max_kl_nats < kl <= learner.config.max_kl_nats
+    assert 0.2 * context.config.max_kl_nats < kl <= context.config.max_kl_nats
 
 
 def test_a_failed_line_search_leaves_the_policy_bitwise(monkeypatch):
@@ -97,12 +99,12 @@ def test_a_failed_line_search_leaves_the_policy_bitwise(monkeypatch):
         return 0.1 * gradient, 0.1 * gradient @ gradient
 
     monkeypatch.setattr("metarl.agents.rl2.updates.trust_region_step", uphill)
-    learner = make_trpo_learner(line_search_steps=4)
-    before = copied(learner.params)
-    metrics = trpo_update(learner, at_present(learner), make_generator(0))
+    context = make_trpo_learner(line_search_steps=4)
+    before = copied(context.params)
+    metrics = trpo_update(context, on_policy_batch(context), make_generator(0))
     assert metrics["meta/accepted"] == metrics["meta/kl_nats"] == metrics["meta/improvement"] == 0
     assert metrics["meta/line_search_steps"] == 4
-    for name, p in learner.params.items():
+    for name, p in context.params.items():
         assert torch.equal(p, before[name]) == name.startswith("policy."), name
 
 
@@ -111,20 +113,20 @@ def test_fitting_the_values_reduces_their_error_and_leaves_the_policy(monkeypatc
         "metarl.agents.rl2.updates.trust_region_step",
         lambda gradient, *_, **__: (torch.zeros_like(gradient), gradient.sum() * 0),
     )
-    learner = make_trpo_learner(num_epochs=30, learning_rate=1e-2)
-    batch, before = at_present(learner), copied(learner.params)
+    context = make_trpo_learner(num_epochs=30, learning_rate=1e-2)
+    batch, before = on_policy_batch(context), copied(context.params)
 
     def error() -> float:
         with torch.no_grad():
-            values = learner.policy.values(
-                learner.params, batch.inputs, batch.inputs, batch.trial_progress, tasks=batch.tasks
+            values = context.policy.values(
+                context.params, batch.inputs, batch.inputs, batch.trial_progress, tasks=batch.tasks
             )
         return float((values - batch.returns)[batch.mask].square().mean())
 
     first = error()
-    trpo_update(learner, batch, make_generator(0))
+    trpo_update(context, batch, make_generator(0))
     assert error() < 0.7 * first
-    for name, p in learner.params.items():
+    for name, p in context.params.items():
         assert torch.equal(p, before[name]) == name.startswith("policy."), name
 
 
@@ -133,10 +135,10 @@ def test_packed_steps_give_the_update_of_padded_ones(monkeypatch):
     found = []
     for fraction in (0.0, 0.9):
         monkeypatch.setattr("metarl.agents.rl2.batch.MAX_PACKED_FRACTION", fraction)
-        learner = make_trpo_learner("none", fisher_fraction=0.6)
-        batch = at_present(learner)
+        context = make_trpo_learner("none", fisher_fraction=0.6)
+        batch = on_policy_batch(context)
         assert (batch.steps() is batch) == (fraction == 0.0)
-        found.append((trpo_update(learner, batch, make_generator(0)), copied(learner.params)))
+        found.append((trpo_update(context, batch, make_generator(0)), copied(context.params)))
     (padded_metrics, padded), (packed_metrics, packed) = found
     assert packed_metrics["meta/accepted"] == 1
     assert packed_metrics == pytest.approx(padded_metrics, abs=1e-9)
