@@ -79,7 +79,7 @@ _add(
     "HalfCheetahDir",
     "locomotion.half_cheetah",
     "a planar MuJoCo robot runs forward or backward",
-    *("maml17", "pytorch-maml-rl", "garage", "learn2learn", "promp", "pearl", "varibad"),
+    *("maml17", "cavia", "pytorch-maml-rl", "garage", "learn2learn", "promp", "pearl", "varibad"),
 )
 _add(
     "HalfCheetahDirSparse",
@@ -91,19 +91,29 @@ _add(
     "AntVel",
     "locomotion.ant",
     "a four-legged MuJoCo robot walks at a hidden target velocity",
-    *("maml17", "pytorch-maml-rl"),
+    *("maml17", "cavia", "pytorch-maml-rl"),
 )
 _add(
     "AntDir",
     "locomotion.ant",
     "a four-legged MuJoCo robot walks in a hidden direction",
-    *("maml17", "pytorch-maml-rl", "promp", "promp-2d", "learn2learn", "pearl", "varibad", "ldm"),
+    *(
+        "maml17",
+        "cavia",
+        "pytorch-maml-rl",
+        "promp",
+        "promp-2d",
+        "learn2learn",
+        "pearl",
+        "varibad",
+        "ldm",
+    ),
 )
 _add(
     "AntGoal",
     "locomotion.ant_goals",
     "a four-legged MuJoCo robot walks to a hidden goal",
-    *("maml17", "pytorch-maml-rl", "promp", "pearl", "varibad", "ldm"),
+    *("maml17", "cavia", "pytorch-maml-rl", "promp", "pearl", "varibad", "ldm"),
 )
 _add(
     "AntGoalSparse",

@@ -6,6 +6,7 @@ angles and, probably by mistake, ±1 radian.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,12 +19,28 @@ from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array
 from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
-from .ant_body import ANT, AntParams, apply_params, costs, fallen, observe, plane_velocity
+from .ant_body import (
+    GYMNASIUM_ROBOT,
+    AntParams,
+    apply_params,
+    costs,
+    fallen,
+    observe,
+    plane_velocity,
+)
 
 __all__ = ["AntDir", "AntVel"]
 
 _FINN = AntParams(
     "Finn et al. 2017 (arXiv:1703.03400)",
+    125,
+    control_cost=0.005,
+    survive=0.05,
+    min_torso_height=0.2,
+    is_rllab=True,
+)
+_CAVIA = AntParams(
+    "Zintgraf et al. 2019 (arXiv:1810.03642)",
     125,
     control_cost=0.005,
     survive=0.05,
@@ -75,10 +92,19 @@ _LEE = AntParams(
     min_torso_height=0.2,
 )
 
-_VEL = {"maml17": _FINN, "pytorch-maml-rl": _DELEU}
+_RENAMED = (
+    "in version 0.1.0, this name stood for Ant{}:cavia, so results of that version belong to it"
+)
+
+_VEL = {
+    "maml17": replace(_FINN, warning=_RENAMED.format("Vel")),
+    "cavia": _CAVIA,
+    "pytorch-maml-rl": _DELEU,
+}
 
 _DIR = {
-    "maml17": _FINN,
+    "maml17": replace(_FINN, warning=_RENAMED.format("Dir")),
+    "cavia": _CAVIA,
     "pytorch-maml-rl": _DELEU,
     "promp": _ROTHFUSS,
     "promp-2d": _ROTHFUSS,
@@ -92,6 +118,7 @@ _DIR = {
 # task is the angle.
 _TWO_ANGLES = {
     "maml17": (np.pi, 0.0),
+    "cavia": (np.pi, 0.0),
     "pytorch-maml-rl": (np.pi, 0.0),
     "promp": (np.pi, 0.0),
     "varibad": (-1.0, 1.0),
@@ -110,14 +137,19 @@ class AntVel(MujocoFamily):
     Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [8]. The episode ends when the torso's
     height leaves [0.2, 1] m.
 
+    In "maml17", a step takes 0.02 s, v is the velocity of the robot's center of mass after it, the
+    center of mass is observed in place of the torso's position, and contacts are softer, as in
+    ant_env_rand.py (lines 21 to 65), mujoco_env.py (72 to 83) and ant.xml (3 to 9) of
+    cbfinn/maml_rl. All later codes, such as "cavia", have Gym's Ant with 0.05 s.
+
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
-    Differs: a step of Gymnasium's Ant takes 0.05 s, a step of the rllab Ant of "maml17" 0.02 s;
-    here, velocity and position refer to the torso's frame; there, to the center of mass.
+    Differs: the torso's position belongs to the same time as the rest of the observation; in the
+    sources other than that of "maml17" it is one physics step older.
     """
 
     name: ClassVar[str] = "AntVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_VEL)
-    robot: ClassVar[RobotSpec] = ANT
+    robot: RobotSpec = GYMNASIUM_ROBOT
     task_description = "target velocity U(0, 3) m/s"
 
     def __init__(self, variant: str) -> None:
@@ -126,11 +158,11 @@ class AntVel(MujocoFamily):
         self.task_space = spaces.Box(0.0, 3.0, (1,), np.float64)
 
     def observe(self, states: States) -> Array:
-        return observe(states, self._params.observation_size)
+        return observe(states, self._params)
 
     def reward(self, step: ControlStep) -> Array:
         control, contact = costs(step, self._params)
-        speed_error = np.abs(plane_velocity(step)[:, 0] - step.tasks[:, 0])
+        speed_error = np.abs(plane_velocity(step, self._params)[:, 0] - step.tasks[:, 0])
         return 1.0 - speed_error + self._params.survive - control - contact
 
     def terminated(self, step: ControlStep) -> NDArray[np.bool_] | None:
@@ -142,7 +174,9 @@ class AntDir(MujocoFamily):
 
         r = d · v + s − c ‖a‖² − 0.0005 Σ clip(cfrc_ext, ±1)²,   v = Δ(x, y) / 0.05 s
 
-    with d = (cos φ, sin φ), c = 0.5 and s = 1 ("maml17", "pytorch-maml-rl": 0.005 and 0.05).
+    with d = (cos φ, sin φ), c = 0.5 and s = 1 ("maml17", "cavia", "pytorch-maml-rl": 0.005 and
+    0.05). In "maml17", time step, velocity and observation are as in AntVel:maml17
+    (ant_env_rand_direc.py, lines 19 to 64).
 
     Task: the angle φ in radians, shape [1]; in variants with two directions, 0 for the first
     (backward, or −1 radian) and 1 for the second. Action: torques in [−1, 1], [8]. The episode ends
@@ -157,7 +191,7 @@ class AntDir(MujocoFamily):
 
     name: ClassVar[str] = "AntDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_DIR)
-    robot: ClassVar[RobotSpec] = ANT
+    robot: RobotSpec = GYMNASIUM_ROBOT
 
     def __init__(self, variant: str) -> None:
         self._params = lookup("variant of AntDir", variant, _DIR)
@@ -180,12 +214,12 @@ class AntDir(MujocoFamily):
             )
 
     def observe(self, states: States) -> Array:
-        return observe(states, self._params.observation_size)
+        return observe(states, self._params)
 
     def reward(self, step: ControlStep) -> Array:
         task = step.tasks[:, 0]
         angle = task if self._angles is None else self._angles[task.astype(np.int64)]
-        velocity = plane_velocity(step)
+        velocity = plane_velocity(step, self._params)
         progress = np.cos(angle) * velocity[:, 0] + np.sin(angle) * velocity[:, 1]
         control, contact = costs(step, self._params)
         return progress + self._params.survive - control - contact

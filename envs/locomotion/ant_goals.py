@@ -15,7 +15,15 @@ from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array
 from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
-from .ant_body import ANT, AntParams, apply_params, costs, fallen, observe
+from .ant_body import (
+    GYMNASIUM_ROBOT,
+    AntParams,
+    apply_params,
+    costs,
+    fallen,
+    observe,
+    plane_position,
+)
 
 __all__ = ["AntGoal", "AntGoalSparse"]
 
@@ -23,8 +31,8 @@ _GOAL_RANGE = (
     3.0  # radius of the disc, or half-width of the square, that contains the goals, meters
 )
 
-_FINN = AntParams(
-    "Finn et al. 2017 (arXiv:1703.03400)",
+_CAVIA = AntParams(
+    "Zintgraf et al. 2019 (arXiv:1810.03642)",
     125,
     control_cost=0.005,
     survive=4.05,
@@ -33,9 +41,16 @@ _FINN = AntParams(
 _RAKELLY = AntParams("Rakelly et al. 2019 (arXiv:1903.08254)", 113, control_cost=0.1)
 
 _GOAL = {
-    "maml17": _FINN,
+    "maml17": replace(
+        _CAVIA,
+        source="Finn et al. 2017 (arXiv:1703.03400)",
+        is_rllab=True,
+        warning="in version 0.1.0, this name stood for AntGoal:cavia, so results of that version "
+        "belong to it",
+    ),
+    "cavia": _CAVIA,
     "pytorch-maml-rl": replace(
-        _FINN, source="Deleu, pytorch-maml-rl", horizon=100, action_divisor=10.0
+        _CAVIA, source="Deleu, pytorch-maml-rl", horizon=100, action_divisor=10.0
     ),
     "promp": replace(
         _RAKELLY, source="Rothfuss et al. 2019 (arXiv:1810.06784)", action_divisor=10.0
@@ -48,7 +63,7 @@ _GOAL = {
         _RAKELLY, source="Lee and Chung 2021 (arXiv:2105.13524)", penalizes_unclipped=True
     ),
 }
-_SQUARES = ("maml17", "pytorch-maml-rl")
+_SQUARES = ("maml17", "cavia", "pytorch-maml-rl")
 
 # Lee and Chung 2021: training goals near and far, test goals at three radii in four directions.
 _LDM_NEAR, _LDM_FAR = (0.0, 1.0), (2.5, 3.0)
@@ -72,10 +87,11 @@ class AntGoal(MujocoFamily):
 
         r = −|p − g|₁ + s − c ‖a‖² − 0.0005 Σ clip(cfrc_ext, ±1)²
 
-    with p the torso's position in the plane after the step, c = 0.1 and s = 0. "maml17" and
-    "pytorch-maml-rl" use c = 0.005, s = 4 + 0.05 (a bonus and a survival
-    reward), and end the episode when the torso's height
-    leaves [0.2, 1] m; the other variants do not terminate.
+    with p the torso's position in the plane after the step, c = 0.1 and s = 0. "maml17", "cavia"
+    and "pytorch-maml-rl" use c = 0.005, s = 4 + 0.05 (a bonus and a survival reward), and end the
+    episode when the torso's height leaves [0.2, 1] m; the other variants do not terminate. In
+    "maml17", p is the position of the center of mass, and time step and observation are as in
+    AntVel:maml17 (ant_env_rand_goal.py, lines 20 to 65).
 
     Task: the goal g in meters, shape [2]. Action: torques in [−1, 1], [8]. The cost is for the
     clipped action a, except in "varibad" and "ldm", where it is for the action before clipping, as
@@ -90,7 +106,7 @@ class AntGoal(MujocoFamily):
 
     name: ClassVar[str] = "AntGoal"
     variants: ClassVar[tuple[str, ...]] = tuple(_GOAL)
-    robot: ClassVar[RobotSpec] = ANT
+    robot: RobotSpec = GYMNASIUM_ROBOT
 
     def __init__(self, variant: str) -> None:
         self._params = lookup("variant of AntGoal", variant, _GOAL)
@@ -106,11 +122,11 @@ class AntGoal(MujocoFamily):
             self.ood_splits = ("test",)
 
     def observe(self, states: States) -> Array:
-        return observe(states, self._params.observation_size)
+        return observe(states, self._params)
 
     def reward(self, step: ControlStep) -> Array:
         control, contact = costs(step, self._params)
-        distance = _taxicab_distance(step)
+        distance = _taxicab_distance(step, self._params)
         return self._params.survive - distance - control - contact
 
     def terminated(self, step: ControlStep) -> NDArray[np.bool_] | None:
@@ -149,7 +165,7 @@ class AntGoalSparse(MujocoFamily):
 
     name: ClassVar[str] = "AntGoalSparse"
     variants: ClassVar[tuple[str, ...]] = tuple(_SPARSE)
-    robot: ClassVar[RobotSpec] = ANT
+    robot: RobotSpec = GYMNASIUM_ROBOT
 
     def __init__(self, variant: str) -> None:
         self._params = lookup("variant of AntGoalSparse", variant, _SPARSE)
@@ -162,7 +178,7 @@ class AntGoalSparse(MujocoFamily):
         )
 
     def observe(self, states: States) -> Array:
-        return observe(states, self._params.observation_size)
+        return observe(states, self._params)
 
     def reward(self, step: ControlStep) -> Array:
         control, contact = costs(step, self._params)
@@ -170,7 +186,7 @@ class AntGoalSparse(MujocoFamily):
             distance = _distance(step)
             near = np.where(distance <= _HYPERX_RADIUS, 1 - distance, -_HYPERX_RADIUS)
             return near - control - contact
-        dense = -_taxicab_distance(step) - control - contact
+        dense = -_taxicab_distance(step, self._params) - control - contact
         return np.where(dense >= -_METACURE_RADIUS, 2 + dense, 0.0) - control - contact
 
     def success(self, step: ControlStep) -> NDArray[np.bool_] | None:
@@ -186,9 +202,9 @@ class AntGoalSparse(MujocoFamily):
         return _polar_points(np.ones(num_tasks), rng.uniform(0, np.pi, num_tasks))
 
 
-def _taxicab_distance(step: ControlStep) -> Array:
+def _taxicab_distance(step: ControlStep, params: AntParams) -> Array:
     """|p − g|₁, meters. Shape [B]."""
-    distance: Array = np.abs(step.qpos[:, :2] - step.tasks).sum(axis=1)
+    distance: Array = np.abs(plane_position(step, params) - step.tasks).sum(axis=1)
     return distance
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model
-from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, Sensors, States
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, Noise, RobotSpec, Sensors, States
 from ..simulators.mujoco_sensors import Motion, contact_forces, cross, motion, sensing_model
 
 __all__ = ["HumanoidDir"]
@@ -54,8 +54,8 @@ def _read(readings: Array) -> Array:
 _ROBOT = RobotSpec(
     load=partial(gymnasium_model, _FILE),
     frame_skip=5,
-    reset_noise=0.01,
-    velocity_noise="uniform",
+    position_noise=Noise("uniform", 0.01),
+    velocity_noise=Noise("uniform", 0.01),
     sensors=Sensors(partial(sensing_model, _FILE, with_motion=True), _read),
 )
 
@@ -93,7 +93,7 @@ class HumanoidDir(MujocoFamily):
 
     name: ClassVar[str] = "HumanoidDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_VARIANTS)
-    robot: ClassVar[RobotSpec] = _ROBOT
+    robot: RobotSpec = _ROBOT
     task_description = "direction U(0, 2π)"
     observation_description = (
         "torso height and rotation, joint angles, velocities, inertias and velocities of all "

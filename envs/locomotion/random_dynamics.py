@@ -19,7 +19,7 @@ from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model, refresh_constants
-from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, Noise, RobotSpec, States
 from .walkers import control_cost, forward_velocity, walker_fallen, walker_observation
 
 __all__ = ["HopperRandParams", "Walker2DRandParams", "num_exponents", "scaled_model"]
@@ -43,14 +43,14 @@ def _source_model(file: str) -> mujoco.MjModel:
 _WALKER = RobotSpec(
     load=partial(_source_model, "walker2d.xml"),
     frame_skip=4,
-    reset_noise=0.005,
-    velocity_noise="uniform",
+    position_noise=Noise("uniform", 0.005),
+    velocity_noise=Noise("uniform", 0.005),
 )
 _HOPPER = RobotSpec(
     load=partial(_source_model, "hopper.xml"),
     frame_skip=4,
-    reset_noise=0.005,
-    velocity_noise="uniform",
+    position_noise=Noise("uniform", 0.005),
+    velocity_noise=Noise("uniform", 0.005),
 )
 
 
@@ -119,7 +119,7 @@ class Walker2DRandParams(MujocoFamily):
 
     name: ClassVar[str] = "Walker2DRandParams"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    robot: ClassVar[RobotSpec] = _WALKER
+    robot: RobotSpec = _WALKER
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200
@@ -160,7 +160,7 @@ class HopperRandParams(MujocoFamily):
 
     name: ClassVar[str] = "HopperRandParams"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    robot: ClassVar[RobotSpec] = _HOPPER
+    robot: RobotSpec = _HOPPER
     task_description = _TASK
     observation_description = _OBSERVATION
     horizon = 200

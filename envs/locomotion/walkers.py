@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model
-from ..simulators.mujoco_family import ControlStep, MujocoFamily, RobotSpec, States
+from ..simulators.mujoco_family import ControlStep, MujocoFamily, Noise, RobotSpec, States
 
 __all__ = [
     "SwimmerVel",
@@ -33,16 +33,16 @@ _SOURCE = {"promp": "Rothfuss et al. 2019 (arXiv:1810.06784)"}
 _WALKER = RobotSpec(
     load=partial(gymnasium_model, "walker2d.xml"),
     frame_skip=8,
-    reset_noise=0.005,
-    velocity_noise="uniform",
+    position_noise=Noise("uniform", 0.005),
+    velocity_noise=Noise("uniform", 0.005),
 )
 _WALKER_CONTROL_COST = 0.001
 
 _SWIMMER = RobotSpec(
     load=partial(gymnasium_model, "swimmer.xml"),
     frame_skip=4,
-    reset_noise=0.1,
-    velocity_noise="uniform",
+    position_noise=Noise("uniform", 0.1),
+    velocity_noise=Noise("uniform", 0.1),
 )
 _SWIMMER_CONTROL_COST = 0.0001
 
@@ -95,7 +95,7 @@ class Walker2DVel(MujocoFamily):
 
     name: ClassVar[str] = "Walker2DVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    robot: ClassVar[RobotSpec] = _WALKER
+    robot: RobotSpec = _WALKER
     task_description = "target velocity U(0, 10) m/s"
     observation_description = "joint angles and velocities clipped to ±10"
 
@@ -127,7 +127,7 @@ class Walker2DDir(MujocoFamily):
 
     name: ClassVar[str] = "Walker2DDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    robot: ClassVar[RobotSpec] = _WALKER
+    robot: RobotSpec = _WALKER
     same_tasks_in_splits = True
     task_description = "direction backward or forward"
     observation_description = "joint angles and velocities clipped to ±10"
@@ -160,7 +160,7 @@ class SwimmerVel(MujocoFamily):
 
     name: ClassVar[str] = "SwimmerVel"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
-    robot: ClassVar[RobotSpec] = _SWIMMER
+    robot: RobotSpec = _SWIMMER
     task_description = "target velocity U(0.1, 0.2) m/s"
     observation_description = "joint angles and velocities"
     warning = "ProMP's code has the wrong sign, +|v − v*|, so its returns are not comparable"

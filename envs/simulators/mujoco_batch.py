@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from metarl.devices import usable_cores
 from metarl.validation import require_at_least
 
-__all__ = ["Array", "MujocoBatch", "gymnasium_model", "gymnasium_xml", "refresh_constants"]
+__all__ = [
+    "Array",
+    "MujocoBatch",
+    "compile_xml",
+    "gymnasium_model",
+    "gymnasium_xml",
+    "refresh_constants",
+]
 
 _SIZES = ("nq", "nv", "nu", "na", "nbody", "njnt", "ngeom", "nsite", "nsensordata", "nM")
 """Attributes of a model that determine the size of its data."""
@@ -38,10 +45,15 @@ def gymnasium_xml(file: str) -> ElementTree.Element:
 def gymnasium_model(file: str) -> mujoco.MjModel:
     """Load a model from Gymnasium's files, so that both have the same physics.
 
-    The attribute `settotalmass`, which newer versions of MuJoCo deprecate, is applied here; the
-    model is bitwise identical. Every call returns the same object: copy it before you modify it.
+    The attribute `settotalmass`, which newer versions of MuJoCo deprecate, is applied by
+    `compile_xml`; the model is bitwise identical. Every call returns the same object: copy it
+    before you modify it.
     """
-    root = gymnasium_xml(file)
+    return compile_xml(gymnasium_xml(file))
+
+
+def compile_xml(root: ElementTree.Element) -> mujoco.MjModel:
+    """Compile a model; `settotalmass` is removed from `root` and applied here."""
     compiler = root.find("compiler")
     total_mass = None if compiler is None else compiler.attrib.pop("settotalmass", None)
     model = mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))

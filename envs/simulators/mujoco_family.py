@@ -29,7 +29,15 @@ from metarl.validation import require_at_least
 from .mujoco_batch import Array, MujocoBatch
 from .mujoco_rendering import render_state
 
-__all__ = ["RobotSpec", "ControlStep", "MujocoFamily", "MujocoFamilyBatch", "Sensors", "States"]
+__all__ = [
+    "ControlStep",
+    "Noise",
+    "RobotSpec",
+    "MujocoFamily",
+    "MujocoFamilyBatch",
+    "Sensors",
+    "States",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,24 @@ class Sensors:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Distribution of the noise on initial positions or velocities."""
+
+    kind: Literal["normal", "uniform"]
+    scale: float
+    """Standard deviation, or half-width of the uniform distribution."""
+
+    def sample(self, shape: tuple[int, int], generator: torch.Generator) -> Array:
+        """Independent samples, float64."""
+        if self.kind == "normal":
+            noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+        else:
+            noise = 2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1
+        samples: Array = noise.numpy()
+        return self.scale * samples
+
+
+@dataclass(frozen=True)
 class RobotSpec:
     """Model of a robot, and the distribution of its initial states."""
 
@@ -50,11 +76,11 @@ class RobotSpec:
     """Returns the model, always the same object."""
     frame_skip: int
     """Physics steps per control step."""
-    reset_noise: float
-    """Half-width of the uniform noise on initial positions."""
-    velocity_noise: Literal["normal", "uniform"]
-    """Initial velocities: normal with standard deviation `reset_noise`, or uniform."""
+    position_noise: Noise
+    velocity_noise: Noise
     sensors: Sensors | None = None
+    initial_qpos: tuple[float, ...] | None = None
+    """Initial positions without noise; None: those of the model."""
 
     @cached_property
     def dt_seconds(self) -> float:
@@ -89,7 +115,7 @@ class MujocoFamily(TaskFamily):
     must not modify them.
     """
 
-    robot: ClassVar[RobotSpec]
+    robot: RobotSpec
     action_space: spaces.Box
 
     @property
@@ -174,16 +200,11 @@ class MujocoFamilyBatch:
         if env_mask is not None:
             self._last_observations()  # raises unless all environments were reset before
         robot, model = self._family.robot, self.physics.model
-        position = _uniform((self._size, model.nq), generator)
-        shape = (self._size, model.nv)
-        if robot.velocity_noise == "normal":
-            velocity = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
-        else:
-            velocity = _uniform(shape, generator)
+        start = model.qpos0 if robot.initial_qpos is None else np.array(robot.initial_qpos)
+        positions = start + robot.position_noise.sample((self._size, model.nq), generator)
+        velocities = robot.velocity_noise.sample((self._size, model.nv), generator)
         chosen = None if env_mask is None else env_mask.reshape(-1).cpu().numpy()
-        self.physics.set_states(
-            model.qpos0 + robot.reset_noise * position, robot.reset_noise * velocity, chosen
-        )
+        self.physics.set_states(positions, velocities, chosen)
         self._sensed = self._sense()
         begun = slice(None) if chosen is None else chosen
         self._time[begun], self._terminated[begun] = 0, False
@@ -283,9 +304,3 @@ class MujocoFamilyBatch:
         """[B, …] ↦ [N, E, …] on the caller's device."""
         values = torch.from_numpy(rows.reshape(self.num_tasks, self.num_envs, *rows.shape[1:]))
         return values if self._on_cpu else values.to(self._device)
-
-
-def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Array:
-    """Uniform numbers in [−1, 1)."""
-    uniform: Array = torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
-    return 2 * uniform - 1

@@ -14,12 +14,14 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 
-from .mujoco_batch import Array, gymnasium_xml
+from .mujoco_batch import Array, compile_xml, gymnasium_xml
 
 __all__ = [
     "Motion",
+    "center_velocity",
     "contact_forces",
     "cross",
+    "mass_center",
     "motion",
     "sensing_model",
 ]
@@ -31,16 +33,23 @@ _CENTER_SIZE = 3  # the first readings are the robot's center of mass
 
 
 @cache
-def sensing_model(file: str, *, with_motion: bool = False) -> mujoco.MjModel:
+def sensing_model(
+    file: str,
+    *,
+    with_contacts: bool = True,
+    with_motion: bool = False,
+    with_center_velocity: bool = False,
+) -> mujoco.MjModel:
     """Load Gymnasium's model with sensors and a one-stage integrator.
 
-    The sensors are, in this order: the robot's center of mass; the resultant contact force of each
-    body; if `with_motion`, the pose and velocity of each body. Every call returns the same object.
+    The sensors are, in this order: the robot's center of mass; if `with_contacts`, the resultant
+    contact force of each body; if `with_motion`, the pose and velocity of each body; if
+    `with_center_velocity`, the velocity of the center of mass. Every call returns the same object.
 
     Raises:
-        RuntimeError: if the installed MuJoCo has no contact sensors.
+        RuntimeError: if `with_contacts` and the installed MuJoCo has no contact sensors.
     """
-    if not hasattr(mujoco.mjtSensor, "mjSENS_CONTACT"):
+    if with_contacts and not hasattr(mujoco.mjtSensor, "mjSENS_CONTACT"):
         raise RuntimeError(
             "contact forces need MuJoCo 3.3.5 or newer (pip install 'mujoco>=3.3.5'), "
             f"installed is {mujoco.__version__}"
@@ -54,16 +63,28 @@ def sensing_model(file: str, *, with_motion: bool = False) -> mujoco.MjModel:
     names = [body.attrib["name"] for body in bodies]
     sensors = ElementTree.SubElement(root, "sensor")
     ElementTree.SubElement(sensors, "subtreecom", body=names[0])
-    for name in names:
+    for name in names if with_contacts else ():
         ElementTree.SubElement(
             sensors, "contact", body1=name, data="force torque pos", reduce="netforce"
         )
     for name in names if with_motion else ():
         for kind in _MOTION:
             ElementTree.SubElement(sensors, kind, objtype="body", objname=name)
-    model = mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
+    if with_center_velocity:
+        ElementTree.SubElement(sensors, "subtreelinvel", body=names[0])
+    model = compile_xml(root)
     model.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
     return model
+
+
+def mass_center(readings: Array) -> Array:
+    """Center of mass of the robot from readings [B, ns]. Shape [B, 3]."""
+    return readings[:, :_CENTER_SIZE]
+
+
+def center_velocity(readings: Array) -> Array:
+    """Velocity of the center of mass from readings with `with_center_velocity`. Shape [B, 3]."""
+    return readings[:, -_CENTER_SIZE:]
 
 
 def contact_forces(readings: Array, num_bodies: int) -> Array:
@@ -85,7 +106,7 @@ def contact_forces(readings: Array, num_bodies: int) -> Array:
     """
     width = num_bodies * _CONTACT_SIZE
     force, torque, point = _by_component(readings[:, _CENTER_SIZE:][:, :width], num_bodies)
-    center = readings[:, :_CENTER_SIZE].T[:, :, None]
+    center = mass_center(readings).T[:, :, None]
     wrenches = np.zeros((len(readings), num_bodies + 1, 6))
     # The sensor reads the force that the body exerts on others, hence the minus signs.
     wrenches[:, 1:, :3] = -(torque + cross(point - center, force)).transpose(1, 2, 0)
@@ -111,7 +132,7 @@ def motion(readings: Array, num_bodies: int) -> Motion:
     """Motion of the bodies from readings [B, ns] of a model made with `with_motion`."""
     start = _CENTER_SIZE + num_bodies * _CONTACT_SIZE
     vectors = _by_component(readings[:, start:], num_bodies)
-    center = readings[:, :_CENTER_SIZE].T[:, :, None]
+    center = mass_center(readings).T[:, :, None]
     return Motion(center, vectors[0], vectors[1:4], vectors[4], vectors[5])
 
 

@@ -20,7 +20,12 @@ from metarl.envs.locomotion.random_dynamics import (
     num_exponents,
     scaled_model,
 )
-from metarl.envs.simulators.mujoco_family import ControlStep, MujocoFamily, MujocoFamilyBatch
+from metarl.envs.simulators.mujoco_family import (
+    ControlStep,
+    MujocoFamily,
+    MujocoFamilyBatch,
+    Noise,
+)
 
 Array = NDArray[np.float64]
 FAMILIES = [Walker2DRandParams("pearl"), HopperRandParams("pearl")]
@@ -251,7 +256,7 @@ def test_the_variant_carries_its_published_numbers(family):
     assert family.robot.dt_seconds == pytest.approx(0.016)
     size = {"Walker2DRandParams": 17, "HopperRandParams": 11}[family.name]
     assert family.observation_space.shape == (size,)
-    assert (family.robot.reset_noise, family.robot.velocity_noise) == (0.005, "uniform")
+    assert family.robot.position_noise == family.robot.velocity_noise == Noise("uniform", 0.005)
 
 
 def test_models_are_created_quickly_and_shared_by_the_environments_of_a_task(make):
