@@ -59,7 +59,7 @@ class ConvNet:
     """Rows of batch norm's scales and offsets [num_slots, C], one per inner step with "per-step";
     the net uses the first row."""
     num_context: int = 0
-    """Length of params["context"], which scales and shifts the maps of the third block."""
+    """Length of params["context"], which scales and shifts the pooled maps of the third block."""
 
     def __post_init__(self) -> None:
         if min(self.map_shape[1:]) < 1:
@@ -173,10 +173,10 @@ class ConvNet:
                 maps, moments = _normalized_convolution(params, k, maps, counts, self._stride(k))
             if keep_statistics:
                 statistics[f"running_mean_{k}"], statistics[f"running_variance_{k}"] = moments()
-            if "context" in params and k == min(_FILM_LAYER, len(self.filters) - 1):
-                maps = _modulated(params, maps)
             if self.pooling == "max" and self._is_pooled(k):
                 maps = _pooled(maps)
+            if "context" in params and k == min(_FILM_LAYER, len(self.filters) - 1):
+                maps = _modulated(params, maps)
             maps = torch.relu(maps)  # after pooling: the same result, and faster
         return _Maps(maps, statistics)
 

@@ -103,8 +103,9 @@ def fewshot_table(out: Path) -> list[str]:
         "± 1.96 √(s²/n + r²/m) over tasks and runs. Published results are from the papers; minutes",
         "are for one run.",
         "",
-        "| data set | learner | tested on | tasks × runs | training | ours | norm | published |",
-        "|---|---|---|---|---|---|---|---|",
+        "| data set | learner | tested on | tasks × runs | training | ours | adaptation | norm | "
+        "published |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(_row(folder, stored) for folder, stored in results),
     ]
 
@@ -225,6 +226,7 @@ def _row(folder: Path, stored: MeasuredRuns) -> str:
         f"{protocol['num_tasks']} × {len(stored.runs)}",
         _training(folder, config, int(protocol["iterations"])),
         scores_text(stored, settings),
+        str(protocol["adaptation"]),
         norm,
         published_figure(stored.first.dataset, learner, ways, shots) if not split else "",
     ]

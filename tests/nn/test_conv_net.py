@@ -209,3 +209,23 @@ def test_statistics_are_of_what_each_convolution_gives(own: bool) -> None:
 def test_images_too_small_for_the_blocks_are_rejected() -> None:
     with pytest.raises(ValueError, match="filters must name fewer than 4 blocks for images of 9×8"):
         ConvNet(SHAPE, 5, (3, 3, 3, 3))
+
+
+def test_a_context_modulates_pooled_maps() -> None:
+    """As in CAVIA's code: with a negative factor, pooling afterwards would give other maps."""
+    net = ConvNet((2, 8, 8), 3, (5, 4), "max", num_context=2)
+    params = {k: p.double() for k, p in net.init(torch.Generator().manual_seed(0)).items()}
+    params |= {"film_weight": normal(8, 2, seed=1), "context": normal(1, 2, seed=2)}
+    params["film_bias"] = torch.tensor([-3.0] * 4 + [0.5] * 4, dtype=torch.float64)
+    inputs = normal(1, POINTS, 2, 8, 8)
+    maps = inputs[0]
+    for k in range(2):
+        maps = functional.conv2d(maps, params[f"weight_{k}"], padding=1)
+        maps = functional.batch_norm(maps, None, None, training=True)
+        maps = functional.max_pool2d(maps, 2)
+        if k == 1:
+            film = params["film_weight"] @ params["context"][0] + params["film_bias"]
+            assert (film[:4] < -1).any()
+            maps = maps * (1 + film[:4, None, None]) + film[4:, None, None]
+        maps = torch.relu(maps)
+    torch.testing.assert_close(net.maps(params, inputs)[0], maps)

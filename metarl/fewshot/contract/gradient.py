@@ -42,12 +42,14 @@ __all__ = [
     "GradientLearner",
     "GradientSettings",
     "Layers",
+    "QuerySlot",
     "StepWeights",
 ]
 
 StepWeights: TypeAlias = list[tuple[int, float]]
 """Pairs: a number of inner steps, and the weight of the query loss after them."""
 Layers = Literal["all", "body"]
+QuerySlot = Literal["own", "next"]
 Differentiation = Literal["unrolled", "recurrence", "first_order"]
 _ORDER = {"unrolled": "second", "recurrence": "second", "first_order": "first"}
 
@@ -80,6 +82,11 @@ class GradientSettings(FewShotSettings):
     def adapted(self) -> Layers | None:
         """The layers that adaptation changes; None: the learner decides."""
         return None
+
+    @property
+    def query_slot(self) -> QuerySlot:
+        """The step whose scale and offset the query gets, with batch norm per step."""
+        return "own"
 
     def step_weights(self, iteration: int) -> StepWeights:
         """Ascending numbers of inner steps after which the query loss counts, each with its weight.
@@ -129,9 +136,9 @@ class GradientLearner(ABC):
                 f"choose_adapted_names of {type(self).__name__} must return the name of at least "
                 "one parameter that adapts, got none"
             )
-        has_slots = config.batch_norm == "per-step"
-        schedules = self.backbone.norm_names if has_slots else ()
-        self._rates = Rates(config.rates, config.inner_lr, config.num_inner_steps, schedules)
+        slots = self.backbone.norm_names if config.batch_norm == "per-step" else ()
+        self._rates = Rates(config.rates, config.inner_lr, config.num_inner_steps, slots)
+        self._query_rows = slots if config.query_slot == "own" else ()
 
     # Members that a learner defines or replaces.
 
@@ -151,7 +158,10 @@ class GradientLearner(ABC):
 
     def make_backbone(self) -> Backbone:
         """The net; with batch norm per step it has a scale and an offset for each step."""
-        num_slots = self.config.num_inner_steps + 1 if self.config.batch_norm == "per-step" else 1
+        config, num_slots = self.config, 1
+        if config.batch_norm == "per-step":
+            last = 0 if config.query_slot == "own" else 1
+            num_slots = max(config.num_inner_steps + last, 1)
         outputs = self.problem.num_outputs
         backbone: Backbone = self.config.make_backbone(self.problem, outputs, num_slots=num_slots)
         return backbone
@@ -172,8 +182,13 @@ class GradientLearner(ABC):
         return self._rates.rule
 
     def start(self, params: Params) -> Params:
-        """Parameters and working values before the first step, without a task axis."""
-        return params | self._rates.initial_velocities(params, self.adapted_names)
+        """Parameters and working values before the first step, without a task axis.
+
+        The rows of batch norm per step are the query's, followed by those of the steps to come:
+        each step drops the first, so that the query has the row of the step before it.
+        """
+        rows = {name: torch.cat([params[name][:1], params[name]]) for name in self._query_rows}
+        return params | rows | self._rates.initial_velocities(params, self.adapted_names)
 
     def shared_params(self, params: Params) -> Params:
         """Parameters that the inner loss reads and adaptation leaves unchanged."""
@@ -190,7 +205,8 @@ class GradientLearner(ABC):
 
         def loss(params: Params, parts: Parts) -> Tensor:
             inputs, targets, *mask = parts
-            outputs = self.backbone.logits({**shared, **params}, inputs, *mask)
+            of_step = {name: params[name][..., 1:, :] for name in self._query_rows}
+            outputs = self.backbone.logits({**shared, **params, **of_step}, inputs, *mask)
             return task_losses(self.problem.kind, outputs, targets, *mask)
 
         return loss
@@ -228,6 +244,9 @@ class GradientLearner(ABC):
             )
         else:
             losses, grads = self._path_gradient(self.start(params), *data, inner, weights)
+        for name in self._query_rows:  # the first row of `start` is a copy of the second
+            first, rest = grads[name][:1], grads[name][1:]
+            grads[name] = torch.cat([first + rest[:1], rest[1:]])
         return losses, {name: grads[name] for name in params}
 
     def adapt(self, params: Params, support: LabeledSet) -> AdaptedTasks:

@@ -41,6 +41,8 @@ def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
         stored: the stored settings by name.
     """
     settings = dict(stored)
+    if name in _VARIANTS and settings.get("batch_norm") == "per-step":
+        settings.setdefault("query_slot", "next")  # the only meaning before this setting
     if name not in _VARIANTS or not _is_old(name, stored):
         return PresentForm(name, settings)
     decided = {key: settings.pop(key, default) for key, default in _DECIDED.items()}

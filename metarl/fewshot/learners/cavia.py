@@ -43,8 +43,9 @@ class CAVIA(GradientLearner):
     """Fast context adaptation: φ ← φ − α ∇_φ L(φ, θ) from φ = 0; only the outer loop trains θ.
 
     Source: Zintgraf et al. 2019 (arXiv:1810.03642), eq. 4–5. Perceptrons take the context as
-    further inputs. Differs: the third block of a convolutional net is scaled by 1 + γ, not γ, so
-    that the context starts near the identity.
+    further inputs; in convolutional nets it modulates the pooled maps of the third block, before
+    ReLU, as in the authors' code. Differs: these maps are scaled by 1 + γ, not γ, so that the
+    context starts near the identity.
     """
 
     config_type: ClassVar[type[CAVIAConfig]] = CAVIAConfig

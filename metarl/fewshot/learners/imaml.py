@@ -55,8 +55,10 @@ class IMAML(GradientLearner):
     Source: Rajeswaran et al. 2019 (arXiv:1909.04630), eq. 3 and 6, alg. 1–2. Differs: adaptation
     minimizes the regularized loss at every step, whereas the authors' code minimizes the loss alone
     and regularizes once at the end; conjugate gradient stops at a direction of negative curvature,
-    which does not occur at a minimum. The authors' code solves (2I + H/(λ + 10)) x = g, which
-    corresponds to a `cg_damping` of 10 except for the factor 2; the paper uses 0.
+    which does not occur at a minimum; the head of the net with pooling stride takes the spatial
+    mean of the last maps, as MAML's (theirs takes all of them). The authors' code solves
+    (2I + H/(λ + 10)) x = g, which corresponds to a `cg_damping` of 10 except for the factor 2; the
+    paper uses 0.
     """
 
     config_type: ClassVar[type[IMAMLConfig]] = IMAMLConfig

@@ -15,6 +15,7 @@ from metarl.fewshot.contract.gradient import (
     GradientLearner,
     GradientSettings,
     Layers,
+    QuerySlot,
     StepWeights,
 )
 from metarl.validation import NumSteps, Positive, WholeNumber
@@ -35,6 +36,10 @@ __all__ = [
 ]
 
 
+_LEAST_SHARE = 0.03
+"""Least weight of an early step, as a share of equal weights, while all losses count."""
+
+
 @dataclass(frozen=True)
 class _MultiStepSettings(GradientSettings):
     """Settings of all variants."""
@@ -47,6 +52,19 @@ class _MultiStepSettings(GradientSettings):
     multi_step_iterations: WholeNumber = 0
     """Initial iterations in which the query losses after all steps count, with decreasing weights
     (MAML++)."""
+    query_slot: QuerySlot = "own"
+    """With batch norm per-step, the scale and offset of the query after k steps: own has the k-th
+    step's (MAML++), next has the following step's, or separate ones after the last step (runs of
+    version 0.1)."""
+
+    def check_consistency(self) -> None:
+        """Reject settings that contradict one another."""
+        super().check_consistency()
+        if self.query_slot != "own" and self.batch_norm != "per-step":
+            raise ValueError(
+                "query_slot must be own unless batch_norm is per-step, which has a scale and an "
+                f"offset for each step, got {self.query_slot!r}"
+            )
 
     @property
     def adapted(self) -> Layers:
@@ -54,11 +72,14 @@ class _MultiStepSettings(GradientSettings):
         return "all"
 
     def step_weights(self, iteration: int) -> StepWeights:
-        """All steps count equally at first, and only the last after `multi_step_iterations`."""
+        """All steps count equally at first, and only the last after `multi_step_iterations`.
+
+        The weight of every earlier step decreases linearly from 1/S to 0.03/S, as in MAML++'s code.
+        """
         last, horizon = self.num_inner_steps, self.multi_step_iterations
         if last == 0 or iteration >= horizon:
             return [(last, 1.0)]
-        early = (1 - iteration / horizon) / last
+        early = max(1 - iteration / horizon, _LEAST_SHARE) / last
         return [*((step, early) for step in range(1, last)), (last, 1 - early * (last - 1))]
 
 
@@ -208,9 +229,11 @@ class MetaSGD(GradientLearner):
 class MAMLPlusPlus(GradientLearner):
     """MAML with learned inner rates for each tensor and step, and query losses after every step.
 
-    Source: Antoniou et al. 2019 (arXiv:1810.09502), sec. 4. Differs: the weight of
-    every step but the last decreases linearly from 1/S to 0, and batch norm's running statistics
-    are not kept (see `batch_norm`).
+    Source: Antoniou et al. 2019 (arXiv:1810.09502), sec. 4. As in the authors' code, the weight of
+    every step but the last decreases linearly from 1/S to 0.03/S, and after
+    `multi_step_iterations` only the last loss counts; the query after k steps has the scale and
+    offset of step k. Differs: batch norm's running statistics are not kept (see `batch_norm`), and
+    scale and offset are never adapted.
     """
 
     config_type: ClassVar[type[MAMLPlusPlusConfig]] = MAMLPlusPlusConfig

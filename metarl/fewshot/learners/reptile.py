@@ -82,7 +82,8 @@ class Reptile(GradientLearner):
     batch norm.
 
     Source: Nichol et al. 2018 (arXiv:1803.02999), alg. 2. Differs: Adam's second moments restart
-    for each task (the paper's code carries them from task to task).
+    for each task (the paper's code carries them from task to task), and the head of the net with
+    pooling stride takes the spatial mean of the last maps, as MAML's (theirs takes all of them).
     """
 
     config_type: ClassVar[type[ReptileConfig]] = ReptileConfig

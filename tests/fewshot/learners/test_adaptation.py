@@ -333,24 +333,6 @@ def test_a_transferred_head_is_at_the_minimum_of_its_loss():
 # Batch norm per step.
 
 
-def test_every_step_has_separate_scales_and_offsets():
-    learner: Any = make_learner("maml++", IMAGES, num_inner_steps=3, batch_norm="per-step")
-    params, batch = start(learner), episodes(IMAGES)
-    _, grads = learner.meta_gradient(params, batch, context())
-    for name in ("scale_0", "offset_0", "scale_1", "offset_1"):
-        assert grads[name].shape[0] == 4
-        assert (grads[name].abs().amax(-1) > 0).all()
-    numbered = {
-        name: torch.arange(1.0, 5.0, dtype=p.dtype).unsqueeze(-1).expand(p.shape).clone()
-        if name.startswith("scale_")
-        else p
-        for name, p in params.items()
-    }
-    for step, adapted in enumerate(learner.trajectory(numbered, batch.support, 5)):
-        first = adapted.params["scale_0"][..., 0, 0]  # of all tasks
-        assert first.tolist() == 3 * [min(step + 1, 4)]
-
-
 def test_running_statistics_of_cavia_are_those_of_a_context_of_zero():
     learner: Any = make_learner(
         "cavia", IMAGES, batch_norm="running", num_context=2, filters=(3, 3, 3, 3)

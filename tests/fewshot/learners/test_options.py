@@ -19,6 +19,10 @@ SMALL: dict[str, Any] = {
     "queries": 2, "train_ways": None, "schedule": "constant", "decay_iterations": 1,
 }  # fmt: skip
 FEW_STEPS: dict[str, dict[str, Any]] = {
+    "maml": {"num_inner_steps": 2},
+    "meta-sgd": {"num_inner_steps": 2},
+    "boil": {"num_inner_steps": 2},
+    "fomaml": {"num_inner_steps": 2},
     "reptile": {"num_inner_steps": 2, "num_test_steps": 2},
     "imaml": {"num_inner_steps": 3},
     "maml++": {"num_inner_steps": 2},

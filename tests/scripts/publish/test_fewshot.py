@@ -84,8 +84,9 @@ def test_a_run_is_published_with_several_evaluations(protonet, tmp_path):
         "20 × 1",
         f"3-way, 50 iterations, {seconds:.0f} s (cpu)",
         f"{100 * stored['mean']:.2f} ± {100 * half:.2f}",
-        "running: averages over training; in training statistics of support and query together; "
-        "not transductive",
+        "class means",
+        "running: averages over training batches; in training statistics of support and query "
+        "together; not transductive",
         "",
     ]
     assert (second[1], second[2]) == (first[1], "3-way 1-shot, 15 queries per class")
@@ -135,8 +136,9 @@ def test_seeds_become_one_row_after_one_the_trained_number_of_and_ten_steps(maml
     assert cells[5] == (
         f"1 step: {texts[1]}<br>2 steps: {texts[2]} (as trained)<br>10 steps: {texts[10]}"
     )
-    assert cells[6] == "none; not transductive"
-    assert cells[7].startswith("0.34 ± 0.03 after 1 step")
+    assert cells[6].startswith("gradient steps (2 in training)")
+    assert cells[7] == "none; not transductive"
+    assert cells[8].startswith("0.34 ± 0.03 after 1 step")
     line = (target / "README.md").read_text(encoding="utf-8")
     assert "seeds 3, 4," in line
     assert "200 iterations" in line
