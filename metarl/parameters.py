@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Params", "State", "copied_state", "flatten", "part", "unflatten"]
+__all__ = ["Params", "State", "copy_state", "flatten", "select_part", "unflatten"]
 
 
 def flatten(params: dict[str, Tensor], *, batch_dims: int = 0) -> Tensor:
@@ -37,15 +37,16 @@ State: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 """Tensors by group and name, such as the groups parameters and optimizer."""
 
 
-def copied_state(state: State) -> State:
+def copy_state(state: State) -> State:
     """The state with copies of its tensors."""
     return {g: {n: t.detach().clone() for n, t in ts.items()} for g, ts in state.items()}
 
 
-def part(params: Params, name: str) -> Params:
-    """The parameters of one part, without the name of the part.
+def select_part(params: Params, name: str) -> Params:
+    """The parameters of one part of a network, named without the name of the part.
 
-    >>> part({"policy.head.bias_0": torch.zeros(1), "policy.log_std": torch.ones(1)}, "policy")
+    >>> params = {"policy.head.bias_0": torch.zeros(1), "policy.log_std": torch.ones(1)}
+    >>> select_part(params, "policy")
     {'log_std': tensor([1.])}
     """
     prefix = f"{name}."
@@ -53,5 +54,5 @@ def part(params: Params, name: str) -> Params:
     return {k: p for k, p in named if "." not in k}
 
 
-def _named(name: str, params: Params) -> Params:
+def _with_prefix(name: str, params: Params) -> Params:
     return {f"{name}.{k}": p for k, p in params.items()}

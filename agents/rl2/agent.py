@@ -13,7 +13,7 @@ from metarl.optim.optimizer import NamedOptimizer
 from metarl.parameters import State
 from metarl.rl.agent import Agent, Iteration
 from metarl.rl.distributions import Distribution, sample_or_mode
-from metarl.rl.masked import masked_mean, standardized
+from metarl.rl.masked import masked_mean, standardize
 from metarl.rollouts.trial_inputs import TrialInputs
 from metarl.rollouts.trials import ActorInput, Trials, collect_trials
 from metarl.seeding import torch_generator
@@ -23,11 +23,11 @@ from metarl.tasks.spaces import Tasks
 
 from .batch import (
     TrialBatch,
-    forget_others,
+    keep_observations_only,
     require_expected_rewards,
     time_first,
+    training_rewards,
     trial_gae,
-    used_rewards,
 )
 from .config import RL2Config
 from .normalizer import Normalizer
@@ -161,7 +161,7 @@ class RL2(Agent[RL2Config]):
         cleared = None
         if self.config.clear_each_episode and actor_input.previous_actions is not None:
             cleared = actor_input.episode_ended.flatten()
-            inputs = forget_others(inputs, cleared, self.policy.observation_size)
+            inputs = keep_observations_only(inputs, cleared, self.policy.observation_size)
         return self.policy.step(self.params, self._policy_inputs(inputs), state, cleared)
 
     def _policy_inputs(self, inputs: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ class RL2(Agent[RL2Config]):
         if config.clear_each_episode:
             ends = time_first(trials.episode_ends)
             cleared = torch.cat([torch.zeros_like(ends[:1]), ends[:-1]])
-            inputs = forget_others(inputs, cleared, self.policy.observation_size)
+            inputs = keep_observations_only(inputs, cleared, self.policy.observation_size)
         inputs = self._policy_inputs(inputs)
         mask, actions = time_first(trials.mask), time_first(trials.actions)
         progress, encoded = self._trial_progress(*mask.shape), self._critic_tasks(tasks)
@@ -192,7 +192,7 @@ class RL2(Agent[RL2Config]):
             params, inputs, features, progress, tasks=encoded, cleared=cleared
         )
         require_finite_tasks("value", values.T)
-        rewards = time_first(used_rewards(trials, expected=config.use_expected_rewards))
+        rewards = time_first(training_rewards(trials, expected=config.use_expected_rewards))
         rewards = self._normalizer.normalized_rewards(rewards)
         advantages = trial_gae(trials, rewards, values, config.gamma, config.gae_lambda)
         returns = advantages + values
@@ -206,7 +206,7 @@ class RL2(Agent[RL2Config]):
             actions=actions,
             log_probs=old.log_prob(actions),
             values=values,
-            advantages=standardized(advantages, mask),
+            advantages=standardize(advantages, mask),
             returns=returns,
             mask=mask,
             old=old,

@@ -19,8 +19,8 @@ from metarl.tasks.family import TaskFamily
 
 __all__ = [
     "TrialBatch",
-    "forget_others",
-    "used_rewards",
+    "keep_observations_only",
+    "training_rewards",
     "require_expected_rewards",
     "time_first",
     "trial_gae",
@@ -48,33 +48,33 @@ class TrialBatch:
         """Number of steps up to the last valid one of any trial."""
         return 1 + int(self.mask.any(1).nonzero().max())
 
-    def rows(self, rows: Tensor) -> TrialBatch:
-        """Some trials, cut to the longest of them.
+    def select_trials(self, rows: Tensor) -> TrialBatch:
+        """The trials at some indices [S], cut to the length of the longest.
 
-        `old` is not indexed, since no update needs a part of it.
+        `old` keeps all trials, since no update needs a part of it.
         """
         chosen = replace(
-            self._changed(lambda part: part.index_select(1, rows)),
+            self._map_tensors(lambda part: part.index_select(1, rows)),
             tasks=self.tasks.index_select(1, rows),
         )
         num_steps = chosen.num_steps
         if num_steps == len(self.mask):
             return chosen
-        return chosen._changed(lambda part: part[:num_steps])
+        return chosen._map_tensors(lambda part: part[:num_steps])
 
-    def steps(self) -> TrialBatch:
+    def without_padding(self) -> TrialBatch:
         """The valid steps as S trials of one step, [1, S], for policies without a memory.
 
-        The batch itself if little or nothing is padding; `old` is not indexed.
+        The batch itself if little or nothing is padding; `old` keeps all trials.
         """
         steps, trials = self.mask.nonzero(as_tuple=True)
         if len(steps) > MAX_PACKED_FRACTION * self.mask.numel():
             return self
-        packed = self._changed(lambda part: part[steps, trials].unsqueeze(0))
+        packed = self._map_tensors(lambda part: part[steps, trials].unsqueeze(0))
         return replace(packed, tasks=self.tasks[:, trials])
 
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> TrialBatch:
-        """The batch with changed tensors [T, B, ...]."""
+    def _map_tensors(self, change: Callable[[Tensor], Tensor]) -> TrialBatch:
+        """The batch after a function of each tensor [T, B, ...]."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             part = getattr(self, field.name)
@@ -101,7 +101,7 @@ def require_expected_rewards(family: TaskFamily) -> None:
         )
 
 
-def used_rewards(trials: Trials, *, expected: bool) -> Tensor:
+def training_rewards(trials: Trials, *, expected: bool) -> Tensor:
     """Rewards [N, E, T] or, if `expected`, their means given task, state and action.
 
     Both give the same expected policy gradient; the means remove the noise of the rewards.
@@ -118,7 +118,7 @@ def time_first(values: Tensor) -> Tensor:
 
 
 def trial_gae(trials: Trials, rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
-    """Advantages [T, B] over whole trials: episode ends bootstrap, the end of the trial does not.
+    """Advantages [T, B] over whole trials; only the end of a trial stops bootstrapping.
 
     Args:
         trials: the trials, for their mask.
@@ -135,7 +135,7 @@ def trial_gae(trials: Trials, rewards: Tensor, values: Tensor, gamma: float, lam
     return generalized_advantages(rewards.T, padded, last, never, gamma=gamma, gae_lambda=lam).T
 
 
-def forget_others(inputs: Tensor, cleared: Tensor, observation_size: int) -> Tensor:
-    """Inputs [..., I]; if the memory is cleared, all entries after the observation are 0."""
+def keep_observations_only(inputs: Tensor, cleared: Tensor, observation_size: int) -> Tensor:
+    """Inputs [..., I] in which all entries but the observation are 0 if the memory is cleared."""
     later = inputs[..., observation_size:].masked_fill(cleared.unsqueeze(-1), 0)
     return torch.cat([inputs[..., :observation_size], later], dim=-1)

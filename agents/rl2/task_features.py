@@ -49,7 +49,7 @@ class TaskEncoder:
 
 def task_size(space: TaskSpace) -> int:
     """The size D of an encoded task."""
-    return encoded_size(_from_zero(space))
+    return encoded_size(_start_at_zero(space))
 
 
 def encode_tasks(space: TaskSpace, tasks: Tasks) -> Tensor:
@@ -59,10 +59,10 @@ def encode_tasks(space: TaskSpace, tasks: Tasks) -> Tensor:
     indices = torch.as_tensor(tasks - space_bounds(space)[0], dtype=torch.int64)
     if isinstance(space, gymnasium.spaces.Discrete):
         indices = indices.squeeze(-1)
-    return encode_actions(_from_zero(space), indices)
+    return encode_actions(_start_at_zero(space), indices)
 
 
-def _from_zero(space: TaskSpace) -> TaskSpace:
+def _start_at_zero(space: TaskSpace) -> TaskSpace:
     """The task space with discrete parts that start at 0, as `encode_actions` requires."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return gymnasium.spaces.Discrete(int(space.n))

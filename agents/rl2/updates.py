@@ -76,7 +76,7 @@ def ppo_update(context: UpdateContext, batch: TrialBatch, generator: torch.Gener
     params, config = context.params, context.config
     metrics: dict[str, list[Tensor]] = {}
     for rows in _minibatches(batch, config, generator):
-        gradients, terms = _ppo_gradient(context, batch.rows(rows))
+        gradients, terms = _ppo_gradient(context, batch.select_trials(rows))
         norm = _clip_grad_norm(gradients, config.max_gradient_norm)
         context.optimizer.step(gradients, learning_rate=config.learning_rate)
         for name, value in (*terms.items(), ("gradient_norm", norm)):
@@ -135,7 +135,7 @@ def _ppo_gradient(context: UpdateContext, batch: TrialBatch) -> tuple[Params, di
 
 def _without_padding(policy: TrialPolicy, batch: TrialBatch) -> TrialBatch:
     """If the policy has no memory, only the valid steps; otherwise the whole batch."""
-    return batch.steps() if isinstance(policy.memory, NoMemory) else batch
+    return batch.without_padding() if isinstance(policy.memory, NoMemory) else batch
 
 
 def _unfinished_trials(
@@ -146,7 +146,7 @@ def _unfinished_trials(
     if bool(unfinished.all()):
         return batch, state
     rows = unfinished.nonzero().squeeze(1)
-    return batch.rows(rows), tuple(part[rows] for part in state)
+    return batch.select_trials(rows), tuple(part[rows] for part in state)
 
 
 def trpo_update(context: UpdateContext, batch: TrialBatch, generator: torch.Generator) -> Metrics:
@@ -227,7 +227,7 @@ def _fisher_product(
     """v ↦ F v for the Fisher information F of the policy, mean over a fraction of the trials."""
     count = math.ceil(config.fisher_fraction * batch.mask.shape[1])
     rows = torch.arange(count, device=batch.mask.device)
-    share = _without_padding(policy, batch.rows(rows))
+    share = _without_padding(policy, batch.select_trials(rows))
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     with torch.enable_grad(), _twice_differentiable():
         distribution = _distribution(policy, leaves, share)
@@ -259,7 +259,7 @@ def _fit_values(context: UpdateContext, batch: TrialBatch, generator: torch.Gene
     names = [name for name in params if name.startswith("value.")]
     losses = []
     for rows in _minibatches(batch, config, generator):
-        piece = _without_padding(policy, batch.rows(rows))
+        piece = _without_padding(policy, batch.select_trials(rows))
         with torch.enable_grad():
             inputs, progress, tasks = piece.inputs, piece.trial_progress, piece.tasks
             values = policy.values(

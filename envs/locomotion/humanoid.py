@@ -66,7 +66,7 @@ class _Variant:
     action_divisor: float
 
 
-# Policies in the sources act in [−1, 1], or in [−10, 10] in "promp", which is mapped to ±0.4.
+# The sources map the range of a policy, ±1 or in "promp" ±10, to the controls, which are in ±0.4.
 _VARIANTS = {
     "pearl": _Variant("Rakelly et al. 2019 (arXiv:1903.08254)", 2.5),
     "promp": _Variant("Rothfuss et al. 2019 (arXiv:1810.06784)", 25.0),
@@ -80,15 +80,16 @@ class HumanoidDir(MujocoFamily):
         r = 0.25 d · Δc / 0.003 s + 5 − 0.1 ‖a‖² − min(0.5·10⁻⁶ ‖cfrc_ext‖², 10)
 
     with d = (cos φ, sin φ) and Δc the displacement of the center of mass in the plane in one
-    control step of 0.015 s.
+    control step of 0.015 s. As in Gym, it is divided by the 0.003 s of one of the five physics
+    steps, so the first term is 1.25 times the speed in m/s.
 
     Task: the angle φ in radians, shape [1]. Action: controls in [−0.4, 0.4], [17]. The episode
     ends when the torso's height leaves [1, 2] m.
 
     Source: Rakelly et al. 2019 (arXiv:1903.08254) and Gym's Humanoid; action divisors from
-    each variant's source. Differs: in "promp" and "learn2learn" the source's task is d, here it is
-    φ; "promp" has a second environment with two directions, which is not included; the source of
-    "pearl" samples a fixed list of angles.
+    each variant's source. Differs: the task is the angle φ; in the sources of "promp" and
+    "learn2learn" it is the vector d. The source of "promp" has a second environment with only two
+    directions, which is not included. The source of "pearl" samples a list of angles once.
     """
 
     name: ClassVar[str] = "HumanoidDir"

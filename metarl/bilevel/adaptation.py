@@ -19,11 +19,11 @@ from metarl.bilevel.inner_loop import Batch, InnerLoop, PerStep, one_batch_per_s
 from metarl.bilevel.steps import (
     TaskState,
     apply_rule,
-    expanded,
-    expanded_state,
+    expand_params,
+    expand_state,
     explicit_step,
     initial_state,
-    over_tasks,
+    map_tasks,
     rule_inputs,
     stateful_step,
     task_step,
@@ -62,7 +62,7 @@ def adapt(params: Params, support: Batch | PerStep, inner: InnerLoop) -> Params:
 
     Source: Finn et al. 2017 (arXiv:1703.03400), alg. 1–3.
     """
-    return _adapted(params, support, inner, whole_path=False)[-1]
+    return _adapt_all(params, support, inner, whole_path=False)[-1]
 
 
 def adapt_path(params: Params, support: Batch | PerStep, inner: InnerLoop) -> tuple[Params, ...]:
@@ -74,11 +74,11 @@ def adapt_path(params: Params, support: Batch | PerStep, inner: InnerLoop) -> tu
     Returns:
         num_steps + 1 sets of parameters by the names of `params`, each [tasks, ...].
     """
-    path = _adapted(params, support, inner, whole_path=True)
+    path = _adapt_all(params, support, inner, whole_path=True)
     return tuple(path)
 
 
-def _adapted(
+def _adapt_all(
     params: Params, support: Batch | PerStep, inner: InnerLoop, *, whole_path: bool
 ) -> list[Params]:
     batches = one_batch_per_step(support, inner)
@@ -90,7 +90,7 @@ def _adapted(
         )
     num_tasks = task_count(batches or [support])
     if inner.num_steps == 0:
-        return [expanded(params, num_tasks)]
+        return [expand_params(params, num_tasks)]
     pieces = [
         adapt_chunk(params, [rows_of(b, rows) for b in batches], inner, whole_path=whole_path)
         for rows in chunks(num_tasks, inner.chunk_size)
@@ -120,15 +120,15 @@ def adapt_chunk(
     shared, num_tasks = initial_state(params, inner), task_count(batches)
     if not (torch.is_grad_enabled() and _requires_grad([shared, batches])):
         with torch.no_grad():
-            start = expanded_state(shared, num_tasks)
+            start = expand_state(shared, num_tasks)
             return _run(start, batches, partial(stateful_step, inner=inner), whole_path)
     if inner.batching == "explicit" and inner.mode != "recurrence":
         step = partial(explicit_step, inner=inner, has_graph=True)
-        return _run(expanded_state(shared, num_tasks), batches, step, whole_path)
+        return _run(expand_state(shared, num_tasks), batches, step, whole_path)
     values, structure = pytree.tree_flatten(shared)
     flat = _Adaptation.apply(inner, batches, whole_path, structure, *values)  # type: ignore[no-untyped-call]
     after = _by_step(flat, params)
-    return [expanded(params, num_tasks), *after] if whole_path else after
+    return [expand_params(params, num_tasks), *after] if whole_path else after
 
 
 def chunks(num_tasks: int, chunk_size: int | None) -> list[slice]:
@@ -184,9 +184,9 @@ class _Adaptation(torch.autograd.Function):
         structure: pytree.TreeSpec,
         *values: Tensor,
     ) -> tuple[Tensor, ...]:
-        step = over_tasks(task_step(inner), inner.batching)
+        step = map_tasks(task_step(inner), inner.batching)
         shared: TaskState = pytree.tree_unflatten([v.detach() for v in values], structure)
-        trajectory = [expanded_state(shared, task_count(batches))]
+        trajectory = [expand_state(shared, task_count(batches))]
         path = []
         for batch in batches:
             trajectory.append(step(trajectory[-1], batch))
@@ -212,7 +212,7 @@ class _Adaptation(torch.autograd.Function):
         ]
         after = _by_step(cotangents, ctx.names)
         if inner.mode == "unrolled":
-            pull = over_tasks(_task_unrolled_vjp(inner, ctx.whole_path), inner.batching)
+            pull = map_tasks(_task_unrolled_vjp(inner, ctx.whole_path), inner.batching)
             pulled = pull(trajectory[0], after, *batches)
         else:
             pulled = _pull_back_step_by_step(inner, trajectory, after, batches)
@@ -232,7 +232,7 @@ def _pull_back_step_by_step(
     batches: Sequence[Batch],
 ) -> TaskState:
     """Cotangent of the first state, from the cotangents of the parameters after the steps."""
-    pull = over_tasks(_task_step_vjp(inner), inner.batching)
+    pull = map_tasks(_task_step_vjp(inner), inner.batching)
     pulled = TaskState(cotangents[-1], _zeros(trajectory[-1].rule_state))
     for step in reversed(range(len(batches))):
         pulled = pull(trajectory[step], pulled, batches[step])

@@ -20,8 +20,8 @@ from metarl.bilevel.rules import StatefulRule
 from metarl.bilevel.steps import (
     TaskState,
     apply_rule,
-    detached_state,
-    expanded_state,
+    detach_state,
+    expand_state,
     initial_state,
     split_adapted,
     vjp,
@@ -54,14 +54,14 @@ class LinearizedAdaptation:
 
     def push(self, tangent: Params) -> Params:
         """J_i v_i for each task; v by name, each [tasks, ...]."""
-        along = TaskState(_detached(tangent), self._push_through_init(tangent))
+        along = TaskState(_detach(tangent), self._push_through_init(tangent))
         for step in self.steps:
             curvature = _hessian_product(step, along.params, step.adapted)
             loss_tangent = (_loss_tangents(step, along.params),) if self._has_state else ()
             _, rule_vjp = self._rule_vjp(step)
             _, rule_jvp = vjp(rule_vjp, along)  # the transpose of the transpose
             along = rule_jvp((along, curvature, *loss_tangent))[0]
-        return _detached(along.params)
+        return _detach(along.params)
 
     def pull(self, cotangent: Params) -> Params:
         """J_iᵀ w_i for each task; w by name, each [tasks, ...]."""
@@ -74,7 +74,7 @@ class LinearizedAdaptation:
             for name, grad in step.loss_grads.items() if through_loss else ():
                 params[name] = params[name] + _broadcast_to(through_loss[0], grad) * grad
             back = TaskState(params, direct.rule_state)
-        return _detached(self._pull_through_init(back))
+        return _detach(self._pull_through_init(back))
 
     @property
     def _has_state(self) -> bool:
@@ -83,9 +83,9 @@ class LinearizedAdaptation:
     def _rule_vjp(self, step: _Step) -> tuple[Any, Callable[..., Any]]:
         """`vjp` of the rule at a step, with respect to state, gradients and, if it has one,
         loss."""
-        grads = _detached({name: step.grads[name] for name in step.adapted})
+        grads = _detach({name: step.grads[name] for name in step.adapted})
         losses = (step.losses,) if self._has_state else ()
-        return vjp(apply_rule(self.inner), detached_state(step.state), grads, *losses)
+        return vjp(apply_rule(self.inner), detach_state(step.state), grads, *losses)
 
     def _push_through_init(self, tangent: Params) -> Params:
         """Tangents of the rule's first state, which may depend on the parameters."""
@@ -93,7 +93,7 @@ class LinearizedAdaptation:
             return {}
         first, init_vjp = self._init_vjp()
         _, init_jvp = vjp(init_vjp, _zeros(first))
-        return cast(Params, init_jvp((_detached(tangent),))[0])
+        return cast(Params, init_jvp((_detach(tangent),))[0])
 
     def _pull_through_init(self, back: TaskState) -> Params:
         if not (self._has_state and self.steps):
@@ -104,7 +104,7 @@ class LinearizedAdaptation:
     def _init_vjp(self) -> tuple[Any, Callable[..., Any]]:
         assert isinstance(self.inner.rule, StatefulRule)
         start = self.steps[0].state.params
-        return vjp(torch.func.vmap(self.inner.rule.init), _detached(start))
+        return vjp(torch.func.vmap(self.inner.rule.init), _detach(start))
 
 
 def linearize_adaptation(
@@ -133,17 +133,17 @@ def linearize_adaptation(
     if inner.batching != "explicit":
         raise ValueError("inner.batching must be 'explicit' to linearize adaptation, got 'vmap'")
     batches = one_batch_per_step(support, inner)
-    shared = detached_state(initial_state(params, inner))
-    state = expanded_state(shared, task_count(batches or [support]))
+    shared = detach_state(initial_state(params, inner))
+    state = expand_state(shared, task_count(batches or [support]))
     # The parameters are the leaves of the graphs, so each task needs its own.
     state = state._replace(params={name: p.clone() for name, p in state.params.items()})
     steps = []
     for batch in batches:
         steps.append(_graph_of_step(state, batch, inner))
-        grads = _detached({name: steps[-1].grads[name] for name in steps[-1].adapted})
+        grads = _detach({name: steps[-1].grads[name] for name in steps[-1].adapted})
         with torch.no_grad():
-            state = apply_rule(inner)(detached_state(steps[-1].state), grads, steps[-1].losses)
-    return LinearizedAdaptation(_detached(state.params), tuple(steps), inner)
+            state = apply_rule(inner)(detach_state(steps[-1].state), grads, steps[-1].losses)
+    return LinearizedAdaptation(_detach(state.params), tuple(steps), inner)
 
 
 def _graph_of_step(state: TaskState, batch: Batch, inner: InnerLoop) -> _Step:
@@ -167,7 +167,7 @@ def _graph_of_step(state: TaskState, batch: Batch, inner: InnerLoop) -> _Step:
         adapted,
         named,
         losses.detach(),
-        loss_grads=_detached(named) if is_exact else {},
+        loss_grads=_detach(named) if is_exact else {},
     )
 
 
@@ -200,7 +200,7 @@ def _broadcast_to(per_task: Tensor, p: Tensor) -> Tensor:
     return per_task.view(-1, *[1] * (p.dim() - 1))
 
 
-def _detached(params: Params) -> Params:
+def _detach(params: Params) -> Params:
     return {name: p.detach() for name, p in params.items()}
 
 

@@ -18,7 +18,7 @@ from metarl.bilevel.inner_loop import (
     one_batch_per_step,
     task_count,
 )
-from metarl.bilevel.steps import expanded
+from metarl.bilevel.steps import expand_params
 from metarl.parameters import Params
 
 __all__ = ["OuterLoss", "TaskPath", "meta_gradient"]
@@ -98,7 +98,7 @@ def meta_gradient(
         raise ValueError("query_loss must be None if outer_loss is given, which replaces it")
     batches = one_batch_per_step(support, inner)
     num_tasks = task_count([*batches, query])
-    loss = outer_loss or _of_adapted(query_loss or inner.loss)
+    loss = outer_loss or _from_query_loss(query_loss or inner.loss)
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     total: list[Tensor] = []
     losses = []
@@ -108,7 +108,7 @@ def meta_gradient(
             if chunk:
                 path = adapt_chunk(leaves, chunk, inner, whole_path=outer_loss is not None)
             else:
-                path = [expanded(leaves, rows.stop - rows.start)]
+                path = [expand_params(leaves, rows.stop - rows.start)]
             seen = TaskPath(tuple(path), () if outer_loss is None else chunk, rows_of(query, rows))
             chunk_losses, cotangents = _losses_and_cotangents(loss, seen, inner.batching, num_tasks)
             grads = torch.autograd.grad(
@@ -123,7 +123,7 @@ def meta_gradient(
     return torch.cat(losses), dict(zip(params, total, strict=True))
 
 
-def _of_adapted(loss: Loss) -> OuterLoss:
+def _from_query_loss(loss: Loss) -> OuterLoss:
     return lambda path: loss(path.adapted, path.query)
 
 

@@ -19,14 +19,14 @@ from metarl.parameters import Params
 __all__ = [
     "TaskState",
     "apply_rule",
-    "detached_state",
-    "expanded",
-    "expanded_state",
+    "detach_state",
+    "expand_params",
+    "expand_state",
     "explicit_step",
     "initial_state",
     "initial_task_state",
     "inner_step",
-    "over_tasks",
+    "map_tasks",
     "rule_inputs",
     "split_adapted",
     "stateful_step",
@@ -77,7 +77,7 @@ def initial_task_state(params: Params, inner: InnerLoop, num_tasks: int) -> Task
     Returns:
         Parameters and state, each expanded to [tasks, ...], differentiable with respect to θ.
     """
-    return expanded_state(initial_state(params, inner), num_tasks)
+    return expand_state(initial_state(params, inner), num_tasks)
 
 
 def initial_state(params: Params, inner: InnerLoop) -> TaskState:
@@ -104,7 +104,7 @@ def stateful_step(state: TaskState, batch: Batch, inner: InnerLoop) -> TaskState
     task_count([batch, state.params])
     if inner.batching == "vmap":
         with torch.no_grad():
-            return torch.func.vmap(task_step(inner))(detached_state(state), batch)
+            return torch.func.vmap(task_step(inner))(detach_state(state), batch)
     return explicit_step(state, batch, inner, has_graph=False)
 
 
@@ -130,7 +130,7 @@ def explicit_step(
     if not is_second_order:
         losses = losses.detach()
     with torch.set_grad_enabled(has_graph):
-        start = state if has_graph else detached_state(state)
+        start = state if has_graph else detach_state(state)
         return apply_rule(inner)(start, dict(zip(moved, grads, strict=True)), losses)
 
 
@@ -164,19 +164,19 @@ def apply_rule(inner: InnerLoop) -> Callable[..., TaskState]:
     rule = inner.rule
     if not isinstance(rule, StatefulRule):
         stateless = rule
-        return lambda state, grads, _=None: _in_order(
+        return lambda state, grads, _=None: _order_like(
             TaskState(stateless(state.params, grads), state.rule_state), state
         )
     step = torch.func.vmap(rule.step) if inner.batching == "explicit" else rule.step
 
     def stateful(state: TaskState, grads: Params, losses: Tensor) -> TaskState:
-        return _in_order(TaskState(*step(state.params, grads, state.rule_state, losses)), state)
+        return _order_like(TaskState(*step(state.params, grads, state.rule_state, losses)), state)
 
     return stateful
 
 
-def _in_order(after: TaskState, before: TaskState) -> TaskState:
-    """The state that a rule returned, its names in the order of the state before."""
+def _order_like(after: TaskState, before: TaskState) -> TaskState:
+    """The state that a rule returned, with its names in the order of the state before."""
     for what, old, new in zip(("parameters", "state"), before, after, strict=True):
         if old.keys() != new.keys():
             raise ValueError(
@@ -201,8 +201,8 @@ def split_adapted(params: Params, inner: InnerLoop) -> tuple[Params, Params]:
     return moved, {name: p for name, p in params.items() if name not in moved}
 
 
-def over_tasks(function: Callable[..., Any], batching: str) -> Callable[..., Any]:
-    """The function over the task axis: by `vmap`, or itself if it handles the axis."""
+def map_tasks(function: Callable[..., Any], batching: str) -> Callable[..., Any]:
+    """A function over the task axis: by `vmap`, or unchanged if it handles the axis itself."""
     return torch.func.vmap(function) if batching == "vmap" else function
 
 
@@ -211,18 +211,20 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     return cast(tuple[Any, Callable[..., Any]], torch.func.vjp(function, *primals))
 
 
-def expanded_state(state: TaskState, num_tasks: int) -> TaskState:
+def expand_state(state: TaskState, num_tasks: int) -> TaskState:
     """The same state for each task, as views [tasks, ...]."""
-    return TaskState(expanded(state.params, num_tasks), expanded(state.rule_state, num_tasks))
+    return TaskState(
+        expand_params(state.params, num_tasks), expand_params(state.rule_state, num_tasks)
+    )
 
 
-def expanded(params: Params, num_tasks: int) -> Params:
+def expand_params(params: Params, num_tasks: int) -> Params:
     """The same parameters for each task, as views [tasks, ...]."""
     if not torch.is_grad_enabled():  # a view of a leaf would keep requires_grad
         params = {name: p.detach() for name, p in params.items()}
     return {name: p.expand(num_tasks, *p.shape) for name, p in params.items()}
 
 
-def detached_state(state: TaskState) -> TaskState:
+def detach_state(state: TaskState) -> TaskState:
     """The same tensors without a graph."""
     return TaskState(*({name: p.detach() for name, p in part.items()} for part in state))

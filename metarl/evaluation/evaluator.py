@@ -65,7 +65,7 @@ def evaluate(
     if not runs:
         raise ValueError("agents must hold at least one run, got none")
     groups = {kind: list(group.values()) for kind, group in (references or {}).items()}
-    report = _Counted(progress, f" on {protocol.split} tasks of {family.id}")
+    report = _MeasurementCounter(progress, f" on {protocol.split} tasks of {family.id}")
     report.total = 2 + len(runs) + sum(map(len, groups.values()))
     own = _evaluators(family, protocol, device, len(runs))
     report("measuring random actions")
@@ -185,8 +185,8 @@ def play_stages(
             player.adapt(episodes.first_envs(protocol.exploration_episodes))
 
 
-class _Counted:
-    """Reports each measurement with the number of measurements before it."""
+class _MeasurementCounter:
+    """Reports the start of each measurement, with the number of finished ones."""
 
     def __init__(self, progress: Progress, where: str) -> None:
         self._progress, self._where, self._done, self.total = progress, where, 0, 0
@@ -196,7 +196,7 @@ class _Counted:
         self._done += 1
 
     def each(self, agents: Iterable[AdaptiveAgent], doing: str) -> Iterator[AdaptiveAgent]:
-        """The agents, each reported when it is taken."""
+        """Yield the agents and report each as the next measurement."""
         for agent in agents:
             self(doing)
             yield agent
@@ -335,12 +335,12 @@ def _array(values: Tensor) -> Scores:
     return array
 
 
-def _each(part: Measured, change: Callable[[Scores], Scores]) -> Measured:
+def _map_arrays(part: Measured, change: Callable[[Scores], Scores]) -> Measured:
     return Measured(change(part.returns), None if part.success is None else change(part.success))
 
 
 def _last(stages: Measured) -> Measured:
-    return _each(stages, lambda values: values[-1])
+    return _map_arrays(stages, lambda values: values[-1])
 
 
 def _stacked(parts: list[Measured]) -> Measured:

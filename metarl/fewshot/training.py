@@ -35,7 +35,7 @@ from metarl.finite import (
     require_finite_tasks,
 )
 from metarl.optim.optimizer import NamedOptimizer
-from metarl.parameters import Params, State, copied_state
+from metarl.parameters import Params, State, copy_state
 from metarl.registry import LEARNER_PREFIX
 from metarl.seeding import torch_generator
 from metarl.storage.checkpoints import save_checkpoint
@@ -184,7 +184,7 @@ class FewShotTraining:
             FloatingPointError: if a loss or a gradient is not finite.
             ValueError: if the rate has a schedule and no `decay_iterations`.
         """
-        before, num_iterations = copied_state(self._state()), self.num_iterations
+        before, num_iterations = copy_state(self._state()), self.num_iterations
         try:
             metrics = self.compute_gradients()
             self.optimizer.step()
@@ -360,7 +360,7 @@ class FewShotTraining:
         keywords = {"seed": self.seed, "device": self.device, "compile": self.is_compiled}
         made = (type(self), (self.name, self.tasks, self.config), keywords)
         iterations = (self.num_iterations, self._statistics.iteration)
-        return _rebuilt, (*made, copied_state(self._state()), iterations)
+        return _rebuilt, (*made, copy_state(self._state()), iterations)
 
     def _state(self) -> State:
         """All tensors that the next iteration depends on, by group and name."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from metarl.optim.schedules import OptimizerName, ScheduleName, scheduled_rate
 from metarl.parameters import Params
 
-__all__ = ["NamedOptimizer", "laid_out_as"]
+__all__ = ["NamedOptimizer", "with_strides_of"]
 
 _STATE: dict[OptimizerName, tuple[str, ...]] = {
     "adam": ("step", "exp_avg", "exp_avg_sq"),
@@ -23,7 +23,7 @@ _STATE: dict[OptimizerName, tuple[str, ...]] = {
 """Names of torch's state for each parameter."""
 
 
-def laid_out_as(gradient: Tensor, parameter: Tensor) -> Tensor:
+def with_strides_of(gradient: Tensor, parameter: Tensor) -> Tensor:
     """The gradient with the parameter's strides.
 
     torch's fused optimizers read both in memory order and raise no error if the strides differ: a
@@ -119,7 +119,9 @@ class NamedOptimizer:
         for group in self._torch.param_groups:
             group["lr"] = rate
         for name, p in self._params.items():
-            p.grad = self._clipped(laid_out_as(gradients[name], p)) if name in gradients else None
+            p.grad = (
+                self._clipped(with_strides_of(gradients[name], p)) if name in gradients else None
+            )
 
     def tensors(self) -> dict[str, Tensor]:
         """Step counts and moments as "kind/parameter"; zeros before the first step."""

@@ -22,7 +22,7 @@ from metarl.rollouts.trials import ActorInput
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.observations import float_dtype
 
-__all__ = ["ActingAgent", "AdaptedState", "Inputs", "adapted_by", "predicted"]
+__all__ = ["ActingAgent", "AdaptedState", "Inputs", "adapt_agent", "predict_actions"]
 
 Inputs: TypeAlias = ActorInput | Tensor | NDArray[np.floating]
 
@@ -63,10 +63,10 @@ class AdaptedState:
     last: _LastStep | None = None
     """The step that observations without a previous action follow."""
     has_acted: bool = False
-    """Whether actions were predicted with a memory, whose rewards it must see next."""
+    """Whether actions were predict_actions with a memory, whose rewards it must see next."""
 
 
-def adapted_by(agent: ActingAgent, episodes: Sequence[Episodes]) -> AdaptedState:
+def adapt_agent(agent: ActingAgent, episodes: Sequence[Episodes]) -> AdaptedState:
     """The state of an agent after adaptation to batches of episodes [N, E, ...]."""
     num_tasks, num_envs = episodes[0].rewards.shape[:2]
     generator = torch.Generator(agent.device)
@@ -75,7 +75,7 @@ def adapted_by(agent: ActingAgent, episodes: Sequence[Episodes]) -> AdaptedState
         for batch in episodes:
             player.adapt(batch)
         return AdaptedState(agent, (_Group(player, None),), generator, num_tasks, None)
-    trials = _joined(episodes)
+    trials = _join_episodes(episodes)
     groups = []
     # Group trials by length: a player must not see further steps after its trial has ended.
     for length in trials.lengths.unique().tolist():
@@ -88,7 +88,7 @@ def adapted_by(agent: ActingAgent, episodes: Sequence[Episodes]) -> AdaptedState
     return AdaptedState(agent, tuple(groups), generator, num_tasks, num_envs, last)
 
 
-def predicted(
+def predict_actions(
     agent: ActingAgent,
     inputs: Inputs,
     state: AdaptedState | None,
@@ -203,19 +203,19 @@ class _Trials(NamedTuple):
         )
 
 
-def _joined(episodes: Sequence[Episodes]) -> _Trials:
+def _join_episodes(episodes: Sequence[Episodes]) -> _Trials:
     mask = torch.cat([batch.mask for batch in episodes], 2).flatten(0, 1)
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)  # valid steps come first
     return _Trials(
-        _reordered([batch.observations[:, :, :-1] for batch in episodes], order),
-        _reordered([batch.actions for batch in episodes], order),
-        _reordered([batch.rewards for batch in episodes], order),
-        _reordered([_last_steps(batch.mask) for batch in episodes], order),
+        _concatenate([batch.observations[:, :, :-1] for batch in episodes], order),
+        _concatenate([batch.actions for batch in episodes], order),
+        _concatenate([batch.rewards for batch in episodes], order),
+        _concatenate([_last_steps(batch.mask) for batch in episodes], order),
         lengths=mask.sum(1),
     )
 
 
-def _reordered(parts: Sequence[Tensor], order: Tensor) -> Tensor:
+def _concatenate(parts: Sequence[Tensor], order: Tensor) -> Tensor:
     values = torch.cat(list(parts), 2).flatten(0, 1)
     index = order.view(*order.shape, *(1,) * (values.dim() - 2))
     return values.take_along_dim(index, 1)

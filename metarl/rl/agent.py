@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from metarl.finite import in_iteration, require_finite_params, require_finite_state
-from metarl.parameters import Params, State, copied_state
-from metarl.rl.adapted import AdaptedState, Inputs, adapted_by, predicted
+from metarl.parameters import Params, State, copy_state
+from metarl.rl.adapted import AdaptedState, Inputs, adapt_agent, predict_actions
 from metarl.rl.declaration import (
     Iteration,
     checked_config,
@@ -215,7 +215,7 @@ class Agent(ABC, Generic[Config]):
             self._config.meta_batch_size,  # type: ignore[attr-defined] # checked in __init__
             seed=derive_seed(self.seed, "iteration", key),
         )
-        before, steps_before = copied_state(self._checked_state()), self.num_env_steps
+        before, steps_before = copy_state(self._checked_state()), self.num_env_steps
         params, held = self.params, dict(self.params)
         try:
             with in_iteration(key + 1, tasks):
@@ -288,7 +288,7 @@ class Agent(ABC, Generic[Config]):
         """
         batches = [episodes] if isinstance(episodes, Episodes) else list(episodes)
         require_batches(batches, same_envs=self.remembers)
-        return adapted_by(self, batches)
+        return adapt_agent(self, batches)
 
     def predict(
         self,
@@ -325,7 +325,7 @@ class Agent(ABC, Generic[Config]):
             )
         if adapted is not None and adapted.owner is not self:
             raise ValueError("adapted must be a state of this agent, got another agent's")
-        return predicted(self, inputs, adapted, None if deterministic else generator)
+        return predict_actions(self, inputs, adapted, None if deterministic else generator)
 
     def require_finite(self) -> None:
         """Raise a FloatingPointError, also a ValueError, if a number of the state is not finite."""
@@ -376,7 +376,7 @@ class Agent(ABC, Generic[Config]):
         """Support copies and pickles, which call the constructor and then set the state."""
         keywords = {"seed": self.seed, "device": self.device}
         made = (type(self), (self.family, self.config), keywords)
-        return _rebuilt, (*made, copied_state(self._checked_state()), self._counters())
+        return _rebuilt, (*made, copy_state(self._checked_state()), self._counters())
 
     def _checked_state(self) -> State:
         return checked_state(self.name, self.params, self._state())

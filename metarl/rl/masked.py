@@ -16,8 +16,8 @@ __all__ = [
     "StepPacking",
     "masked_mean",
     "mean_over_states",
-    "standardized",
-    "standardized_by_task",
+    "standardize",
+    "standardize_by_task",
     "state_weights",
     "step_packing",
 ]
@@ -31,7 +31,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values, 0).sum() / mask.sum()
 
 
-def standardized(values: Tensor, mask: Tensor) -> Tensor:
+def standardize(values: Tensor, mask: Tensor) -> Tensor:
     """Values with mean 0 and standard deviation 1 over the mask; 0 outside the mask."""
     centered = torch.where(mask, values - masked_mean(values, mask), 0)
     return centered / (masked_mean(centered.square(), mask).sqrt() + 1e-8)
@@ -57,7 +57,7 @@ def mean_over_states(values: Tensor, mask: Tensor) -> Tensor:
     return weighted.flatten(1).sum(-1)
 
 
-def standardized_by_task(values: Tensor, mask: Tensor) -> Tensor:
+def standardize_by_task(values: Tensor, mask: Tensor) -> Tensor:
     """Values [N, ...] with mean 0 and standard deviation 1 over each task's masked steps.
 
     Values outside the mask are shifted and scaled in the same way; they must be finite.

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from metarl.nn.functional import functional_module
 from metarl.parameters import Params
 from metarl.registry import import_module
-from metarl.rl.networks import Scaling, in_chunks, on_points, other_columns, scaled
+from metarl.rl.networks import (
+    Scaling,
+    apply_in_chunks,
+    apply_scaling,
+    apply_to_points,
+    non_image_columns,
+)
 from metarl.tasks.observations import ImageColumns
 from metarl.validation import short_repr
 
@@ -63,7 +69,7 @@ class ModuleNetwork:
         """
         self._factory, self._images, self._num_outputs = factory, tuple(images), num_outputs
         self._scaling = scaling
-        self._others = other_columns(images, size)
+        self._others = non_image_columns(images, size)
         self.input_space = self._input_space()
         self._apply, params = self._built(seed=0)
         self._first_name, self._first_dim = next((k, p.dim()) for k, p in params.items())
@@ -78,14 +84,14 @@ class ModuleNetwork:
     def outputs(self, params: Params, observations: Tensor) -> Tensor:
         task_axes = params[self._first_name].dim() - self._first_dim
         apply = self._outputs if not task_axes else torch.func.vmap(self._outputs)
-        return on_points(
-            lambda flat: in_chunks(lambda points: apply(params, points), flat),
+        return apply_to_points(
+            lambda flat: apply_in_chunks(lambda points: apply(params, points), flat),
             observations,
             task_axes,
         )
 
     def _outputs(self, params: Params, points: Tensor) -> Tensor:
-        points = scaled(self._scaling, points)
+        points = apply_scaling(self._scaling, points)
         inputs: Any = points
         if self._images:
             inputs = {image.name: image.image(points) for image in self._images}

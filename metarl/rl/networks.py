@@ -25,10 +25,10 @@ __all__ = [
     "PerceptronNetwork",
     "PixelNetwork",
     "Scaling",
-    "in_chunks",
-    "on_points",
-    "other_columns",
-    "scaled",
+    "apply_in_chunks",
+    "apply_to_points",
+    "non_image_columns",
+    "apply_scaling",
 ]
 
 _CHUNK = 2048
@@ -62,10 +62,10 @@ class PerceptronNetwork:
         return init_mlp(self.sizes, generator)
 
     def outputs(self, params: Params, observations: Tensor) -> Tensor:
-        observations = scaled(self.scaling, observations)
+        observations = apply_scaling(self.scaling, observations)
         activation = activation_function(self.activation)
         task_axes = params["bias_0"].dim() - 1
-        return on_points(lambda flat: mlp(params, flat, activation), observations, task_axes)
+        return apply_to_points(lambda flat: mlp(params, flat, activation), observations, task_axes)
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ class PixelNetwork:
         for k, net in enumerate(self._nets):
             params |= {f"image_{k}_{name}": p for name, p in net.init(generator).items()}
         features = sum(net.num_features for net in self._nets)
-        num_inputs = features + len(other_columns(self.images, self.observation_size))
+        num_inputs = features + len(non_image_columns(self.images, self.observation_size))
         sizes = (num_inputs, *self.hidden_sizes, self.num_outputs)
         return params | init_mlp(sizes, generator)
 
     def outputs(self, params: Params, observations: Tensor) -> Tensor:
         task_axes = params["bias_0"].dim() - 1
-        return on_points(
-            lambda flat: in_chunks(lambda points: self._outputs(params, points), flat),
+        return apply_to_points(
+            lambda flat: apply_in_chunks(lambda points: self._outputs(params, points), flat),
             observations,
             task_axes,
         )
@@ -99,12 +99,12 @@ class PixelNetwork:
     def _outputs(self, params: Params, observations: Tensor) -> Tensor:
         """Outputs [(tasks,) points, num_outputs] of observations [(tasks,) points, O]."""
         points = observations if observations.dim() == 3 else observations.unsqueeze(0)
-        points = scaled(self.scaling, points)
+        points = apply_scaling(self.scaling, points)
         parts = []
         for k, (net, image) in enumerate(zip(self._nets, self.images, strict=True)):
             filters = _without_prefix(params, f"image_{k}_")
             parts.append(net.features(filters, image.image(points)))
-        others = other_columns(self.images, self.observation_size)
+        others = non_image_columns(self.images, self.observation_size)
         if others:
             parts.append(points[..., others])
         features = torch.cat(parts, -1).view(*observations.shape[:-1], -1)
@@ -116,18 +116,20 @@ class PixelNetwork:
         return [PixelNet((image.channels, image.height, image.width)) for image in self.images]
 
 
-def scaled(scaling: Scaling | None, observations: Tensor) -> Tensor:
+def apply_scaling(scaling: Scaling | None, observations: Tensor) -> Tensor:
     """Observations after optional scaling."""
     return observations if scaling is None else scaling(observations)
 
 
-def other_columns(images: Sequence[ImageColumns], size: int) -> list[int]:
+def non_image_columns(images: Sequence[ImageColumns], size: int) -> list[int]:
     """The columns of observations [O = size] that do not belong to an image."""
     taken = {k for image in images for k in range(image.first, image.first + image.size)}
     return [k for k in range(size) if k not in taken]
 
 
-def on_points(function: Callable[[Tensor], Tensor], observations: Tensor, task_axes: int) -> Tensor:
+def apply_to_points(
+    function: Callable[[Tensor], Tensor], observations: Tensor, task_axes: int
+) -> Tensor:
     """Apply a function of [(tasks,) points, O] to observations with any number of axes between."""
     middle = observations.shape[task_axes:-1]
     flat = observations.flatten(task_axes, -2) if middle else observations.unsqueeze(-2)
@@ -135,7 +137,7 @@ def on_points(function: Callable[[Tensor], Tensor], observations: Tensor, task_a
     return outputs.unflatten(task_axes, middle) if middle else outputs.squeeze(-2)
 
 
-def in_chunks(function: Callable[[Tensor], Tensor], flat: Tensor) -> Tensor:
+def apply_in_chunks(function: Callable[[Tensor], Tensor], flat: Tensor) -> Tensor:
     """Apply a function of [(tasks,) points, O] to some points at a time, if without gradients.
 
     Hidden layers of all steps of all episodes can need much more memory than the episodes.

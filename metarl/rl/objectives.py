@@ -19,7 +19,7 @@ from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.distributions import Distribution
 from metarl.rl.masked import (
     mean_over_states,
-    standardized_by_task,
+    standardize_by_task,
     state_weights,
     step_packing,
 )
@@ -196,7 +196,7 @@ def policy_batch(
         episodes.rewards, values, terminated, truncated, gamma=gamma, gae_lambda=gae_lambda
     )
     if normalize:
-        advantages = standardized_by_task(advantages, episodes.mask)
+        advantages = standardize_by_task(advantages, episodes.mask)
     return PolicyBatch(
         episodes.observations[:, :, :-1].contiguous(),
         episodes.actions.contiguous(),

@@ -46,12 +46,12 @@ def require_same_layout(agent: str, before: State, after: State) -> None:
         TypeError: naming the agent and the first tensor that is new, missing, or of another shape
             or type.
     """
-    forms = [
-        {f"{g}/{n}": _form(t) for g, ts in state.items() for n, t in ts.items()}
+    layouts = [
+        {f"{g}/{n}": _type_and_shape(t) for g, ts in state.items() for n, t in ts.items()}
         for state in (before, after)
     ]
-    for name in forms[0] | forms[1]:
-        old, new = (form.get(name, "nothing") for form in forms)
+    for name in layouts[0] | layouts[1]:
+        old, new = (layout.get(name, "nothing") for layout in layouts)
         if old != new:
             raise TypeError(
                 f"_iterate of agent {agent!r} must keep the names, shapes and types of its "
@@ -70,5 +70,5 @@ def _are_tensors(tensors: Mapping[object, object]) -> bool:
     return all(isinstance(n, str) for n in named) and all(isinstance(t, Tensor) for t in values)
 
 
-def _form(tensor: Tensor) -> str:
+def _type_and_shape(tensor: Tensor) -> str:
     return f"{tensor.dtype} {list(tensor.shape)}"

@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 from metarl.nn.hypernetwork import Hypernetwork
 from metarl.nn.memories import Memory, MemoryState
 from metarl.nn.mlp import Activation, activation_function, init_mlp, layers_after_first, mlp
-from metarl.parameters import Params, _named, part
+from metarl.parameters import Params, _with_prefix, select_part
 from metarl.rl.action_heads import ActionHead
 from metarl.rl.distributions import Distribution
 from metarl.rl.networks import Network
@@ -62,16 +62,16 @@ class TrialPolicy:
     def init(self, generator: torch.Generator) -> Params:
         """Initial parameters on the generator's device."""
         params = self._init_trunk("policy", generator)
-        params |= _named("policy.head", self._init_head(generator))
-        params |= _named("policy", self.head.init(generator.device))
+        params |= _with_prefix("policy.head", self._init_head(generator))
+        params |= _with_prefix("policy", self.head.init(generator.device))
         if self.separate_value:
             params |= self._init_trunk("value", generator)
-        sizes = (self._known_size + self.task_size, *self.value_hidden_sizes, 1)
-        return params | _named("value.head", init_mlp(sizes, generator))
+        sizes = (self._value_input_size + self.task_size, *self.value_hidden_sizes, 1)
+        return params | _with_prefix("value.head", init_mlp(sizes, generator))
 
     def start(self, params: Params, batch_size: int) -> MemoryState:
         """The policy's memory at the start of a trial."""
-        return self.memory.start(part(params, "policy.memory"), batch_size)
+        return self.memory.start(select_part(params, "policy.memory"), batch_size)
 
     def step(
         self, params: Params, inputs: Tensor, state: MemoryState, cleared: Tensor | None = None
@@ -79,7 +79,7 @@ class TrialPolicy:
         """The distribution and the new state of one step, from inputs [B, I] and cleared [B]."""
         inputs = self._with_features(params, "policy", inputs)
         encoded = self._encode(params, "policy", inputs)
-        memory = part(params, "policy.memory")
+        memory = select_part(params, "policy.memory")
         features, state = self.memory.step(memory, encoded, state, cleared)
         return self._distribution(params, features, inputs), state
 
@@ -117,25 +117,27 @@ class TrialPolicy:
         """
         if self.separate_value:
             inputs = self._with_features(params, "value", inputs)
-            start = self.memory.start(part(params, "value.memory"), inputs.shape[1])
+            start = self.memory.start(select_part(params, "value.memory"), inputs.shape[1])
             features, _ = self._features(params, "value", inputs, start, cleared)
-        head = part(params, "value.head")
-        known = torch.cat([features, progress], dim=-1) if self.progress_size else features
+        head = select_part(params, "value.head")
+        value_inputs = torch.cat([features, progress], dim=-1) if self.progress_size else features
         if not self.task_size:
-            return self._mlp(head, known).squeeze(-1)
-        weight, task_weight = head["weight_0"].split([self._known_size, self.task_size], dim=1)
-        hidden = linear(known, weight, head["bias_0"]) + linear(tasks, task_weight)
+            return self._mlp(head, value_inputs).squeeze(-1)
+        weight, task_weight = head["weight_0"].split(
+            [self._value_input_size, self.task_size], dim=1
+        )
+        hidden = linear(value_inputs, weight, head["bias_0"]) + linear(tasks, task_weight)
         if self.value_hidden_sizes:
             activation = activation_function(self.activation)
             hidden = self._mlp(layers_after_first(head), activation(hidden))
         return hidden.squeeze(-1)
 
     @property
-    def _known_size(self) -> int:
+    def _value_input_size(self) -> int:
         return self.memory.output_size + self.progress_size
 
     @property
-    def _seen_size(self) -> int:
+    def _observed_size(self) -> int:
         """Size of the observation or of its features."""
         return self.observation_size if self.network is None else self.num_features
 
@@ -145,7 +147,7 @@ class TrialPolicy:
             return inputs
         others = self.input_size - self.observation_size
         observed, rest = inputs.split([self.observation_size, others], -1)
-        features = self.network.outputs(part(params, f"{network}.network"), observed)
+        features = self.network.outputs(select_part(params, f"{network}.network"), observed)
         return torch.cat([features, rest], -1)
 
     def _features(
@@ -157,18 +159,20 @@ class TrialPolicy:
         cleared: Tensor | None,
     ) -> tuple[Tensor, MemoryState]:
         encoded = self._encode(params, network, inputs)
-        return self.memory.sequence(part(params, f"{network}.memory"), encoded, state, cleared)
+        return self.memory.sequence(
+            select_part(params, f"{network}.memory"), encoded, state, cleared
+        )
 
     def _encode(self, params: Params, network: str, inputs: Tensor) -> Tensor:
         if not self.encoder_sizes:
             return inputs
-        encoded = self._mlp(part(params, f"{network}.encoder"), inputs)
+        encoded = self._mlp(select_part(params, f"{network}.encoder"), inputs)
         return activation_function(self.activation)(encoded)
 
     def _distribution(self, params: Params, features: Tensor, inputs: Tensor) -> Distribution:
-        head = part(params, "policy.head")
+        head = select_part(params, "policy.head")
         if self.hypernetwork:
-            observations = inputs[..., : self._seen_size]
+            observations = inputs[..., : self._observed_size]
             activation = activation_function(self.activation)
             outputs = self._generator().outputs(head, features, observations, activation)
         else:
@@ -183,12 +187,12 @@ class TrialPolicy:
     def _init_trunk(self, network: str, generator: torch.Generator) -> Params:
         params: Params = {}
         if self.network is not None:
-            params |= _named(f"{network}.network", self.network.init(generator))
+            params |= _with_prefix(f"{network}.network", self.network.init(generator))
         if self.encoder_sizes:
-            size = self.input_size - self.observation_size + self._seen_size
+            size = self.input_size - self.observation_size + self._observed_size
             sizes = (size, *self.encoder_sizes)
-            params |= _named(f"{network}.encoder", init_mlp(sizes, generator))
-        return params | _named(f"{network}.memory", self.memory.init(generator))
+            params |= _with_prefix(f"{network}.encoder", init_mlp(sizes, generator))
+        return params | _with_prefix(f"{network}.memory", self.memory.init(generator))
 
     def _init_head(self, generator: torch.Generator) -> Params:
         if self.hypernetwork:
@@ -199,5 +203,5 @@ class TrialPolicy:
         return {**params, last: params[last] * _LAST_LAYER_FACTOR}
 
     def _generator(self) -> Hypernetwork:
-        sizes = (self._seen_size, *self.hidden_sizes, self.head.size)
+        sizes = (self._observed_size, *self.hidden_sizes, self.head.size)
         return Hypernetwork(self.memory.output_size, sizes)

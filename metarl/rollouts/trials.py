@@ -142,7 +142,7 @@ def collect_trials(
     require_at_least("num_exploratory", scored_from, 0)
     records: list[_Record] = []
     actor_input, episode = _start(env, generator, deterministic=scored_from == 0)
-    finals = _Finals(actor_input.observations, num_episodes)
+    finals = _FinalObservations(actor_input.observations, num_episodes)
     for _ in range(num_episodes * env.horizon):
         # All steps are copied once, when they are stacked.
         require_memory_of_steps(actor_input.observations, 2 * (len(records) + 1))
@@ -151,10 +151,10 @@ def collect_trials(
         require_action_shape(env, actions)
         step = env.step(actions)
         _require_shapes(env, step)
-        finals.keep(step.observations, episode)
+        finals.write(step.observations, episode)
         running = episode < num_episodes
         ended = (step.terminated | step.truncated) & running
-        records.append(_Record.of_step(seen, actions, step, ended, running))
+        records.append(_Record.copied_from(seen, actions, step, ended, running))
         episode = episode + ended.to(torch.int64)
         observations, continues = step.observations, episode < num_episodes
         if not bool(continues.any()):
@@ -168,7 +168,7 @@ def collect_trials(
             rewards = rewards.masked_fill(~continues, 0)
         deterministic = continues & (episode >= scored_from)
         actor_input = ActorInput(observations, actions, rewards, ended, deterministic)
-    return _stacked(records, finals.of_episodes)
+    return _stacked(records, finals.observations)
 
 
 class _Record(NamedTuple):
@@ -183,12 +183,12 @@ class _Record(NamedTuple):
     expected_rewards: Tensor | None
 
     @classmethod
-    def of_step(
-        cls, seen: Tensor, actions: Tensor, step: Step, ended: Tensor, running: Tensor
+    def copied_from(
+        cls, observations: Tensor, actions: Tensor, step: Step, ended: Tensor, running: Tensor
     ) -> _Record:
         """A record with copies of the tensors that actor and environment may modify later."""
         return cls(
-            seen,
+            observations,
             actions.clone(),
             step.rewards.clone(),
             ended,
@@ -198,7 +198,7 @@ class _Record(NamedTuple):
         )
 
 
-class _Finals:
+class _FinalObservations:
     """The newest observation of each episode, which is its final one once the episode has ended."""
 
     def __init__(self, observations: Tensor, num_episodes: int) -> None:
@@ -208,13 +208,13 @@ class _Finals:
         self._tasks = torch.arange(num_tasks, device=observations.device).unsqueeze(-1)
         self._envs = torch.arange(num_envs, device=observations.device)
 
-    def keep(self, observations: Tensor, episodes: Tensor) -> None:
+    def write(self, observations: Tensor, episodes: Tensor) -> None:
         """Copy observations [N, E, O] to the slots of the episodes [N, E] that they belong to."""
         self._slots[self._tasks, self._envs, episodes] = observations
 
     @property
-    def of_episodes(self) -> Tensor:
-        """Shape [N, E, K, O], a view."""
+    def observations(self) -> Tensor:
+        """The final observations of all episodes, [N, E, K, O], a view."""
         return self._slots[:, :, :-1]
 
 

@@ -33,7 +33,7 @@ from metarl.fewshot import (
 )
 from metarl.fewshot.contract.settings import require_used
 from metarl.fewshot.learners.catalog import read_learner
-from metarl.parameters import Params, copied_state
+from metarl.parameters import Params, copy_state
 from metarl.runs.directory import RunDirectory
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -257,7 +257,7 @@ def test_settings_cannot_be_replaced():
 
 
 def bitwise_state(training: FewShotTraining) -> dict[str, Tensor]:
-    groups = copied_state(training._state()).items()
+    groups = copy_state(training._state()).items()
     return {f"{group}/{name}": t for group, ts in groups for name, t in ts.items()}
 
 

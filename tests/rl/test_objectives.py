@@ -25,7 +25,7 @@ from torch import Tensor
 
 from metarl.parameters import Params
 from metarl.rl.distributions import Distribution
-from metarl.rl.masked import masked_mean, standardized, state_weights
+from metarl.rl.masked import masked_mean, standardize, state_weights
 from metarl.rl.objectives import (
     PolicyBatch,
     clipped_surrogate,
@@ -387,12 +387,12 @@ def test_masked_steps_have_no_gradient():
 def test_standardized_values_have_mean_zero_and_deviation_one_over_what_counts():
     values = torch.tensor([[1.0, 3.0, 100.0], [5.0, -9.0, 7.0]])
     mask = torch.tensor([[True, True, False], [True, False, True]])
-    scaled = standardized(values, mask)
+    scaled = standardize(values, mask)
     root = math.sqrt(5)  # of the squares 9, 1, 1, 9 around the mean 4
     expected = torch.tensor([[-3, -1, 0], [1, 0, 3]]) / root
     torch.testing.assert_close(scaled, expected)
 
 
 def test_equal_values_become_zero():
-    scaled = standardized(torch.full((2, 3), 7.0), torch.ones(2, 3, dtype=torch.bool))
+    scaled = standardize(torch.full((2, 3), 7.0), torch.ones(2, 3, dtype=torch.bool))
     assert not scaled.any()

@@ -15,7 +15,7 @@ from metarl.nn.hypernetwork import Hypernetwork
 from metarl.nn.memories import GRU, LSTM, Memory, NoMemory
 from metarl.nn.mlp import mlp
 from metarl.nn.transformer import Transformer
-from metarl.parameters import Params, part
+from metarl.parameters import Params, select_part
 from metarl.rl.action_heads import ActionHead
 from metarl.rl.trial_policies import TrialPolicy
 
@@ -89,10 +89,10 @@ def test_a_policy_is_encoder_memory_and_head_in_a_row(hypernetwork):
         hidden, params["policy.encoder.weight_1"], params["policy.encoder.bias_1"]
     ).relu()  # also the last layer's, since a memory follows
     expected, _ = made.memory.sequence(
-        part(params, "policy.memory"), encoded, made.start(params, BATCH)
+        select_part(params, "policy.memory"), encoded, made.start(params, BATCH)
     )
     torch.testing.assert_close(features, expected)
-    head = part(params, "policy.head")
+    head = select_part(params, "policy.head")
     if hypernetwork:
         network = Hypernetwork(8, (OBSERVATION, 4, 4))
         logits = network.outputs(head, features, INPUT[..., :OBSERVATION], torch.relu)
@@ -116,7 +116,7 @@ def test_values_depend_on_the_memory_progress_and_task(separate, hidden_sizes, t
         own = {**params, **encoder, **memory}
         _, features, _ = made.sequence(own, INPUT, made.start(own, BATCH), CLEARED)
     known = torch.cat([features, KNOWN, tasks.expand(STEPS, -1, -1)], -1).flatten(0, 1)
-    expected = mlp(part(params, "value.head"), known, torch.tanh).view(STEPS, BATCH)
+    expected = mlp(select_part(params, "value.head"), known, torch.tanh).view(STEPS, BATCH)
     torch.testing.assert_close(values, expected)
 
 

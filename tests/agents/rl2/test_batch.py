@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents.rl2.batch import TrialBatch, forget_others, time_first, trial_gae
+from metarl.agents.rl2.batch import TrialBatch, keep_observations_only, time_first, trial_gae
 from metarl.rl.distributions import Categorical
 from metarl.rollouts.trials import Trials
 
@@ -150,6 +150,6 @@ def test_the_mask_of_cleared_memories_is_indexed_with_the_rows():
 def test_a_cleared_memory_keeps_the_observation_only():
     inputs = torch.arange(1.0, 13.0).view(3, 4)
     cleared = torch.tensor([False, True, False])
-    kept = forget_others(inputs, cleared, 1)
+    kept = keep_observations_only(inputs, cleared, 1)
     assert kept.tolist() == [[1, 2, 3, 4], [5, 0, 0, 0], [9, 10, 11, 12]]
     assert inputs[1].tolist() == [5, 6, 7, 8]

@@ -135,7 +135,7 @@ def test_padding_has_no_part_in_the_gradient(memory, length):
 def test_some_trials_are_cut_to_the_longest_of_them():
     batch = batch_for(make_context(), cleared=True)
     assert batch.mask.sum(0).tolist() == [6, 2, 5, 6, 1]
-    some = batch.rows(torch.tensor([4, 1]))
+    some = batch.select_trials(torch.tensor([4, 1]))
     assert some.mask.tolist() == [[True, True], [False, True]]
     assert torch.equal(some.inputs, batch.inputs[:2, [4, 1]])
     assert torch.equal(some.cleared, batch.cleared[:2, [4, 1]])
@@ -144,15 +144,15 @@ def test_some_trials_are_cut_to_the_longest_of_them():
 
 def test_valid_steps_become_trials_of_one_step():
     batch = batch_for(make_context("none"))
-    steps = batch.steps()
+    steps = batch.without_padding()
     assert steps.mask.shape == (1, 20)
     assert steps.mask.all()
     places = batch.mask.nonzero().tolist()
     assert torch.equal(steps.inputs[0], torch.stack([batch.inputs[t, b] for t, b in places]))
     assert torch.equal(steps.returns[0], torch.stack([batch.returns[t, b] for t, b in places]))
     assert torch.equal(steps.tasks[0], torch.stack([batch.tasks[0, b] for _, b in places]))
-    full = batch.rows(torch.tensor([0, 3]))
-    assert full.steps() is full
+    full = batch.select_trials(torch.tensor([0, 3]))
+    assert full.without_padding() is full
 
 
 # Truncated backpropagation.
@@ -240,7 +240,7 @@ def test_an_update_is_a_step_of_adam_for_each_minibatch():
     reference = torch.optim.Adam(params, lr=context.config.learning_rate, eps=1e-5)
     norms, rows_seen = [], list(_minibatches(batch, context.config, make_generator(0)))
     for rows in rows_seen:
-        gradients, _ = _ppo_gradient(by_hand, batch.rows(rows))
+        gradients, _ = _ppo_gradient(by_hand, batch.select_trials(rows))
         for name, p in by_hand.params.items():
             p.grad = gradients[name]
         norms.append(float(torch.nn.utils.clip_grad_norm_(params, 0.05)))

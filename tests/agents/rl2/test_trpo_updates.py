@@ -70,7 +70,7 @@ def test_a_fraction_of_the_trials_gives_the_product_of_those_trials():
     batch, own = on_policy_batch(context), of_policy(context)
     vector = randn(sum(p.numel() for p in own.values()), seed=10)
     some = replace(context.config, fisher_fraction=1.0)
-    first = batch.rows(torch.arange(3))
+    first = batch.select_trials(torch.arange(3))
     expected = _fisher_product(context.policy, own, first, some)(vector)
     got = _fisher_product(context.policy, own, batch, context.config)(vector)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
@@ -137,7 +137,7 @@ def test_packed_steps_give_the_update_of_padded_ones(monkeypatch):
         monkeypatch.setattr("metarl.agents.rl2.batch.MAX_PACKED_FRACTION", fraction)
         context = make_trpo_learner("none", fisher_fraction=0.6)
         batch = on_policy_batch(context)
-        assert (batch.steps() is batch) == (fraction == 0.0)
+        assert (batch.without_padding() is batch) == (fraction == 0.0)
         found.append((trpo_update(context, batch, make_generator(0)), copied(context.params)))
     (padded_metrics, padded), (packed_metrics, packed) = found
     assert packed_metrics["meta/accepted"] == 1
