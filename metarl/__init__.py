@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metarl.fewshot.learners.catalog import register_learner
     from metarl.parameters import Params
     from metarl.report.build import write_report as report
+    from metarl.report.compare import compare
     from metarl.rl.agent import Agent, Iteration
     from metarl.rl.deployment import DeployedAgent
     from metarl.rl.registry import register_agent
@@ -40,6 +41,7 @@ __all__ = [
     "TrainingStopped",
     "adapt",
     "collect",
+    "compare",
     "evaluate",
     "inner_step",
     "load",
@@ -67,6 +69,7 @@ _MODULES = {
     "TrainingStopped": "runs.loop",
     "adapt": "bilevel.adaptation",
     "collect": "rollouts.episodes",
+    "compare": "report.compare",
     "evaluate": "experiments.evaluation",
     "inner_step": "bilevel.steps",
     "load": "experiments.run",

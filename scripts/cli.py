@@ -14,6 +14,7 @@ __all__ = ["dispatch", "main"]
 _COMMANDS = {
     "train": "train an agent on a task family",
     "evaluate": "evaluate trained agents and learners on unseen tasks",
+    "compare": "compare two agents or few-shot learners on common tasks",
     "report": "write a report page about runs: tables, curves, behavior",
     "play": "show an agent on one task as a video",
     "fewshot": "train and evaluate a supervised few-shot learner",

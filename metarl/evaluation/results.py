@@ -26,6 +26,7 @@ __all__ = [
     "Metric",
     "Scores",
     "episode_name",
+    "stored_estimate",
     "OutdatedEvaluationError",
 ]
 
@@ -271,24 +272,26 @@ class Evaluation:
             {
                 "stage": name,
                 "episodes_before": self.protocol.episodes_before(k),
-                "mean": _stored(self.estimate(self.scores(k, metric), metric)),
-                "interquartile_mean": _stored(self.middle(self.scores(k, metric))),
-                "gain": _stored(self.gain(k, metric)),
-                "probability_of_improvement": _stored(self.improvement(k, metric)),
+                "mean": stored_estimate(self.estimate(self.scores(k, metric), metric)),
+                "interquartile_mean": stored_estimate(self.middle(self.scores(k, metric))),
+                "gain": stored_estimate(self.gain(k, metric)),
+                "probability_of_improvement": stored_estimate(self.improvement(k, metric)),
                 "gap_closed": self.gap_closed(k) if metric == "return" else None,
             }
             for k, name in enumerate(self.stages)
         ]
         others = {
-            name: _stored(self.reference_estimate(name, metric))
+            name: stored_estimate(self.reference_estimate(name, metric))
             for name, other in self.references.items()
             if metric == "return" or other.success is not None
         }
         found: dict[str, Any] = {"stages": stages, "references": others}
         if metric == "return" and (together := self.trial_returns) is not None:
             found["all_episodes"] = {
-                "mean": _stored(self.estimate(together)),
-                "references": {name: _stored(self.total_estimate(name)) for name in self.totals},
+                "mean": stored_estimate(self.estimate(together)),
+                "references": {
+                    name: stored_estimate(self.total_estimate(name)) for name in self.totals
+                },
             }
         return found
 
@@ -305,7 +308,7 @@ def _require_shape(name: str, values: Scores, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must be finite")
 
 
-def _stored(estimate: Estimate) -> dict[str, Any]:
+def stored_estimate(estimate: Estimate) -> dict[str, Any]:
     """An estimate as JSON values; ends that are infinite are None."""
     fields = estimate._asdict()
     return fields | {

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from metarl.evaluation.results import Evaluation, Scores
 from metarl.plots.adaptation import agent_labels
 from metarl.report import words
-from metarl.report.numbers import interval_text
+from metarl.report.numbers import interval_text, share_interval_text, share_text
 from metarl.report.page import Block, Cell, Column, Measurement, Row, Table
 from metarl.report.runs import ReportedRun
 from metarl.report.tables import Groups, facts_table, runs_blocks
@@ -71,8 +71,8 @@ def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterat
             improvement = evaluation.improvement(k)
             compared = [
                 Measurement(*gain),
-                Measurement(words.share_text(improvement.value), _share_ends(improvement)),
-                words.share_text(evaluation.gap_closed(k)),
+                Measurement(*share_interval_text(improvement)),
+                share_text(evaluation.gap_closed(k)),
             ]
         success: list[Cell] = []
         if has_success:
@@ -132,14 +132,7 @@ def _success(evaluation: Evaluation, reference: str | None, stage: int) -> Cell:
         if reference is None
         else evaluation.reference_estimate(reference, "success")
     )
-    ends = _share_ends(share)
-    return Measurement(words.share_text(share.value), ends)
-
-
-def _share_ends(share: Estimate) -> str:
-    if not share.has_interval:
-        return "—"
-    return f"{words.share_text(share.low)} … {words.share_text(share.high)}"
+    return Measurement(*share_interval_text(share))
 
 
 def results_note(evaluations: Sequence[Evaluation]) -> str:

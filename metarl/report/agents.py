@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metarl.devices import DeviceName
+from metarl.evaluation.comparable import as_comparable
+from metarl.evaluation.comparison import comparisons_of
 from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import adaptation_figure, agent_labels, learning_curves_figure
 from metarl.plots.style import figure_svg
@@ -13,6 +15,7 @@ from metarl.progress import Progress, ignore_progress
 from metarl.report import words
 from metarl.report.agent_tables import agent_runs, protocol_table, results_note, results_table
 from metarl.report.behavior import behavior_blocks
+from metarl.report.comparison import comparison_blocks
 from metarl.report.page import Block, Figure, Figures, Heading, Paragraph, Part, Section, slug
 from metarl.report.runs import RunGroup
 from metarl.report.tables import Groups, measured_now, page_title, runs_text
@@ -66,6 +69,9 @@ def _environment_section(
         Heading(3, "Results"),
         *(results_table(split, group) for split, group in _by_split(evaluations).items()),
         Paragraph(results_note(evaluations), is_note=True),
+        *comparison_blocks(
+            comparisons_of([as_comparable(*one) for one in agent_labels(evaluations).items()])
+        ),
         Heading(3, "Protocol"),
         protocol_table(evaluations),
         *measured_now(agents),

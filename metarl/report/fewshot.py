@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metarl.evaluation.comparable import as_comparable
+from metarl.evaluation.comparison import comparisons_of
 from metarl.evaluation.fewshot_results import FewShotResult
 from metarl.fewshot.datasets.catalog import DATASETS
+from metarl.report.comparison import comparison_blocks
 from metarl.report.fewshot_figures import learning_parts, result_labels, steps_parts
 from metarl.report.numbers import score_text
 from metarl.report.page import (
@@ -98,6 +101,9 @@ def _dataset_section(dataset: str, learners: Sequence[RunGroup[FewShotResult]]) 
         blocks.append(_steps_table(labels))
     blocks += [
         Paragraph(_results_note(results), is_note=True),
+        *comparison_blocks(
+            comparisons_of([as_comparable(name, one.measured) for name, one in labels.items()])
+        ),
         Heading(3, "Protocol"),
         _protocol_table(labels, learners),
     ]

@@ -27,7 +27,14 @@ from metarl.runs.seeds import expanded
 from metarl.storage.checkpoints import read_header
 from metarl.validation import unknown_name
 
-__all__ = ["ReportedRun", "RunGroup", "group_runs", "read_runs", "require_runs"]
+__all__ = [
+    "ReportedRun",
+    "RunGroup",
+    "group_runs",
+    "read_runs",
+    "require_runs",
+    "stored_group",
+]
 
 _MAX_NAMED_SETTINGS = 3
 
@@ -134,7 +141,12 @@ def group_runs(
     }
 
 
-def _read_folder(path: Path, device: DeviceName, progress: Progress) -> RunGroup[Any]:
+def stored_group(path: Path) -> RunGroup[Any]:
+    """The runs in a folder with their current stored results, possibly none.
+
+    Raises:
+        ValueError: if there is no run, its agent or learner is unknown, or a file is damaged.
+    """
     runs = tuple(_read_run(RunDirectory.open(Path(folder))) for folder in expanded(str(path)))
     config = runs[0].config
     kind = kind_of(config["agent"])
@@ -142,10 +154,15 @@ def _read_folder(path: Path, device: DeviceName, progress: Progress) -> RunGroup
     if algorithm not in known:
         raise ValueError(unknown_name(f"{kind.noun} of run {path}", algorithm, known))
     unmeasured = RunGroup(kind, algorithm, algorithm, config["environment"], runs, ())
-    if stored := _stored_results(unmeasured, path):
-        return replace(unmeasured, results=stored)
-    results = _results(unmeasured, measure(path, device=device, progress=progress))
-    return replace(unmeasured, results=results, measured_now=(str(path),))
+    return replace(unmeasured, results=_stored_results(unmeasured, path))
+
+
+def _read_folder(path: Path, device: DeviceName, progress: Progress) -> RunGroup[Any]:
+    group = stored_group(path)
+    if group.results:
+        return group
+    results = _results(group, measure(path, device=device, progress=progress))
+    return replace(group, results=results, measured_now=(str(path),))
 
 
 def _read_run(directory: RunDirectory) -> ReportedRun:

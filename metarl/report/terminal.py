@@ -13,7 +13,7 @@ from metarl.evaluation.fewshot_results import MeasuredRuns, tasks_in_words
 from metarl.evaluation.files import AnyEvaluation
 from metarl.evaluation.results import Evaluation, Metric
 from metarl.report import words
-from metarl.report.numbers import fixed_text, half_text, interval_text, number_text
+from metarl.report.numbers import fixed_text, half_text, interval_text, number_text, percent_text
 from metarl.statistics.estimate import Estimate
 
 __all__ = ["print_table", "print_evaluation"]
@@ -139,10 +139,7 @@ def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str
 
 def _shown(estimate: Estimate, metric: Metric) -> tuple[str, str]:
     """Value and interval; success in percent."""
-    if metric == "return" or not estimate.has_interval:
-        return interval_text(estimate)
-    value, low, high = (f"{100 * number:.0f}" for number in estimate[:3])
-    return value, f"{low} … {high}"
+    return interval_text(estimate) if metric == "return" else percent_text(estimate)
 
 
 def _own_means(evaluation: Evaluation) -> str:

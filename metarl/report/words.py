@@ -10,7 +10,7 @@ from metarl.evaluation.behavior import Choices, Paths, Videos
 from metarl.evaluation.results import Evaluation, Metric
 from metarl.plots.adaptation import agent_labels, learning_metrics, on_common_steps
 from metarl.plots.behavior import best_share
-from metarl.report.numbers import interval_text, number_text
+from metarl.report.numbers import interval_text, number_text, share_text
 from metarl.statistics.estimate import Estimate
 from metarl.tasks.spaces import Tasks
 
@@ -23,18 +23,12 @@ __all__ = [
     "learning_text",
     "paths_text",
     "profile_text",
-    "share_text",
     "task_text",
     "tasks_text",
 ]
 
 _MAX_NUMBERS = 4
 _WHOLE_BELOW = 1e12  # whole numbers below are shown in full
-
-
-def share_text(share: float | None) -> str:
-    """A share in percent; "" for None."""
-    return "" if share is None else f"{share:.0%}".replace("-", "−")
 
 
 def task_text(task: Sequence[float] | Tasks) -> str:

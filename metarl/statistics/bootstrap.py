@@ -62,22 +62,25 @@ def stratified_bootstrap(
         confidence: confidence level of the interval, in (0, 1).
 
     Returns:
-        The statistic, lower and upper end, and what was resampled.
+        The statistic, lower and upper end, and what was resampled. The ends are infinite if they
+        would be equal.
 
     Raises:
         ValueError: if scores are not non-empty matrices of finite numbers, a number is out of
             range, or the statistic does not keep the leading axes.
 
-    Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.1. Differs: rliable gives a single run
-    an interval of width zero.
+    Source: Agarwal et al. 2021 (arXiv:2108.13264), sec. 4.1. Differs: rliable gives a single run,
+    and runs with equal scores, an interval of width zero.
     """
     draws = bootstrap_draws(statistic, *scores, seed=seed, num_resamples=num_resamples)
     if draws.ndim != 1:
         raise ValueError(f"statistic must give one number per matrix, got shape {draws.shape[1:]}")
-    low, high = percentile_ends(draws, confidence)
+    low, high = map(float, percentile_ends(draws, confidence))
     matrices = _matrices(scores)
     value = float(statistic(*matrices))
-    return Estimate(value, float(low), float(high), resampled_unit(*matrices))
+    if low == high:  # a sample without variation does not show how much others vary
+        low, high = -math.inf, math.inf
+    return Estimate(value, low, high, resampled_unit(*matrices))
 
 
 def bootstrap_draws(

@@ -19,13 +19,18 @@ from metarl.statistics.estimate import Estimate, Unit
 
 __all__ = [
     "mean_interval",
+    "mean_variance",
     "student_band",
     "student_interval",
     "mean_squares",
     "satterthwaite",
     "half_width",
     "bounded",
+    "lacks_variation",
+    "without_variation",
 ]
+
+_RELATIVE_ROUNDING = 1e-12
 
 
 def mean_interval(
@@ -56,9 +61,8 @@ def mean_interval(
     Student's.
 
     There is no interval, and both ends are infinite, if there is only one score, or if all scores
-    are equal and `bounds` are not given: a sample without variation does not bound the probability
-    of another score. With `bounds`, equal scores at one of the bounds have the exact interval of a
-    proportion (Clopper & Pearson 1934) for as many trials as there are tasks.
+    are equal (except for rounding) and `bounds` are not given: a sample without variation does not
+    bound the size of another score. With `bounds` it has one: see `without_variation`.
 
     Args:
         scores: x, shape [R, T].
@@ -90,13 +94,25 @@ def mean_interval(
         )
     num_runs, num_tasks = matrix.shape
     unit: Unit = "tasks" if num_runs == 1 else "runs" if num_tasks == 1 else "runs and tasks"
-    if matrix.min() == matrix.max():
-        return _without_variation(matrix, unit, bounds, confidence)
+    if lacks_variation(matrix):
+        return without_variation(float(matrix.mean()), num_tasks, unit, bounds, confidence)
     if unit != "runs and tasks":
         return student_interval(matrix.ravel(), unit, bounds=bounds, confidence=confidence)
-    variance, freedom = _crossed(matrix) if same_tasks else _nested(matrix)
+    variance, freedom = mean_variance(matrix, same_tasks=same_tasks)
     half = half_width(variance, freedom, confidence)
     return bounded(float(matrix.mean()), half, unit, bounds)
+
+
+def mean_variance(matrix: Scores, *, same_tasks: bool) -> tuple[float, float]:
+    """Variance of the mean of scores [R, T] and its degrees of freedom; see `mean_interval`.
+
+    The variance of a single score is infinite, with 0 degrees of freedom.
+    """
+    if min(matrix.shape) == 1:
+        values = matrix.ravel()
+        variance = float(values.var(ddof=1)) / values.size if values.size > 1 else math.inf
+        return variance, values.size - 1
+    return _crossed(matrix) if same_tasks else _nested(matrix)
 
 
 def student_interval(
@@ -108,7 +124,7 @@ def student_interval(
 ) -> Estimate:
     """Mean of n independent values with Student's interval, m ± t_{n−1} s/√n.
 
-    One value has no interval: both ends are infinite, or the `bounds`.
+    One value, and equal values without `bounds`, have no interval, as in `mean_interval`.
 
     Args:
         values: shape [n].
@@ -123,8 +139,10 @@ def student_interval(
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not sample.size or not np.isfinite(sample).all():
         raise ValueError(f"values must be a non-empty vector of finite numbers, got {values!r}")
-    variance = sample.var(ddof=1) / sample.size if sample.size > 1 else math.inf
-    half = half_width(float(variance), sample.size - 1, confidence)
+    if lacks_variation(sample):
+        return without_variation(float(sample.mean()), sample.size, over, bounds, confidence)
+    variance = float(sample.var(ddof=1)) / sample.size
+    half = half_width(variance, sample.size - 1, confidence)
     return bounded(float(sample.mean()), half, over, bounds)
 
 
@@ -136,10 +154,11 @@ def student_band(values: Scores, confidence: float = 0.95) -> tuple[Scores, Scor
         confidence: confidence level at each point, in (0, 1).
 
     Returns:
-        Lower and upper ends, each [K].
+        Lower and upper ends, each [K]; NaN at points where all runs are equal.
     """
     unit = half_width(1.0, len(values) - 1, confidence)
-    halves = unit * values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    deviations = values.std(axis=0, ddof=1)
+    halves = np.where(deviations > 0, unit * deviations / math.sqrt(len(values)), math.nan)
     mean = values.mean(axis=0)
     return mean - halves, mean + halves
 
@@ -164,8 +183,7 @@ def half_width(variance: float, freedom: float, confidence: float) -> float:
     Raises:
         ValueError: if `confidence` is not in (0, 1).
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, both excluded, got {confidence}")
+    _check_confidence(confidence)
     if freedom <= 0:
         return math.inf
     return float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(variance)
@@ -177,6 +195,39 @@ def bounded(
     """The interval mean ± half, cut to `bounds`."""
     low, high = bounds or (-math.inf, math.inf)
     return Estimate(mean, max(low, mean - half), min(high, mean + half), over)
+
+
+def lacks_variation(values: Scores) -> bool:
+    """Whether all values are equal, except for rounding."""
+    return float(np.ptp(values)) <= _RELATIVE_ROUNDING * float(np.abs(values).max())
+
+
+def without_variation(
+    value: float,
+    num_tasks: int,
+    over: Unit,
+    bounds: tuple[float, float] | None = None,
+    confidence: float = 0.95,
+) -> Estimate:
+    """The interval of a mean if all T tasks have the same score x.
+
+    Without `bounds` there is none, since a rare other score can have any size. With them, the
+    exact upper limit of the probability of another score is r = 1 − (α/2)^{1/T}, α = 1 −
+    confidence (Clopper & Pearson 1934, for 0 of T), so the interval is
+
+        [x − r (x − lowest),  x + r (highest − x)]
+
+    For success in every task, x = 1, it is the exact interval of a proportion.
+
+    Raises:
+        ValueError: if `confidence` is not in (0, 1).
+    """
+    _check_confidence(confidence)
+    if bounds is None:
+        return Estimate(value, -math.inf, math.inf, over)
+    other = 1 - ((1 - confidence) / 2) ** (1 / num_tasks)
+    low, high = bounds
+    return Estimate(value, value - other * (value - low), value + other * (high - value), over)
 
 
 def mean_squares(matrix: Scores) -> tuple[float, float, float]:
@@ -214,14 +265,6 @@ def _nested(matrix: Scores) -> tuple[float, float]:
     return float(max(of_runs, within)) / matrix.size, num_runs - 1
 
 
-def _without_variation(
-    matrix: Scores, over: Unit, bounds: tuple[float, float] | None, confidence: float
-) -> Estimate:
-    """The interval of equal scores: a proportion's at one of the bounds, else none."""
-    value = float(matrix.flat[0])
-    low, high = bounds or (-math.inf, math.inf)
-    half_width(0.0, 1, confidence)  # checks the confidence
-    if bounds is None or value not in bounds or low == high:
-        return Estimate(value, low, high, over)
-    reach = (high - low) * (1 - ((1 - confidence) / 2) ** (1 / matrix.shape[1]))
-    return bounded(value, reach, over, bounds)
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, both excluded, got {confidence}")

@@ -7,10 +7,6 @@ from metarl.evaluation.behavior import Choices, Paths, Videos
 from metarl.report import words
 
 
-def test_shares_are_percent():
-    assert [words.share_text(share) for share in (None, 0.5, -0.25)] == ["", "50%", "−25%"]
-
-
 def test_a_task_is_described_by_its_first_numbers():
     assert words.task_text([-0.5, 2.0]) == "(−0.5, 2)"
     assert words.task_text(np.arange(9.0)) == "(0, 1, 2, 3, …)"

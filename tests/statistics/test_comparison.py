@@ -72,7 +72,36 @@ def test_an_algorithm_that_always_wins_has_the_interval_of_a_proportion(same_tas
     assert got[:3] == pytest.approx((1, exact.low, 1))
 
 
-@pytest.mark.parametrize("num_runs", [2, 3, 10])
+@pytest.mark.parametrize("same_tasks", [True, False])
+@pytest.mark.parametrize("num_runs", [1, 3])
+def test_differences_without_variation_have_no_interval_unless_they_are_bounded(
+    num_runs, same_tasks
+):
+    a = np.tile(RNG.normal(size=8), (num_runs, 1))
+    got = mean_difference(a + 0.1, a, same_tasks=same_tasks)  # the same up to rounding
+    assert got.value == pytest.approx(0.1)
+    assert not got.has_interval
+    other = stats.binomtest(0, 8).proportion_ci(0.95, method="exact").high
+    ones = np.ones((num_runs, 8))
+    got = mean_difference(ones, ones, same_tasks=same_tasks, bounds=(-1, 1))
+    assert got[:3] == pytest.approx((0, -other, other))
+    got = improvement_interval(ones, ones, same_tasks=same_tasks)
+    assert got[:3] == pytest.approx((0.5, 0.5 - other / 2, 0.5 + other / 2))
+
+
+def test_equal_means_do_not_give_an_interval_without_width():
+    a = np.array([[0.0, 2.0], [2.0, 0.0]])  # MSR 0, MSE 4; the task means of a − b are 0
+    got = mean_difference(a, a, same_tasks=True)
+    assert got.high >= stats.t.ppf(0.975, 2) * math.sqrt(2 * 4 / 4)
+
+
+def test_a_single_score_of_each_has_no_interval():
+    assert not mean_difference([[1.0]], [[2.0]], same_tasks=True).has_interval
+    low, high = improvement_interval([[1.0]], [[2.0]], same_tasks=True)[1:3]
+    assert (low, high) == pytest.approx((0, 0.975))
+
+
+@pytest.mark.parametrize("num_runs", [2, 3, 5, 10])
 @pytest.mark.parametrize("deviations", [(1, 1, 1), (0.3, 3, 1), (1, 5, 1), (0, 1, 1)])
 @pytest.mark.parametrize("same_tasks", [True, False], ids=["crossed", "nested"])
 def test_intervals_cover_the_true_difference_and_probability(num_runs, deviations, same_tasks):
@@ -102,6 +131,8 @@ def test_intervals_cover_the_true_difference_and_probability(num_runs, deviation
 
 
 def test_mistakes():
+    with pytest.raises(ValueError, match="scores_a must be finite, got nan in run 1, task 0"):
+        mean_difference([[1.0], [math.nan]], [[1.0]], same_tasks=True)
     with pytest.raises(ValueError, match="scores_b must have as many tasks as scores_a, 8, got 7"):
         mean_difference(A, B[:, :7], same_tasks=True)
     with pytest.raises(ValueError, match="scores_b must have as many runs as scores_a, 3, got 4"):

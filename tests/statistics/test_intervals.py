@@ -11,6 +11,7 @@ from metarl.statistics.intervals import (
     mean_interval,
     mean_squares,
     satterthwaite,
+    student_band,
     student_interval,
 )
 
@@ -24,6 +25,14 @@ def test_student_interval_is_the_one_of_scipy():
     got = student_interval(values, "runs", confidence=0.9)
     assert got[:3] == pytest.approx((values.mean(), *expected))
     assert got.over == "runs"
+
+
+def test_a_band_has_the_interval_of_each_point_and_a_gap_where_all_runs_are_equal():
+    values = np.array([[1.0, 0.0, 2.0], [2.0, 0.0, 5.0], [4.0, 0.0, 5.0]])
+    low, high = student_band(values)
+    for k in (0, 2):
+        assert (low[k], high[k]) == pytest.approx(student_interval(values[:, k], "runs")[1:3])
+    assert np.isnan([low[1], high[1]]).all()
 
 
 def test_mean_squares_are_those_of_a_two_way_analysis_of_variance():
@@ -75,8 +84,33 @@ def test_success_in_every_task_has_the_exact_interval_of_a_proportion():
     assert got[:3] == pytest.approx((1, exact.low, exact.high))
     never = mean_interval(np.zeros((1, 40)), same_tasks=True, bounds=(0, 1))
     assert never[:3] == pytest.approx((0, 0, 1 - exact.low))
-    half = mean_interval(np.full((2, 4), 0.5), same_tasks=False, bounds=(0, 1))
-    assert half[:3] == (0.5, 0, 1)
+
+
+def test_equal_scores_within_bounds_are_as_certain_as_the_absence_of_other_scores():
+    other = stats.binomtest(0, 40).proportion_ci(0.95, method="exact").high
+    half = mean_interval(np.full((2, 40), 0.5), same_tasks=False, bounds=(0, 1))
+    assert half[:3] == pytest.approx((0.5, 0.5 - other / 2, 0.5 + other / 2))
+    change = mean_interval(np.zeros((1, 40)), same_tasks=True, bounds=(-1, 1))
+    assert change[:3] == pytest.approx((0, -other, other))
+
+
+def test_the_interval_without_variation_covers_rare_other_scores():
+    rng = np.random.default_rng(0)
+    for probability in (0.01, 0.05, 0.2):
+        samples = np.where(rng.random((400, 1, 20)) < probability, 1.0, 0.5)
+        intervals = [mean_interval(x, same_tasks=True, bounds=(0, 1)) for x in samples]
+        certain = [got for got in intervals if got.value == 0.5]
+        expected = 0.5 + probability / 2
+        missed = sum(expected > got.high for got in certain) / len(intervals)
+        assert missed <= 0.025 + 3 * (0.025 / 400) ** 0.5
+
+
+def test_differences_that_vary_by_rounding_only_have_no_interval():
+    before = np.random.default_rng(2).normal(size=(2, 5))
+    gains = (before + 0.1) - before
+    assert gains.min() < gains.max()
+    assert not mean_interval(gains + 1, same_tasks=True).has_interval
+    assert not student_interval(gains[0] + 1, "tasks").has_interval
 
 
 def test_intervals_are_cut_to_the_bounds():
