@@ -116,7 +116,8 @@ class Evaluation:
 
     def _of_reference(self, scores: Scores, metric: Metric) -> Estimate:
         bounds = None if metric == "return" else (0.0, 1.0)
-        return mean_interval(scores, same_tasks=self.protocol.paired, bounds=bounds)
+        shared = self.protocol.paired or (self.same_tasks and len(self.runs) > 1)
+        return mean_interval(scores, same_tasks=shared, bounds=bounds)
 
     def middle(self, scores: Scores) -> Estimate:
         """Interquartile mean of scores [R, N] with the 95 % stratified bootstrap of rliable.

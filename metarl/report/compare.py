@@ -58,10 +58,9 @@ def compare(
         >>> from metarl.tasks.registry import make_family
         >>> from metarl.experiments.evaluation import evaluate
         >>> family = make_family("Bandit:n10-k5")
-        >>> measured = [
-        ...     evaluate(make_reference(name, family), env=family.id, num_tasks=20)
-        ...     for name in ("thompson", "ucb1")
-        ... ]
+        >>> references = [make_reference(name, family) for name in ("thompson", "ucb1")]
+        >>> options = {"env": family.id, "num_tasks": 20, "adaptation_steps": 0}
+        >>> measured = [evaluate(reference, **options) for reference in references]
         >>> [found] = compare(*measured)
         >>> found.design, found.rows[0].difference.over
         ('paired', 'tasks')

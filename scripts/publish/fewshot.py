@@ -98,10 +98,9 @@ def fewshot_table(out: Path) -> list[str]:
     results.sort(key=lambda result: (result[0], *table_order(result[1])))
     return [
         "Final models on unseen tasks: accuracy in percent, or mean squared error for sinusoids.",
-        "For learners that adapt by steps, the score is given after several numbers of steps. With",
-        "one run, intervals are mean ± 1.96 s/√n over tasks; with several, they are mean",
-        "± 1.96 √(s²/n + r²/m) over tasks and runs. Published results are from the papers; minutes",
-        "are for one run.",
+        "For learners that adapt by steps, the score is given after several numbers of steps. ± is",
+        "half of the 95 % interval, over tasks for a single run, and for new runs and tasks for",
+        "several. Published results are from the papers; minutes are for one run.",
         "",
         "| data set | learner | tested on | tasks × runs | training | ours | adaptation | norm | "
         "published |",

@@ -12,7 +12,7 @@ from page_blocks import PAGES, ROOT, blocks, name_of
 
 from metarl.scripts import cli
 
-COMMANDS = ("train", "evaluate", "report", "play", "fewshot", "list", "check")
+COMMANDS = ("train", "evaluate", "compare", "report", "play", "fewshot", "list", "check")
 
 
 def documented_commands() -> list[str]:

@@ -214,7 +214,7 @@ MISTAKES = [
         agent(B, "b", deterministic="always"),
         "deterministic is never for first and always",
     ),
-    (agent(A), agent(B, "b", reported="last"), "reported is mean for first and last for b"),
+    (agent(A), agent(B, "b", task_score="last"), "task_score is mean for first and last for b"),
     (agent(A), agent(B, "b", split="far"), "split is test for first and far for b"),
     (agent(A), agent(B[:, :1], "b"), "adaptation_steps is 1 for first and 0 for b"),
     (learner(A), learner(A, "b", shots=5), "shots is 1 for maml and 5 for b"),

@@ -363,3 +363,11 @@ def test_files_that_hold_no_evaluations_are_rejected(tmp_path):
     file.write_text('{"evaluations": [{"format": 3}]}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"a\.json must be a JSON object, got None"):
         read_evaluations(file)
+
+
+def test_several_runs_of_a_reference_share_tasks_if_the_agents_runs_do():
+    scores = np.array([[1.0, 2.0, 6.0], [3.0, 4.0, 5.0]])
+    made = replace(by_hand(), references={"policy": Measured(scores[..., None])})
+    assert made.reference_estimate("policy") == mean_interval(scores, same_tasks=True)
+    one = replace(by_hand(num_runs=1), references=made.references)  # its runs may have other tasks
+    assert one.reference_estimate("policy") == mean_interval(scores, same_tasks=False)

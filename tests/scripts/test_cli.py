@@ -29,7 +29,7 @@ def test_agents_are_listed_and_a_family_is_checked(capsys):
     assert capsys.readouterr().out.endswith("1 family is sound\n")
 
 
-COMMANDS = ("train", "evaluate", "report", "play", "fewshot", "list", "check")
+COMMANDS = ("train", "evaluate", "compare", "report", "play", "fewshot", "list", "check")
 
 
 @pytest.mark.parametrize("line", ["", "--help", "-h"])
