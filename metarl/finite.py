@@ -44,7 +44,9 @@ def require_finite_tasks(term: str, *values: Tensor, remedy: str = "") -> None:
         finite = torch.isfinite(tensor)
         if not bool(finite.all()):
             task = int((~finite).nonzero()[0, 0])
-            raise NonFiniteError(f"{term} of task {task} must be finite{_tail(remedy)}", task)
+            raise NonFiniteError(
+                f"{term} of task {task} must be finite{_remedy_text(remedy)}", task
+            )
 
 
 def require_finite_params(term: str, params: Mapping[str, Tensor], *, remedy: str = "") -> None:
@@ -55,7 +57,7 @@ def require_finite_params(term: str, params: Mapping[str, Tensor], *, remedy: st
     """
     name = first_non_finite(params)
     if name is not None:
-        raise NonFiniteError(f"{term} {name} must be finite{_tail(remedy)}")
+        raise NonFiniteError(f"{term} {name} must be finite{_remedy_text(remedy)}")
 
 
 def require_finite_state(state: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -93,10 +95,10 @@ def in_iteration(number: int, tasks: NDArray[np.float64] | None = None) -> Itera
     try:
         yield
     except FloatingPointError as error:
-        task, whose = getattr(error, "task", None), ""
+        task, task_text = getattr(error, "task", None), ""
         if tasks is not None and task is not None:
-            whose = f"; task {task} is {tasks[task].tolist()}"
-        raise NonFiniteError(f"iteration {number}: {error}{whose}", task) from error
+            task_text = f"; task {task} is {tasks[task].tolist()}"
+        raise NonFiniteError(f"iteration {number}: {error}{task_text}", task) from error
 
 
 def _seem_finite(tensors: Collection[Tensor]) -> bool:
@@ -107,5 +109,5 @@ def _seem_finite(tensors: Collection[Tensor]) -> bool:
     return bool(torch.nn.utils.get_total_norm(tensors).isfinite())
 
 
-def _tail(remedy: str) -> str:
+def _remedy_text(remedy: str) -> str:
     return f"; {remedy}" if remedy else ""

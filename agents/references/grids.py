@@ -52,11 +52,11 @@ class GridSearch:
                 f"grid search needs moves by one cell in all four directions, but {family.id} "
                 f"lacks {sorted(missing)}"
             )
-        self.walks = _walks(self.grid, family.horizon)
+        self.search_paths = _search_paths(self.grid, family.horizon)
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> _Searcher:
         """Create an actor at the start for which every goal is possible."""
-        return _Searcher(self.grid, self.walks, (num_tasks, num_envs), generator.device)
+        return _Searcher(self.grid, self.search_paths, (num_tasks, num_envs), generator.device)
 
 
 class _Searcher:
@@ -65,14 +65,14 @@ class _Searcher:
     def __init__(
         self,
         grid: HiddenGoalGrid,
-        walks: Sequence[Sequence[Cell]],
+        search_paths: Sequence[Sequence[Cell]],
         batch_shape: tuple[int, int],
         device: torch.device,
     ) -> None:
         self._size = grid.size
         self._moves = torch.tensor(grid.moves, device=device)  # [5, 2]
         self._start = torch.tensor(grid.start, device=device)
-        self._walks = torch.tensor(walks, device=device)  # [K, T + 1, 2]
+        self._search_paths = torch.tensor(search_paths, device=device)  # [K, T + 1, 2]
         self._cells = self._start.expand(*batch_shape, 2)
         self._goals = torch.full((*batch_shape, 2), -1, device=device)  # −1 until the goal is found
         self._time = torch.zeros(batch_shape, dtype=torch.int64, device=device)
@@ -82,7 +82,7 @@ class _Searcher:
         """The next step of the search, or toward the goal if it was found."""
         if actor_input.previous_actions is not None:
             self._update(actor_input, actor_input.previous_actions)
-        next_cells = self._walks[self._episode, self._time + 1]
+        next_cells = self._search_paths[self._episode, self._time + 1]
         targets = torch.where(self._goals >= 0, self._goals, next_cells)
         next_cells_of_moves = (self._cells.unsqueeze(-2) + self._moves).clamp(0, self._size - 1)
         return (next_cells_of_moves - targets.unsqueeze(-2)).abs().sum(-1).argmin(-1)
@@ -92,25 +92,23 @@ class _Searcher:
 
     def _update(self, actor_input: ActorInput, actions: Tensor) -> None:
         """Update cells and goals after the previous actions."""
-        num_walks, num_cells = self._walks.shape[:2]
+        num_paths, num_cells = self._search_paths.shape[:2]
         reached = (self._cells + self._moves[actions]).clamp(0, self._size - 1)
         found = (actor_input.previous_rewards > 0).unsqueeze(-1)
         self._goals = torch.where(found, reached, self._goals)
         ended = actor_input.episode_ended
         self._cells = torch.where(ended.unsqueeze(-1), self._start, reached)
         self._time = torch.where(ended, 0, self._time + 1).clamp(max=num_cells - 2)
-        self._episode = (self._episode + ended).clamp(max=num_walks - 1)
+        self._episode = (self._episode + ended).clamp(max=num_paths - 1)
 
 
-def _walks(grid: HiddenGoalGrid, horizon: int) -> tuple[tuple[Cell, ...], ...]:
+def _search_paths(grid: HiddenGoalGrid, horizon: int) -> tuple[tuple[Cell, ...], ...]:
     """Search path of each episode, until all reachable goals are visited."""
-    walks: list[tuple[Cell, ...]] = []
+    search_paths: list[tuple[Cell, ...]] = []
     left = set(grid.goals)
-    while not walks or left:
-        walks.append(search_path(grid.size, grid.start, left, horizon))
-        if left.isdisjoint(
-            walks[-1][1:]
-        ):  # the remaining goals cannot be reached within the horizon
+    while not search_paths or left:
+        search_paths.append(search_path(grid.size, grid.start, left, horizon))
+        if left.isdisjoint(search_paths[-1][1:]):  # the remaining goals are beyond the horizon
             break
-        left = left - set(walks[-1][1:])
-    return tuple(walks)
+        left = left - set(search_paths[-1][1:])
+    return tuple(search_paths)

@@ -89,7 +89,7 @@ class MujocoBatch:
         batch_size: int,
         *,
         frame_skip: int,
-        sensing: mujoco.MjModel | None = None,
+        sensor_model: mujoco.MjModel | None = None,
         num_threads: int | None = None,
     ) -> None:
         """Start the threads.
@@ -98,7 +98,7 @@ class MujocoBatch:
             models: one model for all environments, or one for each.
             batch_size: number of environments B.
             frame_skip: physics steps per control step.
-            sensing: model with added sensors and a one-stage integrator; None reads no sensors.
+            sensor_model: model with sensors and a one-stage integrator; None reads no sensors.
             num_threads: native threads; None uses one per core available to this process.
 
         Raises:
@@ -127,8 +127,8 @@ class MujocoBatch:
         self._qvel = slice(1 + model.nq, 1 + model.nq + model.nv)
         self._start_seconds = frame_skip * model.opt.timestep  # above 0, see `diverged`
         self._min_step_seconds = (frame_skip - 0.5) * model.opt.timestep
-        self._due_seconds = np.zeros(batch_size)
-        self._sensor = None if sensing is None else _Sensor(sensing, batch_size, size)
+        self._min_clock_seconds = np.zeros(batch_size)
+        self._sensor = None if sensor_model is None else _Sensor(sensor_model, batch_size, size)
         self._start_threads()
 
     def _start_threads(self) -> None:
@@ -157,7 +157,7 @@ class MujocoBatch:
 
     @property
     def sensors(self) -> Array:
-        """Sensor readings in the present states as a view. Shape [B, ns]; ns = 0 without `sensing`.
+        """Sensor readings in the present states as a view. Shape [B, ns]; ns = 0 without sensors.
 
         Forces are computed with the controls of the last step, and with 0 after `set_states`.
         """
@@ -184,7 +184,7 @@ class MujocoBatch:
         self._states[chosen, self._qpos] = qpos[chosen]
         self._states[chosen, self._qvel] = qvel[chosen]
         self._controls[chosen] = 0
-        self._sense()
+        self._read_sensors()
 
     def set_models(self, models: Sequence[mujoco.MjModel]) -> None:
         """Replace the models by others of the same shape, one for each environment.
@@ -203,7 +203,7 @@ class MujocoBatch:
         MuJoCo resets an environment if a position, velocity or acceleration is huge or not finite.
         Its clock then restarts at 0, whereas the clock of an episode starts one control step later.
         """
-        was_reset: NDArray[np.bool_] = self._states[:, 0] < self._due_seconds
+        was_reset: NDArray[np.bool_] = self._states[:, 0] < self._min_clock_seconds
         return was_reset if was_reset.any() else None
 
     def step(self, controls: Array, env_mask: NDArray[np.bool_] | None = None) -> None:
@@ -215,20 +215,20 @@ class MujocoBatch:
                 controls and the sensors of the others stay as they are.
         """
         if env_mask is None or env_mask.all():
-            np.add(self._states[:, 0], self._min_step_seconds, out=self._due_seconds)
+            np.add(self._states[:, 0], self._min_step_seconds, out=self._min_clock_seconds)
             self._controls[:] = controls[:, None]
             self._rollout(self.models, self._states, self._controls)
             self._states[:] = self._trajectory[:, -1]
         else:
             self._step_some(controls, np.flatnonzero(env_mask))
-        self._sense()
+        self._read_sensors()
 
     def _step_some(self, controls: Array, rows: NDArray[np.intp]) -> None:
-        self._due_seconds[:] = 0  # no environment that waits has diverged
+        self._min_clock_seconds[:] = 0  # no environment that waits has diverged
         if not len(rows):
             return
         states = self._states[rows]
-        self._due_seconds[rows] = states[:, 0] + self._min_step_seconds
+        self._min_clock_seconds[rows] = states[:, 0] + self._min_step_seconds
         self._controls[rows] = controls[rows, None]
         self._rollout([self.models[k] for k in rows], states, self._controls[rows])
         self._states[rows] = self._trajectory[: len(rows), -1]
@@ -249,7 +249,7 @@ class MujocoBatch:
         """End the threads."""
         self._pool.close()
 
-    def _sense(self) -> None:
+    def _read_sensors(self) -> None:
         if self._sensor is not None:
             self._sensor.read(self._pool, self._states, self._controls[:, 0])
 

@@ -189,12 +189,12 @@ class MujocoFamilyBatch:
             family.model if models is None else self._for_each_env(models),
             self._size,
             frame_skip=family.robot.frame_skip,
-            sensing=None if sensors is None else sensors.load(),
+            sensor_model=None if sensors is None else sensors.load(),
         )
         self._time = np.zeros(self._size, np.int64)
         self._terminated = np.zeros(self._size, np.bool_)
         self._observations: Tensor | None = None
-        self._keep_tasks(rows)
+        self._store_tasks(rows)
 
     def reset(self, generator: torch.Generator, env_mask: Tensor | None = None) -> Tensor:
         if env_mask is not None:
@@ -205,7 +205,7 @@ class MujocoFamilyBatch:
         velocities = robot.velocity_noise.sample((self._size, model.nv), generator)
         chosen = None if env_mask is None else env_mask.reshape(-1).cpu().numpy()
         self.physics.set_states(positions, velocities, chosen)
-        self._sensed = self._sense()
+        self._sensed = self._read_sensors()
         begun = slice(None) if chosen is None else chosen
         self._time[begun], self._terminated[begun] = 0, False
         self._observations = self._floats(self._family.observe(States(*self._state_fields())))
@@ -220,7 +220,7 @@ class MujocoFamilyBatch:
         before, sensed_before = physics.qpos.copy(), self._sensed
         running = ~self._terminated & (self._time < self.horizon)
         physics.step(controls, running)
-        self._sensed = self._sense()
+        self._sensed = self._read_sensors()
         chosen = flat.astype(np.float64)
         control_step = ControlStep(*self._state_fields(), before, sensed_before, chosen)
         rewards, ends = family.reward(control_step), family.terminated(control_step)
@@ -259,7 +259,7 @@ class MujocoFamilyBatch:
         models = self._family.task_models(rows)
         if models is not None:
             self.physics.set_models(self._for_each_env(models))
-        self._keep_tasks(rows)
+        self._store_tasks(rows)
 
     def oracle_actions(self) -> Tensor | None:
         tasks = torch.from_numpy(self._tasks).to(self._device, torch.float32)
@@ -274,7 +274,7 @@ class MujocoFamilyBatch:
     def close(self) -> None:
         self.physics.close()
 
-    def _keep_tasks(self, rows: Tasks) -> None:
+    def _store_tasks(self, rows: Tasks) -> None:
         self._tasks = rows
         self._rows = np.repeat(rows, self.num_envs, axis=0)
 
@@ -286,7 +286,7 @@ class MujocoFamilyBatch:
         physics = self.physics
         return physics.qpos, physics.qvel, self._sensed, self._rows, physics.controls
 
-    def _sense(self) -> Array:
+    def _read_sensors(self) -> Array:
         """Current sensor values; a new array unless there are no sensors."""
         readings = self.physics.sensors
         return readings if self._read is None else self._read(readings)

@@ -78,7 +78,7 @@ class InProcessPool:
         arrays.active_env[:] = -1
         shard = self._shard = Shard(family, layout, arrays, 0)
         self._finalizer = weakref.finalize(self, shard.close)
-        with self._named_errors("creating environments"):
+        with self._describing_errors("creating environments"):
             shard.make()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,17 +99,17 @@ class InProcessPool:
 
     def reset(self) -> None:
         """Reset the chosen environments."""
-        with self._named_errors("resetting"):
+        with self._describing_errors("resetting"):
             self._shard.reset()
 
     def step(self) -> None:
         """Step the chosen environments."""
-        with self._named_errors("stepping"):
+        with self._describing_errors("stepping"):
             self._shard.step()
 
     def render(self, index: int) -> Image:
         """Render one environment."""
-        with self._named_errors("rendering"):
+        with self._describing_errors("rendering"):
             return self._shard.render(index)
 
     def close(self) -> None:
@@ -117,13 +117,13 @@ class InProcessPool:
         self._finalizer()
 
     @contextlib.contextmanager
-    def _named_errors(self, doing: str) -> Iterator[None]:
+    def _describing_errors(self, doing: str) -> Iterator[None]:
         try:
             yield
         except (Exception, SystemExit) as error:
             index = int(self._arrays.active_env[0])
             self.close()
-            place = "" if index < 0 else f", in {_place(self._layout, self._arrays, index)}"
+            place = "" if index < 0 else f", in {_describe_env(self._layout, self._arrays, index)}"
             raise WorkerError(
                 f"this process failed while {doing}{place}: {describe_env_error(error)}",
                 *_task_and_env(self._layout, index),
@@ -169,7 +169,7 @@ class WorkerPool:
         self._finalizer = weakref.finalize(
             self, _shut_down, self._workers, self._selector, os.getpid()
         )
-        with self._closed_on_error():
+        with self._closing_on_error():
             for number in range(layout.num_shards):
                 ours, theirs = context.Pipe()
                 arguments = (theirs, memory, layout, number)
@@ -204,7 +204,7 @@ class WorkerPool:
     def render(self, index: int) -> Image:
         """Render one environment."""
         owner = next(w for w in self._workers if index in self._layout.shard(w.number))
-        with self._closed_on_error():
+        with self._closing_on_error():
             self._send(RENDER + pickle.dumps(index), "rendering", [owner])
             answer = self._receive("rendering", self._timeout_seconds, [owner])[0]
         image: Image = pickle.loads(answer)
@@ -218,12 +218,12 @@ class WorkerPool:
         """Run a command in the workers that have a chosen environment."""
         chosen, shard = self._arrays.chosen, self._layout.shard
         workers = [w for w in self._workers if chosen[_slice(shard(w.number))].any()]
-        with self._closed_on_error():
+        with self._closing_on_error():
             self._send(command, doing, workers)
             self._receive(doing, self._timeout_seconds, workers)
 
     @contextlib.contextmanager
-    def _closed_on_error(self) -> Iterator[None]:
+    def _closing_on_error(self) -> Iterator[None]:
         try:
             yield
         except BaseException:  # also interrupts, after which answers would remain in pipes
@@ -236,7 +236,7 @@ class WorkerPool:
                 worker.connection.send_bytes(message)
             except OSError:
                 if not worker.connection.poll():  # otherwise its error message can be read
-                    raise self._death(worker, doing) from None
+                    raise self._death_error(worker, doing) from None
 
     def _receive(
         self, doing: str, timeout_seconds: float, workers: Sequence[_Worker]
@@ -259,10 +259,10 @@ class WorkerPool:
         try:
             answer = worker.connection.recv_bytes()
         except (EOFError, OSError):
-            raise self._death(worker, doing) from None
+            raise self._death_error(worker, doing) from None
         if answer.startswith(DONE):
             return answer[1:]
-        index, place = self._where(worker)
+        index, place = self._locate(worker)
         text = f"worker {worker.number} failed while {doing}, {place}: {answer[1:].decode()}"
         raise WorkerError(text, *_task_and_env(self._layout, index))
 
@@ -275,7 +275,7 @@ class WorkerPool:
     ) -> None:
         """Raise if a worker is in the same environment as at the previous time limit."""
         for worker in waiting:
-            index, place = self._where(worker)
+            index, place = self._locate(worker)
             if index == earlier[worker.number] and not worker.connection.poll():
                 worker.process.kill()
                 raise _LostWorkerError(
@@ -284,8 +284,8 @@ class WorkerPool:
                     *_task_and_env(self._layout, index),
                 )
 
-    def _death(self, worker: _Worker, doing: str) -> WorkerError:
-        index, place = self._where(worker)
+    def _death_error(self, worker: _Worker, doing: str) -> WorkerError:
+        index, place = self._locate(worker)
         worker.process.join(_SHUTDOWN_SECONDS)
         hint = _START_HINT if doing == "starting" and index < 0 else ""
         return _LostWorkerError(
@@ -294,13 +294,13 @@ class WorkerPool:
             *_task_and_env(self._layout, index),
         )
 
-    def _where(self, worker: _Worker) -> tuple[int, str]:
+    def _locate(self, worker: _Worker) -> tuple[int, str]:
         """Index of the environment that a worker is in, −1 for none, and a description."""
         index = int(self._arrays.active_env[worker.number])
         if index >= 0:
-            return index, f"in {_place(self._layout, self._arrays, index)}"
+            return index, f"in {_describe_env(self._layout, self._arrays, index)}"
         shard = self._layout.shard(worker.number)
-        ends = (_place(self._layout, self._arrays, end) for end in (shard[0], shard[-1]))
+        ends = (_describe_env(self._layout, self._arrays, end) for end in (shard[0], shard[-1]))
         return index, f"outside of its environments, {' to '.join(ends)}"
 
 
@@ -313,7 +313,7 @@ def shared_memory(layout: Layout) -> Any:
     return get_context("spawn").RawArray(ctypes.c_uint8, layout.num_bytes)
 
 
-def _place(layout: Layout, arrays: Arrays, index: int) -> str:
+def _describe_env(layout: Layout, arrays: Arrays, index: int) -> str:
     task, env = divmod(index, layout.num_envs)
     return f"environment {env} of task {task} (values {arrays.tasks[task].tolist()})"
 

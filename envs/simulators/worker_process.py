@@ -188,15 +188,15 @@ class Shard:
 
     def make(self) -> None:
         """Create the environments for their first tasks."""
-        for index in self._enter(self._indices):
-            self._place(index, self._family.env_key(self._task(index)))
+        for index in self._mark_active(self._indices):
+            self._install_env(index, self._family.env_key(self._task(index)))
 
     def reset(self) -> None:
         """Begin an episode in the chosen environments, after applying new tasks."""
         arrays = self._arrays
         chosen = self._chosen()
         self._replace_envs([index for index in chosen if arrays.is_new_task[index]])
-        for index in self._enter(chosen):
+        for index in self._mark_active(chosen):
             env = self._envs[index]
             if arrays.is_new_task[index]:
                 self._family.apply_task(env, self._task(index))
@@ -206,11 +206,10 @@ class Shard:
     def step(self) -> None:
         """Step the chosen environments."""
         arrays, envs, first = self._arrays, self._envs, self._indices.start
-        rows = arrays.actions[
-            first : self._indices.stop
-        ].copy()  # an environment may keep a reference to its action
+        # Copied: an environment may keep a reference to its action.
+        rows = arrays.actions[first : self._indices.stop].copy()
         has_success, action_of = self._family.has_success, self._actions.from_row
-        for index in self._enter(self._chosen()):
+        for index in self._mark_active(self._chosen()):
             result = envs[index].step(action_of(rows[index - first]))
             observation, reward, terminated, truncated, info = read_step(result)
             self._write(index, observation, reward)
@@ -224,7 +223,7 @@ class Shard:
         env = self._envs[index]
         if env.render_mode != "rgb_array":
             return "its environment was not created with render_mode='rgb_array'"
-        for _ in self._enter([index]):
+        for _ in self._mark_active([index]):
             try:
                 return read_image(env.render())
             except (DependencyNotInstalled, EnvResultError) as error:
@@ -250,7 +249,7 @@ class Shard:
         chosen: list[int] = (np.flatnonzero(self._arrays.chosen[first:stop]) + first).tolist()
         return chosen
 
-    def _enter(self, indices: Sequence[int]) -> Iterator[int]:
+    def _mark_active(self, indices: Sequence[int]) -> Iterator[int]:
         """Yield the indices, each written to `active_env` while its environment runs."""
         active_env, number = self._arrays.active_env, self._number
         for index in indices:
@@ -259,18 +258,15 @@ class Shard:
         active_env[number] = -1
 
     def _replace_envs(self, indices: Sequence[int]) -> None:
-        """Replace environments that cannot represent their new task.
-
-        Replaced environments are kept and used again.
-        """
+        """Replace environments that cannot represent their new task; they are kept for reuse."""
         keys = {index: self._family.env_key(self._task(index)) for index in indices}
-        moved = {index: key for index, key in keys.items() if key != self._keys[index]}
-        for index in moved:
+        new_keys = {index: key for index, key in keys.items() if key != self._keys[index]}
+        for index in new_keys:
             self._spare[self._keys[index]].append(self._envs.pop(index))
-        for index in self._enter(list(moved)):
-            self._place(index, moved[index])
+        for index in self._mark_active(list(new_keys)):
+            self._install_env(index, new_keys[index])
 
-    def _place(self, index: int, key: Hashable) -> None:
+    def _install_env(self, index: int, key: Hashable) -> None:
         spare = self._spare[key]
         env = spare.pop() if spare else self._family.make_env(self._task(index))
         self._envs[index], self._keys[index] = env, key

@@ -108,18 +108,18 @@ class Evaluation:
 
     def reference_estimate(self, name: str, metric: Metric = "return") -> Estimate:
         """Mean of a reference with a 95 % interval, as `estimate`."""
-        return self._of_reference(self.reference(name, metric), metric)
+        return self._estimate_reference(self.reference(name, metric), metric)
 
     def total_estimate(self, name: str) -> Estimate:
         """Mean of a reference's returns over the whole trial, with a 95 % interval."""
-        return self._of_reference(self.totals[name], "return")
+        return self._estimate_reference(self.totals[name], "return")
 
-    def _of_reference(self, scores: Scores, metric: Metric) -> Estimate:
+    def _estimate_reference(self, scores: Scores, metric: Metric) -> Estimate:
         bounds = None if metric == "return" else (0.0, 1.0)
         shared = self.protocol.paired or (self.same_tasks and len(self.runs) > 1)
         return mean_interval(scores, same_tasks=shared, bounds=bounds)
 
-    def middle(self, scores: Scores) -> Estimate:
+    def interquartile_estimate(self, scores: Scores) -> Estimate:
         """Interquartile mean of scores [R, N] with the 95 % stratified bootstrap of rliable.
 
         That interval describes other runs on the same tasks and does not include the effect of a
@@ -194,8 +194,10 @@ class Evaluation:
             "iterations": list(self.iterations),
             "tasks": self.tasks.tolist(),
             "stages": list(self.stages),
-            "measured": _raw(self.measured),
-            "references": {name: _raw(other) for name, other in self.references.items()},
+            "measured": _measured_to_json(self.measured),
+            "references": {
+                name: _measured_to_json(other) for name, other in self.references.items()
+            },
             "totals": {name: total.tolist() for name, total in self.totals.items()},
             "statistics": {metric: self._statistics(metric) for metric in self.metrics},
         }
@@ -226,8 +228,10 @@ class Evaluation:
                 same_tasks=before or bool(content["same_tasks"]),
                 runs=_names(content["runs"]),
                 stages=_names(content["stages"]),
-                measured=_read(content["measured"]),
-                references={name: _read(raw) for name, raw in content["references"].items()},
+                measured=_measured_from_json(content["measured"]),
+                references={
+                    name: _measured_from_json(raw) for name, raw in content["references"].items()
+                },
                 # earlier versions stored neither iterations nor totals
                 iterations=tuple(content.get("iterations", ())),
                 totals={
@@ -274,7 +278,9 @@ class Evaluation:
                 "stage": name,
                 "episodes_before": self.protocol.episodes_before(k),
                 "mean": stored_estimate(self.estimate(self.scores(k, metric), metric)),
-                "interquartile_mean": stored_estimate(self.middle(self.scores(k, metric))),
+                "interquartile_mean": stored_estimate(
+                    self.interquartile_estimate(self.scores(k, metric))
+                ),
                 "gain": stored_estimate(self.gain(k, metric)),
                 "probability_of_improvement": stored_estimate(self.improvement(k, metric)),
                 "gap_closed": self.gap_closed(k) if metric == "return" else None,
@@ -340,12 +346,12 @@ def _names(raw: object) -> tuple[str, ...]:
     return tuple(str(name) for name in raw)
 
 
-def _raw(part: Measured) -> dict[str, Any]:
+def _measured_to_json(part: Measured) -> dict[str, Any]:
     success = None if part.success is None else part.success.tolist()
     return {"returns": part.returns.tolist(), "success": success}
 
 
-def _read(raw: Mapping[str, Any]) -> Measured:
+def _measured_from_json(raw: Mapping[str, Any]) -> Measured:
     success = raw["success"]
     return Measured(
         np.array(raw["returns"], dtype=np.float64),

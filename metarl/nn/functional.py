@@ -20,7 +20,7 @@ _RECURRENT = (nn.RNNBase,)
 _ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
             nn.FeatureAlphaDropout)  # fmt: skip
-_NEVER = (
+_UNSUPPORTED_TYPES = (
     (nn.RReLU, "cannot run for many tasks at once, not even in evaluation: use nn.LeakyReLU"),
     (nn.EmbeddingBag, "has no second derivative: use nn.Embedding and sum or average over its "
      "points"),
@@ -58,9 +58,9 @@ def functional_module(
         torch.Size([3, 1])
     """
     for name, part in module.named_modules():
-        complaint = _complaint(part)
-        if complaint:
-            raise ValueError(f"module part {name or type(part).__name__!r} {complaint}")
+        reason = _reason_to_reject(part)
+        if reason:
+            raise ValueError(f"module part {name or type(part).__name__!r} {reason}")
     params = {name: p.detach().clone() for name, p in module.named_parameters()}
     if not params:
         raise ValueError("module must have parameters to adapt, it has none")
@@ -72,7 +72,7 @@ def functional_module(
     return apply, params
 
 
-def _complaint(part: nn.Module) -> str | None:
+def _reason_to_reject(part: nn.Module) -> str | None:
     norm = isinstance(part, nn.modules.batchnorm._NormBase)
     if norm and part.training and part.track_running_stats:
         return (
@@ -96,10 +96,10 @@ def _complaint(part: nn.Module) -> str | None:
             "reparametrizes its weights (spectral or weight norm), which keeps a state: "
             "remove the parametrization"
         )
-    return _weight_complaint(part) or _kind_complaint(part)
+    return _weight_reason(part) or _type_reason(part)
 
 
-def _weight_complaint(part: nn.Module) -> str | None:
+def _weight_reason(part: nn.Module) -> str | None:
     """The problem of a layer whose weights are not initialized or do not support adaptation."""
     if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
         return "is lazy and has no parameters yet: call the module on one batch of inputs first"
@@ -113,9 +113,9 @@ def _weight_complaint(part: nn.Module) -> str | None:
     return None
 
 
-def _kind_complaint(part: nn.Module) -> str | None:
+def _type_reason(part: nn.Module) -> str | None:
     """The problem of a layer that no settings can make compatible."""
-    return next((complaint for kind, complaint in _NEVER if isinstance(part, kind)), None)
+    return next((reason for kind, reason in _UNSUPPORTED_TYPES if isinstance(part, kind)), None)
 
 
 def _has_spectral_norm(part: nn.Module) -> bool:

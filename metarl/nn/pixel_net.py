@@ -71,10 +71,10 @@ class PixelNet:
         patches = self._patches(images)
         rows = patches.flatten(1, 3) @ params["conv_weight_0"].mT
         maps = rows.unflatten(1, patches.shape[1:4])
-        maps = torch.relu(maps + _over_maps(params["conv_bias_0"]))
+        maps = torch.relu(maps + _broadcast_to_maps(params["conv_bias_0"]))
         for k in range(1, len(self.filters)):
             maps = convolve(maps.contiguous(), params[f"conv_weight_{k}"], 2)
-            maps = torch.relu(maps + _over_maps(params[f"conv_bias_{k}"]))
+            maps = torch.relu(maps + _broadcast_to_maps(params[f"conv_bias_{k}"]))
         return maps.flatten(2)
 
     def _patches(self, images: Tensor) -> Tensor:
@@ -88,6 +88,6 @@ class PixelNet:
         return patches
 
 
-def _over_maps(bias: Tensor) -> Tensor:
+def _broadcast_to_maps(bias: Tensor) -> Tensor:
     """A bias [C] or [tasks, C] that broadcasts with maps [tasks, points, h, w, C]."""
     return bias if bias.dim() == 1 else bias[:, None, None, None]

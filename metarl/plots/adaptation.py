@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metarl.evaluation.results import Evaluation, Metric
-from metarl.plots.style import INK, MUTED, PALETTE, STYLES, legend_below, new_figure, styled
+from metarl.plots.style import INK, MUTED, PALETTE, STYLES, figure_style, legend_below, new_figure
 from metarl.statistics.bootstrap import Scores
 from metarl.statistics.estimate import Estimate
 from metarl.statistics.intervals import student_band
@@ -52,7 +52,7 @@ def adaptation_figure(evaluations: Sequence[Evaluation], metric: Metric = "retur
         ValueError: if there are none, they differ in environment, or success is not defined.
     """
     _require_one_environment(evaluations)
-    with styled():
+    with figure_style():
         figure = new_figure()
         (axes,) = figure.axes
         same = len({evaluation.stages for evaluation in evaluations}) == 1
@@ -125,7 +125,7 @@ def learning_curves_figure(agents: Mapping[str, Sequence[Rows]], title: str = ""
     if len(agents) > 1:
         metrics = [{"": _AFTER} if _AFTER in named.values() else named for named in metrics]
     are_returns = all(_AFTER in named.values() for named in metrics)
-    with styled():
+    with figure_style():
         figure = new_figure()
         (axes,) = figure.axes
         for k, ((name, seeds), keys) in enumerate(zip(agents.items(), metrics, strict=True)):

@@ -14,10 +14,10 @@ from metarl.plots.style import (
     MUTED,
     PALETTE,
     STYLES,
+    figure_style,
+    format_number,
     legend_below,
     new_figure,
-    shown_number,
-    styled,
 )
 
 __all__ = ["best_choice_figure", "best_share", "choices_figure", "paths_figure"]
@@ -33,14 +33,14 @@ def paths_figure(paths: Paths) -> Figure:
     """
     num_tasks = len(paths.tasks)
     columns = min(2, num_tasks)
-    with styled():
+    with figure_style():
         figure = new_figure(rows=-(-num_tasks // columns), columns=columns, height=2.6)
         for axes in figure.axes[num_tasks:]:
             axes.remove()
         for task, axes in enumerate(figure.axes):
             _draw_paths(axes, paths, task)
             _frame(axes, paths)
-            returns = " → ".join(shown_number(stage[task].mean()) for stage in paths.returns)
+            returns = " → ".join(format_number(stage[task].mean()) for stage in paths.returns)
             axes.set_title(f"task {task + 1}: {returns}", size=9.5)
         legend_below(figure, figure.axes[0])
     return figure
@@ -54,7 +54,7 @@ def best_choice_figure(choices: Choices) -> Figure:
     """
     shares = best_share(choices)
     steps = np.arange(1, shares.shape[1] + 1)
-    with styled():
+    with figure_style():
         figure = new_figure()
         (axes,) = figure.axes
         for k, (name, share) in enumerate(zip(choices.stages, shares, strict=True)):
@@ -78,7 +78,7 @@ def choices_figure(choices: Choices) -> Figure:
     Columns are stages. A triangle marks the action that the oracle chooses most.
     """
     num_tasks, num_stages = min(_MAX_TASKS, len(choices.tasks)), len(choices.stages)
-    with styled():
+    with figure_style():
         figure = new_figure(rows=num_tasks, columns=num_stages, height=1.5)
         for panel, axes in enumerate(figure.axes):
             task, stage = divmod(panel, num_stages)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
 
 from metarl.evaluation.fewshot_results import FewShotResult
-from metarl.plots.style import PALETTE, STYLES, legend_below, new_figure, styled
+from metarl.plots.style import PALETTE, STYLES, figure_style, legend_below, new_figure
 
 __all__ = ["LEARNING_METRICS", "error_limits", "fewshot_learning_figure", "steps_figure"]
 
@@ -43,7 +43,7 @@ def fewshot_learning_figure(
         raise ValueError("each seed must have at least one row of metrics of a few-shot learner")
     key = known[0]
     is_error = key == "meta/query_mse"
-    with styled():
+    with figure_style():
         figure = new_figure()
         (axes,) = figure.axes
         for k, (name, rows) in enumerate(seeds.items()):
@@ -74,7 +74,7 @@ def steps_figure(results: Mapping[str, FewShotResult], title: str) -> Figure:
         results: results by name, on the same kind of tasks.
         title: title of the axes.
     """
-    with styled():
+    with figure_style():
         plot = new_figure()
         (axes,) = plot.axes
         for k, (name, result) in enumerate(results.items()):

@@ -21,9 +21,9 @@ __all__ = [
     "figure_svg",
     "legend_below",
     "new_figure",
-    "shown_number",
-    "spread",
-    "styled",
+    "format_number",
+    "padded_range",
+    "figure_style",
 ]
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#a87b00", "#5a7fd6")
@@ -57,14 +57,14 @@ _STYLE: Any = {  # newer versions of matplotlib list the keys in a type, older o
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Apply the style settings, for creating and saving figures."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def new_figure(*, rows: int = 1, columns: int = 1, height: float = _HEIGHT_INCHES) -> Figure:
-    """An empty figure that is readable at a width of 360 pixels; call it within `styled`.
+    """An empty figure that is readable at a width of 360 pixels; call it within `figure_style`.
 
     Args:
         rows: rows of axes.
@@ -94,7 +94,7 @@ def figure_png(figure: Figure, *, dpi: int) -> bytes:
 def figure_svg(figure: Figure) -> str:
     """The figure as SVG, with light text and lines in dark mode."""
     buffer = io.StringIO()
-    with styled():
+    with figure_style():
         figure.savefig(
             buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
@@ -109,12 +109,12 @@ def figure_svg(figure: Figure) -> str:
     return re.sub(r"(<svg\b[^>]*>)", lambda match: match.group(1) + style, svg, count=1)
 
 
-def shown_number(value: float) -> str:
+def format_number(value: float) -> str:
     """A number with three significant digits and a true minus sign."""
     return f"{value:.3g}".replace("-", "−")
 
 
-def spread(values: Sequence[float]) -> tuple[float, float]:
+def padded_range(values: Sequence[float]) -> tuple[float, float]:
     """Minimum and maximum with a margin; the range is never empty."""
     low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.5

@@ -10,12 +10,20 @@ from matplotlib.figure import Figure
 
 from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import agent_labels
-from metarl.plots.style import MUTED, PALETTE, STYLES, legend_below, new_figure, spread, styled
+from metarl.plots.style import (
+    MUTED,
+    PALETTE,
+    STYLES,
+    figure_style,
+    legend_below,
+    new_figure,
+    padded_range,
+)
 from metarl.statistics.bootstrap import Scores
 from metarl.statistics.profiles import PerformanceProfile, performance_profiles
 from metarl.tasks.spaces import Tasks
 
-__all__ = ["profile_figure", "profile_scores", "shown_parameters", "task_figure"]
+__all__ = ["profile_figure", "profile_scores", "select_parameters", "task_figure"]
 
 _MAX_PANELS = 4
 _NUM_THRESHOLDS = 101
@@ -30,9 +38,9 @@ def task_figure(evaluation: Evaluation) -> Figure:
     last = evaluation.protocol.adaptation_steps
     before, after = (evaluation.task_scores(stage) for stage in (0, last))
     tasks = evaluation.task_parameters
-    shown = shown_parameters(tasks, after)
+    shown = select_parameters(tasks, after)
     count = tasks.shape[1]
-    with styled():
+    with figure_style():
         figure = new_figure(rows=-(-len(shown) // 2), columns=min(2, len(shown)))
         if len(shown) == 1:
             figure.set_figheight(3.4)
@@ -54,7 +62,7 @@ def task_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def shown_parameters(tasks: Tasks, returns: Scores) -> list[int]:
+def select_parameters(tasks: Tasks, returns: Scores) -> list[int]:
     """The parameters of tasks [N, D] to show: all, or the four closest to the returns [N].
 
     Closeness is the absolute correlation of ranks.
@@ -80,10 +88,10 @@ def profile_figure(evaluations: Sequence[Evaluation]) -> Figure:
     if not evaluations:
         raise ValueError("evaluations must have at least one entry, got none")
     scores = profile_scores(evaluations)
-    low, high = spread([float(v) for matrix in scores.values() for v in matrix.flat])
+    low, high = padded_range([float(v) for matrix in scores.values() for v in matrix.flat])
     thresholds = np.linspace(low, high, _NUM_THRESHOLDS)
     seed = evaluations[0].protocol.seed
-    with styled():
+    with figure_style():
         figure = new_figure()
         (axes,) = figure.axes
         for k, (label, profile) in enumerate(

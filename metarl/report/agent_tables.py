@@ -77,10 +77,13 @@ def _stage_rows(label: str, evaluation: Evaluation, has_success: bool) -> Iterat
         success: list[Cell] = []
         if has_success:
             success = [_success(evaluation, None, k)]
-        cells = [_size(scores), *_means(evaluation.estimate(scores), evaluation.middle(scores))]
+        cells = [
+            _size(scores),
+            *_means(evaluation.estimate(scores), evaluation.interquartile_estimate(scores)),
+        ]
         yield Row(f"{label}, {stage}", [*cells, *compared, *success], begins_group=k == 0)
     if (together := evaluation.trial_returns) is not None:
-        middle = evaluation.middle(together)
+        middle = evaluation.interquartile_estimate(together)
         cells = [_size(together), *_means(evaluation.estimate(together), middle)]
         yield Row(f"{label}, all episodes", [*cells, *_blank(has_success)])
 
@@ -99,12 +102,16 @@ def _reference_rows(
         evaluation = seen[name]
         scores = evaluation.reference(name)
         success = [_success(evaluation, name, 0)] if has_success else []
-        means = _means(evaluation.reference_estimate(name), evaluation.middle(scores))
+        means = _means(
+            evaluation.reference_estimate(name), evaluation.interquartile_estimate(scores)
+        )
         cells = [_size(scores), *means, "", "", ""]
         yield Row(name, [*cells, *success], begins_group=k == 0)
         if name in evaluation.totals and evaluation.trial_returns is not None:
             total = evaluation.totals[name]
-            means = _means(evaluation.total_estimate(name), evaluation.middle(total))
+            means = _means(
+                evaluation.total_estimate(name), evaluation.interquartile_estimate(total)
+            )
             cells = [_size(total), *means]
             yield Row(f"{name}, all episodes", [*cells, *_blank(has_success)])
 

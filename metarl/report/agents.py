@@ -10,7 +10,7 @@ from metarl.evaluation.comparison import comparisons_of
 from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import adaptation_figure, agent_labels, learning_curves_figure
 from metarl.plots.style import figure_svg
-from metarl.plots.tasks import profile_figure, profile_scores, shown_parameters, task_figure
+from metarl.plots.tasks import profile_figure, profile_scores, select_parameters, task_figure
 from metarl.progress import Progress, ignore_progress
 from metarl.report import words
 from metarl.report.agent_tables import agent_runs, protocol_table, results_note, results_table
@@ -139,7 +139,7 @@ def _tasks(evaluations: Sequence[Evaluation]) -> list[Figure]:
         if not count:
             continue
         last = evaluation.task_scores(evaluation.protocol.adaptation_steps)
-        shown = shown_parameters(tasks, last)
+        shown = select_parameters(tasks, last)
         rest = ""
         if len(shown) < count:
             rest = f" Of {count} parameters, those most correlated with the return are shown."

@@ -98,10 +98,14 @@ def _rows(evaluation: Evaluation, metric: Metric) -> Iterator[list[str]]:
     for stage, label in enumerate(evaluation.stages):
         yield [label, *_stage_cells(evaluation, stage, metric)]
     if metric == "return" and (together := evaluation.trial_returns) is not None:
-        cells = _cells(evaluation.estimate(together), evaluation.middle(together), metric)
+        cells = _cells(
+            evaluation.estimate(together), evaluation.interquartile_estimate(together), metric
+        )
         yield ["all episodes", *cells]
         for other, total in evaluation.totals.items():
-            cells = _cells(evaluation.total_estimate(other), evaluation.middle(total), metric)
+            cells = _cells(
+                evaluation.total_estimate(other), evaluation.interquartile_estimate(total), metric
+            )
             yield [f"{other}, all episodes", *cells]
     if "oracle" in evaluation.references and _has(evaluation, "oracle", metric):
         cells = _reference_cells(evaluation, "oracle", metric)
@@ -119,7 +123,7 @@ def _has(evaluation: Evaluation, name: str, metric: Metric) -> bool:
 
 
 def _reference_cells(evaluation: Evaluation, name: str, metric: Metric) -> list[str]:
-    middle = evaluation.middle(evaluation.reference(name, metric))
+    middle = evaluation.interquartile_estimate(evaluation.reference(name, metric))
     return _cells(evaluation.reference_estimate(name, metric), middle, metric)
 
 
@@ -129,7 +133,9 @@ def _cells(mean: Estimate, middle: Estimate, metric: Metric) -> list[str]:
 
 def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str]:
     scores = evaluation.scores(stage, metric)
-    cells = _cells(evaluation.estimate(scores, metric), evaluation.middle(scores), metric)
+    cells = _cells(
+        evaluation.estimate(scores, metric), evaluation.interquartile_estimate(scores), metric
+    )
     if stage == 0:
         return cells
     closed = evaluation.gap_closed(stage) if metric == "return" else None
@@ -153,7 +159,7 @@ def _own_means(evaluation: Evaluation) -> str:
 
 def _meaning_of_intervals(evaluation: Evaluation) -> str:
     """The meaning of the intervals, and rliable's for the interquartile mean."""
-    middle = evaluation.middle(evaluation.scores(len(evaluation.stages) - 1))
+    middle = evaluation.interquartile_estimate(evaluation.scores(len(evaluation.stages) - 1))
     value, interval = interval_text(middle)
     return (
         f"{words.interval_meaning(evaluation)}. IQM: mean of the middle half of runs and tasks; "

@@ -16,7 +16,7 @@ from torch import Tensor
 from metarl.fewshot.data.batches import EpisodeShape, FewShotBatch
 from metarl.fewshot.datasets.curves import SinusoidTasks
 from metarl.fewshot.training import FewShotTraining
-from metarl.plots.style import INK, MUTED, PALETTE, legend_below, new_figure, styled
+from metarl.plots.style import INK, MUTED, PALETTE, figure_style, legend_below, new_figure
 from metarl.seeding import torch_generator
 
 __all__ = ["curves_figure", "images_figure", "prediction_figure", "probabilities_figure"]
@@ -74,7 +74,7 @@ def curves_figure(batch: FewShotBatch, predictions: Tensor) -> Figure:
         predictions: of the query, [tasks, points, 1].
     """
     num_tasks = len(predictions)
-    with styled():
+    with figure_style():
         figure = new_figure(rows=-(-num_tasks // 2), columns=2, height=2.0)
         for task, axes in enumerate(figure.axes):
             grid = batch.query.inputs[task, :, 0]
@@ -106,7 +106,7 @@ def images_figure(batch: FewShotBatch, predictions: Tensor, shape: EpisodeShape)
     query = batch.query.inputs[0].unflatten(0, (shape.ways, shape.queries))
     predicted = predictions[0].argmax(-1).unflatten(0, (shape.ways, shape.queries))
     low, high = float(batch.support.inputs.min()), float(batch.support.inputs.max())
-    with styled():
+    with figure_style():
         figure = new_figure(rows=shape.ways, columns=shots + shape.queries, height=0.8)
         panels = np.array(figure.axes).reshape(shape.ways, -1)
         for k in range(shape.ways):
@@ -159,7 +159,7 @@ def probabilities_figure(batch: FewShotBatch, predictions: Tensor) -> Figure:
     """
     probabilities = predictions[0].softmax(-1).T.numpy()
     ways, points = probabilities.shape
-    with styled():
+    with figure_style():
         figure = new_figure(height=0.9 + 0.35 * ways)
         (axes,) = figure.axes
         image = axes.imshow(

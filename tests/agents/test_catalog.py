@@ -92,7 +92,7 @@ def test_every_reference_checks_the_number_of_episodes():
 def test_the_search_of_a_grid_ends_before_goals_beyond_the_horizon():
     family = own.SmallGrid()
     family.horizon = 1
-    assert len(make_reference("grid-search", family).walks) == 1
+    assert len(make_reference("grid-search", family).search_paths) == 1
 
 
 def test_every_reference_supports_a_family_and_has_a_memory():

@@ -114,8 +114,8 @@ def test_means_are_over_all_runs_and_tasks():
     made = by_hand()
     assert [made.estimate(made.scores(k)).value for k in range(3)] == pytest.approx([-10, -4, -2])
     # the middle 4 of 6: of −6 −5 −4 −4 −3 −2 and of −5 −4 −2 −1 0 0
-    assert made.middle(made.scores(1)).value == pytest.approx(-4)
-    assert made.middle(made.scores(2)).value == pytest.approx((-4 - 2 - 1 + 0) / 4)
+    assert made.interquartile_estimate(made.scores(1)).value == pytest.approx(-4)
+    assert made.interquartile_estimate(made.scores(2)).value == pytest.approx((-4 - 2 - 1 + 0) / 4)
 
 
 @pytest.mark.parametrize("num_runs", [1, 6])
@@ -138,7 +138,7 @@ def test_the_interquartile_mean_has_the_bootstrap_of_rliable_written_from_its_de
     returns = np.random.default_rng(0).normal(size=(num_runs, 3, 3, 2)) * [[1.0], [2.0], [3.0]]
     made = with_runs(returns)
     for k, scores in enumerate(returns.mean(-1).swapaxes(0, 1)):
-        got = made.middle(made.scores(k))
+        got = made.interquartile_estimate(made.scores(k))
         ends = stratified_ends(scores, middle_half, runs=num_runs > 1)
         assert got.value == pytest.approx(middle_half(scores))
         assert got.over == ("runs" if num_runs > 1 else "tasks")

@@ -9,17 +9,17 @@ from metarl.plots.style import (
     MUTED,
     PALETTE,
     STYLES,
+    figure_style,
     figure_svg,
+    format_number,
     legend_below,
     new_figure,
-    shown_number,
-    spread,
-    styled,
+    padded_range,
 )
 
 
 def sampled(label: str = "curve") -> str:
-    with styled():
+    with figure_style():
         figure = new_figure()
         (axes,) = figure.axes
         axes.plot([0, 1], [0, 1], color=PALETTE[0], label=label)
@@ -66,9 +66,9 @@ def test_lines_differ_by_style_and_marker_as_well():
 
 
 def test_numbers_have_a_true_minus_sign():
-    assert [shown_number(value) for value in (-0.12345, 1234.5, 0)] == ["−0.123", "1.23e+03", "0"]
+    assert [format_number(value) for value in (-0.12345, 1234.5, 0)] == ["−0.123", "1.23e+03", "0"]
 
 
 def test_a_spread_is_never_empty():
-    assert spread([2.0, 2.0]) == (1.5, 2.5)
-    assert spread([0.0, 10.0]) == (-0.5, 10.5)
+    assert padded_range([2.0, 2.0]) == (1.5, 2.5)
+    assert padded_range([0.0, 10.0]) == (-0.5, 10.5)

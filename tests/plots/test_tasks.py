@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from shown_evaluations import RETURNS, evaluation
 
-from metarl.plots.tasks import profile_figure, profile_scores, shown_parameters, task_figure
+from metarl.plots.tasks import profile_figure, profile_scores, select_parameters, task_figure
 
 
 def points(axes, label: str) -> list[list[float]]:
@@ -44,8 +44,8 @@ def test_of_many_parameters_the_most_correlated_with_the_return_are_shown():
     wanted = (1, 4, 5, 8)
     for k, sign in zip(wanted, (1, -1, 1, -1), strict=True):
         tasks[:, k] = sign * np.exp(returns) + 0.1 * tasks[:, k]
-    assert shown_parameters(tasks, returns) == list(wanted)
-    assert shown_parameters(tasks[:, :4], returns) == [0, 1, 2, 3]
+    assert select_parameters(tasks, returns) == list(wanted)
+    assert select_parameters(tasks[:, :4], returns) == [0, 1, 2, 3]
 
 
 def test_the_profile_of_one_agent_is_before_and_after_adaptation():

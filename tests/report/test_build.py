@@ -56,7 +56,7 @@ def test_statistics_are_those_of_the_evaluation(runs, content):
         shown = measured(path)
         for stage, name in enumerate(shown.stages):
             scores = shown.scores(stage)
-            for estimate in (shown.estimate(scores), shown.middle(scores)):
+            for estimate in (shown.estimate(scores), shown.interquartile_estimate(scores)):
                 assert " ".join(interval_text(estimate)) in text
             assert f"maml-trpo, {name}" in text
         assert " ".join(interval_text(shown.gain(1), signed=True)) in text

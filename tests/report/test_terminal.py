@@ -73,11 +73,12 @@ def test_a_table_shows_every_stage_with_random_and_oracle():
     for row, name in ((rows[0], "random"), (rows[4], "oracle")):
         scores = got.reference(name)
         assert_shows(
-            numbers(row, name), (*got.reference_estimate(name)[:3], got.middle(scores).value)
+            numbers(row, name),
+            (*got.reference_estimate(name)[:3], got.interquartile_estimate(scores).value),
         )
     for k, row in enumerate(rows[1:4]):
         scores = got.scores(k)
-        values = [*got.estimate(scores)[:3], got.middle(scores).value]
+        values = [*got.estimate(scores)[:3], got.interquartile_estimate(scores).value]
         values += got.gain(k)[:3] if k else []
         assert_shows(numbers(row, got.stages[k]), values)
     assert rows[4].endswith(" 100%")
@@ -161,7 +162,7 @@ def test_success_has_a_separate_table_in_percent():
     assert sum("success %" in line for line in lines) == 1
     row = lines[-4]
     mean, gain = got.estimate(got.scores(2, "success"), "success"), got.gain(2, "success")
-    middle = got.middle(got.scores(2, "success"))
+    middle = got.interquartile_estimate(got.scores(2, "success"))
     values = [100 * x for x in (*mean[:3], middle.value, *gain[:3])]
     assert_shows(numbers(row, "after 2 steps"), values)
 
@@ -193,7 +194,7 @@ def test_a_reference_without_success_is_in_the_first_table_only():
 def test_the_meaning_of_intervals_is_printed(num_runs, same_tasks, meaning):
     got = replace(made(num_runs, others=[("multi-task", 3)]), same_tasks=same_tasks)
     *lines, printed_meaning, finding = printed(got)
-    middle = got.middle(got.scores(2))
+    middle = got.interquartile_estimate(got.scores(2))
     value, interval = interval_text(middle)
     unit = "runs" if num_runs > 1 else "tasks"
     assert printed_meaning == (

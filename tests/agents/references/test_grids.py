@@ -45,7 +45,7 @@ def test_a_search_continues_in_the_next_episode():
 
 
 def test_every_step_of_the_first_walk_visits_a_new_cell():
-    walk = GridSearch(make_family("DarkRoom:ad")).walks[0]
+    walk = GridSearch(make_family("DarkRoom:ad")).search_paths[0]
     assert len(set(walk)) == len(walk) == 21
 
 

@@ -131,7 +131,7 @@ def batch() -> TrialBatch:
 def test_rows_are_whole_trials_in_the_given_order():
     whole = batch()
     rows = torch.tensor([4, 0])
-    some = whole.rows(rows)
+    some = whole.select_trials(rows)
     for name in {field.name for field in fields(whole)} - {"cleared", "old"}:
         assert torch.equal(getattr(some, name), getattr(whole, name)[:, rows]), name
     assert some.cleared is None
@@ -141,7 +141,7 @@ def test_rows_are_whole_trials_in_the_given_order():
 def test_the_mask_of_cleared_memories_is_indexed_with_the_rows():
     cleared = batch().mask
     whole = replace(batch(), cleared=cleared)
-    assert torch.equal(whole.rows(torch.tensor([3])).cleared, cleared[:, 3:4])
+    assert torch.equal(whole.select_trials(torch.tensor([3])).cleared, cleared[:, 3:4])
 
 
 # Forgetting.

@@ -124,7 +124,7 @@ def test_padding_has_no_part_in_the_gradient(memory, length):
     batch = batch_for(context, cleared=True)
     want, terms = _ppo_gradient(context, batch)
     longer = padded(batch, 14)
-    for given in (longer, longer.rows(torch.arange(BATCH))):
+    for given in (longer, longer.select_trials(torch.arange(BATCH))):
         gradients, others = _ppo_gradient(context, given)
         for name, gradient in gradients.items():
             torch.testing.assert_close(gradient, want[name], rtol=0, atol=1e-10, msg=name)
