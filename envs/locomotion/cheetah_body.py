@@ -60,7 +60,7 @@ class CheetahParams:
 
     source: str
     max_speed: float = 0.0  # upper bound of the target velocities, meters per second
-    observes_torso: bool = True  # 20 observed numbers, the last three a position; else 17
+    observation_size: int = 20  # see `observe`
     horizon: int = 200
     action_divisor: float = 1.0
     min_distance_meters: float = 0.0  # from the start; running is not rewarded within it
@@ -79,28 +79,37 @@ def apply_params(family: MujocoFamily, variant: str, params: CheetahParams) -> N
     family.variant, family.source, family.warning = variant, params.source, params.warning
     family.robot = params.robot
     family.horizon, family.action_divisor = params.horizon, params.action_divisor
-    size = 20 if params.observes_torso else 17
+    size = params.observation_size
     family.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
     position = "center of mass" if params.is_rllab else "torso position"
-    family.observation_description = "joint angles and velocities" + (
-        f", {position}" if params.observes_torso else ""
-    )
+    family.observation_description = {
+        17: "joint angles and velocities",
+        20: f"joint angles and velocities, {position}",
+        21: "torso position, position along x, joint angles and velocities",
+    }[size]
     family.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
 
 
 def observe(states: States, params: CheetahParams) -> Array:
-    """qpos without the root's x, then qvel and, in most variants, a position. [B, 17 or 20].
+    """The observation of a variant. Shape [B, observation_size].
 
-    The position is (x, 0, z) of the torso; of the center of mass if `is_rllab`.
+    17 numbers are qpos without the root's x, then qvel; 20 are these and a position; 21 are a
+    position, qpos and qvel. The position (x, 0, z) is of the torso; of the center of mass if
+    `is_rllab`.
     """
-    parts = [states.qpos[:, 1:], states.qvel]
-    if params.is_rllab:
-        parts.append(states.sensed[:, :3])
-    elif params.observes_torso:
-        position = np.zeros((len(states.qpos), 3))
-        position[:, 0], position[:, 2] = states.qpos[:, 0], states.qpos[:, 1] + _torso_height()
-        parts.append(position)
-    return np.concatenate(parts, axis=1)
+    joints = [states.qpos[:, 1:], states.qvel]
+    if params.observation_size == 17:
+        return np.concatenate(joints, axis=1)
+    position = states.sensed[:, :3] if params.is_rllab else _torso_position(states)
+    if params.observation_size == 21:
+        return np.concatenate([position, states.qpos, states.qvel], axis=1)
+    return np.concatenate([*joints, position], axis=1)
+
+
+def _torso_position(states: States) -> Array:
+    position = np.zeros((len(states.qpos), 3))
+    position[:, 0], position[:, 2] = states.qpos[:, 0], states.qpos[:, 1] + _torso_height()
+    return position
 
 
 @cache

@@ -46,10 +46,10 @@ _VEL = {
     "cavia": CheetahParams(_CAVIA, 2.0),
     "pytorch-maml-rl": CheetahParams(_DELEU, 2.0, horizon=100, action_divisor=10.0),
     "garage": CheetahParams(_GARAGE, 2.0, horizon=100, action_divisor=10.0),
-    "promp": CheetahParams(_ROTHFUSS, 3.0, observes_torso=False, action_divisor=10.0),
+    "promp": CheetahParams(_ROTHFUSS, 3.0, observation_size=17, action_divisor=10.0),
     "pearl": CheetahParams(_RAKELLY, 3.0),
     "varibad": CheetahParams(_ZINTGRAF, 3.0, penalizes_unclipped=True),
-    "amago": CheetahParams(_AMAGO, 3.0, observes_torso=False, horizon=1000),
+    "amago": CheetahParams(_AMAGO, 3.0, observation_size=17, horizon=1000),
     "ldm": CheetahParams("Lee and Chung 2021 (arXiv:2105.13524)", 3.5, penalizes_unclipped=True),
 }
 
@@ -59,17 +59,23 @@ _DIR = {
     "pytorch-maml-rl": CheetahParams(_DELEU, horizon=100, action_divisor=10.0),
     "garage": CheetahParams(_GARAGE, horizon=100, action_divisor=10.0),
     "learn2learn": CheetahParams(_LEARN2LEARN, horizon=100),
-    "promp": CheetahParams(_ROTHFUSS, observes_torso=False, action_divisor=10.0),
+    "promp": CheetahParams(_ROTHFUSS, observation_size=17, action_divisor=10.0),
     "pearl": CheetahParams(_RAKELLY),
     "varibad": CheetahParams(_ZINTGRAF, penalizes_unclipped=True),
 }
 
 _DIR_SPARSE = {
     "hyperx": CheetahParams(
-        "Zintgraf et al. 2021 (arXiv:2010.01062)", min_distance_meters=5.0, penalizes_unclipped=True
+        "Zintgraf et al. 2021 (arXiv:2010.01062)",
+        observation_size=21,
+        min_distance_meters=5.0,
+        penalizes_unclipped=True,
     ),
     "hyper": CheetahParams(
-        "Beck et al. 2022 (arXiv:2210.11348)", min_distance_meters=10.0, penalizes_unclipped=True
+        "Beck et al. 2022 (arXiv:2210.11348)",
+        horizon=400,
+        min_distance_meters=10.0,
+        penalizes_unclipped=True,
     ),
 }
 
@@ -186,7 +192,7 @@ class HalfCheetahDirSparse(MujocoFamily):
     Task: 0 backward, 1 forward, shape [1]. x is the root joint's position after the step;
     x_min is 5 m in "hyperx" and 10 m in "hyper". The simulator clips the action to [−1, 1], but the
     cost is for the action a before clipping, as in half_cheetah_dir.py of both sources, lines 40 to
-    45 and 41 to 46.
+    45 and 41 to 46. An observation of "hyperx" is the torso's position, qpos and qvel.
 
     Source: Zintgraf et al. 2021 (arXiv:2010.01062), app.; Beck et al. 2022 (arXiv:2210.11348).
     """

@@ -82,6 +82,10 @@ def cheetah_dir(m: Motion) -> float:
     return sign(m) * m.x_speed - 0.05 * m.squares
 
 
+def sparse_dir(m: Motion, beyond: float) -> float:
+    return cheetah_dir(m) if abs(m.data.qpos[0]) >= beyond else -0.05 * m.squares
+
+
 def finn_vel(m: Motion) -> float:
     return -abs(m.center_speed[0] - m.task[0]) - 0.05 * m.squares
 
@@ -291,6 +295,17 @@ SOURCES: dict[str, Source] = {
         "rlkit/envs/half_cheetah_dir.py:34-48, half_cheetah.py:5-10", cheetah_dir, CHEETAH
     ),
     "HalfCheetahDir:varibad": RAW("half_cheetah_dir.py:36-51", cheetah_dir, CHEETAH),
+    "HalfCheetahDirSparse:hyperx": RAW(
+        "half_cheetah.py:12-17, half_cheetah_dir.py:38-51 and 107-117, __init__.py:31-38",
+        partial(sparse_dir, beyond=5.0),
+        "torso qpos qvel",
+    ),
+    "HalfCheetahDirSparse:hyper": RAW(
+        "half_cheetah.py:12-17, half_cheetah_dir.py:39-54 and 113-123, __init__.py:110-119",
+        partial(sparse_dir, beyond=10.0),
+        CHEETAH,
+        steps=400,
+    ),
     "AntVel:maml17": FINN_ANT(
         "maml_rl ant_env_rand.py:21-65", partial(ant_vel, speed="center_speed")
     ),
@@ -347,14 +362,17 @@ def test_every_variant_is_compared_with_its_source():
     robots = {
         family_id
         for family_id in family_ids()
-        if not family_id.startswith(("MetaWorld", "HalfCheetahDirSparse"))
+        if not family_id.startswith("MetaWorld")
         and isinstance(make_family(family_id), MujocoFamily)
     }
     assert robots == SOURCES.keys()
 
 
 def started(family: MujocoFamily) -> MujocoFamilyBatch:
-    """A batch of which one environment in four starts too high, if height ends episodes."""
+    """A batch of which one environment in four starts too high, if height ends episodes.
+
+    Another starts at x = 7.5 m, if the reward depends on it.
+    """
     batch = family.make_batch(family.sample_tasks(NUM_TASKS, seed=1), num_envs=NUM_ENVS)
     batch.reset(torch.Generator().manual_seed(0))
     qpos, qvel = batch.physics.qpos.copy(), batch.physics.qvel.copy()
@@ -362,6 +380,9 @@ def started(family: MujocoFamily) -> MujocoFamilyBatch:
     high = {True: 0.8, False: 1.1}[bool(root_is_free)]
     if family.name.startswith(("Ant", "Humanoid", "Walker")):
         qpos[::NUM_ENVS, 2 if root_is_free else 1] += high
+    if family.name == "HalfCheetahDirSparse":
+        qpos[1::NUM_ENVS, 0] += 7.5
+        qpos[2::NUM_ENVS, 0] += 15
     if family.name.startswith("Hopper"):
         qpos[::NUM_ENVS, 2] += 0.3  # pitch
     batch.physics.set_states(qpos, qvel)
