@@ -30,18 +30,22 @@ _MARKS = {"passed": ("ok  ", "green"), "failed": ("FAIL", "red"), "skipped": ("â
 class CheckConfig(Settings):
     """Check that task families fulfill their contract.
 
-    The exit code is 1 if a check fails or an installed package cannot be loaded, and 2 if nothing
-    could be checked.
+    The exit code is 1 if a check fails or a package that registers families cannot be loaded, and 2
+    if nothing could be checked.
     """
 
-    families: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Families and variants as listed by `metarl list envs`."""
+    families: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FAMILY:VARIANT ...", help_behavior_hint="(required without --all)"),
+    ] = ()
+    """Task families and their variants, as listed by metarl list envs."""
     all: bool = False
     """Check every registered family and variant."""
     num_tasks: Annotated[int, Ge(2)] = 4
-    """Tasks in each run, 2 or more."""
+    """Number of tasks in each check, 2 or more."""
     num_envs: Annotated[int, Ge(2)] = 3
-    """Environments of each task, 2 or more."""
+    """Number of environments of each task, 2 or more."""
     seed: Seed = 0
     """Seed of tasks, initial states and actions."""
 

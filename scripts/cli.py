@@ -17,13 +17,13 @@ _COMMANDS = {
     "compare": "compare two agents or few-shot learners on common tasks",
     "report": "write a report page about runs: tables, curves, behavior",
     "play": "show an agent on one task as a video",
-    "fewshot": "train and evaluate a supervised few-shot learner",
-    "list": "list the agents, references and environments",
+    "fewshot": "train and test a supervised few-shot learner",
+    "list": "list agents, references, learners, data sets and environments",
     "check": "check that task families, such as your own, fulfill their contract",
 }
 _DESCRIPTION = (
     "Train, evaluate and compare agents that learn to adapt.\n\n"
-    "metarl COMMAND --help lists the options of a command; metarl --version prints the version.\n\n"
+    "metarl COMMAND --help lists the options of a command; metarl --version prints the version. "
     "--import MODULE, before or after a command, first imports a Python module, "
     "for example one that registers your own task families."
 )

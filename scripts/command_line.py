@@ -9,12 +9,15 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import tyro
+from tyro import _arguments as tyro_arguments
+from tyro import _docstrings as tyro_docstrings
 from tyro import _errors as tyro_errors
 
 from metarl.devices import keep_freed_memory
@@ -203,7 +206,11 @@ def parse(config_type: type[Config], arguments: Sequence[str], *, program: str) 
         raise ValueError(sentence(event, line)) from None
 
     try:
-        with contextlib.redirect_stderr(io.StringIO()), tyro_errors.on_parse_error(reject):
+        with (
+            contextlib.redirect_stderr(io.StringIO()),
+            tyro_errors.on_parse_error(reject),
+            _help_texts(line.options),
+        ):
             return tyro.cli(
                 config_type,
                 args=list(arguments),
@@ -219,10 +226,57 @@ def parse(config_type: type[Config], arguments: Sequence[str], *, program: str) 
         ) from None
 
 
+@contextlib.contextmanager
+def _help_texts(options: Sequence[str]) -> Iterator[None]:
+    """Show docstrings of fields as paragraphs, and settings by the names of their options.
+
+    tyro would keep the line breaks of the source, and show an empty tuple as "(default: )".
+    """
+    of_field = tyro_arguments.generate_argument_helptext
+    of_class = tyro_docstrings.get_callable_description
+
+    def field_help(argument: Any, *others: Any, **settings: Any) -> Any:
+        field, text = argument.field, argument.field.helptext
+        text = text() if callable(text) else text
+        hint = field.argconf.help_behavior_hint
+        if hint is None and field.default == ():
+            hint = "(default: none)"
+        field = dataclasses.replace(
+            field,
+            helptext=None if text is None else as_help_text(text, options),
+            argconf=dataclasses.replace(field.argconf, help_behavior_hint=hint),
+        )
+        return of_field(dataclasses.replace(argument, field=field), *others, **settings)
+
+    def class_help(described: Callable[..., Any]) -> str:
+        return re.sub(r"`(.*?)`", lambda code: as_help_text(code[1], options), of_class(described))
+
+    tyro_arguments.generate_argument_helptext = field_help
+    tyro_docstrings.get_callable_description = class_help
+    try:
+        yield
+    finally:
+        tyro_arguments.generate_argument_helptext = of_field
+        tyro_docstrings.get_callable_description = of_class
+
+
+def as_help_text(docstring: str, options: Sequence[str]) -> str:
+    """The docstring of a setting as help of a command: one paragraph, with names of options.
+
+    >>> as_help_text("Factor on inner_lr,\\n    if above 0.", ["--inner-lr"])
+    'Factor on --inner-lr, if above 0.'
+    """
+    words = {option[2:].replace("-", "_"): option for option in options if "-" in option[2:]}
+    text = " ".join(docstring.split()).replace("`", "")
+    return re.sub(r"(?<![\w-])\w+(?![\w-])", lambda word: words.get(word[0], word[0]), text)
+
+
 def option_names(config_type: type[Any]) -> list[str]:
     """All options of a configuration dataclass, nested ones without a prefix."""
     names = []
     for field in dataclasses.fields(config_type):
+        if not field.init:
+            continue
         nested = field.default_factory if field.default is dataclasses.MISSING else field.default
         if dataclasses.is_dataclass(nested):
             nested_type = nested if isinstance(nested, type) else type(nested)

@@ -15,6 +15,7 @@ from metarl.experiments.train_learner import (
     LearnerExperiment,
     default_dataset,
     train_and_measure,
+    unused_settings,
 )
 from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.datasets.catalog import DATASETS
@@ -51,13 +52,25 @@ def _parsed(name: str, arguments: Sequence[str]) -> tuple[FewShotConfig, FewShot
     options: Any = tyro.conf.OmitArgPrefixes[type(default)]  # type: ignore[misc] # known at run time
     whole = dataclasses.make_dataclass(
         "FewShot",
-        [("learner", options, field(default=default)), ("dataset", str, dataset)],
+        [
+            ("learner", options, field(default=default)),
+            ("dataset", str, dataset),
+            *_without_effect(name),
+        ],
         bases=(FewShotConfig,),
         frozen=True,
     )
     whole.__doc__ = FewShotConfig.__doc__
     config: Any = parse(whole, arguments, program=f"metarl fewshot {name}")
     return config, config.learner
+
+
+def _without_effect(name: str) -> list[tuple[str, type, Any]]:
+    """Fields of `FewShotConfig` that a learner does not use, which then are no options."""
+    return [
+        (setting, object, field(default=getattr(FewShotConfig, setting), init=False))
+        for setting in unused_settings(name)
+    ]
 
 
 def _named_dataset(name: str, arguments: Sequence[str]) -> str:

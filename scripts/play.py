@@ -20,10 +20,10 @@ from metarl.evaluation.video import VIDEO_SUFFIXES, resized, side_by_side, write
 from metarl.experiments.settings import SB3Options
 from metarl.experiments.targets import Targets, load_targets
 from metarl.progress import Activity, Progress, ignore_progress
-from metarl.report.numbers import number_text
 from metarl.report.words import task_text
 from metarl.rl.players import can_adapt
 from metarl.scripts.command_line import parse, run
+from metarl.statistics.numbers import number_text
 from metarl.storage.files import require_output_file
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.spaces import Tasks, space_bounds
@@ -37,33 +37,38 @@ class PlayConfig(SB3Options):
     """Show an agent on one task before and after it adapts, side by side, or at one stage."""
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Directory of a run, or another target of `metarl evaluate`."""
+    """Folder of a run, or another target of metarl evaluate."""
     out: Path
     """File of the video, .gif, .webp, .png or .mp4; it is replaced if it exists."""
-    task: tuple[float, ...] = ()
-    """Task parameters; none: a task that `metarl evaluate` would use."""
+    task: Annotated[
+        tuple[float, ...],
+        tyro.conf.arg(
+            metavar="NUMBER ...", help_behavior_hint="(default: chosen by split and index)"
+        ),
+    ] = ()
+    """Parameters of the task to show, such as the goal."""
     split: str = "test"
-    """Split that the task comes from."""
+    """Split of the task, if its parameters are not given."""
     index: WholeNumber = 0
-    """Index of the task in the split."""
+    """Index of the task among those that metarl evaluate uses, from 0."""
     stage: NumSteps | None = None
-    """Adaptation steps before the episode shown; None: one episode before adaptation and
-    one after all adaptation steps."""
+    """Number of adaptation steps before the episode that is shown. None: two episodes side by side,
+    before adaptation and after all steps."""
     preset: str | None = None
-    """Evaluation protocol: maml, pearl, rl2, varibad or metaworld; None: maml, or rl2 for agents
-    with a memory."""
+    """Protocol of the adaptation, as for metarl evaluate: maml, pearl, rl2, varibad or metaworld.
+    None: maml; for agents with a memory, rl2 with as many episodes as in training."""
     episodes: Count | None = None
-    """Episodes of data before each adaptation step; None: as many as in the preset."""
+    """Episodes of data for each adaptation step. None: the number of the protocol."""
     seed: Seed = 0
     """Seed of tasks, initial states and actions."""
     frames: Count = 200
-    """Maximum number of frames; longer episodes skip steps."""
+    """Maximum number of frames; of longer episodes, only some steps are shown."""
     width: Annotated[int, Interval(ge=32, le=4096)] | None = None
-    """Width of the image of each stage in pixels; None: as rendered."""
+    """Width of each image in pixels. None: the width that the environment renders."""
     frames_per_second: Annotated[float, Interval(gt=0, le=1000)] = 20.0
     """Frames per second; GIF allows at most 50."""
-    env: str | None = None
-    """Family and variant, if the target does not name them."""
+    env: Annotated[str | None, tyro.conf.arg(metavar="FAMILY:VARIANT")] = None
+    """Task family and its variant. None: the one of the run; needed for other targets."""
     device: DeviceName = "auto"
     """Device of the agent."""
 

@@ -13,10 +13,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.evaluation.plain_tables import plain_table
 from metarl.evaluation.protocol import ProtocolFacts
 from metarl.evaluation.results import OutdatedEvaluationError
 from metarl.statistics.estimate import Estimate
 from metarl.statistics.intervals import mean_interval
+from metarl.statistics.numbers import fixed_text
 
 __all__ = [
     "OVER_TASKS",
@@ -38,9 +40,9 @@ _DECIMALS = 4  # decimals of a task's score in a file
 Metric = Literal["accuracy", "mse"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FewShotEvaluation:
-    """Scores of one run on all tasks, and the protocol."""
+    """Scores of one run on all tasks, and the protocol; printed as a table."""
 
     learner: str
     dataset: str
@@ -50,6 +52,9 @@ class FewShotEvaluation:
     scores: NDArray[np.float64]
     """[rows, tasks]; an error is infinite or NaN if adaptation diverges."""
     protocol: ProtocolFacts
+
+    def __repr__(self) -> str:
+        return repr(MeasuredRuns({self.learner: self}))
 
     def intervals(self) -> list[Estimate | None]:
         """Mean and 95 % interval over the tasks for each row; None if a score is not finite."""
@@ -103,9 +108,9 @@ _OVER_BOTH = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeasuredRuns:
-    """Evaluations of one or more runs of one experiment, by name.
+    """Evaluations of one or more runs of one experiment, by name; printed as a table.
 
     Raises:
         ValueError: if there is no run, or learner, data set, protocol or steps differ.
@@ -127,6 +132,24 @@ class MeasuredRuns:
                         f"runs must be of one experiment and one protocol, {key} is "
                         f"{mine.get(key)!r} in {name} and {theirs.get(key)!r} in {other}"
                     )
+
+    def __repr__(self) -> str:
+        first, protocol, count = self.first, self.protocol, len(self.runs)
+        runs = f"{count} runs of {first.learner}" if count > 1 else first.learner
+        title = (
+            f"{runs} on {first.dataset}: {tasks_in_words(first.metric, protocol)}, "
+            f"{protocol['num_tasks']} {protocol['split']} tasks"
+        )
+        percent = first.metric == "accuracy"
+        name = "accuracy %" if percent else "mean squared error"
+        rows = [
+            [str(step), "diverged" if found is None else _shown(found, percent=percent)]
+            for step, found in zip(first.steps, self.intervals(), strict=True)
+        ]
+        if first.steps[0] > 0:  # a learner without adaptation steps
+            rows = [["", *row[1:]] for row in rows]
+        heading = ["steps" if first.steps[0] == 0 else "", f"{name} [95 % interval]"]
+        return plain_table(title, [heading, *rows])
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -274,6 +297,12 @@ def tasks_in_words(metric: Metric, protocol: ProtocolFacts) -> str:
     """Description of the test tasks: ways and shots, or for regression the number of points."""
     shots = protocol["shots"]
     return f"{shots} points" if metric == "mse" else f"{protocol['ways']}-way {shots}-shot"
+
+
+def _shown(estimate: Estimate, *, percent: bool) -> str:
+    scale, digits = (100, 2) if percent else (1, 3)
+    value, low, high = (fixed_text(scale * number, digits) for number in estimate[:3])
+    return f"{value} [{low}, {high}]" if estimate.has_interval else value
 
 
 def _identity(evaluation: FewShotEvaluation) -> dict[str, Any]:

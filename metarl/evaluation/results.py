@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.evaluation.plain_tables import plain_table
 from metarl.evaluation.protocol import EvaluationProtocol, stored_deterministic
 from metarl.statistics.bootstrap import stratified_bootstrap
 from metarl.statistics.estimate import Estimate
@@ -66,9 +67,12 @@ class Measured:
             _require_shape(f"success of {name}", self.success, shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Returns of an agent's runs at each stage, and of reference agents."""
+    """Returns of an agent's runs at each stage, and of reference agents.
+
+    When printed, it is a table of mean returns with 95 % intervals.
+    """
 
     environment: str
     agent: str
@@ -89,6 +93,32 @@ class Evaluation:
     totals: Mapping[str, Scores] = field(default_factory=dict)
     """Sum of the returns of all episodes of the trial, for references with a memory, [R', N] or
     [1, R · N]."""
+
+    def __repr__(self) -> str:
+        count = len(self.runs)
+        runs = f"{count} runs of {self.agent}" if count > 1 else self.agent
+        stages = [self._stage_cells(stage) for stage in range(len(self.stages))]
+        lower, upper = [], []
+        for name in self.references:
+            (upper if name == "oracle" else lower).append(self._reference_cells(name))
+        rows = [["", *(f"{metric} [95 % interval]" for metric in self.metrics)]]
+        title = f"{runs} on {self.environment}: {self.protocol.describe()}"
+        return plain_table(title, [*rows, *lower, *stages, *upper])
+
+    def _stage_cells(self, stage: int) -> list[str]:
+        found = (self.estimate(self.scores(stage, metric), metric) for metric in self.metrics)
+        return [self.stages[stage], *map(str, found)]
+
+    def _reference_cells(self, name: str) -> list[str]:
+        return [
+            name,
+            *(
+                str(self.reference_estimate(name, metric))
+                if metric == "return" or self.references[name].success is not None
+                else ""
+                for metric in self.metrics
+            ),
+        ]
 
     def scores(self, stage: int, metric: Metric = "return") -> Scores:
         """The score of each run and task at a stage. Shape [R, N]."""

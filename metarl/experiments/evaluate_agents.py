@@ -37,23 +37,30 @@ class EvaluateAgentsConfig(SB3Options):
     --steps; metarl evaluate RUN --help lists them.
     """
 
-    targets: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TARGET ...")]
+    targets: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="TARGET ...", help_behavior_hint="(required)"),
+    ]
     """Runs, checkpoints or agents to measure."""
     preset: str | None = None
-    """Defaults of the protocol: maml (the values shown below), pearl, rl2, varibad or metaworld.
-    None: maml; for agents with a memory, rl2 with the number of episodes in training."""
+    """Published protocol that sets the defaults of the protocol options: maml (the values shown
+    below), pearl, rl2, varibad or metaworld. None: maml; for agents with a memory, rl2 with as
+    many episodes as in training."""
     protocol: tyro.conf.OmitArgPrefixes[EvaluationProtocol] = field(
         default_factory=EvaluationProtocol
     )
-    env: str | None = None
-    """Task family and variant; None: the run's. A different one must have the same spaces."""
+    env: Annotated[str | None, tyro.conf.arg(metavar="FAMILY:VARIANT")] = None
+    """Task family and its variant. None: the one of the run; another one must have the same
+    observation and action spaces."""
     multi_task: str | None = None
-    """Target, such as a policy trained on all tasks, that is also measured, without adaptation."""
+    """Another target, such as a policy trained on all tasks, to measure without adaptation."""
     scratch: bool = False
-    """Also measure untrained policies that take the adaptation steps of MAML-TRPO on each task."""
-    references: tuple[str, ...] = ()
-    """Names of reference algorithms that are also measured, or the word `all` for every one that
-    supports the family. `metarl list references` shows the names."""
+    """Also measure policies that learn each task from scratch: untrained, with the adaptation steps
+    of MAML-TRPO."""
+    references: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Reference algorithms that are also measured, as listed by `metarl list references`, or
+    "all" for all that support the family."""
     device: DeviceName = "auto"
     """Device of the agents."""
     json: Path | None = None

@@ -13,7 +13,7 @@ from metarl.devices import DeviceName, resolve_device
 from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
 from metarl.experiments.data_options import data_beside
 from metarl.fewshot.evaluation import NUM_TEST_TASKS, evaluate_fewshot
-from metarl.fewshot.learners.catalog import read_learner
+from metarl.fewshot.learners.catalog import LEARNERS, read_learner
 from metarl.fewshot.training import FewShotTraining
 from metarl.progress import Progress, ignore_progress
 from metarl.registry import LEARNER_PREFIX
@@ -30,7 +30,11 @@ __all__ = ["EvaluateLearnersConfig", "evaluate_learners"]
 class EvaluateLearnersConfig(Settings):
     """Measure a few-shot learner before and after each adaptation step on unseen tasks."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    runs: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN ...", help_behavior_hint="(required)"),
+    ]
     """Directories of runs, a directory of several seeds, or checkpoints. Several runs must be of
     one experiment; means and intervals are then computed over all of them."""
     split: str = "test"
@@ -38,8 +42,8 @@ class EvaluateLearnersConfig(Settings):
     num_tasks: Count = NUM_TEST_TASKS
     """Number of tasks."""
     steps: NumSteps | None = None
-    """Number of adaptation steps. None: 10, or the number in training if it is larger; learners
-    with a published test protocol use its number."""
+    """Number of adaptation steps. None: 10, or the number in training if it is larger; for reptile,
+    its num_test_steps. Learners without adaptation steps, such as protonet, do not accept it."""
     ways: Count | None = None
     """Classes per task; None: the run's. Learners with one output per class cannot change it."""
     shots: Count | None = None
@@ -146,6 +150,8 @@ def _loaded(
 ) -> FewShotTraining:
     data, header = data_beside(checkpoint), read_header(checkpoint)
     learner = str(header["agent"]).removeprefix(LEARNER_PREFIX)
+    if config.steps is not None and not LEARNERS.load(learner).has_steps:
+        raise ValueError(f"steps must be left out for {learner}, which has no adaptation steps")
     device = resolve_device(config.device)
     data = data._replace(data_dir=config.data_dir or data.data_dir)
     tasks = data.make(str(header["environment"]), device, progress)

@@ -20,30 +20,28 @@ class RunSettings(Settings):
     """Directory, seeds, length and device of a training run."""
 
     out: Path
-    """Directory of the run; it must be new, except with --resume."""
+    """Folder of the run; it must not exist, except with --resume."""
     seed: Seed = 0
-    """Seed of all randomness: parameters, tasks and, for agents, initial states and actions."""
+    """Seed of all randomness: initial parameters, tasks, initial states and actions."""
     seeds: Annotated[int, Interval(ge=1, le=10_000)] = 1
-    """Number of runs, trained one after another with the seeds seed, seed + 1, …; if more than one,
-    run n is in the folder seed_n of --out."""
+    """Number of runs, trained one after another. The first uses the given seed, the next one a seed
+    that is larger by 1, and so on. With more than one, the run with seed n is in OUT/seed_n."""
     iterations: Count = 100
     """Total number of meta-updates, including the ones before a resume."""
     device: DeviceName = "auto"
-    """Device of the networks; MuJoCo simulations always run on the CPU."""
+    """Device of the networks, auto: a GPU if there is one. MuJoCo always simulates on the CPU."""
     threads: Annotated[int, Interval(ge=0, le=1024)] = 0
-    """Number of torch threads on the CPU; 0 chooses 1 for small few-shot networks, else torch's
-    default."""
+    """Number of torch threads on the CPU; 0: torch's default."""
     checkpoint_every: Count = 10
     """Iterations between checkpoints; the last iteration always has one."""
     log_every: WholeNumber = 0
-    """Iterations between rows of metrics; 0 chooses 1 for agents, 50 for few-shot classification,
-    100 for few-shot regression. A row of a few-shot learner includes its score on validation
-    tasks."""
+    """Iterations between rows of metrics; 0: every iteration."""
     tracker: TrackerName = "tensorboard"
-    """Experiment tracker in addition to metrics.jsonl; wandb and trackio must be installed."""
+    """Experiment tracker, in addition to the file metrics.jsonl; install wandb or trackio to use
+    them."""
     resume: bool = False
-    """Continue the run in --out with its stored settings. Only the number of iterations, device,
-    threads, tracker and intervals of checkpoints and rows may be changed."""
+    """Continue the run in --out with its stored settings. Only iterations, device, threads,
+    tracker, checkpoint_every and log_every may be given again with other values."""
 
     def check_consistency(self) -> None:
         """Reject seeds if the last one would not fit into 64 bits."""
@@ -60,8 +58,8 @@ class SB3Options(Settings):
     """How to load models of Stable-Baselines3 and their observations."""
 
     sb3: str | None = None
-    """Class of MODEL.zip, such as PPO, or RecurrentPPO of sb3-contrib. Load such files only from
-    sources that you trust: loading can run arbitrary code."""
+    """Class of MODEL.zip, a model of Stable-Baselines3 or sb3-contrib, such as PPO or RecurrentPPO.
+    Load such files only from sources that you trust: loading can run arbitrary code."""
     sb3_normalization: str | None = None
     """Statistics of MODEL.zip's observations, a FILE.pkl that VecNormalize saved, or none if they
     were not normalized. Loading such a file can also run arbitrary code. None: no statistics; a

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+import tyro
 from rich.console import Console
 
 from metarl.experiments.settings import RunSettings
@@ -29,8 +30,11 @@ __all__ = ["AgentExperiment", "AgentTraining", "TrainConfig"]
 class TrainConfig(RunSettings):
     """Train an agent on a task family."""
 
-    env: str | None = None
-    """Task family and variant, as listed by `metarl list`; required without --resume."""
+    env: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="FAMILY:VARIANT", help_behavior_hint="(required without --resume)"),
+    ] = None
+    """Task family and its variant, as listed by `metarl list envs`."""
 
 
 class AgentTraining:

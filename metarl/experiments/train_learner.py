@@ -7,12 +7,14 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+import tyro
+from annotated_types import Interval
 from rich.console import Console
 
-from metarl.devices import resolve_device
+from metarl.devices import DeviceName, resolve_device
 from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
 from metarl.evaluation.files import write_evaluations
 from metarl.experiments.data_options import DataOptions, stored_data
@@ -31,7 +33,7 @@ from metarl.runs.metrics import read_metrics
 from metarl.runs.resume import read_run, reject_changes, with_stored
 from metarl.storage.checkpoints import holds_optimizer, read_header
 from metarl.storage.files import read_json_object
-from metarl.validation import Count, NumSteps
+from metarl.validation import Count, NumSteps, Seed, WholeNumber
 
 __all__ = [
     "FewShotConfig",
@@ -39,28 +41,42 @@ __all__ = [
     "LearnerTraining",
     "default_dataset",
     "train_and_measure",
+    "unused_settings",
 ]
 
 
 @dataclass(frozen=True)
 class FewShotConfig(RunSettings):
-    """Train a few-shot learner, and test it on 600 tasks after 0 to 10 adaptation steps."""
+    """Train a few-shot learner, and test it on 600 unseen tasks."""
 
+    seed: Seed = 0
+    """Seed of all randomness: initial parameters, training tasks and test tasks."""
     iterations: Count = 20_000
     """Total number of meta-updates, including the ones before a resume."""
+    device: DeviceName = "auto"
+    """Device of the network and the data; auto: a GPU if there is one."""
+    threads: Annotated[int, Interval(ge=0, le=1024)] = 0
+    """Number of torch threads on the CPU; 0: 1 for a perceptron, else torch's default."""
     checkpoint_every: Count = 1000
     """Iterations between checkpoints; the last iteration always has one."""
+    log_every: WholeNumber = 0
+    """Iterations between rows of metrics, each with the score on validation tasks; 0: 50 for
+    classification, 100 for regression."""
     resume: bool = False
     """Continue the run in --out with its stored settings; a complete run is only tested again."""
     dataset: str = "sinusoid"
-    """Data set, as listed by metarl fewshot --list; the defaults of the learner depend on it."""
+    """Name of the data set, as listed by metarl fewshot --list. The defaults of the learner are the
+    settings of its paper for this data set, if there are any."""
     data_dir: Path | None = None
     """Folder of data sets that are stored in files; None: a folder in the user's cache."""
-    dataset_options: tuple[str, ...] = ()
-    """Options of the data set, in the form name=value."""
+    dataset_options: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="NAME=VALUE ..."),
+    ] = ()
+    """Options of the data set, in the form name=value; an unknown name is rejected with a list."""
     test_steps: NumSteps | None = None
     """Number of adaptation steps in the test. None: 10, or the number in training if it is larger;
-    learners with a published test protocol use its number."""
+    for reptile, its num_test_steps."""
     test_queries: Count | None = None
     """Query points per class in the test; None: 15, and for regression a grid over the inputs."""
     compile: bool = False
@@ -72,6 +88,13 @@ class FewShotConfig(RunSettings):
         for option in self.dataset_options:
             if not option.partition("=")[0].isidentifier() or "=" not in option:
                 raise ValueError(f"dataset_options must read name=value, got {option!r}")
+
+
+def unused_settings(name: str) -> tuple[str, ...]:
+    """Settings of `FewShotConfig` that have no effect on a learner."""
+    learner: Any = LEARNERS.load(name)
+    steps = () if learner.has_steps else ("test_steps",)
+    return (*steps, *(() if getattr(learner, "can_compile", False) else ("compile",)))
 
 
 def default_dataset(name: str) -> str:
@@ -227,6 +250,10 @@ class LearnerExperiment:
         """The untrained learner."""
         settings, config = self.settings, self.learner_config
         require_used(config, given)
+        if settings.test_steps is not None and "test_steps" in unused_settings(self.name):
+            raise ValueError(
+                f"test_steps must be left out for {self.name}, which has no adaptation steps"
+            )
         training = FewShotTraining(
             self.name,
             self._tasks(progress),

@@ -1,7 +1,20 @@
 """Report pages about runs, and tables for the terminal.
 
-The package itself can be called: `metarl.report(runs, out="report.html")` writes a page, because
-`metarl.report` is this package as soon as any of its modules has been imported.
+The package can be called like a function, and does what the command `metarl report` does:
+
+    metarl.report(runs, out="report.html", behavior=True, device="auto", progress=True)
+
+It writes one page about runs of agents and few-shot learners and returns the path of the page.
+
+Args:
+    runs: folder of a run, of several seeds or of published results; or a sequence of folders.
+    out: file for the page; it is replaced if it exists.
+    behavior: show the behavior of the agents; videos take about a minute.
+    device: device of the agents.
+    progress: show the progress.
+
+Raises:
+    ValueError: if a folder is not a run, or is damaged.
 """
 
 import sys

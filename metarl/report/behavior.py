@@ -13,9 +13,9 @@ from metarl.plots.behavior import best_choice_figure, choices_figure, paths_figu
 from metarl.plots.style import figure_svg
 from metarl.progress import Progress, ignore_progress
 from metarl.report import words
-from metarl.report.numbers import number_text
 from metarl.report.page import Block, Figure, Figures, Heading, Paragraph, Video
 from metarl.report.runs import RunGroup
+from metarl.statistics.numbers import number_text
 
 __all__ = ["behavior_blocks"]
 

@@ -32,7 +32,11 @@ class ReportConfig:
     and few-shot learners can share a page.
     """
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN ...", help_behavior_hint="(required)"),
+    ]
     """Folders of runs, of several seeds, or of published results."""
     out: Path
     """File for the page; it is replaced if it exists."""

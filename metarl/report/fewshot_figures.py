@@ -12,9 +12,10 @@ from metarl.plots.fewshot import (
     steps_figure,
 )
 from metarl.plots.style import PALETTE, figure_svg
-from metarl.report.numbers import fixed_text, score_text
+from metarl.report.numbers import score_text
 from metarl.report.page import Figure
 from metarl.report.runs import RunGroup
+from metarl.statistics.numbers import fixed_text
 
 __all__ = ["learning_parts", "result_labels", "steps_parts"]
 

@@ -13,8 +13,9 @@ from metarl.evaluation.fewshot_results import MeasuredRuns, tasks_in_words
 from metarl.evaluation.files import AnyEvaluation
 from metarl.evaluation.results import Evaluation, Metric
 from metarl.report import words
-from metarl.report.numbers import fixed_text, half_text, interval_text, number_text, percent_text
+from metarl.report.numbers import half_text, interval_text, percent_text, share_text
 from metarl.statistics.estimate import Estimate
+from metarl.statistics.numbers import fixed_text, number_text
 
 __all__ = ["print_table", "print_evaluation"]
 
@@ -139,8 +140,8 @@ def _stage_cells(evaluation: Evaluation, stage: int, metric: Metric) -> list[str
     if stage == 0:
         return cells
     closed = evaluation.gap_closed(stage) if metric == "return" else None
-    share = "" if closed is None else f"{closed:.0%}"
-    return [*cells, *_shown(evaluation.gain(stage, metric), metric), share]
+    gain = _shown(evaluation.gain(stage, metric), metric)
+    return [*cells, *gain, share_text(closed)]
 
 
 def _shown(estimate: Estimate, metric: Metric) -> tuple[str, str]:

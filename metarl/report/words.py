@@ -10,8 +10,9 @@ from metarl.evaluation.behavior import Choices, Paths, Videos
 from metarl.evaluation.results import Evaluation, Metric
 from metarl.plots.adaptation import agent_labels, learning_metrics, on_common_steps
 from metarl.plots.behavior import best_share
-from metarl.report.numbers import interval_text, number_text, share_text
+from metarl.report.numbers import interval_text, share_text
 from metarl.statistics.estimate import Estimate
+from metarl.statistics.numbers import number_text
 from metarl.tasks.spaces import Tasks
 
 __all__ = [

@@ -5,6 +5,7 @@ The directory holds seeds.json with the shared settings, and a run for each seed
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -75,17 +76,29 @@ def require_one_experiment(words: Sequence[str], runs: Sequence[TrainedRun]) -> 
     if all(Path(word).is_dir() for word in words):
         facts.append(("iterations", [run.num_iterations for run in runs]))
     for name, found in facts:
-        if any(one != found[0] for one in found):
-            raise ValueError(
-                f"targets must have the same {name}, as runs of one experiment do, but "
-                f"{' and '.join(words)} differ; evaluate them separately"
-            )
+        for word, other in zip(words, found, strict=True):
+            if other != found[0]:
+                difference = _difference(name, (words[0], found[0]), (word, other))
+                raise ValueError(
+                    f"targets must have the same {name}, as runs of one experiment do, but "
+                    f"{difference}; evaluate them separately"
+                )
     seeds = [run.seed for run in runs]
     if len({*seeds}) < len(seeds):
         raise ValueError(
             f"targets must have different seeds, as runs of one experiment do, got seeds "
             f"{', '.join(map(str, seeds))}; evaluate them separately"
         )
+
+
+def _difference(name: str, one: tuple[str, Any], other: tuple[str, Any]) -> str:
+    """The first setting that differs, with both values and targets."""
+    (first, held), (second, found) = one, other
+    if dataclasses.is_dataclass(held) and type(held) is type(found):
+        names = (each.name for each in dataclasses.fields(held))
+        pairs = ((each, getattr(held, each), getattr(found, each)) for each in names)
+        name, held, found = next(pair for pair in pairs if pair[1] != pair[2])
+    return f"{name} is {held!r} in {first} and {found!r} in {second}"
 
 
 def run_names(words: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.evaluation.results import Evaluation, Scores
 from metarl.plots.adaptation import learning_figure
-from metarl.report.numbers import interval_text, number_text
+from metarl.report.numbers import interval_text
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
 from metarl.scripts.publish.folder import (
@@ -20,6 +20,7 @@ from metarl.scripts.publish.folder import (
     write_thinned,
 )
 from metarl.statistics.estimate import Estimate
+from metarl.statistics.numbers import number_text
 
 __all__ = ["agents_table", "estimate_text", "own_scores", "publish_agent"]
 

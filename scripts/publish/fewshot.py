@@ -16,7 +16,7 @@ from metarl.evaluation.fewshot_results import MeasuredRuns
 from metarl.evaluation.files import read_evaluations
 from metarl.plots.fewshot import fewshot_learning_figure
 from metarl.registry import LEARNER_PREFIX
-from metarl.report.numbers import fixed_text, half_text
+from metarl.report.numbers import half_text
 from metarl.report.published import published_figure
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
@@ -26,6 +26,7 @@ from metarl.scripts.publish.folder import (
     require_measured_runs,
     write_thinned,
 )
+from metarl.statistics.numbers import fixed_text
 from metarl.storage.checkpoints import copy_without_optimizer
 from metarl.storage.files import read_json_object
 

@@ -29,10 +29,10 @@ from metarl.fewshot.training import FewShotTraining
 from metarl.plots.behavior import choices_figure, paths_figure
 from metarl.plots.style import figure_png
 from metarl.registry import LEARNER_PREFIX
-from metarl.report.numbers import number_text
 from metarl.report.words import task_text
 from metarl.scripts.command_line import parse, run
 from metarl.scripts.website.fewshot_figures import prediction_figure
+from metarl.statistics.numbers import number_text
 from metarl.storage.checkpoints import read_header
 
 __all__ = [

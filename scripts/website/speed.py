@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from metarl.report.numbers import number_text
+from metarl.statistics.numbers import number_text
 
 __all__ = ["references_page", "speed_page"]
 

@@ -324,7 +324,7 @@ def test_the_file_holds_plain_json(run):
 def test_runs_of_several_experiments_are_rejected(run, tmp_path):
     other = tmp_path / "other"
     metarl(f"{TRAIN} --iterations 2 --seed 5 --gamma 0.5 --out OUT", other)
-    with pytest.raises(ValueError, match=r"targets must have the same settings, .*other differ"):
+    with pytest.raises(ValueError, match=r"settings, .* gamma is 0.99 in \S+ and 0.5 in \S+other;"):
         metarl("evaluate OUT OUT", run, other)
     shorter = tmp_path / "shorter"
     metarl(f"{TRAIN} --iterations 1 --seed 5 --out OUT", shorter)

@@ -346,3 +346,10 @@ def test_the_last_iteration_has_a_line_of_metrics_and_may_be_the_best(tmp_path):
     rows = read_metrics(RunDirectory.open(tmp_path / "run"))
     assert [row["iteration"] for row in rows] == [2]
     assert RunDirectory.open(tmp_path / "run").best_checkpoint.exists()
+
+
+def test_steps_are_rejected_for_a_learner_without_steps(protonet):
+    with pytest.raises(ValueError, match="steps must be left out for protonet, which has no"):
+        metarl.evaluate(protonet, steps=3, progress=False)
+    with pytest.raises(ValueError, match="test_steps must be left out for protonet, which has no"):
+        metarl.train("protonet", dataset="glyphs", out=protonet.parent / "new", test_steps=3)

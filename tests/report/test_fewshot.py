@@ -21,11 +21,12 @@ from metarl.fewshot import FewShotEvaluation, MeasuredRuns
 from metarl.plots.fewshot import steps_figure
 from metarl.report.fewshot_figures import result_labels
 from metarl.report.kinds import LEARNER
-from metarl.report.numbers import fixed_text, score_text
+from metarl.report.numbers import score_text
 from metarl.report.published import published_figure
 from metarl.report.runs import group_runs, read_runs
 from metarl.runs.directory import RunDirectory
 from metarl.scripts.cli import dispatch
+from metarl.statistics.numbers import fixed_text
 
 SINUSOID = "fewshot maml --hidden-sizes 4 --iterations 2 --log-every 1 --device cpu --tracker none"
 REPTILE = SINUSOID.replace("maml", "reptile")

@@ -7,12 +7,12 @@ import pytest
 from metarl.report.numbers import (
     half_text,
     interval_text,
-    number_text,
     percent_text,
     share_interval_text,
     share_text,
 )
 from metarl.statistics.estimate import Estimate
+from metarl.statistics.numbers import number_text
 
 
 @pytest.mark.parametrize(

@@ -139,5 +139,5 @@ def test_the_help_of_references_states_how_to_choose_all(capsys):
     with pytest.raises(SystemExit, match="0"):
         dispatch(["evaluate", "--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "or the word `all` for every one that supports the family" in text
-    assert "`metarl list references` shows the names" in text
+    assert 'or "all" for all that support the family' in text
+    assert "as listed by metarl list references" in text
