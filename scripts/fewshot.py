@@ -61,8 +61,9 @@ def _parsed(name: str, arguments: Sequence[str]) -> tuple[FewShotConfig, FewShot
         frozen=True,
     )
     whole.__doc__ = FewShotConfig.__doc__
-    config: Any = parse(whole, arguments, program=f"metarl fewshot {name}")
-    return config, config.learner
+    parsed: Any = parse(whole, arguments, program=f"metarl fewshot {name}")
+    shared = {each.name: getattr(parsed, each.name) for each in dataclasses.fields(FewShotConfig)}
+    return FewShotConfig(**shared), parsed.learner
 
 
 def _without_effect(name: str) -> list[tuple[str, type, Any]]:

@@ -91,9 +91,10 @@ def load_targets(
     if len(set(names)) < len(names):
         raise ValueError(f"targets must differ, got {' '.join(words)}")
     trained = [one.trained for one in loaded if one.trained is not None]
-    require_one_experiment(
-        singles, [TrainedRun(run.config, run.num_iterations, run.seed) for run in trained]
-    )
+    if trained:
+        require_one_experiment(
+            singles, [TrainedRun(run.config, run.num_iterations, run.seed) for run in trained]
+        )
     agents = {name: one.agent for name, one in zip(names, loaded, strict=True)}
     return Targets(loaded[0].kind, loaded[0].family, agents)
 

@@ -40,7 +40,7 @@ def test_an_evaluation_of_a_learner_is_a_table_of_steps():
         "maml on glyphs: 5-way 1-shot, 2 test tasks",
         "steps  accuracy % [95 % interval]",
         "0             25.00 [0.00, 88.53]",
-        "1                       diverged",
+        "1                        diverged",
     ]
     two = MeasuredRuns({"a": one, "b": one})
     assert str(two).splitlines()[0] == "2 runs of maml on glyphs: 5-way 1-shot, 2 test tasks"
