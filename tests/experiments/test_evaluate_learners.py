@@ -15,6 +15,8 @@ from rich.console import Console
 
 from metarl.evaluation.files import write_evaluations
 from metarl.experiments.evaluate_learners import EvaluateLearnersConfig, evaluate_learners
+from metarl.experiments.evaluation import evaluate
+from metarl.experiments.run import train
 from metarl.fewshot import (
     FewShotEvaluation,
     FewShotTraining,
@@ -350,6 +352,6 @@ def test_the_last_iteration_has_a_line_of_metrics_and_may_be_the_best(tmp_path):
 
 def test_steps_are_rejected_for_a_learner_without_steps(protonet):
     with pytest.raises(ValueError, match="steps must be left out for protonet, which has no"):
-        metarl.evaluate(protonet, steps=3, progress=False)
+        evaluate(protonet, steps=3, progress=False)
     with pytest.raises(ValueError, match="test_steps must be left out for protonet, which has no"):
-        metarl.train("protonet", dataset="glyphs", out=protonet.parent / "new", test_steps=3)
+        train("protonet", dataset="glyphs", out=protonet.parent / "new", test_steps=3)
