@@ -105,6 +105,7 @@ _add(
         "promp-2d",
         "learn2learn",
         "pearl",
+        "pearl-forward-backward",
         "varibad",
         "ldm",
     ),

@@ -110,6 +110,7 @@ _DIR = {
     "promp-2d": _ROTHFUSS,
     "learn2learn": _LEARN2LEARN,
     "pearl": _RAKELLY,
+    "pearl-forward-backward": _RAKELLY,
     "varibad": _ZINTGRAF,
     "ldm": _LEE,
 }
@@ -119,6 +120,7 @@ _DIR = {
 _TWO_ANGLES = {
     "maml17": (np.pi, 0.0),
     "cavia": (np.pi, 0.0),
+    "pearl-forward-backward": (np.pi, 0.0),
     "pytorch-maml-rl": (np.pi, 0.0),
     "promp": (np.pi, 0.0),
     "varibad": (-1.0, 1.0),
@@ -185,8 +187,11 @@ class AntDir(MujocoFamily):
     before clipping, as in ant_dir.py of their code, lines 24 to 29.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
-    Differs: as AntVel. In "promp-2d" and "learn2learn" the source's task is d, here it is φ. The
-    source of "pearl" samples a fixed list of angles; here every task is sampled independently.
+    Differs: as AntVel. In "promp-2d" and "learn2learn" the source's task is d, here it is φ.
+    "pearl-forward-backward" is the Ant of PEARL's figures, Ant-Fwd-Back: two directions, of which
+    as many tasks each are sampled (ant_dir.py, lines 42 to 49). "pearl" is the same code without
+    `forward_backward`, which samples as many angles as its configuration states, two in
+    ant-dir.json; here every angle is sampled independently.
     """
 
     name: ClassVar[str] = "AntDir"
@@ -230,4 +235,6 @@ class AntDir(MujocoFamily):
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self.variant == "ldm":
             return listed_tasks(_LDM_SPLITS[split], num_tasks, rng)
+        if self.variant == "pearl-forward-backward":
+            return listed_tasks(np.array([[0.0], [1.0]]), num_tasks, rng)
         return uniform_tasks(self.task_space, num_tasks, rng)

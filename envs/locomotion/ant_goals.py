@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from metarl.tasks.family import listed_tasks, uniform_tasks
+from metarl.tasks.family import fixed_tasks, listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
@@ -71,6 +72,28 @@ _LDM_TEST = np.array(
     [[r * x, r * y] for r in (0.5, 1.75, 2.75) for x, y in ((1, 0), (0, 1), (-1, 0), (0, -1))]
 )
 
+# Fixed lists of goals. Rakelly et al. 2019: ant-goal.json, lines 3 to 6; ant_goal.py, lines 34 to
+# 39. Zhang et al. 2021: ant-goal-sparse-metacure.json, lines 3 to 7; ant_goal.py, lines 89 to 94.
+# Both leave the seed open; 1337 is the seed of their other environments.
+_PEARL_SPLIT_SIZES = (150, 30)
+_METACURE_SPLIT_SIZES = (80, 20)
+
+
+@cache
+def _pearl_goals() -> Tasks:
+    """Goals uniform on the disc. Shape [180, 2]."""
+    rng, count = np.random.RandomState(1337), sum(_PEARL_SPLIT_SIZES)
+    angles = rng.random_sample(count) * 2 * np.pi
+    return _polar_points(_GOAL_RANGE * rng.random_sample(count) ** 0.5, angles)
+
+
+@cache
+def _metacure_goals() -> Tasks:
+    """Goals on the half circle. Shape [100, 2]."""
+    count = sum(_METACURE_SPLIT_SIZES)
+    return _polar_points(np.ones(count), np.random.RandomState(1337).random_sample(count) * np.pi)
+
+
 _SPARSE = {
     "hyperx": AntParams(
         "Zintgraf et al. 2021 (arXiv:2010.01062)", 116, control_cost=0.01, penalizes_unclipped=True
@@ -99,7 +122,8 @@ class AntGoal(MujocoFamily):
 
     Source: Finn et al. 2017 (arXiv:1703.03400) for the square of goals, Rothfuss et al. 2019
     (arXiv:1810.06784) for the disc; parameters from each variant's source.
-    The differences of AntVel apply. The source of "pearl" samples a fixed list of goals. In "ldm",
+    The differences of AntVel apply. "pearl" has a fixed list of 150 goals for training
+    and 30 for testing; its code leaves the seed open, here it is 1337. In "ldm",
     test goals at 1.75 m lie outside the rings of the training goals; those at 0.5 and 2.75 m lie
     within them.
     """
@@ -117,6 +141,8 @@ class AntGoal(MujocoFamily):
             if variant in _SQUARES
             else f"goal uniform on the disc of {_GOAL_RANGE:g} m"
         )
+        if variant == "pearl":
+            self.task_description = "one of 180 goals on the disc of 3 m (30 for testing)"
         if variant == "ldm":
             self.task_description = "goal at 0 to 1 or 2.5 to 3 m; tested at 0.5, 1.75 and 2.75 m"
             self.ood_splits = ("test",)
@@ -135,6 +161,8 @@ class AntGoal(MujocoFamily):
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self.variant in _SQUARES:
             return uniform_tasks(self.task_space, num_tasks, rng)
+        if self.variant == "pearl":
+            return fixed_tasks(_pearl_goals(), _PEARL_SPLIT_SIZES, split, num_tasks, rng)
         if self.variant != "ldm":
             return _on_rings(num_tasks, rng, (0.0, _GOAL_RANGE))
         if split == "train":
@@ -160,7 +188,8 @@ class AntGoalSparse(MujocoFamily):
     ant_goal.py of its code, lines 75 to 89.
 
     Source: Zintgraf et al. 2021 (arXiv:2010.01062), app.; Zhang et al. 2021 (arXiv:2006.08170)
-    and their code, which subtracts the costs twice near the goal.
+    and their code, which subtracts the costs twice near the goal. "metacure" has a fixed list of 80
+    goals for training and 20 for testing; its code leaves the seed open, here it is 1337.
     """
 
     name: ClassVar[str] = "AntGoalSparse"
@@ -174,7 +203,8 @@ class AntGoalSparse(MujocoFamily):
         self.task_description = (
             f"goal uniform on the disc of {_GOAL_RANGE:g} m, rewarded within {_HYPERX_RADIUS} m"
             if variant == "hyperx"
-            else f"goal on the half circle of 1 m, rewarded within {_METACURE_RADIUS} m"
+            else "one of 100 goals on the half circle of 1 m (20 for testing), rewarded within "
+            f"{_METACURE_RADIUS} m"
         )
 
     def observe(self, states: States) -> Array:
@@ -196,10 +226,9 @@ class AntGoalSparse(MujocoFamily):
         return reached
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
-        del split  # train and test goals come from one distribution
-        if self.variant == "hyperx":
+        if self.variant == "hyperx":  # train and test goals come from one distribution
             return _on_rings(num_tasks, rng, (0.0, _GOAL_RANGE))
-        return _polar_points(np.ones(num_tasks), rng.uniform(0, np.pi, num_tasks))
+        return fixed_tasks(_metacure_goals(), _METACURE_SPLIT_SIZES, split, num_tasks, rng)
 
 
 def _taxicab_distance(step: ControlStep, params: AntParams) -> Array:

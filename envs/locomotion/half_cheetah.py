@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
 from torch import Tensor
 
-from metarl.tasks.family import listed_tasks, uniform_tasks
+from metarl.tasks.family import fixed_tasks, listed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
@@ -83,6 +84,15 @@ _DIR_SPARSE = {
 _LDM_TRAIN_STARTS, _LDM_TRAIN_WIDTH = (0.0, 3.0), 0.5
 _LDM_TEST = np.arange(0.25, 3.5, 0.5)[:, None]
 
+# Rakelly et al. 2019: cheetah-vel.json, lines 3 to 6, and half_cheetah_vel.py, lines 49 to 53.
+_PEARL_SPLIT_SIZES = (100, 30)
+
+
+@cache
+def _pearl_velocities() -> Tasks:
+    """The source's velocities. Shape [130, 1]."""
+    return np.random.RandomState(1337).uniform(0.0, 3.0, (sum(_PEARL_SPLIT_SIZES), 1))
+
 
 class HalfCheetahVel(MujocoFamily):
     """Run forward at a hidden target velocity.
@@ -97,6 +107,8 @@ class HalfCheetahVel(MujocoFamily):
     Task: v* in m/s, shape [1]. Action: torques in [−1, 1], [6]. The cost is for the clipped action
     a, except in "varibad" and "ldm": as in their code (half_cheetah_vel.py, lines 35 to 40), the
     simulator clips the action of the policy, but the cost is for the action before clipping.
+    "pearl" has the fixed list of its code (half_cheetah_vel.py, lines 49 to 53, with seed 1337):
+    100 velocities for training and 30 for testing.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
     Differs: the torso's position belongs to the same time as the rest of the observation; in the
@@ -114,6 +126,8 @@ class HalfCheetahVel(MujocoFamily):
         apply_params(self, variant, params)
         self.task_space = spaces.Box(0.0, params.max_speed, (1,), np.float64)
         self.task_description = f"target velocity U(0, {params.max_speed:g}) m/s"
+        if variant == "pearl":
+            self.task_description = "one of 130 target velocities in [0, 3] m/s (30 for testing)"
         if variant == "ldm":
             self.ood_splits = ("test",)
             self.task_description = (
@@ -138,6 +152,8 @@ class HalfCheetahVel(MujocoFamily):
         return velocity_actions(observations[..., :17], tasks)
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        if self.variant == "pearl":
+            return fixed_tasks(_pearl_velocities(), _PEARL_SPLIT_SIZES, split, num_tasks, rng)
         if self.variant != "ldm":  # train and test velocities come from one distribution
             return uniform_tasks(self.task_space, num_tasks, rng)
         if split == "test":

@@ -15,6 +15,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from metarl.tasks.family import fixed_tasks, uniform_tasks
+from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
 from ..simulators.mujoco_batch import Array, gymnasium_model
@@ -60,6 +62,15 @@ _ROBOT = RobotSpec(
 )
 
 
+_PEARL_SPLIT_SIZES = (100, 30)
+
+
+@cache
+def _pearl_angles() -> Tasks:
+    """The fixed list of directions. Shape [130, 1]."""
+    return np.random.RandomState(1337).uniform(0.0, 2 * np.pi, (sum(_PEARL_SPLIT_SIZES), 1))
+
+
 @dataclass(frozen=True)
 class _Variant:
     source: str
@@ -89,7 +100,9 @@ class HumanoidDir(MujocoFamily):
     Source: Rakelly et al. 2019 (arXiv:1903.08254) and Gym's Humanoid; action divisors from
     each variant's source. Differs: the task is the angle φ; in the sources of "promp" and
     "learn2learn" it is the vector d. The source of "promp" has a second environment with only two
-    directions, which is not included. The source of "pearl" samples a list of angles once.
+    directions, which is not included. "pearl" has a fixed list of 100 angles for
+    training and 30 for testing (humanoid-dir.json, lines 3 to 6; humanoid_dir.py, lines 57 to 61);
+    its code leaves the seed open, here it is 1337.
     """
 
     name: ClassVar[str] = "HumanoidDir"
@@ -106,9 +119,16 @@ class HumanoidDir(MujocoFamily):
         params = lookup("variant of HumanoidDir", variant, _VARIANTS)
         self.variant, self.source = variant, params.source
         self.action_divisor = params.action_divisor
+        if variant == "pearl":
+            self.task_description = "one of 130 directions in [0, 2π] (30 for testing)"
         self.task_space = spaces.Box(0.0, 2 * np.pi, (1,), np.float64)
         self.observation_space = spaces.Box(-np.inf, np.inf, (376,), np.float32)
         self.action_space = spaces.Box(-_CONTROL_LIMIT, _CONTROL_LIMIT, (17,), np.float32)
+
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        if self.variant == "pearl":
+            return fixed_tasks(_pearl_angles(), _PEARL_SPLIT_SIZES, split, num_tasks, rng)
+        return uniform_tasks(self.task_space, num_tasks, rng)
 
     def observe(self, states: States) -> Array:
         parts = (

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from metarl.tasks.family import fixed_tasks
 from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
@@ -29,7 +30,11 @@ _LOG_SCALE_LIMIT = 3.0
 _BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_friction": 1.5}
 _ALIVE = 1.0
 _CONTROL_COST = 0.001
-_TASK = "multipliers 1.5^U(−3, 3) of masses, inertias, friction, 1.3^U(−3, 3) of damping"
+_SPLIT_SIZES = (40, 10)
+_TASK = (
+    "one of 50 (10 for testing): multipliers 1.5^U(−3, 3) of masses, inertias, friction, "
+    "1.3^U(−3, 3) of damping"
+)
 _OBSERVATION = "joint angles and velocities clipped to ±10"
 
 
@@ -95,6 +100,13 @@ def _exponents(robot: RobotSpec) -> spaces.Box:
     return spaces.Box(-limit, limit, (num_exponents(robot.load()),), np.float64)
 
 
+def _tasks(space: spaces.Box, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+    fixed = np.random.RandomState(1337).uniform(
+        space.low, space.high, (sum(_SPLIT_SIZES), *space.shape)
+    )
+    return fixed_tasks(fixed, _SPLIT_SIZES, split, num_tasks, rng)
+
+
 def _reward(step: ControlStep, robot: RobotSpec) -> Array:
     """v + 1 − 0.001 ‖a‖². Shape [B]."""
     return forward_velocity(step, robot) + _ALIVE - control_cost(step, _CONTROL_COST)
@@ -110,11 +122,12 @@ class Walker2DRandParams(MujocoFamily):
     Action: torques in [−1, 1], [6]. The episode ends when the torso's height leaves (0.8, 2) m or
     its pitch (−1, 1) radians.
 
-    Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: the constants
-    that MuJoCo derives from masses and inertias are recomputed; in the source they keep the values
-    of the unscaled robot. The source samples 40 training and 10 test tasks once; here every task is
-    sampled independently. As in the source, inertias scaled axis by axis may be physically
-    impossible, and torsional and rolling friction have no effect on these contacts.
+    Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. There are 40 fixed training
+    and 10 fixed test tasks (walker_rand_params.json, lines 3 to 6). Differs: the constants that
+    MuJoCo derives from masses and inertias are recomputed; in the source they keep the values of
+    the unscaled robot. The source leaves the seed of its tasks open; here it is 1337. As in the
+    source, inertias scaled axis by axis may be physically impossible, and torsional and rolling
+    friction have no effect on these contacts.
     """
 
     name: ClassVar[str] = "Walker2DRandParams"
@@ -128,9 +141,12 @@ class Walker2DRandParams(MujocoFamily):
     def __init__(self, variant: str) -> None:
         self.source = lookup("variant of Walker2DRandParams", variant, _SOURCE)
         self.variant = variant
-        self.task_space = _exponents(_WALKER)
+        self.task_space: spaces.Box = _exponents(_WALKER)
         self.observation_space = spaces.Box(-np.inf, np.inf, (17,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (6,), np.float32)
+
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        return _tasks(self.task_space, num_tasks, split, rng)
 
     def task_models(self, tasks: Tasks) -> Sequence[mujoco.MjModel]:
         return _scaled_models(self.model, tasks)
@@ -169,9 +185,12 @@ class HopperRandParams(MujocoFamily):
     def __init__(self, variant: str) -> None:
         self.source = lookup("variant of HopperRandParams", variant, _SOURCE)
         self.variant = variant
-        self.task_space = _exponents(_HOPPER)
+        self.task_space: spaces.Box = _exponents(_HOPPER)
         self.observation_space = spaces.Box(-np.inf, np.inf, (11,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        return _tasks(self.task_space, num_tasks, split, rng)
 
     def task_models(self, tasks: Tasks) -> Sequence[mujoco.MjModel]:
         return _scaled_models(self.model, tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +12,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.tasks.family import fixed_tasks
+from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
 from ..simulators.tensor import TensorFamily, Transition
@@ -58,6 +61,15 @@ _POINT_ROBOT = {
         action_divisor=10.0,
     ),
 }
+
+
+_PEARL_SPLIT_SIZES = (80, 20)
+
+
+@cache
+def _pearl_goals() -> Tasks:
+    """The goals of PEARL's code. Shape [100, 2]."""
+    return np.random.RandomState(1337).uniform(-1.0, 1.0, (sum(_PEARL_SPLIT_SIZES), 2))
 
 
 def _set_params(family: TensorFamily, variant: str, params: _Variant) -> None:
@@ -117,8 +129,10 @@ class PointRobot(TensorFamily):
     Task: the goal, shape [2]. Observation: the position, [2]. Action: the displacement, [2],
     clipped. The start is uniform in the goals' square, and no episode ends before the horizon.
 
-    Source: Rakelly et al. 2019 (arXiv:1903.08254), `PointEnv` of their code. Differs: goals are
-    drawn for each seed; the code samples 100 once, 80 for training and 20 for testing.
+    The goals are a fixed list, 80 for training and 20 for testing, of seed 1337.
+
+    Source: Rakelly et al. 2019 (arXiv:1903.08254), `PointEnv` of their code (point_robot.py, lines
+    18 to 22 and 61 to 69; point-robot.json, lines 3 to 6).
     """
 
     name: ClassVar[str] = "PointRobot"
@@ -127,6 +141,10 @@ class PointRobot(TensorFamily):
     def __init__(self, variant: str) -> None:
         self._params = lookup("variant of PointRobot", variant, _POINT_ROBOT)
         _set_params(self, variant, self._params)
+        self.task_description = "one of 100 goals in (−1, 1)² (20 for testing)"
+
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        return fixed_tasks(_pearl_goals(), _PEARL_SPLIT_SIZES, split, num_tasks, rng)
 
     def initial_states(
         self, parameters: Tensor, shape: tuple[int, int], generator: torch.Generator

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.tasks.family import listed_tasks, uniform_tasks
+from metarl.tasks.family import fixed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
@@ -57,6 +57,7 @@ _SPARSE = {
         horizon=60,
         distance_shaped=False,
         start=((-1.5, -0.5), (1.5, 1.5)),
+        split_sizes=(80, 20),
         warning="unlike in the other variants, the reward is 1 everywhere within the radius, and "
         "starts are spread around the half circle",
     ),
@@ -74,7 +75,8 @@ class SparsePointRobot(TensorFamily):
     Task: the goal's angle in radians, shape [1]. Observation: the position, [2]. Action: the
     displacement, [2], clipped. The start is the origin. "borel" gives reward 1 instead of 1 − d
     and starts uniformly in [−1.5, 1.5] × [−0.5, 1.5]. "pearl" and "metacure" use a fixed list of
-    equidistant angles in random order, split into "train" (first) and "test" (last).
+    equidistant angles in random order, "borel" of random angles (point_robot.py, line 109, and
+    args_point_robot_sparse.py, lines 13 and 14); the first are the split "train", the last "test".
 
     Source: code of the variants' papers: oyster, varibad, BOReL, MetaCURE-Public.
     """
@@ -133,9 +135,14 @@ class SparsePointRobot(TensorFamily):
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self._params.split_sizes is None:  # train and test goals come from one distribution
             return uniform_tasks(self.task_space, num_tasks, rng)
-        train, test = self._params.split_sizes
-        angles = _shuffled_angles(train + test)
-        return listed_tasks(angles[:train] if split == "train" else angles[train:], num_tasks, rng)
+        num_angles = sum(self._params.split_sizes)
+        angles = _angles(num_angles) if self.variant == "borel" else _shuffled_angles(num_angles)
+        return fixed_tasks(angles, self._params.split_sizes, split, num_tasks, rng)
+
+
+def _angles(num_angles: int) -> Tasks:
+    """Angles U(0, π) of a fixed seed, which BOReL leaves open. Shape [num_angles, 1]."""
+    return np.random.RandomState(1337).uniform(0, np.pi, (num_angles, 1))
 
 
 def _shuffled_angles(num_angles: int) -> Tasks:

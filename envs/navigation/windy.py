@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.tasks.family import listed_tasks, uniform_tasks
+from metarl.tasks.family import fixed_tasks, uniform_tasks
 from metarl.tasks.spaces import Tasks
 from metarl.validation import lookup
 
@@ -113,7 +113,6 @@ class WindyPoint(TensorFamily):
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         if self._params.split_sizes is None:  # train and test winds come from one distribution
             return uniform_tasks(self.task_space, num_tasks, rng)
-        train, test = self._params.split_sizes
-        max_wind = self._MAX_WIND
-        winds = np.random.RandomState(1337).uniform(-max_wind, max_wind, (train + test, 2))
-        return listed_tasks(winds[:train] if split == "train" else winds[train:], num_tasks, rng)
+        shape, max_wind = (sum(self._params.split_sizes), 2), self._MAX_WIND
+        winds = np.random.RandomState(1337).uniform(-max_wind, max_wind, shape)
+        return fixed_tasks(winds, self._params.split_sizes, split, num_tasks, rng)

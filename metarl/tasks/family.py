@@ -31,6 +31,7 @@ __all__ = [
     "TaskFamily",
     "TaskSpace",
     "Tasks",
+    "fixed_tasks",
     "listed_tasks",
     "uniform_tasks",
 ]
@@ -237,3 +238,26 @@ def listed_tasks(points: Tasks, num_tasks: int, rng: np.random.Generator) -> Tas
     order = np.concatenate([rng.permutation(len(points)) for _ in range(rounds)])
     rows: Tasks = points[order[:num_tasks]]
     return rows
+
+
+def fixed_tasks(
+    points: Tasks,
+    split_sizes: tuple[int, int],
+    split: str,
+    num_tasks: int,
+    rng: np.random.Generator,
+) -> Tasks:
+    """Sample as `listed_tasks` from the first points for training, and from the rest for testing.
+
+    Args:
+        points: the fixed list of tasks, shape [M, D].
+        split_sizes: numbers of training and test tasks, whose sum is M.
+        split: "train" or "test".
+        num_tasks: number of tasks to sample.
+        rng: decides the order.
+    """
+    num_train, num_test = split_sizes
+    assert len(points) == num_train + num_test
+    return listed_tasks(
+        points[:num_train] if split == "train" else points[num_train:], num_tasks, rng
+    )

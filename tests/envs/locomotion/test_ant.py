@@ -124,6 +124,7 @@ def test_every_variant_observes_what_its_source_does(family):
         "promp-2d": 111,
         "learn2learn": 111,
         "pearl": 27,
+        "pearl-forward-backward": 27,
         "varibad": 27,
         "ldm": 27,
         "hyperx": 116,
@@ -292,6 +293,14 @@ def test_every_variant_has_the_steps_and_action_divisor_of_its_source(family):
     horizon = {"pytorch-maml-rl": 100, "learn2learn": 100, "metacure": 32}.get(family.variant, 200)
     scaled = family.variant in ("pytorch-maml-rl", "promp", "promp-2d")
     assert (family.horizon, family.action_divisor) == (horizon, 10 if scaled else 1)
+
+
+def test_forward_and_backward_of_pearl_are_equally_many_tasks():
+    family, rest = AntDir("pearl-forward-backward"), 1 - COSTS["large"]
+    assert reward(family, [1]) == pytest.approx(2 + rest)
+    assert reward(family, [0]) == pytest.approx(-2 + rest)
+    tasks = family.sample_tasks(10, seed=0)[:, 0]
+    assert (tasks.reshape(5, 2).sum(axis=1) == 1).all()
 
 
 def radii(family: MujocoFamily, num_tasks: int = 600, split: str = "train") -> Array:

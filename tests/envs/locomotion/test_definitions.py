@@ -320,6 +320,9 @@ SOURCES: dict[str, Source] = {
     "AntDir:promp-2d": Source("ant_rand_direc_2d.py:34-59", ant_angle, ANT_111, tall_ant),
     "AntDir:learn2learn": Source("ant_direction.py:59-98", ant_angle, ANT_111, tall_ant, steps=100),
     "AntDir:pearl": Source("rlkit/envs/ant_dir.py:14-40, ant.py:43-49", ant_angle, ANT_27, low_ant),
+    "AntDir:pearl-forward-backward": Source(
+        "rlkit/envs/ant_dir.py:14-46, ant.py:43-49", ant_sign, ANT_27, low_ant
+    ),
     "AntDir:varibad": RAW("ant_dir.py:19-45, ant.py:47-53", ant_radian, ANT_27, low_ant),
     "AntDir:ldm": RAW("ant_dir.py:20-59, ant.py:52-58", ant_angle, ANT_27, low_ant),
     "AntGoal:maml17": FINN_ANT("maml_rl ant_env_rand_goal.py:20-65", finn_goal),
