@@ -54,7 +54,9 @@ def _pull(
     """Reward 1 with the pulled arm's probability, else 0; actions [N, E], parameters [N, k]."""
     del family
     require_action_indices(actions, states.shape[:2])
-    uniform = torch.rand(actions.shape, generator=generator, device=actions.device)
+    uniform = torch.rand(
+        actions.shape, generator=generator, device=actions.device, dtype=torch.float32
+    )
     probabilities = parameters.gather(1, actions)
     rewards = (uniform < probabilities).to(parameters.dtype)
     return Transition(states, rewards, expected_rewards=probabilities)

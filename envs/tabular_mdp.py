@@ -126,12 +126,14 @@ class TabularMDP(TensorFamily):
         pairs = states.squeeze(-1) * _ACTIONS + actions
         rows = parameters.cumulative.index_select(0, (parameters.first_rows + pairs).flatten())
         next_states = _sample_indices(rows, generator).view_as(states)
-        noise = torch.randn(pairs.shape, generator=generator, device=pairs.device)
+        noise = torch.randn(
+            pairs.shape, generator=generator, device=pairs.device, dtype=torch.float32
+        )
         means = parameters.mean_rewards.gather(1, pairs)
         return Transition(next_states, means + noise, expected_rewards=means)
 
     def observe(self, states: Tensor) -> Tensor:
-        zeros = torch.zeros(*states.shape[:2], _STATES, device=states.device)
+        zeros = torch.zeros(*states.shape[:2], _STATES, device=states.device, dtype=torch.float32)
         return zeros.scatter_(-1, states, 1.0)
 
     def best_actions(self, states: Tensor, parameters: _Models, time: Tensor) -> Tensor:
@@ -149,5 +151,7 @@ class TabularMDP(TensorFamily):
 
 def _sample_indices(cumulative: Tensor, generator: torch.Generator) -> Tensor:
     """Sample an index for each row of cumulative probabilities [B, S]. Shape [B]."""
-    uniform = torch.rand(len(cumulative), 1, generator=generator, device=cumulative.device)
+    uniform = torch.rand(
+        len(cumulative), 1, generator=generator, device=cumulative.device, dtype=torch.float32
+    )
     return torch.searchsorted(cumulative, uniform, right=True).squeeze(-1)

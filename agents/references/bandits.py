@@ -195,7 +195,8 @@ class UCB1(BanditReference):
     def choose(self, counts: ArmCounts, generator: torch.Generator) -> Tensor:
         del generator
         pulls = counts.pulls + 2 * self._prior_count
-        width = self._c * (2 * torch.tensor(max(counts.total, 1)).log() / pulls).sqrt()
+        log_total = torch.tensor(max(counts.total, 1), dtype=torch.float32).log()
+        width = self._c * (2 * log_total / pulls).sqrt()
         bounds = (counts.successes + self._prior_count) / pulls + width
         return torch.where(pulls > 0, bounds, torch.inf).argmax(-1)
 

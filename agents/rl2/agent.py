@@ -215,15 +215,14 @@ class RL2(Agent[RL2Config]):
 
     def _trial_progress(self, num_steps: int, num_trials: int) -> Tensor:
         """Step divided by the maximum length of a trial, [T, B, 1]."""
-        progress = torch.arange(num_steps, device=self.device) / trial_steps(
-            self.family, self.config
-        )
+        steps = torch.arange(num_steps, dtype=torch.float32, device=self.device)
+        progress = steps / trial_steps(self.family, self.config)
         return progress.view(-1, 1, 1).expand(num_steps, num_trials, 1)
 
     def _critic_tasks(self, tasks: Tasks) -> Tensor:
         """The encoded tasks for a privileged critic, [1, B, D]; D is 0 for other critics."""
         if self._encode_tasks is None:
-            return torch.zeros(1, len(tasks), 0, device=self.device)
+            return torch.zeros(1, len(tasks), 0, device=self.device, dtype=torch.float32)
         return self._encode_tasks(tasks).unsqueeze(0)
 
     def _state(self) -> State:

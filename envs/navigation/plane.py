@@ -56,7 +56,9 @@ def uniform_points(
     generator: torch.Generator,
 ) -> Tensor:
     """Points uniform in a rectangle, shape [N, E, 2], on the generator's device."""
-    shares = torch.rand(*shape, 2, generator=generator, device=generator.device)
+    shares = torch.rand(
+        *shape, 2, generator=generator, device=generator.device, dtype=torch.float32
+    )
     first, last = shares.new_tensor(low), shares.new_tensor(high)
     return first + (last - first) * shares
 

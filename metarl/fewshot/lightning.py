@@ -121,7 +121,7 @@ class FewShotModule(LightningModule):
         metrics = self.fewshot.compute_gradients()
         self.log_dict(metrics, prog_bar=True, batch_size=1)
         (loss,) = metrics.values()
-        return torch.tensor(loss)
+        return torch.tensor(loss, dtype=torch.float32)
 
     def optimizer_zero_grad(self, *args: object) -> None:
         """Do nothing: each step overwrites the gradients."""

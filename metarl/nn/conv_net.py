@@ -202,12 +202,12 @@ def _init_block(
     """Parameters of a 3×3 convolution and its batch norm: weight, scale, offset."""
     bound = math.sqrt(6 / (9 * (num_inputs + num_outputs)))
     shape = (num_outputs, num_inputs, 3, 3)
-    uniform = torch.rand(shape, generator=generator, device=generator.device)
+    uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
     slots = (num_slots, num_outputs)
     return {
         "weight": bound * (2 * uniform - 1),
-        "scale": torch.ones(slots, device=generator.device),
-        "offset": torch.zeros(slots, device=generator.device),
+        "scale": torch.ones(slots, device=generator.device, dtype=torch.float32),
+        "offset": torch.zeros(slots, device=generator.device, dtype=torch.float32),
     }
 
 

@@ -42,7 +42,11 @@ def init_lstm(
         "bias": (4 * cell_size,),
     }
     return {
-        name: bound * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)
+        name: bound
+        * (
+            2 * torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
+            - 1
+        )
         for name, shape in shapes.items()
     }
 

@@ -267,10 +267,12 @@ def _recurrent_params(
     device, bound = generator.device, 1 / math.sqrt(size)
 
     def uniform(*shape: int) -> Tensor:
-        return bound * (2 * torch.rand(shape, generator=generator, device=device) - 1)
+        return bound * (
+            2 * torch.rand(shape, generator=generator, device=device, dtype=torch.float32) - 1
+        )
 
     def orthogonal() -> Tensor:
-        drawn = torch.randn(size, size, generator=generator, device=device)
+        drawn = torch.randn(size, size, generator=generator, device=device, dtype=torch.float32)
         basis: Tensor
         basis, triangle = torch.linalg.qr(drawn)
         return basis * torch.sign(triangle.diagonal())
@@ -304,7 +306,7 @@ def _set_time_scales(
         generator: random generator of the time scales.
     """
     size = params["weight_hh"].shape[1]
-    drawn = torch.rand(size, generator=generator, device=generator.device)
+    drawn = torch.rand(size, generator=generator, device=generator.device, dtype=torch.float32)
     bias = torch.log(1 + max(length - 2, 0) * drawn)
     for gate, sign in (("keep", 1), ("write", -1)):
         if gate in gates:

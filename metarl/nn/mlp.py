@@ -56,7 +56,10 @@ def init_mlp(
         raise ValueError(f"scheme must be 'glorot' or 'fan_in', got {scheme!r}")
 
     def uniform(bound: float, *shape: int) -> Tensor:
-        return bound * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)
+        return bound * (
+            2 * torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
+            - 1
+        )
 
     num_weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
     require_memory(  # for the weights and their gradients
@@ -66,7 +69,7 @@ def init_mlp(
     for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         if scheme == "glorot":
             params[f"weight_{k}"] = uniform(math.sqrt(6 / (fan_in + fan_out)), fan_out, fan_in)
-            params[f"bias_{k}"] = torch.zeros(fan_out, device=generator.device)
+            params[f"bias_{k}"] = torch.zeros(fan_out, device=generator.device, dtype=torch.float32)
         else:
             params[f"weight_{k}"] = uniform(1 / math.sqrt(fan_in), fan_out, fan_in)
             params[f"bias_{k}"] = uniform(1 / math.sqrt(fan_in), fan_out)

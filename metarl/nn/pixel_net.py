@@ -57,9 +57,13 @@ class PixelNet:
         for k, count in enumerate(self.filters):
             shape = (count, num_inputs) if k == 0 else (count, num_inputs, 3, 3)
             bound = math.sqrt(6 / math.prod(shape[1:]))
-            uniform = torch.rand(shape, generator=generator, device=generator.device)
+            uniform = torch.rand(
+                shape, generator=generator, device=generator.device, dtype=torch.float32
+            )
             params[f"conv_weight_{k}"] = bound * (2 * uniform - 1)
-            params[f"conv_bias_{k}"] = torch.zeros(count, device=generator.device)
+            params[f"conv_bias_{k}"] = torch.zeros(
+                count, device=generator.device, dtype=torch.float32
+            )
             num_inputs = count
         return params
 

@@ -55,7 +55,7 @@ class Transformer:
         size, device = self.size, generator.device
 
         def normal(*shape: int, std: float) -> Tensor:
-            return std * torch.randn(shape, generator=generator, device=device)
+            return std * torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
         params = {
             "embed": normal(size, self.input_size, std=1 / math.sqrt(self.input_size)),
@@ -68,8 +68,8 @@ class Transformer:
             params[f"up_{k}"] = normal(4 * size, size, std=1 / math.sqrt(size))
             params[f"down_{k}"] = normal(size, 4 * size, std=0.5 / math.sqrt(size) / depth)
         for name in self._norms():
-            params[f"{name}_scale"] = torch.ones(size, device=device)
-            params[f"{name}_offset"] = torch.zeros(size, device=device)
+            params[f"{name}_scale"] = torch.ones(size, device=device, dtype=torch.float32)
+            params[f"{name}_offset"] = torch.zeros(size, device=device, dtype=torch.float32)
         return params
 
     def start(self, params: Params, batch_size: int) -> MemoryState:

@@ -152,7 +152,7 @@ class NamedOptimizer:
 def _initial_state(parameter: Tensor, kinds: Collection[str]) -> Params:
     """The state before the first step; torch creates it in the first step."""
     return {
-        kind: torch.zeros((), device=parameter.device)
+        kind: torch.zeros((), device=parameter.device, dtype=torch.float32)
         if kind == "step"
         else torch.zeros_like(parameter)
         for kind in kinds

@@ -86,7 +86,7 @@ def finite_horizon_indices(horizon: int, *, resolution: int = 500) -> Tensor:
     rates = torch.linspace(0, 1, resolution, dtype=torch.float64)
     pulls = torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)
     p = ((torch.arange(horizon) + 1) / (pulls + 2)).clamp(max=1).unsqueeze(-1)  # [n, s, 1]
-    table = torch.zeros((horizon + 1,) * 3)
+    table = torch.zeros((horizon + 1,) * 3, dtype=torch.float32)
     values = torch.zeros(horizon + 1, horizon + 1, resolution, dtype=torch.float64)  # A [n, s, λ]
     for left in range(1, horizon + 1):
         size = horizon - left + 1

@@ -81,9 +81,11 @@ class MDPPrior:
         """The belief about each process before any data, with leading axes `batch_shape`."""
         pairs = (*batch_shape, num_states, num_actions)
         return MDPPosterior(
-            torch.full(pairs, self.reward_mean, device=device),
-            torch.full(pairs, self.reward_precision, device=device),
-            torch.full((*pairs, num_states), self.concentration, device=device),
+            torch.full(pairs, self.reward_mean, device=device, dtype=torch.float32),
+            torch.full(pairs, self.reward_precision, device=device, dtype=torch.float32),
+            torch.full(
+                (*pairs, num_states), self.concentration, device=device, dtype=torch.float32
+            ),
         )
 
 

@@ -14,7 +14,7 @@ def random_argmax(scores: Tensor, generator: torch.Generator) -> Tensor:
     >>> random_argmax(torch.tensor([[1.0, 3.0, 2.0]]), torch.Generator())
     tensor([1])
     """
-    noise = torch.rand(scores.shape, generator=generator, device=scores.device)
+    noise = torch.rand(scores.shape, generator=generator, device=scores.device, dtype=torch.float32)
     highest = scores == scores.amax(-1, keepdim=True)
     return torch.where(highest, noise, -1.0).argmax(-1)
 
@@ -27,5 +27,7 @@ def explore(
         return choices
     device = choices.device
     uniform = torch.randint(num_options, choices.shape, generator=generator, device=device)
-    replaced = torch.rand(choices.shape, generator=generator, device=device) < epsilon
+    replaced = (
+        torch.rand(choices.shape, generator=generator, device=device, dtype=torch.float32) < epsilon
+    )
     return torch.where(replaced, uniform, choices)

@@ -64,7 +64,11 @@ class ActionHead:
         count = sum(part.size for part in self.layout.parts if isinstance(part, BoxColumns))
         if not count:
             return {}
-        return {"log_std": torch.full((count,), math.log(self.initial_std), device=device)}
+        return {
+            "log_std": torch.full(
+                (count,), math.log(self.initial_std), device=device, dtype=torch.float32
+            )
+        }
 
     def distribution(self, outputs: Tensor, log_std: Tensor | None = None) -> Distribution:
         """The distribution of actions.

@@ -152,7 +152,12 @@ class DeployedAgent:
         return ActorInput(
             observation[None, None],
             None if last is None else last.action[None, None],
-            torch.full((1, 1), 0.0 if last is None else last.reward, device=self._device),
+            torch.full(
+                (1, 1),
+                0.0 if last is None else last.reward,
+                device=self._device,
+                dtype=torch.float32,
+            ),
             flag if last is None else flag | last.terminated | last.truncated,
             flag | deterministic,
         )
@@ -180,7 +185,8 @@ def _episodes(recorded: list[list[_Step]]) -> Episodes:
         [torch.stack([step.next_observation for step in steps]) for steps in padded]
     )
     numbers = torch.tensor(
-        [[(step.reward, step.terminated, step.truncated) for step in steps] for steps in padded]
+        [[(step.reward, step.terminated, step.truncated) for step in steps] for steps in padded],
+        dtype=torch.float32,
     )
     rewards, terminated, truncated = numbers.unbind(-1)
     return Episodes(

@@ -73,7 +73,7 @@ class ModuleNetwork:
         self.input_space = self._input_space()
         self._apply, params = self._built(seed=0)
         self._first_name, self._first_dim = next((k, p.dim()) for k, p in params.items())
-        self._require_outputs(params, torch.zeros(2, size))
+        self._require_outputs(params, torch.zeros(2, size, dtype=torch.float32))
 
     def init(self, generator: torch.Generator) -> Params:
         """Parameters of a new module, whose own initialization is seeded by the generator."""

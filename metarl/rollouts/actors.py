@@ -76,7 +76,7 @@ def _random_choices(
 
 def _random_numbers(part: BoxColumns, observations: Tensor, generator: torch.Generator) -> Tensor:
     shape, device = (*observations.shape[:2], part.size), observations.device
-    uniform = torch.rand(shape, generator=generator, device=device)
+    uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
     low, high, width = (
         torch.as_tensor(bound).to(uniform) for bound in (part.low, part.high, part.high - part.low)
     )

@@ -264,7 +264,7 @@ def expected_rewards_are_means(probe: Probe) -> str:
 
 
 def _mean_return(probe: Probe, env: BatchEnv, kind: str) -> float:
-    total = torch.zeros(env.num_tasks, env.num_envs)
+    total = torch.zeros(env.num_tasks, env.num_envs, dtype=torch.float32)
     alive = torch.ones_like(total, dtype=torch.bool)
     env.reset(probe.generator())
     for actions in _actions(probe, env, kind):
@@ -298,9 +298,11 @@ def _sinusoidal_actions(probe: Probe, env: BatchEnv) -> Iterator[Tensor]:
     if not isinstance(space, spaces.Box) or not space.is_bounded():
         return
     generator = probe.generator("swings")
-    cycles_per_step = 0.02 + 0.2 * torch.rand(*batch_shape, 1, generator=generator)
+    cycles_per_step = 0.02 + 0.2 * torch.rand(
+        *batch_shape, 1, generator=generator, dtype=torch.float32
+    )
     low, high = torch.from_numpy(space.low.ravel()), torch.from_numpy(space.high.ravel())
-    phase = torch.rand(*batch_shape, len(low), generator=generator)
+    phase = torch.rand(*batch_shape, len(low), generator=generator, dtype=torch.float32)
     for t in range(env.horizon):
         wave = torch.sin(2 * math.pi * (cycles_per_step * t + phase))  # in [−1, 1]
         yield low + (high - low) * (1 + wave) / 2

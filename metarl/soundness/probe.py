@@ -82,7 +82,7 @@ class Probe:
     def actions(self, env: BatchEnv, num_steps: int) -> list[Tensor]:
         """Random actions for every step."""
         actor = random_actor(env, self.generator("actions"))
-        like = torch.zeros(env.num_tasks, env.num_envs, 1)
+        like = torch.zeros(env.num_tasks, env.num_envs, 1, dtype=torch.float32)
         return [actor(like) for _ in range(num_steps)]
 
     def run(self, tasks: Tasks, actions: list[Tensor] | None = None) -> list[Step]:
@@ -98,7 +98,7 @@ class Probe:
 
 def start_step(observations: Tensor) -> Step:
     """The observations of a reset as the first entry of a run."""
-    nothing = torch.zeros(observations.shape[:2])
+    nothing = torch.zeros(observations.shape[:2], dtype=torch.float32)
     return Step(observations.clone(), nothing, nothing.bool(), nothing.bool())
 
 

@@ -270,7 +270,7 @@ def _bounds(part: Columns) -> tuple[Array, Array, NDArray[np.bool_]]:
 
 def _one_hot(part: ChoiceColumns, columns: Tensor) -> Tensor:
     ends = np.cumsum([0, *part.sizes]).tolist()
-    rows = torch.eye(ends[-1], device=columns.device)
+    rows = torch.eye(ends[-1], device=columns.device, dtype=torch.float32)
     indices = columns.to(torch.int64)
     pieces = [
         rows[indices[..., k] - part.starts[k] + low, low:high]

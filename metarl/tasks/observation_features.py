@@ -88,7 +88,7 @@ class RandomProjection:
             size: numbers of a projection.
         """
         generator = torch.Generator().manual_seed(_SEED)
-        matrix = torch.randn(observation_size, size, generator=generator)
+        matrix = torch.randn(observation_size, size, generator=generator, dtype=torch.float32)
         self._matrix, self._scaling = matrix / math.sqrt(observation_size), scaling
 
     def __call__(self, observations: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ class ClassTasks:
             classes, turns = labels // 4, labels % 4
         elif self._rotations == "drawn":
             turns = torch.randint(4, shape, generator=generator, device=device)
-        shares = torch.rand(shape, generator=generator, device=device)
+        shares = torch.rand(shape, generator=generator, device=device, dtype=torch.float32)
         members = (shares * data.counts[classes]).long().clamp(max=data.counts[classes] - 1)
         rows = data.members[data.starts[classes] + members]
         sources = None if turns is None else quarter_turns(self.input_shape, device)[turns]

@@ -23,7 +23,9 @@ __all__ = [
 
 def sample_classes(num_tasks: int, pool: int, ways: int, generator: torch.Generator) -> Tensor:
     """Sample `ways` distinct classes of 0 … pool − 1 for each task, in random order: [N, ways]."""
-    keys = torch.rand((num_tasks, pool), generator=generator, device=generator.device)
+    keys = torch.rand(
+        (num_tasks, pool), generator=generator, device=generator.device, dtype=torch.float32
+    )
     return keys.topk(ways).indices
 
 
@@ -46,7 +48,7 @@ def sample_members(counts: Tensor, num_points: int, generator: torch.Generator) 
         int64 [..., num_points], each in 0 … count − 1.
     """
     shape = (*counts.shape, int(counts.max()))
-    keys = torch.rand(shape, generator=generator, device=generator.device)
+    keys = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
     absent = torch.arange(shape[-1], device=generator.device) >= counts.unsqueeze(-1)
     return keys.masked_fill_(absent, -1).topk(num_points).indices
 

@@ -80,7 +80,9 @@ class SinusoidTasks:
         """Sample tasks whose query is an even grid over the inputs, to measure the whole curve."""
         amplitude, phase = self._sample_tasks(num_tasks, generator)
         support = uniform((num_tasks, shots, 1), self.input_range, generator)
-        grid = torch.linspace(*self.input_range, grid_points, device=generator.device)
+        grid = torch.linspace(
+            *self.input_range, grid_points, device=generator.device, dtype=torch.float32
+        )
         query = grid.view(1, -1, 1).expand(num_tasks, -1, -1)
         return FewShotBatch(
             LabeledSet(support, amplitude * torch.sin(support - phase)),
@@ -100,7 +102,9 @@ def uniform(
 ) -> Tensor:
     """Sample uniformly between two bounds, on the generator's device."""
     low, high = bounds
-    return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+    return low + (high - low) * torch.rand(
+        shape, generator=generator, device=generator.device, dtype=torch.float32
+    )
 
 
 def require_curves(
@@ -165,10 +169,16 @@ class HarmonicTasks:
         frequency = uniform((num_tasks, 1, 1), self.frequency_range, generator)
         center = uniform((num_tasks, 1, 1), self.center_range, generator)
         phases = uniform((num_tasks, 2, 1), (0.0, 2 * math.pi), generator)
-        amplitudes = torch.randn((num_tasks, 2, 1), generator=generator, device=device)
+        amplitudes = torch.randn(
+            (num_tasks, 2, 1), generator=generator, device=device, dtype=torch.float32
+        )
         points = (num_tasks, shape.shots + shape.queries, 1)
-        inputs = center + torch.randn(points, generator=generator, device=device)
-        noise = self.noise * torch.randn(points, generator=generator, device=device)
+        inputs = center + torch.randn(
+            points, generator=generator, device=device, dtype=torch.float32
+        )
+        noise = self.noise * torch.randn(
+            points, generator=generator, device=device, dtype=torch.float32
+        )
         targets = _curve(inputs, frequency, phases, amplitudes) + noise
         parts = [shape.shots, shape.queries]
         support, query = zip(inputs.split(parts, 1), targets.split(parts, 1), strict=True)
@@ -177,6 +187,6 @@ class HarmonicTasks:
 
 def _curve(inputs: Tensor, frequency: Tensor, phases: Tensor, amplitudes: Tensor) -> Tensor:
     """Noiseless targets for inputs [N, points, 1]; frequency [N, 1, 1], the others [N, 2, 1]."""
-    octaves = frequency * torch.tensor([1.0, 2.0], device=inputs.device)  # [N, 1, 2]
+    octaves = frequency * torch.tensor([1.0, 2.0], dtype=torch.float32, device=inputs.device)  # [N, 1, 2]
     waves = torch.sin(octaves * inputs + phases.mT)
     return waves @ amplitudes

@@ -26,7 +26,7 @@ _SPLITS = {"train": (0, 1000), "validation": (1000, 1100), "test": (1100, 1500)}
 _NUM_GLYPHS = 1500
 _MAX_STROKES = 4
 _POINTS_PER_STROKE = 32
-_PEN = torch.tensor([[0.1, 0.3, 0.1], [0.3, 1.0, 0.3], [0.1, 0.3, 0.1]])
+_PEN = torch.tensor([[0.1, 0.3, 0.1], [0.3, 1.0, 0.3], [0.1, 0.3, 0.1]], dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class GlyphTasks:
         for name in ("shake", "distortion"):
             require_between(name, getattr(self, name), 0, 1)
         generator = torch_generator(self.glyph_seed, "glyphs")
-        controls = torch.rand((_NUM_GLYPHS, _MAX_STROKES, 3, 2), generator=generator)
+        controls = torch.rand(
+            (_NUM_GLYPHS, _MAX_STROKES, 3, 2), generator=generator, dtype=torch.float32
+        )
         strokes = torch.randint(2, _MAX_STROKES + 1, (_NUM_GLYPHS, 1), generator=generator)
         object.__setattr__(self, "_strokes", (0.1 + 0.8 * controls).to(self.device))
         inked = torch.arange(_MAX_STROKES) < strokes
@@ -138,11 +140,15 @@ class GlyphTasks:
         """Control points of one example of each glyph, [..., strokes, 3, 2]."""
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, device=generator.device)
+            return torch.randn(
+                shape, generator=generator, device=generator.device, dtype=torch.float32
+            )
 
         lead = strokes.shape[:-3]
         jittered = strokes + self.shake * normal(*strokes.shape)
-        linear = torch.eye(2, device=strokes.device) + self.distortion * normal(*lead, 1, 2, 2)
+        linear = torch.eye(
+            2, device=strokes.device, dtype=torch.float32
+        ) + self.distortion * normal(*lead, 1, 2, 2)
         center = 0.5 + self.shake * normal(*lead, 1, 1, 2)
         return (jittered - 0.5) @ linear + center
 
@@ -162,7 +168,7 @@ def render_strokes(controls: Tensor, inked: Tensor, side: int) -> Tensor:
     Returns:
         [images, side, side] float32 in 0 … 1.
     """
-    t = torch.linspace(0, 1, _POINTS_PER_STROKE, device=controls.device)
+    t = torch.linspace(0, 1, _POINTS_PER_STROKE, device=controls.device, dtype=torch.float32)
     weights = torch.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], -1)
     places = (weights @ controls).flatten(1, 2) * side - 0.5  # [images, points, 2]
     ink = inked.repeat_interleave(_POINTS_PER_STROKE, 1).to(places.dtype)

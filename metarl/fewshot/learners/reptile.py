@@ -167,7 +167,10 @@ def minibatches(
     size = min(size, num_points)
     num_passes = -(-num_steps * size // num_points)
     keys = torch.rand(
-        (num_tasks, num_passes, num_points), generator=generator, device=generator.device
+        (num_tasks, num_passes, num_points),
+        generator=generator,
+        device=generator.device,
+        dtype=torch.float32,
     )
     order = keys.argsort(-1).flatten(1)[:, : num_steps * size].unflatten(1, (num_steps, size))
     tasks = torch.arange(num_tasks, device=order.device).unsqueeze(-1)
