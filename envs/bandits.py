@@ -167,7 +167,7 @@ class DependentBandit(TensorFamily):
         if self.variant == "independent":
             return tasks
         better = self._pair.better
-        first = tasks if better is None else torch.where(tasks == 0, better, 1 - better)
+        first = tasks if better is None else torch.where(tasks == 0, better, 1 - better).to(tasks)
         return torch.cat([first, 1 - first], dim=1)
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "DeviceName",
     "keep_freed_memory",
-    "require_default_dtype",
     "require_memory",
     "resolve_device",
     "usable_cores",
@@ -49,21 +48,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def require_default_dtype() -> None:
-    """Reject another default dtype of torch than float32, the dtype of all observations.
-
-    Raises:
-        ValueError: naming the call that cures it.
-    """
-    import torch
-
-    if torch.get_default_dtype() != torch.float32:
-        raise ValueError(
-            f"torch's default dtype must be float32, got {torch.get_default_dtype()}; "
-            "call torch.set_default_dtype(torch.float32)"
-        )
 
 
 def require_memory(name: str, num_bytes: float, *, remedy: str) -> None:

@@ -14,10 +14,6 @@ import pytest
 import torch
 
 from metarl.devices import keep_freed_memory, require_memory, resolve_device, usable_cores
-from metarl.envs import make_family
-from metarl.fewshot.datasets.catalog import make_tasks
-from metarl.fewshot.training import FewShotTraining
-from metarl.rl.registry import load_agent
 
 
 @pytest.fixture
@@ -103,20 +99,3 @@ def test_work_that_cannot_fit_into_memory_is_rejected(monkeypatch):
         require_memory("a net", 5.0e9, remedy="use a smaller one")
     monkeypatch.delattr(os, "sysconf")  # as on Windows
     require_memory("a net", 1e30, remedy="use a smaller one")
-
-
-@pytest.fixture
-def float64_default():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.usefixtures("float64_default")
-def test_another_default_dtype_is_rejected_in_one_sentence():
-    needed = r"torch's default dtype must be float32, got torch.float64; call torch.set_default"
-    for name, family in (("maml-trpo", "HalfCheetahVel:maml17"), ("rl2", "GridNavigation:varibad")):
-        with pytest.raises(ValueError, match=needed):
-            load_agent(name)(make_family(family))
-    with pytest.raises(ValueError, match=needed):
-        FewShotTraining("maml", make_tasks("sinusoid"))

@@ -123,7 +123,8 @@ def _ppo_gradient(context: UpdateContext, batch: TrialBatch) -> tuple[Params, di
             log_ratios = log_probs - batch.log_probs[times]
             moved = torch.expm1(log_ratios)
             means["kl_nats"] = torch.where(mask, moved - log_ratios, 0).sum() / count
-            means["clip_fraction"] = (mask & (moved.abs() > config.clip)).sum() / count
+            clipped = mask & (moved.abs() > config.clip)
+            means["clip_fraction"] = clipped.sum().to(torch.float32) / count
         for name, gradient in zip(params, gradients, strict=True):
             if gradient is not None:
                 total[name] = total[name] + gradient if name in total else gradient
@@ -231,7 +232,7 @@ def _fisher_product(
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     with torch.enable_grad(), _twice_differentiable():
         distribution = _distribution(policy, leaves, share)
-        weights = (share.mask / share.mask.sum()).unsqueeze(-1)
+        weights = (share.mask.to(torch.float32) / share.mask.sum()).unsqueeze(-1)
 
         def metric(tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             products = distribution.detach().fisher_metric(tangents)

@@ -108,7 +108,7 @@ class GridNavigation(TensorFamily):
         del generator
         cells = _move(states, actions, parameters.moves, self._SIZE)
         on_goal = both_coordinates(cells == parameters.goals)
-        return Transition(cells, torch.where(on_goal, 1.0, -0.1))
+        return Transition(cells, torch.where(on_goal, 1.0, -0.1).to(torch.float32))
 
     def best_actions(self, states: Tensor, parameters: _GridTasks, time: Tensor) -> Tensor:
         del time

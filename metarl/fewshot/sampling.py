@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from metarl.devices import require_default_dtype
 from metarl.fewshot.contract.interface import FewShotLearner
 from metarl.fewshot.contract.problem import Problem
 from metarl.fewshot.contract.settings import FewShotSettings
@@ -30,8 +29,7 @@ class TaskSampler:
     """Tasks of a data set for a learner's settings; the same arguments give the same tasks.
 
     Raises:
-        ValueError: if train_split names validation classes and the data set has none, or torch's
-            default dtype is not float32.
+        ValueError: if train_split names validation classes and the data set has none.
     """
 
     tasks: FewShotTasks
@@ -39,7 +37,6 @@ class TaskSampler:
     seed: int
 
     def __post_init__(self) -> None:
-        require_default_dtype()
         tasks, split = self.tasks, self.config.train_split
         has_validation = tasks.kind == "classification" and "validation" in tasks.splits
         if split != "train" and not has_validation:

@@ -9,7 +9,6 @@ from dataclasses import fields, is_dataclass, replace
 from numbers import Real
 from typing import Any, NamedTuple
 
-from metarl.devices import require_default_dtype
 from metarl.finite import NonFiniteError
 from metarl.rollouts.episodes import Episodes
 from metarl.tasks.family import TaskFamily
@@ -79,10 +78,9 @@ def checked_config(agent_type: type[Any], family: TaskFamily, config: Any) -> An
 
     Raises:
         TypeError: if the class lacks part of its declaration, or `config` is of another type.
-        ValueError: if a setting does not fit the family, or torch's default dtype is not float32.
+        ValueError: if a setting does not fit the family.
     """
     require_declared(agent_type)
-    require_default_dtype()
     where, settings_type = agent_type.__name__, agent_type.config_type
     if config is None:
         config = default_settings(agent_type)

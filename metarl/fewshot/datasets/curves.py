@@ -187,6 +187,8 @@ class HarmonicTasks:
 
 def _curve(inputs: Tensor, frequency: Tensor, phases: Tensor, amplitudes: Tensor) -> Tensor:
     """Noiseless targets for inputs [N, points, 1]; frequency [N, 1, 1], the others [N, 2, 1]."""
-    octaves = frequency * torch.tensor([1.0, 2.0], dtype=torch.float32, device=inputs.device)  # [N, 1, 2]
+    octaves = frequency * torch.tensor(
+        [1.0, 2.0], dtype=torch.float32, device=inputs.device
+    )  # [N, 1, 2]
     waves = torch.sin(octaves * inputs + phases.mT)
     return waves @ amplitudes
