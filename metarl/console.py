@@ -1,4 +1,4 @@
-"""Consoles that print text literally, without interpreting markup or emoji codes."""
+"""Text on terminals: printed literally, without markup, emoji codes or control characters."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ def plain_console(
 ) -> Console:
     """A console for lines, tables and titles that contain arbitrary text.
 
+    If the reader of its output ends, as `head` does, it becomes quiet and the work continues.
+
     Args:
         stderr: print on standard error instead of standard output.
         width: number of columns; None: the width of the terminal.
         file: stream to print to instead; colors are used only on a terminal.
         quiet: print nothing.
     """
-    from rich.console import Console
+    from metarl.literal_console import LiteralConsole
 
-    return Console(stderr=stderr, width=width, file=file, quiet=quiet, markup=False, emoji=False)
+    return LiteralConsole(
+        stderr=stderr, width=width, file=file, quiet=quiet, markup=False, emoji=False
+    )

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from metarl.console import plain_console
+from metarl.printable import printable
+
 if TYPE_CHECKING:  # rich is imported when something is shown, so that help texts are fast
     from rich.console import Console
 
@@ -75,13 +78,13 @@ class Activity:
         if console is not None or prints_lines or sys.stdout.isatty():
             self._console = _console_to_use(console, prints_lines=prints_lines)
         self._clock = clock
-        self._state = (doing, 0, 0)
+        self._state = (printable(doing), 0, 0)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __call__(self, doing: str, done: int = 0, total: int = 0) -> None:
         """State the current work; see `Progress`."""
-        self._state = (doing, done, total)
+        self._state = (printable(doing), done, total)
 
     def __enter__(self) -> Activity:
         if self._console is not None:
@@ -140,8 +143,6 @@ class Activity:
 
 def _console_to_use(console: Console | None, *, prints_lines: bool) -> Console | None:
     """The terminal, else standard error if it gets lines; None if nothing is shown."""
-    from metarl.console import plain_console
-
     chosen = plain_console() if console is None else console
     if chosen.quiet:
         return None

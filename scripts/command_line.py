@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
+import logging
 import os
 import re
 import sys
@@ -22,6 +24,7 @@ from tyro import _errors as tyro_errors
 
 from metarl.devices import keep_freed_memory
 from metarl.locations import describe_error, user_place
+from metarl.printable import UNENCODABLE, printable
 from metarl.progress import Activity
 from metarl.registry import UnknownEntryError, import_module
 from metarl.scripts.rejected_input import CommandLine, number_constructors, sentence
@@ -38,6 +41,8 @@ __all__ = [
 ]
 
 Config = TypeVar("Config")
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # failures of a disk, not errors in the input
 
 
 def given_options(arguments: Sequence[str]) -> frozenset[str]:
@@ -57,12 +62,12 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     If METARL_DEBUG is set in the environment, the traceback is shown instead.
     """
     keep_freed_memory()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    _prepare_streams()
     try:
         main(import_named_modules(sys.argv[1:]))
+        sys.stdout.flush()
     except BrokenPipeError:
+        _discard_output()
         sys.exit(0)
     except KeyboardInterrupt:
         fail("stopped", code=130)
@@ -71,6 +76,10 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
             raise
         if isinstance(error, FloatingPointError):
             fail(str(error), code=1)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            _discard_output()
+            place = error.filename or "standard output"
+            fail(f"{place} could not be written: {error.strerror}", code=1)
         if isinstance(error, ValueError | TypeError | OSError | ImportError):
             fail(_with_hint(error))
         if isinstance(error, OverflowError):
@@ -86,14 +95,44 @@ def run(main: Callable[[Sequence[str]], None]) -> NoReturn:
     sys.exit(0)
 
 
+def _prepare_streams() -> None:
+    """Make the three standard streams usable, and print any text to them without an error.
+
+    A closed descriptor would be given to the next file that is opened, which would then receive
+    what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
+        if getattr(sys, name) is None:
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - stays open
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=UNENCODABLE)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports a missing cache folder
+
+
+def _discard_output() -> None:
+    """Discard what is still to be printed, which Python would try again at the exit."""
+    with contextlib.suppress(OSError, ValueError):
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
+
+
 def _with_hint(error: Exception) -> str:
     """The message of an input error, with its place in the user's code or a hint at --import."""
     if isinstance(error, UnknownEntryError) and "--import" not in " ".join(sys.argv):
         text = str(error)
         start = f"{text} Names" if text.endswith("?") else f"{text}; names"
         return f"{start} of your own modules need --import MODULE"
-    place = user_place(error)
-    return f"{error} ({place})" if place else str(error)
+    place, text = user_place(error), str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return f"{text} ({place})" if place else text
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -141,7 +180,7 @@ def import_named_modules(arguments: Sequence[str]) -> list[str]:
 
 def fail(sentence: str, *, code: int = 2) -> NoReturn:
     """Print one sentence on standard error and exit."""
-    print(f"metarl: {sentence}", file=sys.stderr)
+    print(f"metarl: {printable(sentence)}", file=sys.stderr)
     sys.exit(code)
 
 

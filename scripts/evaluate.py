@@ -20,9 +20,10 @@ def main(arguments: Sequence[str]) -> None:
     with Activity("loading the targets", console) as activity:
         given = given_options(arguments)
         evaluations = run_evaluation(config, given=given, progress=activity)
+    sentences = write_results(config, evaluations)  # first: printing fails if the output is closed
     for evaluation in evaluations:
         print_evaluation(console, evaluation)
-    for sentence in write_results(config, evaluations):
+    for sentence in sentences:
         console.print(sentence, soft_wrap=True)
 
 

@@ -20,6 +20,7 @@ from metarl.experiments.train_learner import (
 from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.datasets.catalog import DATASETS
 from metarl.fewshot.learners.catalog import LEARNERS, recipe
+from metarl.printable import printable
 from metarl.progress import Activity
 from metarl.report.terminal import print_table
 from metarl.scripts.command_line import choose, given_options, parse, run
@@ -91,7 +92,7 @@ def _print_list() -> None:
         print(heading)
         width = max(len(entry.name) for entry in registry)
         for entry in registry:
-            print(f"  {entry.name:{width}}  {entry.description}")
+            print(f"  {entry.name:{width}}  {printable(entry.description)}")
 
 
 if __name__ == "__main__":

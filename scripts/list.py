@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeAlias
 import tyro
 
 from metarl.agents import AGENTS
+from metarl.printable import printable
 from metarl.progress import Activity
 from metarl.rl.registry import REFERENCES
 from metarl.scripts.command_line import parse, run
@@ -41,18 +42,18 @@ def main(arguments: Sequence[str]) -> None:
             from metarl.scripts.environment_list import environments_page
 
             page = environments_page()
-        print(page, end="")
+        print(printable(page), end="")
         return
     with Activity("importing plug-ins", prints_lines=False):
         agents, references = tuple(AGENTS), tuple(REFERENCES)
     if config.what in ("all", "agents"):
         print("agents")
         for entry in agents:
-            print(f"  {entry.name:10}  {entry.description}")
+            print(f"  {entry.name:10}  {printable(entry.description)}")
     if config.what in ("all", "references"):
         print("references (metarl evaluate RUN --references NAME ...)")
         for entry in references:
-            print(f"  {entry.name:19}  {entry.description}")
+            print(f"  {entry.name:19}  {printable(entry.description)}")
     if config.what in ("all", "learners", "datasets"):
         with Activity("importing learners", prints_lines=False):
             from metarl.fewshot.datasets.catalog import DATASETS  # imports torch
@@ -64,13 +65,13 @@ def main(arguments: Sequence[str]) -> None:
             if config.what in ("all", what):
                 print(heading)
                 for entry in registry:
-                    print(f"  {entry.name:20}  {entry.description}")
+                    print(f"  {entry.name:20}  {printable(entry.description)}")
     if config.what in ("all", "envs"):
         with Activity("creating the environments to describe them", prints_lines=False):
             from metarl.scripts.environment_list import environment_lines  # imports torch
 
             lines = environment_lines()
-        print("\n".join(lines))
+        print(printable("\n".join(lines)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class AgentTraining:
         steps = self.agent.num_env_steps
         parent = directory.path.parent
         target = parent if holds_seeds(parent) else directory.path
-        return f"{steps:,} environment steps; next: metarl evaluate {target}"
+        return f"{steps:,} environment steps; next: metarl evaluate {shlex.quote(str(target))}"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from metarl.printable import printable
 
 __all__ = [
     "Block",
@@ -188,11 +191,17 @@ def _environment() -> Environment:
         loader=PackageLoader("metarl.report"),
         autoescape=lambda name: name is not None and name.endswith(".html.jinja"),
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
     return environment
+
+
+def _shown(value: object) -> object:
+    """A text with its control characters and undecodable bytes escaped."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _data_uri(content: bytes, kind: str) -> str:

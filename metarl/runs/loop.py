@@ -120,7 +120,7 @@ def _best_checkpoint(
 def _show(progress: TrainingProgress, done: int, text: str) -> None:
     try:
         progress.update(done, text)
-    except SystemExit:  # rich exits if its pipe is closed; training continues without a display
+    except OSError:  # the output cannot be written; training continues without a display
         return
 
 

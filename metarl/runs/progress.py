@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from metarl.printable import printable
 from metarl.progress import Activity
 
 __all__ = ["TrainingProgress"]
@@ -65,7 +66,7 @@ class TrainingProgress:
             get_time=clock,
         )
         self._task = self._bar.add_task(
-            "training", total=total, completed=completed, text=first, left=""
+            "training", total=total, completed=completed, text=printable(first), left=""
         )
         self._waiting = Activity(first or "training", console)
 
@@ -87,7 +88,7 @@ class TrainingProgress:
 
     def update(self, done: int, text: str) -> None:
         """Show that `done` iterations are complete, with a text about the last one."""
-        elapsed = self._clock() - self._began
+        text, elapsed = printable(text), self._clock() - self._began
         left = _clock_time(elapsed / max(1, done - self._first) * (self._total - done))
         if self._console.is_terminal:
             self._bar.update(self._task, completed=done, text=text, left=f"{left} left")

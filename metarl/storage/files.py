@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if error.errno is not None:  # the calls above do not add the file name
-            error.filename = error.filename or str(path)
+        if error.errno is not None:  # the calls above name the temporary file or none
+            error.filename = str(path)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -80,13 +82,15 @@ def require_output_file(name: str, path: Path) -> None:
         path: the output file.
 
     Raises:
-        ValueError: if its folder does not exist, it is a folder, or it is one of the files of a
-            run.
+        ValueError: if its folder does not exist or cannot be written to, it is a folder, or it is
+            one of the files of a run.
         OSError: if it cannot be resolved, for example because of a cycle of links.
     """
     folders = (path.absolute().parent, _without_links(path).parent)
     if not all(folder.is_dir() for folder in folders) or stat.S_ISDIR(_mode(path)):
         raise ValueError(f"{name} must be a file in a directory that exists, got {path}")
+    if stat.S_ISREG(_mode(path)) and not os.access(_without_links(path).parent, os.W_OK):
+        raise ValueError(f"{name} must be a file in a directory that can be written to, got {path}")
     if _is_run_file(_without_links(path)):
         raise ValueError(
             f"{name} must not replace a file that belongs to a run, got {path}; choose another name"
@@ -165,11 +169,11 @@ def create_whole(path: Path, fill: Callable[[Path], None]) -> None:
     if path.exists():
         raise exists
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.new"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
         _remove_abandoned(left)
     hidden = path.with_name(f".{path.name}.{os.getpid()}.new")
-    hidden.mkdir()
     try:
+        hidden.mkdir()
         with locked(hidden):
             fill(hidden)
             try:
@@ -177,6 +181,10 @@ def create_whole(path: Path, fill: Callable[[Path], None]) -> None:
             except OSError as error:
                 raise exists from error
             sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename:  # the user does not know the hidden name
+            error.filename = os.fsdecode(error.filename).replace(str(hidden), str(path))
+        raise
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 

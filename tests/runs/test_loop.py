@@ -236,11 +236,11 @@ def test_a_damaged_checkpoint_is_rejected_and_training_continues_from_the_named_
     assert fingerprint(half)["metrics"] == fingerprint(robot)["metrics"]
 
 
-def test_a_pipe_that_is_closed_does_not_end_training(tmp_path, monkeypatch):
-    def closed(self: TrainingProgress, done: int, news: str) -> None:  # noqa: ARG001
-        raise SystemExit(1)  # as rich raises it
+def test_an_output_that_cannot_be_written_does_not_end_training(tmp_path, monkeypatch):
+    def full(self: TrainingProgress, done: int, news: str) -> None:  # noqa: ARG001
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(TrainingProgress, "update", closed)
+    monkeypatch.setattr(TrainingProgress, "update", full)
     metarl(f"{ROBOT} --iterations 2", tmp_path / "run")
     assert RunDirectory.open(tmp_path / "run").newest_checkpoint().stem.endswith("2")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -374,7 +375,18 @@ def test_a_script_gets_its_arguments_and_ends_with_code_zero(monkeypatch, capsys
         (ValueError("seed must be 0 or more, got -1"), 2, "seed must be 0 or more, got -1"),
         (TypeError("space must be a Box"), 2, "space must be a Box"),
         (ImportError("it needs the package x"), 2, "it needs the package x"),
-        (PermissionError(13, "Permission denied", "a"), 2, "[Errno 13] Permission denied: 'a'"),
+        (PermissionError(13, "Permission denied", "a"), 2, "a: Permission denied"),
+        (
+            OSError(28, "No space left on device", "a.json"),
+            1,
+            "a.json could not be written: No space left on device",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "standard output could not be written: No space left on device",
+        ),
+        (ValueError("no run in a\x1b[31m\u202e\udcff"), 2, "no run in a\\x1b[31m\\u202e\\xff"),
         (FloatingPointError("the loss is not finite"), 1, "the loss is not finite"),
         (NonFiniteError("a reward must be finite"), 1, "a reward must be finite"),
         (
@@ -426,9 +438,9 @@ def test_a_reader_that_closes_the_pipe_is_no_error(monkeypatch, capsys):
 def test_characters_that_a_terminal_cannot_encode_are_replaced(monkeypatch):
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr(sys, "stdout", terminal)
-    assert ends_with(lambda _: print("reward −distance"), monkeypatch) == 0
+    assert ends_with(lambda _: print("reward −distance 日"), monkeypatch) == 0
     terminal.flush()
-    assert terminal.buffer.getvalue() == b"reward ?distance\n"
+    assert terminal.buffer.getvalue() == b"reward -distance ?\n"
 
 
 def test_internal_errors_keep_their_traceback(monkeypatch):
@@ -465,3 +477,33 @@ def test_an_unknown_name_hints_at_import_unless_it_was_given(monkeypatch, capsys
     with pytest.raises(SystemExit):
         run(unknown)
     assert "--import" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error_and_do_not_receive_a_files_content(tmp_path, closed):
+    code = (
+        "import sys\n"
+        "from metarl.scripts.command_line import run\n"
+        "def main(arguments):\n"
+        "    with open('file', 'w') as file:\n"
+        "        print('to the terminal', flush=True)\n"
+        "        print('to the terminal', file=sys.stderr, flush=True)\n"
+        "        file.write('to the file')\n"
+        "run(main)\n"
+    )
+    (tmp_path / "program.py").write_text(code)
+    line = f"{sys.executable} program.py {closed}"
+    done = subprocess.run(line, shell=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "file").read_text() == "to the file"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+@pytest.mark.parametrize("words", ["--version", "list learners", "fewshot --help"])
+def test_a_full_standard_output_ends_in_one_sentence(words):
+    code = "from metarl.scripts.cli import main; main()"
+    line = f"{sys.executable} -c '{code}' {words} > /dev/full"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    sentence = "metarl: standard output could not be written: No space left on device\n"
+    assert done.stderr == sentence

@@ -26,7 +26,7 @@ from metarl.fewshot.datasets.catalog import make_tasks
 from metarl.fewshot.learners.catalog import LEARNERS
 from metarl.fewshot.training import FewShotTraining
 from metarl.rl.players import AdaptiveAgent
-from metarl.rl.registry import load_agent, make_reference
+from metarl.rl.registry import load_agent
 from metarl.tasks.family import TaskFamily
 from metarl.tasks.registry import make_family
 
@@ -56,14 +56,10 @@ def _all() -> Iterator[tuple[str, str]]:
             yield f"{entry.name} {family}", _agent(entry.name, family)
     for memory in _MEMORIES:
         yield f"rl2 {memory}", _agent("rl2", "GridNavigation:varibad", memory=memory)
-    for reference in ("ucb1", "thompson"):
-        family = make_family("Bandit:n10-k5")
-        agent = make_reference(reference, family)
-        yield reference, _digest({}, {"return": _returns(agent, family)})
     for entry in LEARNERS:
         yield f"{entry.name} glyphs", _learner(entry.name, "glyphs")
     yield "maml sinusoid", _learner("maml", "sinusoid")
-    yield "cavia harmonics", _learner("cavia", "harmonics")
+    yield "cavia harmonic", _learner("cavia", "harmonic")
 
 
 def _agent(name: str, family_id: str, **settings: object) -> str:
