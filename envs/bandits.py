@@ -69,7 +69,7 @@ def _best_arms(family: TensorFamily, states: Tensor, parameters: Tensor, time: T
 
 
 class Bandit(TensorFamily):
-    """Independent arms, each of which pays 1 with a hidden probability, else 0.
+    """Independent arms, each of which gives reward 1 with a hidden probability, else 0.
 
         r ~ Bernoulli(p_a),   p_1 … p_k ~ U(0, 1) independently
 
@@ -134,14 +134,14 @@ _PAIRS = {
 
 
 class DependentBandit(TensorFamily):
-    """Two arms that pay 1 with hidden probabilities p_1 and p_2, else 0; 100 pulls.
+    """Two arms that give reward 1 with hidden probabilities p_1 and p_2, else 0; 100 pulls.
 
     p_2 = 1 − p_1 except in the variant "independent".
 
-    Task: the better arm (0 or 1) for easy, medium and hard; p_1 for uniform, shape [1]; both
-    probabilities for independent, where p_2 does not depend on p_1, [2]. Observation: a constant
-    0, [1]. Action: the arm. All variants share their observation and action spaces, so a policy
-    trained on one can be evaluated on another, as in the source.
+    Task: the better arm (0 or 1) for easy, medium and hard; p_1 for uniform, shape [1]; p_1 and
+    p_2 for independent, shape [2]. Observation: a constant 0, [1]. Action: the arm. All variants
+    share their observation and action spaces, so a policy trained on one can be evaluated on
+    another, as in the source.
 
     Source: Wang et al. 2016 (arXiv:1611.05763), sec. 3.1.
     """

@@ -54,7 +54,7 @@ def require_memory(name: str, num_bytes: float, *, remedy: str) -> None:
     """Reject work that needs more memory than this machine has.
 
     Args:
-        name: the reason, such as "num_tasks 1000000", as the message begins.
+        name: subject of the message, such as "num_tasks 1000000".
         num_bytes: a lower bound on the memory needed.
         remedy: the change that needs less memory.
 
@@ -81,7 +81,7 @@ def _gigabytes(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:,.0f} GB"
 
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # constants of glibc's malloc.h
 _NEVER = 2**31 - 1
 
 

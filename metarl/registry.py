@@ -216,7 +216,7 @@ class _Plugins:
         slow.daemon = True
         slow.start()
         try:
-            with redirect_stdout(sys.stderr):  # a command's output is its own
+            with redirect_stdout(sys.stderr):  # keep the package's output out of the command's
                 point.load()
         except KeyboardInterrupt:
             raise

@@ -25,7 +25,13 @@ from metarl.planning.dynamic_programming import (
     bonus_action_values,
     extended_action_values,
 )
-from metarl.planning.posteriors import MDPPosterior, MDPPrior, mean_mdp, observed, sample_mdp
+from metarl.planning.posteriors import (
+    MDPPosterior,
+    MDPPrior,
+    mean_mdp,
+    sample_mdp,
+    update_posterior,
+)
 from metarl.planning.selection import explore, random_argmax
 from metarl.rollouts.episodes import Episodes
 from metarl.rollouts.trials import ActorInput
@@ -140,7 +146,7 @@ class MDPActor:
     def _learn(self, actor_input: ActorInput, states: Tensor) -> None:
         actions, ended = actor_input.previous_actions, actor_input.episode_ended
         assert actions is not None
-        self._belief = observed(
+        self._belief = update_posterior(
             self._belief,
             self._states,
             actions,

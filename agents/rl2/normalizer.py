@@ -32,19 +32,19 @@ class Normalizer:
         """
         Args:
             config: decides which statistics are used.
-            inputs: order of the inputs.
-            device: of the statistics.
-            images: columns of the observations without statistics.
+            inputs: encoder of the policy's inputs, which defines their columns.
+            device: device of the statistics.
+            images: columns of observations that are images; these are not normalized.
         """
         self._config, self._inputs = config, inputs
         size = (inputs.observation_space.shape or (0,))[0]
-        is_counted = torch.ones(inputs.size, dtype=torch.bool, device=device)
+        has_statistics = torch.ones(inputs.size, dtype=torch.bool, device=device)
         for image in images:
-            is_counted[image.first : image.first + image.size] = False
-        self._counted = is_counted.nonzero().squeeze(-1) if images else None
+            has_statistics[image.first : image.first + image.size] = False
+        self._columns = has_statistics.nonzero().squeeze(-1) if images else None
         is_normalized = torch.ones(inputs.size, dtype=torch.bool, device=device)
         is_normalized[size:-2] = is_normalized[-1] = False
-        self._is_normalized = is_normalized[is_counted]
+        self._is_normalized = is_normalized[has_statistics]
         self._input_moments = RunningMoments.empty(len(self._is_normalized), device)
         self._return_moments = RunningMoments.empty(1, device)
 
@@ -52,9 +52,9 @@ class Normalizer:
         """Inputs [..., I] with normalized observations and rewards; other entries are unchanged."""
         if not self._config.normalize_observations:
             return inputs
-        given = inputs if self._counted is None else inputs[..., self._counted]
+        given = inputs if self._columns is None else inputs[..., self._columns]
         found = torch.where(self._is_normalized, self._input_moments.normalized(given), given)
-        return found if self._counted is None else inputs.index_copy(-1, self._counted, found)
+        return found if self._columns is None else inputs.index_copy(-1, self._columns, found)
 
     @property
     def reward_factor(self) -> float:
@@ -67,8 +67,8 @@ class Normalizer:
         """Rewards times the factor, clipped to ± `reward_clip` if they are normalized.
 
         Source: the reference code of Zintgraf et al. 2020 (lmzintgraf/varibad, commit 57e1795,
-        environments/env_utils/vec_env/vec_normalize.py, lines 16 and 62). Differs: there is one
-        factor for each step of the environments, here one for each iteration.
+        environments/env_utils/vec_env/vec_normalize.py, lines 16 and 62). Differs: the source
+        updates the factor at every environment step; here it is constant within an iteration.
         """
         scaled = rewards * self.reward_factor
         clip = self._config.reward_clip
@@ -90,8 +90,8 @@ class Normalizer:
         """
         if self._config.normalize_observations:
             inputs = self._inputs.encode_trials(trials)
-            if self._counted is not None:
-                inputs = inputs[..., self._counted]
+            if self._columns is not None:
+                inputs = inputs[..., self._columns]
             self._input_moments = self._input_moments.updated(inputs[trials.mask])
 
     def state(self) -> dict[str, dict[str, Tensor]]:

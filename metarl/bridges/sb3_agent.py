@@ -64,7 +64,7 @@ class SB3Agent:
         """Wrap a model.
 
         Args:
-            model: a trained model whose spaces equal those of the family or of its trials.
+            model: a trained model with the spaces of the family or of its trials.
             family: family of the environments to act in.
             normalization: the `VecNormalize` that normalized observations in training, or the file
                 that its `save` wrote (a pickle: loading it can run arbitrary code); "none": they

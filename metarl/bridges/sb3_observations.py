@@ -1,4 +1,4 @@
-"""What wrappers of Stable-Baselines3 do to observations: normalization, stacking, image order.
+"""Observation wrappers of Stable-Baselines3: normalization, frame stacking, image order.
 
 A model that was trained behind such wrappers must get the same inputs when it is measured. It is an
 optional dependency, so nothing else in the package imports this module at its top.

@@ -131,7 +131,7 @@ def evaluation_tasks(family: TaskFamily, protocol: EvaluationProtocol, draw: int
     """The tasks of a run in an evaluation, [N, D].
 
     Args:
-        family: where the tasks come from.
+        family: the family to sample from.
         protocol: their number, split and seed.
         draw: index of the run if runs have their own tasks.
 

@@ -1,4 +1,4 @@
-"""Recording some of an agent's episodes while it is run as in an evaluation.
+"""Recording of some episodes of an agent that runs as in an evaluation.
 
 The callbacks that keep the recorded data are in `behavior`.
 """
@@ -82,9 +82,9 @@ class RecordedBatch:
         Args:
             batch: the environments.
             callback: receives the recorded states and steps.
-            stages: index of the stage by the number of the episode; other episodes are not
+            stages: number of a recorded episode ↦ index of its stage; other episodes are not
                 recorded.
-            num_envs: number of environments of each task that are recorded, the first ones.
+            num_envs: number of environments of each task to record, counted from the first.
         """
         self._batch, self._callback, self._stages = batch, callback, dict(stages)
         self.num_tasks, self.num_envs = batch.num_tasks, batch.num_envs
@@ -110,10 +110,10 @@ class RecordedBatch:
         before = self._indices(self._running)
         step = self._batch.step(actions)
         self._callback.on_step(before, actions, step.rewards)
-        moved = self._running.copy()
-        self._time += moved
+        stepped = self._running.copy()
+        self._time += stepped
         self._running &= ~(step.terminated | step.truncated).cpu().numpy()
-        self._callback.on_states(self._indices(moved), step.observations)
+        self._callback.on_states(self._indices(stepped), step.observations)
         return step
 
     def set_tasks(self, tasks: NDArray[np.float64]) -> None:
@@ -189,7 +189,7 @@ class RolloutRecorder:
     def record_oracle(self, callback: StepCallback) -> bool:
         """Report an episode of the oracle to a callback; False if the family has no oracle.
 
-        Random initial states equal the agent's before adaptation.
+        The initial states are the same as in the agent's stage before adaptation.
         """
         with closing(self.make_batch()) as env:
             env.reset(self._generators()[0])

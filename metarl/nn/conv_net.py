@@ -135,8 +135,8 @@ class ConvNet:
     def convolved(self, params: Params, inputs: Tensor, channels: slice) -> Tensor:
         """The first convolution's outputs [tasks, points, H, W, O] by some of its input channels.
 
-        Inputs are [tasks, points, channels, H, W]. The sum over parts that together are all
-        channels is the convolution of all.
+        Inputs are [tasks, points, channels, H, W]. Summed over
+        a partition of the channels, the results equal the convolution of all channels.
         """
         kernels = params["weight_0"][..., channels, :, :]
         return convolve(_channels_last(inputs), kernels, self._stride(0))

@@ -47,7 +47,7 @@ class Memory(Protocol):
         """Number of features per time step."""
 
     def init(self, generator: torch.Generator) -> Params:
-        """Fresh parameters on the generator's device."""
+        """Initial parameters on the generator's device."""
 
     def start(self, params: Params, batch_size: int) -> MemoryState:
         """The state before the first step."""
@@ -300,8 +300,8 @@ def _set_time_scales(
 
     Args:
         params: from `_recurrent_params`.
-        gates: position of the gate that keeps and, if there is one, of the gate that writes,
-            whose bias is the negative.
+        gates: index of the gate that keeps the unit's value and, if there is one, of the gate that
+            writes, whose bias is the negative.
         length: length of the longest dependency, in steps.
         generator: random generator of the time scales.
     """
@@ -317,7 +317,7 @@ def _set_time_scales(
 
 @dataclass(frozen=True)
 class TransitionMemory:
-    """Feeds another memory x_t and x_{t−1} concatenated, that is whole transitions.
+    """Passes whole transitions, x_t and x_{t−1} concatenated, to another memory.
 
     The input of a time step holds an action, its reward and the observation that it led to, but not
     the observation before it. To learn the effect of an action in a state, a memory must first

@@ -21,7 +21,7 @@ __all__ = [
     "sample_dirichlet",
     "sample_mdp",
     "mean_mdp",
-    "observed",
+    "update_posterior",
 ]
 
 
@@ -57,7 +57,7 @@ def sample_beta(successes: Tensor, failures: Tensor, generator: torch.Generator)
 
 @dataclass(frozen=True)
 class MDPPrior:
-    """Beliefs about a tabular Markov decision process before any data, equal for all (s, a)."""
+    """Prior of tabular Markov decision processes, with the same parameters for all (s, a)."""
 
     reward_mean: float = 1.0
     """μ_0 of m(s, a) ~ N(μ_0, 1 / τ_0), reward units."""
@@ -97,7 +97,7 @@ class MDPPosterior(NamedTuple):
     concentrations: Tensor  # α [..., S, A, S]
 
 
-def observed(
+def update_posterior(
     belief: MDPPosterior,
     states: Tensor,
     actions: Tensor,

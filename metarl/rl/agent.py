@@ -157,7 +157,7 @@ class Agent(ABC, Generic[Config]):
 
     @abstractmethod
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
-        """A player in new tasks, before any data; see `metarl.rl.players.AdaptiveAgent`."""
+        """Create a player for new tasks; see `metarl.rl.players.AdaptiveAgent`."""
 
     def _state(self) -> State:
         """All tensors that the next iteration depends on, by group and name."""
@@ -258,7 +258,7 @@ class Agent(ABC, Generic[Config]):
         self._training.close()
 
     def untrained(self, *, family: TaskFamily | None = None, device: Any = None) -> Self:
-        """A fresh agent with this one's settings and seed.
+        """Create an untrained agent with the same settings and seed.
 
         Args:
             family: family of the tasks; None: this agent's family.

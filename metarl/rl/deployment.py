@@ -63,7 +63,7 @@ class DeployedAgent:
     """
 
     def __init__(self, agent: _Deployable, *, seed: int = 0) -> None:
-        """The agent before it has seen anything of the task.
+        """Start the agent without any data of the task.
 
         Args:
             agent: a trained agent; it is not changed.

@@ -94,7 +94,7 @@ InnerObjective = Literal["log_prob", "likelihood_ratio"]
 class PolicyBatch(NamedTuple):
     """Steps of all tasks, ready for a loss: N tasks, E environments, T steps of one episode.
 
-    The axes of environments and time stay apart, so that a loss can sum along an episode.
+    The axes of environments and time are separate, so that a loss can sum along an episode.
     """
 
     observations: Tensor  # [N, E, T, O]

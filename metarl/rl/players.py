@@ -37,7 +37,7 @@ _REMEDY = "take fewer or smaller adaptation steps"
 
 
 class Player(TrialActor, Protocol):
-    """An agent in a batch of tasks, all of them new to it at the start."""
+    """Acts for an agent in a batch of tasks, of which it has no data at the start."""
 
     def adapt(self, episodes: Episodes) -> None:
         """Learn from one batch of episodes of each task, [tasks, envs, ...].
@@ -63,7 +63,7 @@ class AdaptiveAgent(Protocol):
         """
 
     def play(self, num_tasks: int, num_envs: int, generator: torch.Generator) -> Player:
-        """A player in new tasks, before any data.
+        """Create a player for new tasks, without any data.
 
         Args:
             num_tasks: N.

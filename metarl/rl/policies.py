@@ -82,7 +82,7 @@ def make_policy(
         images: the columns of observations that are images.
         scale_observations: whether `ObservationScaling` scales observations.
         hidden_sizes: hidden layers of the network.
-        activation: of the hidden layers.
+        activation: activation function of the hidden layers.
         initial_std: see `ActionHead`.
         min_std: see `ActionHead`.
         action_divisor: see `ActionHead`.

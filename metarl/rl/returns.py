@@ -264,7 +264,9 @@ def _bootstrapped_system(
     ends = ~torch.cat([mask[..., 1:], torch.zeros_like(mask[..., :1])], -1)
     decay = gamma * gae_lambda
     constants = discounted_returns(rewards, ends, decay)
-    shares = (gamma - decay + decay * ends.to(rewards.dtype)) * bootstraps  # of φ_{t+1} in G_t
+    shares = (
+        gamma - decay + decay * ends.to(rewards.dtype)
+    ) * bootstraps  # weight of φ_{t+1} in G_t
     following = shares.unsqueeze(-2) * features[..., 1:]
     slopes = discounted_returns(following, ends.unsqueeze(-2).expand_as(following), decay)
     valid = torch.where(mask.unsqueeze(-2), features[..., :-1], 0)

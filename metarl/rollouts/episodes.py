@@ -52,7 +52,7 @@ class Episodes:
 
     @property
     def num_steps(self) -> int:
-        """Environment steps that count, all tasks summed."""
+        """Number of valid environment steps, summed over tasks."""
         return int(self.mask.sum())
 
     def first_envs(self, num_envs: int) -> Episodes:
@@ -81,8 +81,8 @@ def collect(env: BatchEnv, actor: Actor, generator: torch.Generator) -> Episodes
     Raises:
         NonFiniteError: a ValueError, if an observation or a reward is not finite, with the task
             and environment it came from.
-        ValueError: if they have another shape than [N, E, O] and [N, E], or actions one that is
-            not the action space's; or if the episodes do not fit in memory.
+        ValueError: if observations or rewards do not have shape [N, E, O] and [N, E], actions do
+            not have the shape of the action space, or the episodes do not fit in memory.
     """
     observation = env.reset(generator)
     batch_shape, steps = (env.num_tasks, env.num_envs), env.horizon
@@ -179,7 +179,7 @@ class _EpisodeRecord:
 
 
 def require_memory_of_steps(values: Tensor, num_steps: int) -> None:
-    """Reject values [N, E, ...] of so many steps that they do not fit in memory.
+    """Reject a number of steps whose values [N, E, ...] do not fit in memory.
 
     Raises:
         ValueError: with the remedy.
@@ -196,7 +196,7 @@ def require_memory_of_steps(values: Tensor, num_steps: int) -> None:
 
 
 def _alive(ends: Tensor) -> Tensor:
-    """True until and including the first end along time."""
+    """True up to and including the first end along the time axis."""
     ended_before = ends.cumsum(-1) - ends.to(torch.int64)
     return ended_before == 0
 
@@ -235,7 +235,7 @@ def require_finite_rollout(
     Args:
         name: name of the values, for the message.
         finite: bool, which values are finite or do not count.
-        values: the values.
+        values: the values to describe.
         time_axis: name of the third axis, for the message.
 
     Raises:

@@ -1,9 +1,9 @@
 """A trial: all the episodes that an agent spends on one task, and the loop that collects it.
 
 An agent with a memory learns a task by acting in its episodes one after another. Before each
-action it receives an `ActorInput`; its memory lasts over the ends of episodes and is new at the
-start of a trial. The reinforcement-learning problem that such an agent solves is the whole trial:
-rewards are discounted across it, and it ends with its last episode.
+action it receives an `ActorInput`. Its memory is kept between the episodes of a trial and is
+cleared at the start of the next trial. The reinforcement-learning problem that such an agent solves
+is the whole trial: rewards are discounted across it, and it ends with its last episode.
 
 Source: Duan et al. 2016 (arXiv:1611.02779), sec. 2.2; Wang et al. 2016 (arXiv:1611.05763), sec. 2.
 """
@@ -53,7 +53,7 @@ class Trials:
 
     `observations` alone do not contain the last observation of an episode, because the next
     episode begins in its place. It is stored once per episode, which takes K / T of the memory of
-    `observations`; `next_observations` puts both together when it is needed.
+    `observations`; `next_observations` combines both.
     """
 
     observations: Tensor  # [N, E, T, O], before each action
@@ -68,14 +68,14 @@ class Trials:
 
     @property
     def num_steps(self) -> int:
-        """Environment steps that count, all tasks summed."""
+        """Number of valid environment steps, summed over tasks."""
         return int(self.mask.sum())
 
     @property
     def next_observations(self) -> Tensor:
         """The observation after each step, before any reset. Shape [N, E, T, O].
 
-        A new tensor at every access, as large as `observations`; 0 after the trial's end.
+        Each access creates a new tensor as large as `observations`; it is 0 after the trial's end.
         """
         following = torch.zeros_like(self.observations)
         following[:, :, :-1] = self.observations[:, :, 1:]
@@ -86,7 +86,7 @@ class Trials:
 
     @property
     def episode_indices(self) -> Tensor:
-        """Which episode of its trial each step belongs to, 0 … K − 1. Shape [N, E, T]."""
+        """Index of the episode that each step belongs to, 0 … K − 1. Shape [N, E, T]."""
         ends = self.episode_ends.to(torch.int64)
         return (ends.cumsum(-1) - ends).clamp(max=self.num_episodes - 1)
 
@@ -186,7 +186,7 @@ class _Record(NamedTuple):
     def copied_from(
         cls, observations: Tensor, actions: Tensor, step: Step, ended: Tensor, running: Tensor
     ) -> _Record:
-        """A record with copies of the tensors that actor and environment may modify later."""
+        """Create a record with copies of the tensors that actor or environment may modify later."""
         return cls(
             observations,
             actions.clone(),

@@ -177,7 +177,7 @@ class RunDirectory:
             ValueError: if there is no checkpoint, or the newest is damaged or does not belong to
                 this run; the message names the newest intact one.
         """
-        self.config()  # a damaged one is no fault of the checkpoints
+        self.config()  # first, because damaged settings are not a fault of the checkpoints
         found = self._saved()
         if not found:
             if not self.published_checkpoint.is_file():

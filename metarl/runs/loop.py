@@ -28,7 +28,7 @@ class Trainable(Protocol):
 
     @property
     def num_iterations(self) -> int:
-        """Iterations done so far."""
+        """Number of completed iterations."""
 
     @property
     def score(self) -> str:

@@ -88,7 +88,7 @@ def resets_do_not_leak(probe: Probe) -> str:
     none = torch.zeros(probe.shape, dtype=torch.bool)
     chosen = none.clone()
     chosen[:, 0] = True
-    when = middle(probe)
+    when = middle_step(probe)
     with probe.batch() as env:
         actions = probe.actions(env, when + probe.num_steps)
         idle, part, whole = (
@@ -104,7 +104,7 @@ def resets_do_not_leak(probe: Probe) -> str:
     return f"environment 0 of each task reset at time {when}, {probe.num_steps} steps beyond"
 
 
-def middle(probe: Probe) -> int:
+def middle_step(probe: Probe) -> int:
     """A time step within episodes, early enough for a quick check."""
     return max(1, min(probe.family.horizon // 2, 6))
 
@@ -333,7 +333,7 @@ def _differs(a: Tensor, b: Tensor) -> Tensor:
 def _require_equal_runs(
     first: list[Step], other: list[Step], what: str, mask: Tensor | None = None
 ) -> None:
-    """Require bitwise equal runs, in all environments or in those of the mask [N, E]."""
+    """Require bitwise equal runs, in all environments or only where the mask [N, E] is true."""
     difference = _first_difference(first, other, mask)
     if difference is not None:
         raise BrokenPromiseError(f"{difference[0]} differ in {what}: {difference[1]}")

@@ -24,7 +24,6 @@ from metarl.soundness.action_ranges import actions_are_in_reach
 from metarl.soundness.comparisons import (
     environments_are_independent,
     expected_rewards_are_means,
-    middle,
     oracle_beats_random,
     other_tasks_can_be_set,
     pickling_keeps_tasks,
@@ -233,7 +232,7 @@ def _require_rejection(use: Callable[[Tasks], object], rows: Tasks, what: str) -
 
 def _episodes_end(probe: Probe) -> str:
     """Each episode is truncated at the horizon and not before, and values stay finite."""
-    horizon, when = probe.family.horizon, middle(probe)
+    horizon, when = probe.family.horizon, middle_step(probe)
     start = torch.zeros(probe.shape, dtype=torch.int64)
     ended = torch.zeros(probe.shape, dtype=torch.bool)
     late = torch.zeros_like(ended)

@@ -77,9 +77,9 @@ def improvement_interval(
         P = mean over tasks, runs i of A and runs j of B of S(a_it, b_jt),
         S(a, b) = 1 if a > b, ½ if a = b, else 0
 
-    The interval is computed like the one of `mean_difference`, from placement values: of a run of A
-    on a task, the fraction of B's runs that it beats; of a run of B, the fraction of A's runs that
-    beat it (DeLong et al. 1988, here with runs and tasks as random effects). If A always wins,
+    The interval is computed like the one of `mean_difference`, from placement values: for a run of
+    A on a task, the fraction of B's runs that it beats; for a run of B, the fraction of A's runs
+    that beat it (DeLong et al. 1988, here with runs and tasks as random effects). If A always wins,
     always loses or always ties, see `without_variation`.
 
     Args, Raises: as in `mean_difference`.

@@ -247,7 +247,7 @@ def _width(part: Columns) -> int:
 
 
 def _merged(parts: list[Columns]) -> tuple[Columns, ...]:
-    """Merge neighboring parts of the same type."""
+    """Merge consecutive parts of the same type."""
     merged: list[Columns] = []
     for part in parts:
         last = merged[-1] if merged else None

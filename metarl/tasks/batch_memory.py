@@ -17,7 +17,7 @@ def require_batch_memory(family: TaskFamily, num_tasks: int, num_envs: int) -> N
     """Reject environments whose first observations and actions exceed the machine's memory.
 
     Args:
-        family: where the tasks come from.
+        family: the family of the tasks.
         num_tasks: N.
         num_envs: E, environments of each task.
 

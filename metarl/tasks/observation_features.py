@@ -24,8 +24,8 @@ class ObservationScaling:
     """Float observations [..., O] with images and bounded numbers in a small range.
 
     Images are divided by their `scale`. Another number is mapped from its bounds to [−1, 1] if both
-    are finite, one lies beyond ±10, and they are less than 10⁶ apart; wider bounds say little about
-    the values. All other numbers are unchanged.
+    are finite, one lies beyond ±10, and they are less than 10⁶ apart; wider bounds contain little
+    information about the values. All other numbers are unchanged.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ Cell: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class BernoulliBandit:
-    """Arms that reward 1 with a fixed probability each, else 0.
+    """Arms of a bandit, each of which gives reward 1 with a fixed probability, else 0.
 
     Actions are the arms, `Discrete(num_arms)`; each step is one pull, and its reward depends on
     the arm and the task only. Observations are constant, and episodes end at the horizon only.

@@ -6,10 +6,10 @@ import torch
 from metarl.planning.posteriors import (
     MDPPrior,
     mean_mdp,
-    observed,
     sample_beta,
     sample_dirichlet,
     sample_mdp,
+    update_posterior,
 )
 
 
@@ -54,8 +54,12 @@ def test_beliefs_follow_from_the_data_by_hand():
     belief = MDPPrior(reward_mean=1.0, reward_precision=2.0).posterior((1,), 2, 2, "cpu")
     one, zero = torch.tensor([1]), torch.tensor([0])
     yes, no = torch.tensor([True]), torch.tensor([False])
-    belief = observed(belief, zero, one, torch.tensor([4.0]), next_states=one, continues=yes)
-    belief = observed(belief, zero, one, torch.tensor([7.0]), next_states=zero, continues=no)
+    belief = update_posterior(
+        belief, zero, one, torch.tensor([4.0]), next_states=one, continues=yes
+    )
+    belief = update_posterior(
+        belief, zero, one, torch.tensor([7.0]), next_states=zero, continues=no
+    )
     # (2 · 1 + 4 + 7) / 4, and one transition seen, the other not
     assert float(belief.reward_means[0, 0, 1]) == pytest.approx(13 / 4)
     assert float(belief.reward_precisions[0, 0, 1]) == 4
@@ -75,7 +79,7 @@ def test_beliefs_agree_with_counts_of_many_transitions():
     rewards = torch.randn(steps, envs, generator=rng)
     belief = MDPPrior().posterior((envs,), 4, 2, "cpu")
     for t in range(steps):
-        belief = observed(
+        belief = update_posterior(
             belief,
             states[t],
             actions[t],
@@ -99,8 +103,8 @@ def test_one_process_does_not_touch_another():
     belief = MDPPrior().posterior((2,), 2, 2, "cpu")
     states = actions = torch.zeros(2, dtype=torch.int64)
     seen = {"next_states": states, "continues": torch.ones(2, dtype=torch.bool)}
-    one = observed(belief, states, actions, torch.tensor([1.0, 5.0]), **seen)
-    other = observed(belief, states, actions, torch.tensor([1.0, -5.0]), **seen)
+    one = update_posterior(belief, states, actions, torch.tensor([1.0, 5.0]), **seen)
+    other = update_posterior(belief, states, actions, torch.tensor([1.0, -5.0]), **seen)
     assert torch.equal(one.reward_means[0], other.reward_means[0])
     assert not torch.equal(one.reward_means[1], other.reward_means[1])
 
