@@ -50,12 +50,12 @@ class RL2Config(Settings):
     clear_each_episode: bool = False
     """Clear the memory at the end of each episode; the agent then cannot learn across episodes."""
     include_previous_step: bool = False
-    """Append the input of the step before to each input of the memory, so that it holds a whole
-    transition: observation, action, reward, next observation."""
+    """Append the previous input to each input of the memory, which then holds a whole transition:
+    observation, action, reward, next observation."""
     policy_net: str = "auto"
     """Network of the observations, before the memory; cnn: a convolutional net for images;
-    module:factory: a torch module of your own; both return memory_size features; mlp: none but
-    encoder_sizes; auto: cnn if there are pixel images, else mlp."""
+    module:factory: a torch module of your own; both return memory_size features; mlp: only
+    the layers of encoder_sizes; auto: cnn if there are pixel images, else mlp."""
     scale_observations: bool = True
     """Divide images by their maximum, and rescale numbers whose bounds exceed ±10 to [−1, 1]."""
     encoder_sizes: tuple[Count, ...] = ()
@@ -95,8 +95,8 @@ class RL2Config(Settings):
     normalize_rewards: bool = True
     """Divide rewards in training by the running standard deviation of the returns."""
     reward_clip: Positive | None = 10.0
-    """Rewards divided by normalize_rewards are clipped to ± this number, as in the code of VariBAD;
-    after silent batches the divisor can be tiny. None: no clipping."""
+    """With normalize_rewards, clip the divided rewards to ± this number, as VariBAD's code does; after
+    batches without rewards the divisor can be tiny. None: no clipping."""
     learning_rate: Positive = 7e-4
     """Learning rate of Adam; with trpo, Adam trains only the critic."""
     anneal_iterations: Count | None = None

@@ -143,7 +143,7 @@ class HalfCheetahVel(MujocoFamily):
         )
 
     def best_actions(self, observations: Tensor, tasks: Tensor) -> Tensor | None:
-        """Actions of a trained policy that observes the target velocity; None if it does not fit.
+        """Actions of a trained policy that observes the target velocity; None if it does not apply.
 
         It was trained on Gymnasium's control step for up to 3 m/s, so "maml17" and "ldm" have none.
         """

@@ -149,13 +149,13 @@ class TensorBatch:
         return self._family.render_state(state, self._tasks[task])
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
     def _prepare(self) -> Any:
         return self._family.prepare(torch.from_numpy(self._tasks).to(self._device, torch.float32))
 
     def _observations(self) -> Tensor:
-        """Observations as a fresh tensor that the caller may modify."""
+        """Observations as a new tensor that the caller may modify."""
         states = self._current_states()
         observations = self._family.observe(states)
         is_view = observations.untyped_storage().data_ptr() == states.untyped_storage().data_ptr()

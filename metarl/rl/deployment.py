@@ -87,7 +87,7 @@ class DeployedAgent:
         Args:
             observation: shape [O], as in the family's `observation_space`; flatten the
                 observation of a Dict or Tuple space with `gymnasium.spaces.flatten`.
-            deterministic: take the most likely action. Explore with sampled actions.
+            deterministic: take the most likely action. For exploration, use sampled actions.
 
         Raises:
             ValueError: if the shape differs, a number is not finite, or the result of the last

@@ -59,7 +59,7 @@ class ModuleNetwork:
         """
         Args:
             factory: makes the module.
-            size: O, of an observation.
+            size: O, size of an observation.
             images: the columns of observations that are images.
             num_outputs: numbers that the module must return for each observation.
             scaling: applied to observations first, such as `ObservationScaling`.

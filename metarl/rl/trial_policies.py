@@ -36,7 +36,7 @@ class TrialPolicy:
     """
 
     input_size: int
-    """I, of the inputs of all methods, which begin with the observation."""
+    """I, size of the inputs of all methods; an input begins with the observation."""
     observation_size: int
     memory: Memory
     """Its inputs are the encoder's outputs, or the inputs themselves without an encoder."""
@@ -54,8 +54,7 @@ class TrialPolicy:
     task_size: int = 0
     """Size of the encoded task, an input of the critic's head; 0 without it."""
     network: Network | None = None
-    """Maps the observations in the inputs to features, which take their place; None: it does not.
-    """
+    """Maps observations to features, which replace them in the inputs; None: no replacement."""
     num_features: int = 0
     """Outputs of `network`."""
 

@@ -206,7 +206,7 @@ class RunDirectory:
             path.unlink()
 
     def mark_best(self, iteration: int) -> None:
-        """Make best.safetensors a second name of this iteration's checkpoint, in one step."""
+        """Make best.safetensors a hard link to this iteration's checkpoint, in one step."""
         source = self.checkpoint_path(iteration)
         temporary = self.path / f".best.safetensors.{os.getpid()}.tmp"
         temporary.unlink(missing_ok=True)
@@ -257,7 +257,7 @@ class RunDirectory:
 
 
 def _first_difference(header: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    """The first deciding entry of a checkpoint's header that a configuration contradicts."""
+    """The first entry of a checkpoint's header that contradicts a configuration."""
     for key, (_, name) in _DECIDING.items():
         if not settings_agree(header.get(name), config[key]):
             return name

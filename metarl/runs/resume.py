@@ -66,7 +66,7 @@ def read_run(file: Path) -> StoredRun:
 
 
 def with_stored(config: Config, stored: StoredRun, given: Collection[str]) -> Config:
-    """The configuration with stored settings instead of all that are not given."""
+    """The configuration, with the stored values of all settings that were not given."""
     assert dataclasses.is_dataclass(config)
     assert not isinstance(config, type)
     fields = {field.name for field in dataclasses.fields(config)} & set(_KEPT) - set(given)

@@ -42,7 +42,7 @@ def has_started(path: Path) -> bool:
 
 
 def expanded(word: str) -> list[str]:
-    """The runs in a directory of several seeds, by seed; any other word unchanged.
+    """The runs in a directory of several seeds, in their order; other words are returned as is.
 
     Raises:
         ValueError: if no seed has started.

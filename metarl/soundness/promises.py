@@ -24,6 +24,7 @@ from metarl.soundness.action_ranges import actions_are_in_reach
 from metarl.soundness.comparisons import (
     environments_are_independent,
     expected_rewards_are_means,
+    middle_step,
     oracle_beats_random,
     other_tasks_can_be_set,
     pickling_keeps_tasks,
