@@ -28,8 +28,8 @@ _SUM_TOLERANCE = 1e-6  # accepts probabilities that were rounded to float32
 
 @dataclass(frozen=True)
 class _Models:
-    """The tasks as tables. Row s · A + a belongs to action a in state s; row t · S + s of the oracle's
-    table to time t and state s."""
+    """The tasks as tables: s · A + a is the index of action a in state s, and t · S + s the index
+    of state s at time t."""
 
     mean_rewards: Tensor  # [N, S · A]
     cumulative: Tensor  # [N · S · A, S], cumulative next-state probabilities; the last is exactly 1

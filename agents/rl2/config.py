@@ -95,8 +95,8 @@ class RL2Config(Settings):
     normalize_rewards: bool = True
     """Divide rewards in training by the running standard deviation of the returns."""
     reward_clip: Positive | None = 10.0
-    """With normalize_rewards, clip the divided rewards to ± this number, as VariBAD's code does; after
-    batches without rewards the divisor can be tiny. None: no clipping."""
+    """With normalize_rewards, clip the divided rewards to ± this number, as VariBAD's code does;
+    after batches without rewards the divisor can be tiny. None: no clipping."""
     learning_rate: Positive = 7e-4
     """Learning rate of Adam; with trpo, Adam trains only the critic."""
     anneal_iterations: Count | None = None
