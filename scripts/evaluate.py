@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from metarl.console import plain_console
 from metarl.experiments.evaluation import config_type, run_evaluation, write_results
 from metarl.progress import Activity
-from metarl.report.terminal import print_evaluation
 from metarl.scripts.command_line import given_options, parse, run
 
 __all__ = ["main"]
@@ -21,6 +20,8 @@ def main(arguments: Sequence[str]) -> None:
         given = given_options(arguments)
         evaluations = run_evaluation(config, given=given, progress=activity)
     sentences = write_results(config, evaluations)  # first: printing fails if the output is closed
+    from metarl.report.terminal import print_evaluation  # slow, and --help does not need it
+
     for evaluation in evaluations:
         print_evaluation(console, evaluation)
     for sentence in sentences:

@@ -12,6 +12,8 @@ from typing import Annotated, Literal, TypeAlias
 import tyro
 
 from metarl.agents import AGENTS
+from metarl.fewshot.datasets.catalog import DATASETS
+from metarl.fewshot.learners.catalog import LEARNERS
 from metarl.printable import printable
 from metarl.progress import Activity
 from metarl.rl.registry import REFERENCES
@@ -55,16 +57,15 @@ def main(arguments: Sequence[str]) -> None:
         for entry in references:
             print(f"  {entry.name:19}  {printable(entry.description)}")
     if config.what in ("all", "learners", "datasets"):
-        with Activity("importing learners", prints_lines=False):
-            from metarl.fewshot.datasets.catalog import DATASETS  # imports torch
-            from metarl.fewshot.learners.catalog import LEARNERS
-        for what, heading, registry in (
-            ("learners", "few-shot learners (metarl fewshot NAME)", LEARNERS),
-            ("datasets", "few-shot data sets (metarl fewshot LEARNER --dataset NAME)", DATASETS),
+        with Activity("importing plug-ins", prints_lines=False):
+            registered = {"learners": tuple(LEARNERS), "datasets": tuple(DATASETS)}
+        for what, heading in (
+            ("learners", "few-shot learners (metarl fewshot NAME)"),
+            ("datasets", "few-shot data sets (metarl fewshot LEARNER --dataset NAME)"),
         ):
             if config.what in ("all", what):
                 print(heading)
-                for entry in registry:
+                for entry in registered[what]:
                     print(f"  {entry.name:20}  {printable(entry.description)}")
     if config.what in ("all", "envs"):
         with Activity("creating the environments to describe them", prints_lines=False):

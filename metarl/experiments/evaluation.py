@@ -15,8 +15,6 @@ from metarl.evaluation.results import Evaluation
 from metarl.experiments.evaluate_agents import EvaluateAgentsConfig, evaluate_agents
 from metarl.experiments.evaluate_learners import EvaluateLearnersConfig, evaluate_learners
 from metarl.fewshot.training import FewShotTraining
-from metarl.plots.adaptation import adaptation_figure
-from metarl.plots.style import figure_png
 from metarl.processes import require_main_process
 from metarl.progress import Activity, Progress, ignore_progress
 from metarl.registry import LEARNER_PREFIX
@@ -154,7 +152,10 @@ def write_results(config: EvaluateConfig, evaluations: Sequence[AnyEvaluation]) 
             f"{config.own_run.path} is a published run, so its evaluation.json was not changed; "
             "--json FILE writes these results"
         )
-    if config.plot is not None:
+    if config.plot is not None:  # importing matplotlib takes a second
+        from metarl.plots.adaptation import adaptation_figure
+        from metarl.plots.style import figure_png
+
         agents = [one for one in evaluations if isinstance(one, Evaluation)]
         write_output(config.plot, figure_png(adaptation_figure(agents), dpi=150))
     return sentences

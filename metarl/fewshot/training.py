@@ -13,7 +13,6 @@ from typing import Any, NoReturn, TypeAlias
 import torch
 from torch import Tensor
 
-from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
 from metarl.fewshot.contract.interface import Adapted, FewShotLearner, TrainingContext
 from metarl.fewshot.contract.problem import accuracies
 from metarl.fewshot.contract.settings import FewShotSettings, require_settings_of, require_supported
@@ -104,7 +103,9 @@ class FewShotTraining:
         )
         self.is_compiled = compile
         self._meta_gradient = self.learner.meta_gradient
-        if compile:
+        if compile:  # importing torch's compiler takes seconds
+            from metarl.fewshot.compiled import CompiledMetaGradient, require_compilable
+
             require_compilable(name, self.learner)
             self._meta_gradient = CompiledMetaGradient(self.learner)
         self._sampler.require_episodes(self.learner, self.device)

@@ -23,7 +23,10 @@ print(*sys.modules)
         "import metarl.__main__",
         *(
             f"from metarl.scripts.cli import dispatch; dispatch({line.split()})"
-            for line in ("--help", "--version", "list agents", "list references", "train --help")
+            for line in (
+                *("--help", "--version", "list agents", "list references", "train --help"),
+                *("list learners", "list datasets", "fewshot --help", "fewshot --list"),
+            )
         ),
     ],
 )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-import torch
-
-from metarl.fewshot.data.batches import FewShotTasks
-from metarl.fewshot.data.files import DataPlace
 from metarl.registry import Entry, Registry
 from metarl.storage.settings import converted
 from metarl.validation import require_at_least, unknown_name
+
+if TYPE_CHECKING:  # these import torch, which listing the data sets does not need
+    import torch
+
+    from metarl.fewshot.data.batches import FewShotTasks
+    from metarl.fewshot.data.files import DataPlace
 
 __all__ = ["DATASETS", "make_tasks", "tasks_at"]
 
@@ -119,6 +121,8 @@ def make_tasks(
         TypeError: if the data set has no such option.
         ValueError: if there is no such data set, or an option or a file is invalid.
     """
+    from metarl.fewshot.data.files import DataPlace
+
     return tasks_at(name, DataPlace(data_dir, device, download), options)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metarl.fewshot.contract.interface import FewShotLearner
 from metarl.fewshot.contract.old_settings import present_form, reject_other_algorithm
-from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.learners.recipes import settings_for
 from metarl.registry import Entry, Registry
 from metarl.storage.settings import read_settings
 from metarl.validation import unknown_name
+
+if TYPE_CHECKING:  # these import torch, which listing the learners does not need
+    from metarl.fewshot.contract.interface import FewShotLearner
+    from metarl.fewshot.contract.settings import FewShotSettings
 
 __all__ = ["LEARNERS", "StoredLearner", "read_learner", "recipe", "register_learner"]
 
