@@ -97,6 +97,7 @@ def _per_task(values: Tensor) -> Tensor:
 
 
 _MAX_FOLDED_CHANNELS = 4
+_MAX_FOLDED_NUMBERS = 50_000  # in the inputs of a task with more than one channel
 
 
 class NormalizedMaps(NamedTuple):
@@ -109,8 +110,12 @@ class NormalizedMaps(NamedTuple):
 
 
 def folds(maps: Tensor) -> bool:
-    """Whether maps [tasks, points, H, W, C] have so few channels that folding is faster."""
-    return maps.shape[-1] <= _MAX_FOLDED_CHANNELS
+    """Whether maps [tasks, points, H, W, C] have so few channels that folding is faster.
+
+    Large color images are excluded: their patches are 27 numbers for each pixel.
+    """
+    channels, numbers = maps.shape[-1], maps[0].numel()
+    return channels == 1 or (channels <= _MAX_FOLDED_CHANNELS and numbers <= _MAX_FOLDED_NUMBERS)
 
 
 def normalized_convolution(

@@ -31,6 +31,11 @@ Pooling = Literal["max", "stride"]
 flattened. stride: convolutions of stride 2; features are the means of the last maps."""
 
 _FILM_LAYER = 2  # counted from 0
+_SHARED_DIMS = {"weight": 4, "scale": 2, "offset": 2, "running": 1}
+"""Dimensions of parameters without a task axis, by the first word of their name."""
+_LOOP_FROM = 500_000
+"""Numbers in the first maps of a task from which torch's channels-last convolutions, task by task,
+are faster than patches and one matrix product."""
 
 
 class _Maps(NamedTuple):
@@ -165,6 +170,17 @@ class ConvNet:
         is_convolved: bool = False,
     ) -> _Maps:
         """The last maps, of channels-last inputs or of the outputs of the first convolution."""
+        if params["weight_0"].dim() == _SHARED_DIMS["weight"] + 1 and self._is_large(maps):
+            options = {"keep_statistics": keep_statistics, "is_convolved": is_convolved}
+            found = [
+                self._forward(_of_task(params, k), maps[k : k + 1], _rows(counts, k), **options)
+                for k in range(len(maps))
+            ]
+            names = found[0].statistics
+            return _Maps(
+                torch.cat([each.maps for each in found]),
+                {name: torch.cat([each.statistics[name] for each in found]) for name in names},
+            )
         statistics: Params = {}
         for k in range(len(self.filters)):
             if is_convolved and k == 0:
@@ -183,12 +199,36 @@ class ConvNet:
     def _is_pooled(self, block: int) -> bool:
         return self.num_pooled is None or block < self.num_pooled
 
+    def _is_large(self, maps: Tensor) -> bool:
+        """Whether a loop over tasks is faster than one matrix product for all of them.
+
+        Measured on a CPU with kernels of each task; see `_LOOP_FROM`.
+        """
+        _, points, height, width, _ = maps.shape
+        stride = self._stride(0)
+        return points * (height // stride) * (width // stride) * self.filters[0] >= _LOOP_FROM
+
     def _stride(self, block: int) -> int:
         return 2 if self.pooling == "stride" and self._is_pooled(block) else 1
 
     def _flat(self, maps: Tensor) -> Tensor:
         """Features [tasks, points, num_features] of the last maps [tasks, points, C, H, W]."""
         return maps.mean((-2, -1)) if self.pooling == "stride" else maps.flatten(2)
+
+
+def _of_task(params: Params, task: int) -> Params:
+    """The parameters of one task without a task axis; its context keeps an axis of length one."""
+    found = dict(params)
+    for name, p in params.items():
+        if name == "context":
+            found[name] = p[task : task + 1]
+        elif p.dim() > _SHARED_DIMS.get(name.partition("_")[0], p.dim()):
+            found[name] = p[task]
+    return found
+
+
+def _rows(counts: Tensor | None, task: int) -> Tensor | None:
+    return None if counts is None else counts[task : task + 1]
 
 
 def _channels_last(inputs: Tensor) -> Tensor:

@@ -229,3 +229,54 @@ def test_a_context_modulates_pooled_maps() -> None:
             maps = maps * (1 + film[:4, None, None]) + film[4:, None, None]
         maps = torch.relu(maps)
     torch.testing.assert_close(net.maps(params, inputs)[0], maps)
+
+
+# A loop over tasks, for large maps.
+
+
+@nets
+@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_loop_over_tasks_gives_the_same_maps_statistics_and_gradients(
+    monkeypatch, settings, is_masked, is_running
+):
+    net = ConvNet(SHAPE, 3, FILTERS, **settings)
+    params = {k: p.double() for k, p in net.init(torch.Generator().manual_seed(0)).items()}
+    own = {k: p + 0.1 * normal(TASKS, *p.shape, seed=i) for i, (k, p) in enumerate(params.items())}
+    inputs = normal(TASKS, POINTS, *SHAPE)
+    counts = torch.ones(TASKS, POINTS, dtype=torch.bool)
+    counts[1, 2:] = False
+    mask = counts if is_masked else None
+    if is_running:
+        own |= {k: v.mean(0) for k, v in net.statistics(own, inputs).items()}
+    found = []
+    for smallest in (10**12, 0):
+        monkeypatch.setattr("metarl.nn.conv_net._LOOP_FROM", smallest)
+        leaves = {k: p.clone().requires_grad_() for k, p in own.items()}
+        logits = net.logits(leaves, inputs, mask)
+        kernels = [leaves["weight_0"], leaves["weight_1"]]
+        first = torch.autograd.grad(logits.square().sum(), kernels, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), kernels)
+        statistics = net.statistics(own, inputs, mask)
+        assert all(each.shape[0] == TASKS for each in statistics.values())
+        found.append([logits, *first, *second, *statistics.values()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_large_maps_go_through_a_loop_over_tasks(monkeypatch):
+    """Where it is faster: photographs, not characters."""
+    seen = []
+
+    def noted(maps: Tensor, kernels: Tensor, stride: int) -> Tensor:
+        seen.append(kernels.dim())
+        return convolve(maps, kernels, stride)
+
+    monkeypatch.setattr("metarl.nn.conv_net.convolve", noted)
+    for shape, pooling, dims in (((3, 84, 84), "max", 4), ((1, 28, 28), "stride", 5)):
+        net = ConvNet(shape, 5, (32, 32, 32, 32), pooling)
+        params = net.init(torch.Generator().manual_seed(0))
+        own = {k: p.expand(2, *p.shape) for k, p in params.items()}
+        seen.clear()
+        net.features(own, torch.randn(2, 5, *shape))
+        assert set(seen) == {dims}

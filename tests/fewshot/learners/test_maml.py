@@ -97,3 +97,31 @@ def test_stored_runs_without_the_setting_keep_a_separate_norm_after_the_last_ste
 def test_the_slot_of_the_query_needs_slots():
     with pytest.raises(ValueError, match="query_slot must be own unless batch_norm is per-step"):
         MAMLPlusPlusConfig(query_slot="next")
+
+
+# Large images.
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("maml", {"num_inner_steps": 2}),
+        ("maml", {"num_inner_steps": 2, "differentiation": "recurrence"}),
+        ("maml", {"batch_norm": "support"}),
+        ("fomaml", {"num_inner_steps": 2}),
+        ("maml++", SETTINGS),
+        ("boil", {"rates": "momentum"}),
+        ("imaml", {}),
+        ("reptile", {}),
+    ],
+)
+def test_a_loop_over_tasks_in_the_net_changes_no_meta_gradient(monkeypatch, name, settings):
+    learner: Any = make_learner(name, IMAGES, **settings)
+    params, batch = start(learner), episodes(IMAGES)
+    found = []
+    for smallest in (10**12, 0):
+        monkeypatch.setattr("metarl.nn.conv_net._LOOP_FROM", smallest)
+        found.append(learner.meta_gradient(params, batch, context()))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    for key in params:
+        torch.testing.assert_close(found[0][1][key], found[1][1][key], rtol=1e-8, atol=1e-11)
