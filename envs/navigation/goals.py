@@ -88,7 +88,10 @@ class Navigation2D(TensorFamily):
     clipped. The reward uses the position after the step.
     The episode ends when both coordinates are within the tolerance of the variant.
 
-    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3, and the point environment of their code.
+    Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3, and point_env_randgoal.py of their code,
+    lines 15 to 45. Differs: their wrapper maps actions in ±1 to ±0.1 (maml_trpo_point.py, line 32);
+    here, as in pytorch-maml-rl, actions are displacements and the divisor of actions is 1, so noise
+    of the same standard deviation is ten times as large.
     """
 
     name: ClassVar[str] = "Navigation2D"
