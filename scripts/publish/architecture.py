@@ -41,6 +41,7 @@ ORDER = (
     "metarl.optim",
     "metarl.bilevel",
     "metarl.planning",
+    "metarl.estimators",
     "metarl.tasks",
     "metarl.rollouts",
     "metarl.bridges",

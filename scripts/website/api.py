@@ -180,6 +180,22 @@ PAGES = (
         ),
     ),
     Reference(
+        "api/estimators.md",
+        "Meta-gradient estimators",
+        "Surrogates for inner policy-gradient steps, and the exact laboratory that measures them.",
+        (
+            "metarl.estimators.surrogates",
+            "metarl.estimators.credit",
+            "metarl.estimators.catalog",
+            "metarl.estimators.prefix_sums",
+            "metarl.estimators.laboratory",
+            "metarl.estimators.study",
+            "metarl.estimators.support_sets",
+            "metarl.estimators.episode_tables",
+            "metarl.estimators.tabular",
+        ),
+    ),
+    Reference(
         "api/planning.md",
         "Planning",
         "Exact and sampled planning in bandits and tabular MDPs.",

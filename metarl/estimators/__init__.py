@@ -1,0 +1,1 @@
+"""Meta-gradient estimators, and the exact laboratory that measures their bias and variance."""
