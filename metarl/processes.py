@@ -15,7 +15,7 @@ def require_main_process(caller: str) -> None:
     """Reject a call by a script that a new process imports, which would repeat the whole program.
 
     Args:
-        caller: the function, as the message begins.
+        caller: name of the function, at the start of the message.
 
     Raises:
         RuntimeError: stating how to protect the script.

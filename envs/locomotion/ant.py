@@ -145,8 +145,8 @@ class AntVel(MujocoFamily):
     cbfinn/maml_rl. All later codes, such as "cavia", have Gym's Ant with 0.05 s.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
-    Differs: the torso's position belongs to the same time as the rest of the observation; in the
-    sources other than that of "maml17" it is one physics step older.
+    Differs: the torso's position belongs to the same time as the rest of the observation; in all
+    sources except that of Finn et al., it is one physics step older.
     """
 
     name: ClassVar[str] = "AntVel"

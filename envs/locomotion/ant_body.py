@@ -1,8 +1,8 @@
 """Models, contact forces, observations, costs and termination shared by the Ant families.
 
-Physics, frame skip and reset noise are Gymnasium's Ant; those of "maml17" are rllab's. Contact
-forces are `cfrc_ext` in the observed state, as after `mj_forward` and `mj_rnePostConstraint`.
-Gymnasium's belong to the last stage of the integrator, whose state the robot never reaches.
+Physics, frame skip and reset noise are Gymnasium's Ant, or rllab's in "maml17". Contact forces are
+`cfrc_ext` in the observed state, as after `mj_forward` and `mj_rnePostConstraint`. Gymnasium's
+belong to the last stage of the integrator, whose state the robot never reaches.
 """
 
 from __future__ import annotations

@@ -111,8 +111,8 @@ class HalfCheetahVel(MujocoFamily):
     100 velocities for training and 30 for testing.
 
     Source: Finn et al. 2017 (arXiv:1703.03400), sec. 5.3; parameters from each variant's source.
-    Differs: the torso's position belongs to the same time as the rest of the observation; in the
-    sources other than that of "maml17" it is one physics step older. "maml17" and "ldm" have no
+    Differs: the torso's position belongs to the same time as the rest of the observation; in all
+    sources except that of Finn et al., it is one physics step older. "maml17" and "ldm" have no
     oracle: the policy that serves the other variants was trained for steps of 0.05 s and up to
     3 m/s, where it falls in 1 of 15 episodes; at 3.25 and 3.5 m/s it would in 1 of 7 and 1 of 3.
     """

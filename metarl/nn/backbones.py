@@ -37,7 +37,7 @@ class Backbone(Protocol):
         """Names of the head's weight and bias; () without a head."""
 
     def init(self, generator: torch.Generator) -> Params:
-        """Fresh parameters on the generator's device."""
+        """Initial parameters on the generator's device."""
 
     def features(self, params: Params, inputs: Tensor, counts: Tensor | None = None) -> Tensor:
         """Embeddings [tasks, points, num_features] of inputs [tasks, points, *input_shape].

@@ -62,7 +62,7 @@ def mean_interval(
 
     There is no interval, and both ends are infinite, if there is only one score, or if all scores
     are equal (except for rounding) and `bounds` are not given: a sample without variation does not
-    bound the size of another score. With `bounds` it has one: see `without_variation`.
+    bound the size of another score. With `bounds` there is one: see `without_variation`.
 
     Args:
         scores: x, shape [R, T].

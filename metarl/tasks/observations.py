@@ -186,7 +186,7 @@ def _parts(space: gymnasium.Space[Any]) -> list[tuple[str, Any]]:
 
 
 def _is_numeric(space: gymnasium.Space[Any]) -> bool:
-    """Whether the space flattens to one or more numbers, none of which stand for letters."""
+    """Whether the space flattens to one or more numbers, and none of them encodes text."""
     leaves = [leaf for _, leaf in _leaves(space)]
     if not leaves or any(isinstance(leaf, spaces.Text) for leaf in leaves):
         return False
