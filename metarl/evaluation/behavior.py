@@ -20,7 +20,7 @@ from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.evaluation.recorder import RecordIndices, RolloutRecorder
 from metarl.evaluation.video import Frame
 from metarl.rl.players import AdaptiveAgent
-from metarl.tasks.family import RendersBatch, TaskFamily
+from metarl.tasks.family import BatchEnv, RendersBatch, TaskFamily
 from metarl.tasks.spaces import Tasks
 from metarl.validation import require_at_least
 
@@ -123,8 +123,8 @@ def record_videos(
         tasks: shape [N, D].
         protocol: how the agent adapts; its number of tasks and its split are not used.
         stages: numbers of the stages, in ascending order; 0 is before adaptation.
-        max_frames: maximum number of frames after the first one; an episode with more steps is
-            rendered every few steps.
+        max_frames: maximum number of frames after the first one; if the longest episode has more
+            steps, episodes are rendered every few steps.
         device: device of the agent.
 
     Returns:
@@ -141,11 +141,23 @@ def record_videos(
     with closing(recorder.make_batch()) as env:
         if not (family.can_render and isinstance(env, RendersBatch)):
             return None
-        steps_per_frame = -(-family.horizon // max_frames)
+        steps_per_frame = -(-_longest_episode(recorder, env, max_frames) // max_frames)
         videos = _VideoCallback(recorder, _renderer(env), steps_per_frame)
         recorder.record(env, videos)
     returns = videos.returns[..., 0]
     return Videos(recorder.tasks, recorder.stage_names, videos.frames, returns, steps_per_frame)
+
+
+def _longest_episode(recorder: RolloutRecorder, env: BatchEnv, max_frames: int) -> int:
+    """Steps of the longest recorded episode; the horizon if that needs no more than `max_frames`.
+
+    The agent acts once more for this, without rendering, which takes most of the time.
+    """
+    if recorder.family.horizon <= max_frames:
+        return recorder.family.horizon
+    lengths = _LengthCallback()
+    recorder.record(env, lengths)
+    return lengths.longest
 
 
 def _renderer(env: RendersBatch) -> Callable[[int, int], Frame]:
@@ -199,6 +211,20 @@ class _ChoiceCallback:
     def on_step(self, index: RecordIndices, actions: Tensor, rewards: Tensor) -> None:
         self.chosen[index] = index.select(actions)
         self.returns[index[:3]] += index.select(rewards)
+
+
+class _LengthCallback:
+    """Keeps the number of steps of the longest episode."""
+
+    def __init__(self) -> None:
+        self.longest = 1
+
+    def on_states(self, index: RecordIndices, observations: Tensor) -> None:
+        del observations
+        self.longest = max(self.longest, int(index.time.max(initial=1)))
+
+    def on_step(self, index: RecordIndices, actions: Tensor, rewards: Tensor) -> None:
+        """Do nothing."""
 
 
 class _VideoCallback:

@@ -98,7 +98,7 @@ def _read(name: str, side: Side | Sequence[Side]) -> _SideRead:
         raise ValueError(f"{name} must have at least one run or evaluation, got none")
     paths = [os.fspath(one) for one in several if isinstance(one, str | os.PathLike)]
     results = [_as_result(name, one) for one in several if not isinstance(one, str | os.PathLike)]
-    if len({Path(path).resolve() for path in paths}) < len(paths):
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise ValueError(f"{name} must not name a run twice, got {' '.join(paths)}")
     groups: list[RunGroup[Any]] = []
     for path in paths:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,7 +126,7 @@ def require_runs(paths: Sequence[Path]) -> None:
         if path.is_file():
             raise ValueError(f"run must be the folder of a run, got the file {path}")
     folders = [folder for path in paths for folder in expanded(str(path))]
-    if len({Path(folder).resolve() for folder in folders}) != len(folders):
+    if len({os.path.realpath(folder) for folder in folders}) != len(folders):
         raise ValueError(f"run must not be given twice, got {' '.join(map(str, paths))}")
 
 

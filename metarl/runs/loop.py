@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,8 @@ from metarl.runs.tracking import TrackerName
 __all__ = ["Trainable", "TrainingPlan", "TrainingStopped", "finish_complete_run", "run_training"]
 
 Metrics = Mapping[str, float]
+
+_GRADIENT_NORM = "meta/gradient_norm"  # a metric of the agents that train by gradients
 
 
 class Trainable(Protocol):
@@ -153,6 +155,7 @@ class _Loop:
         self._log, self._interruption = log, interruption
         self._best = _best_checkpoint(trainable, directory, plan)
         self._saved = trainable.num_iterations
+        self._has_warned = False
 
     def run(self, console: Console) -> None:
         trainable, plan = self._trainable, self._plan
@@ -166,6 +169,7 @@ class _Loop:
         ) as progress:
             while trainable.num_iterations < plan.iterations and not self._interruption.signal:
                 metrics = self._iterate()
+                self._warn_if_nothing_is_learned(metrics, console)
                 self._write(metrics)
                 if plan.is_logged(trainable.num_iterations):
                     text = trainable.progress(metrics)
@@ -173,6 +177,18 @@ class _Loop:
         if self._interruption.signal:
             self._write_or_stop(self._save)
             raise self._stopped_by_signal()
+
+    def _warn_if_nothing_is_learned(self, metrics: Metrics, console: Console) -> None:
+        """Print a line at the first iteration whose meta-gradient is exactly zero."""
+        if metrics.get(_GRADIENT_NORM) != 0 or self._has_warned:
+            return
+        self._has_warned = True
+        line = (
+            f"warning: the meta-gradient of iteration {self._trainable.num_iterations} is exactly "
+            "zero, so nothing was learned; a likely cause is that all rewards are zero"
+        )
+        with suppress(OSError):  # the output cannot be written; training continues
+            console.print(line, soft_wrap=True, highlight=False)
 
     def _iterate(self) -> dict[str, float]:
         try:

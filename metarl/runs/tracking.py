@@ -122,7 +122,7 @@ class _WandB:
         self._run = _package("wandb").init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=folder.name,
-            id=hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest(),
+            id=hashlib.blake2b(os.fsencode(os.path.realpath(folder)), digest_size=8).hexdigest(),
             resume="allow",
             dir=str(folder),
             config=dict(config),

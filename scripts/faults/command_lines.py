@@ -66,7 +66,7 @@ def try_command_lines(count: int, seed: int, folder: Path) -> list[Row]:
         if problem:
             failures.append(f"{_shown(line)}: {problem}")
             before = _contents(folder)
-    required = "no traceback, 20 s at most, one sentence if rejected, no file destroyed"
+    required = "no traceback, 20 s of a core at most, one sentence if rejected, no file destroyed"
     return [Row("malformed command lines", count, count - len(failures), required, tuple(failures))]
 
 

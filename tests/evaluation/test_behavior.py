@@ -200,6 +200,20 @@ def test_videos_show_the_first_environment_of_each_task_every_few_steps():
     np.testing.assert_allclose(shown.returns[0], [-30, -20], rtol=1e-5)
 
 
+def test_the_spacing_of_frames_follows_the_longest_episode_not_the_horizon():
+    family = Navigation2D("maml17")
+    family.horizon = 10_000  # the walker reaches its goal after 15 steps, or is stopped
+    goals = GOALS[:1]
+    shown = record_videos(as_agent(Walker), family, goals, PROTOCOL, stages=(2,), max_frames=20)
+    assert shown is not None
+    assert shown.steps_per_frame == 1
+    assert len(shown.frames[0][0]) == 16
+    few = record_videos(as_agent(Walker), family, goals, PROTOCOL, stages=(2,), max_frames=5)
+    assert few is not None
+    assert few.steps_per_frame == 3
+    assert len(few.frames[0][0]) == 6
+
+
 def test_a_video_can_be_of_one_stage():
     shown = videos(stages=(1,))
     assert shown.stages == ("after 1 step",)

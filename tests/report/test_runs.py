@@ -101,6 +101,13 @@ def test_no_run_and_the_same_run_twice_are_rejected(runs):
         read(runs["seeds"], runs["seeds"] / "seed_3")
 
 
+def test_links_in_a_circle_are_rejected(runs, tmp_path):
+    circle = tmp_path / "circle"
+    circle.symlink_to("circle")
+    with pytest.raises(ValueError, match=r"run must be a directory with a config\.json"):
+        read(runs["one"], circle)
+
+
 def test_a_run_of_an_unknown_agent_is_rejected(runs, tmp_path):
     strange = tmp_path / "strange"
     shutil.copytree(runs["one"], strange)

@@ -298,3 +298,18 @@ def test_a_metric_that_ranks_checkpoints_must_be_returned(tmp_path, monkeypatch,
         "metarl: iteration 1 must return the metric 'rollout/query_return', it returned roll"
         in output
     )
+
+
+@pytest.mark.parametrize("factor", [0, 1])
+def test_a_meta_gradient_of_exactly_zero_is_reported_once(tmp_path, monkeypatch, capsys, factor):
+    transition = PointRobot.transition
+
+    def scaled(self: PointRobot, *args: Any) -> Any:
+        step = transition(self, *args)
+        return step._replace(rewards=factor * step.rewards)
+
+    monkeypatch.setattr(PointRobot, "transition", scaled)
+    metarl(f"{ROBOT} --iterations 3", tmp_path / "run")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "exactly zero" in line]
+    assert len(lines) == (0 if factor else 1)
+    assert not lines or lines[0].startswith("warning: the meta-gradient of iteration 1 is exactly")
