@@ -288,7 +288,9 @@ def _help_texts(options: Sequence[str]) -> Iterator[None]:
         return of_field(dataclasses.replace(argument, field=field), *others, **settings)
 
     def class_help(described: Callable[..., Any]) -> str:
-        return re.sub(r"`(.*?)`", lambda code: as_help_text(code[1], options), of_class(described))
+        paragraphs = (" ".join(part.split()) for part in of_class(described).split("\n\n"))
+        text = "\n\n".join(part for part in paragraphs if part)
+        return re.sub(r"`(.*?)`", lambda code: as_help_text(code[1], options), text)
 
     tyro_arguments.generate_argument_helptext = field_help
     tyro_docstrings.get_callable_description = class_help

@@ -33,7 +33,11 @@ class CompareConfig:
     95 % intervals for new runs and new tasks.
     """
 
-    sides: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A B")]
+    sides: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="A B", help_behavior_hint="(required)"),
+    ]
     """Two runs or evaluation files, or several of each side as A ... vs B ..."""
     metric: AnyMetric | None = None
     """Metric to compare. None: all that were measured for both."""

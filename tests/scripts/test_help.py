@@ -14,7 +14,7 @@ from metarl.scripts.cli import dispatch
 COMMANDS = (
     *(f"train {entry.name}" for entry in AGENTS),
     *(f"fewshot {entry.name}" for entry in LEARNERS),
-    *("evaluate", "report", "play", "check", "list"),
+    *("evaluate", "compare", "report", "play", "check", "list"),
 )
 
 
