@@ -158,7 +158,7 @@ class DependentBandit(TensorFamily):
         self._pair = pair = lookup("variant of DependentBandit", variant, _PAIRS)
         self.variant = variant
         self.task_description, self.task_space = pair.task_description, pair.task_space
-        self.same_tasks_in_splits = pair.better is not None
+        self.shared_tasks = "none" if pair.better is None else "all"
         self.structure = BernoulliBandit(2, "uniform" if variant == "independent" else "mirrored")
         _set_bandit_spaces(self, 100, 2)
 
@@ -188,7 +188,7 @@ class ElevenArmBandit(TensorFamily):
     name: ClassVar[str] = "ElevenArmBandit"
     _sources: ClassVar[dict[str, str]] = {"wang16": _WANG}
     variants: ClassVar[tuple[str, ...]] = tuple(_sources)
-    same_tasks_in_splits = True
+    shared_tasks = "all"
     warning = "some implementations use reward 1, not 1.1, for arms other than the target"
     task_description = (
         "which of ten arms gives reward 5; the others give 1.1, and an eleventh reveals it"

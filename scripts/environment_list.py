@@ -81,7 +81,7 @@ def _table(families: Sequence[TaskFamily]) -> list[str]:
 
 
 def _row(family: TaskFamily) -> str:
-    splits = [f"{s} (out of distribution)" if s in family.ood_splits else s for s in family.splits]
+    splits = [_split(family, split) for split in family.splits]
     return _line(
         (
             f"`{family.variant}`",
@@ -95,6 +95,16 @@ def _row(family: TaskFamily) -> str:
             family.source,
         )
     )
+
+
+def _split(family: TaskFamily, split: str) -> str:
+    """A split, and how its tasks are related to the training tasks."""
+    if split == "train":
+        return split
+    shared = {"none": [], "some": ["some are training tasks"], "all": ["the training tasks"]}
+    facts = ["out of distribution"] if split in family.ood_splits else []
+    facts += shared[family.shared_tasks]
+    return f"{split} ({', '.join(facts)})" if facts else split
 
 
 def _line(cells: Sequence[str]) -> str:

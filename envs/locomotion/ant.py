@@ -204,7 +204,7 @@ class AntDir(MujocoFamily):
         if variant in _TWO_ANGLES:
             self.task_space: spaces.Box | spaces.Discrete = spaces.Discrete(2)
             self._angles: Array | None = np.array(_TWO_ANGLES[variant])
-            self.same_tasks_in_splits = True
+            self.shared_tasks = "all"
             self.task_description = (
                 "direction −1 or +1 radian" if variant == "varibad" else "direction −x or +x"
             )
@@ -213,7 +213,7 @@ class AntDir(MujocoFamily):
             self._angles = None
             self.task_description = "direction U(0, 2π)"
         if variant == "ldm":
-            self.ood_splits, self.same_tasks_in_splits = ("test",), True
+            self.ood_splits, self.shared_tasks = ("test",), "some"
             self.task_description = (
                 "direction along one of 4 axes; tested on the axes and the diagonals"
             )

@@ -129,7 +129,7 @@ class HalfCheetahVel(MujocoFamily):
         if variant == "pearl":
             self.task_description = "one of 130 target velocities in [0, 3] m/s (30 for testing)"
         if variant == "ldm":
-            self.ood_splits = ("test",)
+            self.ood_splits, self.shared_tasks = ("test",), "some"
             self.task_description = (
                 "target velocity U([0, .5] ∪ [3, 3.5]) m/s; tested at .25, .75, … 3.25"
             )
@@ -180,7 +180,7 @@ class HalfCheetahDir(MujocoFamily):
     name: ClassVar[str] = "HalfCheetahDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_DIR)
     robot: RobotSpec = GYMNASIUM_ROBOT
-    same_tasks_in_splits = True
+    shared_tasks = "all"
 
     def __init__(self, variant: str) -> None:
         self._params = params = lookup("variant of HalfCheetahDir", variant, _DIR)
@@ -218,7 +218,7 @@ class HalfCheetahDirSparse(MujocoFamily):
     name: ClassVar[str] = "HalfCheetahDirSparse"
     variants: ClassVar[tuple[str, ...]] = tuple(_DIR_SPARSE)
     robot: RobotSpec = GYMNASIUM_ROBOT
-    same_tasks_in_splits = True
+    shared_tasks = "all"
 
     def __init__(self, variant: str) -> None:
         self._params = params = lookup("variant of HalfCheetahDirSparse", variant, _DIR_SPARSE)

@@ -128,7 +128,7 @@ class Walker2DDir(MujocoFamily):
     name: ClassVar[str] = "Walker2DDir"
     variants: ClassVar[tuple[str, ...]] = tuple(_SOURCE)
     robot: RobotSpec = _WALKER
-    same_tasks_in_splits = True
+    shared_tasks = "all"
     task_description = "direction backward or forward"
     observation_description = "joint angles and velocities clipped to ±10"
 

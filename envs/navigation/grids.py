@@ -77,7 +77,7 @@ class GridNavigation(TensorFamily):
     name: ClassVar[str] = "GridNavigation"
     _sources: ClassVar[dict[str, str]] = {"varibad": "Zintgraf et al. 2020 (arXiv:1910.08348)"}
     variants: ClassVar[tuple[str, ...]] = tuple(_sources)
-    same_tasks_in_splits = True
+    shared_tasks = "all"
     task_description = "goal uniform over 21 cells of a 5 × 5 grid"
     warning = "a trial in the source has 4 such episodes with the same goal"
     horizon = 15
@@ -167,7 +167,7 @@ class DarkRoom(TensorFamily):
         self._params = params = lookup("variant of DarkRoom", variant, _DARK)
         self.variant, self.source, self.warning = variant, params.source, params.warning
         self.horizon, size = params.horizon, params.size
-        self.same_tasks_in_splits = not params.holds_out_goals
+        self.shared_tasks = "none" if params.holds_out_goals else "all"
         self.task_space = spaces.Discrete(size**2)
         goals = tuple(divmod(index, size) for index in range(size**2))
         self.structure = HiddenGoalGrid(size, params.start, _DARK_MOVES, goals)
@@ -230,7 +230,7 @@ class KeyToDoor(TensorFamily):
     name: ClassVar[str] = "KeyToDoor"
     _sources: ClassVar[dict[str, str]] = {"ad": "Laskin et al. 2022 (arXiv:2210.14215)"}
     variants: ClassVar[tuple[str, ...]] = tuple(_sources)
-    same_tasks_in_splits = True
+    shared_tasks = "all"
     task_description = "key cell and door cell, each uniform over 9 × 9"
     warning = (
         "the held-out tasks of the source are not published: both splits contain all 6561; other "

@@ -173,7 +173,7 @@ class CornerPoint(TensorFamily):
     name: ClassVar[str] = "CornerPoint"
     _sources: ClassVar[dict[str, str]] = {"promp": "Rothfuss et al. 2019 (arXiv:1810.06784)"}
     variants: ClassVar[tuple[str, ...]] = tuple(_sources)
-    same_tasks_in_splits = True
+    shared_tasks = "all"
     task_description = "one of four corners (±2, ±2)"
     warning = (
         "steps back into the unrewarded zone cost nothing: the oracle alternates at its edge for a "

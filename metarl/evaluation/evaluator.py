@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.evaluation.overlap import overlap_of
 from metarl.evaluation.protocol import EvaluationProtocol, without_adaptation
 from metarl.evaluation.results import Evaluation, Measured, Scores, episode_name
 from metarl.progress import Progress, ignore_progress
@@ -106,6 +107,7 @@ def evaluate(
         references=others,
         iterations=tuple(getattr(agent, "num_iterations", None) for agent in runs.values()),
         totals=totals,
+        stored_overlap=overlap_of(family, protocol.split),
     )
 
 

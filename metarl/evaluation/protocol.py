@@ -95,8 +95,12 @@ class EvaluationProtocol(Settings):
             return None
         return 0 if self.deterministic == "always" else self.episodes_before(stage)
 
-    def describe(self) -> str:
-        """A one-line description for the title of a table."""
+    def describe(self, tasks: str | None = None) -> str:
+        """A one-line description for the title of a table.
+
+        Args:
+            tasks: the tasks in words; None: their number and split.
+        """
         count, explored = self.evaluation_episodes, self.exploration_episodes
         scored = "1 episode" if count == 1 else f"{self.task_score} of {count} episodes"
         per_step = "1 episode" if explored == 1 else f"{explored} episodes"
@@ -108,7 +112,7 @@ class EvaluationProtocol(Settings):
         data = f"{per_step} of data per step, " if self.adaptation_steps else ""
         paired = "paired runs, " if self.paired else ""
         return (
-            f"{self.num_tasks} {self.split} tasks, {scored} with {kind}, "
+            f"{tasks or f'{self.num_tasks} {self.split} tasks'}, {scored} with {kind}, "
             f"{data}{paired}seed {self.seed}"
         )
 

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.evaluation.overlap import read_overlap, registered_overlap
 from metarl.evaluation.plain_tables import plain_table
 from metarl.evaluation.protocol import EvaluationProtocol, stored_deterministic
+from metarl.evaluation.repeated_tasks import counted_once, distinct_tasks, task_groups
 from metarl.statistics.bootstrap import stratified_bootstrap
 from metarl.statistics.estimate import Estimate
 from metarl.statistics.intervals import mean_interval
 from metarl.statistics.scores import interquartile_mean
 from metarl.storage.renamed import RENAMED_PROTOCOL_FIELDS
 from metarl.storage.settings import read_settings
+from metarl.tasks.family import SharedTasks
 
 __all__ = [
     "Evaluation",
@@ -93,6 +97,12 @@ class Evaluation:
     totals: Mapping[str, Scores] = field(default_factory=dict)
     """Sum of the returns of all episodes of the trial, for references with a memory, [R', N] or
     [1, R · N]."""
+    stored_overlap: SharedTasks | None = None  # None in files of earlier versions
+
+    @cached_property
+    def overlap(self) -> SharedTasks:
+        """How many of the tasks are training tasks, as stored or as their family declares."""
+        return self.stored_overlap or registered_overlap(self.environment, self.protocol.split)
 
     def __repr__(self) -> str:
         count = len(self.runs)
@@ -121,12 +131,35 @@ class Evaluation:
         ]
 
     def scores(self, stage: int, metric: Metric = "return") -> Scores:
-        """The score of each run and task at a stage. Shape [R, N]."""
-        return self._task_scores(self.measured.metric(metric)[:, stage])
+        """The score of each run and task at a stage. Shape [R, N].
+
+        A task that was sampled several times counts once, with its mean score; N is `num_tasks`.
+        """
+        return self._once(self._task_scores(self.measured.metric(metric)[:, stage]))
 
     def reference(self, name: str, metric: Metric = "return") -> Scores:
         """The score of each run and task of a reference. Shape [R', N] or [1, R · N]."""
-        return self._task_scores(self.references[name].metric(metric))
+        return self._once(self._task_scores(self.references[name].metric(metric)))
+
+    @property
+    def num_tasks(self) -> int:
+        """Number of different tasks of a run."""
+        groups = self._groups
+        return self.protocol.num_tasks if groups is None else int(groups.max()) + 1
+
+    @cached_property
+    def _groups(self) -> NDArray[np.int64] | None:
+        """Number of the task of each row, [1 or R, N]; None if each row counts.
+
+        Training tasks are the whole distribution, from which each row is a draw; a repetition of
+        other tasks adds no information about new tasks.
+        """
+        groups = task_groups(self.tasks)
+        return None if groups is None or self.overlap == "all" else groups
+
+    def _once(self, scores: Scores) -> Scores:
+        groups = self._groups
+        return scores if groups is None else counted_once(scores, self.tasks, groups)
 
     def estimate(self, scores: Scores, metric: Metric = "return") -> Estimate:
         """Mean of scores [R, N] with a 95 % interval for new runs and new tasks.
@@ -142,7 +175,11 @@ class Evaluation:
 
     def total_estimate(self, name: str) -> Estimate:
         """Mean of a reference's returns over the whole trial, with a 95 % interval."""
-        return self._estimate_reference(self.totals[name], "return")
+        return self._estimate_reference(self.total(name), "return")
+
+    def total(self, name: str) -> Scores:
+        """The return of a reference over the whole trial. Shape [R', N] or [1, R · N]."""
+        return self._once(self.totals[name])
 
     def _estimate_reference(self, scores: Scores, metric: Metric) -> Estimate:
         bounds = None if metric == "return" else (0.0, 1.0)
@@ -175,7 +212,9 @@ class Evaluation:
     @property
     def task_parameters(self) -> Scores:
         """The tasks of `task_scores`. Shape [N, D], or [R · N, D] if each run has its own."""
-        parameters: Scores = self.tasks.reshape(-1, self.tasks.shape[-1])
+        groups = self._groups
+        tasks = self.tasks if groups is None else distinct_tasks(self.tasks, groups)
+        parameters: Scores = tasks.reshape(-1, self.tasks.shape[-1])
         return parameters
 
     def task_scores(self, stage: int) -> Scores:
@@ -204,7 +243,7 @@ class Evaluation:
         if not by_episodes or len(self.stages) == 1:
             return None
         total: Scores = self.measured.returns.sum(1).mean(-1)
-        return total
+        return self._once(total)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -220,6 +259,7 @@ class Evaluation:
             "protocol": asdict(self.protocol),
             "shares_episodes": self.protocol.shares_episodes,
             "same_tasks": self.same_tasks,
+            "shared_tasks": self.overlap,
             "runs": list(self.runs),
             "iterations": list(self.iterations),
             "tasks": self.tasks.tolist(),
@@ -264,6 +304,7 @@ class Evaluation:
                 },
                 # earlier versions stored neither iterations nor totals
                 iterations=tuple(content.get("iterations", ())),
+                stored_overlap=read_overlap(content.get("shared_tasks")),
                 totals={
                     name: np.array(total, dtype=np.float64)
                     for name, total in content.get("totals", {}).items()

@@ -108,7 +108,7 @@ def _reference_rows(
         cells = [_size(scores), *means, "", "", ""]
         yield Row(name, [*cells, *success], begins_group=k == 0)
         if name in evaluation.totals and evaluation.trial_returns is not None:
-            total = evaluation.totals[name]
+            total = evaluation.total(name)
             means = _means(
                 evaluation.total_estimate(name), evaluation.interquartile_estimate(total)
             )

@@ -75,7 +75,8 @@ def _table(evaluation: Evaluation, metric: Metric) -> Table:
     count = len(evaluation.runs)
     runs = f"{count} runs of {evaluation.agent}" if count > 1 else evaluation.agent
     table = Table(
-        title=f"{evaluation.environment}, {runs}: {evaluation.protocol.describe()}",
+        title=f"{evaluation.environment}, {runs}: "
+        f"{evaluation.protocol.describe(words.tasks_words(evaluation))}",
         title_justify="left",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
@@ -103,10 +104,9 @@ def _rows(evaluation: Evaluation, metric: Metric) -> Iterator[list[str]]:
             evaluation.estimate(together), evaluation.interquartile_estimate(together), metric
         )
         yield ["all episodes", *cells]
-        for other, total in evaluation.totals.items():
-            cells = _cells(
-                evaluation.total_estimate(other), evaluation.interquartile_estimate(total), metric
-            )
+        for other in evaluation.totals:
+            middle = evaluation.interquartile_estimate(evaluation.total(other))
+            cells = _cells(evaluation.total_estimate(other), middle, metric)
             yield [f"{other}, all episodes", *cells]
     if "oracle" in evaluation.references and _has(evaluation, "oracle", metric):
         cells = _reference_cells(evaluation, "oracle", metric)

@@ -22,10 +22,12 @@ __all__ = [
     "finding",
     "interval_meaning",
     "learning_text",
+    "overlap_words",
     "paths_text",
     "profile_text",
     "task_text",
     "tasks_text",
+    "tasks_words",
 ]
 
 _MAX_NUMBERS = 4
@@ -53,10 +55,10 @@ def finding(evaluation: Evaluation) -> str:
     For example: "After 3 adaptation steps on 20 episodes each, the return on 40 test tasks rises
     from −36.7 (−41.5 to −32.0) to −8.05 (−8.83 to −7.34), 79% of the way to the oracle."
     """
-    protocol, last = evaluation.protocol, evaluation.protocol.adaptation_steps
+    last = evaluation.protocol.adaptation_steps
     first_scores, last_scores = evaluation.scores(0), evaluation.scores(last)
     before = _estimate_words(evaluation.estimate(first_scores))
-    tasks = _count(protocol.num_tasks, f"{protocol.split} task")
+    tasks = tasks_words(evaluation)
     runs = "" if len(evaluation.runs) == 1 else f"; {interval_meaning(evaluation)}"
     if last == 0:
         return f"Without adaptation, the return on {tasks} is {before}{runs}."
@@ -78,6 +80,28 @@ def finding(evaluation: Evaluation) -> str:
     )
 
 
+def tasks_words(evaluation: Evaluation) -> str:
+    """The number of tasks, their split, and how they are related to the training tasks.
+
+    For example: "40 test tasks (the same tasks as in training)".
+    """
+    protocol, num_tasks = evaluation.protocol, evaluation.num_tasks
+    facts = [overlap_words(evaluation)] if protocol.split != "train" else []
+    if num_tasks < protocol.num_tasks:
+        facts.append(f"{protocol.num_tasks:,} were sampled, and repetitions count once")
+    shown = "; ".join(fact for fact in facts if fact)
+    return _count(num_tasks, f"{protocol.split} task") + (f" ({shown})" if shown else "")
+
+
+def overlap_words(evaluation: Evaluation) -> str:
+    """How the tasks are related to the training tasks; "" if they are distinct."""
+    return {
+        "none": "",
+        "some": "some are training tasks",
+        "all": "the same tasks as in training",
+    }[evaluation.overlap]
+
+
 def _adaptation(evaluation: Evaluation) -> str:
     """The data of the last stage, as the beginning of a sentence."""
     protocol = evaluation.protocol
@@ -91,7 +115,7 @@ def _adaptation(evaluation: Evaluation) -> str:
 
 def interval_meaning(evaluation: Evaluation) -> str:
     """What the intervals of an agent's means are over."""
-    num_runs, num_tasks = len(evaluation.runs), evaluation.protocol.num_tasks
+    num_runs, num_tasks = len(evaluation.runs), evaluation.num_tasks
     if num_runs == 1:
         return f"95 % intervals over the {num_tasks} tasks of one run (Student's t)"
     if evaluation.same_tasks:

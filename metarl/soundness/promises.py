@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.soundness.action_ranges import actions_are_in_reach
@@ -42,6 +43,8 @@ from metarl.tasks.spaces import Tasks, check_rows, space_bounds
 
 __all__ = ["PROMISES"]
 
+_TRAINING_TASKS = (2000, 100_000)
+"""Numbers of training tasks among which the tasks of another split are looked for."""
 _TEXTS = ("name", "variant", "task_description", "observation_description", "source")
 
 
@@ -194,17 +197,57 @@ def _global_states() -> dict[str, bytes]:
     }
 
 
-def _splits_are_disjoint(probe: Probe) -> str:
-    """Splits share no task."""
-    family, many = probe.family, 200
-    if family.same_tasks_in_splits:
-        raise NotApplicableError("the source trains and tests on the same tasks")
+def _splits_share_what_is_declared(probe: Probe) -> str:
+    """Splits share no tasks, some or all, as `shared_tasks` declares."""
+    family = probe.family
+    if family.shared_tasks != "none":
+        return _training_tasks_in_test(probe)
+    many = 200
     sampled = {s: family.sample_tasks(many, split=s, seed=probe.seed) for s in family.splits}
     for one, other in itertools.combinations(family.splits, 2):
         shared = set(map(tuple, sampled[one].tolist())) & set(map(tuple, sampled[other].tolist()))
         if shared:
-            raise BrokenPromiseError(f"splits {one} and {other} share task {list(min(shared))}")
-    return f"{many} tasks of each of {', '.join(family.splits)}"
+            raise BrokenPromiseError(
+                f"splits {one} and {other} share task {list(min(shared))}, but shared_tasks is none"
+            )
+    return f"{many} tasks of each of {', '.join(family.splits)}, none shared"
+
+
+def _training_tasks_in_test(probe: Probe) -> str:
+    """Verify that some or all tasks of the other splits are training tasks.
+
+    Some: or that they lie in the range of the training tasks, if they are out of distribution.
+    """
+    family, declared = probe.family, probe.family.shared_tasks
+    others = [split for split in family.splits if split != "train"]
+    found = []
+    for split in others:
+        tasks = family.sample_tasks(200, split=split, seed=probe.seed)
+        distinct = np.unique(tasks, axis=0)
+        for count in _TRAINING_TASKS:  # few suffice, unless there are many different ones
+            training = family.sample_tasks(count, seed=probe.seed)
+            shared = np.isin(_rows_as_items(distinct), _rows_as_items(training))
+            if declared == "some" and split in family.ood_splits:
+                shared |= _in_range(distinct, training)
+            holds = bool(shared.all()) if declared == "all" else 0 < shared.sum() < len(shared)
+            if holds:
+                break
+        found.append(f"{shared.sum()} of {len(shared)} tasks of {split} are training tasks")
+        require(holds, f"{found[-1]}, but shared_tasks is {declared}")
+    return ", ".join(found)
+
+
+def _rows_as_items(tasks: Tasks) -> NDArray[np.void]:
+    """Each row [D] as one item, for comparisons of whole rows."""
+    rows = np.ascontiguousarray(tasks + 0.0)  # −0 becomes 0
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+
+
+def _in_range(tasks: Tasks, training: Tasks) -> NDArray[np.bool_]:
+    """Whether a training task lies within 2 % of the range of all training tasks."""
+    span = np.ptp(training, axis=0) + 1e-12
+    nearest = [np.abs((training - task) / span).max(1).min() for task in tasks]
+    return np.array(nearest) < 0.02
 
 
 def _invalid_tasks_are_rejected(probe: Probe) -> str:
@@ -293,7 +336,7 @@ PROMISES: dict[str, Callable[[Probe], str]] = {
     "policies can reach the actions": actions_are_in_reach,
     "a seed determines the tasks": _tasks_follow_the_seed,
     "global generators are not used": _global_generators_are_not_used,
-    "splits share no task": _splits_are_disjoint,
+    "splits share the declared tasks": _splits_share_what_is_declared,
     "invalid tasks are rejected": _invalid_tasks_are_rejected,
     "runs are deterministic": runs_are_deterministic,
     "environments are independent": environments_are_independent,

@@ -27,6 +27,7 @@ __all__ = [
     "BatchEnv",
     "Behavior",
     "RendersBatch",
+    "SharedTasks",
     "Step",
     "TaskFamily",
     "TaskSpace",
@@ -40,6 +41,15 @@ __all__ = [
 Behavior: TypeAlias = Literal["path", "choices", "video"]
 """How reports show an episode: the path of the agent, if the first two observed numbers are its
 position in the plane; its choices, if actions are discrete; or a video."""
+
+
+SharedTasks: TypeAlias = Literal["none", "some", "all"]
+
+_SHARED = {
+    "none": "",
+    "some": "; some test tasks are training tasks",
+    "all": "; test tasks are the training tasks",
+}
 
 
 class Step(NamedTuple):
@@ -123,8 +133,9 @@ class TaskFamily(ABC):
     splits: tuple[str, ...] = ("train", "test")
     ood_splits: tuple[str, ...] = ()
     """Splits whose tasks lie outside the distribution of the split "train"."""
-    same_tasks_in_splits: bool = False
-    """True if the source trains and tests on the same tasks."""
+    shared_tasks: SharedTasks = "none"
+    """How many tasks of the other splits are training tasks, or for splits out of distribution lie
+    in the range of the training tasks: none, some or all. Results state it."""
     task_description: str
     """Short description of a task and its range."""
     observation_description: str
@@ -162,6 +173,7 @@ class TaskFamily(ABC):
         if isinstance(self.action_space, spaces.Box) and not self.action_space.is_bounded():
             unit += "; actions are unbounded, random ones are N(0, 1)"
         text = f"{self.task_description}; {self.horizon} steps; {observation}{unit}; {self.source}"
+        text += _SHARED[self.shared_tasks]
         return f"{text}. Warning: {self.warning}" if self.warning else text
 
     @property

@@ -17,7 +17,7 @@ from metarl.tasks.spaces import Tasks
 __all__ = ["BatchEnvWrapper", "TaskFamilyWrapper"]
 
 _COPIED = (
-    "variant", "splits", "ood_splits", "same_tasks_in_splits", "task_description",
+    "variant", "splits", "ood_splits", "shared_tasks", "task_description",
     "observation_description", "source", "warning", "task_space", "observation_space",
     "observation_images", "action_space", "horizon", "behavior", "action_divisor",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from metarl.envs import GymnasiumFamily, register_family
 class CarSteering(GymnasiumFamily):
     name, variants, source = "CarSteering", ("either",), "Gymnasium"
     env_id, horizon = "CarRacing-v3", 100
-    task_space, same_tasks_in_splits = spaces.Discrete(2), True
+    task_space, shared_tasks = spaces.Discrete(2), "all"
     task_description = "whether the steering wheel is reversed"
     observation_description = "image of 96 × 96 pixels"
 

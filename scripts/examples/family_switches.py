@@ -27,7 +27,7 @@ class SwitchPanel(gymnasium.Env):
 
 class Switches(GymnasiumFamily):
     name, variants, source = "Switches", ("four",), "an example"
-    task_space, same_tasks_in_splits = spaces.MultiDiscrete([2, 2, 2, 2]), True
+    task_space, shared_tasks = spaces.MultiDiscrete([2, 2, 2, 2]), "all"
     task_description, observation_description = "right setting", "setting"
     horizon = 5
 

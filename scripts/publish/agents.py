@@ -10,6 +10,7 @@ from pathlib import Path
 from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.evaluation.results import Evaluation, Scores
 from metarl.plots.adaptation import learning_figure
+from metarl.report import words
 from metarl.report.numbers import interval_text
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
@@ -137,13 +138,15 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
     split = evaluation.protocol.split
     environment = evaluation.environment + ("" if split == "test" else f", {split} tasks")
     link = f"[{folder.name}]({folder.parent.name}/{folder.name})"
-    count = f"{evaluation.protocol.num_tasks} × {len(evaluation.runs)}"
+    count = f"{evaluation.num_tasks} × {len(evaluation.runs)}"
+    if split != "train" and (shared := words.overlap_words(evaluation)):
+        count += f"<br>({shared})"
     stages = "<br>".join(
         f"{name} {estimate_text(evaluation.estimate(scores))}"
         for name, scores in own_scores(evaluation)
     )
     if evaluation.environment.startswith(_WITH_REGRET):
-        best = evaluation.reference("oracle").reshape(-1, evaluation.protocol.num_tasks)
+        best = evaluation.reference("oracle").reshape(-1, evaluation.num_tasks)
         regret = best - evaluation.scores(-1)
         stages += f"<br>regret {estimate_text(evaluation.estimate(regret))}"
     last = own_scores(evaluation)[-1][1]

@@ -11,6 +11,7 @@ from metarl.evaluation.fewshot_results import MeasuredRuns
 from metarl.evaluation.files import read_evaluations
 from metarl.evaluation.results import Evaluation
 from metarl.registry import LEARNER_PREFIX
+from metarl.report import words
 from metarl.report.page import slug
 from metarl.scripts.publish.agents import estimate_text, own_scores
 from metarl.scripts.publish.fewshot import scores_text, table_order, tested_on
@@ -196,7 +197,7 @@ def _figure(image: Path, text: str, caption: str, root: Path) -> list[str]:
 def _agent_results(run: PublishedRun) -> list[str]:
     lines = []
     for evaluation in read_evaluations(run.folder / "evaluation.json", Evaluation):
-        count = f"{evaluation.protocol.num_tasks:,} {evaluation.protocol.split} tasks"
+        count = words.tasks_words(evaluation)
         lines += [
             f"| {count} × runs: {len(evaluation.runs)} | return [95 % interval] |",
             "|---|---|",

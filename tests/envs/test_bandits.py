@@ -154,7 +154,7 @@ def test_both_arms_follow_from_the_task(variant, task, probabilities):
 def test_the_finite_variants_train_and_test_on_the_same_tasks():
     for variant, same in (("easy", True), ("hard", True), ("uniform", False)):
         family = DependentBandit(variant)
-        assert family.same_tasks_in_splits is same
+        assert family.shared_tasks == ("all" if same else "none")
         sampled = {split: family.sample_tasks(50, split=split, seed=3) for split in family.splits}
         assert not np.array_equal(sampled["train"], sampled["test"])  # in different orders
         if same:

@@ -20,7 +20,7 @@ from evaluate_command import metarl as command
 from fewshot_runs import sampled, trained
 
 import metarl
-from metarl.envs.locomotion import half_cheetah
+from metarl.envs.locomotion import cheetah_oracle, half_cheetah
 from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import EvaluationProtocol
 from metarl.fewshot import evaluate_fewshot
@@ -147,10 +147,10 @@ def test_a_few_shot_learner_with_a_nan_is_not_used(use):
 
 def test_an_oracle_with_a_nan_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "oracle.safetensors"
-    shutil.copy(half_cheetah._CHECKPOINT, path)
+    shutil.copy(cheetah_oracle._CHECKPOINT, path)
     spoil_file(path, "parameters/bias_0")
-    monkeypatch.setattr(half_cheetah, "_CHECKPOINT", path)
-    half_cheetah._policy.cache_clear()
+    monkeypatch.setattr(cheetah_oracle, "_CHECKPOINT", path)
+    cheetah_oracle._policy.cache_clear()
     family = half_cheetah.HalfCheetahVel("varibad")
     try:
         with closing(family.make_batch(family.sample_tasks(1, seed=0), num_envs=1)) as env:
@@ -158,4 +158,4 @@ def test_an_oracle_with_a_nan_is_rejected(tmp_path: Path, monkeypatch: pytest.Mo
             with pytest.raises(ValueError, match="must hold finite numbers only, parameters/"):
                 env.oracle_actions()
     finally:
-        half_cheetah._policy.cache_clear()
+        cheetah_oracle._policy.cache_clear()

@@ -51,8 +51,11 @@ BROKEN = {
     "global generators are not used": {
         families.SeedsTheGlobalGenerator: "generator of NumPy was used",
     },
-    "splits share no task": {
-        families.IgnoresTheSplit: r"splits train and test share task \[-?0\.\d+\]",
+    "splits share the declared tasks": {
+        families.IgnoresTheSplit: r"splits train and test share task \[-?0\.\d+\], but shared_tas",
+        families.OnlySaysAll: "0 of 200 tasks of test are training tasks, but shared_tasks is all",
+        families.OnlySaysSome: "0 of 200 tasks of test are training tasks, but shared_tasks is so",
+        families.SaysSomeOfAll: "3 of 3 tasks of test are training tasks, but shared_tasks is some",
     },
     "invalid tasks are rejected": {
         families.TakesAnyTask: r"task \[2\.0\] did not raise a ValueError",
@@ -173,7 +176,7 @@ def test_every_promise_has_a_family_that_breaks_it():
 
 FAULTS = [
     (families.Pearl, {"global generators are not used", "a seed determines the tasks"}),
-    (families.Pearl, {"splits share no task"}),
+    (families.Pearl, {"splits share the declared tasks"}),
     (families.BatchSamplesTasks, {"global generators are not used", "runs are deterministic"}),
     (families.ResetsAll, {"resets do not leak", "episodes end at the horizon"}),
     (
@@ -206,7 +209,8 @@ def test_a_sound_family_keeps_every_promise_in_a_fixed_order():
     assert skipped == {"the declared structure is true", "worker processes agree"}  # it has none
     tried = {c.name: c.detail for c in checks}
     assert tried["runs are deterministic"] == "three runs of 7 steps, one in a new batch"
-    assert tried["splits share no task"] == "200 tasks of each of train, test"
+    shared = "200 tasks of each of train, test, none shared"
+    assert tried["splits share the declared tasks"] == shared
     assert tried["different tasks differ"].startswith("12 of 12 tasks differ")
     assert tried["a single environment agrees"].endswith("random numbers differ in larger ones")
     assert tried["the oracle beats random actions"].startswith("mean return -")
@@ -225,7 +229,6 @@ def test_a_deterministic_family_is_compared_with_a_larger_batch():
 def test_promises_that_do_not_apply_are_skipped_with_the_reason():
     skipped = {c.name: c.detail for c in check_family(sound.Plain()) if c.outcome == "skipped"}
     assert skipped == {
-        "splits share no task": "the source trains and tests on the same tasks",
         "the oracle beats random actions": "the family has no oracle",
         "expected rewards are means": "the family does not provide expected rewards",
         "the declared structure is true": "the family declares no structure",

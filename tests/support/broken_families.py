@@ -329,8 +329,23 @@ class Counts(Walk):
         return super().transition(states, actions / (1 + self.calls), parameters, generator)
 
 
+class OnlySaysAll(Walk):
+    shared_tasks = "all"
+
+
+class OnlySaysSome(Walk):
+    shared_tasks = "some"
+
+
+class SaysSomeOfAll(Walk):
+    shared_tasks = "some"
+
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        return rng.choice([-0.5, 0.0, 0.5], (num_tasks, 1))
+
+
 class OneTask(Walk):
-    same_tasks_in_splits = True
+    shared_tasks = "all"
 
     def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
         return np.zeros((num_tasks, 1))

@@ -59,7 +59,7 @@ class MarkedSides(GymnasiumFamily):
     horizon = 5
     num_workers = 0
     task_space = spaces.Discrete(2)
-    same_tasks_in_splits = True
+    shared_tasks = "all"
     task_description, observation_description = "which side is rewarded", "an image with a square"
     source = "these tests"
 
@@ -131,7 +131,7 @@ class OddObservations(GymnasiumFamily):
     horizon = 3
     num_workers = 0
     task_space = spaces.Discrete(2)
-    same_tasks_in_splits = True
+    shared_tasks = "all"
     task_description, observation_description, source = "an action", "noise", "these tests"
 
     def make_env(self, task: Any) -> gymnasium.Env[Any, Any]:
@@ -150,7 +150,7 @@ class Mission(GymnasiumFamily):
     horizon = 3
     num_workers = 0
     task_space = spaces.Discrete(2)
-    same_tasks_in_splits = True
+    shared_tasks = "all"
     task_description, observation_description, source = "an action", "noise", "these tests"
 
     def __init__(self, variant: str) -> None:

@@ -86,7 +86,11 @@ class Plain(Walk):
     """No oracle, no image, and the same tasks in both splits."""
 
     name = "Plain"
-    same_tasks_in_splits = True
+    shared_tasks = "all"
+
+    def _sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Tasks:
+        return rng.choice(np.linspace(-1, 1, 21), (num_tasks, 1))
+
     best_actions = TensorFamily.best_actions
     render_state = TensorFamily.render_state
 

@@ -212,7 +212,7 @@ def test_each_variant_has_its_published_parameters(family, divisor):
     assert family.action_divisor == divisor
     assert family.horizon == {1.0: 100, 10.0: 20}[divisor]
     assert family.task_space.high.tolist() == {1.0: [0.5, 0.5], 10.0: [1.0, 1.0]}[divisor]
-    assert (family.splits, family.same_tasks_in_splits) == (("train", "test"), False)
+    assert (family.splits, family.shared_tasks) == (("train", "test"), "none")
 
 
 def test_changing_one_task_leaves_the_others_bitwise_equal():

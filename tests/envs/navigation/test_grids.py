@@ -168,7 +168,7 @@ def test_the_dark_room_holds_out_the_same_test_goals_as_its_source():
     kept = [9, 12, 21, 25, 36, 37, 39, 44, 46, 47, 58, 64, 65, 67, 70, 81, 83, 87, 88, 96]
     assert test.tolist() == kept
     assert sorted([*train, *test]) == list(range(100))
-    assert not DPT.same_tasks_in_splits
+    assert DPT.shared_tasks == "none"
 
 
 def test_the_other_grids_sample_all_tasks_in_both_splits():
@@ -176,7 +176,7 @@ def test_the_other_grids_sample_all_tasks_in_both_splits():
         assert set(AD.sample_tasks(1000, split=split, seed=0)[:, 0]) == set(range(81))
         sampled = DOOR.sample_tasks(1000, split=split, seed=0)
         assert [set(column) for column in sampled.T] == [set(range(81))] * 2
-    assert all(family.same_tasks_in_splits for family in (GRID, AD, DOOR))
+    assert all(family.shared_tasks == "all" for family in (GRID, AD, DOOR))
 
 
 @every_family

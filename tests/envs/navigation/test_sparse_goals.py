@@ -38,18 +38,14 @@ def transition(family, position, action, task):
 def test_each_sparse_variant_has_its_published_parameters(variant, horizon, divisor):
     family = SPARSE[variant]
     assert (family.horizon, family.action_divisor) == (horizon, divisor)
-    assert not family.same_tasks_in_splits
+    assert family.shared_tasks == "none"
 
 
 def test_the_other_families_have_their_published_parameters():
-    assert (CORNERS.horizon, CORNERS.action_divisor, CORNERS.same_tasks_in_splits) == (
-        100,
-        50,
-        True,
-    )
+    assert (CORNERS.horizon, CORNERS.action_divisor, CORNERS.shared_tasks) == (100, 50, "all")
     for family in WINDY.values():
         assert (family.horizon, family.action_divisor) == (75, 10)
-        assert not family.same_tasks_in_splits
+        assert family.shared_tasks == "none"
 
 
 @pytest.mark.parametrize(
