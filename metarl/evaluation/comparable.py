@@ -10,7 +10,8 @@ import numpy as np
 
 from metarl.evaluation.fewshot_results import MeasuredRuns, tasks_in_words
 from metarl.evaluation.files import AnyEvaluation
-from metarl.evaluation.results import Evaluation, Scores
+from metarl.evaluation.measured import Scores
+from metarl.evaluation.results import Evaluation
 
 __all__ = ["AnyMetric", "Comparable", "Design", "as_comparable", "shared_design"]
 

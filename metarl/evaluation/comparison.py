@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from metarl.evaluation.comparable import AnyMetric, Comparable, Design, shared_design
-from metarl.evaluation.results import Scores, stored_estimate
+from metarl.evaluation.measured import Scores
+from metarl.evaluation.results import stored_estimate
 from metarl.statistics.bootstrap import stratified_bootstrap
 from metarl.statistics.comparison import improvement_interval, mean_difference
 from metarl.statistics.estimate import Estimate

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.evaluation.measured import Measured, Scores
 from metarl.evaluation.overlap import overlap_of
 from metarl.evaluation.protocol import EvaluationProtocol, without_adaptation
-from metarl.evaluation.results import Evaluation, Measured, Scores, episode_name
+from metarl.evaluation.results import Evaluation, episode_name
 from metarl.progress import Progress, ignore_progress
 from metarl.rl.players import AdaptiveAgent, Player, begin_play, can_adapt
 from metarl.rollouts.actors import random_actor

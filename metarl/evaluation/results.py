@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.evaluation.measured import Measured, Metric, Scores, require_shape
 from metarl.evaluation.overlap import read_overlap, registered_overlap
 from metarl.evaluation.plain_tables import plain_table
 from metarl.evaluation.protocol import EvaluationProtocol, stored_deterministic
@@ -27,9 +28,6 @@ from metarl.tasks.family import SharedTasks
 
 __all__ = [
     "Evaluation",
-    "Measured",
-    "Metric",
-    "Scores",
     "episode_name",
     "stored_estimate",
     "OutdatedEvaluationError",
@@ -37,38 +35,10 @@ __all__ = [
 
 FORMAT = 3
 _READABLE = (2, FORMAT)  # format 2: all runs have the same tasks
-Scores = NDArray[np.float64]
-Metric = Literal["return", "success"]
 
 
 class OutdatedEvaluationError(ValueError):
     """An evaluation in a format of an earlier version; it must be measured again."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Returns and success of episodes; the leading axes depend on the use."""
-
-    returns: Scores  # [..., N, M], undiscounted
-    success: Scores | None = None  # [..., N, M], 1 if the episode succeeded at any step, else 0
-
-    def metric(self, name: Metric) -> Scores:
-        """The returns or the success.
-
-        Raises:
-            ValueError: if `name` is "success" and the family does not define it.
-        """
-        if name == "return":
-            return self.returns
-        if self.success is None:
-            raise ValueError("metric must be 'return', since this family does not define success")
-        return self.success
-
-    def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise ValueError if returns or success have another shape or are not finite."""
-        _require_shape(f"returns of {name}", self.returns, shape)
-        if self.success is not None:
-            _require_shape(f"success of {name}", self.success, shape)
 
 
 @dataclass(frozen=True, repr=False)
@@ -264,10 +234,8 @@ class Evaluation:
             "iterations": list(self.iterations),
             "tasks": self.tasks.tolist(),
             "stages": list(self.stages),
-            "measured": _measured_to_json(self.measured),
-            "references": {
-                name: _measured_to_json(other) for name, other in self.references.items()
-            },
+            "measured": self.measured.to_json(),
+            "references": {name: other.to_json() for name, other in self.references.items()},
             "totals": {name: total.tolist() for name, total in self.totals.items()},
             "statistics": {metric: self._statistics(metric) for metric in self.metrics},
         }
@@ -298,9 +266,9 @@ class Evaluation:
                 same_tasks=before or bool(content["same_tasks"]),
                 runs=_names(content["runs"]),
                 stages=_names(content["stages"]),
-                measured=_measured_from_json(content["measured"]),
+                measured=Measured.from_json(content["measured"]),
                 references={
-                    name: _measured_from_json(raw) for name, raw in content["references"].items()
+                    name: Measured.from_json(raw) for name, raw in content["references"].items()
                 },
                 # earlier versions stored neither iterations nor totals
                 iterations=tuple(content.get("iterations", ())),
@@ -322,14 +290,14 @@ class Evaluation:
         if len(self.stages) != protocol.num_stages:
             raise ValueError(f"stages must be {protocol.num_stages}, got {len(self.stages)}")
         sets = 1 if self.same_tasks else len(self.runs)
-        _require_shape("tasks", self.tasks, (sets, protocol.num_tasks, *self.tasks.shape[2:3]))
+        require_shape("tasks", self.tasks, (sets, protocol.num_tasks, *self.tasks.shape[2:3]))
         self.measured.check("measured", (len(self.runs), protocol.num_stages, *shape))
         if self.iterations and len(self.iterations) != len(self.runs):
             raise ValueError(f"iterations must be {len(self.runs)}, got {len(self.iterations)}")
         for name, other in self.references.items():
             other.check(name, (*self._reference_shape(other.returns), shape[-1]))
         for name, total in self.totals.items():
-            _require_shape(f"totals of {name}", total, self._reference_shape(total))
+            require_shape(f"totals of {name}", total, self._reference_shape(total))
 
     def _reference_shape(self, found: Scores) -> tuple[int, int]:
         """Runs and tasks of a reference; a single agent may have the tasks of all runs."""
@@ -379,13 +347,6 @@ def episode_name(index: int) -> str:
     return f"episode {index + 1}"
 
 
-def _require_shape(name: str, values: Scores, shape: tuple[int, ...]) -> None:
-    if values.shape != shape or not len(values):
-        raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} must be finite")
-
-
 def stored_estimate(estimate: Estimate) -> dict[str, Any]:
     """An estimate as JSON values; ends that are infinite are None."""
     fields = estimate._asdict()
@@ -415,16 +376,3 @@ def _names(raw: object) -> tuple[str, ...]:
     if not isinstance(raw, list):
         raise TypeError(f"a list of names was expected, got {raw!r}")
     return tuple(str(name) for name in raw)
-
-
-def _measured_to_json(part: Measured) -> dict[str, Any]:
-    success = None if part.success is None else part.success.tolist()
-    return {"returns": part.returns.tolist(), "success": success}
-
-
-def _measured_from_json(raw: Mapping[str, Any]) -> Measured:
-    success = raw["success"]
-    return Measured(
-        np.array(raw["returns"], dtype=np.float64),
-        None if success is None else np.array(success, dtype=np.float64),
-    )

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from metarl.evaluation.results import Evaluation, Metric
+from metarl.evaluation.measured import Metric
+from metarl.evaluation.results import Evaluation
 from metarl.plots.style import INK, MUTED, PALETTE, STYLES, figure_style, legend_below, new_figure
 from metarl.statistics.bootstrap import Scores
 from metarl.statistics.estimate import Estimate

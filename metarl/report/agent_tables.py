@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from metarl.evaluation.results import Evaluation, Scores
+from metarl.evaluation.measured import Scores
+from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import agent_labels
 from metarl.report import words
 from metarl.report.numbers import interval_text, share_interval_text, share_text

@@ -15,7 +15,8 @@ import numpy as np
 
 from metarl.evaluation.fewshot_results import FewShotEvaluation, FewShotResult, MeasuredRuns
 from metarl.evaluation.files import AnyEvaluation
-from metarl.evaluation.results import Evaluation, Measured
+from metarl.evaluation.measured import Measured
+from metarl.evaluation.results import Evaluation
 from metarl.fewshot.learners.catalog import LEARNERS
 from metarl.registry import LEARNER_PREFIX
 from metarl.rl.registry import AGENTS

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from metarl.evaluation.fewshot_results import MeasuredRuns, tasks_in_words
 from metarl.evaluation.files import AnyEvaluation
-from metarl.evaluation.results import Evaluation, Metric
+from metarl.evaluation.measured import Metric
+from metarl.evaluation.results import Evaluation
 from metarl.report import words
 from metarl.report.numbers import half_text, interval_text, percent_text, share_text
 from metarl.statistics.estimate import Estimate

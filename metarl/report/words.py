@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from metarl.evaluation.behavior import Choices, Paths, Videos
-from metarl.evaluation.results import Evaluation, Metric
+from metarl.evaluation.measured import Metric
+from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import agent_labels, learning_metrics, on_common_steps
 from metarl.plots.behavior import best_share
 from metarl.report.numbers import interval_text, share_text

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from metarl.evaluation.files import read_evaluations, write_evaluations
-from metarl.evaluation.results import Evaluation, Scores
+from metarl.evaluation.measured import Scores
+from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import learning_figure
 from metarl.report import words
 from metarl.report.numbers import interval_text

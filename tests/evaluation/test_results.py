@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from metarl.evaluation.files import read_evaluations, write_evaluations
+from metarl.evaluation.measured import Measured
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.evaluation.results import Evaluation, Measured
+from metarl.evaluation.results import Evaluation
 from metarl.statistics.intervals import mean_interval
 
 PROTOCOL = EvaluationProtocol(

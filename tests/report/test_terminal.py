@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from metarl.evaluation.fewshot_results import tasks_in_words
+from metarl.evaluation.measured import Measured
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.evaluation.results import Evaluation, Measured, episode_name
+from metarl.evaluation.results import Evaluation, episode_name
 from metarl.report.numbers import interval_text
 from metarl.report.terminal import print_evaluation
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from metarl.evaluation.evaluator import stage_names
 from metarl.evaluation.fewshot_results import FewShotEvaluation, MeasuredRuns
+from metarl.evaluation.measured import Measured
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.evaluation.results import Evaluation, Measured
+from metarl.evaluation.results import Evaluation
 
 FACTS: dict[str, Any] = {
     "split": "test", "ways": 5, "shots": 1, "query": "15 per class", "seed": 0, "iterations": 9,

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from metarl.evaluation.evaluator import stage_names
+from metarl.evaluation.measured import Measured
 from metarl.evaluation.protocol import EvaluationProtocol
-from metarl.evaluation.results import Evaluation, Measured
+from metarl.evaluation.results import Evaluation
 
 RETURNS = np.array([[-4.0, -6.0, -11.0], [-2.0, -5.0, -2.0], [-1.0, 0.0, -2.0]])  # [stages, tasks]
 TASKS = np.array([[0.0], [0.5], [1.0]])
