@@ -97,7 +97,7 @@ def _per_task(values: Tensor) -> Tensor:
 
 
 _MAX_FOLDED_CHANNELS = 4
-_MAX_FOLDED_NUMBERS = 50_000  # in the inputs of a task with more than one channel
+_MAX_FOLDED_NUMBERS = 200_000  # in the inputs of a task with more than one channel
 
 
 class NormalizedMaps(NamedTuple):
