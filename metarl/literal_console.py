@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import Any
 
@@ -15,7 +16,7 @@ __all__ = ["LiteralConsole"]
 
 
 class LiteralConsole(Console):
-    """Escapes control characters in text, and becomes quiet if nobody reads its output."""
+    """Escapes control characters in text, and becomes quiet if nobody can read its output."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Convert a text of a line, a table's cell or a title."""
@@ -28,3 +29,13 @@ class LiteralConsole(Console):
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, self.file.fileno())
             os.close(devnull)
+
+    def _check_buffer(self) -> None:
+        """Write what is due; prints nothing more if the terminal was closed."""
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self.quiet = True
+            self._buffer.clear()

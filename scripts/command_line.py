@@ -180,7 +180,8 @@ def import_named_modules(arguments: Sequence[str]) -> list[str]:
 
 def fail(sentence: str, *, code: int = 2) -> NoReturn:
     """Print one sentence on standard error and exit."""
-    print(f"metarl: {printable(sentence)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a closed terminal; the exit code is still right
+        print(f"metarl: {printable(sentence)}", file=sys.stderr)
     sys.exit(code)
 
 

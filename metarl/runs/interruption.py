@@ -1,7 +1,8 @@
-"""Handling of Ctrl-C and SIGTERM: the first is a request to stop, a second one interrupts."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first is a request to stop, a second one interrupts."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,11 +11,12 @@ from typing import Any
 
 __all__ = ["Interruption"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NAMES = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP (the terminal was closed)"}
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class Interruption:
-    """Within the block, the first SIGINT or SIGTERM is recorded; a second one interrupts as usual.
+    """Within the block, the first of these signals is recorded; a second one interrupts as usual.
 
     Handlers are not changed outside the main thread, where Python does not allow it, or for signals
     that are ignored, as under `nohup`.
@@ -47,9 +49,18 @@ class Interruption:
         assert self.signal is not None
         return 128 + self.signal
 
+    @property
+    def cause(self) -> str:
+        """The signal in words."""
+        assert self.signal is not None
+        return _NAMES[self.signal.name]
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        os.write(2, b"\nfinishing this iteration and saving; press Ctrl-C again to stop at once\n")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(
+                2, b"\nfinishing this iteration and saving; press Ctrl-C again to stop at once\n"
+            )

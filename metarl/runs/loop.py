@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -84,8 +83,8 @@ def run_training(
     """Train until the plan's last iteration; the caller holds the run's lock.
 
     Raises:
-        TrainingStopped: with exit code 130 or 143 after a signal, or 1 if a number is not finite,
-            the environment or the agent raised an error, or a file could not be written.
+        TrainingStopped: with exit code 129, 130 or 143 after a signal, or 1 if a number is not
+            finite, the environment or the agent raised an error, or a file could not be written.
         ValueError: if the run's metrics are damaged.
     """
     with Interruption() as interruption:
@@ -259,10 +258,9 @@ class _Loop:
         return TrainingStopped(f"{cause}; {_resume_hint(self._directory, self._saved)}", 1)
 
     def _stopped_by_signal(self) -> TrainingStopped:
-        assert self._interruption.signal is not None
-        cause = "Ctrl-C" if self._interruption.signal == signal.SIGINT else "SIGTERM"
+        done, hint = self._trainable.num_iterations, _resume_hint(self._directory, self._saved)
         return TrainingStopped(
-            f"stopped by {cause} after iteration {self._trainable.num_iterations} of "
-            f"{self._plan.iterations}; {_resume_hint(self._directory, self._saved)}",
+            f"stopped by {self._interruption.cause} after iteration {done} of "
+            f"{self._plan.iterations}; {hint}",
             self._interruption.exit_code,
         )

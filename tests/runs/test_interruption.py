@@ -10,7 +10,9 @@ import pytest
 
 from metarl.runs.interruption import Interruption
 
-both = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+each = pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +21,7 @@ def usual_handlers() -> Iterator[None]:
     usual: dict[int, Any] = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
     }
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
@@ -26,7 +29,7 @@ def usual_handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@both
+@each
 def test_the_first_signal_is_recorded_and_interrupts_nothing(number, code, capfd):
     with Interruption() as interruption:
         assert interruption.signal is None
@@ -36,7 +39,7 @@ def test_the_first_signal_is_recorded_and_interrupts_nothing(number, code, capfd
     assert "press Ctrl-C again to stop at once" in capfd.readouterr().err
 
 
-@both
+@each
 def test_the_second_signal_interrupts(number, code):
     del code
     with Interruption():
@@ -46,7 +49,7 @@ def test_the_second_signal_interrupts(number, code):
 
 
 def test_handlers_are_as_before_afterwards():
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     with Interruption():
         assert [signal.getsignal(number) for number in numbers] != before

@@ -50,7 +50,11 @@ def signaling(number: int, at: int, times: int = 1) -> Callable[[MAMLTRPO], dict
 
 @pytest.mark.parametrize(
     ("number", "cause", "code"),
-    [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)],
+    [
+        (signal.SIGINT, "Ctrl-C", 130),
+        (signal.SIGTERM, "SIGTERM", 143),
+        (signal.SIGHUP, "SIGHUP (the terminal was closed)", 129),
+    ],
 )
 def test_a_signal_ends_training_after_the_iteration_and_saves_it(
     tmp_path, monkeypatch, capsys, robot, *, number, cause, code
@@ -313,3 +317,38 @@ def test_a_meta_gradient_of_exactly_zero_is_reported_once(tmp_path, monkeypatch,
     lines = [line for line in capsys.readouterr().out.splitlines() if "exactly zero" in line]
     assert len(lines) == (0 if factor else 1)
     assert not lines or lines[0].startswith("warning: the meta-gradient of iteration 1 is exactly")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX terminals")
+def test_a_terminal_that_closes_ends_training_with_a_saved_iteration(tmp_path):
+    import pty  # not on Windows
+
+    out = tmp_path / "run"
+    code = "from metarl.scripts.cli import main; main()"
+    child, terminal = pty.fork()
+    if child == 0:  # the leader of a session whose terminal is `terminal`
+        words = f"{ROBOT} --iterations 100000 --checkpoint-every 50000 --out {out}".split()
+        os.execv(sys.executable, [sys.executable, "-c", code, *words])
+    metrics = out / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") > 1):
+        os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+    run = RunDirectory.open(out)
+    assert run.newest_checkpoint() == run.checkpoint_path(len(read_metrics(run)))
+
+
+def test_of_two_trainings_that_start_in_one_folder_at_once_one_trains(tmp_path):
+    out = tmp_path / "run"
+    code = "from metarl.scripts.cli import main; main()"
+    line = [sys.executable, "-c", code, *f"{ROBOT} --iterations 2 --out {out}".split()]
+    both = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate()[1] for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 2]
+    loser = errors[codes.index(2)]
+    assert loser.startswith("metarl: out must be a new directory") or "another process" in loser
+    assert len(loser.splitlines()) == 1
+    run = RunDirectory.open(out)
+    assert run.newest_checkpoint() == run.checkpoint_path(2)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
