@@ -64,8 +64,8 @@ class EvaluateAgentsConfig(SB3Options):
     device: DeviceName = "auto"
     """Device of the agents."""
     json: Path | None = None
-    """File for raw returns and statistics. None: evaluation.json in the run's folder, which is
-    replaced, for a single run of your own without --env."""
+    """File for raw returns and statistics. None: evaluation.json in the folder of the run, which is
+    replaced; nothing is written for several targets, published runs, and with --env."""
     plot: Path | None = None
     """File for a figure of the adaptation curve (PNG)."""
 

@@ -116,9 +116,8 @@ class Run:
 
     def report(self, out: str | Path, **options: Any) -> Path:
         """Write a page about the run, as `metarl.report` does with these options."""
-        build = import_module(
-            "metarl.report.build"
-        )  # a higher layer, which must not be imported at the top
+        # A higher layer, which must not be imported at the top.
+        build = import_module("metarl.report.build")
         page: Path = build.write_report([self.path], out=out, **options)
         return page
 
@@ -147,7 +146,7 @@ def train(
 ) -> Run:
     """Train an agent on a task family, or a few-shot learner on a data set.
 
-    The files are the same as those of `metarl train` and `metarl fewshot`, so the commands can
+    `metarl train` and `metarl fewshot` write the same files, so these commands can
     resume a run of this function and vice versa. A few-shot learner is tested after training, and
     the results are written to evaluation.json.
 
@@ -160,7 +159,8 @@ def train(
         seeds: number of runs, with the seeds seed, seed + 1, …, one after another. None: 1.
         iterations: total number of meta-updates. None: 100 for agents, 20,000 for learners.
         device: device of the networks. None: "auto".
-        threads: number of torch threads on the CPU. None: chosen by the size of the networks.
+        threads: number of torch threads on the CPU. None: torch's default, or 1 for learners
+            with a perceptron.
         checkpoint_every: iterations between checkpoints. None: 10, or 1,000 for learners.
         log_every: iterations between rows of metrics. None: 1, or 50 or 100 for learners.
         tracker: experiment tracker in addition to metrics.jsonl. None: "tensorboard".

@@ -216,7 +216,7 @@ def _require_equal_spaces(made_for: TaskFamily, family: TaskFamily) -> None:
         if needed != found:
             raise ValueError(
                 f"env must have the {name} of {made_for.id}, which the agent was trained on, "
-                f"{needed}; that of {family.id} is {found}"
+                f"{needed}; {family.id} has {found}"
             )
 
 

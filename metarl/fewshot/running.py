@@ -1,8 +1,8 @@
 """Running statistics of batch norm: averages over training batches, used in evaluation only.
 
-Averages that are updated during training lag behind the parameters: early in training, and after
-changes at a high learning rate, they belong to another net. So here they are estimated when they
-are needed, with the current parameters, from training batches that are always the same.
+Averages that are updated during training lag behind the parameters, in particular early in training
+and at a high learning rate. Therefore they are estimated here when they are needed, with the
+current parameters and always from the same training batches.
 """
 
 from __future__ import annotations

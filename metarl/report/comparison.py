@@ -65,7 +65,7 @@ def heading(comparison: Comparison) -> str:
 
 
 def meaning(comparison: Comparison) -> str:
-    """What the intervals are over, and which tasks A and B have in common."""
+    """The meaning of the intervals, and the tasks that A and B have in common."""
     a, b = comparison.a, comparison.b
     counts = f"{_runs(a)} of {a.name} and {_runs(b)} of {b.name}"
     tasks = f"{a.num_tasks:,} tasks"

@@ -138,9 +138,7 @@ class _Learners(Kind[FewShotResult]):
         algorithm, settings = config["agent"].removeprefix(self.prefix), config["agent_config"]
         if not isinstance(evaluation, MeasuredRuns) or evaluation.first.learner != algorithm:
             return None
-        if test_steps := settings.get(
-            "num_test_steps"
-        ):  # Reptile trains on minibatches and is tested without
+        if test_steps := settings.get("num_test_steps"):  # of Reptile
             return FewShotResult(algorithm, evaluation, int(test_steps), "its own test")
         return FewShotResult(algorithm, evaluation, int(settings.get("num_inner_steps", 1)))
 

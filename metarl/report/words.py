@@ -115,7 +115,7 @@ def _adaptation(evaluation: Evaluation) -> str:
 
 
 def interval_meaning(evaluation: Evaluation) -> str:
-    """What the intervals of an agent's means are over."""
+    """The meaning of the intervals of an agent's means."""
     num_runs, num_tasks = len(evaluation.runs), evaluation.num_tasks
     if num_runs == 1:
         return f"95 % intervals over the {num_tasks} tasks of one run (Student's t)"
@@ -136,8 +136,8 @@ def _count(number: int, noun: str) -> str:
 
 def adaptation_text(evaluations: Sequence[Evaluation], metric: Metric) -> str:
     """Every number of the adaptation figure."""
-    what = "return" if metric == "return" else "share of successes"
-    sentences = [f"Line chart of the {what} against adaptation."]
+    quantity = "return" if metric == "return" else "share of successes"
+    sentences = [f"Line chart of the {quantity} against adaptation."]
     for label, evaluation in agent_labels(evaluations).items():
         points = [
             f"{name} {_estimate_words(evaluation.estimate(evaluation.scores(k, metric), metric))}"

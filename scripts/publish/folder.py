@@ -30,7 +30,7 @@ _MAX_LINES = 200
 
 
 def open_seeds(runs: Sequence[Path]) -> list[RunDirectory]:
-    """Open the runs of one experiment; a directory of several seeds stands for all of them.
+    """Open the runs of one experiment; a directory of several seeds contributes all of them.
 
     Raises:
         ValueError: if there are none, they differ in more than their seeds, or seeds are repeated.

@@ -59,7 +59,7 @@ def publish(
     """Copy the small files of runs into a folder of results, and return the folder.
 
     Args:
-        runs: the seeds of one experiment; a directory of several stands for all of them.
+        runs: the seeds of one experiment; a directory of several seeds contributes all of them.
         evaluations: evaluation files of the runs, one for agents; (): evaluation.json in the first
             directory.
         out: folder of all results.

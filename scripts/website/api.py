@@ -78,8 +78,8 @@ PAGES = (
     Reference(
         "api/bilevel.md",
         "Bilevel core",
-        "Adaptation to tasks and derivatives through the adaptation, for agents and few-shot "
-        "learners alike.",
+        "Adaptation to tasks and derivatives through the adaptation, for agents and for "
+        "few-shot learners.",
         ("metarl.bilevel", "metarl.bilevel.linearized", "metarl.parameters"),
     ),
     Reference(

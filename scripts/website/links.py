@@ -1,7 +1,8 @@
 """Links of Markdown pages, so that one text works in the repository and on the site.
 
-Pages link to files of the repository by relative paths. On the site, a file outside docs/ is a page
-of its own if one exists, for example the changelog, and otherwise a copy of the file.
+Pages link to files of the repository by relative paths. On the site, such a link
+leads to the page of a file outside docs/ if there is one, for example the changelog, and otherwise
+to a copy of the file.
 """
 
 from __future__ import annotations

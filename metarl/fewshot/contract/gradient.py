@@ -70,7 +70,7 @@ class GradientSettings(FewShotSettings):
 
     @property
     def differentiation(self) -> Differentiation:
-        """How the meta-gradient passes through the inner loop; see `InnerLoop.mode`."""
+        """The method of differentiation through the inner loop; see `InnerLoop.mode`."""
         return "unrolled"
 
     @property
@@ -184,8 +184,8 @@ class GradientLearner(ABC):
     def start(self, params: Params) -> Params:
         """Parameters and working values before the first step, without a task axis.
 
-        The rows of batch norm per step are the query's, followed by those of the steps to come:
-        each step drops the first, so that the query has the row of the step before it.
+        With batch norm per step, the first row belongs to the query and the others to the steps.
+        Each step drops the first row, so that the query has the row of the step before it.
         """
         rows = {name: torch.cat([params[name][:1], params[name]]) for name in self._query_rows}
         return params | rows | self._rates.initial_velocities(params, self.adapted_names)

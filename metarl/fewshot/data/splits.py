@@ -84,7 +84,7 @@ def fraction_sizes(num_classes: int, validation: float, test: float) -> tuple[in
 
 
 def split_named(name: str) -> str | None:
-    """The split that a name stands for, ignoring case; None if it is not a split.
+    """The split with a name or abbreviation, ignoring case; None if there is none.
 
     >>> split_named("Val"), split_named("test"), split_named("dogs")
     ('validation', 'test', None)
