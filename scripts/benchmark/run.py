@@ -168,10 +168,14 @@ def _measure(sender: Any, name: str, options: dict[str, Any], config: BenchmarkC
     from metarl.scripts.benchmark.fewshot import FEWSHOT_CASES
     from metarl.scripts.benchmark.learning import LEARNING_CASES
     from metarl.scripts.benchmark.padding import PADDING_CASES
+    from metarl.scripts.benchmark.photographs import PHOTOGRAPH_CASES
     from metarl.scripts.benchmark.trials import TRIAL_CASES
 
     torch.set_num_threads(config.threads)
-    kinds = (ENVIRONMENT_CASES, LEARNING_CASES, TRIAL_CASES, FEWSHOT_CASES, PADDING_CASES)
+    kinds = (
+        *(ENVIRONMENT_CASES, LEARNING_CASES, TRIAL_CASES, FEWSHOT_CASES, PADDING_CASES),
+        PHOTOGRAPH_CASES,
+    )
     case = next(cases[name] for cases in kinds if name in cases)
     device = {"device": resolve_device(config.device).type} if case.takes_device else {}
     step, work = case.set_up(**options, **device), case.amount(options)

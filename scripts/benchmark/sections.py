@@ -78,6 +78,17 @@ def _meta_steps(
     )
 
 
+def _photographs(learner: str, num_tasks: int) -> Comparison:
+    options: dict[str, Any] = {"learner": learner, "num_tasks": num_tasks}
+    return Comparison(
+        f"{learner} on photographs, {num_tasks} tasks, against a channels-last loop",
+        *("photograph meta-gradient", "looped photograph meta-gradient", 1.0),
+        options,
+        options,
+        unit="meta-gradients/s",
+    )
+
+
 def _memory(differentiation: str, num_inner_steps: int) -> Limit:
     options = {"num_inner_steps": num_inner_steps, "num_tasks": 8}
     return Limit(
@@ -259,6 +270,11 @@ SECTIONS: dict[str, tuple[Comparison | Limit, ...]] = {
             compile=True,
         ),
         *(_meta_steps("characters' meta-step", peer, 2, "glyphs", (2, 2)) for peer in _PEERS),
+        *(
+            _photographs(learner, num_tasks)
+            for learner in ("maml", "fomaml")
+            for num_tasks in (1, 4)
+        ),
         *(_memory(method, steps) for method in ("recurrence", "unrolled") for steps in (1, 5, 20)),
         *(
             Limit(

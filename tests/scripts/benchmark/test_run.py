@@ -10,16 +10,21 @@ import torch
 from metarl.envs.simulators.tensor import TensorBatch
 from metarl.fewshot import EpisodeShape, FewShotTraining, SinusoidTasks
 from metarl.fewshot.contract.interface import TrainingContext
+from metarl.fewshot.data.batches import FewShotBatch
 from metarl.scripts.benchmark.environments import ENVIRONMENT_CASES
 from metarl.scripts.benchmark.fewshot import FEWSHOT_CASES, Peer, looped_task_loss, one_by_one
 from metarl.scripts.benchmark.learning import LEARNING_CASES
 from metarl.scripts.benchmark.padding import PADDING_CASES
+from metarl.scripts.benchmark.photographs import PHOTOGRAPH_CASES, Photographs
 from metarl.scripts.benchmark.run import BenchmarkConfig
 from metarl.scripts.benchmark.sections import SECTIONS, Comparison
 from metarl.scripts.benchmark.trials import TRIAL_CASES
 from metarl.seeding import torch_generator
 
-KINDS = (ENVIRONMENT_CASES, LEARNING_CASES, TRIAL_CASES, FEWSHOT_CASES, PADDING_CASES)
+KINDS = (
+    *(ENVIRONMENT_CASES, LEARNING_CASES, TRIAL_CASES, FEWSHOT_CASES, PADDING_CASES),
+    PHOTOGRAPH_CASES,
+)
 CASES = {name: case for kind in KINDS for name, case in kind.items()}
 LATER = {"envpool": {"python": "python"}}  # options that come from the command line
 
@@ -124,6 +129,18 @@ def test_the_loop_over_tasks_computes_our_gradient():
     for name, p in zip(names, peer.net.parameters(), strict=True):
         assert p.grad is not None
         torch.testing.assert_close(p.grad.view(grads[name].shape), grads[name])
+
+
+@pytest.mark.parametrize("learner", ["maml", "fomaml"])
+def test_the_loop_on_photographs_computes_our_gradient(learner):
+    photographs = Photographs(learner, 2, (3, 16, 16))
+    photographs.params = {name: p.double() for name, p in photographs.params.items()}
+    parts = (part._replace(inputs=part.inputs.double()) for part in photographs.batch)
+    photographs.batch = FewShotBatch(*parts)
+    ours, looped = photographs.ours(), photographs.looped()
+    assert ours.keys() == looped.keys()
+    for name, grad in ours.items():
+        torch.testing.assert_close(looped[name], grad, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("agent", ["maml-trpo", "rl2"])
