@@ -24,6 +24,11 @@ _WORDS: dict[AnyMetric, str] = {
 }
 _DECIMALS: dict[AnyMetric, int] = {"success": 0, "accuracy": 2}
 """Decimals of metrics that are shown in percent."""
+_MANY = (
+    "Each pair was measured on common tasks, and its differences are paired. The first row of a "
+    "pair is the last stage, or the whole trial; intervals over tasks only hold for these trained "
+    "policies. rliable: its stratified bootstrap, for the same tasks."
+)
 _DIVERGED, _NONE = "diverged", "—"
 
 
@@ -42,16 +47,18 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def comparison_blocks(comparisons: Sequence[Comparison]) -> list[Block]:
-    """Parts of a page: a table for each metric, and the closing sentences; [] without any."""
+    """Parts of a page: a table for each metric, and sentences; [] without any."""
     if not comparisons:
         return []
     blocks: list[Block] = [Heading(3, "Comparison")]
     for metric in dict.fromkeys(one.metric for one in comparisons):
         several = [one for one in comparisons if one.metric == metric]
         blocks.append(_page_table(several))
-        blocks += [Paragraph(decision(one)) for one in several]
-    notes = dict.fromkeys(meaning(one) for one in comparisons)
-    return [*blocks, *(Paragraph(note, is_note=True) for note in notes)]
+        if len(several) > 1:
+            blocks.append(Paragraph(_MANY, is_note=True))
+        else:
+            blocks += [Paragraph(decision(*several)), Paragraph(meaning(*several), is_note=True)]
+    return blocks
 
 
 def heading(comparison: Comparison) -> str:

@@ -85,6 +85,7 @@ def _templates(folder: Path) -> list[Template]:
     new = str(folder / "new")
     for line in (["report", "--out", f"{new}.html"], ["play", "--out", f"{new}.gif"], ["evaluate"]):
         run_command([line[0], str(agent), *line[1:]])  # imports all that the forks need
+    shutil.copy(agent / "evaluation.json", folder / "other.json")
     tiny = "--meta-batch-size 4 --hidden-sizes 4 --iterations 1 --device cpu --threads 1"
     loop = f"{tiny} --checkpoint-every 1 --seed 5 --log-every 1 --out {new}"
     train = f"{loop} --num-episodes 2 --env PointRobot:pearl --gamma .9 --activation relu"
@@ -101,6 +102,7 @@ def _templates(folder: Path) -> list[Template]:
         *[(f"evaluate {agent}", measured)] * 5,
         *[(f"evaluate {learner}", f"{options} --shots 2 --steps 1 --json {new}.json")] * 4,
         *[(f"report {agent} {learner}", f"--out {new}.html --no-behavior --device cpu")] * 4,
+        *[(f"compare {agent} {folder / 'other.json'}", f"--metric return --json {new}.json")] * 3,
         *[(f"play {agent}", f"{shown} --preset maml --device cpu")] * 4,
         *[("check PointRobot:pearl", "--num-tasks 2 --num-envs 2 --seed 1")] * 3,
         ("list envs", "--markdown"),

@@ -154,6 +154,15 @@ def test_the_page_states_that_protocols_differ(runs, tmp_path):
         assert (warning in text_of(content)) == expected
 
 
+def test_two_agents_on_common_tasks_are_compared(runs, tmp_path):
+    same = tmp_path / "same"
+    shutil.copytree(runs[0], same)
+    content = report(runs[0], same, out=tmp_path / "report.html", options="--no-behavior")
+    caption = "Comparison on common tasks, return, with 95 % intervals over tasks only"
+    assert caption in text_of(content)
+    assert "The data do not decide" in text_of(content)
+
+
 @pytest.mark.parametrize("command", ["report", "play"])
 def test_the_command_has_help(capsys, command):
     with pytest.raises(SystemExit, match="0"):

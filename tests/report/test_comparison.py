@@ -8,7 +8,7 @@ from compared_evaluations import agent, learner
 from rich.console import Console
 
 from metarl.evaluation.comparable import as_comparable
-from metarl.evaluation.comparison import compare_all
+from metarl.evaluation.comparison import compare_all, comparisons_of
 from metarl.report.comparison import (
     comparison_blocks,
     decision,
@@ -77,7 +77,7 @@ def test_diverged_adaptation_does_not_decide():
         "The data do not decide: adaptation of second diverged in the row after 1 step."
     )
     assert "diverged" in printed(found)
-    *_, table, _, _ = comparison_blocks([found])
+    _, table, *_ = comparison_blocks([found])
     assert "diverged" in table.rows[1].cells
 
 
@@ -148,8 +148,10 @@ def test_a_page_shows_a_table_for_each_metric():
     found = compared(agent(A, success=A > 2), agent(B, success=B > 2))
     blocks = comparison_blocks(found)
     assert [type(block) for block in blocks] == [
-        Heading, Table, Paragraph, Table, Paragraph, Paragraph, Paragraph,
+        Heading, Table, Paragraph, Paragraph, Table, Paragraph, Paragraph,
     ]  # fmt: skip
+    assert blocks[2].text == decision(found[0])
+    assert blocks[3].text == meaning(found[0])
     first, second = (block for block in blocks if isinstance(block, Table))
     assert [row.name for row in first.rows] == [
         "first − second, before", "first − second, after 1 step", "first − second, gain",
@@ -159,3 +161,14 @@ def test_a_page_shows_a_table_for_each_metric():
     )
     assert first.rows[1].cells[2].value == "+3.00"
     assert comparison_blocks([]) == []
+
+
+def test_a_page_about_more_than_two_agents_has_one_table_and_one_note():
+    sides = [as_comparable(f"agent {k}", agent(A + k * B)) for k in range(3)]
+    _, table, note = comparison_blocks(comparisons_of(sides))
+    assert [row.name for row in table.rows if row.begins_group] == [
+        "agent 0 − agent 1, after 1 step",
+        "agent 0 − agent 2, after 1 step",
+        "agent 1 − agent 2, after 1 step",
+    ]
+    assert note.text.startswith("Each pair was measured on common tasks")
