@@ -298,6 +298,8 @@ def serve(connection: Connection, memory: Any, layout: Layout, number: int) -> N
         number: index of this worker's shard.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     shard: Shard | None = None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -78,6 +79,9 @@ class EvaluateAgentsConfig(SB3Options):
             path = getattr(self, name)
             if path is not None:
                 require_output_file(name, path)
+        own = self.own_run
+        if own is not None and not own.is_published and not os.access(own.path, os.W_OK):
+            raise ValueError(f"json must be given, since {own.path} cannot be written to")
         if self.plot is not None and self.plot.suffix.lower() != ".png":
             raise ValueError(f"plot must be a file NAME.png, got {self.plot}")
         models = [word for word in (*self.targets, self.multi_task or "") if word.endswith(".zip")]

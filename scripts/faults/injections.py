@@ -25,6 +25,7 @@ from metarl.scripts.faults.families import (
 )
 from metarl.scripts.faults.kills import FEWSHOT, MAML_TRPO, TinyRun, fingerprint
 from metarl.scripts.faults.processes import CommandResult, ForkedCommand, Row, run_command
+from metarl.scripts.faults.small_disk import fill_disk
 
 __all__ = ["inject_faults"]
 
@@ -66,6 +67,7 @@ def inject_faults(folder: Path, *, quick: bool = False) -> list[Row]:
             *(_signal(tiny_run, number, home) for number in (signal.SIGINT, signal.SIGTERM)),
             _second_process(tiny_run, home),
         ]
+    rows += fill_disk(MAML_TRPO, folder / "maml-trpo" / "reference", folder)
     return rows
 
 

@@ -347,3 +347,11 @@ def test_a_few_shot_run_cannot_be_played(tmp_path):
     metarl("fewshot maml --iterations 1 --tracker none --device cpu --out OUT", tmp_path / "run")
     with pytest.raises(ValueError, match=r"target must be of an agent, .*'fewshot-maml', a few-sh"):
         metarl("play OUT --out film.gif", tmp_path / "run")
+
+
+def test_a_run_that_cannot_be_written_to_needs_a_file_for_the_results(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) != run)
+    with pytest.raises(ValueError, match=r"json must be given, since .*seed_3 cannot"):
+        metarl(EVALUATE, run)
+    metarl(f"{EVALUATE} --json {tmp_path / 'numbers.json'}", run)
+    assert (tmp_path / "numbers.json").is_file()
