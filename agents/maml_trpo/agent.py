@@ -5,28 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from metarl.bilevel.adaptation import adapt
+from metarl.bilevel.adaptation import adapt_path
 from metarl.bilevel.inner_loop import InnerLoop, PerStep
 from metarl.bilevel.linearized import linearize_adaptation
-from metarl.bilevel.meta_gradients import meta_gradient
+from metarl.bilevel.meta_gradients import OuterLoss, TaskPath, meta_gradient
 from metarl.bilevel.rules import sgd
 from metarl.bilevel.steps import inner_step
+from metarl.estimators.catalog import ESTIMATORS
 from metarl.finite import require_finite_params, require_finite_tasks
 from metarl.optim.trust_region import backtracking_line_search, trust_region_step
 from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.agent import Agent, Iteration
+from metarl.rl.credited import credited_loss, credited_query
 from metarl.rl.objectives import (
     PolicyBatch,
     action_log_probs,
     adapted_fisher_product,
-    log_prob_loss,
     mean_kl,
     policy_batch,
     ratio_loss,
+    surrogate_loss,
 )
 from metarl.rl.players import PolicyPlayer
 from metarl.rl.policies import make_policy
@@ -105,18 +108,21 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         self._baseline_features: Callable[[Tensor], Tensor] | None = scaling
         if config.baseline == "projection":
             self._baseline_features = RandomProjection(family.observation_space.shape[0], scaling)
-        objective = {"log_prob": log_prob_loss, "likelihood_ratio": ratio_loss}
+        estimator = ESTIMATORS[config.estimator]
         self._inner = InnerLoop(
-            loss=objective[config.inner_objective](self.policy),
+            loss=surrogate_loss(self.policy, estimator.surrogate),
             rule=sgd(config.inner_lr),
             num_steps=config.num_inner_steps,
-            mode="first_order" if config.first_order else "unrolled",
+            mode="first_order" if estimator.is_first_order else "unrolled",
             batching="explicit",
             chunk_size=config.chunk_size,
         )
         later_lr = config.inner_lr * config.extra_step_lr_factor
         self._later_inner = replace(self._inner, rule=sgd(later_lr))
         self._surrogate = ratio_loss(self.policy)
+        self._credited: OuterLoss | None = None
+        if config.sampling_credit != "off":
+            self._credited = credited_loss(self.policy, self._surrogate)
 
     def _iterate(self, tasks: Tasks) -> Iteration:
         config, key = self.config, self.num_iterations
@@ -146,13 +152,20 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
         """One trust-region step: gradient, direction and line search; the new parameters."""
         config, inner, start = self.config, self._inner, flatten(self.params)
         fisher_product = self._fisher_product(supports, query)
+        is_credited = self._credited is not None
+        outer_query: Any = credited_query(supports, query) if is_credited else query.packed()
         supports, query = [support.packed() for support in supports], query.packed()
         with torch.no_grad():
             old = self.policy.distribution(adapted, query.observations)
         # Without inner steps only the number of tasks of the support batch is used.
         support = PerStep(supports) if supports else query
         losses, grads = meta_gradient(
-            self.params, support, query, inner, query_loss=self._surrogate
+            self.params,
+            support,
+            outer_query,
+            inner,
+            query_loss=self._surrogate if self._credited is None else None,
+            outer_loss=self._credited,
         )
         require_finite_tasks("query loss", losses, remedy=_REMEDY)
         require_finite_params("meta-gradient of", grads, remedy=_REMEDY)
@@ -167,9 +180,12 @@ class MAMLTRPO(Agent[MAMLTRPOConfig]):
 
         @torch.no_grad()
         def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
-            moved = adapt(unflatten(candidate, self.params), support, inner)
-            kl = mean_kl(self.policy, moved, query, old)
-            return self._surrogate(moved, query).mean(), kl.mean()
+            path = adapt_path(unflatten(candidate, self.params), support, inner)
+            kl = mean_kl(self.policy, path[-1], query, old)
+            if self._credited is None:
+                return self._surrogate(path[-1], query).mean(), kl.mean()
+            losses = self._credited(TaskPath(path, tuple(supports), outer_query))
+            return losses.mean(), kl.mean()
 
         found = backtracking_line_search(
             evaluate,

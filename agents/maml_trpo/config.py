@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
+from metarl.estimators.catalog import ESTIMATORS, EstimatorName
 from metarl.nn.mlp import Activation
-from metarl.rl.objectives import InnerObjective
 from metarl.rl.policy_nets import chosen_policy_net, require_policy_net
 from metarl.tasks.family import TaskFamily
 from metarl.validation import (
@@ -54,11 +54,13 @@ class MAMLTRPOConfig(Settings):
     extra_step_lr_factor: Positive = 0.5
     """Factor on inner_lr for adaptation steps after the first num_inner_steps, which are taken in
     evaluation only; the reference code uses 0.5."""
-    inner_objective: InnerObjective = "log_prob"
-    """Inner loss: log_prob (REINFORCE with a baseline, as in MAML) or likelihood_ratio (as in
-    ProMP)."""
-    first_order: bool = False
-    """Ignore the second derivatives of the adaptation steps in the meta-gradient."""
+    estimator: EstimatorName = "log_prob"
+    """Surrogate of the inner loss, which decides how adaptation steps are differentiated; log_prob:
+    REINFORCE, as in MAML; lvc: likelihood ratio, as in ProMP; dice, loaded_dice, taypo2, dr,
+    tmaml_fixed: unbiased Hessians; tmaml: as published, biased; first_order: no derivative."""
+    sampling_credit: Literal["off", "on", "forced"] = "off"
+    """Also reward the episodes before adaptation for the return after it, as in E-MAML; for
+    log_prob and first_order. forced: also with estimators that already count this effect."""
     gamma: UnitInterval = 0.99
     """Discount per step."""
     gae_lambda: UnitInterval = 1.0
@@ -112,12 +114,27 @@ class MAMLTRPOConfig(Settings):
     """Values of settings that are missing in checkpoints of earlier versions."""
 
     def check_consistency(self) -> None:
-        """Reject an unknown network, and returns without a discount that have no end.
+        """Reject an unknown network, and settings that contradict one another.
 
         Raises:
             ValueError: naming the setting.
         """
         require_policy_net(self.policy_net)
+        estimator = ESTIMATORS[self.estimator]
+        if estimator.needs_values and self.baseline == "none":
+            raise ValueError(
+                f"baseline must not be none with estimator {self.estimator}, which uses its "
+                "values; use estimator dice"
+            )
+        if self.sampling_credit != "off" and self.num_inner_steps == 0:
+            raise ValueError(
+                f"sampling_credit must be off without inner steps, got {self.sampling_credit}"
+            )
+        if self.sampling_credit == "on" and estimator.counts_sampling:
+            raise ValueError(
+                f"sampling_credit must be off or forced with estimator {self.estimator}, which "
+                "already counts the effect of sampling, got on; use estimator log_prob"
+            )
         if self.bootstrap_truncated and self.gamma == 1:
             raise ValueError(
                 "gamma must be below 1 with bootstrap_truncated, whose returns have no end, got 1"

@@ -92,7 +92,8 @@ class Laboratory:
     def scores(self) -> Tensor:
         """∇ log p of all episodes. Shape [K, P]."""
         jacobian = torch.func.jacrev(lambda logits: self.table.log_probs(logits).sum(-1))
-        return jacobian(self.logits).flatten(1)
+        scores: Tensor = jacobian(self.logits).flatten(1)
+        return scores
 
     @cached_property
     def hessian(self) -> Tensor:

@@ -27,12 +27,7 @@ class SupportSets(NamedTuple):
 
     def mean_of(self, values: Tensor) -> Tensor:
         """Mean over the episodes of each set, of values [K, ...]. Shape [M, ...]."""
-        shares = self.counts / self.size
-        return (
-            (shares @ values.flatten(1)).view(-1, *values.shape[1:])
-            if values.dim() > 1
-            else (shares @ values)
-        )
+        return torch.tensordot(self.counts / self.size, values, 1)
 
     def expectation(self, values: Tensor) -> Tensor:
         """Expectation over sets, of values [M, ...]. Shape [...]."""

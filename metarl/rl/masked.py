@@ -17,6 +17,7 @@ __all__ = [
     "masked_mean",
     "mean_over_states",
     "standardize",
+    "scale_of_tasks",
     "standardize_by_task",
     "state_weights",
     "step_packing",
@@ -62,10 +63,20 @@ def standardize_by_task(values: Tensor, mask: Tensor) -> Tensor:
 
     Values outside the mask are shifted and scaled in the same way; they must be finite.
     """
+    mean, scale = _mean_and_scale(values, mask)
+    return (values - mean) / scale
+
+
+def scale_of_tasks(values: Tensor, mask: Tensor) -> Tensor:
+    """The divisor of `standardize_by_task`, [N, 1, ...] with as many axes as the values."""
+    return _mean_and_scale(values, mask)[1]
+
+
+def _mean_and_scale(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     weights = state_weights(mask, values.dtype)
     mean = _task_sums(values * weights)
     variance = _task_sums((values - mean).square() * weights)
-    return (values - mean) / (variance.sqrt() + 1e-8)
+    return mean, variance.sqrt() + 1e-8
 
 
 def _task_sums(values: Tensor) -> Tensor:

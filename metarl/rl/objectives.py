@@ -14,11 +14,13 @@ from torch import Tensor
 
 from metarl.bilevel.inner_loop import Loss
 from metarl.bilevel.linearized import LinearizedAdaptation
+from metarl.estimators.surrogates import Surrogate, log_prob, lvc
 from metarl.optim.trust_region import gauss_newton_product
 from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.distributions import Distribution
 from metarl.rl.masked import (
     mean_over_states,
+    scale_of_tasks,
     standardize_by_task,
     state_weights,
     step_packing,
@@ -35,7 +37,6 @@ from metarl.rollouts.episodes import Episodes
 __all__ = [
     "clipped_surrogate",
     "clipped_value_loss",
-    "InnerObjective",
     "PolicyBatch",
     "action_log_probs",
     "adapted_fisher_product",
@@ -43,6 +44,7 @@ __all__ = [
     "mean_kl",
     "policy_batch",
     "ratio_loss",
+    "surrogate_loss",
 ]
 
 
@@ -88,9 +90,6 @@ def clipped_value_loss(
     return 0.5 * errors
 
 
-InnerObjective = Literal["log_prob", "likelihood_ratio"]
-
-
 class PolicyBatch(NamedTuple):
     """Steps of all tasks, ready for a loss: N tasks, E environments, T steps of one episode.
 
@@ -102,27 +101,26 @@ class PolicyBatch(NamedTuple):
     log_probs: Tensor  # [N, E, T], under the policy that acted, nats
     advantages: Tensor  # [N, E, T]
     mask: Tensor  # [N, E, T] bool, true for valid steps
+    rewards: Tensor  # [N, E, T], γ^t r_t / scale
+    values: Tensor  # [N, E, T], γ^t times the baseline / scale
+    times: Tensor  # [N, E, T] int64, index of a step in its episode; 0 for padding
+    scale: Tensor  # [N, E, T], reward units per unit of the advantages, one number per task
 
     def first_envs(self, num_envs: int) -> PolicyBatch:
         """The episodes of the first environments of each task, as views."""
         return PolicyBatch(*(field[:, :num_envs] for field in self))
 
     def packed(self) -> PolicyBatch:
-        """The same valid steps with less padding, for losses of single steps.
+        """The same valid steps with less padding; the batch itself if there is little.
 
-        If lengths vary, the episodes of a task become one row, E = 1; the batch itself otherwise.
+        If lengths vary, the episodes of a task follow one another in one row, E = 1, and `times`
+        marks where each of them starts.
         """
         packing = step_packing(self.mask)
         if packing is None:
             return self
-        gather = packing.gather
-        return PolicyBatch(
-            gather(self.observations),
-            gather(self.actions),
-            gather(self.log_probs),
-            gather(self.advantages),
-            packing.mask,
-        )
+        packed = PolicyBatch(*map(packing.gather, self))
+        return packed._replace(mask=packing.mask)
 
 
 @torch.no_grad()
@@ -195,15 +193,43 @@ def policy_batch(
     advantages = generalized_advantages(
         episodes.rewards, values, terminated, truncated, gamma=gamma, gae_lambda=gae_lambda
     )
+    mask, rewards = episodes.mask, episodes.rewards
+    if bootstrap_truncated:
+        rewards = rewards + gamma * torch.where(truncated, values[..., 1:], 0)
+    scale = torch.ones_like(advantages)
     if normalize:
-        advantages = standardize_by_task(advantages, episodes.mask)
+        scale = scale_of_tasks(advantages, mask).expand_as(advantages).contiguous()
+        advantages = standardize_by_task(advantages, mask)
+    times = torch.where(mask, torch.arange(mask.shape[-1], device=mask.device), 0)
+    discounts = torch.pow(gamma, times.to(scale.dtype)) / scale
     return PolicyBatch(
         episodes.observations[:, :, :-1].contiguous(),
         episodes.actions.contiguous(),
         log_probs.detach(),
         advantages,
-        episodes.mask,
+        mask,
+        rewards * discounts,
+        values[..., :-1] * discounts,
+        times,
+        scale,
     )
+
+
+def surrogate_loss(policy: Policy, surrogate: Surrogate) -> Loss:
+    """The loss of a surrogate: −mean over the steps of each task, shape [tasks].
+
+    Args:
+        policy: the policy.
+        surrogate: a function of `metarl.estimators.surrogates`, which decides how the inner step is
+            differentiated. The published formulas sum over the steps of an episode; the mean
+            divides the inner learning rate by the mean length of the task's episodes.
+    """
+
+    def loss(params: Params, batch: PolicyBatch) -> Tensor:
+        log_probs = policy.distribution(params, batch.observations).log_prob(batch.actions)
+        return -mean_over_states(surrogate(log_probs, batch), batch.mask)
+
+    return loss
 
 
 def log_prob_loss(policy: Policy) -> Loss:
@@ -211,12 +237,7 @@ def log_prob_loss(policy: Policy) -> Loss:
 
     Source: Finn et al. 2017 (arXiv:1703.03400), eq. 4.
     """
-
-    def loss(params: Params, batch: PolicyBatch) -> Tensor:
-        log_probs = policy.distribution(params, batch.observations).log_prob(batch.actions)
-        return -mean_over_states(log_probs * batch.advantages, batch.mask)
-
-    return loss
+    return surrogate_loss(policy, log_prob)
 
 
 def ratio_loss(policy: Policy) -> Loss:
@@ -228,13 +249,7 @@ def ratio_loss(policy: Policy) -> Loss:
 
     Source: Schulman et al. 2015 (arXiv:1502.05477), eq. 14.
     """
-
-    def loss(params: Params, batch: PolicyBatch) -> Tensor:
-        log_probs = policy.distribution(params, batch.observations).log_prob(batch.actions)
-        ratios = torch.exp(log_probs - batch.log_probs)
-        return -mean_over_states(ratios * batch.advantages, batch.mask)
-
-    return loss
+    return surrogate_loss(policy, lvc)
 
 
 def adapted_fisher_product(

@@ -34,6 +34,9 @@ RENAMED_SETTINGS: dict[str, dict[str, str]] = {
 }
 """Old name ↦ new name, for each agent and few-shot learner; other packages may add entries."""
 
+_ESTIMATORS = {"log_prob": "log_prob", "likelihood_ratio": "lvc"}
+"""Values of maml-trpo's former setting inner_objective ↦ values of estimator."""
+
 RENAMED_PROTOCOL_FIELDS = {"reported": "task_score"}
 """Old name ↦ new name of fields of evaluation protocols."""
 
@@ -50,11 +53,26 @@ def with_current_names(agent: object, settings: Any) -> Any:
 
     >>> with_current_names("rl2", {"value_sees_task": True, "gamma": 0.9})
     {'privileged_critic': True, 'gamma': 0.9}
+    >>> with_current_names("maml-trpo", {"inner_objective": "likelihood_ratio"})
+    {'estimator': 'lvc'}
     """
     renamed = RENAMED_SETTINGS.get(agent) if isinstance(agent, str) else None
     if renamed is None or not isinstance(settings, dict):
         return settings
-    return {renamed.get(name, name): value for name, value in settings.items()}
+    named: dict[str, Any] = {renamed.get(name, name): value for name, value in settings.items()}
+    return _with_estimator(named) if agent == "maml-trpo" else named
+
+
+def _with_estimator(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of maml-trpo with one estimator for the former inner_objective and first_order."""
+    kept = {k: v for k, v in settings.items() if k not in ("inner_objective", "first_order")}
+    if settings.get("first_order") is True:
+        return {**kept, "estimator": "first_order"}
+    if "inner_objective" in settings:
+        objective = settings["inner_objective"]
+        known = _ESTIMATORS.get(objective) if isinstance(objective, str) else None
+        return {**kept, "estimator": known or objective}
+    return kept
 
 
 def with_current_options(options: Sequence[str]) -> tuple[str, ...]:

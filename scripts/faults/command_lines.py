@@ -44,7 +44,7 @@ _FAMILIES = (
 _OUTPUTS = frozenset({"--out", "--json", "--plot"})
 _SMALL = frozenset({"--iterations", "--filters"})  # without them a valid run takes minutes
 _INPUTS = frozenset({"--data-dir", "--multi-task"})
-_FLAGS = ("--resume", "--first-order", "--scratch", "--all", "--markdown", "--compile")
+_FLAGS = ("--resume", "--scratch", "--all", "--markdown", "--compile")
 _SPLITS = ("tets", "train", "validation", "ood", "")
 
 

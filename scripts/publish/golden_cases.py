@@ -27,8 +27,11 @@ _TINY = {
 _AGENT_OPTIONS = {
     "maml-trpo": (
         "; --num-inner-steps 0; --num-inner-steps 2; --inner-lr 0.5; --extra-step-lr-factor 0.9;"
-        "--inner-objective likelihood_ratio; --first-order; --first-order --num-inner-steps 2;"
-        "--inner-objective likelihood_ratio --num-inner-steps 2; --gamma 0.9; --gae-lambda 0.9;"
+        "--estimator lvc; --estimator first_order; --estimator first_order --num-inner-steps 2;"
+        "--estimator lvc --num-inner-steps 2; --estimator dice; --estimator loaded_dice;"
+        "--estimator taypo2; --estimator dr; --estimator tmaml; --estimator tmaml_fixed;"
+        "--sampling-credit on; --sampling-credit forced --estimator lvc;"
+        "--gamma 0.9; --gae-lambda 0.9;"
         "--baseline none; --no-normalize-advantages; --bootstrap-truncated; --hidden-sizes 8 6;"
         "--activation tanh; --initial-std 0.5; --min-std 1; --action-divisor 3; --max-kl-nats 0.1;"
         "--cg-iterations 3; --cg-damping 0.01; --fisher-fraction 1; --line-search-steps 2;"

@@ -14,6 +14,7 @@ from torch import Tensor
 import metarl.rl.masked
 from metarl.agents import MAMLTRPO, RL2, MAMLTRPOConfig, RL2Config
 from metarl.bilevel.adaptation import adapt
+from metarl.estimators.catalog import ESTIMATORS
 from metarl.evaluation.evaluator import evaluate
 from metarl.evaluation.protocol import PRESETS
 from metarl.parameters import Params
@@ -78,7 +79,13 @@ def double(batch: PolicyBatch) -> PolicyBatch:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"fisher_fraction": 1.0}, {"num_inner_steps": 0}, {"inner_objective": "likelihood_ratio"}],
+    [
+        {},
+        {"fisher_fraction": 1.0},
+        {"num_inner_steps": 0},
+        {"sampling_credit": "on"},
+        *({"estimator": name} for name in ESTIMATORS),
+    ],
 )
 def test_packed_steps_give_the_update_of_padded_ones(settings, monkeypatch):
     found = []

@@ -44,6 +44,9 @@ from metarl.rollouts.episodes import Episodes
 
 # Losses.
 
+NO_REWARDS = dict.fromkeys(("rewards", "values", "times", "scale"), torch.zeros(1, 1, 1))
+"""Fields that the losses of single steps do not use."""
+
 
 def test_the_losses_of_a_biased_coin_equal_hand_computed_values():
     policy = categorical_policy(1, 2, hidden_sizes=())
@@ -57,6 +60,7 @@ def test_the_losses_of_a_biased_coin_equal_hand_computed_values():
         log_probs=torch.full((1, 2, 2), math.log(0.5), dtype=torch.float64),
         advantages=torch.tensor([[[2.0, -1.0], [0.5, 9.0]]], dtype=torch.float64),
         mask=torch.tensor([[[True, True], [True, False]]]),
+        **NO_REWARDS,
     )
     log_prob = -(2.5 * math.log(0.75) - math.log(0.25)) / 3
     ratio = -(2 * 1.5 - 1 * 0.5 + 0.5 * 1.5) / 3
@@ -77,6 +81,7 @@ def test_the_losses_of_a_normal_distribution_equal_hand_computed_values():
         log_probs=torch.tensor([[[-1.0, -2.0]]]),
         advantages=torch.tensor([[[3.0, -2.0]]]),
         mask=torch.tensor([[[True, True]]]),
+        **NO_REWARDS,
     )
     at_mean = -math.log(2) - 0.5 * math.log(2 * math.pi)
     log_prob = -(3 * (at_mean - 0.5) - 2 * at_mean) / 2
@@ -110,7 +115,7 @@ def test_steps_that_are_masked_do_not_count(policy, make_loss):
             torch.where(batch.mask.view(*batch.mask.shape, *[1] * (one.dim() - 3)), one, two)
             for one, two in zip(batch[:4], other[:4], strict=True)
         ),
-        batch.mask,
+        *batch[4:],
     )
     results = []
     for data in (batch, changed):

@@ -148,7 +148,7 @@ def test_a_resumed_run_may_repeat_its_settings_and_train_longer(run, copy):
         ("--env HalfCheetahVel:promp", "environment of the run to resume is 'Navigation2D:maml17'"),
         ("--gamma .5", "gamma of the run to resume is 0.99, got 0.5"),
         ("--hidden-sizes 5", r"hidden_sizes of the run to resume is \(4,\), got \(5,\)"),
-        ("--first-order", "first_order of the run to resume is False, got True"),
+        ("--estimator lvc", "estimator of the run to resume is 'log_prob', got 'lvc'"),
         ("--iterations 6", "iterations must be more than 6, the number in .*, got 6"),
     ],
 )

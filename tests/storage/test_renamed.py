@@ -35,6 +35,33 @@ def test_only_settings_of_the_agent_are_renamed():
     assert with_current_names("fewshot-protonet", {"mode": 1}) == {"mode": 1}
 
 
+@pytest.mark.parametrize(
+    ("stored", "current"),
+    [
+        ({"inner_objective": "log_prob", "first_order": False}, {"estimator": "log_prob"}),
+        ({"inner_objective": "likelihood_ratio"}, {"estimator": "lvc"}),
+        ({"inner_objective": "log_prob", "first_order": True}, {"estimator": "first_order"}),
+        ({"first_order": False}, {}),
+        ({"inner_objective": ["x"]}, {"estimator": ["x"]}),
+        ({"estimator": "dice"}, {"estimator": "dice"}),
+    ],
+)
+def test_the_former_inner_objective_becomes_an_estimator(stored, current):
+    assert with_current_names("maml-trpo", {"gamma": 0.9, **stored}) == {"gamma": 0.9, **current}
+    assert with_current_names("rl2", stored) == stored
+
+
+@pytest.mark.parametrize(
+    ("folder", "estimator"),
+    [("HalfCheetahVel-promp", "lvc"), ("Navigation2D-maml17", "log_prob")],
+)
+def test_published_results_with_an_inner_objective_load(folder, estimator):
+    path = RESULTS / folder / "maml-trpo"
+    header = read_header(path / "checkpoint.safetensors")
+    assert header["config"]["estimator"] == estimator
+    assert RunDirectory(path).config()["agent_config"]["estimator"] == estimator
+
+
 def test_stored_options_of_data_sets_get_their_current_names():
     config = {"dataset_options": ["colours=L", "centre_range=[0, 1]", "path=colours"]}
     assert stored_data(config).options == ("colors=L", "center_range=[0, 1]", "path=colours")

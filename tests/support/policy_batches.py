@@ -42,10 +42,15 @@ def batch_of(policy: Policy, params: Params, seed: int, *, masked: bool = False)
     behavior = policy.distribution(expanded(params), observations)
     actions = behavior.sample(generator)
     counted = torch.tensor([8, 5, 1] if masked else [8, 8, 8])
+    mask = torch.arange(NUM_ENVS * NUM_STEPS).view(shape[1:]) < counted.view(-1, 1, 1)
     return PolicyBatch(
         observations,
         actions,
         behavior.log_prob(actions),
         torch.randn(shape, generator=generator, dtype=torch.float64),
-        torch.arange(NUM_ENVS * NUM_STEPS).view(shape[1:]) < counted.view(-1, 1, 1),
+        mask,
+        torch.randn(shape, generator=generator, dtype=torch.float64),  # rewards
+        torch.randn(shape, generator=generator, dtype=torch.float64),  # values
+        torch.where(mask, torch.arange(NUM_STEPS), 0),
+        torch.ones(shape, dtype=torch.float64),
     )

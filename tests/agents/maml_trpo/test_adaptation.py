@@ -56,12 +56,27 @@ def test_adapting_leaves_the_shared_parameters():
     assert equal(learner.params, before)
 
 
-def test_both_inner_objectives_take_the_same_first_step():
-    plain, ratio = agent(), agent(inner_objective="likelihood_ratio")
-    assert equal(plain.params, ratio.params)
+@pytest.mark.parametrize("name", ["lvc", "loaded_dice", "taypo2", "dr", "first_order"])
+def test_all_estimators_take_the_same_first_step(name):
+    plain, other = agent(), agent(estimator=name)
+    assert equal(plain.params, other.params)
     episodes = episodes_of(plain, unadapted(plain))
-    first, other = (one.adapt_step(unadapted(one), episodes) for one in (plain, ratio))
-    torch.testing.assert_close(first, other, rtol=1e-5, atol=1e-6)
+    first, second = (one.adapt_step(unadapted(one), episodes) for one in (plain, other))
+    torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
+    assert not equal(first, unadapted(plain))
+
+
+@pytest.mark.parametrize("name", ["dice", "tmaml", "tmaml_fixed"])
+def test_estimators_on_rewards_take_the_step_of_log_prob_without_discount(name):
+    """Without normalization, whose shift of the advantages they do not have."""
+    settings = {"gamma": 1.0, "normalize_advantages": False, "inner_lr": 1e-3}
+    plain = agent(**settings, baseline="none" if name == "dice" else "linear")
+    other = agent(**settings, estimator=name)
+    episodes = episodes_of(plain, unadapted(plain))
+    start = unadapted(plain)
+    first, second = (one.adapt_step(start, episodes) for one in (plain, other))
+    steps = [{k: moved[k] - start[k] for k in start} for moved in (first, second)]
+    torch.testing.assert_close(steps[0], steps[1], rtol=1e-3, atol=1e-5)
 
 
 def test_the_predictions_of_each_task_follow_from_its_parameters():

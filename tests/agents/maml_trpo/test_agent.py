@@ -246,7 +246,7 @@ def test_a_callback_sees_every_iteration_and_can_end_training():
 
 
 def test_dropping_second_derivatives_changes_the_step():
-    second_order, first_order = trained(1), trained(1, first_order=True)
+    second_order, first_order = trained(1), trained(1, estimator="first_order")
     assert not torch.allclose(second_order.params["weight_0"], first_order.params["weight_0"])
 
 

@@ -24,7 +24,8 @@ OUT_OF_RANGE = [
     *(("backtrack_ratio", value, rf"must lie in \(0, 1\), got {value}") for value in (0.0, 1.0)),
     ("hidden_sizes", (8, 0), "must be 1 or more, got 0"),
     ("activation", "sine", "must be one of relu, tanh, got 'sine'"),
-    ("inner_objective", "ratio", "must be one of log_prob, likelihood_ratio, got 'ratio'"),
+    ("estimator", "ratio", "must be one of log_prob, lvc, dice, loaded_dice, taypo2, dr, tmaml, "),
+    ("sampling_credit", "yes", "must be one of off, on, forced, got 'yes'"),
     ("baseline", "net", "must be one of auto, linear, projection, none, got 'net'"),
     ("policy_net", "conv", "must be one of auto, mlp, cnn, module:factory, got 'conv'"),
 ]  # fmt: skip
@@ -53,7 +54,34 @@ def test_bootstrapped_returns_need_a_discount():
         MAMLTRPOConfig(bootstrap_truncated=True, gamma=1.0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"estimator": "tmaml_fixed", "baseline": "none"},
+            "baseline must not be none with estimator tmaml_fixed, which uses its values",
+        ),
+        (
+            {"estimator": "lvc", "sampling_credit": "on"},
+            "sampling_credit must be off or forced with estimator lvc",
+        ),
+        (
+            {"num_inner_steps": 0, "sampling_credit": "on"},
+            "sampling_credit must be off without inner steps, got on",
+        ),
+    ],
+)
+def test_estimators_that_contradict_other_settings_are_rejected(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MAMLTRPOConfig(**settings)
+
+
+def test_the_sampling_credit_can_be_forced():
+    assert MAMLTRPOConfig(estimator="lvc", sampling_credit="forced").estimator == "lvc"
+    assert MAMLTRPOConfig(estimator="first_order", sampling_credit="on").baseline == "auto"
+
+
 def test_every_setting_with_a_range_is_checked():
     checked = {name for name, _, _ in OUT_OF_RANGE}
-    switches = {"first_order", "scale_observations", "normalize_advantages", "bootstrap_truncated"}
+    switches = {"scale_observations", "normalize_advantages", "bootstrap_truncated"}
     assert checked == {field.name for field in fields(MAMLTRPOConfig)} - switches
