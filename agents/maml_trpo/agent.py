@@ -21,7 +21,6 @@ from metarl.finite import require_finite_params, require_finite_tasks
 from metarl.optim.trust_region import backtracking_line_search, trust_region_step
 from metarl.parameters import Params, flatten, unflatten
 from metarl.rl.agent import Agent, Iteration
-from metarl.rl.credited import credited_loss, credited_query
 from metarl.rl.objectives import (
     PolicyBatch,
     action_log_probs,
@@ -40,6 +39,7 @@ from metarl.tasks.observation_features import ObservationScaling, RandomProjecti
 from metarl.tasks.spaces import Tasks
 
 from .config import MAMLTRPOConfig
+from .credited import credited_loss, credited_query
 
 __all__ = ["MAMLTRPO"]
 

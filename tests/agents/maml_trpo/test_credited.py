@@ -6,10 +6,10 @@ import torch
 from policies import categorical_policy
 from policy_batches import batch_of, expanded, parameters
 
+from metarl.agents.maml_trpo.credited import credited_loss, credited_query
 from metarl.bilevel.inner_loop import InnerLoop, PerStep
 from metarl.bilevel.meta_gradients import meta_gradient
 from metarl.bilevel.rules import sgd
-from metarl.rl.credited import credited_loss, credited_query
 from metarl.rl.objectives import log_prob_loss, ratio_loss
 
 POLICY = categorical_policy(2, 3, (3,), "tanh")
