@@ -109,13 +109,16 @@ class NormalizedMaps(NamedTuple):
     """Moments of the convolution's outputs before normalization, [tasks, O]."""
 
 
-def folds(maps: Tensor) -> bool:
+def folds(maps: Tensor, *, is_first_order: bool = False) -> bool:
     """Whether maps [tasks, points, H, W, C] have so few channels that folding is faster.
 
-    Large color images are excluded: their patches are 27 numbers for each pixel.
+    Color images have patches of 27 numbers for each pixel, so large ones are excluded, and all of
+    them if no second derivatives are taken.
     """
     channels, numbers = maps.shape[-1], maps[0].numel()
-    return channels == 1 or (channels <= _MAX_FOLDED_CHANNELS and numbers <= _MAX_FOLDED_NUMBERS)
+    if channels == 1 or is_first_order:
+        return channels == 1
+    return channels <= _MAX_FOLDED_CHANNELS and numbers <= _MAX_FOLDED_NUMBERS
 
 
 def normalized_convolution(

@@ -63,6 +63,8 @@ class ConvNet:
     num_slots: int = 1
     """Rows of batch norm's scales and offsets [num_slots, C], one per inner step with "per-step";
     the net uses the first row."""
+    is_first_order: bool = False
+    """Whether only first derivatives are taken; then color images are never folded, see `folds`."""
     num_context: int = 0
     """Length of params["context"], which scales and shifts the pooled maps of the third block."""
 
@@ -186,7 +188,10 @@ class ConvNet:
             if is_convolved and k == 0:
                 maps, moments = _normalized(params, k, maps, counts)
             else:
-                maps, moments = _normalized_convolution(params, k, maps, counts, self._stride(k))
+                is_folded = folds(maps, is_first_order=self.is_first_order)
+                maps, moments = _normalized_convolution(
+                    params, k, maps, counts, stride=self._stride(k), is_folded=is_folded
+                )
             if keep_statistics:
                 statistics[f"running_mean_{k}"], statistics[f"running_variance_{k}"] = moments()
             if self.pooling == "max" and self._is_pooled(k):
@@ -252,14 +257,20 @@ def _init_block(
 
 
 def _normalized_convolution(
-    params: Params, k: int, maps: Tensor, counts: Tensor | None, stride: int
+    params: Params,
+    k: int,
+    maps: Tensor,
+    counts: Tensor | None,
+    *,
+    stride: int,
+    is_folded: bool,
 ) -> tuple[Tensor, Callable[[], Moments]]:
     """Convolution of block k, with batch norm by running statistics or by each task's statistics.
 
     The second result is a function that returns the moments of the convolution's outputs.
     """
     kernels = params[f"weight_{k}"]
-    if folds(maps) and f"running_mean_{k}" not in params:
+    if is_folded and f"running_mean_{k}" not in params:
         scale, offset = _scale_and_offset(params, k)
         folded = normalized_convolution(maps, kernels, scale, offset, stride=stride, counts=counts)
         return folded.maps, lambda: folded.moments

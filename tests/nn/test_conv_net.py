@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metarl.nn.batch_norm import batch_moments, normalize, normalized_convolution
+from metarl.nn.batch_norm import batch_moments, folds, normalize, normalized_convolution
 from metarl.nn.conv_net import ConvNet
 from metarl.nn.convolution import convolve, fold_patches, patches
 from metarl.parameters import Params
@@ -280,3 +280,17 @@ def test_large_maps_go_through_a_loop_over_tasks(monkeypatch):
         seen.clear()
         net.features(own, torch.randn(2, 5, *shape))
         assert set(seen) == {dims}
+
+
+def test_folding_of_color_images_changes_no_maps() -> None:
+    shape, seed = (3, 9, 8), torch.Generator().manual_seed(0)
+    net, other = (ConvNet(shape, 3, FILTERS, is_first_order=each) for each in (False, True))
+    params = {k: p.double() for k, p in net.init(seed).items()}
+    own = {k: p + 0.1 * normal(TASKS, *p.shape, seed=1) for k, p in params.items()}
+    maps = normal(1, POINTS, 9, 8, 3)
+    assert folds(maps)
+    assert not folds(maps, is_first_order=True)
+    assert not folds(normal(1, 75, 84, 84, 3))
+    assert folds(normal(1, 75, 84, 84, 1))
+    inputs = normal(TASKS, POINTS, *shape)
+    torch.testing.assert_close(net.maps(own, inputs), other.maps(own, inputs))

@@ -163,7 +163,10 @@ class GradientLearner(ABC):
             last = 0 if config.query_slot == "own" else 1
             num_slots = max(config.num_inner_steps + last, 1)
         outputs = self.problem.num_outputs
-        backbone: Backbone = self.config.make_backbone(self.problem, outputs, num_slots=num_slots)
+        is_first_order = config.differentiation == "first_order"
+        backbone: Backbone = config.make_backbone(
+            self.problem, outputs, num_slots=num_slots, is_first_order=is_first_order
+        )
         return backbone
 
     def choose_adapted_names(self) -> tuple[str, ...]:

@@ -150,6 +150,7 @@ class FewShotSettings(Settings):
         num_slots: int = 1,
         num_context: int = 0,
         num_pooled: int | None = None,
+        is_first_order: bool = False,
     ) -> Backbone:
         """The net for a problem.
 
@@ -159,6 +160,7 @@ class FewShotSettings(Settings):
             num_slots: number of scales and offsets of batch norm, one for each inner step.
             num_context: length of the context that modulates the net.
             num_pooled: number of leading blocks that down-sample; None: all.
+            is_first_order: whether only first derivatives are taken, which affects speed only.
 
         Raises:
             ValueError: if the backbone is convolutional and the inputs are not images.
@@ -182,6 +184,7 @@ class FewShotSettings(Settings):
             num_slots=num_slots,
             num_context=num_context,
             num_pooled=num_pooled,
+            is_first_order=is_first_order,
         )
 
 
