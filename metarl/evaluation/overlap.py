@@ -5,7 +5,14 @@ from __future__ import annotations
 from metarl.tasks.family import SharedTasks, TaskFamily
 from metarl.tasks.registry import make_family
 
-__all__ = ["overlap_of", "read_overlap", "registered_overlap"]
+__all__ = ["OVERLAP_WORDS", "overlap_of", "read_overlap", "registered_overlap"]
+
+OVERLAP_WORDS: dict[SharedTasks, str] = {
+    "none": "",
+    "some": "some are training tasks",
+    "all": "the same tasks as in training",
+}
+"""How tasks are related to the training tasks, for tables."""
 
 
 def overlap_of(family: TaskFamily, split: str) -> SharedTasks:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.evaluation.measured import Measured, Metric, Scores, require_shape
-from metarl.evaluation.overlap import read_overlap, registered_overlap
+from metarl.evaluation.overlap import OVERLAP_WORDS, read_overlap, registered_overlap
 from metarl.evaluation.plain_tables import plain_table
 from metarl.evaluation.protocol import EvaluationProtocol, stored_deterministic
 from metarl.evaluation.repeated_tasks import counted_once, distinct_tasks, task_groups
@@ -82,7 +82,7 @@ class Evaluation:
         for name in self.references:
             (upper if name == "oracle" else lower).append(self._reference_cells(name))
         rows = [["", *(f"{metric} [95 % interval]" for metric in self.metrics)]]
-        title = f"{runs} on {self.environment}: {self.protocol.describe()}"
+        title = f"{runs} on {self.environment}: {self.protocol.describe(self.tasks_in_words)}"
         return plain_table(title, [*rows, *lower, *stages, *upper])
 
     def _stage_cells(self, stage: int) -> list[str]:
@@ -116,6 +116,20 @@ class Evaluation:
         """Number of different tasks of a run."""
         groups = self._groups
         return self.protocol.num_tasks if groups is None else int(groups.max()) + 1
+
+    @property
+    def tasks_in_words(self) -> str:
+        """Number and split of the tasks, and how they are related to the training tasks.
+
+        For example: "40 test tasks (the same tasks as in training)".
+        """
+        split, num_sampled, num_tasks = self.protocol.split, self.protocol.num_tasks, self.num_tasks
+        facts = [] if split == "train" else [OVERLAP_WORDS[self.overlap]]
+        if num_tasks < num_sampled:
+            facts.append(f"{num_sampled:,} were sampled, and repetitions count once")
+        shown = "; ".join(filter(None, facts))
+        text = f"{num_tasks:,} {split} task{'' if num_tasks == 1 else 's'}"
+        return f"{text} ({shown})" if shown else text
 
     @cached_property
     def _groups(self) -> NDArray[np.int64] | None:

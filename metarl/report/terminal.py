@@ -77,7 +77,7 @@ def _table(evaluation: Evaluation, metric: Metric) -> Table:
     runs = f"{count} runs of {evaluation.agent}" if count > 1 else evaluation.agent
     table = Table(
         title=f"{evaluation.environment}, {runs}: "
-        f"{evaluation.protocol.describe(words.tasks_words(evaluation))}",
+        f"{evaluation.protocol.describe(evaluation.tasks_in_words)}",
         title_justify="left",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),

@@ -23,12 +23,10 @@ __all__ = [
     "finding",
     "interval_meaning",
     "learning_text",
-    "overlap_words",
     "paths_text",
     "profile_text",
     "task_text",
     "tasks_text",
-    "tasks_words",
 ]
 
 _MAX_NUMBERS = 4
@@ -59,7 +57,7 @@ def finding(evaluation: Evaluation) -> str:
     last = evaluation.protocol.adaptation_steps
     first_scores, last_scores = evaluation.scores(0), evaluation.scores(last)
     before = _estimate_words(evaluation.estimate(first_scores))
-    tasks = tasks_words(evaluation)
+    tasks = evaluation.tasks_in_words
     runs = "" if len(evaluation.runs) == 1 else f"; {interval_meaning(evaluation)}"
     if last == 0:
         return f"Without adaptation, the return on {tasks} is {before}{runs}."
@@ -79,28 +77,6 @@ def finding(evaluation: Evaluation) -> str:
         f"{_adaptation(evaluation)}, the return on {tasks} {change} from {before} to {after}"
         f"{gap}{runs}."
     )
-
-
-def tasks_words(evaluation: Evaluation) -> str:
-    """The number of tasks, their split, and how they are related to the training tasks.
-
-    For example: "40 test tasks (the same tasks as in training)".
-    """
-    protocol, num_tasks = evaluation.protocol, evaluation.num_tasks
-    facts = [overlap_words(evaluation)] if protocol.split != "train" else []
-    if num_tasks < protocol.num_tasks:
-        facts.append(f"{protocol.num_tasks:,} were sampled, and repetitions count once")
-    shown = "; ".join(fact for fact in facts if fact)
-    return _count(num_tasks, f"{protocol.split} task") + (f" ({shown})" if shown else "")
-
-
-def overlap_words(evaluation: Evaluation) -> str:
-    """How the tasks are related to the training tasks; "" if they are distinct."""
-    return {
-        "none": "",
-        "some": "some are training tasks",
-        "all": "the same tasks as in training",
-    }[evaluation.overlap]
 
 
 def _adaptation(evaluation: Evaluation) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.evaluation.measured import Scores
+from metarl.evaluation.overlap import OVERLAP_WORDS
 from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import learning_figure
-from metarl.report import words
 from metarl.report.numbers import interval_text
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import read_metrics
@@ -140,7 +140,7 @@ def _row(folder: Path, evaluation: Evaluation) -> str:
     environment = evaluation.environment + ("" if split == "test" else f", {split} tasks")
     link = f"[{folder.name}]({folder.parent.name}/{folder.name})"
     count = f"{evaluation.num_tasks} × {len(evaluation.runs)}"
-    if split != "train" and (shared := words.overlap_words(evaluation)):
+    if split != "train" and (shared := OVERLAP_WORDS[evaluation.overlap]):
         count += f"<br>({shared})"
     stages = "<br>".join(
         f"{name} {estimate_text(evaluation.estimate(scores))}"

@@ -11,7 +11,6 @@ from metarl.evaluation.fewshot_results import MeasuredRuns
 from metarl.evaluation.files import read_evaluations
 from metarl.evaluation.results import Evaluation
 from metarl.registry import LEARNER_PREFIX
-from metarl.report import words
 from metarl.report.page import slug
 from metarl.scripts.publish.agents import estimate_text, own_scores
 from metarl.scripts.publish.fewshot import scores_text, table_order, tested_on
@@ -197,7 +196,7 @@ def _figure(image: Path, text: str, caption: str, root: Path) -> list[str]:
 def _agent_results(run: PublishedRun) -> list[str]:
     lines = []
     for evaluation in read_evaluations(run.folder / "evaluation.json", Evaluation):
-        count = words.tasks_words(evaluation)
+        count = evaluation.tasks_in_words
         lines += [
             f"| {count} × runs: {len(evaluation.runs)} | return [95 % interval] |",
             "|---|---|",

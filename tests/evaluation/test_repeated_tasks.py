@@ -94,7 +94,7 @@ def test_a_list_of_20_tasks_is_counted_as_20(runs):
         assert evaluation.estimate(evaluation.scores(0)) == mean_interval(
             np.array([expected]), same_tasks=True
         )
-    text = words.tasks_words(evaluation)
+    text = evaluation.tasks_in_words
     assert text == "20 test tasks (30 were sampled, and repetitions count once)"
     assert text in words.finding(evaluation)
 
@@ -102,15 +102,16 @@ def test_a_list_of_20_tasks_is_counted_as_20(runs):
 def test_as_many_tasks_as_there_are_stay_as_they_are():
     evaluation = measured("SparsePointRobot:pearl", 20)
     np.testing.assert_array_equal(evaluation.scores(0), evaluation.measured.returns[:, 0].mean(-1))
-    assert words.tasks_words(evaluation) == "20 test tasks"
+    assert evaluation.tasks_in_words == "20 test tasks"
 
 
 def test_draws_of_the_training_tasks_all_count_and_the_table_says_so():
     evaluation = measured("CornerPoint:promp", 9)
     assert evaluation.scores(0).shape == (1, 9)
-    assert words.tasks_words(evaluation) == "9 test tasks (the same tasks as in training)"
+    assert evaluation.tasks_in_words == "9 test tasks (the same tasks as in training)"
     assert "9 test tasks (the same tasks as in training)" in words.finding(evaluation)
-    assert words.tasks_words(measured("CornerPoint:promp", 9, split="train")) == "9 train tasks"
+    assert "9 test tasks (the same tasks as in training)" in repr(evaluation)
+    assert measured("CornerPoint:promp", 9, split="train").tasks_in_words == "9 train tasks"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_files_of_earlier_versions_take_the_declaration_of_the_family(environmen
         measured("Navigation2D:maml17", 2), environment=environment, stored_overlap=None
     )
     assert evaluation.overlap == overlap
-    assert ("training" in words.tasks_words(evaluation)) == (overlap != "none")
+    assert ("training" in evaluation.tasks_in_words) == (overlap != "none")
 
 
 def test_the_overlap_is_stored():
