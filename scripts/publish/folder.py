@@ -127,4 +127,5 @@ def _command(config: Mapping[str, Any]) -> str:
         for old, new in RENAMED_SETTINGS.get(config["agent"], {}).items()
     }
     words = [options.get(word, word) for word in config["command"][1:]]
-    return shlex.join(["metarl", *words])
+    command = shlex.join(["metarl", *words])
+    return command.replace("--inner-objective likelihood_ratio", "--estimator lvc")

@@ -10,6 +10,7 @@ import pytest
 from metarl.evaluation.files import read_evaluations, write_evaluations
 from metarl.report.numbers import interval_text
 from metarl.scripts.cli import dispatch
+from metarl.scripts.publish.folder import _command
 from metarl.scripts.publish.run import main, publish, table
 
 TRAIN = (
@@ -140,6 +141,12 @@ def test_the_command_of_a_published_run_names_options_as_this_version_does(seeds
     assert "--action-divisor 2`" in text
     assert "--action-scale" not in text
     assert "minutes of wall time for one seed" in text
+
+
+def test_the_command_of_a_run_with_an_inner_objective_names_its_estimator():
+    words = ["x", "train", "maml-trpo", "--inner-objective", "likelihood_ratio", "--seed", "1"]
+    config = {"agent": "maml-trpo", "command": words}
+    assert _command(config) == "metarl train maml-trpo --estimator lvc --seed 1"
 
 
 def test_published_commands_do_not_name_local_folders():
