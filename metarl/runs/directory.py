@@ -29,7 +29,7 @@ from metarl.storage.files import (
     sync_folder,
     write_atomically,
 )
-from metarl.storage.provenance import command_words, library_versions
+from metarl.storage.provenance import provenance
 from metarl.storage.renamed import with_current_names
 from metarl.storage.settings import settings_agree
 
@@ -62,7 +62,7 @@ class RunDirectory:
 
         Args:
             path: the directory.
-            config: all settings; versions and the command are added.
+            config: all settings; versions, the commit and the command are added.
             save: writes a checkpoint of the untrained agent, so that a run always has one to resume
             from.
 
@@ -75,7 +75,7 @@ class RunDirectory:
             new.checkpoints.mkdir()
             if save is not None:
                 save(new.checkpoint_path(0))
-            new.write_config({**config, "versions": library_versions(), "command": command_words()})
+            new.write_config({**config, **provenance()})
 
         create_whole(path, fill)
         return cls(path)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from metarl.runs.directory import RunDirectory
 from metarl.runs.tracking import TrackerName
 from metarl.storage.files import read_json_object
-from metarl.storage.provenance import command_words, library_versions
+from metarl.storage.provenance import provenance
 from metarl.storage.renamed import with_current_names
 from metarl.storage.settings import read_settings
 from metarl.validation import Count, Seed, Settings, WholeNumber
@@ -103,7 +103,7 @@ def note_resume(
     agent: str,
     agent_config: Mapping[str, Any],
 ) -> None:
-    """Record in config.json that the run was resumed, with which settings and versions.
+    """Record in config.json that the run was resumed, with which settings and by which code.
 
     Args:
         directory: the run.
@@ -114,6 +114,6 @@ def note_resume(
     """
     config = directory.rename_settings(agent, agent_config)
     resumed = config.get("resumed")
-    entry = {"iteration": iteration, "command": command_words(), "versions": library_versions()}
+    entry = {"iteration": iteration, **provenance()}
     history = [*(resumed if isinstance(resumed, list) else []), entry]
     directory.write_config({**config, **settings, "resumed": history})

@@ -6,7 +6,6 @@ import json
 import platform
 import re
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,11 +100,13 @@ def provenance(configs: Sequence[Mapping[str, Any]], num_iterations: int, second
     """
     command = _command(configs[0])
     seeds = ", ".join(str(config["seed"]) for config in configs)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    commits = dict.fromkeys(
+        str(part.get("commit") or "unknown")
+        for config in configs
+        for part in (config, *config.get("resumed", []))
+    )
     return (
-        f"`{command}` (commit {commit or 'unknown'}, seeds {seeds}, "
+        f"`{command}` (commit {', '.join(commits)}, seeds {seeds}, "
         f"{platform.machine()} CPU, {configs[0]['device']}; {num_iterations} iterations, "
         f"{seconds / 60:.0f} minutes of wall time for one seed)\n"
     )

@@ -19,7 +19,7 @@ from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import MetricsLog, read_metrics
 from metarl.runs.resume import note_resume
 from metarl.storage.files import create_whole, locked
-from metarl.storage.provenance import command_words, library_versions
+from metarl.storage.provenance import library_versions, provenance
 
 
 def row(iteration: int, value: float | None = None) -> dict[str, float]:
@@ -54,7 +54,7 @@ def kept(run: RunDirectory) -> set[str]:
 
 def test_a_new_run_holds_its_config_its_command_and_the_versions(run):
     stored = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
-    assert stored == {**CONFIG, "versions": library_versions(), "command": command_words()}
+    assert stored == {**CONFIG, **provenance()}
     assert run.config() == stored
     assert run.checkpoints.is_dir()
 
