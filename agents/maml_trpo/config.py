@@ -66,7 +66,7 @@ class MAMLTRPOConfig(Settings):
     gae_lambda: UnitInterval = 1.0
     """λ of generalized advantage estimation; 1: return minus baseline."""
     baseline: Literal["auto", "linear", "projection", "none"] = "auto"
-    """Baseline of the returns, fitted to the batch of each task; linear: to observations, their
+    """Baseline of the returns, fitted to the batch of each task; linear: in observations, their
     squares and time; projection: the same with 64 fixed random projections of the observations;
     auto: linear, or projection if there are pixel images or more than 1000 numbers."""
     normalize_advantages: bool = True

@@ -170,8 +170,8 @@ class HopperRandParams(MujocoFamily):
     episode ends when the torso's height is 0.7 m or less, its pitch leaves (−0.2, 0.2) radians, or
     an angle or velocity leaves (−100, 100).
 
-    Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: as
-    Walker2DRandParams.
+    Source: Rakelly et al. 2019 (arXiv:1903.08254) and rand_param_envs. Differs: in the
+    same points as Walker2DRandParams.
     """
 
     name: ClassVar[str] = "HopperRandParams"

@@ -98,7 +98,7 @@ def contact_forces(readings: Array, num_bodies: int) -> Array:
     is 0.
 
     Args:
-        readings: readings of a `sensing_model`, shape [B, ns].
+        readings: readings of a `sensing_model` with `with_contacts`, shape [B, ns].
         num_bodies: bodies of the robot, without the world.
 
     Returns:
@@ -129,7 +129,7 @@ class Motion(NamedTuple):
 
 
 def motion(readings: Array, num_bodies: int) -> Motion:
-    """Motion of the bodies from readings [B, ns] of a model made with `with_motion`."""
+    """Motion of the bodies from readings [B, ns]; needs `with_contacts` and `with_motion`."""
     start = _CENTER_SIZE + num_bodies * _CONTACT_SIZE
     vectors = _by_component(readings[:, start:], num_bodies)
     center = mass_center(readings).T[:, :, None]

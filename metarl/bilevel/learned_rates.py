@@ -112,10 +112,10 @@ def _broadcast_to(rate: Tensor, p: Tensor) -> Tensor:
 
 
 def _next_rows(schedule: Tensor) -> Tensor:
-    """The schedule [..., steps, C] from the next step on; the last step is repeated."""
+    """Drop the first step of a schedule [..., steps, C] and repeat the last."""
     return torch.cat([schedule[..., 1:, :], schedule[..., -1:, :]], -2)
 
 
 def _next_rates(schedule: Tensor) -> Tensor:
-    """The rates [..., steps] from the next step on; the last step is repeated."""
+    """Drop the first of the rates [..., steps] and repeat the last."""
     return torch.cat([schedule[..., 1:], schedule[..., -1:]], -1)

@@ -39,7 +39,7 @@ class EpisodeTable:
 
     @classmethod
     def of(cls, mdp: SmallMDP) -> EpisodeTable:
-        """The at most S^H · A^H episodes of an MDP; their last transition is left out."""
+        """The possible episodes of an MDP, at most S^H · A^H, up to the action of step H."""
         num_states, num_actions = mdp.rewards.shape
         states, actions = (
             torch.tensor(list(itertools.product(range(size), repeat=mdp.horizon)))
@@ -61,7 +61,7 @@ class EpisodeTable:
         return torch.exp(self.log_dynamics + self.log_probs(logits).sum(-1))
 
     def steps(self, mdp: SmallMDP, logits: Tensor, *, baseline: bool = True) -> EpisodeSteps:
-        """Data of all episodes if θ acts, with returns minus a baseline as advantages.
+        """Data of all episodes under the policy θ; advantages are returns minus a baseline.
 
             A_t = Σ_{s ≥ t} γ^s r_s − γ^t b_t,   b_t = V_t(s_t), or 0
 

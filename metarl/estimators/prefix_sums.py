@@ -14,8 +14,8 @@ def prefix_sums(values: Tensor, times: Tensor, *, decay: float = 1.0) -> Tensor:
         w_t = λ w_{t−1} + x_t within an episode,   w = x at its first step
 
     Episodes may follow one another along the last axis in any number and length, so packed batches
-    need no padding. Partial sums of 2ᵏ steps are doubled: O(T log T) elementwise operations on
-    whole tensors, no difference of two long sums, and no influence of one episode on another.
+    need no padding. Pass k extends partial sums from 2ᵏ to 2ᵏ⁺¹ steps, so the cost is O(T log T)
+    elementwise operations. No long sums are subtracted, and episodes do not affect one another.
 
     Args:
         values: x. Shape [..., T].

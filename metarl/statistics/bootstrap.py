@@ -33,7 +33,7 @@ Scores = NDArray[np.float64]
 Values = Scores | np.float64  # a number from a matrix, shape [...] from a stack [..., runs, tasks]
 Statistic = Callable[..., Values]
 
-_CHUNK = 2**17  # scores (pairs of scores, with two matrices) at once: a few MB
+_CHUNK = 2**17  # tasks × product of the numbers of runs × resamples at a time; a few MB
 
 
 def stratified_bootstrap(
@@ -51,7 +51,8 @@ def stratified_bootstrap(
     After meta-training they are not, because one policy acts in all tasks: the interval misses
     the effect of a seed on all tasks, so the means of the runs should be reported as well. If any
     matrix has only one run, whole tasks are resampled instead, the same for all matrices, and the
-    interval covers other tasks of the same distribution. `Estimate.over` states which.
+    interval covers other tasks of the same distribution. `Estimate.over` is the
+    resampled unit.
 
     Args:
         statistic: function of as many arrays [..., runs, tasks] as there are `scores`; returns

@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 Array: TypeAlias = NDArray[Any]
-_NO_BOUND = 1e18  # larger bounds count as infinite
+_NO_BOUND = 1e18  # bounds of larger magnitude are treated as infinite
 
 
 class BoxColumns(NamedTuple):
-    """A columns of real numbers."""
+    """Columns of real numbers."""
 
     low: Array  # [A] float64, −inf if unbounded
     high: Array  # [A] float64, inf if unbounded
@@ -46,7 +46,7 @@ class BoxColumns(NamedTuple):
 
     @property
     def center(self) -> Array:
-        """Middle of each column's range; a single bound ± 1, or 0 if unbounded. Shape [A]."""
+        """Middle of each range; if it is infinite: `low` + 1, `high` − 1 or 0. Shape [A]."""
         middle = np.where(np.isfinite(self.low), self.low + 1, 0.0)
         middle = np.where(np.isfinite(self.high), self.high - 1, middle)
         with np.errstate(invalid="ignore"):
@@ -54,7 +54,7 @@ class BoxColumns(NamedTuple):
 
     @property
     def half_width(self) -> Array:
-        """Half-width of each column's range, 1 if it is unbounded or 0. Shape [A]."""
+        """Half of each column's range, or 1 if that is infinite or zero. Shape [A]."""
         with np.errstate(invalid="ignore"):
             half = self.high / 2 - self.low / 2
         return np.where(self._is_bounded & (half > 0), half, 1.0)
@@ -164,7 +164,7 @@ class ActionLayout:
 
 
 def encoded_size(space: gymnasium.Space[Any]) -> int:
-    """Return the size of an action in `encode_actions`.
+    """Return the number of columns that `encode_actions` gives an action.
 
     Raises:
         TypeError: if the space is not built from Box, Discrete, MultiDiscrete and MultiBinary.

@@ -42,7 +42,7 @@ _GRAPH_MARKER = "<!-- packages: begin -->"
 
 @event_priority(100)
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Show mkdocstrings the sources under their import name."""
+    """Link the sources under their import name, where mkdocstrings finds them."""
     folder = _sources()
     link_sources(_ROOT, folder)
     config.plugins["mkdocstrings"].config["handlers"]["python"]["paths"] = [str(folder)]
@@ -76,7 +76,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links to files outside docs/ lead to pages and copies, and add the package graph."""
+    """Redirect links to files outside docs/ to pages or copies, and add the package graph."""
     del config, files
     source = page.file.src_uri
     if source in _WIDE:

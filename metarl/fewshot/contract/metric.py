@@ -72,7 +72,7 @@ def embed(
         backbone: the embedding.
         adapted: parameters and support of all tasks.
         inputs: query inputs, [tasks, queries, ...].
-        mask: which query points count, bool [tasks, queries], or None.
+        mask: false for query points that are padding, bool [tasks, queries], or None.
         norm: statistics used for normalization.
     """
     both, counts = joined(adapted.support, inputs, mask, norm)
@@ -99,7 +99,7 @@ def episode_statistics(
 
 
 def membership(support: LabeledSet, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """1 if a support point counts and belongs to a class, else 0; [tasks, shots, classes]."""
+    """1 if a support point is unmasked and belongs to a class, else 0; [tasks, shots, classes]."""
     classes = torch.arange(num_classes, device=support.targets.device)
     members = support.targets.unsqueeze(-1) == classes
     if support.mask is not None:
@@ -137,7 +137,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 class MetricLearner(ABC):
     """A learner that adapts by keeping the support set; all tasks share the parameters.
 
-    Support and query are embedded together at prediction, as batch norm may need.
+    Most subclasses embed support and query together in `predict`, as batch norm may use both.
     """
 
     needs_classes: ClassVar[bool] = True
@@ -195,7 +195,7 @@ class MetricLearner(ABC):
         support: LabeledSet,
         num_steps: int,  # noqa: ARG002 - no steps
     ) -> Iterator[Adapted]:
-        """Yield the adapted state, the only one."""
+        """Yield the adapted state once, since there are no steps."""
         yield self.adapt(params, support)
 
     def statistics(self, params: Params, batch: FewShotBatch) -> Params:

@@ -28,7 +28,7 @@ class PresentForm(NamedTuple):
     name: str
     """The present name of its algorithm."""
     settings: dict[str, Any]
-    """All settings that were stored and that this name has."""
+    """Settings of that learner, converted from the stored ones."""
 
 
 def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
