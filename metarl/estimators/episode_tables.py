@@ -99,10 +99,10 @@ def episode_derivatives(
         log_probs = torch.log_softmax(flat.view_as(logits), -1)[episode]
         return surrogate(log_probs, EpisodeSteps(*own)).sum()
 
-    def of_all(derivative: Callable[..., Tensor]) -> Tensor:
+    def map_episodes(derivative: Callable[..., Tensor]) -> Tensor:
         mapped: Tensor = torch.func.vmap(derivative, (None, 0, 0))(flat, episodes, tuple(steps))
         return mapped
 
     flat, episodes = logits.detach().flatten(), (table.states, table.actions)
     gradient = torch.func.grad(total)
-    return of_all(gradient), of_all(torch.func.jacrev(gradient))
+    return map_episodes(gradient), map_episodes(torch.func.jacrev(gradient))

@@ -99,12 +99,14 @@ def _own_settings(
     Raises:
         ValueError: if a name is a setting of neither the agent or learner nor the run.
     """
-    of_run = {field.name for field in dataclasses.fields(run_type)}
-    of_config = {field.name for field in dataclasses.fields(config_type)}
+    run_settings = {field.name for field in dataclasses.fields(run_type)}
+    config_settings = {field.name for field in dataclasses.fields(config_type)}
     for key in given:
-        if key not in of_run | of_config:
-            raise ValueError(unknown_name(f"setting of {name}", key, sorted(of_run | of_config)))
-    return {key: value for key, value in given.items() if key not in of_run}
+        if key not in run_settings | config_settings:
+            raise ValueError(
+                unknown_name(f"setting of {name}", key, sorted(run_settings | config_settings))
+            )
+    return {key: value for key, value in given.items() if key not in run_settings}
 
 
 def _with_stored_data(given: Arguments) -> Arguments:

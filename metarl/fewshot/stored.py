@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from metarl.fewshot.contract.old_settings import present_form
+from metarl.fewshot.contract.old_settings import migrate_learner
 from metarl.fewshot.contract.settings import FewShotSettings
 from metarl.fewshot.data.batches import FewShotTasks
 from metarl.fewshot.learners.catalog import read_learner
@@ -80,7 +80,10 @@ def _stored_agent(name: str, header: Mapping[str, Any]) -> str:
     """
     agent, settings = str(header.get("agent")), header.get("config")
     is_learner = agent.startswith(LEARNER_PREFIX) and isinstance(settings, dict)
-    if is_learner and present_form(agent.removeprefix(LEARNER_PREFIX), settings or {}).name == name:
+    if (
+        is_learner
+        and migrate_learner(agent.removeprefix(LEARNER_PREFIX), settings or {}).name == name
+    ):
         return agent
     return LEARNER_PREFIX + name
 

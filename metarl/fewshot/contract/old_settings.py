@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["PresentForm", "present_form", "reject_other_algorithm"]
+__all__ = ["MigratedLearner", "migrate_learner", "reject_other_algorithm"]
 
-_DECIDED = {"differentiation": "unrolled", "adapted": "all", "rates": "fixed"}
+_ALGORITHM_SETTINGS = {"differentiation": "unrolled", "adapted": "all", "rates": "fixed"}
 """Settings that determined the algorithm, with their former defaults."""
 _LEARNED_RATES = {
     "per-parameter": "meta-sgd",
@@ -22,7 +22,7 @@ _LEARNED_RATES = {
 _VARIANTS = ("maml", "fomaml", "boil", *_LEARNED_RATES.values())
 
 
-class PresentForm(NamedTuple):
+class MigratedLearner(NamedTuple):
     """A stored learner in the form of this version."""
 
     name: str
@@ -31,7 +31,7 @@ class PresentForm(NamedTuple):
     """Settings of that learner, converted from the stored ones."""
 
 
-def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
+def migrate_learner(name: str, stored: Mapping[str, Any]) -> MigratedLearner:
     """The present name and settings of a stored learner.
 
     Settings of this version, and of learners other than MAML's variants, are returned unchanged.
@@ -44,8 +44,8 @@ def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
     if name in _VARIANTS and settings.get("batch_norm") == "per-step":
         settings.setdefault("query_slot", "next")  # the only meaning before this setting
     if name not in _VARIANTS or not _is_old(name, stored):
-        return PresentForm(name, settings)
-    decided = {key: settings.pop(key, default) for key, default in _DECIDED.items()}
+        return MigratedLearner(name, settings)
+    decided = {key: settings.pop(key, default) for key, default in _ALGORITHM_SETTINGS.items()}
     present = _algorithm(**decided)
     if present != "fomaml":
         settings["differentiation"] = decided["differentiation"]
@@ -53,7 +53,7 @@ def present_form(name: str, stored: Mapping[str, Any]) -> PresentForm:
         settings["rates"] = decided["rates"]
     if decided["differentiation"] == "first_order":  # it had no effect then
         settings.pop("first_order_iterations", None)
-    return PresentForm(present, settings)
+    return MigratedLearner(present, settings)
 
 
 def reject_other_algorithm(name: str, config: object, given: Mapping[str, Any]) -> None:
@@ -68,9 +68,9 @@ def reject_other_algorithm(name: str, config: object, given: Mapping[str, Any]) 
         ValueError: naming the first such setting, and the learner that has the given value.
     """
     for key, value in given.items():
-        if name not in _VARIANTS or key not in _DECIDED:
+        if name not in _VARIANTS or key not in _ALGORITHM_SETTINGS:
             continue
-        decided = {each: getattr(config, each) for each in _DECIDED}
+        decided = {each: getattr(config, each) for each in _ALGORITHM_SETTINGS}
         other = _algorithm(**{**decided, key: value})
         remedy = "leave it out" if other == name else f"use the learner {other} for that value"
         raise ValueError(

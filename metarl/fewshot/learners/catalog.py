@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metarl.fewshot.contract.old_settings import present_form, reject_other_algorithm
+from metarl.fewshot.contract.old_settings import migrate_learner, reject_other_algorithm
 from metarl.fewshot.learners.recipes import settings_for
 from metarl.registry import Entry, Registry
 from metarl.storage.settings import read_settings
@@ -165,6 +165,6 @@ def read_learner(name: str, stored: object, *, source: str) -> StoredLearner:
     """
     settings = stored
     if isinstance(stored, dict):
-        name, settings = present_form(name, stored)
+        name, settings = migrate_learner(name, stored)
     config_type: type[FewShotSettings] = LEARNERS.load(name).config_type
     return StoredLearner(name, read_settings(config_type, settings, source=source))

@@ -12,7 +12,7 @@ import torch
 from fewshot_runs import TASKS, trained
 
 from metarl.fewshot import FewShotTraining, MAMLConfig, recipe
-from metarl.fewshot.contract.old_settings import present_form
+from metarl.fewshot.contract.old_settings import migrate_learner
 from metarl.fewshot.learners.catalog import LEARNERS, StoredLearner, read_learner
 from metarl.storage.checkpoints import load_checkpoint, save_checkpoint
 from metarl.storage.renamed import with_current_names
@@ -72,7 +72,7 @@ def test_every_combination_of_old_settings_can_still_be_read():
 def test_settings_of_this_version_keep_name_and_values(entry):
     config = recipe(entry.name, "glyphs")
     stored = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()}
-    assert present_form(entry.name, stored) == (entry.name, stored)
+    assert migrate_learner(entry.name, stored) == (entry.name, stored)
     assert read_learner(entry.name, stored, source="here") == (entry.name, config)
 
 
