@@ -293,8 +293,8 @@ def _help_texts(options: Sequence[str]) -> Iterator[None]:
         text = "\n\n".join(part for part in paragraphs if part)
         return re.sub(r"`(.*?)`", lambda code: as_help_text(code[1], options), text)
 
-    tyro_arguments.generate_argument_helptext = field_help
-    tyro_docstrings.get_callable_description = class_help
+    tyro_arguments.generate_argument_helptext = field_help  # type: ignore[assignment]
+    tyro_docstrings.get_callable_description = class_help  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -27,11 +27,13 @@ class SupportSets(NamedTuple):
 
     def mean_of(self, values: Tensor) -> Tensor:
         """Mean over the episodes of each set, of values [K, ...]. Shape [M, ...]."""
-        return torch.tensordot(self.counts / self.size, values, 1)
+        mean: Tensor = torch.tensordot(self.counts / self.size, values, 1)
+        return mean
 
     def expectation(self, values: Tensor) -> Tensor:
         """Expectation over sets, of values [M, ...]. Shape [...]."""
-        return torch.tensordot(self.weights, values, 1)
+        expected: Tensor = torch.tensordot(self.weights, values, 1)
+        return expected
 
 
 def all_support_sets(probabilities: Tensor, size: int) -> SupportSets:

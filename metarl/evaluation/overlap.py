@@ -36,4 +36,4 @@ def read_overlap(stored: object) -> SharedTasks | None:
     """
     if stored not in (None, "none", "some", "all"):
         raise ValueError(f"shared_tasks must be none, some or all, got {stored!r}")
-    return stored  # type: ignore[return-value] # one of them, checked above
+    return stored

@@ -78,7 +78,8 @@ class Evaluation:
         count = len(self.runs)
         runs = f"{count} runs of {self.agent}" if count > 1 else self.agent
         stages = [self._stage_cells(stage) for stage in range(len(self.stages))]
-        lower, upper = [], []
+        lower: list[list[str]] = []
+        upper: list[list[str]] = []
         for name in self.references:
             (upper if name == "oracle" else lower).append(self._reference_cells(name))
         rows = [["", *(f"{metric} [95 % interval]" for metric in self.metrics)]]

@@ -56,10 +56,10 @@ def with_current_names(agent: object, settings: Any) -> Any:
     >>> with_current_names("maml-trpo", {"inner_objective": "likelihood_ratio"})
     {'estimator': 'lvc'}
     """
-    renamed = RENAMED_SETTINGS.get(agent) if isinstance(agent, str) else None
-    if renamed is None or not isinstance(settings, dict):
+    if not isinstance(agent, str) or not isinstance(settings, dict):
         return settings
-    named: dict[str, Any] = {renamed.get(name, name): value for name, value in settings.items()}
+    renamed = RENAMED_SETTINGS.get(agent, {})
+    named = {renamed.get(str(name), str(name)): value for name, value in settings.items()}
     return _with_estimator(named) if agent == "maml-trpo" else named
 
 

@@ -73,7 +73,7 @@ class Photographs:
                 steps = zip(moved, grads, strict=True)
                 net |= {name: net[name] - self._config.inner_lr * grad for name, grad in steps}
             outer = functional.cross_entropy(_logits(net, query), wanted) / num_tasks
-            outer.backward()  # type: ignore[no-untyped-call]
+            outer.backward()
         return {name: p.grad for name, p in leaves.items() if p.grad is not None}
 
 

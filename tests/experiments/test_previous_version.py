@@ -54,7 +54,9 @@ def test_an_agent_gives_the_same_returns(stored, name):
 @pytest.mark.parametrize("name", ["meta-sgd", "protonet"])
 def test_a_learner_gives_the_same_scores(stored, name):
     (before,) = read_evaluations(stored / name / "evaluation.json")
-    measured = {"steps": before.first.steps[-1], "seed": before.first.protocol["seed"]}
+    measured = {"seed": before.first.protocol["seed"]}
+    if name == "meta-sgd":
+        measured["steps"] = before.first.steps[-1]
     (found,) = metarl.evaluate(stored / name, json=stored / "new.json", **measured)
     np.testing.assert_allclose(found.scores, before.scores, **CLOSE)
 
