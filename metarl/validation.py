@@ -74,6 +74,7 @@ Share: TypeAlias = Annotated[float, Interval(gt=0, le=1)]
 """A number in (0, 1]."""
 
 _LARGEST_INT = 2**63 - 1
+_LARGEST_FLOAT = 3.4e38  # of float32, in which networks compute
 
 
 class Settings:
@@ -241,11 +242,11 @@ def _check_float(
 ) -> None:
     if not _is_number(value):
         raise ValueError(f"{name} must be a number, got {short_repr(value)}")
-    try:
-        number = float(value)  # type: ignore[arg-type] # a number, checked above
-    except OverflowError:
-        raise ValueError(f"{name} must be at most 1.8e308, got {short_repr(value)}") from None
-    require_between(name, number, low, high, open_low=open_low, open_high=open_high)
+    if _LARGEST_FLOAT < abs(value) < math.inf:  # type: ignore[arg-type]
+        raise ValueError(
+            f"{name} must be at most 3.4e38, the largest number of float32, got {short_repr(value)}"
+        )
+    require_between(name, float(value), low, high, open_low=open_low, open_high=open_high)  # type: ignore[arg-type]
 
 
 def _is_int(value: object) -> bool:

@@ -132,8 +132,16 @@ def test_a_name_that_is_not_a_string_is_unknown(name):
         ({"rate": math.nan}, "rate must lie in (0, ∞), got nan"),
         ({"rate": "fast"}, "rate must be a number, got 'fast'"),
         ({"rate": None}, "rate must be a number, got None"),
-        ({"rate": 10**400}, "rate must be at most 1.8e308, got 10000"),
-        ({"rate": 10**9000}, "rate must be at most 1.8e308, got a number of thousands of digits"),
+        (
+            {"rate": 10**400},
+            "rate must be at most 3.4e38, the largest number of float32, got 10000",
+        ),
+        ({"rate": 1e300}, "rate must be at most 3.4e38, the largest number of float32, got 1e+300"),
+        (
+            {"rate": 10**9000},
+            "rate must be at most 3.4e38, the largest number of float32, got a number of "
+            "thousands of digits",
+        ),
         ({"weight": math.inf}, "weight must lie in [0, ∞), got inf"),
         ({"gamma": 1.5}, "gamma must lie in [0, 1], got 1.5"),
         ({"share": 0}, "share must lie in (0, 1], got 0.0"),
