@@ -327,6 +327,7 @@ def test_a_terminal_that_closes_ends_training_with_a_saved_iteration(tmp_path):
     code = "from metarl.scripts.cli import main; main()"
     child, terminal = pty.fork()
     if child == 0:  # the leader of a session whose terminal is `terminal`
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have the tests ignore it
         words = f"{ROBOT} --iterations 100000 --checkpoint-every 50000 --out {out}".split()
         os.execv(sys.executable, [sys.executable, "-c", code, *words])
     metrics = out / "metrics.jsonl"
