@@ -12,7 +12,8 @@ MODULES = [
     module.name
     for package in ("metarl", "metarl.envs", "metarl.agents", "metarl.scripts")
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
-    if not module.ispkg and ".examples.my_" not in module.name  # these register what they define
+    if not module.ispkg
+    and not any(f".examples.{word}_" in module.name for word in ("my", "family"))  # they register
 ]
 
 

@@ -61,7 +61,7 @@ def compare(
         >>> references = [make_reference(name, family) for name in ("thompson", "ucb1")]
         >>> options = {"env": family.id, "num_tasks": 20, "adaptation_steps": 0}
         >>> measured = [evaluate(reference, **options) for reference in references]
-        >>> [found] = compare(*measured)
+        >>> (found,) = compare(*measured)
         >>> found.design, found.rows[0].difference.over
         ('paired', 'tasks')
     """

@@ -23,6 +23,7 @@ from metarl.fewshot.data.batches import (
 )
 from metarl.fewshot.data.episodes import varied
 from metarl.fewshot.datasets.glyphs import GlyphTasks
+from metarl.fewshot.running import NUM_BATCHES
 from metarl.scripts.cli import dispatch
 
 NAMES = [entry.name for entry in LEARNERS]
@@ -175,7 +176,8 @@ def test_episodes_vary_in_training_only():
     training = FewShotTraining("protonet", tasks, recipe("protonet", "glyphs", **changes))
     training.iterate()
     training.validate()
-    assert tasks.varying == [("train", EpisodeRanges((2, 5), (1, 1), 2))] * 2
+    # Two tasks to train on, and those that estimate the running statistics.
+    assert tasks.varying == [("train", EpisodeRanges((2, 5), (1, 1), 2))] * (2 + NUM_BATCHES)
     assert tasks.fixed.count(("validation", EpisodeShape(3, 1, 2))) == 2
     assert {split for split, shape in tasks.fixed if shape.ways == 3} == {"validation"}
 

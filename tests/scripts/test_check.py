@@ -54,7 +54,10 @@ def test_each_promise_of_a_sound_family_is_a_line_with_the_tested_cases(capsys):
     assert lines[0] == "Walk:plain"
     assert [line[7:].partition(": ")[0] for line in lines[1:-1]] == list(PROMISES)
     assert {line[:7] for line in lines[1:-1]} == {"  ok   ", "  –    "}  # it has no structure
-    assert "  ok   splits share no task: 200 tasks of each of train, test" in lines
+    assert (
+        "  ok   splits share the declared tasks: 200 tasks of each of train, test, none shared"
+        in lines
+    )
     assert lines[-1] == "1 family is sound"
 
 

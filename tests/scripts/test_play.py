@@ -114,7 +114,7 @@ MISTAKES = [
     ("none/clip.gif", "", "out must be a file in a directory that exists, got"),
     ("clip.gif", "--stage 4", "stage must be 0 to 3, got 4"),
     ("clip.gif", "--stage 2 --preset pearl", "stage must be 0 to 1 with preset pearl, got 2"),
-    ("clip.gif", "--task 1", r"task must be 2 numbers \(goal U\(−1, 1\)²\), got 1"),
+    ("clip.gif", "--task 1", r"task must be 2 numbers \(one of 100 goals .*\), got 1"),
     ("clip.gif", "--task 5 5", r"tasks must lie in Box.*, got \[5.0, 5.0\]"),
     ("clip.gif", "--split tets", "split must be one of train, test, got 'tets'; did you mean"),
     ("clip.gif", "--index -1", "index must be 0 or more, got -1"),
