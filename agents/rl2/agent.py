@@ -109,6 +109,11 @@ class RL2(Agent[RL2Config]):
         return self.config.memory != "none"
 
     @property
+    def adapts(self) -> bool:
+        """Whether the agent adapts; only by its memory."""
+        return self.remembers
+
+    @property
     def num_episodes_per_trial(self) -> int | None:
         """Episodes of each trial; None without a memory."""
         return self.config.num_episodes if self.remembers else None

@@ -26,7 +26,7 @@ _FEWSHOT_SETTINGS = {"split", "ways", "shots", "query"}
 _DATA = "data_"  # prefix of facts about a data set
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparable:
     """An evaluation of one agent or few-shot learner, reduced to what a comparison needs."""
 
@@ -94,10 +94,10 @@ def _agent(name: str, evaluation: Evaluation) -> Comparable:
         noun="agent",
         domain=evaluation.environment,
         settings={k: v for k, v in asdict(protocol).items() if k not in _TASK_SETTINGS},
-        description=protocol.describe(),
+        description=protocol.describe(evaluation.tasks_in_words),
         runs=evaluation.runs,
         same_tasks=evaluation.same_tasks,
-        num_tasks=protocol.num_tasks,
+        num_tasks=evaluation.num_tasks,
         seed=protocol.seed,
         tasks=evaluation.tasks if evaluation.tasks.shape[-1] else None,
         rows=dict(enumerate(evaluation.stages)),

@@ -45,7 +45,7 @@ class ComparedRow:
     not the same."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """All rows of two evaluations, compared."""
 

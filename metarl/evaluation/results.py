@@ -41,7 +41,7 @@ class OutdatedEvaluationError(ValueError):
     """An evaluation in a format of an earlier version; it must be measured again."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """Returns of an agent's runs at each stage, and of reference agents.
 

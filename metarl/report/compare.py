@@ -44,14 +44,14 @@ def compare(
             `metarl.evaluate`.
         b: the other side, likewise.
         metric: "return", "success", "accuracy" or "mse"; None: all that were measured for both.
-        json: file for the comparison; it is replaced if it exists.
+        json: file for the comparison; an earlier comparison is replaced, another file is not.
 
     Returns:
         A comparison for each shared split and metric.
 
     Raises:
-        ValueError: if a side has no current evaluation, its runs cannot be averaged, or the sides
-            have no environment, metric and protocol in common.
+        ValueError: if json exists and is no comparison, a side has no current evaluation, its runs
+            cannot be averaged, or the sides have no environment, metric and protocol in common.
 
     Example:
         >>> from metarl.rl.registry import make_reference
@@ -70,6 +70,7 @@ def compare(
     file = None if json is None else as_path("json", json)
     if file is not None:
         require_output_file("json", file)
+        _require_comparison(file)
     sides = _read("A", a), _read("B", b)
     if sides[0].word == sides[1].word:
         raise ValueError(f"A and B must differ, got {sides[0].word} for both")
@@ -77,6 +78,21 @@ def compare(
     if file is not None:
         write_comparisons(file, found)
     return found
+
+
+def _require_comparison(file: Path) -> None:
+    """Reject an existing regular file that is not a comparison, such as an evaluation."""
+    if not file.is_file():
+        return
+    try:
+        content = json_module.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or set(content) != {"comparisons"}:
+        raise ValueError(
+            f"json must be a new file or an earlier comparison, which it replaces, got {file}; "
+            "choose another name"
+        )
 
 
 def write_comparisons(file: Path, comparisons: Sequence[Comparison]) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table as TerminalTable
 
 from metarl.evaluation.comparable import AnyMetric, Comparable
 from metarl.evaluation.comparison import ComparedRow, Comparison
-from metarl.report.numbers import interval_text, percent_text, share_interval_text
+from metarl.report.numbers import counted, interval_text, percent_text, share_interval_text
 from metarl.report.page import Block, Cell, Column, Heading, Measurement, Paragraph, Row, Table
 from metarl.statistics.estimate import Estimate
 
@@ -27,7 +27,7 @@ _DECIMALS: dict[AnyMetric, int] = {"success": 0, "accuracy": 2}
 _MANY = (
     "Each pair was measured on common tasks, and its differences are paired. The first row of a "
     "pair is the last stage, or the whole trial; intervals over tasks only hold for these trained "
-    "policies. rliable: its stratified bootstrap, for the same tasks."
+    "runs. rliable: its stratified bootstrap, for the same tasks."
 )
 _DIVERGED, _NONE = "diverged", "—"
 
@@ -64,9 +64,11 @@ def comparison_blocks(comparisons: Sequence[Comparison]) -> list[Block]:
 def heading(comparison: Comparison) -> str:
     """Both names, the protocol, and what the intervals are over."""
     a, b = comparison.a, comparison.b
+    same = a.description == b.description
+    protocol = a.description if same else f"A: {a.description}; B: {b.description}"
     return (
         f"{a.domain}, {_WORDS[comparison.metric]}{_unit(comparison.metric)}: A is {a.name} "
-        f"({_runs(a)}), B is {b.name} ({_runs(b)}); {a.description}; 95 % intervals over "
+        f"({_runs(a)}), B is {b.name} ({_runs(b)}); {protocol}; 95 % intervals over "
         f"{_over(comparison)}"
     )
 
@@ -75,7 +77,7 @@ def meaning(comparison: Comparison) -> str:
     """The meaning of the intervals, and the tasks that A and B have in common."""
     a, b = comparison.a, comparison.b
     counts = f"{_runs(a)} of {a.name} and {_runs(b)} of {b.name}"
-    tasks = f"{a.num_tasks:,} tasks"
+    tasks = counted(a.num_tasks, "task")
     if comparison.design == "paired":
         common = f"Paired: {counts} on the same {tasks}"
     elif comparison.design == "paired by run":
@@ -87,7 +89,7 @@ def meaning(comparison: Comparison) -> str:
             "with the same --num-tasks and --seed)"
         )
     over = (
-        "Intervals are over tasks only, for these trained policies"
+        "Intervals are over tasks only, for these trained runs"
         if _over(comparison) == "tasks only"
         else f"Intervals are for new {_over(comparison).replace(' and ', ' and new ')}"
     )
@@ -118,7 +120,7 @@ def decision(comparison: Comparison) -> str:
     if not size.has_interval:
         value, _ = _text(comparison.metric, size)
         return f"The data do not decide: the {measured} differs by {value}, without an interval."
-    only = ", for these trained policies" if size.over == "tasks" else ""
+    only = ", for these trained runs" if size.over == "tasks" else ""
     if comparison.sign == 0:
         shown = _bracketed(*_text(comparison.metric, row.difference))
         return (
@@ -137,6 +139,8 @@ def decision(comparison: Comparison) -> str:
 
 
 def _bracketed(value: str, interval: str) -> str:
+    if interval == _NONE:
+        return f"{value} (no interval)"
     return f"{value} [{interval.replace(' … ', ', ')}]"
 
 
@@ -209,7 +213,7 @@ def _better(comparison: Comparison) -> str:
 
 
 def _runs(side: Comparable) -> str:
-    return "1 run" if len(side.runs) == 1 else f"{len(side.runs)} runs"
+    return counted(len(side.runs), "run")
 
 
 def _over(comparison: Comparison) -> str:

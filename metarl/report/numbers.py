@@ -16,6 +16,7 @@ from metarl.statistics.numbers import (
 )
 
 __all__ = [
+    "counted",
     "half_text",
     "interval_text",
     "percent_text",
@@ -80,3 +81,8 @@ def share_interval_text(share: Estimate) -> tuple[str, str]:
     return f"{value}%", " … ".join(
         f"{end}%" if end != "—" else end for end in interval.split(" … ")
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, as "1 task" and "1,000 tasks"."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -11,7 +11,7 @@ from metarl.evaluation.measured import Metric
 from metarl.evaluation.results import Evaluation
 from metarl.plots.adaptation import agent_labels, learning_metrics, on_common_steps
 from metarl.plots.behavior import best_share
-from metarl.report.numbers import interval_text, share_text
+from metarl.report.numbers import counted, interval_text, share_text
 from metarl.statistics.estimate import Estimate
 from metarl.statistics.numbers import number_text
 from metarl.tasks.spaces import Tasks
@@ -84,17 +84,17 @@ def _adaptation(evaluation: Evaluation) -> str:
     protocol = evaluation.protocol
     count = protocol.adaptation_steps
     explored = protocol.exploration_episodes
-    if evaluation.stages[-1] == f"after {_count(count, 'step')}":
-        each = _count(explored, "episode") + (" each" if count > 1 else "")
-        return f"After {_count(count, 'adaptation step')} on {each}"
-    return f"After {_count(protocol.episodes_before(count), 'episode')} of exploration"
+    if evaluation.stages[-1] == f"after {counted(count, 'step')}":
+        each = counted(explored, "episode") + (" each" if count > 1 else "")
+        return f"After {counted(count, 'adaptation step')} on {each}"
+    return f"After {counted(protocol.episodes_before(count), 'episode')} of exploration"
 
 
 def interval_meaning(evaluation: Evaluation) -> str:
     """The meaning of the intervals of an agent's means."""
     num_runs, num_tasks = len(evaluation.runs), evaluation.num_tasks
     if num_runs == 1:
-        return f"95 % intervals over the {num_tasks} tasks of one run (Student's t)"
+        return f"95 % intervals over the {counted(num_tasks, 'task')} of one run (Student's t)"
     if evaluation.same_tasks:
         return (
             f"95 % intervals for new runs and new tasks, from {num_runs} runs on the same "
@@ -104,10 +104,6 @@ def interval_meaning(evaluation: Evaluation) -> str:
         f"95 % intervals for new runs and new tasks, from {num_runs} runs with their own "
         f"{num_tasks} tasks each (Student's t of the runs' means)"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def adaptation_text(evaluations: Sequence[Evaluation], metric: Metric) -> str:

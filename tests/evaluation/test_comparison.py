@@ -194,7 +194,7 @@ def test_several_agents_are_compared_in_pairs_on_common_tasks():
     ]  # fmt: skip
     assert [row.name for row in found[0].rows] == ["after 1 step", "gain"]
     both = comparisons_of(sides[:2])
-    assert both == [compare_pair(*sides[:2], "return")]
+    assert [one.rows for one in both] == [compare_pair(*sides[:2], "return").rows]
     assert len(both[0].rows) == 3
     assert comparisons_of(sides[:1]) == comparisons_of(sides[2:]) == []
 

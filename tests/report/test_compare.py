@@ -139,3 +139,32 @@ def test_a_run_without_a_current_evaluation_is_rejected(runs, tmp_path):
     rejected(
         "B must have a current evaluation, .*new has none; run metarl evaluate", runs["two"], new
     )
+
+
+@pytest.mark.parametrize("content", ["[1", "[1, 2]", '{"evaluations": []}'])
+def test_a_file_that_is_no_comparison_is_not_replaced(runs, tmp_path, content):
+    file = tmp_path / "mine.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="json must be a new file or an earlier comparison"):
+        compare(runs["one"], runs["other"], json=file)
+    assert file.read_text(encoding="utf-8") == content
+
+
+def test_the_evaluation_of_a_side_is_not_replaced_and_an_earlier_comparison_is(runs, tmp_path):
+    own = runs["one"] / "evaluation.json"
+    before = own.read_bytes()
+    with pytest.raises(ValueError, match="json must be a new file or an earlier comparison"):
+        compare(runs["one"], runs["other"], json=own)
+    assert own.read_bytes() == before
+    file = tmp_path / "comparison.json"
+    compare(runs["one"], runs["other"], json=file)
+    first = file.read_bytes()
+    compare(runs["other"], runs["one"], json=file)
+    assert file.read_bytes() != first
+
+
+def test_evaluations_and_comparisons_can_be_hashed_and_compared(runs):
+    (found,) = compare(runs["one"], runs["other"])
+    (again,) = compare(runs["one"], runs["other"])
+    assert found != again
+    assert len({found, again, found.a, found.b}) == 4

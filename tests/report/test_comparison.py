@@ -38,7 +38,7 @@ def test_the_better_side_is_named_with_its_interval():
     sentence = (
         "first is better than second: its return (after 1 step) is higher by 3.00 [2.35, 3.65], "
         "and the probability that it is better on a task is 100% [40%, 100%], for these trained "
-        "policies."
+        "runs."
     )
     assert decision(found) == sentence
     (back,) = compared(agent(B), agent(A), ("second", "first"))
@@ -59,7 +59,7 @@ def test_an_interval_that_contains_0_does_not_decide():
         "The data do not decide between first and second: the interval of the difference in return "
         "(after 1 step), "
     )
-    assert decision(found).endswith("], contains 0, for these trained policies.")
+    assert decision(found).endswith("], contains 0, for these trained runs.")
 
 
 def test_differences_without_an_interval_do_not_decide():
@@ -123,7 +123,7 @@ def test_the_heading_and_the_note_state_what_the_intervals_are_over(a, b, over, 
     (found,) = compared(a, b)
     assert heading(found).endswith(f"; 95 % intervals over {over}")
     assert meaning(found).startswith(words)
-    assert ("for these trained policies" in meaning(found)) == (over == "tasks only")
+    assert ("for these trained runs" in meaning(found)) == (over == "tasks only")
 
 
 def test_the_printed_table_has_both_means_the_difference_and_the_probability():

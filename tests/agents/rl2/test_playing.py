@@ -209,15 +209,18 @@ def test_the_default_action_divisor_is_the_one_of_the_variant(tmp_path: Path, gi
     assert RL2.load(tmp_path / "agent", ROBOT).config.action_divisor == resolved
 
 
-@pytest.mark.parametrize("memory", ["gru", "none"])
-def test_the_evaluator_measures_episode_by_episode(memory):
+@pytest.mark.parametrize(
+    ("memory", "stages"),
+    [("gru", ("episode 1", "episode 2", "episode 3")), ("none", ("no adaptation",))],
+)
+def test_the_evaluator_measures_episode_by_episode_or_once_without_a_memory(memory, stages):
     learner = shaken(agent(memory=memory))
     protocol = EvaluationProtocol(
         num_tasks=5, exploration_episodes=1, adaptation_steps=2, evaluation_episodes=1
     )
     found = evaluate(learner, LOCK, protocol)
-    assert found.measured.returns.shape == (1, 3, 5, 1)
-    assert found.stages[0] == ("episode 1" if learner.remembers else "before")
+    assert found.stages == stages
+    assert found.measured.returns.shape == (1, len(stages), 5, 1)
 
 
 # Files.
