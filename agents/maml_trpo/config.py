@@ -135,6 +135,11 @@ class MAMLTRPOConfig(Settings):
                 f"sampling_credit must be off or forced with estimator {self.estimator}, which "
                 "already counts the effect of sampling, got on; use estimator log_prob"
             )
+        if self.bootstrap_truncated and self.baseline == "none":
+            raise ValueError(
+                "baseline must not be none with bootstrap_truncated, which uses its value of the "
+                "last observation; use baseline linear"
+            )
         if self.bootstrap_truncated and self.gamma == 1:
             raise ValueError(
                 "gamma must be below 1 with bootstrap_truncated, whose returns have no end, got 1"

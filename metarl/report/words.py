@@ -48,6 +48,13 @@ def _parameter_text(value: float) -> str:
     return (f"{value:.0f}" if is_exact else f"{value:.3g}").replace("-", "−")
 
 
+_ONLY_STAGES = {
+    "no adaptation": "Without adaptation",
+    "episode 1": "In the first episode, during which the agent learns",
+}
+"""The beginning of a finding for agents that were measured at one stage other than "before"."""
+
+
 def finding(evaluation: Evaluation) -> str:
     """The result of an evaluation as a sentence.
 
@@ -60,7 +67,8 @@ def finding(evaluation: Evaluation) -> str:
     tasks = evaluation.tasks_in_words
     runs = "" if len(evaluation.runs) == 1 else f"; {interval_meaning(evaluation)}"
     if last == 0:
-        return f"Without adaptation, the return on {tasks} is {before}{runs}."
+        measured = _ONLY_STAGES.get(evaluation.stages[0], "Before adaptation")
+        return f"{measured}, the return on {tasks} is {before}{runs}."
     after = _estimate_words(evaluation.estimate(last_scores))
     gain, closed = evaluation.gain(last), evaluation.gap_closed(last)
     if gain.low <= 0 <= gain.high and gain.has_interval:

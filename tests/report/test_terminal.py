@@ -230,9 +230,7 @@ def test_the_finding_states_data_change_and_share_of_the_gap():
         stages=("before",),
         measured=Measured(got.measured.returns[:, :1]),
     )
-    assert (
-        printed(zero)[-1] == f"Without adaptation, the return on 3 test tasks is {words(before)}."
-    )
+    assert printed(zero)[-1] == f"Before adaptation, the return on 3 test tasks is {words(before)}."
 
 
 def words(shown: str) -> str:

@@ -1,6 +1,9 @@
 """Numbers and sentences of a report that describe its figures."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from shown_evaluations import RETURNS, evaluation
 
 from metarl.evaluation.behavior import Choices, Paths, Videos
@@ -18,8 +21,19 @@ def test_the_finding_states_returns_before_and_after_and_the_closed_gap():
         "After 1 adaptation step on 2 episodes, the return on 3 test tasks rises from −4.50 to "
         "−2.50, 50% of the way to the oracle."
     )
-    text = words.finding(evaluation(returns=[[-4.5] * 3]))
-    assert text == "Without adaptation, the return on 3 test tasks is −4.50."
+
+
+@pytest.mark.parametrize(
+    ("stage", "beginning"),
+    [
+        ("no adaptation", "Without adaptation"),
+        ("before", "Before adaptation"),
+        ("episode 1", "In the first episode, during which the agent learns"),
+    ],
+)
+def test_the_finding_about_one_stage_states_whether_the_agent_learns_in_it(stage, beginning):
+    text = words.finding(replace(evaluation(returns=[[-4.5] * 3]), stages=(stage,)))
+    assert text == f"{beginning}, the return on 3 test tasks is −4.50."
 
 
 def test_the_adaptation_text_has_every_number_of_the_figure():

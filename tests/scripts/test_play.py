@@ -76,10 +76,12 @@ def test_an_environment_that_cannot_be_rendered_is_an_error(
     reported: Reported, tmp_path, monkeypatch
 ):
     def render(*_: object) -> None:
-        raise NotImplementedError("PointRobot:pearl cannot render images: pygame is notalled")
+        raise NotImplementedError("PointRobot:pearl cannot render images: pygame is not installed")
 
     monkeypatch.setattr(TensorBatch, "render", render)
-    with pytest.raises(ValueError, match="PointRobot:pearl cannot render images: pygame is not"):
+    with pytest.raises(
+        ValueError, match="PointRobot:pearl cannot render images: pygame is not installed"
+    ):
         play(reported.robot, tmp_path / "clip.gif")
     assert not list(tmp_path.iterdir())
 

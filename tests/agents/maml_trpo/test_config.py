@@ -54,6 +54,13 @@ def test_bootstrapped_returns_need_a_discount():
         MAMLTRPOConfig(bootstrap_truncated=True, gamma=1.0)
 
 
+def test_bootstrapped_returns_need_a_baseline():
+    message = "baseline must not be none with bootstrap_truncated, .* use baseline linear"
+    with pytest.raises(ValueError, match=message):
+        MAMLTRPOConfig(bootstrap_truncated=True, baseline="none")
+    assert MAMLTRPOConfig(bootstrap_truncated=True, baseline="linear").bootstrap_truncated
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
