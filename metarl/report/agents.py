@@ -46,7 +46,7 @@ def agents_part(
         blocks.append(_environment_section(environment, groups, shown))
     return Part(
         page_title(agents),
-        lead=f"How {runs_text(agents)} learned, and how they adapt to tasks: tables, "
+        lead=f"Training of {runs_text(agents)}, and adaptation to tasks: tables, "
         "learning curves, single tasks and behavior.",
         links=[("runs", "Runs"), *((slug(environment), environment) for environment in agents)],
         blocks=blocks,
