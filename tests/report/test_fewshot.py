@@ -318,7 +318,7 @@ def test_runs_of_agents_and_few_shot_runs_are_two_parts_of_one_page(runs, report
     content = report(runs.protonet, reported.robot, out=tmp_path / "report.html")
     text = text_of(content)
     assert "maml-trpo on PointRobot:pearl; protonet on glyphs" in text
-    assert "How one run learned" in text
+    assert "Training of one run, and adaptation to tasks" in text
     assert "How one few-shot run learned" in text
     heads = [tag["id"] for tag in Reader(content).all("h2")]
     assert heads == ["runs", "pointrobot-pearl", "few-shot-runs", "glyphs"]
