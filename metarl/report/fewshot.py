@@ -76,8 +76,8 @@ def fewshot_part(learners: Groups[FewShotResult]) -> Part:
     )
     return Part(
         page_title(learners),
-        lead=f"How {runs_text(learners, 'few-shot ')} learned, and how well they learn unseen "
-        "tasks from a few examples: tables, curves and settings.",
+        lead=f"Training of {runs_text(learners, 'few-shot ')}, and scores on test tasks with a few "
+        "examples: tables, curves and settings.",
         links=[
             ("few-shot-runs", "Few-shot runs"),
             *((slug(dataset), dataset) for dataset in learners),

@@ -176,7 +176,7 @@ def test_the_page_has_the_frame_of_all_reports(content):
     names = {tag["id"] for kind in ("h2", "main") for tag in read.all(kind)}
     assert links == {f"#{name}" for name in names}
     assert "few-shot-runs" in names
-    assert "How 5 few-shot runs learned" in text_of(content)
+    assert "Training of 5 few-shot runs, and scores on test tasks" in text_of(content)
 
 
 def test_every_image_describes_its_numbers(content):
@@ -319,7 +319,7 @@ def test_runs_of_agents_and_few_shot_runs_are_two_parts_of_one_page(runs, report
     text = text_of(content)
     assert "maml-trpo on PointRobot:pearl; protonet on glyphs" in text
     assert "Training of one run, and adaptation to tasks" in text
-    assert "How one few-shot run learned" in text
+    assert "Training of one few-shot run, and scores on test tasks" in text
     heads = [tag["id"] for tag in Reader(content).all("h2")]
     assert heads == ["runs", "pointrobot-pearl", "few-shot-runs", "glyphs"]
 
