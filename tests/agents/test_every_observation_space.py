@@ -74,7 +74,7 @@ def test_an_agent_trains_is_stored_and_is_evaluated(agent_type, config, name, tm
     (found, _), (expected, _) = loaded.predict(inputs), agent.predict(inputs)
     assert torch.equal(found, expected)
     measured = evaluate({"run": loaded}, family, PROTOCOL)
-    assert np.isfinite(measured.scores(1)).all()
+    assert np.isfinite(measured.measured.returns).all()
 
 
 @every_agent
